@@ -1,0 +1,184 @@
+// Package family holds what a family of sub-networks is: architectures, the
+// members cut from one supernet, their measured accuracy and cost, and the
+// rule that orders them.
+//
+//	supernet ──cut──▶ sub-network ──calibrate──▶ member ──profile──▶ eligible
+//
+// A family is a manifest plus content-addressed blobs (the supernet, each
+// member's BN statistics, each member's canary). Members share the supernet's
+// blob, so a member costs its architecture and its statistics. The rule that
+// makes a family useful: sorted by cost, each member is strictly more accurate
+// than all cheaper ones. A manifest that breaks it is refused.
+package family
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+)
+
+// Digest names a blob by the SHA-256 of its bytes, in lower-case hexadecimal.
+type Digest string
+
+// DigestOf returns the digest of b.
+func DigestOf(b []byte) Digest {
+	sum := sha256.Sum256(b)
+	return Digest(hex.EncodeToString(sum[:]))
+}
+
+// Valid tells whether d has the form of a digest.
+func (d Digest) Valid() bool {
+	b, err := hex.DecodeString(string(d))
+	return err == nil && len(b) == sha256.Size && hex.EncodeToString(b) == string(d)
+}
+
+// Short is the first twelve digits, for people.
+func (d Digest) Short() string { return string(d[:min(12, len(d))]) }
+
+// Blobs hands out blobs by digest. An error names the blob; what is returned
+// has been checked against its digest.
+type Blobs interface {
+	Blob(Digest) ([]byte, error)
+}
+
+// Family is the manifest.
+type Family struct {
+	Schema   int             `json:"schema"`
+	Name     string          `json:"name"`
+	Supernet Digest          `json:"supernet"`    // the checkpoint the members are cut from
+	Describe json.RawMessage `json:"description"` // what its shapes cannot tell; read by package ofa
+	Classes  []string        `json:"classes"`     // label of each logit, in order
+	Members  []Member        `json:"members"`     // by rising cost and accuracy
+}
+
+// Member is one sub-network of a family.
+type Member struct {
+	Name   string  `json:"name"`
+	Arch   Arch    `json:"arch"`
+	MMACs  float64 `json:"mmacs"`  // millions of multiply-accumulates of one inference
+	Top1   float64 `json:"top1"`   // fraction of Images classified right
+	Top5   float64 `json:"top5"`   // fraction with the right class among the first five
+	Images int     `json:"images"` // test images the two fractions were measured on
+
+	Stats  Digest `json:"stats"`  // BN statistics: float32 means and variances, layer by layer
+	Canary Digest `json:"canary"` // float32 input 3×R×R, then the logits it must give
+
+	CalibratedOn Calibration `json:"calibrated_on"`
+}
+
+// Calibration says what BN statistics were computed from.
+type Calibration struct {
+	Images int    `json:"images"`
+	Batch  int    `json:"batch"`  // images per batch
+	Digest Digest `json:"digest"` // of the images' pixels, in order
+}
+
+// Schema is the version of the manifest this package reads and writes.
+const Schema = 1
+
+// maxMembers bounds what one governor has to choose from.
+const maxMembers = 16
+
+// Parse reads a manifest and refuses one that breaks the family's rule.
+func Parse(b []byte) (*Family, error) {
+	var f Family
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, fmt.Errorf("family manifest: %w", err)
+	}
+	if err := f.Validate(); err != nil {
+		return nil, fmt.Errorf("family manifest %q: %w", f.Name, err)
+	}
+	return &f, nil
+}
+
+// Validate joins every complaint about the manifest.
+func (f *Family) Validate() error {
+	var errs []error
+	if f.Schema != Schema {
+		errs = append(errs, fmt.Errorf("schema %d: this program reads %d", f.Schema, Schema))
+	}
+	if !namePattern.MatchString(f.Name) {
+		errs = append(errs, fmt.Errorf("name %q: wants 1-64 of A-Z a-z 0-9 _ . -", f.Name))
+	}
+	if !f.Supernet.Valid() {
+		errs = append(errs, fmt.Errorf("supernet %q is not a SHA-256 digest", f.Supernet))
+	}
+	if n := len(f.Classes); n < 2 {
+		errs = append(errs, fmt.Errorf("%d classes: wants at least two", n))
+	}
+	if n := len(f.Members); n < 1 || n > maxMembers {
+		errs = append(errs, fmt.Errorf("%d members: wants 1 to %d", n, maxMembers))
+	}
+	return errors.Join(append(errs, f.validateMembers()...)...)
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+func (f *Family) validateMembers() []error {
+	var errs []error
+	seen := map[string]bool{}
+	for i, m := range f.Members {
+		if err := m.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("member %d %q: %w", i, m.Name, err))
+		}
+		if seen[m.Name] {
+			errs = append(errs, fmt.Errorf("member %d %q: the name is taken", i, m.Name))
+		}
+		seen[m.Name] = true
+		if i > 0 && (m.MMACs < f.Members[i-1].MMACs || m.Top1 <= f.Members[i-1].Top1) {
+			errs = append(errs, fmt.Errorf("member %d %q: must cost more and be more accurate than %q before it",
+				i, m.Name, f.Members[i-1].Name))
+		}
+	}
+	return errs
+}
+
+func (m *Member) validate() error {
+	switch {
+	case !namePattern.MatchString(m.Name):
+		return errors.New("wants a name of 1-64 of A-Z a-z 0-9 _ . -")
+	case !(m.Top1 >= 0 && m.Top1 <= 1) || !(m.Top5 >= m.Top1 && m.Top5 <= 1):
+		return fmt.Errorf("top1 %v and top5 %v: want fractions, top5 not under top1", m.Top1, m.Top5)
+	case !(m.MMACs > 0) || math.IsInf(m.MMACs, 0):
+		return fmt.Errorf("mmacs %v: wants a positive number", m.MMACs)
+	case !m.Stats.Valid() || !m.Canary.Valid():
+		return errors.New("stats and canary want SHA-256 digests")
+	case m.Arch.R <= 0:
+		return fmt.Errorf("resolution %d: wants pixels a side", m.Arch.R)
+	}
+	return nil
+}
+
+// Marshal writes the manifest, one member readable after the other.
+func (f *Family) Marshal() ([]byte, error) {
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("family manifest: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// Digest names the family: the digest of its compact manifest, so that layout
+// does not matter.
+func (f *Family) Digest() Digest {
+	b, err := json.Marshal(f)
+	if err != nil {
+		// Only Describe can fail to encode, and Parse has read it as JSON.
+		panic("family: a manifest that was read cannot be written: " + err.Error())
+	}
+	return DigestOf(b)
+}
+
+// Index returns the position of the member with that name, or -1.
+func (f *Family) Index(name string) int {
+	for i, m := range f.Members {
+		if m.Name == name {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,49 @@
+package family
+
+import "time"
+
+// Profile is what the members of a family cost on one device: unloaded, one
+// image at a time.
+type Profile struct {
+	Schema        int             `json:"schema"`
+	Family        Digest          `json:"family"`
+	Runtime       string          `json:"runtime"` // ONNX Runtime version
+	Options       string          `json:"options"` // execution provider and threads, "cpu/1"
+	Taken         time.Time       `json:"taken"`
+	OthersPercent *float64        `json:"others_percent,omitempty"` // CPU that other processes used meanwhile
+	Rounds        int             `json:"rounds"`                   // measured runs of each member
+	Members       []MemberProfile `json:"members"`                  // in the family's order
+}
+
+// MemberProfile is one member's share of a profile.
+type MemberProfile struct {
+	Name  string  `json:"name"`
+	P50ms float64 `json:"p50_ms"`
+	P95ms float64 `json:"p95_ms"`
+	CV    float64 `json:"cv"` // coefficient of variation: standard deviation over mean of the runs
+}
+
+// Fits tells whether the profile was taken of this family, by this runtime,
+// with these options; otherwise it must be taken again.
+func (p *Profile) Fits(f *Family, runtime, options string) bool {
+	if p.Schema != Schema || p.Family != f.Digest() || p.Runtime != runtime || p.Options != options ||
+		len(p.Members) != len(f.Members) {
+		return false
+	}
+	for i, m := range p.Members {
+		if m.Name != f.Members[i].Name || !(m.P50ms > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// Front returns the indices of the members worth choosing among on the device:
+// those that no other one beats in both latency and top-1, by rising latency.
+func (p *Profile) Front(f *Family) []int {
+	points := make([]Point, len(p.Members))
+	for i, m := range p.Members {
+		points[i] = Point{Cost: m.P50ms, Top1: f.Members[i].Top1}
+	}
+	return Pareto(points)
+}
