@@ -1,0 +1,66 @@
+package ofa
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// Revision changes whenever the same weights would be cut into another model,
+// so that models kept from before are built again.
+const Revision = "1"
+
+// Load reads the checkpoint at path and the description beside it: X.json for
+// X.pth. Without one it is taken for a published ImageNet supernet.
+func Load(path string) (*Supernet, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("supernet: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("supernet: %w", err)
+	}
+	desc, err := descriptionBeside(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ReadCheckpoint(f, info.Size())
+	if err != nil {
+		return nil, fmt.Errorf("supernet %s: %w", path, err)
+	}
+	net, err := New(c, desc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return net, nil
+}
+
+func descriptionBeside(checkpoint string) (Description, error) {
+	path := strings.TrimSuffix(checkpoint, ".pth") + ".json"
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Published(), nil
+	}
+	if err != nil {
+		return Description{}, fmt.Errorf("supernet description: %w", err)
+	}
+	d, err := ParseDescription(b)
+	if err != nil {
+		return Description{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
+}
+
+// Parse reads a checkpoint that is in memory.
+func Parse(checkpoint []byte, desc Description) (*Supernet, error) {
+	c, err := ReadCheckpoint(bytes.NewReader(checkpoint), int64(len(checkpoint)))
+	if err != nil {
+		return nil, fmt.Errorf("supernet: %w", err)
+	}
+	return New(c, desc)
+}

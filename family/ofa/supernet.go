@@ -1,0 +1,117 @@
+// Package ofa turns a Once-for-All checkpoint into sub-networks that ONNX
+// Runtime can run.
+//
+//	checkpoint ──ReadCheckpoint──▶ tensors ──New──▶ Supernet ──Cut──▶ Subnet ──Model──▶ ONNX
+//	                                                                  │   ▲
+//	                                                          Calibrate   SetStats
+//
+// What a checkpoint's shapes can tell is inferred from them and checked; the
+// rest (strides, activations, resolutions, preprocessing) comes from a small
+// Description. The rules are those of the original code (Cai et al., "Once for
+// All: Train One Network and Specialize it for Efficient Deployment", ICLR
+// 2020): a narrower layer takes the first channels of the wide one, a smaller
+// kernel is the centre of the larger one times a learned matrix, a shallower
+// stage drops its last blocks. Batch normalisation (BN) is folded into the
+// convolutions last, after the statistics of this very sub-network were put in:
+// the supernet's own statistics are wrong for every other sub-network.
+package ofa
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/limber-edge/limber/family"
+)
+
+// Supernet is one set of elastic weights. It is read-only and safe for
+// concurrent use.
+type Supernet struct {
+	desc    Description
+	tensors map[string]Tensor // by the current code's names, see normalize
+}
+
+// New checks that the checkpoint holds an OFA-MobileNetV3 that the description
+// fits. Every tensor the largest sub-network needs is there with the shape it
+// must have; what is missing or does not fit is named.
+func New(c *Checkpoint, desc Description) (*Supernet, error) {
+	s := &Supernet{desc: desc, tensors: make(map[string]Tensor)}
+	for _, name := range c.Names() {
+		t, _ := c.Tensor(name)
+		s.tensors[normalize(name)] = t
+	}
+	if _, err := s.Cut(s.Largest()); err != nil {
+		return nil, fmt.Errorf("supernet: %w", err)
+	}
+	if extra := fmt.Sprintf("blocks.%d.conv.point_linear.conv.weight", 1+len(s.desc.slots())); s.has(extra) {
+		return nil, fmt.Errorf("supernet: the checkpoint has more blocks than the description's %d stages of up to %d",
+			s.desc.stages(), s.desc.maxDepth())
+	}
+	return s, nil
+}
+
+// Description returns what the supernet was described with.
+func (s *Supernet) Description() Description { return s.desc }
+
+// Largest is the architecture that uses every weight, at the highest
+// resolution.
+func (s *Supernet) Largest() family.Arch {
+	return s.desc.Uniform(slices.Max(s.desc.KS), slices.Max(s.desc.E), s.desc.maxDepth(), slices.Max(s.desc.Resolutions))
+}
+
+// Classes is the number of logits.
+func (s *Supernet) Classes() int { return s.tensors["classifier.linear.weight"].Shape[0] }
+
+// normalize maps the names of published checkpoints, old and new, to one form:
+// the elastic wrappers' doubled parts go, and the old block attribute gets its
+// new name.
+func normalize(name string) string {
+	name = strings.Replace(name, ".mobile_inverted_conv.", ".conv.", 1)
+	name = strings.Replace(name, ".bn.bn.", ".bn.", 1)
+	name = strings.Replace(name, ".linear.linear.", ".linear.", 1)
+	return strings.Replace(name, ".conv.conv.weight", ".conv.weight", 1)
+}
+
+func (s *Supernet) has(name string) bool {
+	_, ok := s.tensors[name]
+	return ok
+}
+
+// anySize stands for a dimension that the tensor itself decides.
+const anySize = -1
+
+// tensor returns the named tensor if its shape is the given one.
+func (s *Supernet) tensor(name string, shape ...int) (Tensor, error) {
+	t, ok := s.tensors[name]
+	if !ok {
+		return Tensor{}, fmt.Errorf("the checkpoint has no tensor %s; is it an OFA-MobileNetV3?", name)
+	}
+	fits := len(t.Shape) == len(shape)
+	for i := 0; fits && i < len(shape); i++ {
+		fits = shape[i] == anySize && t.Shape[i] > 0 || shape[i] == t.Shape[i]
+	}
+	if !fits {
+		return Tensor{}, fmt.Errorf("tensor %s has shape %v, want %s", name, t.Shape, shapeString(shape))
+	}
+	return t, nil
+}
+
+func shapeString(shape []int) string {
+	return strings.ReplaceAll(fmt.Sprint(shape), "-1", "any")
+}
+
+// makeDivisible rounds a width to a multiple of 8 as the original code does:
+// to the nearest, but never more than a tenth down.
+func makeDivisible(v float64) int {
+	n := max(8, int(v+4)/8*8)
+	if float64(n) < 0.9*v {
+		n += 8
+	}
+	return n
+}
+
+// expanded is the width of a block's middle for an expand ratio.
+func expanded(in int, ratio float64) int {
+	return makeDivisible(math.RoundToEven(float64(in) * ratio))
+}
