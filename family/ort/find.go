@@ -1,0 +1,98 @@
+package ort
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// machines maps Go's architecture names to what an ELF header says.
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+
+// Find returns the path of the ONNX Runtime library: the value of
+// ONNXRUNTIME_LIB, else the first of: beside the executable, in .onnxruntime
+// of the project the executable was built in, in the system's library folders.
+// Its error wraps ErrMissing.
+func Find() (string, error) {
+	if path := os.Getenv("ONNXRUNTIME_LIB"); path != "" {
+		if err := check(path); err != nil {
+			return "", fmt.Errorf("ONNXRUNTIME_LIB=%s: %w", path, err)
+		}
+		return path, nil
+	}
+	var wrong error
+	for _, pattern := range places() {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return "", fmt.Errorf("look for ONNX Runtime in %s: %w", pattern, err)
+		}
+		for _, path := range found {
+			if err := check(path); err == nil {
+				return path, nil
+			} else if wrong == nil {
+				wrong = fmt.Errorf("%s: %w", path, err)
+			}
+		}
+	}
+	if wrong != nil {
+		return "", wrong
+	}
+	return "", fmt.Errorf("%w: no libonnxruntime.so was found; run `make build` in the project, or set ONNXRUNTIME_LIB to the library (version %s or newer)",
+		ErrMissing, MinVersion)
+}
+
+// places are glob patterns in the order of preference.
+func places() []string {
+	var dirs []string
+	if exe, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = real
+		}
+		dir := filepath.Dir(exe)
+		dirs = append(dirs, dir, InProject(filepath.Dir(dir)))
+	}
+	dirs = append(dirs, "/usr/local/lib", "/usr/lib", "/usr/lib/"+multiarch()+"-linux-gnu", "/opt/onnxruntime/lib")
+	patterns := make([]string, len(dirs))
+	for i, dir := range dirs {
+		patterns[i] = filepath.Join(dir, "libonnxruntime.so*")
+	}
+	return patterns
+}
+
+// InProject is the ignored folder of a source tree that `make build` fetches
+// the library into.
+func InProject(root string) string {
+	return filepath.Join(root, ".onnxruntime", runtime.GOOS+"-"+runtime.GOARCH)
+}
+
+func multiarch() string {
+	if runtime.GOARCH == "arm64" {
+		return "aarch64"
+	}
+	return "x86_64"
+}
+
+// check looks at the file's header before the dynamic linker does: its own
+// words for a wrong machine help nobody.
+func check(path string) error {
+	f, err := elf.Open(path)
+	var format *elf.FormatError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: no such file; set ONNXRUNTIME_LIB to libonnxruntime.so, or unset it", ErrMissing)
+	case errors.As(err, &format):
+		return fmt.Errorf("%w: not a shared library (%v)", ErrMissing, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	defer f.Close()
+	if want, ok := machines[runtime.GOARCH]; ok && f.Machine != want {
+		return fmt.Errorf("%w: built for %v, this program runs on linux/%s; fetch the library for %s (family/ort/fetch.sh %s)",
+			ErrMissing, f.Machine, runtime.GOARCH, runtime.GOARCH, runtime.GOARCH)
+	}
+	return nil
+}

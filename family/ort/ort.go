@@ -1,0 +1,46 @@
+// Package ort runs ONNX models on ONNX Runtime.
+//
+//	Find ──▶ Open ──▶ Runtime ──▶ Session   one member, batch 1, fixed buffers
+//	                         └──▶ Batch     any batch, any number of outputs
+//
+// The library is loaded when the program runs, so the program builds and
+// starts without it; whoever needs an answer gets one sentence that says what
+// is missing and what to do. There is one runtime in a process (the library
+// keeps its state in the process), and it must outlive its sessions. A session
+// belongs to one goroutine at a time.
+package ort
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MinVersion is the oldest ONNX Runtime accepted: older ones follow
+// external_data paths out of a model's folder.
+const MinVersion = "1.30.0"
+
+// ErrMissing is returned when no ONNX Runtime library was found or the one
+// found cannot be used; its message names the remedy.
+var ErrMissing = errors.New("ONNX Runtime is not usable")
+
+// Options of a session. The zero value is not useful: see DefaultOptions.
+type Options struct {
+	Threads   int    // threads inside one operator
+	Optimized bool   // the model was written by Optimize: take the graph as it is
+	provider  string // execution provider, named in profiles
+}
+
+// DefaultOptions is one thread on the CPU. Spinning threads are always off:
+// on an edge device they burn the cores that frames are decoded on.
+func DefaultOptions() Options { return Options{Threads: 1, provider: "cpu"} }
+
+// String names what a profile depends on, for example "cpu/1".
+func (o Options) String() string { return fmt.Sprintf("%s/%d", o.provider, o.Threads) }
+
+// Shape of the one input and the one output of a Session.
+type Shape struct {
+	Input   string // name of the input, float32 1×3×R×R
+	R       int    // pixels a side
+	Output  string // name of the output, float32 1×Classes
+	Classes int
+}

@@ -1,0 +1,91 @@
+//go:build cgo
+
+package ort
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	onnxruntime "github.com/yalue/onnxruntime_go"
+)
+
+// Runtime is the loaded library. It must be closed after its sessions.
+type Runtime struct {
+	path    string
+	version string
+}
+
+// Open loads the library at path, which Find returned. Its error wraps
+// ErrMissing when the library is too old or cannot be loaded.
+func Open(path string) (*Runtime, error) {
+	if onnxruntime.IsInitialized() {
+		return nil, errors.New("open ONNX Runtime: this process has one open already")
+	}
+	onnxruntime.SetSharedLibraryPath(path)
+	if err := onnxruntime.InitializeEnvironment(onnxruntime.WithLogLevelError()); err != nil {
+		return nil, fmt.Errorf("%w: load %s: %w; it must be ONNX Runtime %s or newer for this machine (make build fetches it, ONNXRUNTIME_LIB names another)",
+			ErrMissing, path, err, MinVersion)
+	}
+	r := &Runtime{path: path, version: onnxruntime.GetVersion()}
+	if older(r.version, MinVersion) {
+		err := fmt.Errorf("%w: %s is version %s, too old: %s or newer is needed; run `make build`, or set ONNXRUNTIME_LIB",
+			ErrMissing, path, r.version, MinVersion)
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Version of the library, for example "1.30.0".
+func (r *Runtime) Version() string { return r.version }
+
+// Path the library was loaded from.
+func (r *Runtime) Path() string { return r.path }
+
+// Close unloads the library. Every session must be closed before.
+func (r *Runtime) Close() error {
+	if err := onnxruntime.DestroyEnvironment(); err != nil {
+		return fmt.Errorf("close ONNX Runtime: %w", err)
+	}
+	return nil
+}
+
+// older compares versions of the form 1.30.0, part by part. A part that is
+// no number counts as 0.
+func older(version, than string) bool {
+	a, b := strings.Split(version, "."), strings.Split(than, ".")
+	for i := range min(len(a), len(b)) {
+		x, _ := strconv.Atoi(a[i])
+		y, _ := strconv.Atoi(b[i])
+		if x != y {
+			return x < y
+		}
+	}
+	return len(a) < len(b)
+}
+
+// options turns Options into the library's, which the caller must destroy.
+func options(o Options) (*onnxruntime.SessionOptions, error) {
+	opts, err := onnxruntime.NewSessionOptions()
+	if err != nil {
+		return nil, fmt.Errorf("session options: %w", err)
+	}
+	level := onnxruntime.GraphOptimizationLevel(onnxruntime.GraphOptimizationLevelEnableAll)
+	if o.Optimized {
+		level = onnxruntime.GraphOptimizationLevelDisableAll
+	}
+	err = errors.Join(
+		opts.SetIntraOpNumThreads(o.Threads),
+		opts.SetInterOpNumThreads(1),
+		opts.SetGraphOptimizationLevel(level),
+		opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
+		opts.AddSessionConfigEntry("session.inter_op.allow_spinning", "0"),
+		// Denormal numbers in a frame must not slow an inference down.
+		opts.AddSessionConfigEntry("session.set_denormal_as_zero", "1"),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("session options: %w", err), opts.Destroy())
+	}
+	return opts, nil
+}
