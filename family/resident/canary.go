@@ -1,0 +1,59 @@
+package resident
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/limber-edge/limber/family"
+)
+
+// canaryTolerance is how far a logit may be from the stored one, as a fraction
+// of their standard deviation. Machines differ in the order of additions, which
+// is a hundred times less; a wrong weight is a hundred times more.
+const canaryTolerance = 1e-2
+
+// canary runs the member's stored input and compares the logits.
+func (s *Shelf) canary(m *family.Member, session family.Session) error {
+	b, err := s.blobs.Blob(m.Canary)
+	if err != nil {
+		return err
+	}
+	numbers, err := family.Floats(b)
+	if err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	pixels := 3 * m.Arch.R * m.Arch.R
+	if len(numbers) != pixels+len(s.fam.Classes) {
+		return fmt.Errorf("canary: %d numbers are not an input of %d and %d logits", len(numbers), pixels, len(s.fam.Classes))
+	}
+	got, want := make([]float32, len(s.fam.Classes)), numbers[pixels:]
+	if err := session.Run(numbers[:pixels], got); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	if off := distance(got, want); !(off <= canaryTolerance) {
+		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the member is not used",
+			off, canaryTolerance)
+	}
+	return nil
+}
+
+// Canary is the blob that makes a canary of an input (3×R×R) and the logits it
+// gives.
+func Canary(input, logits []float32) []byte {
+	return family.FloatBytes(append(input[:len(input):len(input)], logits...))
+}
+
+// distance is the largest difference in standard deviations of want; NaN when
+// there is one in either.
+func distance(got, want []float32) float64 {
+	var sum, square, worst float64
+	for i := range want {
+		sum += float64(want[i])
+		worst = math.Max(worst, math.Abs(float64(got[i])-float64(want[i])))
+	}
+	mean := sum / float64(len(want))
+	for _, v := range want {
+		square += (float64(v) - mean) * (float64(v) - mean)
+	}
+	return worst / math.Sqrt(square/float64(len(want)))
+}

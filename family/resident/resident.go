@@ -1,0 +1,182 @@
+// Package resident makes the members of a family ready to run on this machine
+// and keeps what that took.
+//
+//	supernet, BN statistics ──cut, fold──▶ ONNX ──optimize──▶ cache file ──▶ session ──canary──▶ ready
+//	                                                              ▲
+//	                                           second start ──────┘
+//
+// A cache file belongs to one member, one version of ONNX Runtime and one CPU:
+// all three are in its name, together with the SHA-256 of its bytes, so a stale
+// file is never found and a damaged one never loaded; both are built again. The
+// rule that makes a member safe: it is handed out only after its canary, a
+// stored input, gave the stored logits on this very machine.
+package resident
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+)
+
+// Shelf makes sessions of one family. It is safe for concurrent use.
+type Shelf struct {
+	rt      *ort.Runtime
+	fam     *family.Family
+	blobs   family.Blobs
+	cache   string
+	options ort.Options
+
+	once     sync.Once // the supernet is read only if a member must be built
+	supernet *ofa.Supernet
+	err      error
+}
+
+// New assembles a shelf that keeps its files in the folder cache, which must
+// exist.
+func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options) *Shelf {
+	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options}
+}
+
+// Options is what sessions are made with.
+func (s *Shelf) Options() ort.Options { return s.options }
+
+// Session returns member i ready to run: from the cache, else built.
+func (s *Shelf) Session(i int) (family.Session, error) {
+	m := &s.fam.Members[i]
+	path, err := s.file(m)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	o := s.options
+	o.Optimized = true
+	session, err := s.rt.NewSession(path, s.shape(m), o)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	if err := s.canary(m, session); err != nil {
+		return nil, errors.Join(fmt.Errorf("member %s: %w", m.Name, err), session.Close())
+	}
+	return session, nil
+}
+
+func (s *Shelf) shape(m *family.Member) ort.Shape {
+	return ort.Shape{Input: ofa.InputName, R: m.Arch.R, Output: ofa.OutputName, Classes: len(s.fam.Classes)}
+}
+
+// file returns the path of the member's optimised model, which it builds when
+// no undamaged one is there.
+func (s *Shelf) file(m *family.Member) (string, error) {
+	key, err := s.key(m)
+	if err != nil {
+		return "", err
+	}
+	found, err := filepath.Glob(filepath.Join(s.cache, key+"-*.onnx"))
+	if err != nil {
+		return "", fmt.Errorf("cache %s: %w", s.cache, err)
+	}
+	for _, path := range found {
+		if intact(path) {
+			return path, nil
+		}
+		if err := os.Remove(path); err != nil {
+			return "", fmt.Errorf("damaged cache file: %w", err)
+		}
+	}
+	return s.build(m, key)
+}
+
+// intact tells whether a cache file still has the bytes its name promises.
+func intact(path string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && strings.HasSuffix(path, "-"+string(family.DigestOf(b))+".onnx")
+}
+
+// key names everything an optimised model depends on.
+func (s *Shelf) key(m *family.Member) (string, error) {
+	b, err := json.Marshal([]string{
+		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats), fmt.Sprintf("%+v", m.Arch),
+		ofa.Revision, s.rt.Version(), cpu(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("cache key: %w", err)
+	}
+	return family.DigestOf(b).Short(), nil
+}
+
+// cpu is what /proc/cpuinfo says of the first core's features; empty where it
+// says nothing.
+func cpu() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, features, ok := strings.Cut(line, ":"); ok {
+			if name = strings.TrimSpace(name); name == "flags" || name == "Features" {
+				return features
+			}
+		}
+	}
+	return ""
+}
+
+// build cuts the member, lets the runtime optimise it, and files the result
+// under a name that holds its digest.
+func (s *Shelf) build(m *family.Member, key string) (string, error) {
+	model, err := s.model(m)
+	if err != nil {
+		return "", err
+	}
+	part := filepath.Join(s.cache, key+".part")
+	if err := s.rt.Optimize(model, part, s.shape(m), s.options); err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(part)
+	if err != nil {
+		return "", fmt.Errorf("optimised model: %w", err)
+	}
+	path := filepath.Join(s.cache, key+"-"+string(family.DigestOf(b))+".onnx")
+	if err := os.Rename(part, path); err != nil {
+		return "", fmt.Errorf("optimised model: %w", err)
+	}
+	return path, nil
+}
+
+// model writes the member's ONNX model with its own BN statistics folded in.
+func (s *Shelf) model(m *family.Member) ([]byte, error) {
+	net, err := s.Supernet()
+	if err != nil {
+		return nil, err
+	}
+	sub, err := net.Member(*m, s.blobs)
+	if err != nil {
+		return nil, err
+	}
+	return sub.Model(1)
+}
+
+// Supernet returns the family's supernet, read once.
+func (s *Shelf) Supernet() (*ofa.Supernet, error) {
+	s.once.Do(func() { s.supernet, s.err = s.readSupernet() })
+	return s.supernet, s.err
+}
+
+func (s *Shelf) readSupernet() (*ofa.Supernet, error) {
+	b, err := s.blobs.Blob(s.fam.Supernet)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := ofa.ParseDescription(s.fam.Describe)
+	if err != nil {
+		return nil, err
+	}
+	return ofa.Parse(b, desc)
+}
