@@ -1,0 +1,379 @@
+//go:build linux
+
+package store
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+const childEnv = "STORE_TEST_CHILD"
+
+// inChild runs the calling test in a process of its own, and tells whether this
+// is that process.
+func inChild(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(childEnv) != "" {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// mustLimitFiles has every write of this process beyond size bytes of a file
+// fail, like on a full disk, until the returned function is called.
+func mustLimitFiles(tb testing.TB, size uint64) (lift func()) {
+	tb.Helper()
+	signal.Ignore(syscall.SIGXFSZ)
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		tb.Fatal(err)
+	}
+	set := func(l syscall.Rlimit) {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &l); err != nil {
+			tb.Error(err)
+		}
+	}
+	set(syscall.Rlimit{Cur: size, Max: before.Max})
+	lift = func() { set(before) }
+	tb.Cleanup(lift)
+	return lift
+}
+
+func TestS3_FullDiskIsSurvived(t *testing.T) {
+	if !inChild(t) {
+		return // the limit would hold for other tests, too
+	}
+	for _, tt := range []struct {
+		name  string
+		limit uint64
+	}{
+		{"S3 on growth of the file", 1 << 20},
+		{"S3 on every write", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 1 << 20})
+				stop := mustRun(t, o)
+				first := mustAnswer(t, o, "stored", 1000, nil)
+				pass(groupAge)
+				lift := mustLimitFiles(t, tt.limit)
+
+				var durable tally
+				for range 10 {
+					mustAppend(t, o, 1<<20, durable.add)
+					synctest.Wait()
+				}
+				pass(time.Minute)
+				if err := o.Fault(); err == nil || !noRoom(err) || durable.got() > 0 {
+					t.Errorf("fault %v, %d durable; want that there is no room, none", err, durable.got())
+				}
+				wantAnswer(t, o, "stored", first, 1000)
+				left := backlog(t, o)
+				if gap := o.TakeGap(); gap.Records+len(left) != 11 || len(left) != 4 || left[0] != first {
+					t.Errorf("gap %+v, waiting %d; want 11 together, and 4 waiting", gap, left)
+				}
+
+				lift()
+				pass(lastRetry)
+				if err := o.Fault(); err != nil || durable.got() != len(left)-1 {
+					t.Errorf("fault %v, %d durable; want none, %d", err, durable.got(), len(left)-1)
+				}
+				o = restart(t, o, stop)
+				if got := backlog(t, o); !slices.Equal(got, left) {
+					t.Errorf("after a restart %d, want %d", got, left)
+				}
+			})
+		})
+	}
+}
+
+func TestS5_DeletedFolderIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		o := mustOpenOutbox(t, dir, OutboxOptions{})
+		stop := mustRun(t, o)
+		mustAppend(t, o, 10, nil)
+		pass(groupAge)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		var durable tally
+		mustAppend(t, o, 10, durable.add)
+		pass(time.Minute)
+		if err := o.Fault(); !errors.Is(err, fs.ErrNotExist) || durable.got() > 0 {
+			t.Errorf("fault %v, %d durable; want that it does not exist, none", err, durable.got())
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		pass(lastRetry)
+		if err := o.Fault(); err != nil || durable.got() != 1 {
+			t.Errorf("fault %v, %d durable; want none, 1", err, durable.got())
+		}
+		o = restart(t, o, stop)
+		if got := backlog(t, o); !slices.Equal(got, []uint64{1, 2}) {
+			t.Errorf("after a restart %d, want 1 and 2, which were in memory", got)
+		}
+	})
+}
+
+// mustFlip changes one byte of the payload of record seq in the file.
+func mustFlip(tb testing.TB, o *Outbox, seq uint64) {
+	tb.Helper()
+	b, err := os.ReadFile(o.path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := bytes.Index(b, payload(seq, 20)); i >= 0; {
+		mustWriteAt(tb, o.path, int64(i), []byte("#"))
+		b[i] = '#'
+		i = bytes.Index(b, payload(seq, 20))
+	}
+}
+
+func mustWriteAt(tb testing.TB, path string, at int64, b []byte) {
+	tb.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, at); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestS6_DamagedRecordIsSkippedAndCounted(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		restart bool
+	}{{"S6 found at start", true}, {"S6 found when read", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 1})
+			stop := mustRun(t, o)
+			for range 10 {
+				mustAppendDurable(t, o, 100)
+			}
+			mustFlip(t, o, 4)
+			if tt.restart {
+				o = restart(t, o, stop)
+			}
+			if got, want := backlog(t, o), []uint64{1, 2, 3, 5, 6, 7, 8, 9, 10}; !slices.Equal(got, want) {
+				t.Errorf("got %d, want %d", got, want)
+			}
+			if gap := o.TakeGap(); gap.Records != 1 || gap.First != 4 || gap.Last != 4 {
+				t.Errorf("gap %+v, want record 4", gap)
+			}
+			if got := o.Quarantined(); len(got) != 0 {
+				t.Errorf("whole file set aside: %s", got)
+			}
+		})
+	}
+}
+
+// mustAppendDurable appends a record and waits for its commit.
+func mustAppendDurable(tb testing.TB, o *Outbox, n int) {
+	tb.Helper()
+	durable := make(chan struct{})
+	mustAppend(tb, o, n, func() { close(durable) })
+	<-durable
+}
+
+func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 10_000})
+		stop := mustRun(t, o)
+		for range 100 {
+			mustAppend(t, o, 1000, nil)
+			pass(groupAge)
+		}
+		mustAnswer(t, o, "job", 1000, nil)
+		pass(groupAge)
+		info, err := os.Stat(o.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := os.Getpagesize()
+		mustWriteAt(t, o.path, int64(2*page), bytes.Repeat([]byte{0xee}, int(info.Size())-2*page))
+
+		got := backlog(t, o)
+		gap := o.TakeGap()
+		if gap.Records+len(got) != 101 || len(got) < 5 || got[0] != gap.Last+1 {
+			t.Errorf("gap %+v, waiting %d; want 101 together, the last ones waiting", gap, got)
+		}
+		if aside := o.Quarantined(); len(aside) != 1 || !strings.Contains(aside[0], "outbox.db.corrupt-") {
+			t.Errorf("set aside %q, want one file", aside)
+		}
+		wantAnswer(t, o, "job", 101, 1000)
+		pass(lastRetry)
+		if err := o.Fault(); err != nil {
+			t.Errorf("fault %v, want none", err)
+		}
+		o = restart(t, o, stop)
+		if again := backlog(t, o); !slices.Equal(again, got) {
+			t.Errorf("after a restart %d, want %d", again, got)
+		}
+	})
+}
+
+func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
+	page := os.Getpagesize()
+	for _, tt := range []struct {
+		name   string
+		damage func(whole []byte) []byte
+		aside  bool
+	}{
+		{"S6 garbage", func([]byte) []byte { return randomBytes(5 * page) }, true},
+		{"S6 short garbage", func([]byte) []byte { return []byte("not a database") }, true},
+		{"S6 zeros", func(b []byte) []byte { return make([]byte, len(b)) }, true},
+		{"S6 cut in the middle", func(b []byte) []byte { return b[:5*page] }, true},
+		{"S6 cut within a page", func(b []byte) []byte { return b[:3*page+100] }, true},
+		{"S6 one root damaged", func(b []byte) []byte { clear(b[16:512]); return b }, false},
+		{"S6 both roots damaged", func(b []byte) []byte { clear(b[:2*page]); return b }, true},
+		{"S14 empty", func([]byte) []byte { return nil }, false},
+		{"S14 first of four pages", func(b []byte) []byte { return b[:page] }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			next := mustFill(t, dir)
+			for _, name := range []string{"outbox.db", "limber.db"} {
+				path := filepath.Join(dir, name)
+				whole, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, tt.damage(whole), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o, s := mustOpenOutbox(t, dir, OutboxOptions{}), mustOpen(t, dir)
+			if got := len(o.Quarantined()) == 1; got != tt.aside {
+				t.Errorf("outbox set aside: %v, want %v", got, tt.aside)
+			}
+			if got := s.Quarantined() != ""; got != tt.aside {
+				t.Errorf("store set aside: %v, want %v", got, tt.aside)
+			}
+			if seq := mustAppend(t, o, 10, nil); tt.aside && seq < next {
+				t.Errorf("number %d, want none below %d again", seq, next)
+			}
+			mustRun(t, o)()
+			if err := s.SetCell("mode", []byte("balanced")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// mustFill makes both files in dir, of some twenty pages each, and returns the
+// next sequence number.
+func mustFill(tb testing.TB, dir string) uint64 {
+	tb.Helper()
+	o, s := mustOpenOutbox(tb, dir, OutboxOptions{}), mustOpen(tb, dir)
+	stop := mustRun(tb, o)
+	for range 40 {
+		mustAppend(tb, o, 1000, nil)
+	}
+	mustAnswer(tb, o, "job", 20_000, nil)
+	stop()
+	if _, err := s.PutBlob(randomBytes(50_000)); err != nil {
+		tb.Fatal(err)
+	}
+	for i := range 20 {
+		if err := s.SetCell(string(rune('a'+i)), make([]byte, 1000)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := errors.Join(o.Close(), s.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return o.next
+}
+
+// Every page of both files is damaged in turn. Whatever bbolt makes of it, the
+// files open and work.
+func TestS6_NoDamagedPageIsFatal(t *testing.T) {
+	dir := t.TempDir()
+	mustFill(t, dir)
+	page := os.Getpagesize()
+	random := rand.NewChaCha8([32]byte{6})
+	for _, name := range []string{"outbox.db", "limber.db"} {
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p := 0; p < len(whole)/page; p++ {
+			for _, fill := range []func([]byte){
+				func(b []byte) { random.Read(b) },
+				func(b []byte) { random.Read(b[16:]) }, // header of the page intact
+				func(b []byte) { random.Read(b[20:40]) },
+			} {
+				damaged := bytes.Clone(whole)
+				fill(damaged[p*page : (p+1)*page])
+				useDamaged(t, name, damaged)
+			}
+		}
+	}
+}
+
+func useDamaged(t *testing.T, name string, content []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name == "limber.db" {
+		s := mustOpen(t, dir)
+		s.SetCell("mode", []byte("balanced")) // may fail, must not panic
+		s.Cell("a")
+		s.Close()
+		return
+	}
+	o := mustOpenOutbox(t, dir, OutboxOptions{Memory: 1})
+	stop := mustRun(t, o)
+	mustAppendDurable(t, o, 1000)
+	o.Answer("job")
+	backlog(t, o)
+	stop()
+	o.Close()
+}
+
+func TestS12_RecordsOfAnotherVersionAreLeftAlone(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+	next := o.next
+	err := o.file.update(func(tx *bolt.Tx) error {
+		if err := tx.Bucket([]byte(bucketQueue)).Put(number(7), nil); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketRecords)).Put(number(7), []byte{recordVersion + 1, 1, 2, 3})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o = restart(t, o, func() {})
+	if got := backlog(t, o); len(got) != 0 || o.TakeGap() != (Gap{}) || o.next < next {
+		t.Errorf("waiting %d, want none and no gap", got)
+	}
+	o = restart(t, o, mustRun(t, o))
+	if queue, records := onDisk(t, o, bucketQueue), onDisk(t, o, bucketRecords); !slices.Equal(queue, []uint64{7}) || !slices.Equal(records, []uint64{7}) {
+		t.Errorf("queue %d, records %d; want 7 in both", queue, records)
+	}
+}

@@ -1,0 +1,251 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// errDamaged marks a file whose content cannot be what was written.
+var errDamaged = errors.New("damaged")
+
+// A file is a bbolt file that survives what bbolt does not: bbolt panics on a
+// page that makes no sense, and a page missing at the end of a mapped file is a
+// memory fault. Both become errDamaged here.
+type file struct {
+	path   string
+	db     *bolt.DB
+	handle *os.File // the db's own, to let go of the lock when db cannot
+	info   os.FileInfo
+	broken atomic.Bool
+}
+
+// makeFolder creates the state folder, closed to others.
+func makeFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create state folder: %w", err)
+	}
+	return nil
+}
+
+// openFile opens path and runs load in its first transaction. A file that is
+// damaged, as either of them tells, is renamed and replaced by a new one; its
+// new name is returned. load may therefore run twice.
+func openFile(path string, log *slog.Logger, load func(*bolt.Tx) error) (f *file, quarantined string, err error) {
+	f, err = tryOpen(path, load)
+	if errors.Is(err, errDamaged) {
+		cause := err
+		if quarantined, err = quarantine(path); err != nil {
+			return nil, "", err
+		}
+		log.Warn("damaged file set aside", "err", fmt.Errorf("%s: %w", quarantined, cause))
+		f, err = tryOpen(path, load)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("open %s: %w", path, err)
+	}
+	return f, quarantined, nil
+}
+
+// tryOpen opens path and loads it. Unless it succeeds nothing stays open.
+func tryOpen(path string, load func(*bolt.Tx) error) (*file, error) {
+	f := &file{path: path}
+	err := guard(f.open)
+	if err == nil {
+		err = guard(f.verify)
+	}
+	if err == nil {
+		err = f.update(load)
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
+	}
+	if err == nil {
+		return f, nil
+	}
+	if err = f.classify(err); errors.Is(err, errDamaged) || f.db == nil {
+		f.abandon()
+	} else {
+		f.db.Close()
+	}
+	return nil, err
+}
+
+func (f *file) open() error {
+	db, err := bolt.Open(f.path, 0o600, &bolt.Options{
+		Timeout: time.Second,
+		// NoFreelistSync would save a page per commit, but then bbolt
+		// scans the tree in a goroutine of its own when it opens, where a
+		// panic over a damaged page cannot be caught.
+		FreelistType: bolt.FreelistMapType,
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, perm os.FileMode) (h *os.File, err error) {
+			f.handle, err = os.OpenFile(name, flag, perm)
+			return f.handle, err
+		},
+	})
+	f.db = db
+	return err
+}
+
+// verify reads the whole tree before anything is written: with a damaged list
+// of free pages bbolt would write over live ones, or anywhere.
+func (f *file) verify() error {
+	var err error
+	if f.info, err = f.handle.Stat(); err != nil {
+		return err
+	}
+	return f.db.View(func(tx *bolt.Tx) error {
+		// A file that was cut short opens, and faults where it ends.
+		if f.info.Size() < tx.Size() {
+			return fmt.Errorf("%w: %d of %d bytes", errDamaged, f.info.Size(), tx.Size())
+		}
+		// Check reads the tree in a goroutine of its own, where a fault
+		// would end the process; so it only gets a tree that was read here.
+		if err := tx.ForEach(walk); err != nil {
+			return err
+		}
+		var first error
+		for err := range tx.Check() { // to the end, or its goroutine stays
+			if first == nil {
+				first = fmt.Errorf("%w: %w", errDamaged, err)
+			}
+		}
+		return first
+	})
+}
+
+// walk reads the keys of a bucket.
+func walk(name []byte, b *bolt.Bucket) error {
+	var last []byte
+	return b.ForEach(func(key, _ []byte) error {
+		if bytes.Compare(last, key) >= 0 {
+			return fmt.Errorf("%w: keys of bucket %s out of order", errDamaged, name)
+		}
+		last = key
+		return nil
+	})
+}
+
+// classify sorts out why a file did not open: the lock, the file, or anything
+// else, for which the file is not to blame. bbolt does not wrap all errors of
+// the system, so only what certainly is damage counts as such: a healthy file
+// must not be set aside because the disk is full.
+func (f *file) classify(err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrLocked
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum),
+		f.db == nil && f.tooShort():
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	default:
+		return err
+	}
+}
+
+// tooShort tells whether the file is not empty, as a new one is, and yet has no
+// room for the two roots.
+func (f *file) tooShort() bool {
+	info, err := os.Stat(f.path)
+	return err == nil && info.Size() > 0 && info.Size() < 2*int64(os.Getpagesize())
+}
+
+// quarantine renames the damaged file at path and returns its new name.
+func quarantine(path string) (string, error) {
+	name := fmt.Sprintf("%s.corrupt-%d", path, time.Now().Unix())
+	for n := 2; exists(name); n++ {
+		name = fmt.Sprintf("%s.corrupt-%d.%d", path, time.Now().Unix(), n)
+	}
+	if err := os.Rename(path, name); err != nil {
+		return "", fmt.Errorf("set damaged file aside: %w", err)
+	}
+	return name, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// syncFolder makes the names in dir durable: without it a power cut can take
+// away a new file whose content is already on the disk.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// inPlace tells whether the file is still the one its path names. What is
+// written to a removed file succeeds and is lost.
+func (f *file) inPlace() bool {
+	info, err := os.Stat(f.path)
+	return err == nil && os.SameFile(info, f.info)
+}
+
+func (f *file) view(fn func(*bolt.Tx) error) error {
+	return f.guarded(func() error { return f.db.View(fn) })
+}
+
+func (f *file) update(fn func(*bolt.Tx) error) error {
+	return f.guarded(func() error { return f.db.Update(fn) })
+}
+
+// guarded runs a transaction. After damage bbolt's own locks may be held for
+// ever, so the file is not touched again.
+func (f *file) guarded(tx func() error) error {
+	if f.broken.Load() {
+		return errDamaged
+	}
+	err := guard(tx)
+	if errors.Is(err, errDamaged) {
+		f.broken.Store(true)
+	}
+	return err
+}
+
+// guard runs fn and turns a panic or a memory fault in it into errDamaged.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, p)
+		}
+	}()
+	return fn()
+}
+
+// close closes the file after the transactions under way.
+func (f *file) close() error {
+	if f.broken.Load() {
+		f.abandon()
+		return nil
+	}
+	if err := f.db.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// abandon lets go of a file that cannot be closed in order. What bbolt mapped
+// stays mapped, since a reader may still look at it, and the mapping would keep
+// the lock: therefore it is given up by name.
+func (f *file) abandon() {
+	if f.handle == nil {
+		return
+	}
+	syscall.Flock(int(f.handle.Fd()), syscall.LOCK_UN)
+	f.handle.Close()
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+const (
+	commandKeep  = time.Hour // a command is remembered at least that long
+	commandLimit = 4096      // commands remembered; the first to expire goes first
+)
+
+// A Command is what the ledger knows of one command.
+type Command struct {
+	ID      string    `json:"id"`
+	Request Digest    `json:"request"`          // of its bytes as they came
+	State   string    `json:"state"`            // the last state it entered
+	Answer  []byte    `json:"answer,omitempty"` // the last ack sent
+	Expires time.Time `json:"expires"`          // when it is too late to begin
+}
+
+// SetCommand records c, replacing what was known of its ID. It is to be called
+// before the state is acted on. A command is kept until it expires or for an
+// hour after its last record, whichever is later.
+func (s *Store) SetCommand(c Command) error {
+	now := s.age.now()
+	keep := min(max(time.Until(c.Expires), commandKeep), math.MaxInt64-now)
+	entry, err := makeEntry(now+keep, c)
+	if err != nil {
+		return fmt.Errorf("record command %s: %w", c.ID, err)
+	}
+	err = s.file.update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketLedger))
+		if b.Get([]byte(c.ID)) == nil {
+			if err := makeRoom(b, now); err != nil {
+				return err
+			}
+		}
+		if err := b.Put([]byte(c.ID), entry); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyAge), number(uint64(now)))
+	})
+	if err != nil {
+		return fmt.Errorf("record command %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// Command returns the last record of the command, or ErrNotFound.
+func (s *Store) Command(id string) (Command, error) {
+	entry, err := s.value(bucketLedger, id)
+	if err != nil {
+		return Command{}, err
+	}
+	c, err := parseEntry(entry)
+	if err != nil {
+		return Command{}, fmt.Errorf("read command %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// Commands returns the last record of every command remembered, by ID: at
+// start, what was under way when the power went. Records that cannot be read
+// are left out, and the error names them.
+func (s *Store) Commands() ([]Command, error) {
+	var commands []Command
+	var errs []error
+	err := s.file.view(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucketLedger)).ForEach(func(id, entry []byte) error {
+			if c, err := parseEntry(entry); err == nil {
+				commands = append(commands, c)
+			} else {
+				errs = append(errs, fmt.Errorf("read command %s: %w", id, err))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read commands: %w", err)
+	}
+	return commands, errors.Join(errs...)
+}
+
+// makeRoom drops the commands whose time is over and, if the ledger is full
+// all the same, the one whose time is over next.
+func makeRoom(b *bolt.Bucket, now time.Duration) error {
+	var next []byte
+	first, left := time.Duration(math.MaxInt64), 0
+	_, err := prune(b, func(id, entry []byte) bool {
+		until := entryUntil(entry)
+		if until <= now {
+			return false
+		}
+		left++
+		if until <= first {
+			first, next = until, bytes.Clone(id)
+		}
+		return true
+	})
+	if err != nil || left < commandLimit {
+		return err
+	}
+	return b.Delete(next)
+}
+
+// An entry of the ledger is the running time until which it is kept, eight
+// bytes, and the command in JSON.
+func makeEntry(until time.Duration, c Command) ([]byte, error) {
+	body, err := json.Marshal(c)
+	return append(number(uint64(until)), body...), err
+}
+
+func entryUntil(entry []byte) time.Duration { return duration(entry[:min(8, len(entry))]) }
+
+func parseEntry(entry []byte) (Command, error) {
+	var c Command
+	err := json.Unmarshal(entry[min(8, len(entry)):], &c)
+	return c, err
+}

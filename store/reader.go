@@ -1,0 +1,117 @@
+package store
+
+import (
+	"bytes"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// collect returns the next records, or what to wait for.
+func (o *Outbox) collect(after uint64, limit int) ([]Record, <-chan struct{}) {
+	for {
+		o.mu.Lock()
+		onDisk, inMemory := o.peek(after, limit)
+		if len(onDisk)+len(inMemory) == 0 {
+			defer o.mu.Unlock()
+			return nil, o.waker()
+		}
+		f := o.file
+		o.mu.Unlock()
+		if len(onDisk) == 0 {
+			return inMemory, nil
+		}
+		found, err := readRecords(f, onDisk)
+		if err != nil {
+			return nil, o.unreadable(f, err)
+		}
+		o.loseMissing(onDisk, found)
+		if records := append(found, inMemory...); len(records) > 0 {
+			return records, nil
+		}
+	}
+}
+
+// peek returns the numbers of the next records that are to be read from the
+// disk, and those after them that are in memory.
+func (o *Outbox) peek(after uint64, limit int) (onDisk []uint64, inMemory []Record) {
+	var size int64
+	for i := o.queue.search(after + 1); i < len(o.queue.elems); i++ {
+		w := o.queue.elems[i]
+		if w.gone {
+			continue
+		}
+		size += w.size
+		n := len(onDisk) + len(inMemory)
+		if n == limit || n > 0 && size > readBytes {
+			break
+		}
+		if w.item == nil {
+			onDisk = append(onDisk, w.seq)
+		} else {
+			inMemory = append(inMemory, w.item.Record)
+		}
+	}
+	return onDisk, inMemory
+}
+
+// readRecords reads the records with these numbers and leaves out those that
+// are missing or damaged.
+func readRecords(f *file, seqs []uint64) ([]Record, error) {
+	records := make([]Record, 0, len(seqs))
+	err := f.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucketRecords))
+		for _, seq := range seqs {
+			v := bytes.Clone(b.Get(number(seq))) // dies with the transaction
+			if r, _, err := decodeRecord(seq, v); err == nil {
+				records = append(records, r)
+			}
+		}
+		return nil
+	})
+	return records, err
+}
+
+// loseMissing gives up the records that wait, but are not among those found on
+// the disk.
+func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, seq := range seqs {
+		if len(found) > 0 && found[0].Seq == seq {
+			found = found[1:]
+		} else if w := o.queue.find(seq); w != nil {
+			o.lose(w)
+		}
+	}
+}
+
+// unreadable has Run open the file again, unless it just did, and returns what
+// to wait for.
+func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	wake := o.waker()
+	if o.file != f {
+		o.wakeReader()
+		return wake
+	}
+	o.pace.suspect = true
+	o.fail(err)
+	o.wakeWriter()
+	return wake
+}
+
+// waker returns a channel that wakeReader closes.
+func (o *Outbox) waker() <-chan struct{} {
+	if o.wake == nil {
+		o.wake = make(chan struct{})
+	}
+	return o.wake
+}
+
+func (o *Outbox) wakeReader() {
+	if o.wake != nil {
+		close(o.wake)
+		o.wake = nil
+	}
+}

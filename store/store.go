@@ -1,0 +1,124 @@
+// Package store keeps what a device must remember through restarts and power
+// cuts, in two bbolt files of one state folder:
+//
+//	limber.db   Store    blobs, family, profiles, builds, cells, command ledger
+//	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
+//
+// A call of Store that writes returns when its transaction is on the disk. The
+// Outbox never lets its caller wait for the disk: it is a log with a tail in
+// memory, and one goroutine commits what gathered, a group at a time.
+//
+//	Append → fresh ──commit──→ stored ──Delivered──→ gone
+//	           │                  └──over quota────→ gone, counted in the Gap
+//	           └──Delivered before the commit──────→ gone, never written
+//
+// The answer of a job outlives its delivery by an hour, so that the same job
+// gets the same bytes again.
+//
+// The one rule: whoever is told that something is stored is told after the
+// commit that holds it. Everything else may be lost and is then counted: a
+// sequence number is never used twice, and what is missing between two numbers
+// delivered is what the Gap says.
+//
+// Damage is expected. A file that bbolt cannot read is renamed to
+// NAME.corrupt-<unix time> and replaced by an empty one; a record whose
+// checksum is wrong is skipped; a full or failing disk is retried while the
+// newest records stay in memory. All of it is reported, none of it is fatal,
+// because everything in limber.db can be fetched or measured again.
+//
+// No deadline here trusts the wall clock, which on a board without a battery
+// starts in 1970: ages are counted in running time (see ageClock).
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// ErrLocked says that another process has the state folder open.
+var ErrLocked = errors.New("in use by another process; stop it or choose another --state")
+
+// ErrNotFound says that nothing is stored under the name asked for.
+var ErrNotFound = errors.New("not in the store")
+
+// The buckets of limber.db.
+const (
+	bucketBlobs    = "blobs"    // SHA-256 → bytes
+	bucketFamily   = "family"   // "current" → manifest
+	bucketProfiles = "profiles" // ProfileKey → profile
+	bucketBuilds   = "builds"   // BuildKey → SHA-256, model
+	bucketCells    = "cells"    // name → value
+	bucketLedger   = "ledger"   // command id → entry
+	bucketMeta     = "meta"     // running time
+)
+
+// A Store is limber.db. Its methods may be called from any goroutine.
+type Store struct {
+	file        *file
+	quarantined string
+	age         ageClock
+}
+
+// Open opens limber.db in dir, which it creates if need be. It returns
+// ErrLocked within a second if another process holds the file.
+func Open(dir string, log *slog.Logger) (*Store, error) {
+	if err := makeFolder(dir); err != nil {
+		return nil, err
+	}
+	s := &Store{}
+	var err error
+	s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), log, s.load)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// load makes the buckets.
+func (s *Store) load(tx *bolt.Tx) error {
+	for _, name := range []string{bucketBlobs, bucketFamily, bucketProfiles, bucketBuilds, bucketCells, bucketLedger, bucketMeta} {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	s.age = newAgeClock(duration(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyAge))))
+	return nil
+}
+
+// Quarantined returns the path of the damaged file that Open set aside, or "".
+func (s *Store) Quarantined() string { return s.quarantined }
+
+// Close closes the file. Calls after it return an error.
+func (s *Store) Close() error { return s.file.close() }
+
+// put stores value under key.
+func (s *Store) put(bucket, key string, value []byte) error {
+	err := s.file.update(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
+	})
+	if err != nil {
+		return fmt.Errorf("store %s %s: %w", bucket, key, err)
+	}
+	return nil
+}
+
+// value returns a copy of what is stored under key.
+func (s *Store) value(bucket, key string) ([]byte, error) {
+	var value []byte
+	err := s.file.view(func(tx *bolt.Tx) error {
+		v := tx.Bucket([]byte(bucket)).Get([]byte(key))
+		if v == nil {
+			return ErrNotFound
+		}
+		value = append([]byte{}, v...) // v dies with the transaction
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s %s: %w", bucket, key, err)
+	}
+	return value, nil
+}

@@ -1,0 +1,240 @@
+package store
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+func mustOpen(tb testing.TB, dir string) *Store {
+	tb.Helper()
+	s, err := Open(dir, quiet())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { s.Close() })
+	return s
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+func TestBlobsAreCheckedWhenRead(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	want := randomBytes(3 << 20)
+	d, err := s.PutBlob(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Blob(d); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, %v; want the %d stored", len(got), err, len(want))
+	}
+	if _, err := s.Blob(DigestOf(nil)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown blob: %v, want ErrNotFound", err)
+	}
+	if err := s.put(bucketBlobs, string(d[:]), want[1:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Blob(d); err == nil || errors.Is(err, ErrNotFound) {
+		t.Errorf("damaged blob: %v, want an error that names it", err)
+	}
+	if _, err := s.PutBlob(want); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Blob(d); err != nil {
+		t.Errorf("blob stored again over the damage: %v", err)
+	}
+}
+
+func TestPruneKeepsWhatIsNeeded(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	var blobs []Digest
+	for i := range 100 {
+		d, err := s.PutBlob([]byte{byte(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		blobs = append(blobs, d)
+		if err := s.SetBuild(BuildKey{Member: d, Runtime: "1.24.1/avx2"}, []byte("model")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed, err := s.Prune(
+		func(d Digest) bool { return slices.Contains(blobs[:10], d) },
+		func(k BuildKey) bool { return k.Runtime == "1.24.1/avx2" && slices.Contains(blobs[:20], k.Member) })
+	if err != nil || removed != 170 {
+		t.Errorf("removed %d, %v; want 170", removed, err)
+	}
+	for i, d := range blobs {
+		if _, err := s.Blob(d); (err == nil) != (i < 10) {
+			t.Errorf("blob %d: %v", i, err)
+		}
+		if _, err := s.Build(BuildKey{Member: d, Runtime: "1.24.1/avx2"}); (err == nil) != (i < 20) {
+			t.Errorf("build %d: %v", i, err)
+		}
+	}
+}
+
+func TestRecordsOutliveARestart(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	profile := ProfileKey{Family: DigestOf([]byte("f")), Provider: "cpu", Threads: 2}
+	build := BuildKey{Member: DigestOf([]byte("m")), Runtime: "1.24.1"}
+	if _, err := s.Family(); !errors.Is(err, ErrNotFound) {
+		t.Errorf("family of an empty store: %v, want ErrNotFound", err)
+	}
+	if err := errors.Join(s.SetFamily([]byte("old")), s.SetFamily([]byte("manifest")), s.SetProfile(profile, []byte("ms")),
+		s.SetBuild(build, []byte("onnx")), s.SetCell("mode", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir)
+	if s.Quarantined() != "" {
+		t.Errorf("intact file set aside as %s", s.Quarantined())
+	}
+	for _, tt := range []struct {
+		name string
+		read func() ([]byte, error)
+		want string
+		err  error
+	}{
+		{"family", s.Family, "manifest", nil},
+		{"profile", func() ([]byte, error) { return s.Profile(profile) }, "ms", nil},
+		{"profile with other threads", func() ([]byte, error) {
+			return s.Profile(ProfileKey{profile.Family, profile.Provider, 4})
+		}, "", ErrNotFound},
+		{"build", func() ([]byte, error) { return s.Build(build) }, "onnx", nil},
+		{"build for another runtime", func() ([]byte, error) { return s.Build(BuildKey{build.Member, "1.25"}) }, "", ErrNotFound},
+		{"empty cell", func() ([]byte, error) { return s.Cell("mode") }, "", nil},
+		{"unknown cell", func() ([]byte, error) { return s.Cell("desired") }, "", ErrNotFound},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := tt.read(); string(got) != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("got %q, %v; want %q, %v", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestADamagedBuildCountsAsNone(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	k := BuildKey{Member: DigestOf([]byte("m")), Runtime: "1"}
+	for _, stored := range []string{"", "short", string(make([]byte, 100))} {
+		if err := s.put(bucketBuilds, k.String(), []byte(stored)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Build(k); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%.10q: %v, want ErrNotFound", stored, err)
+		}
+	}
+}
+
+func TestLedgerRemembersTheLastState(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	c := Command{ID: "c1", Request: DigestOf([]byte("request")), Expires: time.Now().Add(time.Minute).UTC()}
+	for _, c.State = range []string{"accepted", "executing", "succeeded"} {
+		if err := s.SetCommand(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Answer = []byte(`{"state":"succeeded"}`)
+	if err := s.SetCommand(c); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = mustOpen(t, dir)
+	got, err := s.Command("c1")
+	if err != nil || got.State != "succeeded" || got.Request != c.Request || !bytes.Equal(got.Answer, c.Answer) || !got.Expires.Equal(c.Expires) {
+		t.Errorf("got %+v, %v; want %+v", got, err, c)
+	}
+	if all, err := s.Commands(); err != nil || len(all) != 1 {
+		t.Errorf("got %d commands, %v; want 1", len(all), err)
+	}
+	if _, err := s.Command("c2"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown command: %v, want ErrNotFound", err)
+	}
+}
+
+func TestCommandsAreKeptUntilExpiryOrAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustOpen(t, t.TempDir())
+		set := func(id string, ttl time.Duration) {
+			if err := s.SetCommand(Command{ID: id, Expires: time.Now().Add(ttl)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := func() (ids []string) {
+			all, err := s.Commands()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range all {
+				ids = append(ids, c.ID)
+			}
+			return ids
+		}
+		set("forever", 1<<62)
+		set("minute", time.Minute)
+		set("two hours", 2*time.Hour)
+		set("past", -time.Hour)
+		pass(59 * time.Minute)
+		set("a", time.Minute)
+		if got, want := left(), []string{"a", "forever", "minute", "past", "two hours"}; !slices.Equal(got, want) {
+			t.Errorf("before the hour: %q, want %q", got, want)
+		}
+		pass(time.Minute)
+		set("b", time.Minute)
+		if got, want := left(), []string{"a", "b", "forever", "two hours"}; !slices.Equal(got, want) {
+			t.Errorf("after an hour: %q, want %q", got, want)
+		}
+		pass(time.Hour)
+		set("c", time.Minute)
+		if got, want := left(), []string{"c", "forever"}; !slices.Equal(got, want) {
+			t.Errorf("after two hours: %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAFullLedgerDropsTheNextToExpire(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	now := time.Now()
+	err := s.file.update(func(tx *bolt.Tx) error {
+		for i := range commandLimit {
+			c := Command{ID: fmt.Sprint(i)}
+			entry, err := makeEntry(time.Hour+time.Duration((i+7)%commandLimit), c)
+			if err != nil {
+				return err
+			}
+			if err := tx.Bucket([]byte(bucketLedger)).Put([]byte(c.ID), entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetCommand(Command{ID: "new", Expires: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Commands()
+	if err != nil || len(all) != commandLimit {
+		t.Errorf("%d commands, %v; want %d", len(all), err, commandLimit)
+	}
+	if _, err := s.Command(fmt.Sprint(commandLimit - 7)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the next to expire: %v, want ErrNotFound", err)
+	}
+}
