@@ -1,0 +1,53 @@
+package governor
+
+import "math"
+
+const (
+	tooSlow = 5 // inferences in a row beyond the histograms that contradict a profile
+	tooFast = 8 // inferences in a row below the histograms that contradict it
+)
+
+// contradiction watches for latencies that no load explains: beyond the last
+// bin, or faster than an unloaded device can be. One is an outlier; a run of
+// them means that the profiles are wrong, such as taken on another device, on
+// a busy one, or before its clock was cut. Profiles are then scaled together.
+type contradiction struct {
+	runs  int
+	slow  bool
+	ratio float64 // to the profile, the one of the run closest to 1
+}
+
+// meet takes the ratio of one latency to its profile. It returns the factor to
+// scale the profiles with, if there is one.
+func (c *contradiction) meet(ratio float64) (scale float64, ok bool) {
+	if ratio >= binLow && ratio < binHigh {
+		*c = contradiction{}
+		return 0, false
+	}
+	slow := ratio >= binHigh
+	switch {
+	case c.runs == 0 || slow != c.slow:
+		*c = contradiction{slow: slow, ratio: ratio}
+	case slow:
+		c.ratio = min(c.ratio, ratio)
+	default:
+		c.ratio = max(c.ratio, ratio)
+	}
+	c.runs++
+	if slow && c.runs < tooSlow || !slow && c.runs < tooFast {
+		return 0, false
+	}
+	scale = c.ratio
+	*c = contradiction{}
+	return scale, true
+}
+
+// rescale multiplies every profile and starts the belief afresh. What the
+// histograms learned is relative to the profile and stays.
+func (g *Grid) rescale(scale float64) {
+	for j := range g.profile {
+		g.profile[j] *= scale
+		g.logProfile[j] += math.Log(scale)
+	}
+	g.filtered, g.predicted = g.prior, g.prior
+}

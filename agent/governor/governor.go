@@ -1,0 +1,280 @@
+// Package governor is the runtime manager: it decides, job by job, which member
+// of a family runs, or that a job is refused because it cannot be answered in
+// time. It is pure: time comes in as an argument, observations come in,
+// decisions go out. The same calls give the same decisions, bit for bit, so a
+// recorded run can be replayed and explained.
+//
+// It is built in two layers.
+//
+// Grid, the lower one, believes. It is a Bayes filter over load levels: for
+// each level and member it holds a histogram of latency in units of the
+// member's profile, so one inference by any member tells about all of them.
+// From the belief follows what a member is worth for a deadline: its top-1
+// times its chance to be in time, the expected effective accuracy.
+//
+// Governor, the upper one, acts. In mode balanced it keeps an operating member,
+// the standing choice for a job that finds the device free:
+//
+//	smaller ←─────────────────── operating ──────────────────→ larger
+//	         at once when better              when better, after a dwell
+//	         by a margin                      and within a budget
+//
+// and takes each job from the head of the queue through these questions:
+//
+//	can any member do it? ── no ──→ infeasible
+//	is the smallest likely to be in time? ── no ──→ busy, unless nothing was observed for 100 ms
+//	does the job find the device free? ── yes ──→ the operating member, seldom the one above (probe)
+//	── no ──→ up to the operating member, the best after what it takes from those who wait
+//	does that meet the job's floor? ── no ──→ the smallest member that does
+//
+// The one rule that makes it correct: whatever it believes, it goes on
+// observing. A governor that only sheds, or only runs the smallest member,
+// which often looks the same on a loaded device, would never learn that the
+// load has gone. Hence the job served after 100 ms without an observation, the
+// probes, and the forgetting while idle.
+package governor
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// MaxMembers bounds a family, and with it the cost of a decision.
+const MaxMembers = 16
+
+// Member is one sub-network as the governor sees it.
+type Member struct {
+	Name    string
+	Top1    float64       // validation accuracy, in (0, 1]
+	Latency time.Duration // the profile: median of one unloaded inference on this device
+}
+
+// Governor chooses a member for every job. It has one owner: its methods must
+// not run at the same time. Every now is on one clock that does not go back,
+// such as the time since the program started.
+type Governor struct {
+	members  []Member
+	eligible set
+	mode     Mode
+	fixed    int // index of the member that mode fixed names
+	grid     *Grid
+	arrivals rate
+	usual    usual
+	standing standing
+	probe    probe
+	profile  contradiction
+	scale    float64 // of the profiles now in use to those given
+	observed bool
+	running  bool          // a decision to run was taken, its inference not yet observed
+	last     time.Duration // end of the last observed inference
+}
+
+// New starts a governor for a Pareto front of 1 to MaxMembers members, sorted:
+// each slower and more accurate than the one before. All of them are eligible
+// until SetEligible says otherwise.
+func New(members []Member, mode Mode) (*Governor, error) {
+	if err := validate(members); err != nil {
+		return nil, err
+	}
+	g := &Governor{
+		members:  append([]Member(nil), members...),
+		eligible: all(len(members)),
+		grid:     NewGrid(members),
+		standing: newStanding(),
+		probe:    newProbe(),
+		scale:    1,
+	}
+	return g, g.SetMode(mode)
+}
+
+func validate(members []Member) error {
+	if n := len(members); n < 1 || n > MaxMembers {
+		return fmt.Errorf("family of %d members: a governor chooses among 1 to %d", n, MaxMembers)
+	}
+	for j, m := range members {
+		if m.Latency <= 0 {
+			return fmt.Errorf("member %s: latency %v is not positive: profile it on this device", m.Name, m.Latency)
+		}
+		if !(m.Top1 > 0 && m.Top1 <= 1) { // also refuses NaN
+			return fmt.Errorf("member %s: top-1 %v is not in (0, 1]", m.Name, m.Top1)
+		}
+		if j == 0 {
+			continue
+		}
+		if b := members[j-1]; m.Latency <= b.Latency || m.Top1 <= b.Top1 {
+			return fmt.Errorf("member %s (%v, top-1 %.4f) is not slower and more accurate than %s (%v, top-1 %.4f): keep the Pareto front, sorted by latency",
+				m.Name, m.Latency, m.Top1, b.Name, b.Latency, b.Top1)
+		}
+	}
+	return nil
+}
+
+// SetMode changes the mode from the next decision on, without dwell. Its only
+// error is a member that does not exist in fixed:M; the mode then stays.
+func (g *Governor) SetMode(m Mode) error {
+	if m.goal == fixed {
+		j, err := g.find(m.member)
+		if err != nil {
+			return fmt.Errorf("mode %s: %w", m, err)
+		}
+		g.fixed = j
+	}
+	g.mode = m
+	g.standing.vacate()
+	return nil
+}
+
+func (g *Governor) find(name string) (int, error) {
+	names := make([]string, len(g.members))
+	for j, m := range g.members {
+		if m.Name == name {
+			return j, nil
+		}
+		names[j] = m.Name
+	}
+	return 0, fmt.Errorf("no member has this name; there are %s", strings.Join(names, ", "))
+}
+
+// Mode is the mode in force.
+func (g *Governor) Mode() Mode { return g.mode }
+
+// SetEligible says from the next decision on which members may be chosen, one
+// flag for each: those that are loaded and proved themselves on this device.
+// At least one must stay. An error leaves everything as it was.
+func (g *Governor) SetEligible(eligible []bool) error {
+	if len(eligible) != len(g.members) {
+		return fmt.Errorf("eligibility of %d members given for a family of %d", len(eligible), len(g.members))
+	}
+	var s set
+	for j, ok := range eligible {
+		if ok {
+			s |= 1 << j
+		}
+	}
+	if s == 0 {
+		return fmt.Errorf("none of %d members eligible: at least one must stay", len(g.members))
+	}
+	g.eligible = s
+	return nil
+}
+
+// Operating is the index of the operating member.
+func (g *Governor) Operating() int {
+	if g.eligible.has(g.standing.member) {
+		return g.standing.member
+	}
+	return g.eligible.first()
+}
+
+// Slowdown is the factor by which the operating member is expected to take
+// longer than the profile New was given, under the belief; 1 is unloaded.
+func (g *Governor) Slowdown() float64 {
+	mean := 0.0
+	rows := &g.grid.rows[g.Operating()]
+	for k, w := range g.grid.filtered {
+		mean += w * rows[k].mean
+	}
+	return mean * g.scale
+}
+
+// Arrive counts a job that joined the queue. Choices make room for the arrivals
+// that had to wait. Those that find the device free do not count: a client that
+// awaits each answer before it asks again adapts to the device, and must not
+// drive it to ever smaller members.
+func (g *Governor) Arrive(now time.Duration) {
+	if g.running || now < g.last {
+		g.arrivals.arrive(now)
+	}
+}
+
+// Observe takes the latency of one inference by member that ended now. Failed
+// and cancelled inferences must not be observed: they say nothing about load.
+// A latency that is not positive is the fault of a clock and is ignored, as is
+// a member that does not exist.
+func (g *Governor) Observe(now time.Duration, member int, latency time.Duration) {
+	if member < 0 || member >= len(g.members) || latency <= 0 {
+		return
+	}
+	g.grid.Idle(g.idle(now - latency))
+	if scale, ok := g.profile.meet(milliseconds(latency) / g.grid.profile[member]); ok {
+		g.grid.rescale(scale)
+		g.scale *= scale
+	}
+	g.grid.Observe(member, latency)
+	g.probe.judge(member, latency)
+	g.last, g.observed, g.running = now, true, false
+}
+
+// idle is the time since the last observation.
+func (g *Governor) idle(now time.Duration) time.Duration {
+	if !g.observed {
+		return 0
+	}
+	return max(0, now-g.last)
+}
+
+// Decide chooses what to do with the job at the head of q. It reads q.Waiting
+// only before it returns, and allocates nothing.
+func (g *Governor) Decide(now time.Duration, q Queue) Decision {
+	m := g.moment(now, q)
+	g.stand(&m)
+	d := Decision{Slack: m.slack, Waiting: m.waiting, Operating: g.Operating()}
+	d.Previous, d.Switched = g.standing.report(d.Operating)
+	g.probe.forget()
+	d.Member, d.Reason, d.Shed = g.serve(&m)
+	g.running = !d.Shed
+	d.Predicted = time.Duration(m.head.mean[d.Member] * float64(time.Millisecond))
+	d.Chance = m.head.worth[d.Member] / g.grid.points[d.Member]
+	return d
+}
+
+// moment is everything a decision looks at, worked out once.
+type moment struct {
+	now     time.Duration
+	slack   time.Duration // left to the head
+	waiting int
+	alone   bool    // nobody waits, and the head did not either
+	fits    set     // eligible members that meet the head's floor
+	room    float64 // ms that one inference may take on average at the present rate of arrivals
+	head    outlook // of the head: its own slack, time shared with the queue
+	usual   outlook // of a job that finds the device free
+}
+
+func (g *Governor) moment(now time.Duration, q Queue) moment {
+	m := moment{
+		now:     now,
+		slack:   q.Deadline - now,
+		waiting: min(len(q.Waiting), lookahead),
+		fits:    g.atLeast(q.Floor),
+		room:    math.Inf(1),
+	}
+	share := math.Inf(1)
+	if g.mode.goal == balanced {
+		share, m.room = q.share(now, g.arrivals), Queue{}.share(now, g.arrivals)
+	}
+	g.usual.meet(now, min(m.slack, g.farthest()))
+	m.alone = m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
+	b := mix(g.grid.filtered, g.grid.prior, kept(g.idle(now)))
+	m.head = g.grid.outlook(b, m.slack, share)
+	m.usual = g.grid.outlook(b, g.usual.slack, m.room)
+	return m
+}
+
+// farthest is a slack within which any member is in time under any load the
+// grid knows. More is no different.
+func (g *Governor) farthest() time.Duration {
+	slowest := g.grid.profile[len(g.members)-1]
+	return time.Duration(binHigh * slowest * float64(time.Millisecond))
+}
+
+// atLeast holds the eligible members that reach a top-1.
+func (g *Governor) atLeast(top1 float64) (s set) {
+	for j, m := range g.members {
+		if g.eligible.has(j) && m.Top1 >= top1 {
+			s |= 1 << j
+		}
+	}
+	return s
+}

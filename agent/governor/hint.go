@@ -1,0 +1,99 @@
+package governor
+
+const (
+	hints         = 8   // distinct hints; a greater one counts as the last
+	hintTrust     = 0.6 // in a change of the hint, before anything was seen
+	hintTrustStep = 0.1 // towards what the next latency said of it
+	hintWeight    = 2.0 // inferences the first guess about a hint counts for
+)
+
+// hint is an outside opinion of the load, the number of busy competitors read
+// just before an inference, and what experience says it is worth.
+type hint struct {
+	given   bool
+	load    int
+	trust   float64
+	seen    [hints]belief // levels met under each hint, in inferences
+	before  belief        // what the filter predicted before the hint moved it
+	jump    belief        // where the hint sent it
+	pending bool          // a jump not yet judged by an observation
+}
+
+func newHint() hint {
+	h := hint{trust: hintTrust}
+	for load := range h.seen {
+		quiet := 0.2
+		if load == 0 {
+			quiet = 0.8
+		}
+		for k := range h.seen[load] {
+			if k < unloaded {
+				h.seen[load][k] = hintWeight * quiet / unloaded
+			} else {
+				h.seen[load][k] = hintWeight * (1 - quiet) / (levels - unloaded)
+			}
+		}
+	}
+	return h
+}
+
+// Hint tells the filter how many others compete for the processor, read just
+// before the inference that comes next. Only a change moves the belief, and
+// only as far as earlier changes were right. A hint that is late or noisy is
+// worth nothing: debounce it.
+func (g *Grid) Hint(competitors int) {
+	h := &g.hint
+	load := min(max(competitors, 0), hints-1)
+	if h.given && load != h.load {
+		h.before, h.jump, h.pending = g.predicted, normalised(h.seen[load]), true
+		g.predicted = mix(h.jump, h.before, h.trust)
+		g.filtered = g.predicted
+	}
+	h.given, h.load = true, load
+}
+
+// judge compares the hint's jump with the belief it replaced, now that an
+// observation tells which of them was the better forecast.
+func (h *hint) judge(likelihood belief) {
+	if !h.pending {
+		return
+	}
+	h.pending = false
+	stayed, jumped := 0.0, 0.0
+	for k, l := range likelihood {
+		stayed += h.before[k] * l
+		jumped += h.jump[k] * l
+	}
+	right := h.trust * jumped / (h.trust*jumped + (1-h.trust)*stayed)
+	h.trust = min(0.9, max(0.05, h.trust+hintTrustStep*(right-h.trust)))
+}
+
+// learn remembers which levels were met under the standing hint.
+func (h *hint) learn(filtered belief) {
+	if !h.given {
+		return
+	}
+	seen := &h.seen[h.load]
+	sum := 0.0
+	for k, w := range filtered {
+		seen[k] += w
+		sum += seen[k]
+	}
+	if sum <= memory {
+		return
+	}
+	for k := range seen {
+		seen[k] *= 0.5
+	}
+}
+
+func normalised(b belief) belief {
+	sum := 0.0
+	for _, w := range b {
+		sum += w
+	}
+	for k := range b {
+		b[k] /= sum
+	}
+	return b
+}

@@ -1,0 +1,101 @@
+package governor
+
+import "time"
+
+const (
+	tooUnlikely = 0.4                    // chance to be in time below which a job is shed
+	blind       = 100 * time.Millisecond // without an observation before a job is served whatever its chance
+)
+
+// serve chooses for the head of the queue.
+func (g *Governor) serve(m *moment) (member int, why Reason, shed bool) {
+	if m.fits == 0 {
+		return g.eligible.last(), Infeasible, true
+	}
+	if least := g.least(m.fits); !g.likely(m, least) {
+		switch {
+		case !g.blind(m.now):
+			return least, Busy, true
+		case m.usual.hopeless(m.fits):
+			return least, Infeasible, false
+		default:
+			return least, Probe, false
+		}
+	}
+	member, why = g.prefer(m)
+	if !m.fits.has(member) {
+		return m.fits.first(), Floor, false
+	}
+	return member, why, false
+}
+
+// least is the smallest member that the mode may run for a job that accepts
+// those in fits.
+func (g *Governor) least(fits set) int {
+	if operating := g.Operating(); g.mode.goal == fixed && fits.has(operating) {
+		return operating
+	}
+	return fits.first()
+}
+
+func (g *Governor) likely(m *moment, member int) bool {
+	return m.head.worth[member] >= tooUnlikely*g.grid.points[member]
+}
+
+// blind reports that nothing was observed for so long that the next job is
+// served whatever its chance. Without it a governor that sheds would never
+// learn that the load has gone.
+func (g *Governor) blind(now time.Duration) bool {
+	return !g.observed || now-g.last > blind
+}
+
+// prefer is the member that the mode wants for a job without a floor.
+func (g *Governor) prefer(m *moment) (int, Reason) {
+	switch operating := g.Operating(); g.mode.goal {
+	case fixed:
+		if operating != g.fixed {
+			return operating, Hold
+		}
+		return operating, Fixed
+	case lowLatency:
+		if g.likely(m, operating) {
+			return operating, Fastest
+		}
+		return g.eligible.first(), Fastest
+	case maxAccuracy:
+		return g.accurate(m)
+	default:
+		return g.balance(m)
+	}
+}
+
+// accurate is the best choice for the head if nobody else mattered, or a probe
+// of the member above it.
+func (g *Governor) accurate(m *moment) (int, Reason) {
+	member := best(g.eligible, &m.head.worth)
+	if larger, ok := g.tryAbove(m, member); ok {
+		return larger, Probe
+	}
+	return member, Best
+}
+
+// balance is the choice up to the operating member that leaves the others in
+// the queue their share of time.
+func (g *Governor) balance(m *moment) (int, Reason) {
+	operating := g.Operating()
+	if larger, ok := g.tryAbove(m, operating); ok {
+		return larger, Probe
+	}
+	member := best(g.eligible.upTo(operating), &m.head.score)
+	if m.alone {
+		member = operating
+	}
+	switch {
+	case member >= best(g.eligible, &m.head.worth):
+		return member, Best
+	case best(g.eligible, &m.head.score) > member:
+		return member, Hold
+	default:
+		return member, Queued
+	}
+}

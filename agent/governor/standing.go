@@ -1,0 +1,106 @@
+package governor
+
+import "time"
+
+const (
+	dwell       = 500 * time.Millisecond // after a change, before a move up
+	climbEvery  = 2 * time.Second        // between moves up in the long run: 30 a minute
+	climbsSaved = 10                     // moves up that a calm time saves for a restless one
+	upMargin    = 0.25                   // of the top-1 to be won, if that is less than margin
+)
+
+// standing is the operating member and what limits its moves up. Moves down
+// and moves that the user asked for are free.
+type standing struct {
+	member int           // -1 when the next decision chooses afresh
+	told   int           // the member that the last decision named, -1 before the first
+	rest   time.Duration // no move up before
+	climbs float64       // moves up still allowed
+	at     time.Duration // when climbs was right
+}
+
+func newStanding() standing { return standing{member: -1, told: -1, climbs: climbsSaved} }
+
+// vacate lets the next decision choose without regard to the present member.
+func (s *standing) vacate() { s.member = -1 }
+
+// move makes member the operating one, unless that is a move up which comes
+// too soon.
+func (s *standing) move(now time.Duration, member int) {
+	s.climbs = min(climbsSaved, s.climbs+float64(max(0, now-s.at))/float64(climbEvery))
+	s.at = now
+	switch {
+	case member == s.member:
+		return
+	case s.member < 0:
+		s.member = member
+		return
+	case member > s.member:
+		if now < s.rest || s.climbs < 1 {
+			return
+		}
+		s.climbs--
+	}
+	s.member, s.rest = member, now+dwell
+}
+
+// report names the operating member to the outside and tells how that differs
+// from the last report. The first one is not a change.
+func (s *standing) report(operating int) (previous int, switched bool) {
+	previous = s.told
+	if previous < 0 {
+		previous = operating
+	}
+	s.told = operating
+	return previous, previous != operating
+}
+
+// stand revises the operating member.
+func (g *Governor) stand(m *moment) {
+	s := &g.standing
+	if s.member >= 0 && !g.eligible.has(s.member) {
+		s.vacate()
+	}
+	switch g.mode.goal {
+	case fixed:
+		s.member = g.nearest(g.fixed)
+	case lowLatency:
+		s.member = g.fastEnough()
+	default:
+		if g.usual.known() {
+			s.move(m.now, g.improve(m))
+		}
+	}
+}
+
+// improve is the member that should operate. Up it takes a margin that fits
+// the family: members may lie closer together than the margin of Pick.
+func (g *Governor) improve(m *moment) int {
+	current := g.standing.member
+	if m.usual.hopeless(g.eligible) {
+		return g.eligible.first()
+	}
+	b, lead := m.usual.challenger(g.eligible, current)
+	need := margin
+	if current >= 0 && b > current {
+		need = min(margin, upMargin*(g.grid.points[b]-g.grid.points[current]))
+	}
+	if lead > need {
+		return b
+	}
+	return current
+}
+
+// nearest is the eligible member closest to j from below, else from above.
+func (g *Governor) nearest(j int) int {
+	if below := g.eligible.upTo(j); below != 0 {
+		return below.last()
+	}
+	return g.eligible.first()
+}
+
+// fastEnough is the fastest eligible member within two points of the best.
+func (g *Governor) fastEnough() int {
+	const points = 0.02 + 1e-9 // two points exactly are within
+	return g.atLeast(g.members[g.eligible.last()].Top1 - points).first()
+}
