@@ -1,0 +1,145 @@
+// Package frame turns the bytes of a camera frame into the tensor a
+// sub-network reads.
+//
+//	bytes ──Decode──→ Picture ──Tensor──→ 1×3×r×r float32, NCHW
+//
+// The one rule: nothing is allocated for a picture before its header was
+// judged, so a frame costs what its declared size costs and that is limited.
+// Only JPEG and PNG are read, and what a frame is called never decides how it
+// is read: the first bytes do, and a sender who says otherwise is refused.
+//
+// The pixels are those PIL gives for convert("RGB"), the reference the
+// networks are trained with: alpha is dropped, 16 bits are cut to the upper
+// eight, of an animation the default image is taken, EXIF orientation and
+// colour profiles are not applied. PNG and resizing agree bit by bit, JPEG to
+// the rounding of the inverse DCT.
+package frame
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+)
+
+// The codecs a sender may declare.
+const (
+	JPEG = "jpeg"
+	PNG  = "png"
+)
+
+// DefaultPixels is the limit on width times height that suits a device with 4
+// GB: a progressive JPEG of this size takes some 250 MB while it is decoded.
+const DefaultPixels = 4096 * 4096
+
+// maxSide is the limit on width and on height, in pixels.
+const maxSide = 16384
+
+// maxScans is the limit on the scans of a JPEG. Encoders write about ten; each
+// one goes over the whole picture, however few bytes it has.
+const maxScans = 100
+
+// ErrUnsupported marks a JPEG or PNG that is sound but of a variant that is
+// not read, such as 12 bits a sample.
+var ErrUnsupported = errors.New("unsupported")
+
+// Decoder decodes frames of limited size. It may be used by many goroutines.
+type Decoder struct {
+	MaxPixels int // width times height; DefaultPixels suits most
+}
+
+// Decode reads one JPEG or PNG. The codec is JPEG, PNG or, if the sender
+// declared none, empty. The Picture does not refer to body.
+func (d Decoder) Decode(body []byte, codec string) (*Picture, error) {
+	is, err := sniff(body)
+	if err != nil {
+		return nil, err
+	}
+	if codec != "" && codec != is {
+		return nil, fmt.Errorf("declared as %.40q, but the bytes are %s", codec, is)
+	}
+	if is == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
+		return nil, fmt.Errorf("jpeg: more than %d scans", maxScans)
+	}
+	if err := d.checkHeader(body, is); err != nil {
+		return nil, err
+	}
+	img, err := decode(body, is)
+	if err != nil {
+		return nil, worded(is, err)
+	}
+	return newPicture(img)
+}
+
+// sniff is the codec that the first bytes show.
+func sniff(body []byte) (string, error) {
+	switch {
+	case len(body) == 0:
+		return "", errors.New("the frame is empty")
+	case bytes.HasPrefix(body, []byte("\xff\xd8\xff")):
+		return JPEG, nil
+	case bytes.HasPrefix(body, []byte("\x89PNG\r\n\x1a\n")):
+		return PNG, nil
+	}
+	return "", errors.New("the frame is neither JPEG nor PNG")
+}
+
+// checkHeader judges the declared size, without memory for the pixels.
+func (d Decoder) checkHeader(body []byte, codec string) error {
+	config, err := decodeConfig(body, codec)
+	if err != nil {
+		return worded(codec, err)
+	}
+	w, h := config.Width, config.Height
+	switch {
+	case w < 1 || h < 1:
+		return fmt.Errorf("%s: %d x %d pixels are none", codec, w, h)
+	case w > maxSide || h > maxSide:
+		return fmt.Errorf("%s: %d x %d pixels: no side may be over %d", codec, w, h, maxSide)
+	case w*h > d.MaxPixels:
+		return fmt.Errorf("%s: %d x %d pixels are more than %d", codec, w, h, d.MaxPixels)
+	}
+	return nil
+}
+
+func decodeConfig(body []byte, codec string) (config image.Config, err error) {
+	defer guard(&err)
+	if codec == JPEG {
+		return jpeg.DecodeConfig(bytes.NewReader(body))
+	}
+	return png.DecodeConfig(bytes.NewReader(body))
+}
+
+func decode(body []byte, codec string) (img image.Image, err error) {
+	defer guard(&err)
+	if codec == JPEG {
+		return jpeg.Decode(bytes.NewReader(body))
+	}
+	return png.Decode(bytes.NewReader(body))
+}
+
+// guard turns a panic of an image codec into an error. The codecs are foreign
+// code at the edge of the world and hold nothing that a panic could leave
+// half done; no known input makes them panic.
+func guard(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the codec gave up: %v", p)
+	}
+}
+
+// worded says what a codec's error means for the sender.
+func worded(codec string, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%s: the frame ends too early", codec)
+	}
+	if j, ok := errors.AsType[jpeg.UnsupportedError](err); ok {
+		return fmt.Errorf("jpeg: %w: %s", ErrUnsupported, string(j))
+	}
+	if p, ok := errors.AsType[png.UnsupportedError](err); ok {
+		return fmt.Errorf("png: %w: %s", ErrUnsupported, string(p))
+	}
+	return fmt.Errorf("%s: %w", codec, err)
+}

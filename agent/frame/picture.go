@@ -1,0 +1,94 @@
+package frame
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+)
+
+// Picture is a decoded frame. It is not changed after Decode, so it may be
+// handed to another goroutine or be read by several.
+type Picture struct {
+	img           image.Image // one of the types that newPicture names, from (0, 0)
+	Width, Height int         // in pixels
+}
+
+func newPicture(img image.Image) (*Picture, error) {
+	size := img.Bounds()
+	p := &Picture{img: img, Width: size.Dx(), Height: size.Dy()}
+	switch img.(type) {
+	case *image.YCbCr, *image.RGBA, *image.NRGBA, *image.Gray, *image.Paletted,
+		*image.RGBA64, *image.NRGBA64, *image.Gray16, *image.CMYK:
+	default:
+		return nil, fmt.Errorf("%w: pixels of type %T", ErrUnsupported, img)
+	}
+	if size.Min != (image.Point{}) {
+		return nil, fmt.Errorf("%w: pixels that begin at %v", ErrUnsupported, size.Min)
+	}
+	return p, nil
+}
+
+// row writes the pixels of one line, from column x on, as R, G, B. It fills
+// dst, whose length is a multiple of 3.
+func (p *Picture) row(dst []byte, x, y int) {
+	switch m := p.img.(type) {
+	case *image.YCbCr:
+		rowYCbCr(dst, m, x, y)
+	case *image.RGBA:
+		rowOf4(dst, m.Pix[m.PixOffset(x, y):])
+	case *image.NRGBA:
+		rowOf4(dst, m.Pix[m.PixOffset(x, y):])
+	case *image.Gray:
+		rowGray(dst, m.Pix[m.PixOffset(x, y):], 1)
+	case *image.Gray16:
+		rowGray(dst, m.Pix[m.PixOffset(x, y):], 2)
+	case *image.RGBA64:
+		rowOf8(dst, m.Pix[m.PixOffset(x, y):])
+	case *image.NRGBA64:
+		rowOf8(dst, m.Pix[m.PixOffset(x, y):])
+	case *image.Paletted:
+		rowPaletted(dst, m.Pix[m.PixOffset(x, y):], m.Palette)
+	case *image.CMYK:
+		rowCMYK(dst, m.Pix[m.PixOffset(x, y):])
+	}
+}
+
+// rowOf4 reads four bytes a pixel, red first. Alpha is left out: the decoders
+// use RGBA for opaque pictures only, so nothing is premultiplied.
+func rowOf4(dst, src []byte) {
+	for i, j := 0, 0; i+3 <= len(dst) && j+4 <= len(src); i, j = i+3, j+4 {
+		d, s := dst[i:i+3:i+3], src[j:j+4:j+4]
+		d[0], d[1], d[2] = s[0], s[1], s[2]
+	}
+}
+
+// rowOf8 reads eight bytes a pixel: red, green, blue, alpha, big endian.
+func rowOf8(dst, src []byte) {
+	for i, j := 0, 0; i < len(dst); i, j = i+3, j+8 {
+		dst[i], dst[i+1], dst[i+2] = src[j], src[j+2], src[j+4]
+	}
+}
+
+// rowGray reads one sample a pixel, of which the first byte counts.
+func rowGray(dst, src []byte, bytes int) {
+	for i, j := 0, 0; i < len(dst); i, j = i+3, j+bytes {
+		dst[i], dst[i+1], dst[i+2] = src[j], src[j], src[j]
+	}
+}
+
+func rowPaletted(dst, src []byte, palette color.Palette) {
+	for i := 0; i < len(dst); i += 3 {
+		switch c := palette[src[i/3]].(type) {
+		case color.RGBA:
+			dst[i], dst[i+1], dst[i+2] = c.R, c.G, c.B
+		case color.NRGBA:
+			dst[i], dst[i+1], dst[i+2] = c.R, c.G, c.B
+		}
+	}
+}
+
+func rowCMYK(dst, src []byte) {
+	for i, j := 0, 0; i < len(dst); i, j = i+3, j+4 {
+		dst[i], dst[i+1], dst[i+2] = color.CMYKToRGB(src[j], src[j+1], src[j+2], src[j+3])
+	}
+}

@@ -1,0 +1,149 @@
+package frame
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Preprocess is how pictures became tensors when a supernet was trained.
+type Preprocess struct {
+	Mean, Std [3]float32 // of R, G, B as fractions in [0, 1]
+	// Crop is the part of the resized shorter side that is kept, 0.875 for
+	// ImageNet: the shorter side becomes ceil(r/Crop), of which the centre r x
+	// r is taken. 0 is none: the centre square is resized to r x r.
+	Crop float64
+	// Antialias widens the triangle kernel when shrinking, as PIL does.
+	Antialias bool
+}
+
+// Check tells why no tensor can be made this way.
+func (p Preprocess) Check() error {
+	var errs []error
+	for i, name := range []string{"red", "green", "blue"} {
+		if !(p.Std[i] > 0) {
+			errs = append(errs, fmt.Errorf("std of %s: %v is not over 0", name, p.Std[i]))
+		}
+	}
+	if !(p.Crop >= 0 && p.Crop <= 1) {
+		errs = append(errs, fmt.Errorf("crop: %v is not in [0, 1]", p.Crop))
+	}
+	return errors.Join(errs...)
+}
+
+// Scaler makes tensors. It keeps buffers between calls, so each goroutine
+// needs its own.
+type Scaler struct {
+	pre    Preprocess
+	level  [3][256]float32 // tensor value of a sample, by channel
+	across weights
+	down   weights
+	line   []byte  // a line of the picture, RGB
+	narrow []byte  // lines resized across, r RGB pixels each
+	sum    []int32 // a line being resized down
+}
+
+// NewScaler makes a Scaler. The error is that of Check.
+func NewScaler(p Preprocess) (*Scaler, error) {
+	if err := p.Check(); err != nil {
+		return nil, fmt.Errorf("preprocessing: %w", err)
+	}
+	s := &Scaler{pre: p}
+	for c := range s.level {
+		for v := range s.level[c] {
+			s.level[c][v] = (float32(v)/255 - p.Mean[c]) / p.Std[c]
+		}
+	}
+	return s, nil
+}
+
+// Tensor fills dst, 3*r*r values, with the picture as 3×r×r: all of red, then
+// green, then blue. It does not allocate once it has met a picture of this
+// size.
+func (s *Scaler) Tensor(dst []float32, p *Picture, r int) {
+	dst = dst[:3*r*r]
+	x, y := s.pre.axes(p.Width, p.Height, r)
+	if !x.plain() || !y.plain() {
+		s.resize(dst, p, x, y)
+		return
+	}
+	line := grow(&s.line, 3*r)
+	for row := range r {
+		p.row(line, x.from, y.from+row)
+		s.store(dst, line, row, r)
+	}
+}
+
+// resize goes across first and then down, as PIL does: the samples between are
+// rounded to 8 bits.
+func (s *Scaler) resize(dst []float32, p *Picture, x, y axis) {
+	s.across.set(x, s.pre.Antialias)
+	s.down.set(y, s.pre.Antialias)
+	left, right := s.across.reach()
+	top, bottom := s.down.reach()
+	wide, r := 3*(right-left), x.want
+	narrow, line := grow(&s.narrow, 3*r*(bottom-top)), grow(&s.line, max(wide, 3*r))
+	for row := top; row < bottom; row++ {
+		p.row(line[:wide], x.from+left, y.from+row)
+		s.across.across(narrow[3*r*(row-top):][:3*r], line, left)
+	}
+	sum := grow(&s.sum, 3*r)
+	for row := range r {
+		s.down.downwards(line, sum, narrow, row, top)
+		s.store(dst, line, row, r)
+	}
+}
+
+// store writes a line of RGB into the three planes of the tensor.
+func (s *Scaler) store(dst []float32, line []byte, row, r int) {
+	red := dst[row*r:][:r]
+	green := dst[(r+row)*r:][:r]
+	blue := dst[(2*r+row)*r:][:r]
+	for i := range red {
+		px := line[3*i : 3*i+3 : 3*i+3]
+		red[i] = s.level[0][px[0]]
+		green[i] = s.level[1][px[1]]
+		blue[i] = s.level[2][px[2]]
+	}
+}
+
+// grow is buf with n elements, whose values are left over.
+func grow[T any](buf *[]T, n int) []T {
+	if cap(*buf) < n {
+		*buf = make([]T, n)
+	}
+	return (*buf)[:n]
+}
+
+// axis is one direction of a resize: size pixels from the pixel from become
+// scaled pixels, of which want are wanted, beginning with the pixel skip.
+type axis struct {
+	from, size, scaled, skip, want int
+}
+
+// plain tells whether every wanted pixel is a pixel of the picture.
+func (a axis) plain() bool { return a.size == a.scaled && a.skip == 0 && a.want == a.size }
+
+// axes lays out the way from w x h to r x r, with the roundings of
+// torchvision.
+func (p Preprocess) axes(w, h, r int) (x, y axis) {
+	if p.Crop == 0 {
+		side := min(w, h)
+		x = axis{from: half(w - side), size: side, scaled: r, want: r}
+		y = axis{from: half(h - side), size: side, scaled: r, want: r}
+		return x, y
+	}
+	short := int(math.Ceil(float64(r) / p.Crop))
+	x = axis{size: w, scaled: short, want: r}
+	y = axis{size: h, scaled: short, want: r}
+	if w <= h {
+		y.scaled = int(float64(short*h) / float64(w))
+	} else {
+		x.scaled = int(float64(short*w) / float64(h))
+	}
+	x.skip, y.skip = half(x.scaled-r), half(y.scaled-r)
+	return x, y
+}
+
+// half is n/2, rounded to even as Python's round does.
+func half(n int) int { return int(math.RoundToEven(float64(n) / 2)) }

@@ -1,0 +1,148 @@
+// Package monitor reads how busy, how full and how warm the machine is.
+//
+// A part that this machine does not have is absent from a Sample, and no part
+// that is missing takes another with it: a board without thermal sensors, or a
+// kernel without pressure figures, is as usual as one that has all of them.
+//
+// Shares of the processor are those between two samples. The Monitor keeps the
+// last counters, so nothing here waits.
+package monitor
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/shirou/gopsutil/v4/common"
+	"github.com/shirou/gopsutil/v4/cpu"
+	"github.com/shirou/gopsutil/v4/load"
+	"github.com/shirou/gopsutil/v4/mem"
+	"github.com/shirou/gopsutil/v4/process"
+	"github.com/shirou/gopsutil/v4/sensors"
+)
+
+// Sample is the condition of the machine. What is unknown is nil.
+type Sample struct {
+	CPUPercent    *float64           // of all processors together, since the last Sample
+	OthersPercent *float64           // the part of it that is not this process
+	MemPercent    *float64           // not available to a new program
+	Load1         *float64           // runnable and blocked tasks, mean of a minute
+	Pressure      *float64           // % of the last 10 s in which a task waited for a processor (PSI)
+	TempsC        map[string]float64 // °C by sensor; of sensors of one name, the hottest
+}
+
+// Monitor takes samples. It belongs to one goroutine.
+type Monitor struct {
+	root string
+	last counters
+}
+
+// counters are processor seconds since the machine, or the process, started.
+type counters struct {
+	total, busy, own float64
+	known            bool
+}
+
+// New makes a Monitor of the machine whose proc and sys lie in root: "/", but
+// for a test. The first Sample has no shares of the processor.
+func New(root string) *Monitor { return &Monitor{root: root} }
+
+// Sample reads the machine.
+func (m *Monitor) Sample() Sample {
+	ctx := context.WithValue(context.Background(), common.EnvKey, common.EnvMap{ // where gopsutil looks for its root
+		common.HostProcEnvKey: filepath.Join(m.root, "proc"),
+		common.HostSysEnvKey:  filepath.Join(m.root, "sys"),
+	})
+	var s Sample
+	s.CPUPercent, s.OthersPercent = m.shares(ctx)
+	if v, err := mem.VirtualMemoryWithContext(ctx); err == nil {
+		s.MemPercent = known(v.UsedPercent)
+	}
+	if v, err := load.AvgWithContext(ctx); err == nil {
+		s.Load1 = known(v.Load1)
+	}
+	if b, err := os.ReadFile(filepath.Join(m.root, "proc", "pressure", "cpu")); err == nil {
+		s.Pressure = pressure(string(b))
+	}
+	s.TempsC = temperatures(ctx)
+	return s
+}
+
+// shares are the percentages of the processor since the last call.
+func (m *Monitor) shares(ctx context.Context) (all, others *float64) {
+	now := read(ctx)
+	then := m.last
+	m.last = now
+	elapsed := now.total - then.total
+	if !now.known || !then.known || elapsed <= 0 {
+		return nil, nil
+	}
+	busy := min(max(0, now.busy-then.busy), elapsed)
+	// The process is accounted apart from the machine, a tick earlier or later.
+	own := min(max(0, now.own-then.own), busy)
+	return known(100 * busy / elapsed), known(100 * (busy - own) / elapsed)
+}
+
+func read(ctx context.Context) counters {
+	machine, err := cpu.TimesWithContext(ctx, false)
+	if err != nil || len(machine) == 0 {
+		return counters{}
+	}
+	self := process.Process{Pid: int32(os.Getpid())}
+	own, err := self.TimesWithContext(ctx)
+	if err != nil {
+		return counters{}
+	}
+	t := machine[0]
+	busy := t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal // User has the guests' time
+	return counters{total: busy + t.Idle + t.Iowait, busy: busy, own: own.User + own.System, known: true}
+}
+
+// temperatures are what the sensors say that can be read.
+func temperatures(ctx context.Context) map[string]float64 {
+	stats, _ := sensors.TemperaturesWithContext(ctx) // an error tells of sensors that are left out
+	var temps map[string]float64
+	for _, s := range stats {
+		if s.Temperature < -60 || s.Temperature > 200 {
+			continue // a sensor that is switched off says so in this way
+		}
+		if hottest, ok := temps[s.SensorKey]; ok && hottest >= s.Temperature {
+			continue
+		}
+		if temps == nil {
+			temps = map[string]float64{}
+		}
+		temps[s.SensorKey] = s.Temperature
+	}
+	return temps
+}
+
+// pressure is avg10 of the line "some avg10=1.32 avg60=... total=...".
+func pressure(psi string) *float64 {
+	for line := range strings.Lines(psi) {
+		field := strings.Fields(line)
+		if len(field) < 2 || field[0] != "some" {
+			continue
+		}
+		value, ok := strings.CutPrefix(field[1], "avg10=")
+		if !ok {
+			return nil
+		}
+		if v, err := strconv.ParseFloat(value, 64); err == nil && v >= 0 && v <= 100 {
+			return &v
+		}
+		return nil
+	}
+	return nil
+}
+
+// known is v, or nil if it is no number.
+func known(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
+}

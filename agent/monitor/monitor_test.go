@@ -1,0 +1,155 @@
+package monitor
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// machine is a tree with proc and sys as a kernel shows them.
+type machine struct{ root string }
+
+func mustMachine(tb testing.TB) machine {
+	tb.Helper()
+	return machine{tb.TempDir()}
+}
+
+func (m machine) write(tb testing.TB, path, text string) {
+	tb.Helper()
+	path = filepath.Join(m.root, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// spent sets the counters: hundredths of a second of users, idling, and of
+// this process.
+func (m machine) spent(tb testing.TB, user, idle, own int) {
+	tb.Helper()
+	m.write(tb, "proc/stat", fmt.Sprintf("cpu  %d 0 0 %d 0 0 0 0 0 0\ncpu0 %d 0 0 %d 0 0 0 0 0 0\nbtime 1769860800\n", user, idle, user, idle))
+	m.write(tb, fmt.Sprintf("proc/%d/stat", os.Getpid()),
+		fmt.Sprintf("%d (limber (x) y) S 1 1 1 0 -1 4194560 1 0 0 0 %d 0 0 0 20 0 9 0 100 1 1 1\n", os.Getpid(), own))
+}
+
+func show(v *float64) string {
+	if v == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%.2f", *v)
+}
+
+func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
+	fake := mustMachine(t)
+	m := New(fake.root)
+	for _, tt := range []struct {
+		name            string
+		user, idle, own int
+		cpu, others     string
+	}{
+		{"the first sample has none", 1000, 1000, 500, "absent", "absent"},
+		{"all of it ours", 1050, 1050, 550, "50.00", "0.00"},
+		{"all of it others'", 1125, 1075, 550, "75.00", "75.00"},
+		{"a part each", 1205, 1095, 590, "80.00", "40.00"},
+		{"nothing passed", 1205, 1095, 590, "absent", "absent"},
+		{"idle", 1205, 1195, 590, "0.00", "0.00"},
+		{"ours a tick ahead of the machine's", 1215, 1285, 601, "10.00", "0.00"},
+		{"ours a tick behind", 1225, 1375, 601, "10.00", "10.00"},
+		{"counters that went back", 100, 100, 10, "absent", "absent"},
+		{"and on again", 150, 150, 10, "50.00", "50.00"},
+	} {
+		fake.spent(t, tt.user, tt.idle, tt.own)
+		s := m.Sample()
+		if show(s.CPUPercent) != tt.cpu || show(s.OthersPercent) != tt.others {
+			t.Errorf("%s: got %s and %s of others, want %s and %s", tt.name, show(s.CPUPercent), show(s.OthersPercent), tt.cpu, tt.others)
+		}
+	}
+}
+
+func TestAllPartsOfABoardAreRead(t *testing.T) {
+	fake := mustMachine(t)
+	fake.write(t, "proc/meminfo", "MemTotal: 4000 kB\nMemFree: 500 kB\nMemAvailable: 1000 kB\nBuffers: 0 kB\nCached: 500 kB\n")
+	fake.write(t, "proc/loadavg", "1.25 0.50 0.25 2/300 4711\n")
+	fake.write(t, "proc/pressure/cpu", "some avg10=12.50 avg60=3.00 avg300=1.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+	for i, sensor := range [][2]string{{"CPU-therm", "41500"}, {"GPU-therm", "40000"}, {"CPU-therm", "43000"}, {"CPU-therm", "39000"}, {"off", "-256000"}, {"broken", "x"}} {
+		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/type", i), sensor[0]+"\n")
+		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/temp", i), sensor[1]+"\n")
+	}
+	s := New(fake.root).Sample()
+	if show(s.MemPercent) != "75.00" || show(s.Load1) != "1.25" || show(s.Pressure) != "12.50" {
+		t.Errorf("got memory %s, load %s, pressure %s; want 75.00, 1.25, 12.50", show(s.MemPercent), show(s.Load1), show(s.Pressure))
+	}
+	if want := map[string]float64{"CPU-therm": 43, "GPU-therm": 40}; !maps.Equal(s.TempsC, want) {
+		t.Errorf("got %v, want %v", s.TempsC, want)
+	}
+}
+
+func TestAMissingPartTakesNoOtherWithIt(t *testing.T) {
+	fake := mustMachine(t)
+	fake.write(t, "proc/loadavg", "1.25 0.50 0.25 2/300 4711\n")
+	fake.write(t, "proc/meminfo", "MemTotal: 0 kB\n")
+	fake.write(t, "proc/pressure/cpu", "full avg10=1\n")
+	m := New(fake.root)
+	for range 2 {
+		s := m.Sample()
+		if s.CPUPercent != nil || s.OthersPercent != nil || s.MemPercent != nil || s.Pressure != nil || s.TempsC != nil {
+			t.Errorf("got %+v, want the load alone", s)
+		}
+		if show(s.Load1) != "1.25" {
+			t.Errorf("got load %s, want 1.25", show(s.Load1))
+		}
+	}
+	New(t.TempDir()).Sample() // an empty machine is one, too
+}
+
+func TestTheRealMachineIsWithinRange(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("reads the proc of Linux")
+	}
+	m := New("/")
+	m.Sample()
+	s := burnUntilKnown(t, m)
+	for name, v := range map[string]*float64{"cpu": s.CPUPercent, "others": s.OthersPercent, "memory": s.MemPercent} {
+		if v == nil || *v < 0 || *v > 100 {
+			t.Errorf("%s: got %s %%, want 0 to 100", name, show(v))
+		}
+	}
+	if s.Load1 == nil || *s.Load1 < 0 {
+		t.Errorf("load: got %s, want one", show(s.Load1))
+	}
+	if *s.OthersPercent > *s.CPUPercent {
+		t.Errorf("got %s %% of others, over %s %% of all", show(s.OthersPercent), show(s.CPUPercent))
+	}
+}
+
+// burnUntilKnown keeps a processor busy until the machine's counters moved.
+func burnUntilKnown(t *testing.T, m *Monitor) Sample {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		for start := time.Now(); time.Since(start) < 100*time.Millisecond; {
+			continue
+		}
+		if s := m.Sample(); s.CPUPercent != nil && *s.CPUPercent > 0 {
+			return s
+		}
+	}
+	t.Fatal("the counters of the processor did not move for 10 s")
+	return Sample{}
+}
+
+func FuzzPressure(f *testing.F) {
+	f.Add("some avg10=1.32 avg60=1.29 avg300=3.48 total=30405953\nfull avg10=0.00\n")
+	f.Add("some avg10=NaN")
+	f.Add("some\n\nsome avg10=1e400 x")
+	f.Fuzz(func(t *testing.T, psi string) {
+		if v := pressure(psi); v != nil && !(*v >= 0 && *v <= 100) {
+			t.Errorf("%q: got %v %%", psi, *v)
+		}
+	})
+}

@@ -1,0 +1,154 @@
+package wire
+
+// Result is the one answer to a job.
+type Result struct {
+	Schema       Schema   `json:"schema"`
+	ID           string   `json:"id"`
+	Status       Status   `json:"status"`           // ok or refused
+	Reason       Reason   `json:"reason,omitempty"` // of a refusal
+	Detail       string   `json:"detail,omitempty"` // of a refusal, a sentence for a human
+	Device       string   `json:"device"`
+	BootID       string   `json:"boot_id"`
+	Seq          uint64   `json:"seq"` // counts the answers of this device
+	TS           Time     `json:"ts"`
+	Family       string   `json:"family,omitempty"`
+	Member       string   `json:"member,omitempty"`
+	ExpectedTop1 *float64 `json:"expected_top1,omitempty"` // the member's, in [0, 1]
+	Classes      []Class  `json:"classes,omitempty"`       // the five best, best first; fewer if the family has fewer
+	MS           *Timing  `json:"ms,omitempty"`
+	DeadlineMS   float64  `json:"deadline_ms,omitempty"`
+	Met          bool     `json:"met"`              // total <= deadline; false when refused
+	Choice       string   `json:"choice,omitempty"` // why this member
+	Late         bool     `json:"late"`             // the answer waited out a broken link
+}
+
+// Class is one class of a result.
+type Class struct {
+	Label string  `json:"label"`
+	Index int     `json:"index"` // in the family's list, from 0
+	P     float64 `json:"p"`     // softmax probability, in [0, 1]
+}
+
+// Timing is where the time of a job went, in milliseconds. A refused job has
+// zero for what was not done.
+type Timing struct {
+	Queue     float64 `json:"queue"`
+	Decode    float64 `json:"decode"`
+	Infer     float64 `json:"infer"`
+	Total     float64 `json:"total"`               // from receipt to the answer
+	Predicted float64 `json:"predicted,omitempty"` // of infer, when the member was chosen
+}
+
+// State is birth, clean stop and last will. The will carries the ts of the
+// connection it was left with, as nobody knows when the device was lost.
+type State struct {
+	Schema  Schema   `json:"schema"`
+	State   Presence `json:"state"`
+	BootID  string   `json:"boot_id"`
+	ConnSeq uint64   `json:"conn_seq"` // counts the connections of this boot
+	TS      Time     `json:"ts"`
+	Detail  string   `json:"detail,omitempty"` // what keeps the device from working, and the remedy
+}
+
+// Telemetry is the condition of a device. Absent is unknown, zero is a fact.
+type Telemetry struct {
+	Schema        Schema             `json:"schema"`
+	TS            Time               `json:"ts"`
+	Mode          string             `json:"mode,omitempty"`
+	Member        string             `json:"member,omitempty"` // the operating member
+	CPUPercent    *float64           `json:"cpu_percent,omitempty"`
+	OthersPercent *float64           `json:"others_percent,omitempty"` // CPU of all but the agent
+	MemPercent    *float64           `json:"mem_percent,omitempty"`
+	Load1         *float64           `json:"load1,omitempty"`
+	TempsC        map[string]float64 `json:"temps_c,omitempty"`  // °C by sensor
+	Queue         int                `json:"queue"`              // jobs waiting now
+	Jobs          uint64             `json:"jobs"`               // accepted since the agent started
+	Refused       uint64             `json:"refused"`            // of these
+	Missed        uint64             `json:"missed"`             // of these, answered after the deadline
+	P50MS         *float64           `json:"p50_ms,omitempty"`   // of infer, over the last interval
+	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
+	Slowdown      *float64           `json:"slowdown,omitempty"` // infer over the unloaded profile; 1 is no load
+	Outbox        int                `json:"outbox"`             // answers and events waiting for the link
+	PowerW        *float64           `json:"power_w,omitempty"`
+	Stages        *Stages            `json:"stages,omitempty"` // absent if no job ended in the last interval
+}
+
+// Stages are the latencies of the jobs that ended in the last interval.
+type Stages struct {
+	Queue  Quantiles `json:"queue"`
+	Decode Quantiles `json:"decode"`
+	Infer  Quantiles `json:"infer"`
+	Total  Quantiles `json:"total"`
+}
+
+// Quantiles are a median and a 95th percentile, in milliseconds.
+type Quantiles struct {
+	P50MS float64 `json:"p50_ms"`
+	P95MS float64 `json:"p95_ms"`
+}
+
+// Caps is what a device can do. Its lists are written as they are, so an empty
+// one must not be nil.
+type Caps struct {
+	Schema   Schema   `json:"schema"`
+	TS       Time     `json:"ts"`
+	Versions Versions `json:"versions"`
+	Verbs    []string `json:"verbs"`
+	Modes    []string `json:"modes"`
+	Groups   []string `json:"groups"`
+	Family   *Family  `json:"family,omitempty"`  // absent if none is loaded
+	Profile  *Profile `json:"profile,omitempty"` // absent before the first one
+	Members  []Member `json:"members"`           // the Pareto front, fastest first
+}
+
+// Versions are those of the software on the device.
+type Versions struct {
+	Agent   string `json:"agent"`
+	Runtime string `json:"runtime,omitempty"` // ONNX Runtime; absent if there is none
+}
+
+// Family names a family and the digest of its manifest.
+type Family struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"` // "sha256:" and hex digits
+}
+
+// Profile is when and under which load the members' latencies were taken.
+type Profile struct {
+	TS            Time     `json:"ts"`
+	Provider      string   `json:"provider"` // execution provider, such as "cpu"
+	Threads       int      `json:"threads"`
+	OthersPercent *float64 `json:"others_percent,omitempty"` // CPU of all but the agent
+}
+
+// Member is a point of the Pareto front on this device.
+type Member struct {
+	Name       string   `json:"name"`
+	Top1       float64  `json:"top1"`             // validation accuracy, in [0, 1]
+	MMACs      float64  `json:"mmacs"`            // millions of multiply-accumulates
+	Resolution int      `json:"resolution"`       // input side, in pixels
+	P50MS      *float64 `json:"p50_ms,omitempty"` // unloaded; absent if not yet profiled
+	P95MS      *float64 `json:"p95_ms,omitempty"`
+}
+
+// Event is something that happened on a device. Its severity is in the topic.
+type Event struct {
+	Schema Schema    `json:"schema"`
+	TS     Time      `json:"ts"`
+	Kind   EventKind `json:"kind"`
+	Detail string    `json:"detail"`
+	From   string    `json:"from,omitempty"`   // of a switch: the member before
+	Member string    `json:"member,omitempty"` // of a switch: the member now
+	Count  uint64    `json:"count,omitempty"`  // how many of this kind since the last event told of
+}
+
+// Sync is where a device stands when it connects.
+type Sync struct {
+	Schema  Schema `json:"schema"`
+	TS      Time   `json:"ts"`
+	BootID  string `json:"boot_id"`
+	ConnSeq uint64 `json:"conn_seq"`
+	Version uint64 `json:"version"` // of the desired state last applied; 0 if none
+	Seq     uint64 `json:"seq"`     // of the last answer
+	Outbox  int    `json:"outbox"`  // records about to be drained
+}

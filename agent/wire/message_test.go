@@ -1,0 +1,209 @@
+package wire_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// noon is the instant of every golden message.
+func noon() wire.Time {
+	return wire.At(time.Date(2026, 1, 31, 13, 0, 0, 123_456_789, time.FixedZone("", 3600)))
+}
+
+type message struct {
+	name  string // of the golden file; the part before "-" names the schema
+	value any
+}
+
+func messages() []message {
+	return append(jobMessages(), append(deviceMessages(), controlMessages()...)...)
+}
+
+func jobMessages() []message {
+	return []message{
+		{"result-ok", wire.Result{
+			ID: "frame-17", Status: wire.OK, Device: "desk", BootID: "b3f1", Seq: 17, TS: noon(), Family: "stock", Member: "s3",
+			ExpectedTop1: new(0.873), Classes: []wire.Class{{"cat", 3, 0.9}, {"dog", 5, 0.08}, {"deer", 4, 0.01}, {"frog", 6, 0.006}, {"bird", 2, 0.004}},
+			MS:         &wire.Timing{Queue: 0.21, Decode: 1.5, Infer: 6.125, Total: 8.2, Predicted: 6.4},
+			DeadlineMS: 50, Met: true, Choice: "most accurate that meets the deadline",
+		}},
+		{"result-refused", wire.Result{
+			ID: "frame-18", Status: wire.Refused, Reason: wire.Invalid, Detail: "neither JPEG nor PNG", Device: "desk", BootID: "b3f1", Seq: 18, TS: noon(),
+			Family: "stock", MS: &wire.Timing{Queue: 0.2, Decode: 0.01, Total: 0.21}, DeadlineMS: 100,
+		}},
+		{"result-minimal", wire.Result{
+			ID: "frame-19", Status: wire.Refused, Reason: wire.Unsupported, Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB", Device: "desk", BootID: "b3f1", Seq: 19, TS: noon(), Late: true,
+		}},
+		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
+		{"header-empty", wire.Header{}},
+	}
+}
+
+func deviceMessages() []message {
+	q := wire.Quantiles{P50MS: 1.5, P95MS: 2.25}
+	return []message{
+		{"state-online", wire.State{State: wire.Online, BootID: "b3f1", ConnSeq: 3, TS: noon()}},
+		{"state-lost", wire.State{State: wire.Lost, BootID: "b3f1", ConnSeq: 3, TS: noon()}},
+		{"state-unfit", wire.State{State: wire.Online, BootID: "b3f1", ConnSeq: 1, TS: noon(), Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB"}},
+		{"telemetry-full", wire.Telemetry{
+			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), MemPercent: new(40.2), Load1: new(1.25),
+			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
+			Stages: &wire.Stages{Queue: q, Decode: q, Infer: q, Total: q},
+		}},
+		{"telemetry-unknown", wire.Telemetry{TS: noon()}},
+		{"caps-full", wire.Caps{
+			TS: noon(), Versions: wire.Versions{Agent: "1.2.3", Runtime: "1.24.1"}, Verbs: []string{"mode"}, Modes: []string{"balanced", "fixed:s0"}, Groups: []string{wire.Everybody, "@line2"},
+			Family:  &wire.Family{Name: "stock", Digest: "sha256:" + strings.Repeat("0f", 32)},
+			Profile: &wire.Profile{TS: noon(), Provider: "cpu", Threads: 1, OthersPercent: new(3.0)},
+			Members: []wire.Member{{Name: "s0", Top1: 0.8, MMACs: 4.5, Resolution: 24, P50MS: new(0.9), P95MS: new(1.1)}, {Name: "s1", Top1: 0.9, MMACs: 14, Resolution: 32}},
+		}},
+		{"caps-bare", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.2.3"}, Verbs: []string{}, Modes: []string{}, Groups: []string{wire.Everybody}, Members: []wire.Member{}}},
+		{"event-switch", wire.Event{TS: noon(), Kind: wire.EventSwitch, Detail: "slack fell under the p95 of s3", From: "s3", Member: "s1", Count: 2}},
+		{"event-bad_id", wire.Event{TS: noon(), Kind: wire.EventBadID, Detail: "a job id is not [A-Za-z0-9_.-]{1,64}", Count: 1}},
+		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
+		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
+	}
+}
+
+func controlMessages() []message {
+	expiry := noon()
+	return []message{
+		{"desired-mode", wire.Desired{Version: 4, Mode: "balanced"}},
+		{"desired-goal", wire.Desired{Version: 5, Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: "energy"}}},
+		{"reported-applied", wire.Reported{Version: 4, Status: wire.Applied, Mode: "balanced", Member: "s3"}},
+		{"reported-rejected", wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced", Member: "s3", Detail: "no member reaches 0.99; s5 has 0.92"}},
+		{"command-expires_at", wire.Command{Mode: "balanced", ExpiresAt: &expiry}},
+		{"command-ttl", wire.Command{Mode: "fixed:s0", TTLMS: new(5000.0)}},
+		{"ack-succeeded", wire.Ack{ID: "c-1", Verb: "mode", State: wire.CommandSucceeded, TS: noon()}},
+		{"ack-rejected", wire.Ack{ID: "c-2", Verb: "dance", State: wire.CommandRejected, Reason: wire.Unsupported, Detail: "verbs: mode", TS: noon()}},
+	}
+}
+
+func TestMessagesAreWrittenAsTheGoldenFiles(t *testing.T) {
+	for _, m := range messages() {
+		t.Run(m.name, func(t *testing.T) {
+			got, err := json.Marshal(m.value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(filepath.Join("testdata", m.name+".json"))
+			if err != nil {
+				t.Errorf("%v\ngot  %s", err, got)
+			} else if string(got)+"\n" != string(want) {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+func TestEveryGoldenFileIsOfAMessage(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(files), len(messages()); got != want {
+		t.Errorf("got %d golden files, want %d", got, want)
+	}
+}
+
+func TestCommandExpiry(t *testing.T) {
+	received := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name, json string
+		want       time.Duration // after receipt
+		err        string
+	}{
+		{"ttl", `{"ttl_ms":500}`, 500 * time.Millisecond, ""},
+		{"ttl with a fraction", `{"ttl_ms":0.5}`, 500 * time.Microsecond, ""},
+		{"time in another zone", `{"expires_at":"2026-01-31T14:00:01.5+02:00"}`, 1500 * time.Millisecond, ""},
+		{"time in the past", `{"expires_at":"2026-01-31T11:00:00Z"}`, -time.Hour, ""},
+		{"none", `{"mode":"balanced"}`, 0, "has no expiry"},
+		{"nulls", `{"expires_at":null,"ttl_ms":null}`, 0, "has no expiry"},
+		{"both", `{"expires_at":"2026-01-31T12:00:01Z","ttl_ms":1}`, 0, "has two expiries"},
+		{"ttl zero", `{"ttl_ms":0}`, 0, "ttl_ms: 0 is not in"},
+		{"ttl negative", `{"ttl_ms":-1}`, 0, "ttl_ms: -1 is not in"},
+		{"ttl over a year", `{"ttl_ms":1e300}`, 0, "ttl_ms: 1e+300 is not in"},
+		{"time that is none", `{"expires_at":"tomorrow"}`, 0, `time "tomorrow": want RFC 3339`},
+		{"time as a number", `{"expires_at":1769860800}`, 0, "want RFC 3339"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var c wire.Command
+			err := wire.Decode([]byte(tt.json), &c)
+			var got time.Time
+			if err == nil {
+				got, err = c.Expiry(received)
+			}
+			switch {
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				t.Errorf("got %v, want ...%s...", err, tt.err)
+			case tt.err == "" && (err != nil || !got.Equal(received.Add(tt.want))):
+				t.Errorf("got %v, %v; want %v", got, err, received.Add(tt.want))
+			}
+		})
+	}
+}
+
+func TestDesiredHasAVersionAndEitherModeOrGoal(t *testing.T) {
+	for _, tt := range []struct{ json, want string }{
+		{`{"version":1,"mode":"balanced"}`, ""},
+		{`{"version":1,"goal":{"min_top1":0}}`, ""},
+		{`{"version":0,"mode":"balanced"}`, "version: want a whole number from 1"},
+		{`{"mode":"balanced"}`, "version: want"},
+		{`{"version":1}`, "neither mode nor goal"},
+		{`{"version":1,"mode":"balanced","goal":{"min_top1":0.5}}`, "both mode and goal"},
+		{`{"version":1,"goal":{}}`, "goal is empty"},
+		{`{"version":1,"goal":{"deadline_ms":0}}`, "deadline_ms: 0 is not in"},
+		{`{"version":1,"goal":{"min_top1":1.5}}`, "min_top1: 1.5 is not a fraction"},
+		{`{"version":1,"goal":{"max_watts":0}}`, "max_watts: 0 is not over 0"},
+		{`{"version":1,"goal":{"prefer":"speed"}}`, `prefer: "speed" is none of`},
+	} {
+		var d wire.Desired
+		if err := wire.Decode([]byte(tt.json), &d); err != nil {
+			t.Fatal(err)
+		}
+		err := d.Check()
+		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: got %v, want %q", tt.json, err, tt.want)
+		}
+	}
+}
+
+func TestOnlySixReasonsRefuseAJob(t *testing.T) {
+	may := 0
+	for _, r := range []wire.Reason{
+		wire.Busy, wire.Infeasible, wire.Unsupported, wire.Invalid, wire.Unauthorized, wire.Expired, wire.Conflict,
+		wire.Precondition, wire.NoSpace, wire.Thermal, wire.NeedsReboot, wire.Locked, wire.Internal, "",
+	} {
+		if r.RefusesJob() {
+			may++
+		}
+	}
+	if may != 6 || !wire.Busy.RefusesJob() || wire.Thermal.RefusesJob() {
+		t.Errorf("got %d reasons, want invalid busy infeasible conflict unsupported internal", may)
+	}
+}
+
+func TestACommandEndsOnce(t *testing.T) {
+	for step, want := range map[wire.Step]bool{
+		wire.CommandReceived: false, wire.CommandAccepted: false, wire.CommandExecuting: false, wire.CommandRejected: true, wire.CommandSucceeded: true,
+		wire.CommandFailed: true, wire.CommandTimedOut: true, wire.CommandCancelled: true, wire.CommandSuperseded: true,
+	} {
+		if got := step.Final(); got != want {
+			t.Errorf("%s: got final %v, want %v", step, got, want)
+		}
+	}
+}
+
+func TestMillisKeepsMicroseconds(t *testing.T) {
+	for d, want := range map[time.Duration]float64{0: 0, 1499: 0.001, 1500: 0.002, 12_345_678: 12.346, time.Second: 1000} {
+		if got := wire.Millis(d); got != want {
+			t.Errorf("%d ns: got %v, want %v", d, got, want)
+		}
+	}
+}

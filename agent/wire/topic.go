@@ -1,0 +1,193 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Root is the first two levels of every topic.
+const Root = "limber/v1"
+
+// Everybody is the group that every device is in.
+const Everybody = "@all"
+
+// maxName is the length limit of a fleet, device, group, verb or id, in bytes.
+const maxName = 64
+
+// ErrBadID marks the topic of a job, result, command or ack whose id is not a
+// valid name. The rest of the Topic that comes with it is sound.
+var ErrBadID = errors.New("bad id")
+
+// Kind is the level of a topic that says what it carries.
+type Kind string
+
+// The kinds of topics.
+const (
+	KindState     Kind = "state"
+	KindCaps      Kind = "caps"
+	KindDesired   Kind = "desired"
+	KindReported  Kind = "reported"
+	KindJob       Kind = "job"
+	KindResult    Kind = "result"
+	KindCmd       Kind = "cmd"
+	KindAck       Kind = "ack"
+	KindTelemetry Kind = "telemetry"
+	KindEvent     Kind = "event"
+	KindSync      Kind = "sync"
+	KindSynced    Kind = "synced"
+)
+
+// levels is how many levels follow the kind; ok tells whether the kind exists.
+func (k Kind) levels() (n int, ok bool) {
+	switch k {
+	case KindState, KindCaps, KindDesired, KindReported, KindTelemetry, KindSync, KindSynced:
+		return 0, true
+	case KindJob, KindResult, KindEvent:
+		return 1, true
+	case KindCmd, KindAck:
+		return 2, true
+	}
+	return 0, false
+}
+
+// ValidName tells whether s matches [A-Za-z0-9_.-]{1,64}: the form of fleets,
+// devices, verbs and ids. A valid name may still be "..": it is a level of a
+// topic and a key of a store, never a file name.
+func ValidName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !nameByte(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func nameByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return c == '_' || c == '.' || c == '-'
+}
+
+// ValidGroup tells whether s is "@" and a valid name.
+func ValidGroup(s string) bool {
+	name, ok := strings.CutPrefix(s, "@")
+	return ok && ValidName(name)
+}
+
+// Address is a device, or a group of devices, within a fleet. Its methods build
+// topics; they expect valid names and check nothing.
+type Address struct {
+	Fleet  string
+	Device string // or a group, "@" and a name
+}
+
+// IsGroup tells whether the address is a group's.
+func (a Address) IsGroup() bool { return strings.HasPrefix(a.Device, "@") }
+
+func (a Address) State() string     { return a.topic(KindState) }
+func (a Address) Caps() string      { return a.topic(KindCaps) }
+func (a Address) Desired() string   { return a.topic(KindDesired) }
+func (a Address) Reported() string  { return a.topic(KindReported) }
+func (a Address) Telemetry() string { return a.topic(KindTelemetry) }
+func (a Address) Sync() string      { return a.topic(KindSync) }
+func (a Address) Synced() string    { return a.topic(KindSynced) }
+
+func (a Address) Job(id string) string       { return a.topic(KindJob) + "/" + id }
+func (a Address) Result(id string) string    { return a.topic(KindResult) + "/" + id }
+func (a Address) Cmd(verb, id string) string { return a.topic(KindCmd) + "/" + verb + "/" + id }
+func (a Address) Ack(verb, id string) string { return a.topic(KindAck) + "/" + verb + "/" + id }
+func (a Address) Event(s Severity) string    { return a.topic(KindEvent) + "/" + string(s) }
+
+func (a Address) topic(k Kind) string {
+	return Root + "/" + a.Fleet + "/" + a.Device + "/" + string(k)
+}
+
+// Filter matches every topic of one kind at this address, also those whose id
+// is not a valid name: the receiver must see them to count them.
+func (a Address) Filter(k Kind) string {
+	if n, _ := k.levels(); n > 0 {
+		return a.topic(k) + "/#"
+	}
+	return a.topic(k)
+}
+
+// FleetFilter matches every topic of one kind of all devices and groups of a
+// fleet: what an operator subscribes to.
+func FleetFilter(fleet string, k Kind) string {
+	return Address{Fleet: fleet, Device: "+"}.Filter(k)
+}
+
+// PoolFilter matches the jobs of a pool, which a broker with shared
+// subscriptions hands to one of the pool's devices each.
+func PoolFilter(fleet, pool string) string {
+	return "$share/" + pool + "/" + Address{Fleet: fleet, Device: "@" + pool}.Filter(KindJob)
+}
+
+// Topic is a topic taken apart. Fields its kind does not have are empty.
+type Topic struct {
+	Address
+	Kind     Kind
+	Verb     string   // of cmd and ack
+	ID       string   // of job, result, cmd and ack
+	Severity Severity // of event
+}
+
+// ParseTopic takes a topic apart. If the id alone is wrong, the error is
+// ErrBadID and the Topic has everything but the id.
+func ParseTopic(topic string) (Topic, error) {
+	rest, ok := strings.CutPrefix(topic, Root+"/")
+	if !ok {
+		return Topic{}, fmt.Errorf("topic %.100q: want one under %s/", topic, Root)
+	}
+	part := strings.SplitN(rest, "/", 4)
+	if len(part) < 3 {
+		return Topic{}, fmt.Errorf("topic %.100q: want %s/{fleet}/{device}/...", topic, Root)
+	}
+	t := Topic{Address: Address{Fleet: part[0], Device: part[1]}, Kind: Kind(part[2])}
+	n, known := t.Kind.levels()
+	switch {
+	case !ValidName(t.Fleet):
+		return Topic{}, fmt.Errorf("topic %.100q: the fleet is not [A-Za-z0-9_.-]{1,64}", topic)
+	case !ValidName(t.Device) && !ValidGroup(t.Device):
+		return Topic{}, fmt.Errorf("topic %.100q: the device is neither [A-Za-z0-9_.-]{1,64} nor a group", topic)
+	case !known:
+		return Topic{}, fmt.Errorf("topic %.100q: unknown kind", topic)
+	case n == 0 && len(part) > 3:
+		return Topic{}, fmt.Errorf("topic %.100q: nothing may follow %s", topic, t.Kind)
+	case n == 0:
+		return t, nil
+	}
+	tail := ""
+	if len(part) > 3 {
+		tail = part[3]
+	}
+	return t.withTail(topic, tail)
+}
+
+// withTail reads what follows the kind.
+func (t Topic) withTail(topic, tail string) (Topic, error) {
+	switch t.Kind {
+	case KindEvent:
+		if !ValidName(tail) {
+			return Topic{}, fmt.Errorf("topic %.100q: the severity is not [A-Za-z0-9_.-]{1,64}", topic)
+		}
+		t.Severity = Severity(tail)
+		return t, nil
+	case KindCmd, KindAck:
+		t.Verb, tail, _ = strings.Cut(tail, "/")
+		if !ValidName(t.Verb) {
+			return Topic{}, fmt.Errorf("topic %.100q: the verb is not [A-Za-z0-9_.-]{1,64}", topic)
+		}
+	}
+	if !ValidName(tail) {
+		return t, fmt.Errorf("topic %.100q: %w, want [A-Za-z0-9_.-]{1,64}", topic, ErrBadID)
+	}
+	t.ID = tail
+	return t, nil
+}
