@@ -1,0 +1,107 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// slot carries one frame from decoding to inference, with buffers that are
+// used again.
+type slot struct {
+	entry  *entry
+	pic    *frame.Picture
+	buffer []float32 // room for the largest member's input
+	tensor []float32 // part of buffer, or the job's own
+	r      int       // resolution that tensor was made for
+}
+
+// blind is how long jobs may wait without an inference before one is let
+// through although its deadline has passed: without it a stalled machine could
+// refuse for ever.
+const blind = 100 * time.Millisecond
+
+// decode takes the most urgent job, decodes it and makes its tensor for the
+// operating member, until ctx ends.
+func (p *Pipeline) decode(ctx context.Context) error {
+	scaler, err := frame.NewScaler(p.cfg.Preprocess)
+	if err != nil {
+		return err
+	}
+	for {
+		var s *slot
+		select {
+		case s = <-p.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := p.fill(ctx, scaler, s); err != nil {
+			return err
+		}
+		select {
+		case p.ready <- s:
+		case <-ctx.Done():
+			p.refuse(s.entry, wire.Busy, errClosed.Error())
+			return ctx.Err()
+		}
+	}
+}
+
+// fill waits for a job that can be decoded and puts it into the slot. Jobs
+// that cannot are answered here.
+func (p *Pipeline) fill(ctx context.Context, scaler *frame.Scaler, s *slot) error {
+	for {
+		e := p.queue.pop()
+		if e == nil {
+			select {
+			case <-p.queue.wake:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if now := p.now(); e.due < now && now-time.Duration(p.lastRun.Load()) < blind {
+			p.queue.done(e)
+			p.refuse(e, wire.Busy, shortOfTime(e.due-now, e.Deadline))
+			continue
+		}
+		if p.prepare(scaler, s, e) {
+			return nil
+		}
+	}
+}
+
+// prepare decodes a job into the slot; false means that it was refused.
+func (p *Pipeline) prepare(scaler *frame.Scaler, s *slot, e *entry) bool {
+	s.entry, s.pic, s.r = e, nil, 0
+	if e.Tensor != nil {
+		s.tensor = e.Tensor
+		return true
+	}
+	start := time.Now()
+	pic, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Decode(e.Body, e.Codec)
+	if err != nil {
+		e.decode = time.Since(start)
+		p.queue.done(e)
+		reason := wire.Invalid
+		if errors.Is(err, frame.ErrUnsupported) {
+			reason = wire.Unsupported
+		}
+		p.refuse(e, reason, err.Error())
+		return false
+	}
+	s.pic = pic
+	s.make(scaler, int(p.hotR.Load()))
+	e.decode = time.Since(start)
+	e.Body = nil // decoded; the frame's bytes need not wait for the answer
+	return true
+}
+
+// make fills the tensor for a resolution.
+func (s *slot) make(scaler *frame.Scaler, r int) {
+	s.tensor, s.r = s.buffer[:3*r*r], r
+	scaler.Tensor(s.tensor, s.pic, r)
+}

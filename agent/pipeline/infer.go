@@ -1,0 +1,172 @@
+package pipeline
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// inferrer is the goroutine that owns the governor and the sessions.
+type inferrer struct {
+	*Pipeline
+	gov      *governor.Governor
+	sessions []family.Session // by member; nil until one was handed over
+	eligible []bool
+	scaler   *frame.Scaler // for a member of another resolution than foreseen
+	waiting  []time.Duration
+	arrivals []time.Duration
+	logits   []float32
+	answer   Answer
+	top      [5]Class
+}
+
+// lookahead is how many waiting jobs the governor shares the slack with.
+const lookahead = 16
+
+func newInferrer(p *Pipeline) (*inferrer, error) {
+	gov, err := p.governor()
+	if err != nil {
+		return nil, err
+	}
+	scaler, err := frame.NewScaler(p.cfg.Preprocess)
+	if err != nil {
+		return nil, err
+	}
+	n := len(p.cfg.Members)
+	return &inferrer{
+		Pipeline: p, gov: gov,
+		sessions: make([]family.Session, n), eligible: make([]bool, n),
+		scaler:  scaler,
+		waiting: make([]time.Duration, 0, lookahead),
+		logits:  make([]float32, p.cfg.Classes),
+	}, nil
+}
+
+// run serves ready frames and orders, one at a time, until ctx ends. Before
+// there is a session, only orders are taken.
+func (f *inferrer) run(ctx context.Context) error {
+	var ready <-chan *slot
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case o := <-f.orders:
+			o.done <- f.obey(o)
+			if slices.Contains(f.eligible, true) {
+				ready = f.ready
+			}
+		case s := <-ready:
+			f.serve(s)
+			s.entry, s.pic = nil, nil
+			f.free <- s
+		}
+	}
+}
+
+// obey carries out an order.
+func (f *inferrer) obey(o order) error {
+	if o.mode != nil {
+		if err := f.gov.SetMode(*o.mode); err != nil {
+			return err
+		}
+		f.publish()
+		return nil
+	}
+	f.sessions[o.member] = o.session
+	f.eligible[o.member] = o.session != nil
+	if err := f.gov.SetEligible(f.eligible); err != nil {
+		return err
+	}
+	f.publish()
+	return nil
+}
+
+// publish shows the governor's state to the other goroutines.
+func (f *inferrer) publish() {
+	op := f.gov.Operating()
+	f.hotR.Store(int64(f.cfg.Members[op].R))
+	f.stats.governed(op, f.gov.Mode(), f.gov.Slowdown())
+}
+
+// serve decides on one frame and answers it.
+func (f *inferrer) serve(s *slot) {
+	e := s.entry
+	f.queue.done(e)
+	d := f.decide(e)
+	if d.Switched {
+		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
+	}
+	f.publish()
+	if d.Shed {
+		f.shed(e, d)
+		return
+	}
+	f.answer = Answer{Member: d.Member, Choice: d.Reason, Predicted: d.Predicted}
+	start := time.Now()
+	if r := f.cfg.Members[d.Member].R; s.pic != nil && s.r != r {
+		s.make(f.scaler, r)
+		e.decode += time.Since(start)
+		start = time.Now()
+	}
+	err := f.sessions[d.Member].Run(s.tensor, f.logits)
+	f.answer.Infer = time.Since(start)
+	now := f.now()
+	f.lastRun.Store(int64(now))
+	if err != nil {
+		f.answer.Reason, f.answer.Detail = wire.Internal, err.Error()
+	} else {
+		f.gov.Observe(now, d.Member, f.answer.Infer)
+		f.answer.Top = best(f.top[:0], f.logits)
+	}
+	f.finish(e, &f.answer)
+}
+
+// decide shows the governor the queue as it is now.
+func (f *inferrer) decide(e *entry) governor.Decision {
+	f.waiting, f.arrivals = f.queue.glance(f.waiting, f.arrivals)
+	for _, t := range f.arrivals {
+		f.gov.Arrive(t)
+	}
+	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting})
+}
+
+func (f *inferrer) shed(e *entry, d governor.Decision) {
+	if d.Reason == governor.Infeasible {
+		f.refuse(e, wire.Infeasible, "no member in use is as accurate as min_top1 asks")
+		return
+	}
+	f.refuse(e, wire.Busy, shortOfTime(d.Slack, e.Deadline))
+}
+
+// best appends the classes of the largest logits to top, as many as it has
+// room for, with their softmax probabilities.
+func best(top []Class, logits []float32) []Class {
+	for i, v := range logits {
+		at := len(top)
+		for at > 0 && float64(v) > top[at-1].P {
+			at--
+		}
+		if at == cap(top) {
+			continue
+		}
+		if len(top) < cap(top) {
+			top = top[:len(top)+1]
+		}
+		copy(top[at+1:], top[at:])
+		top[at] = Class{Index: i, P: float64(v)}
+	}
+	sum, peak := 0.0, top[0].P
+	for _, v := range logits {
+		sum += math.Exp(float64(v) - peak)
+	}
+	for i := range top {
+		top[i].P = math.Exp(top[i].P-peak) / sum
+	}
+	return top
+}

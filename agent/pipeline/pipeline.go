@@ -1,0 +1,261 @@
+// Package pipeline answers jobs: frames come in with deadlines, classes go out.
+//
+//	Submit ──▶ queue ──▶ decode ──▶ ready (1) ──▶ infer ──▶ Answer
+//	           earliest             beside          governor chooses
+//	           deadline first       inference       the member
+//
+// Two goroutines work: one decodes frames and makes the tensor for the member
+// in use, the other owns the governor and the sessions and infers. At most
+// three frames are decoded and not yet answered, so memory is bounded by the
+// queue. The rule that makes it correct: every job that was submitted is
+// answered exactly once, by whichever stage ends it, whatever happens.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// Job is one frame to classify.
+type Job struct {
+	Body     []byte        // an encoded frame
+	Codec    string        // what the sender says it is; empty: its first bytes decide
+	Tensor   []float32     // instead of Body: already preprocessed, 3×R×R for the mode's one member
+	Received time.Time     // when the deadline began to count
+	Deadline time.Duration // from Received
+	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
+	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
+}
+
+// Answer is what became of a job. It is valid until the call it was passed to
+// returns.
+type Answer struct {
+	Reason wire.Reason // why it was refused, or empty
+	Detail string      // of a refusal, for a human
+
+	Member    int             // index of the member that answered
+	Choice    governor.Reason // why that member
+	Top       []Class         // the best classes, best first, at most five
+	Predicted time.Duration   // of Infer, when the member was chosen
+
+	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
+	Total                time.Duration // from receipt to this answer
+	Met                  bool          // answered, and Total is within the deadline
+}
+
+// Class is one entry of an answer.
+type Class struct {
+	Index int
+	P     float64 // softmax probability
+}
+
+// Member is one sub-network the pipeline may use.
+type Member struct {
+	governor.Member
+	R int // input resolution, pixels a side
+}
+
+// Config of a pipeline.
+type Config struct {
+	Members    []Member // by rising latency and accuracy
+	Classes    int      // logits of every member
+	Preprocess frame.Preprocess
+	Mode       governor.Mode
+	QueueJobs  int // jobs that may wait
+	QueueBytes int // bytes of encoded frames that may wait
+}
+
+// Observer is told what the governor does. Its methods are called from the
+// inferring goroutine and must not block.
+type Observer interface {
+	// Switched reports a change of the operating member, with the reason in
+	// plain words.
+	Switched(from, to int, why string)
+}
+
+// Pipeline is a running Config. Its methods are safe for concurrent use.
+type Pipeline struct {
+	cfg     Config
+	watch   Observer
+	epoch   time.Time
+	queue   *queue
+	stats   *stats
+	free    chan *slot
+	ready   chan *slot
+	orders  chan order
+	lastRun atomic.Int64  // end of the last inference, nanoseconds since epoch
+	hotR    atomic.Int64  // resolution of the operating member
+	open    atomic.Int64  // jobs submitted and not yet answered
+	settled chan struct{} // holds one token when open came down to nothing
+}
+
+// order changes what the inferring goroutine owns.
+type order struct {
+	mode    *governor.Mode
+	member  int
+	session family.Session
+	done    chan<- error
+}
+
+// inWork is how many frames may be decoded and not yet answered: one being
+// decoded, one ready, one being inferred.
+const inWork = 3
+
+// New assembles a pipeline. It has no sessions yet: see Use.
+func New(cfg Config, watch Observer) (*Pipeline, error) {
+	p := &Pipeline{
+		cfg: cfg, watch: watch, epoch: time.Now(),
+		stats:   newStats(),
+		free:    make(chan *slot, inWork),
+		ready:   make(chan *slot, 1),
+		orders:  make(chan order),
+		settled: make(chan struct{}, 1),
+	}
+	p.queue = newQueue(cfg.QueueJobs, cfg.QueueBytes)
+	widest := 0
+	for _, m := range cfg.Members {
+		widest = max(widest, m.R)
+	}
+	for range inWork {
+		p.free <- &slot{buffer: make([]float32, 3*widest*widest)}
+	}
+	if _, err := p.governor(); err != nil {
+		return nil, err
+	}
+	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
+	p.hotR.Store(int64(cfg.Members[len(cfg.Members)-1].R))
+	return p, nil
+}
+
+func (p *Pipeline) governor() (*governor.Governor, error) {
+	members := make([]governor.Member, len(p.cfg.Members))
+	for i, m := range p.cfg.Members {
+		members[i] = m.Member
+	}
+	return governor.New(members, p.cfg.Mode)
+}
+
+// now is the time on the clock that jobs, queue and governor share.
+func (p *Pipeline) now() time.Duration { return time.Since(p.epoch) }
+
+// Submit takes a job. A full or closed queue answers it busy at once.
+func (p *Pipeline) Submit(j Job) {
+	p.open.Add(1)
+	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
+	e.due = e.arrived + j.Deadline
+	p.stats.accepted()
+	expired, err := p.queue.push(e, p.now())
+	for _, old := range expired {
+		p.refuse(old, wire.Busy, "the queue was full and the deadline had passed")
+	}
+	if err != nil {
+		p.refuse(e, wire.Busy, err.Error())
+	}
+}
+
+// Use hands over a session for member i, which becomes eligible. The caller
+// closes it after Run has returned.
+func (p *Pipeline) Use(ctx context.Context, i int, s family.Session) error {
+	return p.order(ctx, order{member: i, session: s})
+}
+
+// SetMode changes the mode from the next job on. Its errors are ctx's, and a
+// fixed member that does not exist.
+func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
+	return p.order(ctx, order{mode: &m})
+}
+
+func (p *Pipeline) order(ctx context.Context, o order) error {
+	done := make(chan error, 1)
+	o.done = done
+	select {
+	case p.orders <- o:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run works until ctx ends, then answers what is left busy. Being asked to
+// stop is not an error.
+func (p *Pipeline) Run(ctx context.Context) error {
+	infer, err := newInferrer(p)
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.decode(gctx) })
+	g.Go(func() error { return infer.run(gctx) })
+	err = g.Wait()
+	p.abandon()
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// Drain closes the queue for new jobs and waits until every job that was
+// submitted is answered, or ctx ends.
+func (p *Pipeline) Drain(ctx context.Context) {
+	p.queue.close()
+	for p.open.Load() > 0 {
+		select {
+		case <-p.settled:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// abandon answers what no stage will take any more.
+func (p *Pipeline) abandon() {
+	p.queue.close()
+	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
+		p.refuse(e, wire.Busy, "the agent is stopping")
+	}
+	for {
+		select {
+		case s := <-p.ready:
+			p.refuse(s.entry, wire.Busy, "the agent is stopping")
+		default:
+			return
+		}
+	}
+}
+
+// refuse answers a job without an inference.
+func (p *Pipeline) refuse(e *entry, reason wire.Reason, detail string) {
+	p.finish(e, &Answer{Reason: reason, Detail: detail})
+}
+
+// finish fills in the times and answers.
+func (p *Pipeline) finish(e *entry, a *Answer) {
+	a.Total = p.now() - e.arrived
+	a.Decode = e.decode
+	a.Queue = max(0, a.Total-a.Decode-a.Infer)
+	a.Met = a.Reason == "" && a.Total <= e.Deadline
+	p.stats.answered(a)
+	e.Answer(a)
+	if p.open.Add(-1) == 0 {
+		select {
+		case p.settled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// shortOfTime says in numbers why a job was shed.
+func shortOfTime(slack, deadline time.Duration) string {
+	return fmt.Sprintf("%.1f ms were left of %.1f ms: not even the smallest member is likely to make it",
+		float64(slack)/1e6, float64(deadline)/1e6)
+}

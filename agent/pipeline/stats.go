@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+)
+
+// window is how many of the last answers the quantiles are taken over.
+const window = 1024
+
+// stats counts since the start and keeps the times of the last answers.
+type stats struct {
+	mu     sync.Mutex
+	counts Counts
+	stages [4][]time.Duration // queue, decode, infer, total: since the last Snapshot, at most window each
+	next   int                // where a full window is overwritten
+	op     int
+	mode   governor.Mode
+	slow   float64
+}
+
+// Counts of jobs since the pipeline was made.
+type Counts struct {
+	Jobs    uint64 // submitted
+	Refused uint64 // answered with a reason
+	Missed  uint64 // answered with classes, but after the deadline
+}
+
+// Quantiles of a stage over one interval.
+type Quantiles struct{ P50, P95 time.Duration }
+
+// Snapshot is the pipeline's state for telemetry.
+type Snapshot struct {
+	Counts
+	Waiting   int // jobs in the queue now
+	Operating int
+	Mode      governor.Mode
+	Slowdown  float64
+
+	Ended                       int // jobs that were answered with classes since the last Snapshot
+	Queue, Decode, Infer, Total Quantiles
+}
+
+func newStats() *stats { return &stats{slow: 1} }
+
+func (s *stats) accepted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Jobs++
+}
+
+func (s *stats) answered(a *Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.Reason != "" {
+		s.counts.Refused++
+		return
+	}
+	if !a.Met {
+		s.counts.Missed++
+	}
+	for i, d := range [...]time.Duration{a.Queue, a.Decode, a.Infer, a.Total} {
+		if len(s.stages[i]) < window {
+			s.stages[i] = append(s.stages[i], d)
+		} else {
+			s.stages[i][s.next%window] = d
+		}
+	}
+	s.next++
+}
+
+func (s *stats) governed(op int, mode governor.Mode, slow float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.op, s.mode, s.slow = op, mode, slow
+}
+
+// Governed returns the operating member and the mode in force.
+func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
+	p.stats.mu.Lock()
+	defer p.stats.mu.Unlock()
+	return p.stats.op, p.stats.mode
+}
+
+// Snapshot returns the state and begins a new interval for the quantiles.
+func (p *Pipeline) Snapshot() Snapshot {
+	waiting := p.queue.size()
+	s := p.stats
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := Snapshot{Counts: s.counts, Waiting: waiting, Operating: s.op, Mode: s.mode, Slowdown: s.slow, Ended: s.next}
+	for i, q := range []*Quantiles{&snap.Queue, &snap.Decode, &snap.Infer, &snap.Total} {
+		*q = quantiles(s.stages[i])
+		s.stages[i] = s.stages[i][:0]
+	}
+	s.next = 0
+	return snap
+}
+
+// quantiles sorts v.
+func quantiles(v []time.Duration) Quantiles {
+	if len(v) == 0 {
+		return Quantiles{}
+	}
+	slices.Sort(v)
+	return Quantiles{P50: v[len(v)/2], P95: v[len(v)*95/100]}
+}
