@@ -1,0 +1,117 @@
+// Package brokertest runs a real mosquitto for tests: on a free port of this
+// machine, without persistence, killed when the test ends. Tests that need one
+// are skipped where mosquitto is not installed.
+package brokertest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Mosquitto is a broker process. Its methods are for the test's goroutine.
+type Mosquitto struct {
+	Addr   string // host:port, the same after every Start
+	tb     testing.TB
+	binary string
+	config string // file
+	cmd    *exec.Cmd
+	log    chan struct{} // closed when the log of cmd ended
+}
+
+// StartMosquitto runs mosquitto with the given configuration lines added to
+// its listener; without any it lets everybody do everything.
+func StartMosquitto(tb testing.TB, lines ...string) *Mosquitto {
+	tb.Helper()
+	m := &Mosquitto{Addr: freeAddr(tb), tb: tb, binary: Program(tb, "mosquitto")}
+	if len(lines) == 0 {
+		lines = []string{"allow_anonymous true"}
+	}
+	_, port, _ := net.SplitHostPort(m.Addr)
+	m.config = filepath.Join(tb.TempDir(), "mosquitto.conf")
+	text := fmt.Sprintf("listener %s 127.0.0.1\nset_tcp_nodelay true\npersistence false\nuser root\nlog_dest stderr\nlog_type all\n%s\n", port, strings.Join(lines, "\n"))
+	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(m.Kill)
+	m.Start()
+	return m
+}
+
+// Program finds an installed program or skips the test.
+func Program(tb testing.TB, name string) string {
+	tb.Helper()
+	for _, path := range []string{name, filepath.Join("/usr/sbin", name)} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	tb.Skipf("%s is not installed", name)
+	return ""
+}
+
+// Start runs the broker again and returns when it accepts connections.
+func (m *Mosquitto) Start() {
+	m.tb.Helper()
+	m.cmd = exec.Command(m.binary, "-c", m.config)
+	pipe, err := m.cmd.StderrPipe()
+	if err == nil {
+		err = m.cmd.Start()
+	}
+	if err != nil {
+		m.tb.Fatalf("start mosquitto: %v", err)
+	}
+	running, ended := make(chan struct{}), make(chan struct{})
+	m.log = ended
+	var said strings.Builder // read after ended
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+			said.WriteString(lines.Text() + "\n")
+			if strings.HasSuffix(lines.Text(), " running") {
+				close(running)
+			}
+		}
+	}()
+	select {
+	case <-running:
+	case <-ended:
+		m.tb.Fatalf("mosquitto did not start:\n%s", said.String())
+	}
+}
+
+// Kill ends the broker as a power cut would; nothing is said to its clients
+// but what the kernel says.
+func (m *Mosquitto) Kill() {
+	if m.cmd == nil || m.cmd.Process == nil {
+		return
+	}
+	m.cmd.Process.Kill()
+	<-m.log
+	m.cmd.Wait() // reports the kill
+	m.cmd = nil
+}
+
+// Pause stops the broker where it is: its sockets stay open and mute.
+func (m *Mosquitto) Pause() {
+	m.tb.Helper()
+	if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		m.tb.Fatalf("pause mosquitto: %v", err)
+	}
+}
+
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,117 @@
+// Package devbroker is the broker for a desk: embedded, in memory, obeying the
+// access list that a mosquitto in the field would.
+//
+// Whom it believes depends on where it listens, and is fixed for its lifetime:
+//
+//	no users given   loopback only; no name is the operator, a name is that device
+//	users given      any address; everybody needs a name and its password
+//
+// The rule that makes it correct: every topic a client touches passes the
+// access list, its last will and each single delivery included. A publish that
+// is not allowed is acknowledged and dropped, as mosquitto does, for a device
+// that repeats it for ever would be worse; a subscription is refused in the
+// SUBACK.
+//
+// Sessions and retained messages live as long as the process. A client that
+// sends nonsense is disconnected, and no other client notices.
+package devbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+
+	brokerconfig "github.com/limber-edge/limber/broker-config"
+)
+
+// sysInterval is how often $SYS is renewed, in seconds; each renewal stops the
+// world for a moment.
+const sysInterval = 10
+
+// Config describes a Broker; the zero value is the desk's.
+type Config struct {
+	Listen    string            // host:port; empty: 127.0.0.1:1883
+	Users     map[string]string // name to password; needed to listen beyond loopback
+	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL
+	MaxPacket int               // bytes a client may send in one packet; 0: 16 MiB
+}
+
+// Broker is a listening broker.
+type Broker struct {
+	server   *mochi.Server
+	listener *listener
+	log      *slog.Logger
+}
+
+// New binds the address. Clients wait in the system's queue until Run.
+func New(cfg Config, log *slog.Logger) (*Broker, error) {
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:1883"
+	}
+	if cfg.MaxPacket == 0 {
+		cfg.MaxPacket = 16 << 20
+	}
+	if cfg.ACL == nil {
+		acl, err := brokerconfig.DefaultACL()
+		if err != nil {
+			return nil, err
+		}
+		cfg.ACL = acl
+	}
+	bound, err := bind(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{server: newServer(cfg), listener: newListener(bound, log), log: log}
+	if err := b.attach(newDoor(cfg, log)); err != nil {
+		bound.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// bind listens, and only where the clients can be believed.
+func bind(cfg Config) (net.Listener, error) {
+	bound, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if addr := bound.Addr().(*net.TCPAddr); len(cfg.Users) == 0 && !addr.IP.IsLoopback() {
+		bound.Close()
+		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, or run mosquitto with the files in broker-config", addr)
+	}
+	return bound, nil
+}
+
+func newServer(cfg Config) *mochi.Server {
+	limits := mochi.NewDefaultServerCapabilities()
+	limits.MaximumPacketSize = uint32(cfg.MaxPacket)
+	limits.MaximumMessageExpiryInterval = 0 // it would delete retained messages after a day
+	return mochi.New(&mochi.Options{
+		Capabilities:           limits,
+		Logger:                 slog.New(slog.DiscardHandler), // it logs payloads; the door logs instead
+		SysTopicResendInterval: sysInterval,
+	})
+}
+
+func (b *Broker) attach(d *door) error {
+	return errors.Join(b.server.AddHook(d, nil), b.server.AddListener(b.listener))
+}
+
+// Addr is the address that New bound.
+func (b *Broker) Addr() string { return b.listener.Address() }
+
+// Run serves until ctx ends, then closes every connection and the listener. It
+// may be called once.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("serve on %s: %w", b.Addr(), err)
+	}
+	b.log.Info("broker listening", "broker", b.Addr())
+	<-ctx.Done()
+	return b.server.Close()
+}

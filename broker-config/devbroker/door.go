@@ -1,0 +1,95 @@
+package devbroker
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	brokerconfig "github.com/limber-edge/limber/broker-config"
+)
+
+// door decides who comes in and what they may touch. The library's own ledger
+// is of no use here: it matches by prefix and allows what it does not know.
+type door struct {
+	mochi.HookBase
+	acl   *brokerconfig.ACL
+	users map[string]string // empty: trust what clients say, they are on this machine
+	log   *slog.Logger
+	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
+	order atomic.Int64 // of publishes
+}
+
+func newDoor(cfg Config, log *slog.Logger) *door {
+	return &door{acl: cfg.ACL, users: cfg.Users, log: log}
+}
+
+func (d *door) ID() string { return "door" }
+
+func (d *door) Provides(event byte) bool {
+	switch event {
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect:
+		return true
+	}
+	return false
+}
+
+// OnConnectAuthenticate also looks at the will, which the library would publish
+// unasked.
+func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	if len(d.users) > 0 && !d.known(string(cl.Properties.Username), pk.Connect.Password) {
+		d.log.Warn("client refused", "client", cl.ID, "remote", cl.Net.Remote, "err", "unknown user or wrong password")
+		return false
+	}
+	if pk.Connect.WillFlag && !d.allows(cl, pk.Connect.WillTopic, brokerconfig.Write) {
+		d.log.Warn("client refused", "client", cl.ID, "topic", pk.Connect.WillTopic, "err", "last will not allowed by the access list")
+		return false
+	}
+	return true
+}
+
+// known takes the same time for every wrong password.
+func (d *door) known(user string, password []byte) bool {
+	want, ok := d.users[user]
+	a, b := sha256.Sum256([]byte(want)), sha256.Sum256(password)
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && ok
+}
+
+// OnACLCheck is asked about a filter to subscribe to, about each delivery, and
+// about each publish. For a publish under MQTT 3.1.1, which has no way to
+// refuse one, "no" would end the connection; OnPublish drops it instead.
+func (d *door) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
+	if !write {
+		return d.allows(cl, topic, brokerconfig.Subscribe)
+	}
+	return cl.Properties.ProtocolVersion < 5 || d.allows(cl, topic, brokerconfig.Write)
+}
+
+// OnPublish lets a publish that is not allowed be acknowledged and forgotten.
+// The others are numbered: the library delivers what it kept for a client in
+// the order of Created, whose whole seconds would shuffle what came together,
+// and uses it for nothing else.
+func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	pk.Created = d.order.Add(1)
+	if d.allows(cl, pk.TopicName, brokerconfig.Write) {
+		return pk, nil
+	}
+	if _, told := d.told.LoadOrStore(cl.ID, struct{}{}); !told {
+		d.log.Warn("publish dropped by the access list", "client", cl.ID, "topic", pk.TopicName)
+	}
+	return pk, packets.CodeSuccessIgnore
+}
+
+func (d *door) OnDisconnect(cl *mochi.Client, _ error, _ bool) { d.told.Delete(cl.ID) }
+
+func (d *door) allows(cl *mochi.Client, topic string, access brokerconfig.Access) bool {
+	user := string(cl.Properties.Username)
+	if user == "" && len(d.users) == 0 {
+		user = brokerconfig.Operator
+	}
+	return d.acl.Allow(user, cl.ID, topic, access)
+}
