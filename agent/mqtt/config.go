@@ -1,0 +1,187 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Config describes a Link. Default gives every limit its value; Broker,
+// ClientID and what the owner subscribes to are left to fill in.
+type Config struct {
+	Broker   string // tcp:// or mqtt:// plain; tls://, ssl:// or mqtts:// encrypted; without scheme plain. The port defaults to 1883 or 8883
+	ClientID string // names the session at the broker: the device's id
+	User     string // a user in the URL counts when this is empty
+	Password string
+
+	CAFile   string // PEM; empty: the system's roots. Files are read anew for every connection, so a renewed certificate needs no restart
+	CertFile string // PEM of the client's certificate; needs KeyFile
+	KeyFile  string
+
+	KeepAlive      time.Duration // silence after which the connection is probed; whole seconds
+	PingTimeout    time.Duration // further silence after which it is given up
+	ConnectTimeout time.Duration // for dialling, for the CONNACK and for the SUBACK, each
+	WriteTimeout   time.Duration // without a byte taken by the broker
+	BackoffMin     time.Duration // ceiling of the first pause between attempts
+	BackoffMax     time.Duration // ceiling of any pause
+	RetryDenied    time.Duration // between requests for a refused subscription
+
+	MaxPayload int // bytes; the payload of a larger message is discarded as it arrives
+	MaxPacket  int // bytes of remaining length; more closes the connection
+
+	CleanSession  bool // true: the broker forgets this client with the connection
+	Subscriptions []Subscription
+	Will          func(connSeq uint64) Message // nil: no will; connSeq counts attempts from 1, so no two connections share one
+}
+
+// Default is a persistent session on the desk's own broker.
+func Default() Config {
+	return Config{
+		Broker:         "tcp://127.0.0.1:1883",
+		KeepAlive:      20 * time.Second,
+		PingTimeout:    10 * time.Second,
+		ConnectTimeout: 10 * time.Second,
+		WriteTimeout:   10 * time.Second,
+		BackoffMin:     200 * time.Millisecond,
+		BackoffMax:     5 * time.Second,
+		RetryDenied:    time.Minute,
+		MaxPayload:     4 << 20,
+		MaxPacket:      16 << 20,
+	}
+}
+
+// check judges the whole configuration at once.
+func (c Config) check() (target, error) {
+	t, err := parseBroker(c.Broker)
+	errs := []error{err}
+	complain := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	complain(!validText(c.ClientID) || c.ClientID == "" && !c.CleanSession, "client id %q: a persistent session needs a name of valid UTF-8", c.ClientID)
+	complain(c.Password != "" && c.User == "", "password: given without a user")
+	complain(c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0, "keep alive: %v is not a number of seconds from 1 to 65535", c.KeepAlive)
+	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0, "timeouts: must be greater than zero")
+	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "backoff: %v to %v is not a range above zero", c.BackoffMin, c.BackoffMax)
+	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining, "limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
+	seen := make(map[string]bool)
+	for _, s := range c.Subscriptions {
+		complain(!validFilter(s.Filter), "subscribe to %q: not a topic filter", s.Filter)
+		complain(s.QoS > 1, "subscribe to %s: QoS %d, want 0 or 1", s.Filter, s.QoS)
+		complain(seen[s.Filter], "subscribe to %s: named twice", s.Filter)
+		seen[s.Filter] = true
+	}
+	errs = append(errs, c.checkTLS(t))
+	return t, errors.Join(errs...)
+}
+
+func (c Config) checkTLS(t target) error {
+	if !t.tls {
+		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
+			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use tls://", t.name)
+		}
+		return nil
+	}
+	_, err := c.loadTLS(t)
+	return err
+}
+
+// loadTLS reads the certificates as they are now.
+func (c Config) loadTLS(t target) (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.host}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the broker's CA: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the broker's CA: %s holds no PEM certificate", c.CAFile)
+		}
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// target is where a broker listens.
+type target struct {
+	name           string // for people: scheme and address, no password
+	host, addr     string // name to verify; host:port to dial
+	tls            bool
+	user, password string
+}
+
+func parseBroker(s string) (target, error) {
+	if !strings.Contains(s, "://") {
+		s = "tcp://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return target{}, errors.New("broker: not a URL such as tcp://host:1883") // url.Parse would print a password
+	}
+	t := target{host: u.Hostname()}
+	port := "1883"
+	switch u.Scheme {
+	case "tcp", "mqtt":
+	case "ssl", "tls", "mqtts":
+		t.tls, port = true, "8883"
+	default:
+		return target{}, fmt.Errorf("broker: scheme %q, want tcp or tls", u.Scheme)
+	}
+	if t.host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)
+	}
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	t.addr = net.JoinHostPort(t.host, port)
+	t.name = u.Scheme + "://" + t.addr
+	t.user = u.User.Username()
+	t.password, _ = u.User.Password()
+	return t, nil
+}
+
+// credentials are the configuration's, or else the URL's.
+func (c Config) credentials(t target) (user, password string) {
+	if c.User != "" {
+		return c.User, c.Password
+	}
+	return t.user, t.password
+}
+
+// validText says whether s may stand in an MQTT string field.
+func validText(s string) bool {
+	return len(s) <= 65535 && utf8.ValidString(s) && !strings.Contains(s, "\x00")
+}
+
+// validFilter says whether s may be subscribed to: MQTT-3.1.1, 4.7.1; a shared
+// subscription's prefix is a level like any other here.
+func validFilter(s string) bool {
+	if s == "" || !validText(s) {
+		return false
+	}
+	levels := strings.Split(s, "/")
+	for i, level := range levels {
+		if level == "#" && i == len(levels)-1 || level == "+" {
+			continue
+		}
+		if strings.ContainsAny(level, "+#") {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,75 @@
+package mqtt
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestBrokerAddresses(t *testing.T) {
+	for _, tt := range []struct {
+		in, name, addr string
+		tls            bool
+	}{
+		{"localhost", "tcp://localhost:1883", "localhost:1883", false},
+		{"10.0.0.1:1884", "tcp://10.0.0.1:1884", "10.0.0.1:1884", false},
+		{"mqtt://host", "mqtt://host:1883", "host:1883", false},
+		{"mqtts://user:secret@host/", "mqtts://host:8883", "host:8883", true},
+		{"tls://[::1]:9", "tls://[::1]:9", "[::1]:9", true},
+	} {
+		got, err := parseBroker(tt.in)
+		if err != nil || got.name != tt.name || got.addr != tt.addr || got.tls != tt.tls {
+			t.Errorf("%s: got %+v, %v", tt.in, got, err)
+		}
+	}
+}
+
+func TestCredentialsOfTheURLCountUnlessConfigured(t *testing.T) {
+	at, err := parseBroker("tcp://url:secret@host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, password := (Config{}).credentials(at); user != "url" || password != "secret" {
+		t.Errorf("got %s, %s; want the URL's", user, password)
+	}
+	if user, password := (Config{User: "cfg", Password: "other"}).credentials(at); user != "cfg" || password != "other" {
+		t.Errorf("got %s, %s; want the configuration's", user, password)
+	}
+}
+
+func TestConfigIsJudgedAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"scheme", func(c *Config) { c.Broker = "ws://host" }, `scheme "ws"`},
+		{"path", func(c *Config) { c.Broker = "tcp://host/x" }, "nothing after it"},
+		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "not a URL"},
+		{"no client id", func(c *Config) { c.ClientID = "" }, "client id"},
+		{"password alone", func(c *Config) { c.Password = "p" }, "without a user"},
+		{"keep alive", func(c *Config) { c.KeepAlive = 1500 * time.Millisecond }, "keep alive"},
+		{"timeout", func(c *Config) { c.WriteTimeout = 0 }, "timeouts"},
+		{"backoff", func(c *Config) { c.BackoffMax = 0 }, "backoff"},
+		{"limits", func(c *Config) { c.MaxPayload = 32 << 20 }, "limits"},
+		{"filter", func(c *Config) { c.Subscriptions = []Subscription{{"a/#/b", 1}} }, "not a topic filter"},
+		{"QoS", func(c *Config) { c.Subscriptions = []Subscription{{"a", 2}} }, "QoS 2"},
+		{"twice", func(c *Config) { c.Subscriptions = []Subscription{{"a", 1}, {"a", 0}} }, "named twice"},
+		{"certificate without TLS", func(c *Config) { c.CAFile = "ca.crt" }, "use tls://"},
+		{"missing CA", func(c *Config) { c.Broker, c.CAFile = "tls://host", "missing.crt" }, "missing.crt"},
+		{"key without certificate", func(c *Config) { c.Broker, c.KeyFile = "tls://host", "missing.key" }, "client certificate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := quick("host")
+			tt.change(&cfg)
+			_, err := New(cfg, newRecorder(), slog.New(slog.DiscardHandler))
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("got %v, want %q and no secret", err, tt.want)
+			}
+		})
+	}
+	if _, err := New(quick("host"), newRecorder(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+}

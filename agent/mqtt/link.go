@@ -1,0 +1,331 @@
+// Package mqtt keeps one connection to an MQTT 3.1.1 broker.
+//
+//	        ┌───────────── full jitter ─────────────┐
+//	        ▼                                       │
+//	dial → CONNECT → SUBSCRIBE → up → broken ───────┘
+//	                              └──→ asked to stop: DISCONNECT
+//
+// A connection is never repaired: every attempt gets a client of its own, so
+// no state of the library outlives the socket it belonged to. What was not
+// acknowledged when a connection broke is reported as [ErrDown], "outcome
+// unknown", and sending it again is the owner's business, for only the owner
+// knows what is durable.
+//
+// The rule that makes it correct: a [Link] says "delivered" only for a PUBACK
+// read from the connection that carried the PUBLISH. Every wait therefore
+// selects on that connection's end as well, since the library leaves the
+// tokens of a broken connection open for ever.
+//
+// Between the socket and the library sits a limiter that reads the broker's
+// bytes first. The library allocates whatever length a packet declares and
+// panics on some malformed ones; the limiter lets neither reach it. The socket
+// also keeps its own time: reads and writes are given up when no byte has
+// moved, not when a packet takes long, so a slow link is not a broken one.
+//
+// Sessions are persistent unless the configuration says otherwise, so that the
+// broker keeps jobs for a device that is away. Nothing is ever resent from
+// here.
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+var (
+	// ErrDown says that there is no connection, or that it broke before the
+	// broker's acknowledgement arrived: the outcome is unknown and the caller
+	// sends again.
+	ErrDown = errors.New("broker not connected")
+	// ErrRefused says that the broker answered CONNECT with a refusal.
+	ErrRefused = errors.New("broker refused the connection")
+	// ErrBadPacket says that the broker sent what MQTT or a limit forbids; the
+	// connection was closed before the packet was stored.
+	ErrBadPacket = errors.New("bad packet")
+)
+
+// Message is one application message, in either direction.
+type Message struct {
+	Topic     string
+	Payload   []byte // a receiver may keep it; a sender leaves it alone until the outcome is known
+	QoS       byte   // 0 or 1 outbound; a broker may deliver 2
+	Retained  bool
+	Duplicate bool // inbound only: the broker may have delivered it before
+	Oversize  int  // inbound only: declared bytes of a payload over MaxPayload, which was discarded; else 0
+}
+
+// Subscription is a topic filter with the greatest QoS wanted for it.
+type Subscription struct {
+	Filter string
+	QoS    byte // 0 or 1
+}
+
+// Handler is told what happens on a Link. Connected, Denied and Lost are
+// called one after another by Run itself.
+type Handler interface {
+	// Connected follows the answer to the subscriptions. connSeq is the number
+	// that Will was asked with; sessionPresent is false when the broker has
+	// forgotten what it kept. It may publish, and holds up nothing but the
+	// notice of the next loss.
+	Connected(connSeq uint64, sessionPresent bool)
+	// Denied lists the filters the broker refuses, after Connected and whenever
+	// the list changes; nil means that a later attempt was granted them all.
+	Denied(filters []string)
+	// Lost follows each attempt that was not successful and each connection
+	// that broke, with the reason; not an end that was asked for.
+	Lost(err error)
+	// Receive is called by one goroutine, in the order of arrival, and must
+	// neither block nor publish. A persistent session may deliver before
+	// Connected, and never does after Lost. Calling ack, once and from any
+	// goroutine, sends the PUBACK and waits for the socket to take it; it does
+	// nothing when the connection is gone.
+	Receive(m Message, ack func())
+}
+
+// Counts are totals since New.
+type Counts struct {
+	Connections uint64 // connections whose CONNECT was accepted
+	Refused     uint64 // CONNECTs answered with a refusal
+	Denied      uint64 // filters answered with 0x80
+	BadPackets  uint64 // connections closed because of ErrBadPacket
+	Oversize    uint64 // messages whose payload was discarded
+}
+
+// Link is one client of one broker. Its methods may be called from any
+// goroutine.
+type Link struct {
+	cfg     Config
+	target  target
+	handler Handler
+	log     *slog.Logger
+	current atomic.Pointer[session] // the connection that is up, or nil
+
+	connections, refused, denied, badPackets, oversize atomic.Uint64
+}
+
+// New checks the configuration and reads the certificates it names; it starts
+// nothing.
+func New(cfg Config, h Handler, log *slog.Logger) (*Link, error) {
+	target, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	return &Link{cfg: cfg, target: target, handler: h, log: log}, nil
+}
+
+// Run connects, serves and reconnects until ctx ends, then disconnects cleanly,
+// so that the broker keeps the will to itself. A farewell must be published
+// before ctx ends. Being asked to stop is not an error; there is no other end.
+func (l *Link) Run(ctx context.Context) error {
+	pause := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax}
+	var last error // what the log was told last
+	for seq := uint64(1); ; seq++ {
+		lived, err := l.connect(ctx, seq)
+		if ctx.Err() != nil {
+			return nil
+		}
+		l.count(err)
+		switch {
+		case lived > 0:
+			l.log.Warn("broker lost", "broker", l.target.name, "err", err)
+		case !sameKind(err, last):
+			l.log.Warn("broker not reached", "broker", l.target.name, "err", err)
+		}
+		last = err
+		l.handler.Lost(err)
+		if !sleep(ctx, pause.next(lived)) {
+			return nil
+		}
+	}
+}
+
+// connect makes one attempt and serves it to its end; lived is how long it
+// carried messages, 0 if it never did.
+func (l *Link) connect(ctx context.Context, seq uint64) (lived time.Duration, err error) {
+	s, err := l.open(ctx, seq)
+	if err != nil {
+		return 0, err
+	}
+	denied, err := s.subscribe(ctx, l.cfg.Subscriptions)
+	if err != nil {
+		s.abandon(err)
+		return 0, err
+	}
+	l.log.Info("broker connected", "broker", l.target.name)
+	began := time.Now()
+	s.start()
+	l.current.Store(s)
+	defer l.current.Store(nil)
+	l.handler.Connected(seq, s.present)
+	err = l.serve(ctx, s, denied)
+	return time.Since(began), err
+}
+
+// serve returns when the connection is over: the reason it broke, or nil when
+// ctx ended and the broker was told.
+func (l *Link) serve(ctx context.Context, s *session, denied []Subscription) error {
+	if len(denied) > 0 {
+		l.tellDenied(denied)
+	}
+	ping := time.NewTicker(l.cfg.KeepAlive / 4)
+	defer ping.Stop()
+	retry := time.NewTicker(l.cfg.RetryDenied)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.current.Store(nil)
+			s.disconnect()
+			return nil
+		case <-s.stream.down:
+			s.abandon(s.stream.cause)
+			return s.stream.cause
+		case <-ping.C:
+			s.stream.ping(l.cfg.KeepAlive / 2)
+		case <-retry.C:
+			denied = l.again(ctx, s, denied)
+		}
+	}
+}
+
+// again asks for the filters that were refused and returns those that still
+// are.
+func (l *Link) again(ctx context.Context, s *session, denied []Subscription) []Subscription {
+	if len(denied) == 0 {
+		return nil
+	}
+	still, err := s.subscribe(ctx, denied)
+	if err != nil {
+		s.stream.fail(err)
+		return denied
+	}
+	if len(still) != len(denied) {
+		l.tellDenied(still)
+	}
+	return still
+}
+
+// tellDenied reports which filters are refused; a device that is deaf on a
+// topic must not look healthy.
+func (l *Link) tellDenied(denied []Subscription) {
+	var filters []string
+	for _, d := range denied {
+		filters = append(filters, d.Filter)
+	}
+	if len(filters) > 0 {
+		l.log.Warn("subscription refused", "topic", strings.Join(filters, " "))
+	} else {
+		l.log.Info("subscriptions granted")
+	}
+	l.handler.Denied(filters)
+}
+
+// Publish waits for the broker's acknowledgement (QoS 1) or for the socket to
+// take the message (QoS 0). Its errors are ErrDown, ctx's, and a complaint
+// about the message itself, which sending again would not mend.
+func (l *Link) Publish(ctx context.Context, m Message) error {
+	select {
+	case err := <-l.Send(ctx, m):
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Send hands a message over without waiting for its outcome, which is the one
+// value the channel will carry: what Publish would have returned. Messages of
+// one goroutine go out in the order of its calls. ctx bounds only the wait for
+// room among the messages the socket has yet to take.
+func (l *Link) Send(ctx context.Context, m Message) <-chan error {
+	d := delivery{Message: m, done: make(chan error, 1)}
+	if err := l.checkMessage(m); err != nil {
+		d.done <- err
+	} else if s := l.current.Load(); s == nil {
+		d.done <- ErrDown
+	} else if err := s.enqueue(ctx, d); err != nil {
+		d.done <- err
+	}
+	return d.done
+}
+
+// Counts returns the totals so far.
+func (l *Link) Counts() Counts {
+	return Counts{
+		Connections: l.connections.Load(),
+		Refused:     l.refused.Load(),
+		Denied:      l.denied.Load(),
+		BadPackets:  l.badPackets.Load(),
+		Oversize:    l.oversize.Load(),
+	}
+}
+
+func (l *Link) count(err error) {
+	switch {
+	case errors.Is(err, ErrRefused):
+		l.refused.Add(1)
+	case errors.Is(err, ErrBadPacket):
+		l.badPackets.Add(1)
+	}
+}
+
+func (l *Link) checkMessage(m Message) error {
+	switch {
+	case !validTopic(m.Topic):
+		return fmt.Errorf("publish to %q: not a topic name", m.Topic)
+	case m.QoS > 1:
+		return fmt.Errorf("publish to %s: QoS %d, want 0 or 1", m.Topic, m.QoS)
+	case len(m.Payload) > l.cfg.MaxPacket:
+		return fmt.Errorf("publish to %s: payload of %d bytes is over the limit of %d", m.Topic, len(m.Payload), l.cfg.MaxPacket)
+	}
+	return nil
+}
+
+// validTopic says whether s may be published to: MQTT-3.1.1, 4.7.1 and 4.7.3.
+func validTopic(s string) bool {
+	return s != "" && len(s) <= 65535 && utf8.ValidString(s) && !strings.ContainsAny(s, "+#\x00")
+}
+
+// sameKind tells whether two failures deserve one line in the log.
+func sameKind(a, b error) bool {
+	if (a == nil) != (b == nil) {
+		return false
+	}
+	return errors.Is(a, ErrRefused) == errors.Is(b, ErrRefused) &&
+		errors.Is(a, ErrBadPacket) == errors.Is(b, ErrBadPacket)
+}
+
+// backoff is exponential with full jitter: a fleet that lost its broker comes
+// back spread out. The ceiling falls back to min once a connection outlived
+// it, so a broker that accepts and hangs up is not hammered, while a link that
+// breaks now and then is taken up again at once.
+type backoff struct {
+	min, max, ceiling time.Duration
+}
+
+func (b *backoff) next(lived time.Duration) time.Duration {
+	if lived > b.ceiling {
+		b.ceiling = b.min
+	} else {
+		b.ceiling = max(b.min, min(2*b.ceiling, b.max))
+	}
+	return rand.N(b.ceiling) + 1
+}
+
+// sleep is false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
