@@ -129,7 +129,7 @@ func (f *Family) validateMembers() []error {
 			errs = append(errs, fmt.Errorf("member %d %q: the name is taken", i, m.Name))
 		}
 		seen[m.Name] = true
-		if i > 0 && (m.MMACs < f.Members[i-1].MMACs || m.Top1 <= f.Members[i-1].Top1) {
+		if i > 0 && (m.MMACs <= f.Members[i-1].MMACs || m.Top1 <= f.Members[i-1].Top1) {
 			errs = append(errs, fmt.Errorf("member %d %q: must cost more and be more accurate than %q before it",
 				i, m.Name, f.Members[i-1].Name))
 		}

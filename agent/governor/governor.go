@@ -19,7 +19,11 @@
 //	         at once when better              when better, after a dwell
 //	         by a margin                      and within a budget
 //
-// and takes each job from the head of the queue through these questions:
+// A member that takes longer than the time between two arrivals, on average and
+// for a while, is worth only the share of jobs it could answer. The operating
+// member, as long as nobody waits, is the proof that it keeps up.
+//
+// Each job is taken from the head of the queue through these questions:
 //
 //	can any member do it? ── no ──→ infeasible
 //	is the smallest likely to be in time? ── no ──→ busy, unless nothing was observed for 100 ms
@@ -60,7 +64,11 @@ type Governor struct {
 	mode     Mode
 	fixed    int // index of the member that mode fixed names
 	grid     *Grid
-	arrivals rate
+	arrivals rate          // that had to wait, over a burst
+	demand   rate          // all, over many bursts, while jobs have to wait
+	waited   time.Duration // the last arrival that had to wait
+	steady   belief        // the filtered belief, averaged over the last inferences
+	crowd    float64       // jobs waiting, averaged likewise
 	usual    usual
 	standing standing
 	probe    probe
@@ -84,8 +92,11 @@ func New(members []Member, mode Mode) (*Governor, error) {
 		grid:     NewGrid(members),
 		standing: newStanding(),
 		probe:    newProbe(),
+		arrivals: rate{memory: rateMemory},
+		demand:   rate{memory: demandMemory},
 		scale:    1,
 	}
+	g.steady = g.grid.prior
 	return g, g.SetMode(mode)
 }
 
@@ -186,6 +197,10 @@ func (g *Governor) Slowdown() float64 {
 func (g *Governor) Arrive(now time.Duration) {
 	if g.running || now < g.last {
 		g.arrivals.arrive(now)
+		g.waited = now
+	}
+	if now-g.waited < contended {
+		g.demand.arrive(now)
 	}
 }
 
@@ -203,6 +218,7 @@ func (g *Governor) Observe(now time.Duration, member int, latency time.Duration)
 		g.scale *= scale
 	}
 	g.grid.Observe(member, latency)
+	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)
 	g.probe.judge(member, latency)
 	g.last, g.observed, g.running = now, true, false
 }
@@ -252,13 +268,21 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	}
 	share := math.Inf(1)
 	if g.mode.goal == balanced {
-		share, m.room = q.share(now, g.arrivals), Queue{}.share(now, g.arrivals)
+		share, m.room = q.share(now, g.arrivals), Queue{Overhead: q.Overhead}.share(now, g.arrivals)
 	}
 	g.usual.meet(now, min(m.slack, g.farthest()))
 	m.alone = m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
 	b := mix(g.grid.filtered, g.grid.prior, kept(g.idle(now)))
 	m.head = g.grid.outlook(b, m.slack, share)
 	m.usual = g.grid.outlook(b, g.usual.slack, m.room)
+	if g.mode.goal == balanced {
+		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
+		proven := -1
+		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
+			proven = g.standing.member
+		}
+		m.usual.sustain(g.grid, steady, max(leastShare, g.demand.gap()-milliseconds(q.Overhead)), proven)
+	}
 	return m
 }
 

@@ -39,6 +39,8 @@ type outlook struct {
 	score  [MaxMembers]float64 // worth, less what the mean takes beyond the share
 }
 
+// outlook works out what every member is worth for a deadline, if each may take
+// share milliseconds on average.
 func (g *Grid) outlook(b belief, deadline time.Duration, share float64) (o outlook) {
 	o.belief = b
 	ln := math.Inf(-1)
@@ -56,6 +58,24 @@ func (g *Grid) outlook(b belief, deadline time.Duration, share float64) (o outlo
 		o.score[j] = o.worth[j] - overrun*max(0, o.mean[j]/share-1)
 	}
 	return o
+}
+
+// sustain takes from each member what it cannot be worth in the long run: where
+// jobs come every gap milliseconds and a member takes longer on average, the
+// rest of them must be refused. Members up to proven are spared: that they keep
+// up is a fact.
+func (o *outlook) sustain(g *Grid, steady belief, gap float64, proven int) {
+	for j := proven + 1; j < len(g.rows); j++ {
+		served := 0.0
+		for k, w := range steady {
+			served += w * min(1, doubt*gap/(g.rows[j][k].mean*g.profile[j]))
+		}
+		o.score[j] -= o.worth[j] * (1 - served)
+		o.worth[j] *= served
+		for k := range o.points[j] {
+			o.points[j][k] *= served
+		}
+	}
 }
 
 // hopeless reports that nothing among some members is likely to meet the

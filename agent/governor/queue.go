@@ -10,6 +10,13 @@ const (
 	rateHeadroom = 2.0   // mean gaps between arrivals that one inference may fill
 	fairShare    = 0.5   // of its share of time that an inference may use on average
 	lookahead    = 16    // waiting jobs that share the time with the head
+	leastShare   = 1e-3  // ms
+
+	doubt        = 1.05                   // factor by which a mean latency may be too high an estimate
+	steadiness   = 48.0                   // inferences that the steady belief and the crowd are averaged over
+	crowded      = 2.0                    // jobs waiting on average: the operating member does not keep up
+	demandMemory = 1500.0                 // time constant of the sustained rate, ms: longer than a burst
+	contended    = 100 * time.Millisecond // after an arrival that had to wait, all arrivals count as demand
 )
 
 // Queue is what waits at the moment of a decision. Times are on the clock of
@@ -18,6 +25,7 @@ type Queue struct {
 	Deadline time.Duration   // when the head, the job to decide, must be answered
 	Floor    float64         // least top-1 the head accepts, in [0, 1]; 0 is none
 	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first 16 are read
+	Overhead time.Duration   // what one job takes beside its inference while others wait; 0 if unknown
 }
 
 // share is the time in milliseconds that one inference may take on average
@@ -32,21 +40,25 @@ func (q Queue) share(now time.Duration, r rate) float64 {
 			share = min(share, milliseconds(deadline-now)/float64(n+2))
 		}
 	}
-	return fairShare * share
+	return max(leastShare, fairShare*share-milliseconds(q.Overhead))
 }
 
 // rate is the recent rate of arrivals per millisecond, a moving average that
 // forgets exponentially.
 type rate struct {
-	perMS float64
-	last  time.Duration
+	memory float64 // time constant, ms
+	perMS  float64
+	last   time.Duration
 }
 
 func (r *rate) arrive(now time.Duration) {
 	gap := max(0, now-r.last)
-	r.perMS = r.perMS*math.Exp(-milliseconds(gap)/rateMemory) + 1/rateMemory
+	r.perMS = r.perMS*math.Exp(-milliseconds(gap)/r.memory) + 1/r.memory
 	r.last = now
 }
+
+// gap is the mean time between two arrivals, in milliseconds.
+func (r rate) gap() float64 { return 1 / max(r.perMS, 1e-9) }
 
 // headroom is the time two arrivals leave, in milliseconds.
 func (r rate) headroom() float64 { return rateHeadroom / max(r.perMS, 1e-9) }

@@ -62,7 +62,7 @@ func simulate(trace []step, jobs []time.Duration, deadline time.Duration, s serv
 func reference(members []Member) server {
 	g := NewGrid(members)
 	everyone := all(len(members))
-	var r rate
+	r := rate{memory: rateMemory}
 	var last time.Duration
 	return server{
 		arrive: r.arrive,

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -22,6 +24,8 @@ type inferrer struct {
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
+	overhead time.Duration // between two inferences while jobs wait, a moving average
+	ended    time.Duration // of the last inference, if jobs waited then; else 0
 	answer   Answer
 	top      [5]Class
 }
@@ -78,11 +82,12 @@ func (f *inferrer) obey(o order) error {
 		f.publish()
 		return nil
 	}
-	f.sessions[o.member] = o.session
-	f.eligible[o.member] = o.session != nil
-	if err := f.gov.SetEligible(f.eligible); err != nil {
+	eligible := slices.Clone(f.eligible)
+	eligible[o.member] = o.session != nil
+	if err := f.gov.SetEligible(eligible); err != nil {
 		return err
 	}
+	f.sessions[o.member], f.eligible = o.session, eligible
 	f.publish()
 	return nil
 }
@@ -114,17 +119,40 @@ func (f *inferrer) serve(s *slot) {
 		e.decode += time.Since(start)
 		start = time.Now()
 	}
+	f.meetOverhead()
 	err := f.sessions[d.Member].Run(s.tensor, f.logits)
 	f.answer.Infer = time.Since(start)
 	now := f.now()
 	f.lastRun.Store(int64(now))
-	if err != nil {
-		f.answer.Reason, f.answer.Detail = wire.Internal, err.Error()
-	} else {
+	if err == nil {
 		f.gov.Observe(now, d.Member, f.answer.Infer)
-		f.answer.Top = best(f.top[:0], f.logits)
+		f.answer.Top, err = best(f.top[:0], f.logits)
+	}
+	if err != nil {
+		f.answer.Reason = wire.Internal
+		f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[d.Member].Name, err)
 	}
 	f.finish(e, &f.answer)
+	if f.ended = 0; f.queue.busy() {
+		f.ended = now
+	}
+}
+
+// How the time between two inferences is averaged: over 64 of them, and a
+// single pause, which is the scheduler's doing, counts for little.
+const (
+	overheadMemory = 64
+	overheadMost   = 2 * time.Millisecond
+)
+
+// meetOverhead notes how long the device took from one inference to the next
+// although jobs were waiting. While none wait it is forgotten.
+func (f *inferrer) meetOverhead() {
+	took := time.Duration(0)
+	if f.ended > 0 {
+		took = min(f.now()-f.ended, overheadMost)
+	}
+	f.overhead += (took - f.overhead) / overheadMemory
 }
 
 // decide shows the governor the queue as it is now.
@@ -133,7 +161,7 @@ func (f *inferrer) decide(e *entry) governor.Decision {
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
 	}
-	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting})
+	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Overhead: f.overhead})
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {
@@ -144,9 +172,13 @@ func (f *inferrer) shed(e *entry, d governor.Decision) {
 	f.refuse(e, wire.Busy, shortOfTime(d.Slack, e.Deadline))
 }
 
+var errNoNumber = errors.New("a logit is not a finite number")
+
 // best appends the classes of the largest logits to top, as many as it has
-// room for, with their softmax probabilities.
-func best(top []Class, logits []float32) []Class {
+// room for, with their softmax probabilities. Of equal logits the first class
+// comes first. Logits without a softmax, because one is NaN or infinite, are an
+// error.
+func best(top []Class, logits []float32) ([]Class, error) {
 	for i, v := range logits {
 		at := len(top)
 		for at > 0 && float64(v) > top[at-1].P {
@@ -165,8 +197,11 @@ func best(top []Class, logits []float32) []Class {
 	for _, v := range logits {
 		sum += math.Exp(float64(v) - peak)
 	}
+	if !(sum >= 1) { // the largest adds 1; only NaN can take it away
+		return nil, errNoNumber
+	}
 	for i := range top {
 		top[i].P = math.Exp(top[i].P-peak) / sum
 	}
-	return top
+	return top, nil
 }

@@ -1,12 +1,12 @@
 // Package pipeline answers jobs: frames come in with deadlines, classes go out.
 //
-//	Submit ──▶ queue ──▶ decode ──▶ ready (1) ──▶ infer ──▶ Answer
+//	Submit ──▶ queue ──▶ decode ──▶ ready (4) ──▶ infer ──▶ Answer
 //	           earliest             beside          governor chooses
 //	           deadline first       inference       the member
 //
 // Two goroutines work: one decodes frames and makes the tensor for the member
 // in use, the other owns the governor and the sessions and infers. At most
-// three frames are decoded and not yet answered, so memory is bounded by the
+// six frames are decoded and not yet answered, so memory is bounded by the
 // queue. The rule that makes it correct: every job that was submitted is
 // answered exactly once, by whichever stage ends it, whatever happens.
 package pipeline
@@ -75,6 +75,23 @@ type Config struct {
 	QueueBytes int // bytes of encoded frames that may wait
 }
 
+// check joins what the governor does not look at.
+func (c *Config) check() error {
+	var errs []error
+	for _, m := range c.Members {
+		if m.R < 1 {
+			errs = append(errs, fmt.Errorf("member %s: resolution %d: wants pixels a side", m.Name, m.R))
+		}
+	}
+	if c.Classes < 1 {
+		errs = append(errs, fmt.Errorf("%d classes: wants at least one", c.Classes))
+	}
+	if c.QueueJobs < 1 || c.QueueBytes < 1 {
+		errs = append(errs, fmt.Errorf("a queue of %d jobs and %d bytes: wants room", c.QueueJobs, c.QueueBytes))
+	}
+	return errors.Join(errs...)
+}
+
 // Observer is told what the governor does. Its methods are called from the
 // inferring goroutine and must not block.
 type Observer interface {
@@ -108,11 +125,15 @@ type order struct {
 }
 
 // inWork is how many frames may be decoded and not yet answered: one being
-// decoded, one ready, one being inferred.
-const inWork = 3
+// decoded, one being inferred, and some that are ready, so that inference goes
+// on while another program has the CPU that decodes.
+const inWork = 6
 
 // New assembles a pipeline. It has no sessions yet: see Use.
 func New(cfg Config, watch Observer) (*Pipeline, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(),
@@ -163,8 +184,10 @@ func (p *Pipeline) Submit(j Job) {
 	}
 }
 
-// Use hands over a session for member i, which becomes eligible. The caller
-// closes it after Run has returned.
+// Use hands over a session for member i, which becomes eligible; nil takes the
+// member out of use. When Use has returned, a session that the member had
+// before runs no more. The caller closes sessions: those in use after Run has
+// returned. Its errors are ctx's, and that no member would be left.
 func (p *Pipeline) Use(ctx context.Context, i int, s family.Session) error {
 	return p.order(ctx, order{member: i, session: s})
 }

@@ -16,6 +16,10 @@ type entry struct {
 	decode  time.Duration // spent decoding
 }
 
+// maxArrivals bounds what is remembered while nobody glances. The governor's
+// rate of arrivals forgets within a second, so older ones would not count.
+const maxArrivals = 256
+
 var errClosed = errors.New("the agent is stopping")
 
 // queue keeps waiting jobs by deadline, earliest first, and of equal deadlines
@@ -44,6 +48,9 @@ func (q *queue) push(e *entry, now time.Duration) (expired []*entry, err error) 
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, errClosed
+	}
+	if len(q.arrivals) == maxArrivals {
+		q.arrivals = slices.Delete(q.arrivals, 0, 1)
 	}
 	q.arrivals = append(q.arrivals, e.arrived)
 	if !q.fits(e) {
@@ -128,6 +135,13 @@ func (q *queue) glance(due, arrived []time.Duration) (behind, since []time.Durat
 	}
 	since, q.arrivals = q.arrivals, arrived[:0]
 	return due, since
+}
+
+// busy tells whether jobs wait or are being prepared.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)+len(q.ahead) > 0
 }
 
 // size is the number of jobs that wait.

@@ -23,7 +23,9 @@ type zipContainer struct {
 
 func openZip(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
 	archive, err := zip.NewReader(r, size)
-	if err != nil {
+	if errors.Is(err, zip.ErrFormat) { // the directory is the last thing in the file
+		return nil, nil, errors.New("the zip container of the checkpoint has no end: the file is truncated or damaged, fetch it again")
+	} else if err != nil {
 		return nil, nil, fmt.Errorf("read the zip container of the checkpoint: %w", err)
 	}
 	c := &zipContainer{size: size, entries: make(map[string]*zip.File, len(archive.File))}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 
@@ -60,10 +61,22 @@ func ParseDescription(b []byte) (Description, error) {
 	if err := dec.Decode(&d); err != nil {
 		return Description{}, fmt.Errorf("supernet description: %w", err)
 	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Description{}, errors.New("supernet description: something follows the object")
+	}
 	if err := d.validate(); err != nil {
 		return Description{}, fmt.Errorf("supernet description: %w", err)
 	}
 	return d, nil
+}
+
+// Marshal writes what ParseDescription reads.
+func (d Description) Marshal() ([]byte, error) {
+	b, err := json.MarshalIndent(d, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("supernet description: %w", err)
+	}
+	return b, nil
 }
 
 func (d *Description) validate() error {

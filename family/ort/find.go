@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,10 +85,10 @@ func check(path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: no such file; set ONNXRUNTIME_LIB to libonnxruntime.so, or unset it", ErrMissing)
-	case errors.As(err, &format):
-		return fmt.Errorf("%w: not a shared library (%v)", ErrMissing, err)
+	case errors.As(err, &format), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: not a whole shared library (%v); set ONNXRUNTIME_LIB to libonnxruntime.so, or fetch it again (make build)", ErrMissing, err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrMissing, err)
+		return fmt.Errorf("%w: %w; set ONNXRUNTIME_LIB to libonnxruntime.so, or unset it", ErrMissing, err)
 	}
 	defer f.Close()
 	if want, ok := machines[runtime.GOARCH]; ok && f.Machine != want {

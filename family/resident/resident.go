@@ -34,7 +34,8 @@ type Shelf struct {
 	cache   string
 	options ort.Options
 
-	once     sync.Once // the supernet is read only if a member must be built
+	files    sync.Mutex // of the cache: a member is built once
+	once     sync.Once  // the supernet is read only if a member must be built
 	supernet *ofa.Supernet
 	err      error
 }
@@ -78,11 +79,17 @@ func (s *Shelf) file(m *family.Member) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := filepath.Glob(filepath.Join(s.cache, key+"-*.onnx"))
+	s.files.Lock()
+	defer s.files.Unlock()
+	found, err := os.ReadDir(s.cache)
 	if err != nil {
-		return "", fmt.Errorf("cache %s: %w", s.cache, err)
+		return "", fmt.Errorf("cache: %w", err)
 	}
-	for _, path := range found {
+	for _, f := range found {
+		path := filepath.Join(s.cache, f.Name())
+		if !strings.HasPrefix(f.Name(), key+"-") {
+			continue
+		}
 		if intact(path) {
 			return path, nil
 		}

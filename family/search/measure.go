@@ -2,6 +2,7 @@ package search
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/limber-edge/limber/family/ofa"
 )
@@ -42,6 +43,9 @@ func tensors(buffer []float32, images Images, first, r int) ([]float32, error) {
 
 // Evaluate counts how many images a sub-network classifies right.
 func Evaluate(sub *ofa.Subnet, load ofa.Loader, images Images) (score Score, err error) {
+	if err := labelled(images, sub.Classes()); err != nil {
+		return Score{}, err
+	}
 	model, err := sub.Model(0)
 	if err != nil {
 		return Score{}, err
@@ -71,6 +75,19 @@ func Evaluate(sub *ofa.Subnet, load ofa.Loader, images Images) (score Score, err
 	}
 	n := images.Len()
 	return Score{Top1: float64(first) / float64(n), Top5: float64(five) / float64(n), Images: n}, nil
+}
+
+// labelled tells why images cannot be counted as right or wrong.
+func labelled(images Images, classes int) error {
+	if images.Len() == 0 {
+		return errors.New("evaluate: there are no images")
+	}
+	for i := range images.Len() {
+		if label := images.Label(i); label < 0 || label >= classes {
+			return fmt.Errorf("evaluate: image %d has label %d, the network knows %d classes", i, label, classes)
+		}
+	}
+	return nil
 }
 
 // Rank is how many classes come before the label: 0 is right. A logit that is

@@ -1,0 +1,195 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/family"
+)
+
+const ms = time.Millisecond
+
+// testConfig has three members of two resolutions and four classes.
+func testConfig() Config {
+	member := func(name string, top1 float64, latency time.Duration, r int) Member {
+		return Member{Member: governor.Member{Name: name, Top1: top1, Latency: latency}, R: r}
+	}
+	return Config{
+		Members:    []Member{member("small", 0.7, 2*ms, 4), member("middle", 0.8, 4*ms, 8), member("large", 0.9, 8*ms, 8)},
+		Classes:    4,
+		Preprocess: frame.Preprocess{Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}},
+		QueueJobs:  64, QueueBytes: 1 << 20,
+	}
+}
+
+// fakeSession takes as long as it is told and gives the logits it is told. It
+// refuses an input of another member's resolution, as a real one does.
+type fakeSession struct {
+	r      int
+	took   time.Duration
+	logits []float32
+	err    error
+	enter  func() // called at the beginning of Run
+}
+
+func (s *fakeSession) Run(in, out []float32) error {
+	if s.enter != nil {
+		s.enter()
+	}
+	if s.took > 0 {
+		<-time.After(s.took)
+	}
+	if len(in) != 3*s.r*s.r || len(out) != len(s.logits) {
+		return fmt.Errorf("%d inputs and %d outputs do not fit", len(in), len(out))
+	}
+	copy(out, s.logits)
+	return s.err
+}
+
+func (s *fakeSession) Close() error { return nil }
+
+// fakeSessions has one for each member of a configuration, which takes as long
+// as its profile says.
+func fakeSessions(cfg Config) []*fakeSession {
+	var all []*fakeSession
+	for _, m := range cfg.Members {
+		all = append(all, &fakeSession{r: m.R, took: m.Latency, logits: []float32{0, 3, 1, 2}})
+	}
+	return all
+}
+
+// switches is an Observer that forgets nothing.
+type switches struct{ seen []string }
+
+func (s *switches) Switched(from, to int, why string) {
+	s.seen = append(s.seen, fmt.Sprintf("%d to %d: %s", from, to, why))
+}
+
+// bench is a pipeline at work in a synctest bubble.
+type bench struct {
+	*Pipeline
+	t        testing.TB // the bubble's, where there is one
+	sessions []*fakeSession
+	watch    *switches
+	stop     func() // ends Run and waits for it
+}
+
+// inBubble runs f beside a pipeline that uses all members. When f has returned,
+// Run must end without leaving a goroutine behind: the bubble would not end.
+func inBubble(t *testing.T, cfg Config, f func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := mustBench(t, cfg)
+		b.start()
+		b.useAll()
+		f(b)
+		b.stop()
+	})
+}
+
+func mustBench(tb testing.TB, cfg Config) *bench {
+	tb.Helper()
+	b := &bench{t: tb, sessions: fakeSessions(cfg), watch: new(switches)}
+	var err error
+	if b.Pipeline, err = New(cfg, b.watch); err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) start() {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan error)
+	go func() { done <- b.Run(ctx) }()
+	b.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.t.Errorf("Run: got %v, want nil", err)
+		}
+	}
+}
+
+func (b *bench) useAll() {
+	b.t.Helper()
+	for i, s := range b.sessions {
+		b.use(i, s)
+	}
+}
+
+func (b *bench) use(i int, s family.Session) {
+	b.t.Helper()
+	if err := b.Use(b.t.Context(), i, s); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) mode(name string) {
+	b.t.Helper()
+	m, err := governor.ParseMode(name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.SetMode(b.t.Context(), m); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// submit sends a job, received now, and returns where its answer will be: a
+// copy, as an Answer is valid during the call only.
+func (b *bench) submit(j Job) <-chan Answer {
+	answers := make(chan Answer, 2) // a second one shows up in the length
+	j.Received = time.Now()
+	j.Answer = func(a *Answer) { answers <- a.copy() }
+	b.Submit(j)
+	return answers
+}
+
+func (a *Answer) copy() Answer {
+	kept := *a
+	kept.Top = append([]Class(nil), a.Top...)
+	return kept
+}
+
+// answer sends a job and waits for its answer.
+func (b *bench) answer(j Job) Answer { return <-b.submit(j) }
+
+// picture is a PNG of one colour.
+func picture(tb testing.TB, side int) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, grey(side)); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func grey(side int) *image.NRGBA {
+	m := image.NewNRGBA(image.Rect(0, 0, side, side))
+	for i := range m.Pix {
+		m.Pix[i] = 128
+	}
+	m.Set(0, 0, color.White)
+	return m
+}
+
+// twelveBit is a JPEG that says it has 12 bits a sample.
+func twelveBit(tb testing.TB) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, grey(16), nil); err != nil {
+		tb.Fatal(err)
+	}
+	at := bytes.Index(b.Bytes(), []byte{0xff, 0xc0}) // start of frame: marker, length, precision
+	b.Bytes()[at+4] = 12
+	return b.Bytes()
+}

@@ -1,0 +1,201 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// A storm is everything at once, from a seed: jobs of every kind, orders,
+// sessions that fail, an end by Drain or in the middle.
+func TestEveryJobIsAnsweredOnce(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { storm(t, rand.New(rand.NewPCG(seed, 0))) })
+		})
+	}
+}
+
+const (
+	stormJobs    = 300
+	stormSenders = 3
+)
+
+func storm(t *testing.T, rng *rand.Rand) {
+	cfg := testConfig()
+	cfg.QueueJobs, cfg.QueueBytes = 1+rng.IntN(30), 200+rng.IntN(3000)
+	b := mustBench(t, cfg)
+	for i := range b.sessions {
+		s, chance := b.sessions[i], rand.New(rand.NewPCG(rng.Uint64(), 0))
+		s.enter = func() {
+			s.err = nil
+			if chance.IntN(10) == 0 {
+				s.err = errors.New("bad luck")
+			}
+		}
+	}
+	b.start()
+	answers := make([]atomic.Int32, stormJobs*stormSenders)
+	var senders, operator sync.WaitGroup
+	for i := range stormSenders {
+		own := rand.New(rand.NewPCG(rng.Uint64(), 0))
+		senders.Go(func() { sendStorm(t, b, own, answers[i*stormJobs:][:stormJobs]) })
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	orders := rand.New(rand.NewPCG(rng.Uint64(), 0))
+	operator.Go(func() { orderStorm(ctx, b, orders) })
+	switch rng.IntN(3) {
+	case 0: // in the middle of everything
+		<-time.After(time.Duration(rng.IntN(1000)) * ms)
+	case 1: // in the middle of draining
+		<-time.After(time.Duration(rng.IntN(1000)) * ms)
+		short, done := context.WithTimeout(ctx, time.Duration(rng.IntN(50))*ms)
+		b.Drain(short)
+		done()
+	case 2:
+		senders.Wait()
+		b.Drain(ctx)
+	}
+	b.stop()
+	cancel()
+	senders.Wait()
+	operator.Wait()
+	for i := range answers {
+		if n := answers[i].Load(); n != 1 {
+			t.Errorf("job %d was answered %d times", i, n)
+		}
+	}
+	if n := b.open.Load(); n != 0 {
+		t.Errorf("%d jobs count as open at the end", n)
+	}
+}
+
+// sendStorm submits jobs of every kind at random times.
+func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
+	good := picture(t, 8)
+	for i := range answers {
+		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms}
+		switch rng.IntN(8) {
+		case 0:
+			j.Body = good[:rng.IntN(len(good))]
+		case 1:
+			j.Body, j.Tensor = nil, make([]float32, 3*8*8)
+		case 2:
+			j.Received = j.Received.Add(-time.Second) // expired
+		case 3:
+			j.Floor = rng.Float64()
+		case 4:
+			j.Deadline = time.Minute
+		}
+		j.Answer = func(a *Answer) {
+			answers[i].Add(1)
+			if (a.Reason == "") != (len(a.Top) > 0) || a.Reason != "" && !a.Reason.RefusesJob() || a.Met && a.Total > j.Deadline {
+				t.Errorf("job %d: got %+v", i, a)
+			}
+		}
+		b.Submit(j)
+		if rng.IntN(3) > 0 {
+			<-time.After(time.Duration(rng.IntN(6)) * ms)
+		}
+	}
+}
+
+// orderStorm changes modes and takes members in and out until ctx ends.
+func orderStorm(ctx context.Context, b *bench, rng *rand.Rand) {
+	modes := []string{"balanced", "max-accuracy", "low-latency", "fixed:small", "fixed:large"}
+	for ctx.Err() == nil {
+		<-time.After(time.Duration(rng.IntN(20)) * ms)
+		if rng.IntN(2) == 0 {
+			m, err := governor.ParseMode(modes[rng.IntN(len(modes))])
+			if err == nil {
+				err = b.SetMode(ctx, m)
+			}
+			if err != nil && ctx.Err() == nil {
+				b.t.Errorf("mode: %v", err)
+			}
+			continue
+		}
+		i := rng.IntN(len(b.sessions))
+		var s family.Session
+		if rng.IntN(3) > 0 {
+			s = b.sessions[i]
+		}
+		_ = b.Use(ctx, i, s) // refused where it would leave no member
+	}
+}
+
+func TestSubmitAfterTheEndIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mustBench(t, testConfig())
+		b.start()
+		b.stop()
+		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second}); got.Reason != wire.Busy {
+			t.Errorf("got %+v, want busy", got)
+		}
+	})
+}
+
+func TestAJobAllocatesOnlyItsEntry(t *testing.T) {
+	b := mustBench(t, testConfig())
+	for _, s := range b.sessions {
+		s.took = 0
+	}
+	b.start()
+	defer b.stop()
+	b.useAll()
+	b.mode("fixed:small")
+	send := oneByOne(b, Job{Tensor: make([]float32, 3*4*4), Deadline: time.Minute})
+	for range 2 * window { // buffers grow to their size
+		send()
+	}
+	if n := testing.AllocsPerRun(1000, send); n > 1 {
+		t.Errorf("got %v allocations a job, want the entry alone", n)
+	}
+}
+
+// oneByOne returns a function that submits a job and waits for its answer.
+func oneByOne(b *bench, j Job) func() {
+	answered := make(chan bool)
+	j.Answer = func(*Answer) { answered <- true }
+	return func() {
+		j.Received = time.Now()
+		b.Submit(j)
+		<-answered
+	}
+}
+
+// BenchmarkJob is what the pipeline itself costs: a frame through queue,
+// decoder and governor to a session that does nothing.
+func BenchmarkJob(b *testing.B) {
+	for name, job := range map[string]Job{
+		"tensor": {Tensor: make([]float32, 3*4*4)},
+		"frame":  {Body: picture(b, 8)},
+	} {
+		b.Run(name, func(b *testing.B) {
+			work := mustBench(b, testConfig())
+			for _, s := range work.sessions {
+				s.took = 0
+			}
+			work.start()
+			defer work.stop()
+			work.useAll()
+			work.mode("fixed:small")
+			job.Deadline = time.Minute
+			send := oneByOne(work, job)
+			b.ReportAllocs()
+			for b.Loop() {
+				send()
+			}
+		})
+	}
+}

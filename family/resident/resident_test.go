@@ -1,0 +1,277 @@
+package resident_test
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/ort/orttest"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+// blobs are the stock family's, some of them replaced.
+type blobs struct {
+	family.Blobs
+	instead map[family.Digest][]byte
+	err     error // for every blob
+}
+
+func (b blobs) Blob(d family.Digest) ([]byte, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	if v, ok := b.instead[d]; ok {
+		return v, nil
+	}
+	return b.Blobs.Blob(d)
+}
+
+func mustStock(t *testing.T) *family.Folder {
+	t.Helper()
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func mustSession(t *testing.T, s *resident.Shelf, i int) family.Session {
+	t.Helper()
+	session, err := s.Session(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := session.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return session
+}
+
+func TestM19_CacheFileIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
+	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
+	shelf := func(b family.Blobs) *resident.Shelf {
+		return resident.New(rt, &f.Family, b, cache, ort.DefaultOptions())
+	}
+	mustSession(t, shelf(f), 0)
+	path := mustOnly(t, cache)
+	built := mustStat(t, path)
+
+	// A second start finds the file: the supernet is not even there.
+	canary, err := f.Blob(f.Members[0].Canary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := blobs{Blobs: f, instead: map[family.Digest][]byte{f.Supernet: nil, f.Members[0].Canary: canary}}
+	mustSession(t, shelf(alone), 0)
+	if again := mustStat(t, mustOnly(t, cache)); !os.SameFile(again, built) || again.ModTime() != built.ModTime() {
+		t.Error("the second start wrote the file again")
+	}
+
+	whole := mustRead(t, path)
+	for _, at := range []int{0, len(whole) / 2, len(whole) - 1} {
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 1
+		mustWrite(t, path, damaged)
+		mustSession(t, shelf(f), 0)
+		if again := mustRead(t, mustOnly(t, cache)); len(again) != len(whole) || bytes.Equal(again, damaged) {
+			t.Errorf("byte %d flipped: the damaged file is still there", at)
+		}
+		path = mustOnly(t, cache)
+	}
+	if err := os.Truncate(path, int64(len(whole)/2)); err != nil {
+		t.Fatal(err)
+	}
+	mustSession(t, shelf(f), 0)
+	if again := mustRead(t, mustOnly(t, cache)); len(again) != len(whole) {
+		t.Errorf("cut off: got a file of %d bytes, want %d", len(again), len(whole))
+	}
+}
+
+func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	cache := filepath.Join(t.TempDir(), "a [b] *?")
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		mustSession(t, resident.New(rt, &f.Family, f, cache, ort.DefaultOptions()), 0)
+	}
+	mustOnly(t, cache)
+}
+
+func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
+	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
+	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			session, err := s.Session(0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := session.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	mustOnly(t, cache)
+}
+
+func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
+	f := mustStock(t)
+	m := f.Members[0]
+	good, err := f.Blob(m.Canary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pixels := 3 * m.Arch.R * m.Arch.R
+	changed := func(change func(v []float32)) []byte {
+		v, err := family.Floats(good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(v)
+		return family.FloatBytes(v)
+	}
+	rt, cache := orttest.Open(t), t.TempDir()
+	for _, tt := range []struct {
+		name   string
+		canary []byte
+		says   string
+	}{
+		{"another logit", changed(func(v []float32) { v[pixels] += 1 }), "standard deviations"},
+		{"a little off", changed(func(v []float32) { v[pixels] *= 1.1 }), "standard deviations"},
+		{"classes turned round", changed(func(v []float32) { v[pixels], v[pixels+1] = v[pixels+1], v[pixels] }), "standard deviations"},
+		{"logit that is no number", changed(func(v []float32) { v[len(v)-1] = float32(math.NaN()) }), "NaN"},
+		{"input that is no number", changed(func(v []float32) { v[0] = float32(math.NaN()) }), "NaN"},
+		{"constant logits", changed(func(v []float32) { clear(v[pixels:]) }), "Inf"},
+		{"too short", good[:len(good)-4], "are not an input of"},
+		{"empty", nil, "are not an input of"},
+		{"no whole number", good[:len(good)-1], "not a whole number of float32"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := blobs{Blobs: f, instead: map[family.Digest][]byte{m.Canary: tt.canary}}
+			refused(t, resident.New(rt, &f.Family, b, cache, ort.DefaultOptions()), m.Name, "canary", tt.says)
+		})
+	}
+}
+
+func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	m := f.Members[0]
+	stats, err := f.Blob(m.Stats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		blobs blobs
+		says  []string
+	}{
+		{"supernet is text", blobs{instead: map[family.Digest][]byte{f.Supernet: []byte("text")}}, []string{"supernet", "not a PyTorch checkpoint"}},
+		{"statistics cut off", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-4]}}, []string{"BN statistics", "do not fit"}},
+		{"statistics that are no numbers", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-1]}}, []string{"BN statistics", "not a whole number"}},
+		{"statistics of nothing", blobs{instead: map[family.Digest][]byte{m.Stats: make([]byte, len(stats))}}, []string{"canary"}},
+		{"no blobs", blobs{err: errors.New("blob store is gone")}, []string{"blob store is gone"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.blobs.Blobs = f
+			refused(t, resident.New(rt, &f.Family, tt.blobs, t.TempDir(), ort.DefaultOptions()), append(tt.says, m.Name)...)
+		})
+	}
+}
+
+func TestCacheFolderThatIsNotThereIsNamed(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	refused(t, resident.New(rt, &f.Family, f, filepath.Join(t.TempDir(), "none"), ort.DefaultOptions()), "cache", "none")
+}
+
+func TestProfileIsPlausibleAndFits(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions())
+	var sessions []family.Session
+	for i := range f.Members {
+		sessions = append(sessions, mustSession(t, s, i))
+	}
+	p, err := s.Profile(sessions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Fits(&f.Family, rt.Version(), s.Options().String()) {
+		t.Errorf("got a profile that does not fit: %+v", p)
+	}
+	for i, m := range p.Members {
+		if !(m.P50ms > 0 && m.P50ms <= m.P95ms && m.CV >= 0) || m.Name != f.Members[i].Name {
+			t.Errorf("member %d: got %+v", i, m)
+		}
+	}
+	front := p.Front(&f.Family)
+	if len(front) == 0 || front[len(front)-1] != len(f.Members)-1 {
+		t.Errorf("got front %v, want it to end with the most accurate member", front)
+	}
+}
+
+// refused checks that member 0 is not handed out, and why.
+func refused(t *testing.T, s *resident.Shelf, says ...string) {
+	t.Helper()
+	session, err := s.Session(0)
+	if err == nil {
+		t.Fatal(errors.Join(errors.New("the member was handed out"), session.Close()))
+	}
+	if session != nil {
+		t.Error("got a session beside the error")
+	}
+	for _, part := range says {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("got %q, want it to say %q", err, part)
+		}
+	}
+}
+
+// mustOnly is the one file in a folder.
+func mustOnly(t *testing.T, dir string) string {
+	t.Helper()
+	found, err := os.ReadDir(dir)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("got %v, %v; want one file", found, err)
+	}
+	return filepath.Join(dir, found[0].Name())
+}
+
+func mustStat(t *testing.T, path string) os.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mustWrite(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

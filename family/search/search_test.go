@@ -1,0 +1,231 @@
+package search_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/ort/orttest"
+	"github.com/limber-edge/limber/family/search"
+)
+
+// noise is a set of random pictures, the same for the same index.
+type noise struct {
+	n     int
+	label func(i int) int
+	err   error
+}
+
+func (s noise) Len() int        { return s.n }
+func (s noise) Label(i int) int { return s.label(i) }
+
+func (s noise) Tensor(dst []float32, i, r int) error {
+	rng := rand.New(rand.NewPCG(uint64(i), uint64(r)))
+	for j := range dst {
+		dst[j] = float32(rng.NormFloat64())
+	}
+	return s.err
+}
+
+func modulo(n int) func(int) int { return func(i int) int { return i % n } }
+
+func mustSupernet(t *testing.T) *ofa.Supernet {
+	t.Helper()
+	net, err := ofa.Load(filepath.Join("..", "ofa", "testdata", "cifar", "supernet.pth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
+
+// mustNarrowed has one resolution only, so that a search is short.
+func mustNarrowed(t *testing.T) *ofa.Supernet {
+	t.Helper()
+	d := mustSupernet(t).Description()
+	d.Resolutions = d.Resolutions[:1]
+	b, err := os.ReadFile(filepath.Join("..", "ofa", "testdata", "cifar", "supernet.pth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	net, err := ofa.Parse(b, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
+
+func loader(t *testing.T) ofa.Loader {
+	rt := orttest.Open(t)
+	return func(model []byte, input string, outputs []string) (ofa.BatchRunner, error) {
+		return rt.NewBatch(model, input, outputs, ort.DefaultOptions())
+	}
+}
+
+func TestRankIsTheNumberOfClassesBeforeTheLabel(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, tt := range []struct {
+		logits []float32
+		label  int
+		want   int
+	}{
+		{[]float32{3, 1, 2}, 0, 0}, {[]float32{3, 1, 2}, 2, 1}, {[]float32{3, 1, 2}, 1, 2},
+		{[]float32{1, 1, 1}, 2, 0}, {[]float32{inf, 1}, 1, 1},
+		{[]float32{nan, 1, 2}, 2, 1}, {[]float32{nan, 1, 2}, 0, 2}, {[]float32{nan, nan}, 0, 1},
+	} {
+		if got := search.Rank(tt.logits, tt.label); got != tt.want {
+			t.Errorf("%v, label %d: got %d, want %d", tt.logits, tt.label, got, tt.want)
+		}
+	}
+}
+
+func TestCandidatesFollowFromTheSeed(t *testing.T) {
+	d := ofa.Published()
+	plan := search.Plan{Random: 50, Seed: 7}
+	first := search.Candidates(d, plan)
+	if want := len(d.Resolutions)*len(d.D)*len(d.E)*len(d.KS) + 50; len(first) != want {
+		t.Errorf("got %d candidates, want %d", len(first), want)
+	}
+	for i, a := range first {
+		if err := d.Check(a); err != nil {
+			t.Fatalf("candidate %d: %v", i, err)
+		}
+	}
+	if !slices.EqualFunc(first, search.Candidates(d, plan), family.Arch.Equal) {
+		t.Error("the same seed gave other candidates")
+	}
+	plan.Seed = 8
+	if slices.EqualFunc(first, search.Candidates(d, plan), family.Arch.Equal) {
+		t.Error("another seed gave the same candidates")
+	}
+}
+
+func TestSpreadKeepsTheEndsAndEqualFactors(t *testing.T) {
+	front := func(costs ...float64) []search.Found {
+		var f []search.Found
+		for _, c := range costs {
+			f = append(f, search.Found{Cost: c})
+		}
+		return f
+	}
+	for _, tt := range []struct {
+		name string
+		from []search.Found
+		n    int
+		want []search.Found
+	}{
+		{"fewer than wanted", front(1, 2), 3, front(1, 2)},
+		{"as many", front(1, 2, 3), 3, front(1, 2, 3)},
+		{"the ends", front(1, 2, 3, 4), 2, front(1, 4)},
+		{"powers", front(1, 2, 3, 4, 5, 6, 8), 4, front(1, 2, 4, 8)},
+		{"crowded below", front(1, 1.1, 1.2, 1.3, 100), 4, front(1, 1.2, 1.3, 100)},
+		{"crowded above", front(1, 90, 95, 99, 100), 4, front(1, 90, 95, 100)},
+		{"none", nil, 3, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := search.Spread(tt.from, tt.n)
+			if !slices.EqualFunc(got, tt.want, func(a, b search.Found) bool { return a.Cost == b.Cost }) {
+				t.Errorf("got %v, want %v", costs(got), costs(tt.want))
+			}
+		})
+	}
+}
+
+func costs(found []search.Found) []float64 {
+	var c []float64
+	for _, f := range found {
+		c = append(c, f.Cost)
+	}
+	return c
+}
+
+func TestEvaluateCountsRightAnswers(t *testing.T) {
+	net, load := mustSupernet(t), loader(t)
+	d := net.Description()
+	sub, err := net.Cut(d.Uniform(3, 3, 2, 24))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := noise{n: search.BatchSize + 30, label: modulo(net.Classes())}
+	// Which classes the network sees, from one class as every label.
+	counted := 0.0
+	for class := range net.Classes() {
+		all.label = func(int) int { return class }
+		score, err := search.Evaluate(sub, load, all)
+		if err != nil || score.Images != all.n || score.Top5 < score.Top1 {
+			t.Fatalf("class %d: got %+v, %v", class, score, err)
+		}
+		counted += score.Top1
+	}
+	if math.Abs(counted-1) > 1e-9 {
+		t.Errorf("the fractions of all classes add up to %v, want 1: every image has one first class", counted)
+	}
+	for _, tt := range []struct {
+		name string
+		set  noise
+		says string
+	}{
+		{"no images", noise{label: modulo(10)}, "no images"},
+		{"label of no class", noise{n: 12, label: func(i int) int { return i }}, "image 10 has label 10, the network knows 10 classes"},
+		{"unreadable", noise{n: 3, label: modulo(10), err: errors.New("image is gone")}, "image is gone"},
+	} {
+		if _, err := search.Evaluate(sub, load, tt.set); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.says)
+		}
+	}
+}
+
+func TestSearchFindsAFrontAndFindsItAgain(t *testing.T) {
+	net, load := mustNarrowed(t), loader(t)
+	set := noise{n: 40, label: modulo(net.Classes())}
+	sets := search.Sets{Calibration: search.Part(set, 0, 20), Validation: search.Part(set, 20, 20)}
+	plan := search.Plan{Size: 3, Random: 2, Rough: 10, Seed: 1}
+	told := 0
+	run := func(ctx context.Context) ([]search.Found, error) {
+		return search.Search(ctx, net, load, sets, plan, func(what string, done, of int) {
+			told++
+			if done > of || what == "" {
+				t.Errorf("told %q, %d of %d", what, done, of)
+			}
+		})
+	}
+	first, err := run(t.Context())
+	if err != nil || len(first) == 0 || len(first) > 3 || told == 0 {
+		t.Fatalf("got %v, %v, told %d times; want 1 to 3 members", first, err, told)
+	}
+	for i := 1; i < len(first); i++ {
+		if first[i].Cost <= first[i-1].Cost || first[i].Top1 <= first[i-1].Top1 {
+			t.Errorf("got %v after %v", first[i], first[i-1])
+		}
+	}
+	second, err := run(t.Context())
+	if err != nil || !slices.EqualFunc(first, second, func(a, b search.Found) bool {
+		return a.Net.Arch().Equal(b.Net.Arch()) && a.Top1 == b.Top1
+	}) {
+		t.Errorf("got %v, %v the second time; want %v", second, err, first)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := run(stopped); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: got %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestPartIsAStretchOfASet(t *testing.T) {
+	p := search.Part(noise{n: 10, label: modulo(10)}, 4, 3)
+	if p.Len() != 3 || p.Label(0) != 4 || p.Label(2) != 6 {
+		t.Errorf("got %d images from label %d on, want 3 from 4", p.Len(), p.Label(0))
+	}
+	got, want := make([]float32, 3), make([]float32, 3)
+	if err := errors.Join(p.Tensor(got, 1, 1), noise{}.Tensor(want, 5, 1)); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want image 5, %v", got, err, want)
+	}
+}
