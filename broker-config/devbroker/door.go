@@ -22,6 +22,7 @@ type door struct {
 	log   *slog.Logger
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
 	order atomic.Int64 // of publishes
+	held  sync.Map     // client id → packets.Packet: see OnPacketRead
 }
 
 func newDoor(cfg Config, log *slog.Logger) *door {
@@ -32,7 +33,8 @@ func (d *door) ID() string { return "door" }
 
 func (d *door) Provides(event byte) bool {
 	switch event {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect:
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect,
+		mochi.OnPacketRead, mochi.OnPacketProcessed:
 		return true
 	}
 	return false
@@ -82,6 +84,27 @@ func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 		d.log.Warn("publish dropped by the access list", "client", cl.ID, "topic", pk.TopicName)
 	}
 	return pk, packets.CodeSuccessIgnore
+}
+
+// OnPacketRead sets aside a message that waits for this client's PUBACK under
+// the packet id of a publish which the client sends now. Both sides count their
+// ids for themselves, but the library keeps them in one table, and would forget
+// the waiting message: it would not be delivered again after a reconnect.
+func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 {
+		if waiting, ok := cl.State.Inflight.Get(pk.PacketID); ok && waiting.FixedHeader.Type == packets.Publish {
+			d.held.Store(cl.ID, waiting)
+		}
+	}
+	return pk, nil
+}
+
+// OnPacketProcessed puts back what OnPacketRead set aside. Both are called by
+// the one goroutine that reads the client's packets.
+func (d *door) OnPacketProcessed(cl *mochi.Client, _ packets.Packet, _ error) {
+	if waiting, ok := d.held.LoadAndDelete(cl.ID); ok {
+		cl.State.Inflight.Set(waiting.(packets.Packet))
+	}
 }
 
 func (d *door) OnDisconnect(cl *mochi.Client, _ error, _ bool) { d.told.Delete(cl.ID) }
