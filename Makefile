@@ -1,0 +1,47 @@
+# make build   the program, bin/limber, and the ONNX Runtime library it loads
+# make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
+# make test    every test, with the race detector
+# make check   what CI runs: format, vet, the cgo-free arm64 build, the tests
+# make bench   the ratios against named baselines (minutes; a quiet machine, please)
+# make data    CIFAR-10, for `limber family eval` on all 10,000 test images
+# make clean   what was built; `make clean-all` also what was fetched
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: build demo test check bench data clean clean-all runtime
+
+build: runtime
+	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
+
+demo: build
+	@bin/limber demo $(DEMO_ARGS)
+
+test: runtime
+	$(GO) test -race -timeout 10m ./...
+
+check: runtime
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }
+	$(GO) mod verify
+	$(GO) vet ./...
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) build ./...
+	$(MAKE) build test
+
+# The parity checkpoint, where it lies beside the project, has the shape of the
+# published ImageNet supernet.
+SUPERNET ?= $(wildcard ../shared/data/parity/mbv3_w1.0/supernet.pth)
+
+bench: build
+	bin/limber bench core $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
+
+data:
+	@family/stock/fetch.sh
+
+runtime:
+	@family/ort/fetch.sh
+
+clean:
+	rm -rf bin
+
+clean-all: clean
+	rm -rf .onnxruntime .data

@@ -1,0 +1,203 @@
+// Package agent is the behaviour of one device: it answers jobs, obeys
+// commands, and says what it does.
+//
+//	            ┌──▶ control ── mode ──┐   acknowledgements, reported state
+//	broker ──▶ link                    ▼          │
+//	            └──▶ inbox ──▶ pipeline ──▶ answer┴▶ outbox ──▶ uplink ──▶ broker
+//	                   ▲                      │
+//	                   └── known id? ◀────────┘   events, telemetry
+//
+// The inbox lets every job id in once. Its answer goes into the outbox before
+// it goes anywhere else, and out of there in order; the broker gets the
+// acknowledgement for the job when the answer was acknowledged or is on the
+// disk, whichever is first. The rule that makes it correct: between receipt and
+// acknowledgement a job is in the inbox or its answer in the outbox, never in
+// neither, so no job is run twice and none is forgotten.
+//
+// Run owns every goroutine. They stop in the order of the arrows: no more jobs,
+// then those that wait are finished, their answers sent, the farewell
+// published, the link closed, and last the outbox committed.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// Agent is one device.
+type Agent struct {
+	cfg   Config
+	parts *Parts
+	log   *slog.Logger
+	boot  string // names this run of the agent
+	self  wire.Address
+	link  *mqtt.Link
+	crew  *crew // the members in use; nil when the device cannot infer
+
+	inbox      *inbox
+	news       *news
+	linkUp     atomic.Bool
+	boarding   atomic.Bool // members are still being loaded
+	stopping   atomic.Bool
+	connSeq    atomic.Uint64
+	lastSeq    atomic.Uint64 // of the last answer of this run
+	turnedAway atomic.Uint64 // jobs refused without the pipeline
+	up         chan connection
+	lost       chan struct{} // of the connection that is up; the link's goroutine alone touches it
+	orders     chan order
+	ready      chan struct{} // closed when the first member is
+
+	standing sync.Mutex     // held while a retained state is handed to the link, so that the newest stays
+	left     bool           // guarded by standing: the farewell was handed over
+	reported *wire.Reported // guarded by standing: what was answered to the last order
+
+	untold store.Gap // of the last run or this; report's, and Run's before and after it
+}
+
+// How long a stopping agent works on what it has, and then tries to say so.
+const (
+	grace    = 1500 * time.Millisecond
+	farewell = 500 * time.Millisecond
+)
+
+// New assembles an agent and checks its configuration. It starts nothing, and
+// closes none of the parts.
+func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	id := make([]byte, 8)
+	rand.Read(id) // never fails, since Go 1.24
+	a := &Agent{
+		cfg: cfg, parts: parts, log: log,
+		boot:   hex.EncodeToString(id),
+		self:   wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
+		inbox:  newInbox(),
+		up:     make(chan connection, 1),
+		orders: make(chan order, 256),
+		ready:  make(chan struct{}),
+	}
+	a.news = newNews(a.publishEvent)
+	link, err := cfg.link()
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	link.Will = a.will
+	a.link, err = mqtt.New(link, a, log)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: broker: %w", err)
+	}
+	return a, nil
+}
+
+// Run works until ctx ends, then stops in order. Being asked to stop is not an
+// error.
+func (a *Agent) Run(ctx context.Context) error {
+	mode, err := a.startMode()
+	if err != nil {
+		return err
+	}
+	defer func() { a.crew.close() }()
+	if err := a.muster(ctx, mode); err != nil || ctx.Err() != nil {
+		return err
+	}
+	a.reportStart()
+	a.loadGap()
+
+	storing, endStoring := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStoring()
+	stored := make(chan error, 1)
+	go func() { stored <- a.parts.Outbox.Run(storing) }()
+
+	err = a.serve(ctx)
+	a.saveGap()
+	endStoring()
+	return errors.Join(err, <-stored)
+}
+
+// serve runs everything but the outbox's writer. The link outlives the others,
+// for the farewell: a clean end without one would leave the device online.
+func (a *Agent) serve(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, gctx := errgroup.WithContext(work)
+	g.Go(func() error { return a.link.Run(work) })
+	for _, part := range []func(context.Context) error{a.uplink, a.control, a.report} {
+		g.Go(func() error { return part(gctx) })
+	}
+	if a.crew != nil {
+		g.Go(func() error { return a.crew.pipe.Run(gctx) })
+		g.Go(func() error { return a.board(gctx) })
+	}
+	select {
+	case <-ctx.Done():
+		a.finish(context.WithoutCancel(ctx))
+	case <-gctx.Done(): // a part failed
+	}
+	a.goodbye(context.WithoutCancel(ctx))
+	stop()
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// finish answers the jobs that wait and empties the outbox. What the grace is
+// too short for waits in the outbox, or at the broker.
+func (a *Agent) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	a.stopping.Store(true)
+	if a.crew != nil {
+		a.crew.pipe.Drain(ctx)
+	}
+	a.news.flush()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n, _ := a.parts.Outbox.Depth(); n > 0 && a.linkUp.Load() && ctx.Err() == nil; n, _ = a.parts.Outbox.Depth() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// goodbye tells everybody that the device is off.
+func (a *Agent) goodbye(ctx context.Context) {
+	if a.linkUp.Load() {
+		ctx, cancel := context.WithTimeout(ctx, farewell)
+		defer cancel()
+		if err := a.sayFarewell(ctx); err != nil {
+			a.log.Warn("farewell not published", "err", err)
+		}
+	}
+	if n, _ := a.parts.Outbox.Depth(); n > 0 {
+		a.log.Warn("messages kept for the next start", "count", n)
+	}
+}
+
+// Ready is closed when the first member of the family can answer jobs.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
+
+// startMode is the mode an operator set last, else that of the configuration.
+func (a *Agent) startMode() (governor.Mode, error) {
+	if mode, ok := a.savedMode(); ok {
+		return mode, nil
+	}
+	return governor.ParseMode(a.cfg.Mode)
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/family"
+)
+
+// agentArgs are the flags of `limber agent`; those that were given override the
+// configuration file.
+type agentArgs struct {
+	config                       string
+	broker, fleet, device, state string
+	check, profile               bool
+}
+
+func newAgent() *cobra.Command {
+	var a agentArgs
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this device: answer frames, obey commands",
+		Long: `Run this device. Without a configuration it is the device "desk" of the fleet
+"demo" and looks for a broker on this machine.
+
+The configuration is one TOML file; --check prints the one that would be used,
+with every default.`,
+		Example: `  limber agent
+  limber agent --config /etc/limber.toml
+  limber agent --broker mqtts://broker:8883 --device cam-17 --check
+  limber agent --profile`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := a.read(c)
+			if err != nil {
+				return err
+			}
+			return a.run(c, cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&a.config, "config", "", "TOML file")
+	f.StringVar(&a.broker, "broker", "", "URL of the broker, mqtt://host:port or mqtts://host:port")
+	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
+	f.StringVar(&a.device, "device", "", "name of this device")
+	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
+	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
+	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
+	return c
+}
+
+// read joins defaults, file and flags.
+func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
+	cfg := agent.Default()
+	if a.config != "" {
+		var err error
+		if cfg, err = agent.ReadConfig(a.config); err != nil {
+			return agent.Config{}, err
+		}
+	}
+	for flag, set := range map[string]func(){
+		"broker": func() { cfg.Broker.URL = a.broker },
+		"fleet":  func() { cfg.Fleet = a.fleet },
+		"device": func() { cfg.Device = a.device },
+		"state":  func() { cfg.State = a.state },
+	} {
+		if c.Flags().Changed(flag) {
+			set()
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return agent.Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
+	log := newLogger(c.ErrOrStderr(), cfg.LogLevel).With("device", cfg.Device)
+	parts, err := agent.Open(cfg, version, log)
+	if err != nil {
+		return err
+	}
+	defer parts.Close()
+	switch {
+	case a.check:
+		return printCheck(c.OutOrStdout(), cfg, parts)
+	case a.profile:
+		return printNewProfile(c, parts)
+	}
+	dev, err := agent.New(cfg, parts, log)
+	if err != nil {
+		return err
+	}
+	log.Info("agent starts", "fleet", cfg.Fleet, "broker", cfg.Broker.URL, "state", cfg.State, "version", version)
+	if err := dev.Run(c.Context()); err != nil {
+		return err
+	}
+	log.Info("agent stopped")
+	return nil
+}
+
+// newLogger writes lines of key=value.
+func newLogger(w io.Writer, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo // Validate has refused every other name
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+}
+
+// printCheck prints the configuration as TOML, and what it leads to as
+// comments.
+func printCheck(w io.Writer, cfg agent.Config, p *agent.Parts) error {
+	b, err := cfg.Marshal()
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	fmt.Fprintf(w, "%s\n# family %s (%s), %d members\n", b, p.Family.Name, p.Family.Digest().Short(), len(p.Family.Members))
+	if p.Runtime == nil {
+		_, err := fmt.Fprintf(w, "# no inference: %v\n", p.Fault)
+		return err
+	}
+	fmt.Fprintf(w, "# ONNX Runtime %s, %s\n", p.Runtime.Version(), p.Runtime.Path())
+	profile, err := agent.StoredProfile(p)
+	if err != nil {
+		return err
+	}
+	if profile == nil {
+		_, err = fmt.Fprintln(w, "# no profile of this device yet: the first start takes one")
+		return err
+	}
+	_, err = fmt.Fprintf(w, "# profile of %s, %s\n", profile.Taken.Format("2006-01-02 15:04:05 MST"), others(profile))
+	return err
+}
+
+// others says under what load a profile was taken.
+func others(p *family.Profile) string {
+	if p.OthersPercent == nil {
+		return "CPU of other processes unknown"
+	}
+	return fmt.Sprintf("other processes used %.0f %% of the CPU", *p.OthersPercent)
+}
+
+func printNewProfile(c *cobra.Command, p *agent.Parts) error {
+	if p.Shelf == nil {
+		return p.Fault
+	}
+	profile, sessions, err := agent.TakeProfile(c.Context(), p)
+	if err != nil {
+		return err
+	}
+	for _, s := range sessions {
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	return printProfile(c.OutOrStdout(), p.Family, profile)
+}
+
+func printProfile(w io.Writer, f *family.Family, p *family.Profile) error {
+	fmt.Fprintf(w, "%s, ONNX Runtime %s, %s, %d runs each, %s\n\n", p.Taken.Format("2006-01-02 15:04:05 MST"), p.Runtime,
+		p.Options, p.Rounds, others(p))
+	used := map[int]bool{}
+	for _, i := range p.Front(f) {
+		used[i] = true
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "member\ttop-1 %\tp50 ms\tp95 ms\tvariation %\tin use")
+	for i, m := range p.Members {
+		use := "yes"
+		if !used[i] {
+			use = "no: another is faster and more accurate here"
+		}
+		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f\t%.1f\t%s\n", m.Name, 100*f.Members[i].Top1, m.P50ms, m.P95ms, 100*m.CV, use)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,368 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+func newBenchCore() *cobra.Command {
+	var asJSON bool
+	var supernet string
+	c := &cobra.Command{
+		Use:   "core",
+		Short: "What the agent adds to an inference, a switch and a start",
+		Long: `Measure, in turns in one run:
+
+  loop    a job through queue, governor and session, without MQTT and decoding,
+          against a bare loop over the same session
+  switch  the first job after a switch against the same member's steady latency
+  start   process start to the first answer, with a warm state, against loading
+          ONNX Runtime, the smallest session and one run
+
+Every figure is a median of ` + fmt.Sprint(rounds) + ` rounds. Members are the stock family's, and with
+--supernet six sub-networks of an OFA-MobileNetV3 for ImageNet.`,
+		Example: `  limber bench core
+  limber bench core --supernet ofa_mbv3_w1.0.pth --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			b := coreBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr())}
+			return b.run(c.Context(), supernet)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a figure")
+	c.Flags().StringVar(&supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut six more members from")
+	return c
+}
+
+type coreBench struct {
+	printer
+	progress *progress
+	cache    string
+}
+
+func (b *coreBench) run(ctx context.Context, supernet string) error {
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	b.cache, err = os.MkdirTemp("", "limber-bench-")
+	if err != nil {
+		return err
+	}
+	b.note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(), ort.DefaultOptions())
+	err = b.families(ctx, rt, supernet)
+	err = errors.Join(err, rt.Close(), os.RemoveAll(b.cache))
+	b.progress.end()
+	return err
+}
+
+// families measures the stock members, then those of another supernet.
+func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet string) error {
+	f, err := stock.Family()
+	if err != nil {
+		return err
+	}
+	if err := b.family(ctx, rt, &f.Family, f, "stock"); err != nil {
+		return err
+	}
+	started, err := b.start(ctx, rt)
+	if err != nil {
+		return err
+	}
+	if err := b.print(started); err != nil {
+		return err
+	}
+	if supernet == "" {
+		return nil
+	}
+	fam, blobs, err := imageNetFamily(rt, supernet)
+	if err != nil {
+		return err
+	}
+	return b.family(ctx, rt, fam, blobs, "w1.0")
+}
+
+func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
+	shelf := resident.New(rt, fam, blobs, b.cache, ort.DefaultOptions())
+	core, err := newCore(ctx, fam, shelf)
+	if err != nil {
+		return err
+	}
+	for i := range fam.Members {
+		b.progress.tell(name+" loop", i, len(fam.Members))
+		f, err := core.loop(ctx, i)
+		if err != nil {
+			return errors.Join(err, core.close())
+		}
+		f.Name = fmt.Sprintf("loop %s %s", name, fam.Members[i].Name)
+		b.progress.end()
+		if err := b.print(f); err != nil {
+			return err
+		}
+	}
+	for i := range fam.Members {
+		b.progress.tell(name+" switch", i, len(fam.Members))
+		f, err := core.switching(ctx, i)
+		if err != nil {
+			return errors.Join(err, core.close())
+		}
+		f.Name = fmt.Sprintf("switch %s %s", name, fam.Members[i].Name)
+		b.progress.end()
+		if err := b.print(f); err != nil {
+			return err
+		}
+	}
+	return core.close()
+}
+
+// core is a pipeline with every member resident, and nothing around it.
+type core struct {
+	fam      *family.Family
+	sessions []family.Session
+	inputs   [][]float32
+	pipe     *pipeline.Pipeline
+	work     errgroup.Group
+	stop     context.CancelFunc
+}
+
+// nobody watches the governor of a benchmark.
+type nobody struct{}
+
+func (nobody) Switched(int, int, string) {}
+
+func newCore(ctx context.Context, fam *family.Family, shelf *resident.Shelf) (*core, error) {
+	c := &core{fam: fam}
+	cfg := pipeline.Config{Classes: len(fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
+	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
+	for i, m := range fam.Members {
+		s, err := shelf.Session(i)
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		c.sessions = append(c.sessions, s)
+		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
+		// The governor only sees fixed modes here; any rising latency will do.
+		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: governor.Member{Name: m.Name, Top1: m.Top1,
+			Latency: time.Duration(i+1) * time.Millisecond}})
+	}
+	var err error
+	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	ctx, c.stop = context.WithCancel(ctx)
+	c.work.Go(func() error { return c.pipe.Run(ctx) })
+	for i, s := range c.sessions {
+		if err := c.pipe.Use(ctx, i, s); err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+	}
+	return c, nil
+}
+
+func (c *core) close() error {
+	var errs []error
+	if c.stop != nil {
+		c.stop()
+		errs = append(errs, c.work.Wait())
+	}
+	for _, s := range c.sessions {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// noise is a fixed input that is neither constant nor denormal.
+func noise(n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(i*7919%1000)/500 - 1
+	}
+	return v
+}
+
+// fix makes the pipeline use member i for every job.
+func (c *core) fix(ctx context.Context, i int) error {
+	mode, err := governor.ParseMode("fixed:" + c.fam.Members[i].Name)
+	if err != nil {
+		return err
+	}
+	return c.pipe.SetMode(ctx, mode)
+}
+
+// job sends one job through the pipeline and returns how long its answer took,
+// in milliseconds.
+func (c *core) job(i int) (float64, error) {
+	done := make(chan string, 1)
+	start := time.Now()
+	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
+		done <- a.Detail
+	}})
+	refused := <-done
+	took := time.Since(start)
+	if refused != "" {
+		return 0, fmt.Errorf("member %s: %s", c.fam.Members[i].Name, refused)
+	}
+	return float64(took) / 1e6, nil
+}
+
+// bare is one run of the session alone, in milliseconds.
+func (c *core) bare(i int, out []float32) (float64, error) {
+	start := time.Now()
+	err := c.sessions[i].Run(c.inputs[i], out)
+	return float64(time.Since(start)) / 1e6, err
+}
+
+// runsOf is how many runs a round takes: half a second's worth, but 15 to 200.
+func (c *core) runsOf(i int, out []float32) (int, error) {
+	ms, err := c.bare(i, out)
+	if err == nil {
+		ms, err = c.bare(i, out)
+	}
+	return min(max(int(500/ms), 15), 200), err
+}
+
+// loop measures jobs through the pipeline against the bare session, in turns.
+func (c *core) loop(ctx context.Context, i int) (figure, error) {
+	out := make([]float32, len(c.fam.Classes))
+	n, err := c.runsOf(i, out)
+	if err != nil {
+		return figure{}, err
+	}
+	if err := c.fix(ctx, i); err != nil {
+		return figure{}, err
+	}
+	var ours, base []float64
+	for range rounds {
+		mine, err := repeat(ctx, n, func() (float64, error) { return c.job(i) })
+		if err != nil {
+			return figure{}, err
+		}
+		bare, err := repeat(ctx, n, func() (float64, error) { return c.bare(i, out) })
+		if err != nil {
+			return figure{}, err
+		}
+		ours, base = append(ours, median(mine)), append(base, median(bare))
+	}
+	b := median(base)
+	goal, stretch := 1.03, 1.01
+	if b < 10 {
+		goal, stretch = (b+0.060)/b, (b+0.020)/b // 60 and 20 microseconds
+	}
+	return newFigure("core", "", "ms", ours, base, round4(goal), round4(stretch)), nil
+}
+
+// switching measures the first job after a switch against the member's steady
+// jobs.
+func (c *core) switching(ctx context.Context, i int) (figure, error) {
+	const tries = 9
+	other := (i + len(c.fam.Members)/2) % len(c.fam.Members)
+	var ours, base []float64
+	for range rounds {
+		var first []float64
+		var steady []float64
+		for range tries {
+			if err := c.fix(ctx, other); err != nil {
+				return figure{}, err
+			}
+			if _, err := repeat(ctx, 3, func() (float64, error) { return c.job(other) }); err != nil {
+				return figure{}, err
+			}
+			if err := c.fix(ctx, i); err != nil {
+				return figure{}, err
+			}
+			ms, err := repeat(ctx, 8, func() (float64, error) { return c.job(i) })
+			if err != nil {
+				return figure{}, err
+			}
+			first, steady = append(first, ms[0]), append(steady, ms[2:]...)
+		}
+		ours, base = append(ours, median(first)), append(base, median(steady))
+	}
+	b := median(base)
+	return newFigure("core", "", "ms", ours, base, round4(max(1.15, (b+0.5)/b)), 1.05), nil
+}
+
+// repeat collects n measurements.
+func repeat(ctx context.Context, n int, measure func() (float64, error)) ([]float64, error) {
+	v := make([]float64, 0, n)
+	for range n {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		ms, err := measure()
+		if err != nil {
+			return nil, err
+		}
+		v = append(v, ms)
+	}
+	return v, nil
+}
+
+// blobMap is a family's blobs in memory.
+type blobMap map[family.Digest][]byte
+
+func (b blobMap) Blob(d family.Digest) ([]byte, error) {
+	v, ok := b[d]
+	if !ok {
+		return nil, fmt.Errorf("blob %s: not there", d.Short())
+	}
+	return v, nil
+}
+
+func (b blobMap) add(v []byte) family.Digest {
+	d := family.DigestOf(v)
+	b[d] = v
+	return d
+}
+
+// imageNetFamily cuts six sub-networks of growing cost, with the supernet's own
+// BN statistics: right for speed, meaningless for accuracy.
+func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs, error) {
+	net, err := ofa.Load(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	checkpoint, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	blobs, desc := blobMap{}, net.Description()
+	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.add(checkpoint), Classes: make([]string, net.Classes())}
+	if f.Describe, err = desc.Marshal(); err != nil {
+		return nil, nil, err
+	}
+	for i, a := range []struct {
+		k     int
+		e     float64
+		depth int
+		r     int
+	}{{3, 3, 2, 160}, {3, 3, 2, 192}, {3, 4, 3, 192}, {5, 4, 3, 208}, {5, 6, 3, 224}, {7, 6, 4, 224}} {
+		sub, err := net.Cut(desc.Uniform(a.k, a.e, a.depth, a.r))
+		if err != nil {
+			return nil, nil, err
+		}
+		input := noise(3 * a.r * a.r)
+		logits, err := infer(sub, loader(rt, 1), input)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.Members = append(f.Members, family.Member{Name: fmt.Sprintf("s%d", i), Arch: sub.Arch(), MMACs: sub.MMACs(),
+			Top1: 0.7 + float64(i)/100, Top5: 0.9, Images: 0,
+			Stats: blobs.add(family.FloatBytes(sub.Stats())), Canary: blobs.add(resident.Canary(input, logits))})
+	}
+	return f, blobs, nil
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// filmset is the cameras and the record of their frames.
+type filmset struct {
+	station *fleet.Station
+	self    wire.Address
+	plan    *plan
+	rec     *record
+}
+
+// shoot runs every camera for a while, each at its own beat.
+func (f *filmset) shoot(ctx context.Context, d time.Duration) error {
+	g, gctx := errgroup.WithContext(ctx)
+	end := time.Now().Add(d)
+	for i := range f.plan.cameras {
+		g.Go(func() error {
+			offset := time.Second / cameraRate * time.Duration(i) / time.Duration(f.plan.cameras)
+			return f.camera(gctx, time.Now().Add(offset), end)
+		})
+	}
+	return g.Wait()
+}
+
+// camera publishes frames until end. A frame that comes late does not delay the
+// ones after it: a camera does not wait for the network.
+func (f *filmset) camera(ctx context.Context, next, end time.Time) error {
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	for ; next.Before(end); next = next.Add(time.Second / cameraRate) {
+		timer.Reset(time.Until(next))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		id, image := f.rec.shot()
+		outcome := f.station.Send(ctx, mqtt.Message{Topic: f.self.Job(id), Payload: f.plan.frames[image], QoS: 1})
+		select {
+		case err := <-outcome: // at once only when it was not even sent
+			if err != nil {
+				return fmt.Errorf("camera: %w", err)
+			}
+		default:
+		}
+	}
+	return nil
+}
+
+// receive notes everything the device says until ctx ends.
+func (f *filmset) receive(ctx context.Context) error {
+	for {
+		m, err := f.station.Next(ctx)
+		if err != nil {
+			return nil // asked to stop
+		}
+		t, err := wire.ParseTopic(m.Topic)
+		if err != nil {
+			return err
+		}
+		switch t.Kind {
+		case wire.KindResult:
+			var r wire.Result
+			if err = wire.Decode(m.Payload, &r); err == nil {
+				f.rec.answer(&r)
+			}
+		case wire.KindEvent:
+			var e wire.Event
+			if err = wire.Decode(m.Payload, &e); err == nil && e.Kind == wire.EventSwitch {
+				f.rec.switched(&e)
+			}
+		case wire.KindTelemetry:
+			t := new(wire.Telemetry)
+			if err = wire.Decode(m.Payload, t); err == nil {
+				f.rec.telemetry(t)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Topic, err)
+		}
+	}
+}
+
+// record is what was sent and what came back.
+type record struct {
+	sheet    *frame.Sheet
+	deadline time.Duration
+	largest  string // member
+
+	mu       sync.Mutex
+	phases   []*phase
+	shots    map[string]shot // waiting for an answer, by id
+	next     int
+	total    tally
+	uses     map[string]map[int]int // member, image: answers
+	switches int
+	operates string          // the operating member
+	back     time.Duration   // from the end of the load to the largest member's return; 0: not yet
+	state    *wire.Telemetry // the latest
+	settled  chan struct{}   // holds one token when no answer is missing
+}
+
+type shot struct {
+	image int
+	phase *phase
+}
+
+// phase is one stretch of the demo.
+type phase struct {
+	name  string
+	hogs  int
+	began time.Time
+	took  time.Duration
+	tally
+}
+
+// tally counts frames and answers.
+type tally struct {
+	frames, answered, refused, met, right int
+	ms                                    []float64 // total of each answer
+	members                               map[string]int
+}
+
+func newRecord(p *plan, deadline time.Duration) *record {
+	return &record{
+		sheet: p.sheet, deadline: deadline, largest: p.caps.Members[len(p.caps.Members)-1].Name,
+		shots: map[string]shot{}, uses: map[string]map[int]int{}, total: tally{members: map[string]int{}},
+		operates: p.caps.Members[len(p.caps.Members)-1].Name, settled: make(chan struct{}, 1),
+	}
+}
+
+// begin ends the phase before and starts one.
+func (r *record) begin(name string, hogs int) {
+	r.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phases = append(r.phases, &phase{name: name, hogs: hogs, began: time.Now(), tally: tally{members: map[string]int{}}})
+}
+
+func (r *record) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.phases); n > 0 && r.phases[n-1].took == 0 {
+		r.phases[n-1].took = time.Since(r.phases[n-1].began)
+	}
+}
+
+// shot counts a frame and gives it an id and an image.
+func (r *record) shot() (id string, image int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, image = strconv.Itoa(r.next), r.next%r.sheet.Len()
+	r.next++
+	p := r.phases[len(r.phases)-1]
+	p.frames++
+	r.total.frames++
+	r.shots[id] = shot{image, p}
+	return id, image
+}
+
+// answer counts a result.
+func (r *record) answer(res *wire.Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ours := r.shots[res.ID]
+	if !ours {
+		return
+	}
+	delete(r.shots, res.ID)
+	right := res.Status == wire.OK && res.Classes[0].Index == r.sheet.Label(s.image)
+	for _, t := range []*tally{&r.total, &s.phase.tally} {
+		t.count(res, right)
+	}
+	if res.Status == wire.OK {
+		if r.uses[res.Member] == nil {
+			r.uses[res.Member] = map[int]int{}
+		}
+		r.uses[res.Member][s.image]++
+	}
+	if len(r.shots) == 0 {
+		select {
+		case r.settled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (t *tally) count(res *wire.Result, right bool) {
+	if res.Status != wire.OK {
+		t.refused++
+		return
+	}
+	t.answered++
+	t.members[res.Member]++
+	t.ms = append(t.ms, res.MS.Total)
+	if res.Met {
+		t.met++
+	}
+	if right {
+		t.right++
+	}
+}
+
+// switched notes a change of the operating member.
+func (r *record) switched(e *wire.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.switches += int(max(e.Count, 1))
+	r.operates = e.Member
+	if last := r.phases[len(r.phases)-1]; len(r.phases) == 3 && e.Member == r.largest && r.back == 0 {
+		r.back = e.TS.Sub(last.began)
+	}
+}
+
+func (r *record) telemetry(t *wire.Telemetry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = t
+}
+
+// await waits until every frame has its answer.
+func (r *record) await(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		missing := len(r.shots)
+		r.mu.Unlock()
+		if missing == 0 {
+			return nil
+		}
+		select {
+		case <-r.settled:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("demo: %d frames were never answered", missing), context.Cause(ctx))
+		}
+	}
+}
+
+// used is how often each member answered each image.
+func (r *record) used() map[string]map[int]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.uses
+}
+
+// percentile of milliseconds; 0 for none.
+func percentile(ms []float64, p int) float64 {
+	if len(ms) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(ms))
+	return sorted[min(len(sorted)*p/100, len(sorted)-1)]
+}

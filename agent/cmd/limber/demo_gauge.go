@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// gauge measures what the device can do over the same way that the cameras'
+// frames take: broker, agent, broker.
+type gauge struct {
+	station *fleet.Station
+	self    wire.Address
+	sheet   *frame.Sheet
+	jobs    int
+}
+
+const (
+	gaugeTime   = time.Second
+	gaugeWindow = 8 // jobs under way: enough that the device never waits for one
+)
+
+// capacity is how many frames a second the device answers with one member, each
+// sent when another was answered.
+func (g *gauge) capacity(ctx context.Context, member string) (float64, error) {
+	if err := g.setMode(ctx, "fixed:"+member); err != nil {
+		return 0, err
+	}
+	ms := wire.Millis(time.Minute) // nothing is to be refused here
+	png, err := g.sheet.PNG(0)
+	if err != nil {
+		return 0, err
+	}
+	job, err := wire.JoinJob(wire.Header{DeadlineMS: &ms}, png)
+	if err != nil {
+		return 0, err
+	}
+	for range gaugeWindow {
+		g.send(ctx, job)
+	}
+	answered, start := 0, time.Now()
+	for time.Since(start) < gaugeTime {
+		if err := g.next(ctx, wire.KindResult); err != nil {
+			return 0, err
+		}
+		answered++
+		g.send(ctx, job)
+	}
+	rate := float64(answered) / time.Since(start).Seconds()
+	for range gaugeWindow {
+		if err := g.next(ctx, wire.KindResult); err != nil {
+			return 0, err
+		}
+	}
+	return rate, nil
+}
+
+func (g *gauge) send(ctx context.Context, job []byte) {
+	g.jobs++
+	g.station.Send(ctx, mqtt.Message{Topic: g.self.Job(fmt.Sprintf("gauge-%d", g.jobs)), Payload: job, QoS: 1})
+}
+
+// next waits for a message of a kind and drops all others.
+func (g *gauge) next(ctx context.Context, kind wire.Kind) error {
+	_, err := g.await(ctx, kind)
+	return err
+}
+
+func (g *gauge) await(ctx context.Context, kind wire.Kind) (mqtt.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		m, err := g.station.Next(ctx)
+		if err != nil {
+			return m, fmt.Errorf("demo: the device does not answer: %w", err)
+		}
+		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == kind {
+			return m, nil
+		}
+	}
+}
+
+// setMode sets the device's mode and waits until it did.
+func (g *gauge) setMode(ctx context.Context, mode string) error {
+	ttl := 5000.0
+	b, err := json.Marshal(wire.Command{Mode: mode, TTLMS: &ttl})
+	if err != nil {
+		return err
+	}
+	if err := g.station.Publish(ctx, mqtt.Message{Topic: g.self.Cmd("mode", fleet.NewID()), Payload: b, QoS: 1}); err != nil {
+		return err
+	}
+	for {
+		m, err := g.await(ctx, wire.KindAck)
+		if err != nil {
+			return err
+		}
+		var ack wire.Ack
+		if err := wire.Decode(m.Payload, &ack); err != nil {
+			return err
+		}
+		if ack.State == wire.CommandSucceeded {
+			return nil
+		}
+		if ack.State.Final() {
+			return fmt.Errorf("demo: mode %s: %s %s", mode, ack.State, ack.Detail)
+		}
+	}
+}

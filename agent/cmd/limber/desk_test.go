@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family/ort/orttest"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+// desk is a broker and a running `limber agent`.
+type desk struct {
+	url   string
+	state string
+	stop  context.CancelFunc
+	ended chan int // the agent's exit code
+	log   *bytes.Buffer
+}
+
+// mustDesk starts both and waits until the agent is online.
+func mustDesk(t *testing.T) *desk {
+	t.Helper()
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	d := &desk{url: "mqtt://" + mustBroker(t), state: t.TempDir(), ended: make(chan int, 1), log: new(bytes.Buffer)}
+	working, stop := context.WithCancel(t.Context())
+	d.stop = stop
+	go func() {
+		d.ended <- run(working, []string{"agent", "--broker", d.url, "--state", d.state}, d.log, d.log)
+	}()
+	t.Cleanup(func() {
+		stop()
+		select {
+		case <-d.ended:
+		case <-time.After(10 * time.Second):
+			t.Error("the agent did not stop")
+		}
+	})
+	d.awaitOnline(t)
+	return d
+}
+
+// asProgram makes the test binary the program itself.
+const asProgram = "LIMBER_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// mustBroker runs `limber broker` as a process of its own, so that the race
+// detector looks at our code and not at the embedded library's.
+func mustBroker(t *testing.T) (addr string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(exe, "broker", "--listen", "127.0.0.1:0")
+	c.Env = append(os.Environ(), asProgram+"=1")
+	stderr, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Process.Kill()
+		c.Wait()
+	})
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if _, after, ok := strings.Cut(lines.Text(), "broker="); ok {
+			go io.Copy(io.Discard, stderr)
+			return strings.Trim(after, "\" ")
+		}
+	}
+	t.Fatal("the broker did not say where it listens")
+	return ""
+}
+
+// awaitOnline reads the device's state until it is online.
+func (d *desk) awaitOnline(t *testing.T) {
+	t.Helper()
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = d.url, "watcher"
+	s, err := fleet.Open(cfg, slog.New(slog.DiscardHandler), wire.Address{Fleet: "demo", Device: "desk"}.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	for {
+		m, err := s.Next(ctx)
+		if err != nil {
+			t.Fatalf("the agent did not come online: %v", err)
+		}
+		var state wire.State
+		if wire.Decode(m.Payload, &state) == nil && state.State == wire.Online {
+			return
+		}
+	}
+}
+
+// limber runs a command against the desk and returns what it printed.
+func (d *desk) limber(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, err bytes.Buffer
+	code = run(t.Context(), append(args, "--broker", d.url), &out, &err)
+	return out.String(), err.String(), code
+}
+
+// mustFrame writes test image i as a PNG file.
+func mustFrame(t *testing.T, i int) (path string, label int) {
+	t.Helper()
+	sheet, err := stock.Sheet(frame.OpenSheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	png, err := sheet.PNG(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "frame.png")
+	if err := os.WriteFile(path, png, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, sheet.Label(i)
+}
+
+func TestADeskAnswersItsOperator(t *testing.T) {
+	d := mustDesk(t)
+	png, label := mustFrame(t, 0)
+
+	t.Run("publish prints the class", func(t *testing.T) {
+		out, errs, code := d.limber(t, "publish", "--json", png)
+		var r wire.Result
+		if err := json.Unmarshal([]byte(out), &r); code != exitDone || err != nil || r.Status != wire.OK || len(r.Classes) != 5 {
+			t.Fatalf("exit %d, %q, %q, %v; want one ok result of five classes", code, out, errs, err)
+		}
+		if r.Classes[0].Index != label || !r.Met {
+			t.Errorf("got %+v, met %v; want class %d in time", r.Classes[0], r.Met, label)
+		}
+		if out, _, code := d.limber(t, "publish", png); code != exitDone || !strings.Contains(out, "frame.png: "+r.Classes[0].Label) {
+			t.Errorf("exit %d, %q; want the label %s", code, out, r.Classes[0].Label)
+		}
+	})
+	t.Run("a refused frame fails and says why", func(t *testing.T) {
+		text := filepath.Join(t.TempDir(), "notes.txt")
+		if err := os.WriteFile(text, []byte("not a frame"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, _, code := d.limber(t, "publish", text)
+		if code != exitFailed || !strings.Contains(out, "refused, invalid: the frame is neither JPEG nor PNG") {
+			t.Errorf("exit %d, %q; want 1 and the reason", code, out)
+		}
+		if _, errs, code := d.limber(t, "publish", "--min-top1", "2", png); code != exitUsage {
+			t.Errorf("exit %d, %q; want 2 for a min-top1 of 2", code, errs)
+		}
+	})
+	t.Run("fleet ls lists the device", func(t *testing.T) {
+		out, _, code := d.limber(t, "fleet", "ls")
+		if code != exitDone || !strings.Contains(out, "desk") || !strings.Contains(out, "online") || !strings.Contains(out, "balanced") {
+			t.Errorf("exit %d, %q; want desk, online, balanced", code, out)
+		}
+	})
+	t.Run("fleet mode sets the mode", func(t *testing.T) {
+		for _, tt := range []struct {
+			target, mode string
+			code         int
+			want         string
+		}{
+			{"desk", "max-accuracy", exitDone, "desk: succeeded"},
+			{"@all", "low-latency", exitDone, "desk: succeeded"},
+			{"desk", "fixed:nobody", exitFailed, "desk: rejected (invalid)"},
+			{"desk", "nonsense", exitUsage, ""},
+			{"absent", "balanced", exitFailed, ""},
+		} {
+			out, errs, code := d.limber(t, "fleet", "mode", tt.target, tt.mode)
+			if code != tt.code || !strings.Contains(out, tt.want) {
+				t.Errorf("%s %s: exit %d, %q, %q; want %d, %q", tt.target, tt.mode, code, out, errs, tt.code, tt.want)
+			}
+		}
+	})
+	t.Run("T7 a second agent on the same state is refused", func(t *testing.T) {
+		var errs bytes.Buffer
+		code := run(t.Context(), []string{"agent", "--state", d.state, "--broker", d.url}, &errs, &errs)
+		if code != exitLocked || !strings.Contains(errs.String(), "in use by another process") {
+			t.Errorf("exit %d, %q; want %d and who holds it", code, errs.String(), exitLocked)
+		}
+	})
+	t.Run("T2 being asked to stop is no failure", func(t *testing.T) {
+		d.stop()
+		select {
+		case code := <-d.ended:
+			d.ended <- code // for the cleanup
+			if code != exitDone {
+				t.Errorf("exit %d, log %s; want 0", code, d.log)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the agent did not stop")
+		}
+		if out, _, _ := d.limber(t, "fleet", "ls"); !strings.Contains(out, "offline") {
+			t.Errorf("got %q, want the device offline", out)
+		}
+	})
+}
+
+func TestAnAbsentBrokerIsNamedWithARemedy(t *testing.T) {
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"fleet", "ls", "--broker", "127.0.0.1:1"}, &errs, &errs)
+	if code != exitFailed || !strings.Contains(errs.String(), "127.0.0.1:1") || !strings.Contains(errs.String(), "limber broker") {
+		t.Errorf("exit %d, %q; want 1, the address and the remedy", code, errs.String())
+	}
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/search"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+func newFamily() *cobra.Command {
+	c := group("family", "Make, measure and look at families of sub-networks")
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild())
+	return c
+}
+
+// openFamily reads the family in a folder, or the stock family for "".
+func openFamily(dir string) (*family.Folder, error) {
+	if dir == "" {
+		return stock.Family()
+	}
+	f, err := family.OpenFolder(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Clean(dir), err)
+	}
+	return f, nil
+}
+
+// openRuntime finds and loads ONNX Runtime.
+func openRuntime() (*ort.Runtime, error) {
+	path, err := ort.Find()
+	if err != nil {
+		return nil, err
+	}
+	return ort.Open(path)
+}
+
+// loader makes batch sessions with as many threads as asked for.
+func loader(rt *ort.Runtime, threads int) ofa.Loader {
+	o := ort.DefaultOptions()
+	o.Threads = threads
+	return func(model []byte, input string, outputs []string) (ofa.BatchRunner, error) {
+		return rt.NewBatch(model, input, outputs, o)
+	}
+}
+
+func newFamilyShow() *cobra.Command {
+	var dir string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Print the members of a family",
+		Example: `  limber family show
+  limber family show --family ./mine --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := openFamily(dir)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(f.Family)
+			}
+			return showFamily(c.OutOrStdout(), f)
+		},
+	}
+	familyFlag(c, &dir)
+	c.Flags().BoolVar(&asJSON, "json", false, "print the manifest as one JSON object")
+	return c
+}
+
+func familyFlag(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(dir, "family", "", "folder of the family (default: the stock family)")
+}
+
+func showFamily(w io.Writer, f *family.Folder) error {
+	fmt.Fprintf(w, "family %s (%s), supernet %s, %d classes: %s\n\n", f.Name, f.Digest().Short(), f.Supernet.Short(),
+		len(f.Classes), shortened(f.Classes, 6))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "member\tMMACs\tpixels\tdepth\ttop-1 %\ttop-5 %\ttest images\tcalibrated on\tstatistics")
+	for _, m := range f.Members {
+		fmt.Fprintf(t, "%s\t%.2f\t%d\t%s\t%.2f\t%.2f\t%d\t%d\t%s\n", m.Name, m.MMACs, m.Arch.R, digits(m.Arch.D),
+			100*m.Top1, 100*m.Top5, m.Images, m.CalibratedOn.Images, m.Stats.Short())
+	}
+	return t.Flush()
+}
+
+func digits(v []int) string { return strings.Trim(fmt.Sprint(v), "[]") }
+
+// shortened lists the first n names.
+func shortened(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:n], ", ") + ", ..."
+}
+
+// evalLine is one line of `family eval --json`.
+type evalLine struct {
+	Member string  `json:"member"`
+	Top1   float64 `json:"top1"`
+	Top5   float64 `json:"top5"`
+	Images int     `json:"images"`
+	MMACs  float64 `json:"mmacs"`
+}
+
+func newFamilyEval() *cobra.Command {
+	var dir, data string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "eval",
+		Short: "Measure the top-1 and top-5 accuracy of every member",
+		Long: `Measure the accuracy of every member on labelled images: an ImageFolder tree
+(CLASS/NAME.jpg), or sheets NAME.png with NAME.labels.json. Without --data these
+are all 10,000 test images of CIFAR-10 once "make data" has run, else the 1,000
+that the program carries.`,
+		Example: `  limber family eval
+  limber family eval --family ./mine --data ./photos --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := openFamily(dir)
+			if err != nil {
+				return err
+			}
+			return evalFamily(c, f, data, asJSON)
+		},
+	}
+	familyFlag(c, &dir)
+	c.Flags().StringVar(&data, "data", "", "folder of labelled images")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	return c
+}
+
+func evalFamily(c *cobra.Command, f *family.Folder, data string, asJSON bool) error {
+	labelled, err := testImages(data, f.Classes)
+	if err != nil {
+		return err
+	}
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	cut, err := cutFamily(f)
+	if err != nil {
+		return err
+	}
+	set, err := preprocessed(labelled, cut.description)
+	if err != nil {
+		return err
+	}
+	out, progress := c.OutOrStdout(), newProgress(c.ErrOrStderr())
+	defer progress.end()
+	if !asJSON {
+		fmt.Fprintf(out, "%-12s %8s %8s %8s %8s\n", "member", "MMACs", "top-1 %", "top-5 %", "images")
+	}
+	for i, m := range f.Members {
+		progress.tell("members", i, len(f.Members))
+		score, err := search.Evaluate(cut.members[i], loader(rt, 2), set)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", m.Name, err)
+		}
+		progress.end()
+		if asJSON {
+			err = json.NewEncoder(out).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
+		} else {
+			_, err = fmt.Fprintf(out, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, m.MMACs, 100*score.Top1, 100*score.Top5, score.Images)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// testImages opens the folder named, else all of CIFAR-10's test images where
+// they have been fetched, else those that the program carries.
+func testImages(dir string, classes []string) (pictures, error) {
+	if dir != "" {
+		return openImages(dir, "*", classes)
+	}
+	if exe, err := os.Executable(); err == nil {
+		fetched := filepath.Join(filepath.Dir(filepath.Dir(exe)), ".data", "cifar10")
+		if _, err := os.Stat(filepath.Join(fetched, "test.png")); err == nil {
+			return openImages(fetched, "test", classes)
+		}
+	}
+	sheet, err := stock.Sheet(frame.OpenSheet)
+	if err != nil {
+		return nil, err
+	}
+	return sheets{sheet}, nil
+}
+
+// cut is a family's members as sub-networks with their own BN statistics.
+type cut struct {
+	description ofa.Description
+	members     []*ofa.Subnet
+}
+
+func cutFamily(f *family.Folder) (*cut, error) {
+	desc, err := ofa.ParseDescription(f.Describe)
+	if err != nil {
+		return nil, err
+	}
+	b, err := f.Blob(f.Supernet)
+	if err != nil {
+		return nil, err
+	}
+	net, err := ofa.Parse(b, desc)
+	if err != nil {
+		return nil, err
+	}
+	c := &cut{description: desc}
+	for _, m := range f.Members {
+		sub, err := net.Member(m, f)
+		if err != nil {
+			return nil, err
+		}
+		c.members = append(c.members, sub)
+	}
+	return c, nil
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort/orttest"
+)
+
+// fixtures are the supernets of package ofa with what PyTorch computed.
+var fixtures = filepath.Join("..", "..", "..", "family", "ofa", "testdata")
+
+// logitsCase is one architecture of a cases.json.
+type logitsCase struct {
+	Arch    json.RawMessage `json:"arch"`
+	Batches []string        `json:"batches"` // of the calibration case
+	Input   string          `json:"input"`
+	Logits  string          `json:"logits"`
+}
+
+func TestLogitsAgreeWithPyTorch(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	for _, supernet := range []string{"imagenet", "cifar"} {
+		dir := filepath.Join(fixtures, supernet)
+		cases, calibration := mustCases(t, dir)
+		t.Run(supernet, func(t *testing.T) { checkLogits(t, dir, cases[len(cases)-1]) })
+		t.Run(supernet+" calibrated", func(t *testing.T) { checkLogits(t, dir, calibration) })
+	}
+}
+
+func checkLogits(t *testing.T, dir string, c logitsCase) {
+	out := filepath.Join(t.TempDir(), "y.f32")
+	args := logitsCommand(t, dir, c, out)
+	if len(c.Batches) > 0 {
+		var paths []string
+		for _, name := range c.Batches {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+		args = append(args, "--calibrate", strings.Join(paths, ","))
+	}
+	if got := limber(t, args...); got != (ran{}) {
+		t.Fatalf("got %+v, want exit 0 and silence", got)
+	}
+	got, want := mustFloats(t, out), mustFloats(t, filepath.Join(dir, c.Logits))
+	if off := worst(got, want); !(off <= 1e-4) {
+		t.Errorf("worst logit is %.3g standard deviations off, want at most 1e-4", off)
+	}
+}
+
+func TestLogitsOfABatchAreThoseOfItsImages(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir := filepath.Join(fixtures, "cifar")
+	cases, _ := mustCases(t, dir)
+	c := cases[0]
+	image := mustRead(t, filepath.Join(dir, c.Input))
+	twice := filepath.Join(t.TempDir(), "twice.f32")
+	mustWrite(t, twice, append(image[:len(image):len(image)], image...))
+	out := filepath.Join(t.TempDir(), "y.f32")
+	if got := limber(t, append(logitsCommand(t, dir, c, out), "--input", twice)...); got.code != exitDone {
+		t.Fatalf("got %+v, want exit 0", got)
+	}
+	want := mustFloats(t, filepath.Join(dir, c.Logits))
+	got := mustFloats(t, out)
+	if len(got) != 2*len(want) || !(worst(got[:len(want)], want) <= 1e-4) || !(worst(got[len(want):], want) <= 1e-4) {
+		t.Errorf("got %v, want twice %v", got, want)
+	}
+}
+
+func TestLogitsFailureLeavesNoFile(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir, bad := filepath.Join(fixtures, "cifar"), t.TempDir()
+	cases, _ := mustCases(t, dir)
+	checkpoint := mustRead(t, filepath.Join(dir, "supernet.pth"))
+	file := func(name string, b []byte) string {
+		mustWrite(t, filepath.Join(bad, name), b)
+		return filepath.Join(bad, name)
+	}
+	mustWrite(t, filepath.Join(bad, "misspelt.json"), []byte(`{"strids":[1]}`))
+	for _, tt := range []struct {
+		name, flag, path string
+		says             []string
+	}{
+		{"text file", "--supernet", file("text.pth", []byte("these are no weights\n")), []string{"text.pth", "not a PyTorch checkpoint", "it looks like text"}},
+		{"truncated checkpoint", "--supernet", file("short.pth", checkpoint[:len(checkpoint)/2]), []string{"short.pth", "truncated"}},
+		{"no checkpoint", "--supernet", filepath.Join(bad, "none.pth"), []string{"none.pth", "no such file"}},
+		{"misspelt description", "--supernet", file("misspelt.pth", checkpoint), []string{"misspelt.json", "strids"}},
+		{"wrong input size", "--input", file("size.f32", make([]byte, 1000)), []string{"size.f32", "1000 bytes are not a whole number of images of 3×32×32"}},
+		{"no whole number", "--input", file("odd.f32", make([]byte, 3)), []string{"odd.f32", "not a whole number of float32"}},
+		{"empty input", "--input", file("empty.f32", nil), []string{"empty.f32", "0 bytes"}},
+		{"not an architecture", "--arch", file("arch.json", []byte("[]")), []string{"arch.json", "architecture"}},
+		{"not of this supernet", "--arch", file("other.json", []byte(`{"ks":[3],"e":[3],"d":[2],"r":32}`)), []string{"wants 20 ks, 20 e and 5 d"}},
+		{"wrong batch size", "--calibrate", file("batch.f32", make([]byte, 16)), []string{"batch.f32"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			place := t.TempDir()
+			args := append(logitsCommand(t, dir, cases[0], filepath.Join(place, "y.f32")), tt.flag, tt.path)
+			limber(t, args...).complained(t, exitFailed, tt.says...)
+			left, err := os.ReadDir(place)
+			if err != nil || len(left) != 0 {
+				t.Errorf("got files %v, %v beside the output; want none", left, err)
+			}
+		})
+	}
+}
+
+func TestLogitsWithoutARuntimeSaysWhatToDo(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", filepath.Join(t.TempDir(), "none.so"))
+	dir := filepath.Join(fixtures, "cifar")
+	cases, _ := mustCases(t, dir)
+	got := limber(t, logitsCommand(t, dir, cases[0], filepath.Join(t.TempDir(), "y.f32"))...)
+	got.complained(t, exitFailed, "none.so", "ONNX Runtime is not usable", "set ONNXRUNTIME_LIB")
+	if n := strings.Count(got.stderr, "\n"); n != 1 {
+		t.Errorf("got %d lines, want one: %q", n, got.stderr)
+	}
+}
+
+// logitsCommand is the command line for a case. A flag given again later wins.
+func logitsCommand(t *testing.T, dir string, c logitsCase, out string) []string {
+	t.Helper()
+	arch := filepath.Join(t.TempDir(), "a.json")
+	mustWrite(t, arch, c.Arch)
+	return []string{"family", "logits", "--supernet", filepath.Join(dir, "supernet.pth"), "--arch", arch,
+		"--input", filepath.Join(dir, c.Input), "--out", out}
+}
+
+func mustCases(t *testing.T, dir string) (cases []logitsCase, calibration logitsCase) {
+	t.Helper()
+	var all struct {
+		Cases       []logitsCase `json:"cases"`
+		Calibration logitsCase   `json:"calibration"`
+	}
+	if err := json.Unmarshal(mustRead(t, filepath.Join(dir, "cases.json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	if len(all.Cases) == 0 || len(all.Calibration.Batches) == 0 {
+		t.Fatalf("%s holds no cases", dir)
+	}
+	return all.Cases, all.Calibration
+}
+
+// worst is the largest difference in standard deviations of want.
+func worst(got, want []float32) float64 {
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	var sum, square, worst float64
+	for i, v := range want {
+		sum += float64(v)
+		square += float64(v) * float64(v)
+		worst = math.Max(worst, math.Abs(float64(got[i])-float64(v)))
+	}
+	mean := sum / float64(len(want))
+	return worst / math.Sqrt(square/float64(len(want))-mean*mean)
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mustFloats(t *testing.T, path string) []float32 {
+	t.Helper()
+	v, err := family.Floats(mustRead(t, path))
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return v
+}

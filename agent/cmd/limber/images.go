@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/search"
+)
+
+// pictures is what sheets and folders have in common.
+type pictures interface {
+	Len() int
+	Label(i int) int
+	Picture(i int) (*frame.Picture, error)
+}
+
+// images preprocesses pictures for a supernet. One goroutine at a time may use
+// it.
+type images struct {
+	pictures
+	scaler *frame.Scaler
+}
+
+func (s images) Tensor(dst []float32, i, r int) error {
+	p, err := s.Picture(i)
+	if err != nil {
+		return fmt.Errorf("image %d: %w", i, err)
+	}
+	s.scaler.Tensor(dst, p, r)
+	return nil
+}
+
+func preprocessed(p pictures, d ofa.Description) (search.Images, error) {
+	pre, err := agent.Preprocess(d)
+	if err != nil {
+		return nil, err
+	}
+	scaler, err := frame.NewScaler(pre)
+	if err != nil {
+		return nil, err
+	}
+	return images{p, scaler}, nil
+}
+
+// openImages reads a folder: sheets NAME.png with NAME.labels.json (those that
+// match pattern, in alphabetical order), else an ImageFolder tree.
+func openImages(dir, pattern string, classes []string) (pictures, error) {
+	tree := os.DirFS(dir)
+	found, err := fs.Glob(tree, pattern+".labels.json")
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		folder, err := frame.OpenFolder(tree, classes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: neither sheets %s.png with labels nor an %w", filepath.Clean(dir), pattern, err)
+		}
+		return folder, nil
+	}
+	slices.Sort(found)
+	var all sheets
+	for _, name := range found {
+		sheet, err := frame.OpenSheet(tree, strings.TrimSuffix(name, ".labels.json"))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Clean(dir), err)
+		}
+		all = append(all, sheet)
+	}
+	return all, nil
+}
+
+// sheets is several sheets one after the other.
+type sheets []*frame.Sheet
+
+func (s sheets) Len() int {
+	n := 0
+	for _, sheet := range s {
+		n += sheet.Len()
+	}
+	return n
+}
+
+// at finds the sheet that holds picture i, and its row there.
+func (s sheets) at(i int) (*frame.Sheet, int) {
+	for _, sheet := range s {
+		if i < sheet.Len() {
+			return sheet, i
+		}
+		i -= sheet.Len()
+	}
+	panic("limber: picture past the end of the sheets")
+}
+
+func (s sheets) Label(i int) int {
+	sheet, row := s.at(i)
+	return sheet.Label(row)
+}
+
+func (s sheets) Picture(i int) (*frame.Picture, error) {
+	sheet, row := s.at(i)
+	return sheet.Picture(row), nil
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/limber-edge/limber/"
+
+// imports is what one package may import beside the standard library.
+type imports struct {
+	of        string
+	ours      []string // packages of ours
+	libraries []string // modules of others
+}
+
+// The ranks of the program's packages: each may import only packages of lower
+// ranks, and of those only the ones named here. A foreign module has one
+// importer, golang.org/x/sync excepted.
+var ranks = [][]imports{
+	{ // pure: the standard library and nothing else, but for the format of ONNX
+		{of: "agent/wire"},
+		{of: "agent/governor"},
+		{of: "agent/frame"},
+		{of: "broker-config"},
+		{of: "family"},
+		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
+	},
+	{ // one library each, or one more step on the way of a family
+		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
+		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
+		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
+		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
+		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
+		{of: "family/stock", ours: []string{"family"}},
+		{of: "store", libraries: []string{"go.etcd.io/bbolt"}},
+	},
+	{ // put together from those
+		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "family/resident", ours: []string{"family", "family/ofa", "family/ort"}},
+		{of: "family/search", ours: []string{"family", "family/ofa"}},
+		{of: "broker-config/brokertest"},
+		{of: "family/ort/orttest", ours: []string{"family/ort"}},
+	},
+	{ // the device, and the operator
+		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"family", "family/ofa", "family/ort", "family/resident", "family/stock", "store"},
+			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
+		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
+	},
+	{ // programs
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"broker-config/devbroker", "family", "family/ofa", "family/ort", "family/resident", "family/search", "family/stock", "store"},
+			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
+	},
+}
+
+func TestPackagesImportOnlyWhatTheirRankAllows(t *testing.T) {
+	table := map[string]imports{}
+	for _, rank := range ranks {
+		for _, row := range rank {
+			table[row.of] = row
+		}
+	}
+	for _, p := range mustList(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		row, ok := table[name]
+		if !ok {
+			t.Errorf("package %s has no row: give it one in the rank it belongs to", name)
+			continue
+		}
+		for _, path := range p.Imports {
+			switch ours, isOurs := strings.CutPrefix(path, module); {
+			case isOurs && !slices.Contains(row.ours, ours):
+				t.Errorf("%s imports %s, its row allows %v of ours", name, ours, row.ours)
+			case !isOurs && foreign(path) && !slices.ContainsFunc(row.libraries, func(l string) bool { return within(path, l) }):
+				t.Errorf("%s imports %s, its row allows %v of others", name, path, row.libraries)
+			}
+		}
+	}
+}
+
+func TestRanksPointDownwards(t *testing.T) {
+	var lower []string
+	for _, rank := range ranks {
+		for _, row := range rank {
+			for _, path := range row.ours {
+				if !slices.Contains(lower, path) {
+					t.Errorf("%s may import %s, which is not of a lower rank", row.of, path)
+				}
+			}
+		}
+		for _, row := range rank {
+			lower = append(lower, row.of)
+		}
+	}
+}
+
+func TestEachLibraryHasOneImporter(t *testing.T) {
+	importer := map[string]string{}
+	for _, rank := range ranks {
+		for _, row := range rank {
+			for _, library := range row.libraries {
+				if first, ok := importer[library]; ok && library != "golang.org/x/sync" {
+					t.Errorf("%s and %s may both import %s, one must", first, row.of, library)
+				}
+				importer[library] = row.of
+			}
+		}
+	}
+}
+
+// listed is what `go list` says of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string // without those of its tests
+}
+
+func mustList(t *testing.T) []listed {
+	t.Helper()
+	var stderr strings.Builder
+	c := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...")
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var packages []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// foreign tells whether a path is not of the standard library, whose paths have
+// no dot in their first part.
+func foreign(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return strings.Contains(first, ".")
+}
+
+// within tells whether a package belongs to a module.
+func within(path, library string) bool {
+	return path == library || strings.HasPrefix(path, library+"/")
+}

@@ -1,0 +1,128 @@
+// Command limber is the one program: the device's agent, a broker for a desk,
+// the operator's tools and the workshop where families are made.
+//
+// Every file here holds one sub-command, which reads flags, puts parts together
+// and prints; what it does is in the packages. The data of a device flows
+//
+//	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
+//
+// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/store"
+)
+
+// version is set when the program is linked.
+var version = "unknown"
+
+// Exit codes.
+const (
+	exitDone = iota
+	exitFailed
+	exitUsage
+	exitLocked
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process around it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "limber: %v\n", err)
+		return exitUsage
+	case errors.Is(err, store.ErrLocked):
+		fmt.Fprintf(stderr, "limber: %v\n", err)
+		return exitLocked
+	}
+	fmt.Fprintf(stderr, "limber: %v\n", err)
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
+	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newVersion())
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+	})
+	return root
+}
+
+// usageError marks a command line that is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// group is a command that only holds others.
+func group(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0], c.CommandPath())}
+			}
+			return c.Help()
+		},
+	}
+}
+
+// exactly wants n arguments.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args), c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// needed wants a value for every flag of a list of names and values.
+func needed(command string, flags ...string) error {
+	for i := 0; i < len(flags); i += 2 {
+		if flags[i+1] == "" {
+			return usageError{fmt.Errorf("%s: --%s is missing; see `%s --help`", command, flags[i], command)}
+		}
+	}
+	return nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/store"
+)
+
+// ran is what one call of the program left.
+type ran struct {
+	code           int
+	stdout, stderr string
+}
+
+func limber(t *testing.T, args ...string) ran {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), args, &stdout, &stderr)
+	return ran{code, stdout.String(), stderr.String()}
+}
+
+// complained checks that a call failed as it should: nothing printed, and one
+// message that holds every part wanted.
+func (r ran) complained(t *testing.T, code int, parts ...string) {
+	t.Helper()
+	if r.code != code || r.stdout != "" || !strings.HasPrefix(r.stderr, "limber: ") {
+		t.Errorf("got exit %d, stdout %q, stderr %q; want exit %d and a message alone", r.code, r.stdout, r.stderr, code)
+	}
+	for _, part := range parts {
+		if !strings.Contains(r.stderr, part) {
+			t.Errorf("got message %q, want it to say %q", r.stderr, part)
+		}
+	}
+}
+
+func TestWrongUsageExitsWith2(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"unknown command", []string{"fly"}, "there is no `limber fly`; see `limber --help`"},
+		{"unknown sub-command", []string{"family", "fly"}, "there is no `limber family fly`"},
+		{"unknown flag", []string{"version", "--loud"}, "see `limber version --help`"},
+		{"flag that wants a number", []string{"family", "build", "--size", "six"}, "--size"},
+		{"argument too many", []string{"version", "now"}, "limber version wants no arguments, got 1"},
+		{"logits without flags", []string{"family", "logits"}, "is missing"},
+		{"nothing to publish", []string{"publish"}, "limber publish"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { limber(t, tt.args...).complained(t, exitUsage, tt.says) })
+	}
+}
+
+func TestVersionNamesProgramAndPlatform(t *testing.T) {
+	got := limber(t, "version")
+	if fields := strings.Fields(got.stdout); got.code != exitDone || got.stderr != "" || len(fields) != 4 ||
+		fields[0] != "limber" || !strings.Contains(fields[2], "/") || !strings.HasPrefix(fields[3], "go") {
+		t.Errorf("got %+v; want exit 0 and `limber VERSION OS/ARCH goVERSION`", got)
+	}
+}
+
+func TestEveryCommandHasHelpWithExamples(t *testing.T) {
+	for _, args := range [][]string{
+		{"agent"}, {"broker"}, {"publish"}, {"family", "show"}, {"family", "eval"}, {"family", "logits"}, {"family", "build"},
+	} {
+		got := limber(t, append(args, "--help")...)
+		if got.code != exitDone || !strings.Contains(got.stdout, "Examples:") || !strings.Contains(got.stdout, "Flags:") {
+			t.Errorf("limber %s --help: got %+v, want exit 0 and help with examples", strings.Join(args, " "), got)
+		}
+	}
+}
+
+// The T4 rows that concern TOML: YAML's alias bombs do not exist in it.
+func TestT4_ConfigurationErrorsNameTheLine(t *testing.T) {
+	for _, tt := range []struct {
+		name, toml string
+		says       []string
+	}{
+		{"unknown key", "fleet = \"demo\"\n\nfleat = \"demo\"\n", []string{"line 3", "unknown key fleat"}},
+		{"unknown key in a table", "[broker]\nurl = \"mqtt://h:1\"\nretries = 3\n", []string{"line 3", "unknown key broker.retries"}},
+		{"two unknown keys", "a = 1\nb = 2\n", []string{"line 1: unknown key a", "line 2: unknown key b"}},
+		{"wrong type", "[jobs]\nqueue = \"many\"\n", []string{"line 2"}},
+		{"no TOML", "fleet: demo\n", []string{"line 1"}},
+		{"key twice", "fleet = \"a\"\nfleet = \"b\"\n", []string{"line 2"}},
+		{"values out of range", "device = \"a/b\"\n[jobs]\nqueue = 0\n", []string{`device: "a/b"`, "jobs.queue: 0"}},
+		{"10 MB", strings.Repeat("# padding\n", 1<<20), []string{"more than 1048576"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "limber.toml")
+			mustWrite(t, path, []byte(tt.toml))
+			limber(t, "agent", "--check", "--config", path, "--state", t.TempDir()).complained(t, exitFailed, tt.says...)
+		})
+	}
+	t.Run("missing file", func(t *testing.T) {
+		limber(t, "agent", "--check", "--config", filepath.Join(t.TempDir(), "none.toml")).complained(t, exitFailed, "none.toml")
+	})
+}
+
+func TestCheckPrintsAConfigurationThatIsReadAgain(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", filepath.Join(t.TempDir(), "none.so"))
+	first := limber(t, "agent", "--check", "--device", "cam-17", "--state", t.TempDir())
+	if first.code != exitDone || !strings.Contains(first.stdout, "cam-17") || !strings.Contains(first.stdout, "# no inference: ") {
+		t.Fatalf("got %+v; want exit 0, the device, and that there is no runtime", first)
+	}
+	path := filepath.Join(t.TempDir(), "limber.toml")
+	mustWrite(t, path, []byte(first.stdout))
+	if again := limber(t, "agent", "--check", "--config", path); again != first {
+		t.Errorf("got %+v; want what was read: %+v", again, first)
+	}
+}
+
+func TestT7_SecondAgentOnAStateFolderExitsWith3(t *testing.T) {
+	dir := t.TempDir()
+	st, err := store.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	limber(t, "agent", "--check", "--state", dir).complained(t, exitLocked, "in use by another process")
+}
+
+func mustWrite(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// progress draws one line that says how far long work is, with the time it
+// will still take. In a pipe it is silent.
+type progress struct {
+	w       io.Writer // nil: silent
+	what    string
+	began   time.Time
+	visible bool
+}
+
+func newProgress(w io.Writer) *progress {
+	if f, ok := w.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		return &progress{}
+	}
+	return &progress{w: w}
+}
+
+const barWidth = 24
+
+// tell draws the line anew.
+func (p *progress) tell(what string, done, of int) {
+	if p.w == nil {
+		return
+	}
+	if what != p.what {
+		p.what, p.began = what, time.Now()
+	}
+	full := barWidth * done / max(of, 1)
+	left := ""
+	if done > 0 && done < of {
+		rest := time.Since(p.began) * time.Duration(of-done) / time.Duration(done)
+		left = fmt.Sprintf(", %v left", rest.Round(time.Second))
+	}
+	fmt.Fprintf(p.w, "\r\033[K%s %s%s %d/%d%s", what, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), done, of, left)
+	p.visible = true
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	if p.visible {
+		fmt.Fprint(p.w, "\r\033[K")
+		p.visible = false
+	}
+}

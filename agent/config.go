@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// Config is what a device is told. Default is complete; a file changes single
+// keys of it; Validate judges it all at once.
+type Config struct {
+	Fleet    string   `toml:"fleet"`
+	Device   string   `toml:"device"`
+	Groups   []string `toml:"groups"` // "@name"; everybody is in @all
+	State    string   `toml:"state"`  // folder
+	Mode     string   `toml:"mode"`   // until an operator sets another
+	LogLevel string   `toml:"log_level"`
+
+	Broker    Broker    `toml:"broker"`
+	Jobs      Jobs      `toml:"jobs"`
+	Outbox    Outbox    `toml:"outbox"`
+	Telemetry Telemetry `toml:"telemetry"`
+	Runtime   Runtime   `toml:"runtime"`
+}
+
+// Broker is the connection to the broker.
+type Broker struct {
+	URL          string   `toml:"url"` // mqtt://host:port or mqtts://host:port
+	User         string   `toml:"user"`
+	PasswordFile string   `toml:"password_file"` // first line of the file
+	CAFile       string   `toml:"ca_file"`       // PEM; empty: the system's
+	CertFile     string   `toml:"cert_file"`     // PEM, of this device
+	KeyFile      string   `toml:"key_file"`      // PEM
+	KeepAlive    Duration `toml:"keep_alive"`
+	ReconnectMin Duration `toml:"reconnect_min"` // ceiling of the first pause
+	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause
+}
+
+// Jobs bounds what may wait.
+type Jobs struct {
+	Queue      int `toml:"queue"`       // jobs
+	QueueMiB   int `toml:"queue_mib"`   // MiB of encoded frames
+	PayloadMiB int `toml:"payload_mib"` // MiB of one frame
+}
+
+// Outbox bounds what waits for a broken link.
+type Outbox struct {
+	MiB int `toml:"mib"` // MiB of results and events; the oldest go first
+}
+
+// Telemetry is what the device tells of itself.
+type Telemetry struct {
+	Every Duration `toml:"every"`
+}
+
+// Runtime is how members run.
+type Runtime struct {
+	Threads int `toml:"threads"` // inside one inference
+}
+
+// Duration is a time.Duration that is written "200ms" or "5s".
+type Duration struct{ time.Duration }
+
+// UnmarshalText reads the form of time.ParseDuration.
+func (d *Duration) UnmarshalText(b []byte) (err error) {
+	d.Duration, err = time.ParseDuration(string(b))
+	return err
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// Default is the device `desk` of the fleet `demo`, which meets `limber broker`
+// on this machine.
+func Default() Config {
+	link := mqtt.Default()
+	return Config{
+		Fleet: "demo", Device: "desk", Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
+		Broker: Broker{
+			URL: "mqtt://127.0.0.1:1883", KeepAlive: Duration{link.KeepAlive},
+			ReconnectMin: Duration{link.BackoffMin}, ReconnectMax: Duration{link.BackoffMax},
+		},
+		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
+		Outbox:    Outbox{MiB: 64},
+		Telemetry: Telemetry{Every: Duration{5 * time.Second}},
+		Runtime:   Runtime{Threads: 1},
+	}
+}
+
+// stateFolder is where a device keeps its state if nothing else is said: the
+// system's place for root, the XDG place for everybody else.
+func stateFolder() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/limber"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "limber")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "limber-state" // no home: beside where it was started
+	}
+	return filepath.Join(home, ".local", "state", "limber")
+}
+
+// maxConfig bounds the configuration file, in bytes.
+const maxConfig = 1 << 20
+
+// ReadConfig reads a TOML file over the defaults. Unknown keys are errors with
+// their line.
+func ReadConfig(path string) (Config, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxConfig {
+		err = fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxConfig)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	c, err := parseConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func parseConfig(b []byte) (Config, error) {
+	c := Default()
+	dec := toml.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&c)
+	var strict *toml.StrictMissingError
+	var wrong *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		var errs []error
+		for _, e := range strict.Errors {
+			line, _ := e.Position()
+			errs = append(errs, fmt.Errorf("line %d: unknown key %s", line, strings.Join(e.Key(), ".")))
+		}
+		return Config{}, errors.Join(errs...)
+	case errors.As(err, &wrong):
+		line, column := wrong.Position()
+		return Config{}, fmt.Errorf("line %d, column %d: %w", line, column, err)
+	case err != nil:
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Marshal writes the configuration as a file that ReadConfig reads.
+func (c Config) Marshal() ([]byte, error) { return toml.Marshal(c) }
+
+// Validate joins every complaint.
+func (c Config) Validate() error {
+	var errs []error
+	complain := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	complain(!wire.ValidName(c.Fleet), "fleet: %q is not [A-Za-z0-9_.-]{1,64}", c.Fleet)
+	complain(!wire.ValidName(c.Device), "device: %q is not [A-Za-z0-9_.-]{1,64}", c.Device)
+	for _, g := range c.Groups {
+		complain(!wire.ValidGroup(g), "groups: %q is not @ and a name", g)
+		complain(g == wire.Everybody, "groups: everybody is in %s, leave it out", g)
+	}
+	complain(c.State == "", "state: wants a folder")
+	_, err := governor.ParseMode(c.Mode)
+	complain(err != nil, "mode: %w", err)
+	complain(!strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "log_level: %q is not debug, info, warn or error", c.LogLevel)
+	complain(c.Jobs.Queue < 1 || c.Jobs.Queue > 1<<20, "jobs.queue: %d is not from 1 to 1048576", c.Jobs.Queue)
+	complain(c.Jobs.QueueMiB < 1 || c.Jobs.QueueMiB > 4096, "jobs.queue_mib: %d is not from 1 to 4096 MiB", c.Jobs.QueueMiB)
+	complain(c.Jobs.PayloadMiB < 1 || c.Jobs.PayloadMiB > 16, "jobs.payload_mib: %d is not from 1 to 16 MiB", c.Jobs.PayloadMiB)
+	complain(c.Outbox.MiB < 1 || c.Outbox.MiB > 65536, "outbox.mib: %d is not from 1 to 65536 MiB", c.Outbox.MiB)
+	every := c.Telemetry.Every.Duration
+	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
+	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
+	return errors.Join(errs...)
+}
+
+// Link is the configuration of a connection under the given client id.
+func (b Broker) Link(clientID string) (mqtt.Config, error) {
+	m := mqtt.Default()
+	m.Broker, m.ClientID, m.User = b.URL, clientID, b.User
+	m.CAFile, m.CertFile, m.KeyFile = b.CAFile, b.CertFile, b.KeyFile
+	if b.PasswordFile != "" {
+		password, err := os.ReadFile(b.PasswordFile)
+		if err != nil {
+			return mqtt.Config{}, fmt.Errorf("broker.password_file: %w", err)
+		}
+		m.Password, _, _ = strings.Cut(string(password), "\n")
+	}
+	return m, nil
+}
+
+// link is the configuration of the device's connection.
+func (c Config) link() (mqtt.Config, error) {
+	m, err := c.Broker.Link(c.Device)
+	if err != nil {
+		return mqtt.Config{}, err
+	}
+	b := c.Broker
+	m.KeepAlive, m.BackoffMin, m.BackoffMax = b.KeepAlive.Duration, b.ReconnectMin.Duration, b.ReconnectMax.Duration
+	m.MaxPayload = c.Jobs.PayloadMiB << 20
+	self := wire.Address{Fleet: c.Fleet, Device: c.Device}
+	for _, kind := range []wire.Kind{wire.KindJob, wire.KindCmd, wire.KindDesired} {
+		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
+	}
+	for _, g := range append([]string{wire.Everybody}, c.Groups...) {
+		group := wire.Address{Fleet: c.Fleet, Device: g}
+		for _, kind := range []wire.Kind{wire.KindCmd, wire.KindDesired} {
+			m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: group.Filter(kind), QoS: 1})
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,137 @@
+package agent_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+)
+
+// configFile writes a configuration.
+func configFile(tb testing.TB, text string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "limber.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaultIsValidAndReadsBack(t *testing.T) {
+	want := agent.Default()
+	if err := want.Validate(); err != nil {
+		t.Error(err)
+	}
+	b, err := want.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := agent.ReadConfig(configFile(t, string(b))); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	if got, err := agent.ReadConfig(configFile(t, "")); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("empty file: got %+v, %v; want the default", got, err)
+	}
+}
+
+func TestConfigChangesSingleKeys(t *testing.T) {
+	got, err := agent.ReadConfig(configFile(t, "device = \"cam-1\"\ngroups = [\"@gate\"]\n[broker]\nkeep_alive = \"7s\"\n"))
+	want := agent.Default()
+	want.Device, want.Groups, want.Broker.KeepAlive.Duration = "cam-1", []string{"@gate"}, 7*time.Second
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestT4_ConfigIsReadStrictly(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"misspelt key", "device = \"a\"\nflet = \"b\"", "line 2: unknown key flet"},
+		{"misspelt key in a table", "[jobs]\nqueue = 5\nqueu = 5", "line 3: unknown key jobs.queu"},
+		{"two of them", "a = 1\nb = 2", "line 2: unknown key b"},
+		{"wrong type", "[jobs]\nqueue = \"many\"", "line 2"},
+		{"wrong duration", "[telemetry]\nevery = \"soon\"", "line 2"},
+		{"key twice", "device = \"a\"\ndevice = \"b\"", "line 2"},
+		{"not TOML", "device: cam", "line 1"},
+		{"too large", "#" + strings.Repeat(" ", 1<<20), "more than 1048576"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := agent.ReadConfig(configFile(t, tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := agent.ReadConfig(filepath.Join(t.TempDir(), "none.toml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: got %v", err)
+	}
+}
+
+func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
+	c := agent.Default()
+	c.Fleet, c.Device, c.Mode, c.State = "a/b", "", "warp", ""
+	c.Groups = []string{"gate", "@all"}
+	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
+	c.Telemetry.Every.Duration = 0
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("no complaint")
+	}
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "runtime.threads:", "outbox.mib:", "telemetry.every:"} {
+		if !strings.Contains(err.Error(), key) {
+			t.Errorf("no complaint about %s in:\n%v", key, err)
+		}
+	}
+}
+
+func TestC9_BrokerIsJudgedBeforeTheStart(t *testing.T) {
+	for name, change := range map[string]func(*agent.Config){
+		"no broker":          func(c *agent.Config) { c.Broker.URL = "" },
+		"other protocol":     func(c *agent.Config) { c.Broker.URL = "http://127.0.0.1" },
+		"reconnect backward": func(c *agent.Config) { c.Broker.ReconnectMax.Duration = time.Millisecond },
+		"no keep alive":      func(c *agent.Config) { c.Broker.KeepAlive.Duration = 0 },
+		"no password file":   func(c *agent.Config) { c.Broker.PasswordFile = filepath.Join(c.State, "none") },
+		"group named twice":  func(c *agent.Config) { c.Groups = []string{"@gate", "@gate"} },
+	} {
+		c := agent.Default()
+		c.State = t.TempDir()
+		change(&c)
+		if _, err := agent.New(c, &agent.Parts{}, discard()); err == nil || !strings.HasPrefix(err.Error(), "configuration: ") {
+			t.Errorf("%s: got %v, want a complaint about the configuration", name, err)
+		}
+	}
+}
+
+func FuzzReadConfig(f *testing.F) {
+	b, err := agent.Default().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("[broker]\nurl = 'mqtt://h'\n"))
+	f.Add([]byte("device = \"a\"\nflet = \"b\""))
+	path := filepath.Join(f.TempDir(), "limber.toml")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := agent.ReadConfig(path)
+		if err != nil || c.Validate() != nil {
+			return
+		}
+		back, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, back, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := agent.ReadConfig(path); err != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("read %+v, wrote it, read %+v, %v", c, again, err)
+		}
+	})
+}

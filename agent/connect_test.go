@@ -1,0 +1,235 @@
+package agent_test
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
+	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/store"
+)
+
+func TestGreeting(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		cfg := newConfig(t, addr)
+		cfg.Groups = []string{"@gate"}
+		early := operate(t, addr)
+		start(t, cfg)
+
+		birth := early.presence(cfg, wire.Online, 0)
+		if birth.ConnSeq == 0 || birth.BootID == "" || birth.Detail != "" {
+			t.Errorf("birth: got %+v", birth)
+		}
+		sync := decoded[wire.Sync](t, early.await(self(cfg).Sync(), 1))
+		if sync.BootID != birth.BootID || sync.ConnSeq != birth.ConnSeq || sync.Version != 0 || sync.Seq != 0 {
+			t.Errorf("sync: got %+v, want the birth's ids and nothing done", sync)
+		}
+		seen := early.telemetry(cfg, func(wire.Telemetry) bool { return true }, "anything")
+		if seen.Mode != "balanced" || seen.Member == "" || seen.Jobs != 0 {
+			t.Errorf("telemetry: got %+v", seen)
+		}
+
+		late := operate(t, addr) // gets what is retained
+		checkCaps(t, cfg, decoded[wire.Caps](t, late.await(self(cfg).Caps(), 1)))
+		reported := decoded[wire.Reported](t, late.await(self(cfg).Reported(), 1))
+		if reported.Status != wire.Applied || reported.Version != 0 || reported.Mode != "balanced" || reported.Member == "" {
+			t.Errorf("reported: got %+v", reported)
+		}
+		if again := late.presence(cfg, wire.Online, 0); again != birth {
+			t.Errorf("retained state: got %+v, want %+v", again, birth)
+		}
+		for _, m := range late.matching("limber/#") {
+			if kept := m.Topic != self(cfg).Telemetry(); m.Retained != kept {
+				t.Errorf("%s: retained %v, want %v", m.Topic, m.Retained, kept)
+			}
+		}
+	})
+}
+
+func checkCaps(t *testing.T, cfg agent.Config, c wire.Caps) {
+	t.Helper()
+	if c.Versions.Agent != "test" || c.Versions.Runtime == "" || !slices.Equal(c.Verbs, []string{"mode"}) {
+		t.Errorf("caps: got versions %+v, verbs %v", c.Versions, c.Verbs)
+	}
+	if want := append([]string{"@all"}, cfg.Groups...); !slices.Equal(c.Groups, want) {
+		t.Errorf("caps: got groups %v, want %v", c.Groups, want)
+	}
+	if c.Family == nil || !strings.HasPrefix(c.Family.Digest, "sha256:") || c.Profile == nil || len(c.Members) < 2 {
+		t.Fatalf("caps: got %+v, want a family with a profile and some members", c)
+	}
+	for i, m := range c.Members {
+		if m.P50MS == nil || *m.P50MS <= 0 || i > 0 && (*m.P50MS < *c.Members[i-1].P50MS || m.Top1 <= c.Members[i-1].Top1) {
+			t.Errorf("caps: member %d is %+v; want them slower and better, one by one", i, m)
+		}
+	}
+}
+
+func TestN1_StartsWithoutABroker(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMosquitto(t)
+	m.Kill()
+	cfg := newConfig(t, m.Addr)
+	d := start(t, cfg)
+	d.awaitLog("broker not reached", 1)
+	m.Start()
+	o := operate(t, m.Addr)
+	o.presence(cfg, wire.Online, 0)
+	o.publish(self(cfg).Job("first"), job(t, patient, pngFrame(t, 0)))
+	if r := o.result(cfg, "first", 1); r.Status != wire.OK {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestN21_LastWordTellsHowItEnded(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		for _, tt := range []struct {
+			name string
+			end  func(*device)
+			want wire.Presence
+		}{
+			{"SIGKILL", (*device).kill, wire.Lost},
+			{"SIGTERM", func(d *device) { d.stop() }, wire.Offline},
+		} {
+			cfg := newConfig(t, addr)
+			cfg.Device = tt.name
+			o := operate(t, addr)
+			d := start(t, cfg)
+			birth := o.presence(cfg, wire.Online, 0)
+			tt.end(d)
+			o.presence(cfg, tt.want, 0)
+			last := operate(t, addr).presence(cfg, tt.want, 0)
+			if last.BootID != birth.BootID || last.ConnSeq != birth.ConnSeq {
+				t.Errorf("%s: got %+v after %+v, want the same connection", tt.name, last, birth)
+			}
+		}
+	})
+}
+
+func TestN21_StopAtOnceLeavesOffline(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	o := operate(t, addr)
+	d := start(t, cfg)
+	d.awaitLog("broker connected", 1) // the birth may still be on its way
+	d.stop()
+	states := o.matching(self(cfg).State())
+	if len(states) == 0 {
+		return // stopped before it said anything
+	}
+	if last := decoded[wire.State](t, states[len(states)-1]); last.State != wire.Offline {
+		t.Errorf("last state: got %s, want offline", last.State)
+	}
+}
+
+func TestM18_StaysUpWithoutARuntime(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	o := operate(t, addr)
+	d := start(t, cfg, "ONNXRUNTIME_LIB="+filepath.Join(t.TempDir(), "libonnxruntime.so"))
+
+	if s := o.presence(cfg, wire.Online, 0); !strings.Contains(s.Detail, "ONNXRUNTIME_LIB") {
+		t.Errorf("state: got detail %q, want the cause and the remedy", s.Detail)
+	}
+	fault := decoded[wire.Event](t, o.await(self(cfg).Event(wire.SeverityError), 1))
+	if fault.Kind != wire.EventFault {
+		t.Errorf("event: got %+v, want a fault", fault)
+	}
+	o.publish(self(cfg).Job("frame"), pngFrame(t, 0))
+	if r := o.result(cfg, "frame", 1); r.Status != wire.Refused || r.Reason != wire.Unsupported || r.Detail == "" {
+		t.Errorf("job: got %+v, want refused as unsupported", r)
+	}
+	if ack := o.command(cfg, cfg.Device, "mode", "m1", `{"mode":"balanced","ttl_ms":60000}`); ack.State != wire.CommandRejected || ack.Reason != wire.Unsupported {
+		t.Errorf("command: got %+v, want rejected as unsupported", ack)
+	}
+	o.publish(self(cfg).Desired(), []byte(`{"version":1,"mode":"low-latency"}`))
+	o.await(self(cfg).Reported(), 2)
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 1 && s.Refused == 1 }, "one job was refused")
+	d.stop()
+	o.presence(cfg, wire.Offline, 0)
+}
+
+func TestT7_S7_SecondAgentOnTheSameStateIsRefused(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	o := operate(t, addr)
+	start(t, cfg)
+	o.presence(cfg, wire.Online, 0)
+
+	if parts, err := agent.Open(cfg, "test", discard()); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("open: got %v, %v; want ErrLocked", parts, err)
+	}
+	second := start(t, cfg)
+	if err := second.wait(); err == nil {
+		t.Error("the second agent exited with 0")
+	}
+	o.publish(self(cfg).Job("after"), job(t, patient, pngFrame(t, 0)))
+	if r := o.result(cfg, "after", 1); r.Status != wire.OK {
+		t.Errorf("the first agent answered %+v", r)
+	}
+}
+
+func TestReconnectsGreetAgain(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	c, through := lay(t, addr)
+	cfg := newConfig(t, through)
+	o := operate(t, addr)
+	d := start(t, cfg)
+	first := o.presence(cfg, wire.Online, 0)
+	c.cut()
+	o.presence(cfg, wire.Lost, 0)
+	d.awaitLog("broker lost", 1)
+	told := len(o.matching(self(cfg).State()))
+	c.mend()
+	second := o.presence(cfg, wire.Online, told)
+	if second.BootID != first.BootID || second.ConnSeq <= first.ConnSeq {
+		t.Errorf("got %+v after %+v, want the same boot and a later connection", second, first)
+	}
+	o.until(func() bool {
+		all := o.matching(self(cfg).Sync())
+		return len(all) > 0 && decoded[wire.Sync](t, all[len(all)-1]).ConnSeq == second.ConnSeq
+	}, "sync of the second connection")
+}
+
+func TestM20_ServesWithTheOneMemberThatLoads(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	carried, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := map[string]bool{}
+	for _, m := range carried.Members[1:] {
+		damaged[string(m.Canary)] = true
+	}
+	st, err := store.Open(cfg.State, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := func(d store.Digest) bool { return !damaged[d.String()] }
+	if n, err := st.Prune(keep, func(store.BuildKey) bool { return true }); err != nil || n != len(damaged) {
+		t.Fatalf("removed %d blobs, %v; want %d", n, err, len(damaged))
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := operate(t, addr)
+	start(t, cfg)
+	o.presence(cfg, wire.Online, 0)
+	if e := decoded[wire.Event](t, o.await(self(cfg).Event(wire.SeverityError), 1)); e.Kind != wire.EventFault || !strings.Contains(e.Detail, "cannot be used") {
+		t.Errorf("event: got %+v, want a fault that names a member", e)
+	}
+	o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
+	if r := o.result(cfg, "frame", 1); r.Status != wire.OK || r.Member != carried.Members[0].Name {
+		t.Errorf("got %+v, want an answer of %s", r, carried.Members[0].Name)
+	}
+}

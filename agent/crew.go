@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/store"
+)
+
+// crew is the members of the family that are worth using on this device: the
+// Pareto front of their accuracy and of their measured latency.
+type crew struct {
+	profile  *family.Profile
+	front    []int            // indices into the family, by rising latency
+	sessions []family.Session // by position in front; nil until it is loaded
+	pipe     *pipeline.Pipeline
+}
+
+// close frees the sessions, once nothing runs them any more.
+func (c *crew) close() {
+	if c == nil {
+		return
+	}
+	for _, s := range c.sessions {
+		if s != nil {
+			s.Close() // freeing memory: nothing a caller could do about it
+		}
+	}
+}
+
+// member returns the family's entry for a position in front.
+func (a *Agent) member(i int) *family.Member { return &a.parts.Family.Members[a.crew.front[i]] }
+
+// muster chooses the crew by this device's profile, which it takes if there is
+// none that fits. Without a runtime, or when no member can be used, the device
+// stays up, says so and refuses jobs; that is not an error.
+func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
+	if a.parts.Shelf == nil {
+		a.log.Error("no runtime", "err", a.parts.Fault)
+		return nil
+	}
+	profile, sessions, err := a.profile(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.parts.Fault = err
+		a.log.Error("no member can be used", "err", err)
+		return nil
+	}
+	c := &crew{profile: profile, front: profile.Front(a.parts.Family)}
+	for i, s := range sessions {
+		if at := position(c.front, i); at < 0 {
+			s.Close() // dominated on this device: it will never be chosen
+			sessions[i] = nil
+		}
+	}
+	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
+		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20}
+	for _, i := range c.front {
+		cfg.Members = append(cfg.Members, frontMember(a.parts.Family, profile, i))
+		if sessions != nil {
+			c.sessions = append(c.sessions, sessions[i])
+		}
+	}
+	if sessions == nil {
+		c.sessions = make([]family.Session, len(c.front))
+	}
+	a.crew = c
+	a.boarding.Store(true)
+	c.pipe, err = pipeline.New(cfg, a)
+	if err != nil {
+		// A mode that names a member of an earlier family must not keep the
+		// device from working.
+		a.log.Warn("mode not usable, balanced is used", "err", err)
+		cfg.Mode = governor.Mode{}
+		c.pipe, err = pipeline.New(cfg, a)
+	}
+	return err
+}
+
+func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
+	return pipeline.Member{R: f.Members[i].Arch.R, Member: governor.Member{
+		Name: f.Members[i].Name, Top1: f.Members[i].Top1,
+		Latency: time.Duration(p.Members[i].P50ms * float64(time.Millisecond)),
+	}}
+}
+
+func position(list []int, v int) int {
+	for at, x := range list {
+		if x == v {
+			return at
+		}
+	}
+	return -1
+}
+
+// board loads the members, the smallest first so that the first answer does
+// not wait for the largest, and hands each to the pipeline when it is ready.
+func (a *Agent) board(ctx context.Context) error {
+	defer a.boarding.Store(false)
+	ready := 0
+	for at, i := range a.crew.front {
+		if a.crew.sessions[at] == nil {
+			s, err := a.parts.Shelf.Session(i)
+			if err != nil {
+				a.log.Error("member not usable", "member", a.parts.Family.Members[i].Name, "err", err)
+				a.fault(fmt.Sprintf("member %s cannot be used: %v", a.parts.Family.Members[i].Name, err))
+				continue
+			}
+			a.crew.sessions[at] = s
+		}
+		if err := a.crew.pipe.Use(ctx, at, a.crew.sessions[at]); err != nil {
+			return err
+		}
+		ready++
+		if ready == 1 {
+			close(a.ready)
+			a.log.Info("ready", "member", a.parts.Family.Members[i].Name)
+		}
+	}
+	if ready == 0 {
+		return errors.New("no member of the family can be used; delete the state folder to build it anew")
+	}
+	return nil
+}
+
+// profile returns the stored profile if it fits the family and the runtime,
+// else a new one with the sessions it took.
+func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
+	p, err := StoredProfile(a.parts)
+	if p != nil || err != nil {
+		return p, nil, err
+	}
+	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
+	return TakeProfile(ctx, a.parts)
+}
+
+// StoredProfile returns this device's profile, or nil if none was taken that
+// fits the family, the runtime and the options.
+func StoredProfile(parts *Parts) (*family.Profile, error) {
+	b, err := parts.Store.Profile(profileKey(parts))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	var p family.Profile
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, nil // unreadable is as good as none: it is taken again
+	}
+	if !p.Fits(parts.Family, parts.Runtime.Version(), parts.Shelf.Options().String()) {
+		return nil, nil
+	}
+	return &p, nil
+}
+
+// TakeProfile makes every member ready, measures them and stores the profile.
+// The sessions, in the family's order, are the caller's to close.
+func TakeProfile(ctx context.Context, parts *Parts) (*family.Profile, []family.Session, error) {
+	var sessions []family.Session
+	fail := func(err error) (*family.Profile, []family.Session, error) {
+		for _, s := range sessions {
+			err = errors.Join(err, s.Close())
+		}
+		return nil, nil, err
+	}
+	for i := range parts.Family.Members {
+		if err := ctx.Err(); err != nil {
+			return fail(err)
+		}
+		s, err := parts.Shelf.Session(i)
+		if err != nil {
+			return fail(err)
+		}
+		sessions = append(sessions, s)
+	}
+	p, err := measured(parts.Shelf, sessions)
+	if err != nil {
+		return fail(err)
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return fail(fmt.Errorf("profile: %w", err))
+	}
+	if err := parts.Store.SetProfile(profileKey(parts), b); err != nil {
+		return fail(err)
+	}
+	return p, sessions, nil
+}
+
+// measured takes a profile and notes what other processes used meanwhile.
+func measured(shelf *resident.Shelf, sessions []family.Session) (*family.Profile, error) {
+	m := monitor.New("/")
+	m.Sample() // the next one tells of the time in between
+	p, err := shelf.Profile(sessions)
+	if err != nil {
+		return nil, err
+	}
+	p.OthersPercent = m.Sample().OthersPercent
+	return p, nil
+}
+
+func profileKey(parts *Parts) store.ProfileKey {
+	digest, err := store.ParseDigest(string(parts.Family.Digest()))
+	if err != nil {
+		panic("agent: a family's digest is none: " + err.Error())
+	}
+	o := ort.DefaultOptions()
+	if parts.Shelf != nil {
+		o = parts.Shelf.Options()
+	}
+	return store.ProfileKey{Family: digest, Provider: "cpu", Threads: o.Threads}
+}

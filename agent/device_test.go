@@ -1,0 +1,249 @@
+package agent_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/family/ort"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// envConfig turns the test binary into a device: the agent runs in a process
+// of its own, so that it can be killed, and many can run at once.
+const envConfig = "LIMBER_TEST_CONFIG"
+
+// envPrepared names the folder for the state that tests start from.
+const envPrepared = "LIMBER_TEST_STATE"
+
+// envBroker turns it into the embedded broker.
+const envBroker = "LIMBER_TEST_BROKER"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch path := os.Getenv(envConfig); {
+	case path != "":
+		err = beDevice(path)
+	case os.Getenv(envBroker) != "":
+		err = beBroker()
+	default:
+		os.Exit(runTests(m))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// runTests names the runtime that the project fetched, and removes the state
+// that the tests share.
+func runTests(m *testing.M) int {
+	if os.Getenv("ONNXRUNTIME_LIB") == "" {
+		root, _ := filepath.Abs("..")
+		if found, _ := filepath.Glob(filepath.Join(ort.InProject(root), "libonnxruntime.so*")); len(found) > 0 {
+			os.Setenv("ONNXRUNTIME_LIB", found[0])
+		}
+	}
+	dir, err := os.MkdirTemp("", "limber-agent-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv(envPrepared, dir)
+	return m.Run()
+}
+
+// beDevice runs an agent until SIGTERM.
+func beDevice(path string) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg, err := agent.ReadConfig(path)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	parts, err := agent.Open(cfg, "test", log)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(cfg, parts, log)
+	if err == nil {
+		err = a.Run(ctx)
+	}
+	return errors.Join(err, parts.Close())
+}
+
+// prepared is a state folder with the stock family built and profiled, made
+// once for all tests.
+var prepared = sync.OnceValues(func() (string, error) {
+	dir := os.Getenv(envPrepared)
+	cfg := agent.Default()
+	cfg.State = dir
+	parts, err := agent.Open(cfg, "test", discard())
+	if err != nil {
+		return dir, err
+	}
+	if parts.Fault != nil {
+		return dir, errors.Join(parts.Fault, parts.Close())
+	}
+	_, sessions, err := agent.TakeProfile(context.Background(), parts)
+	for _, s := range sessions {
+		err = errors.Join(err, s.Close())
+	}
+	return dir, errors.Join(err, parts.Close())
+})
+
+// newConfig is a device that is ready soon, reconnects soon and talks much.
+func newConfig(tb testing.TB, broker string) agent.Config {
+	tb.Helper()
+	dir, err := prepared()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := agent.Default()
+	cfg.Broker.URL = broker
+	cfg.State = filepath.Join(tb.TempDir(), "state")
+	cfg.Broker.ReconnectMin.Duration, cfg.Broker.ReconnectMax.Duration = 20*time.Millisecond, 100*time.Millisecond
+	cfg.Telemetry.Every.Duration = 100 * time.Millisecond
+	if err := os.CopyFS(cfg.State, os.DirFS(dir)); err != nil {
+		tb.Fatal(err)
+	}
+	return cfg
+}
+
+// device is an agent in a process of its own.
+type device struct {
+	tb     testing.TB
+	cfg    agent.Config
+	cmd    *exec.Cmd
+	exited chan error
+
+	mu   sync.Mutex
+	said []string      // lines of its log
+	more chan struct{} // closed when there is another
+}
+
+// start runs a device until the test ends, if nothing ends it before.
+func start(tb testing.TB, cfg agent.Config, env ...string) *device {
+	tb.Helper()
+	toml, err := cfg.Marshal()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	path := filepath.Join(tb.TempDir(), "limber.toml")
+	if err := os.WriteFile(path, toml, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	d := &device{tb: tb, cfg: cfg, exited: make(chan error, 1), more: make(chan struct{})}
+	d.cmd = exec.Command(os.Args[0])
+	d.cmd.Env = append(append(os.Environ(), envConfig+"="+path), env...)
+	log, err := d.cmd.StderrPipe()
+	if err == nil {
+		err = d.cmd.Start()
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go func() {
+		d.listen(log)
+		d.exited <- d.cmd.Wait()
+	}()
+	tb.Cleanup(d.cleanUp)
+	return d
+}
+
+func (d *device) listen(log io.Reader) {
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		d.mu.Lock()
+		d.said = append(d.said, lines.Text())
+		close(d.more)
+		d.more = make(chan struct{})
+		d.mu.Unlock()
+	}
+}
+
+func (d *device) cleanUp() {
+	d.cmd.Process.Kill()
+	<-d.exited
+	d.exited <- nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if log := strings.Join(d.said, "\n"); d.tb.Failed() || strings.Contains(log, "DATA RACE") {
+		d.tb.Errorf("log of device %s:\n%s", d.cfg.Device, log)
+	}
+}
+
+// awaitLog returns when the log had n lines with a text.
+func (d *device) awaitLog(text string, n int) {
+	d.tb.Helper()
+	late := time.After(patience)
+	for {
+		d.mu.Lock()
+		found := 0
+		for _, line := range d.said {
+			if strings.Contains(line, text) {
+				found++
+			}
+		}
+		more := d.more
+		d.mu.Unlock()
+		if found >= n {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			d.tb.Fatalf("the device logged %q %d times, want %d", text, found, n)
+		}
+	}
+}
+
+// stop asks the device to stop and returns how long it took; it must exit with
+// 0.
+func (d *device) stop() time.Duration {
+	d.tb.Helper()
+	began := time.Now()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.tb.Fatal(err)
+	}
+	if err := d.wait(); err != nil {
+		d.tb.Fatalf("the device exited with %v, want 0", err)
+	}
+	return time.Since(began)
+}
+
+// kill ends the device as a power cut would.
+func (d *device) kill() {
+	d.tb.Helper()
+	d.cmd.Process.Kill()
+	d.wait()
+}
+
+// wait returns how the process exited.
+func (d *device) wait() error {
+	d.tb.Helper()
+	select {
+	case err := <-d.exited:
+		d.exited <- err
+		return err
+	case <-time.After(patience):
+		d.tb.Fatal("the device does not exit")
+		return nil
+	}
+}

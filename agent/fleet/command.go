@@ -1,0 +1,88 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// Outcome is how a command ended on one device.
+type Outcome struct {
+	Device string      `json:"device"`
+	State  wire.Step   `json:"state"` // the last state it told of
+	Reason wire.Reason `json:"reason,omitempty"`
+	Detail string      `json:"detail,omitempty"`
+}
+
+// CommandFilters is what a station must subscribe to for SetMode.
+func CommandFilters(fleet string) []string {
+	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindAck))
+}
+
+// NewID returns an id for a job or a command that nobody else uses.
+func NewID() string { return rand.Text() }
+
+// SetMode sends a mode to a device or a group and waits, no longer than ttl,
+// until every device that is online and meant has ended the command. A device
+// that is off will not get it later: that is what a desired state is for. It
+// lists the fleet first, which a station can do once.
+func (s *Station) SetMode(ctx context.Context, fleet, target, mode string, ttl time.Duration) ([]Outcome, error) {
+	devices, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := []Outcome{}
+	open := map[string]int{}
+	for _, d := range devices {
+		if d.In(target) && d.Online() {
+			open[d.Name] = len(outcomes)
+			outcomes = append(outcomes, Outcome{Device: d.Name, State: wire.CommandTimedOut, Detail: "no answer within " + ttl.String()})
+		}
+	}
+	if len(outcomes) == 0 {
+		return nil, fmt.Errorf("no device of fleet %s that is online is or belongs to %s; see `limber fleet ls`", fleet, target)
+	}
+	id := NewID()
+	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd("mode", id), mode, ttl); err != nil {
+		return nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, ttl)
+	defer cancel()
+	for len(open) > 0 {
+		m, err := s.Next(wait)
+		if err != nil {
+			return outcomes, ctx.Err() // time is over for those who have not answered
+		}
+		t, err := wire.ParseTopic(m.Topic)
+		at, meant := open[t.Device]
+		if err != nil || t.Kind != wire.KindAck || t.ID != id || !meant {
+			continue
+		}
+		ack, err := decoded[wire.Ack](m)
+		if err != nil {
+			continue
+		}
+		outcomes[at] = Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail}
+		if ack.State.Final() {
+			delete(open, t.Device)
+		}
+	}
+	return outcomes, nil
+}
+
+func (s *Station) command(ctx context.Context, topic, mode string, ttl time.Duration) error {
+	ms := wire.Millis(ttl)
+	b, err := json.Marshal(wire.Command{Mode: mode, TTLMS: &ms})
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	if err := s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1}); err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package fleet_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/devbroker"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// run calls f with a context that ends with the test, and waits for it.
+func run(tb testing.TB, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func serve(tb testing.TB) (addr string) {
+	tb.Helper()
+	b, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, discard())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	run(tb, b.Run)
+	return b.Addr()
+}
+
+// open returns a station that is ready.
+func open(tb testing.TB, addr string, filters ...string) *fleet.Station {
+	tb.Helper()
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = addr, "station-"+fleet.NewID()
+	s, err := fleet.Open(cfg, discard(), filters...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	run(tb, s.Run)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// publish sends a JSON message, or bytes as they are.
+func publish(tb testing.TB, s *fleet.Station, topic string, retained bool, payload any) {
+	tb.Helper()
+	b, raw := payload.([]byte)
+	if !raw {
+		var err error
+		if b, err = json.Marshal(payload); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := s.Publish(tb.Context(), mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: retained}); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func device(name string) wire.Address { return wire.Address{Fleet: "yard", Device: name} }
+
+// settle publishes what a device with this name would retain.
+func settle(tb testing.TB, s *fleet.Station, name string, p wire.Presence, groups ...string) {
+	tb.Helper()
+	publish(tb, s, device(name).State(), true, wire.State{State: p})
+	publish(tb, s, device(name).Caps(), true, wire.Caps{Groups: append([]string{wire.Everybody}, groups...)})
+	publish(tb, s, device(name).Reported(), true, wire.Reported{Status: wire.Applied, Mode: "balanced"})
+}
+
+// obey answers the commands of a device with the states given, the last one
+// with a reason.
+func obey(tb testing.TB, addr, name string, reason wire.Reason, steps ...wire.Step) {
+	tb.Helper()
+	s := open(tb, addr, wire.FleetFilter("yard", wire.KindCmd))
+	run(tb, func(ctx context.Context) error {
+		for {
+			m, err := s.Next(ctx)
+			if err != nil {
+				return nil
+			}
+			topic, err := wire.ParseTopic(m.Topic)
+			if err != nil {
+				return err
+			}
+			for i, step := range steps {
+				ack := wire.Ack{ID: topic.ID, Verb: topic.Verb, State: step}
+				if i == len(steps)-1 {
+					ack.Reason = reason
+				}
+				b, err := json.Marshal(ack)
+				if err != nil {
+					return err
+				}
+				s.Send(ctx, mqtt.Message{Topic: device(name).Ack(topic.Verb, topic.ID), Payload: b, QoS: 1})
+			}
+		}
+	})
+}
+
+func TestListTellsWhatIsRetained(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "cam-2", wire.Online, "@gate")
+	settle(t, s, "cam-1", wire.Lost)
+	publish(t, s, device("cam-3").State(), true, wire.State{State: wire.Offline})
+	publish(t, s, device("cam-4").State(), true, []byte(`{"state":`))
+	publish(t, s, wire.Address{Fleet: "other", Device: "cam-9"}.State(), true, wire.State{State: wire.Online})
+
+	got, err := open(t, addr, fleet.ListFilters("yard")...).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range got {
+		names = append(names, d.Name)
+		if online := d.Name == "cam-2"; d.Online() != online || d.In("@gate") != online || !d.In("@all") || !d.In(d.Name) {
+			t.Errorf("%s: online %v, in @gate %v", d.Name, d.Online(), d.In("@gate"))
+		}
+	}
+	if want := []string{"cam-1", "cam-2", "cam-3"}; !slices.Equal(names, want) {
+		t.Fatalf("got %v, want %v", names, want)
+	}
+	if d := got[2]; d.Caps != nil || d.Reported != nil || d.State == nil {
+		t.Errorf("cam-3: got %+v, want its state alone", d)
+	}
+}
+
+func TestListOfAnEmptyFleet(t *testing.T) {
+	t.Parallel()
+	got, err := open(t, serve(t), fleet.ListFilters("yard")...).List(t.Context())
+	if err != nil || len(got) > 0 {
+		t.Errorf("got %+v, %v; want nobody", got, err)
+	}
+}
+
+// A fleet in which something always happens must not keep List waiting.
+func TestListEndsInABusyFleet(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "cam-1", wire.Online)
+	chatter := open(t, addr)
+	run(t, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			<-chatter.Send(ctx, mqtt.Message{Topic: device("cam-1").Ack("mode", "x"), Payload: []byte(`{}`), QoS: 1})
+		}
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if got, err := open(t, addr, fleet.CommandFilters("yard")...).List(ctx); err != nil || len(got) != 1 {
+		t.Errorf("got %+v, %v; want one device", got, err)
+	}
+}
+
+func TestSetModeCollectsOutcomes(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "willing", wire.Online, "@gate")
+	settle(t, s, "unable", wire.Online, "@gate")
+	settle(t, s, "elsewhere", wire.Online)
+	settle(t, s, "gone", wire.Lost, "@gate")
+	obey(t, addr, "willing", "", wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded)
+	obey(t, addr, "unable", wire.Unsupported, wire.CommandRejected)
+
+	got, err := open(t, addr, fleet.CommandFilters("yard")...).SetMode(t.Context(), "yard", "@gate", "balanced", patience)
+	want := []fleet.Outcome{
+		{Device: "unable", State: wire.CommandRejected, Reason: wire.Unsupported},
+		{Device: "willing", State: wire.CommandSucceeded},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestSetModeTellsWhoDidNotAnswer(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "willing", wire.Online)
+	settle(t, s, "mute", wire.Online)
+	settle(t, s, "stuck", wire.Online)
+	obey(t, addr, "willing", "", wire.CommandSucceeded)
+	obey(t, addr, "stuck", "", wire.CommandExecuting)
+
+	got, err := open(t, addr, fleet.CommandFilters("yard")...).SetMode(t.Context(), "yard", "@all", "balanced", 500*time.Millisecond)
+	want := []fleet.Outcome{
+		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 500ms"},
+		{Device: "stuck", State: wire.CommandExecuting},
+		{Device: "willing", State: wire.CommandSucceeded},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestSetModeNeedsSomebodyOnline(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	settle(t, open(t, addr), "gone", wire.Offline)
+	for _, target := range []string{"gone", "nobody", "@gate", "@all"} {
+		_, err := open(t, addr, fleet.CommandFilters("yard")...).SetMode(t.Context(), "yard", target, "balanced", patience)
+		if err == nil || !strings.Contains(err.Error(), target) {
+			t.Errorf("%s: got %v, want an error that names it", target, err)
+		}
+	}
+}
+
+func TestSetModeEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	settle(t, open(t, addr), "mute", wire.Online)
+	station := open(t, addr, fleet.CommandFilters("yard")...)
+	watch := open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		watch.Next(ctx) // the command was sent
+		cancel()
+	}()
+	if _, err := station.SetMode(ctx, "yard", "mute", "balanced", patience); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestReadySaysWhyNot(t *testing.T) {
+	t.Parallel()
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID, cfg.User = serve(t), "cam-1", "cam-1" // a device, not an operator
+	s, err := fleet.Open(cfg, discard(), fleet.ListFilters("yard")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s.Run)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Ready(ctx); err == nil || !strings.Contains(err.Error(), "yard") {
+		t.Errorf("got %v, want the filters that the broker refuses", err)
+	}
+}
+
+func TestReadyNamesTheBrokerThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = "127.0.0.1:1", "operator"
+	s, err := fleet.Open(cfg, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s.Run)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := s.Ready(ctx); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("got %v, want the address", err)
+	}
+}

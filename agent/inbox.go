@@ -1,0 +1,270 @@
+package agent
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// ticket is a job, or a command, between its receipt and its acknowledgement.
+type ticket struct {
+	id       string
+	request  store.Digest // of the bytes it came as
+	qos      byte
+	received time.Time
+	deadline time.Duration
+	acks     []func() // one for each time it was delivered
+	acked    bool
+}
+
+// inbox holds what came in until it is acknowledged.
+type inbox struct {
+	mu       sync.Mutex
+	open     map[string]*ticket // jobs without an answer in the outbox, by id
+	answered map[uint64]*ticket // not acknowledged, by the record of the outbox that answers
+}
+
+func newInbox() *inbox {
+	return &inbox{open: make(map[string]*ticket), answered: make(map[uint64]*ticket)}
+}
+
+// meet returns the open job with t's id. If it has the same bytes, t's
+// acknowledgement waits for its answer.
+func (b *inbox) meet(t *ticket) *ticket {
+	b.mu.Lock()
+	open := b.open[t.id]
+	var late []func()
+	switch {
+	case open == nil || open.request != t.request:
+	case open.acked:
+		late = t.acks
+	case t.qos > 0:
+		open.acks = append(open.acks, t.acks...)
+	}
+	b.mu.Unlock() // an acknowledgement may wait for the socket
+	for _, ack := range late {
+		ack()
+	}
+	return open
+}
+
+func (b *inbox) admit(t *ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open[t.id] = t
+}
+
+// release forgets a job whose answer is in the outbox.
+func (b *inbox) release(t *ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.open, t.id)
+}
+
+// answer notes which record answers a job or a command.
+func (b *inbox) answer(seq uint64, t *ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answered[seq] = t
+}
+
+// settle acknowledges what a record answers, as often as the broker
+// delivered it: the record was delivered, or it is on the disk.
+func (b *inbox) settle(seq uint64) {
+	b.mu.Lock()
+	var acks []func()
+	if t := b.answered[seq]; t != nil {
+		acks, t.acks, t.acked = t.acks, nil, true
+		delete(b.answered, seq)
+	}
+	b.mu.Unlock()
+	for _, ack := range acks {
+		ack()
+	}
+}
+
+// disown takes back answer for a record that was not appended.
+func (b *inbox) disown(seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.answered, seq)
+}
+
+// hangUp drops the acknowledgements for a connection that broke: they lead
+// nowhere, and the broker will deliver those messages again.
+func (b *inbox) hangUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.open {
+		t.acks = nil
+	}
+	for seq, t := range b.answered {
+		t.acks = nil
+		if b.open[t.id] != t {
+			delete(b.answered, seq)
+		}
+	}
+}
+
+// receiveJob lets a job in, unless its id is known.
+func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
+	t := &ticket{id: id, qos: m.QoS, received: time.Now(), deadline: wire.DefaultDeadline, acks: []func(){ack}}
+	t.request = digestOf(m)
+	if open := a.inbox.meet(t); open != nil {
+		if open.request != t.request {
+			a.conflict(t)
+		}
+		return
+	}
+	known, err := a.parts.Outbox.Answer(id)
+	switch {
+	case err == nil && known.Request == t.request:
+		a.repeat(known, t)
+		return
+	case err == nil:
+		a.conflict(t)
+		return
+	case !errors.Is(err, store.ErrNotFound):
+		a.log.Error("answer not readable", "job", id, "err", err)
+		a.reply(t, a.refusal(t, wire.Internal, "whether this job was answered before cannot be read"), "")
+		return
+	}
+	if a.stopping.Load() && m.QoS > 0 {
+		return // not acknowledged: the broker will deliver it to the next start
+	}
+	a.inbox.admit(t)
+	a.submit(t, m)
+}
+
+// submit reads the job and hands it to the pipeline; what cannot be answered
+// with classes is refused at once.
+func (a *Agent) submit(t *ticket, m mqtt.Message) {
+	refuse := func(reason wire.Reason, format string, args ...any) {
+		a.answer(t, a.refusal(t, reason, format, args...))
+	}
+	if m.Oversize > 0 {
+		refuse(wire.Invalid, "the payload has %d bytes, more than the %d this device takes", m.Oversize, a.cfg.Jobs.PayloadMiB<<20)
+		return
+	}
+	header, body, err := wire.SplitJob(m.Payload)
+	if err != nil {
+		refuse(wire.Invalid, "%v", err)
+		return
+	}
+	t.deadline = header.Deadline()
+	if a.crew == nil {
+		refuse(wire.Unsupported, "%v", a.parts.Fault)
+		return
+	}
+	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline,
+		Answer: func(ans *pipeline.Answer) { a.answer(t, a.fromPipeline(ans)) }}
+	if header.MinTop1 != nil {
+		j.Floor = *header.MinTop1
+	}
+	if best := a.member(len(a.crew.front) - 1); j.Floor > best.Top1 {
+		refuse(wire.Infeasible, "no member reaches a top-1 of %v; the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)
+		return
+	}
+	a.crew.pipe.Submit(j)
+}
+
+// fromPipeline tells a member that is missing from one that is not loaded yet.
+func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
+	if ans.Reason == wire.Infeasible && a.boarding.Load() {
+		ans.Reason, ans.Detail = wire.Busy, "the members as accurate as min_top1 asks are still being loaded"
+	}
+	return ans
+}
+
+// answer puts what became of a job into the outbox and lets go of the job. A
+// job that the stopping agent did not get to is left to the broker.
+func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
+	if !(ans.Reason == wire.Busy && a.stopping.Load() && t.qos > 0) {
+		a.reply(t, ans, t.id)
+	}
+	a.inbox.release(t)
+}
+
+// refusal is the answer to a job that does not reach the pipeline.
+func (a *Agent) refusal(t *ticket, reason wire.Reason, format string, args ...any) *pipeline.Answer {
+	a.turnedAway.Add(1)
+	return &pipeline.Answer{Reason: reason, Detail: fmt.Sprintf(format, args...), Total: time.Since(t.received)}
+}
+
+// reply appends a result to the outbox. job is the id it is the answer of, for
+// later; empty for a result that only reports a conflict.
+func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
+	a.appendFor(t, func(seq uint64) (store.Record, error) {
+		a.lastSeq.Store(seq)
+		payload, err := json.Marshal(a.result(t, seq, ans))
+		return store.Record{Topic: a.self.Result(t.id), Payload: payload, Job: job, Request: t.request}, err
+	})
+}
+
+// conflict refuses a job whose id was used with other bytes. The answer of that
+// other job stays as it is.
+func (a *Agent) conflict(t *ticket) {
+	a.reply(t, a.refusal(t, wire.Conflict, "this id was used before, with other bytes"), "")
+}
+
+// repeat sends the stored answer again, byte for byte.
+func (a *Agent) repeat(known store.Record, t *ticket) {
+	a.appendFor(t, func(uint64) (store.Record, error) {
+		return store.Record{Topic: known.Topic, Payload: known.Payload}, nil
+	})
+}
+
+// appendFor appends the record that answers a job or a command.
+func (a *Agent) appendFor(t *ticket, encode func(seq uint64) (store.Record, error)) {
+	var number uint64
+	_, err := a.parts.Outbox.Append(func(seq uint64) (store.Record, error) {
+		r, err := encode(seq)
+		if err == nil {
+			number = seq
+			a.inbox.answer(seq, t) // before the record can be delivered
+		}
+		return r, err
+	}, func() { a.inbox.settle(number) })
+	if err != nil {
+		// Without an acknowledgement the broker will deliver it again.
+		a.inbox.disown(number)
+		a.log.Error("answer lost", "id", t.id, "err", err)
+	}
+}
+
+// digestOf names a job's bytes. A body that was discarded is named by its size.
+func digestOf(m mqtt.Message) store.Digest {
+	if m.Oversize > 0 {
+		return store.DigestOf(binary.BigEndian.AppendUint64([]byte("oversize"), uint64(m.Oversize)))
+	}
+	return store.DigestOf(m.Payload)
+}
+
+// result is the message for an answer.
+func (a *Agent) result(t *ticket, seq uint64, ans *pipeline.Answer) *wire.Result {
+	r := &wire.Result{
+		ID: t.id, Status: wire.OK, Device: a.cfg.Device, BootID: a.boot, Seq: seq, TS: wire.At(time.Now()),
+		MS: &wire.Timing{Queue: wire.Millis(ans.Queue), Decode: wire.Millis(ans.Decode), Infer: wire.Millis(ans.Infer),
+			Total: wire.Millis(ans.Total), Predicted: wire.Millis(ans.Predicted)},
+		DeadlineMS: wire.Millis(t.deadline), Met: ans.Met, Late: !a.linkUp.Load(),
+	}
+	if ans.Reason != "" {
+		r.Status, r.Reason, r.Detail = wire.Refused, ans.Reason, ans.Detail
+		return r
+	}
+	m := a.member(ans.Member)
+	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.parts.Family.Name, m.Name, &m.Top1, ans.Choice.String()
+	for _, c := range ans.Top {
+		r.Classes = append(r.Classes, wire.Class{Label: a.parts.Family.Classes[c.Index], Index: c.Index, P: math.Round(c.P*1e6) / 1e6})
+	}
+	return r
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// news turns what happens into events: at most one of each kind a second, with
+// how many there were since the last one told of.
+type news struct {
+	publish func(wire.Severity, wire.Event)
+
+	mu    sync.Mutex
+	kinds map[wire.EventKind]*bulletin
+}
+
+// bulletin is what is to be told of one kind.
+type bulletin struct {
+	severity wire.Severity
+	event    wire.Event
+	waiting  uint64 // happenings not told of
+	told     time.Time
+}
+
+// eventPace is the shortest time between two events of a kind.
+const eventPace = time.Second
+
+func newNews(publish func(wire.Severity, wire.Event)) *news {
+	return &news{publish: publish, kinds: make(map[wire.EventKind]*bulletin)}
+}
+
+// tell publishes an event, or holds it back until a second has passed since the
+// last of its kind. Of several that were held back the newest is told, from
+// where the first began.
+func (n *news) tell(s wire.Severity, e wire.Event) {
+	n.mu.Lock()
+	b := n.kinds[e.Kind]
+	if b == nil {
+		b = new(bulletin)
+		n.kinds[e.Kind] = b
+	}
+	if b.waiting > 0 {
+		e.From = b.event.From
+	}
+	b.severity, b.event = s, e
+	b.waiting++
+	due := n.take(b)
+	n.mu.Unlock()
+	n.send(due)
+}
+
+// flush publishes what was held back long enough.
+func (n *news) flush() {
+	n.mu.Lock()
+	var due []bulletin
+	for _, b := range n.kinds {
+		due = append(due, n.take(b)...)
+	}
+	n.mu.Unlock()
+	n.send(due)
+}
+
+// take returns the bulletin if it may be published now.
+func (n *news) take(b *bulletin) []bulletin {
+	now := time.Now()
+	if b.waiting == 0 || now.Sub(b.told) < eventPace {
+		return nil
+	}
+	due := *b
+	due.event.TS = wire.At(now)
+	if due.waiting > 1 {
+		due.event.Count = due.waiting
+	}
+	b.waiting, b.told = 0, now
+	return []bulletin{due}
+}
+
+func (n *news) send(due []bulletin) {
+	for _, b := range due {
+		n.publish(b.severity, b.event)
+	}
+}
+
+func (a *Agent) publishEvent(s wire.Severity, e wire.Event) { a.post(a.self.Event(s), e) }
+
+// fault tells of a part that does not work.
+func (a *Agent) fault(detail string) {
+	a.news.tell(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: detail})
+}
+
+// Switched tells of a change of the operating member.
+func (a *Agent) Switched(from, to int, why string) {
+	a.news.tell(wire.SeverityInfo, wire.Event{
+		Kind: wire.EventSwitch, From: a.member(from).Name, Member: a.member(to).Name, Detail: why,
+	})
+}
+
+// reportStart tells of what was found at the start.
+func (a *Agent) reportStart() {
+	if a.parts.Fault != nil {
+		a.fault(a.parts.Fault.Error())
+	}
+	aside := a.parts.Outbox.Quarantined()
+	if q := a.parts.Store.Quarantined(); q != "" {
+		aside = append(aside, q)
+	}
+	if len(aside) > 0 {
+		a.fault("damaged files were set aside: " + joined(aside))
+	}
+}
+
+func joined(names []string) string { return strings.Join(names, ", ") }

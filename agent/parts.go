@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/store"
+)
+
+// Parts are what an agent is put together from.
+type Parts struct {
+	Version    string // of the program
+	Family     *family.Family
+	Preprocess frame.Preprocess
+	Shelf      *resident.Shelf // nil: no ONNX Runtime, see Fault
+	Runtime    *ort.Runtime    // nil likewise
+	Fault      error           // why there is no Shelf
+	Store      *store.Store
+	Outbox     *store.Outbox
+
+	closers []func() error
+}
+
+// Open opens state, family and runtime. A missing runtime is no error: the
+// device stays up and says so. The error is store.ErrLocked when another
+// process uses the state folder.
+func Open(cfg Config, version string, log *slog.Logger) (*Parts, error) {
+	p := &Parts{Version: version}
+	if err := p.open(cfg, log); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Close closes in the reverse order of opening. No agent may run any more.
+func (p *Parts) Close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
+	if p.Store, err = store.Open(cfg.State, log); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.Store.Close)
+	if p.Outbox, err = store.OpenOutbox(cfg.State, store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20}, log); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.Outbox.Close)
+	if p.Family, err = installed(p.Store); err != nil {
+		return err
+	}
+	desc, err := ofa.ParseDescription(p.Family.Describe)
+	if err != nil {
+		return err
+	}
+	if p.Preprocess, err = Preprocess(desc); err != nil {
+		return err
+	}
+	return p.openRuntime(cfg)
+}
+
+// Preprocess is a description's share that concerns frames.
+func Preprocess(d ofa.Description) (frame.Preprocess, error) {
+	crop, err := d.CropFraction()
+	return frame.Preprocess{Mean: d.Mean, Std: d.Std, Crop: crop, Antialias: d.Antialias}, err
+}
+
+// openRuntime puts the shelf of members on the runtime, or notes why there is
+// none.
+func (p *Parts) openRuntime(cfg Config) error {
+	path, err := ort.Find()
+	if err == nil {
+		p.Runtime, err = ort.Open(path)
+	}
+	if err != nil {
+		p.Fault = err
+		return nil
+	}
+	p.closers = append(p.closers, p.Runtime.Close)
+	cache := filepath.Join(cfg.State, "cache")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return fmt.Errorf("model cache: %w", err)
+	}
+	o := ort.DefaultOptions()
+	o.Threads = cfg.Runtime.Threads
+	p.Shelf = resident.New(p.Runtime, p.Family, storedBlobs{p.Store}, cache, o)
+	return nil
+}
+
+// installed returns the device's family. A new device, or one whose program
+// brought a newer stock family, gets the stock family first: blobs, then the
+// manifest that names them.
+func installed(st *store.Store) (*family.Family, error) {
+	carried, err := stock.Family()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := st.Family()
+	switch {
+	case err == nil:
+		current, err := family.Parse(manifest)
+		if err == nil && (current.Name != carried.Name || current.Digest() == carried.Digest()) {
+			return current, nil
+		}
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	for _, digest := range carried.Digests() {
+		b, err := carried.Blob(digest)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := st.PutBlob(b); err != nil {
+			return nil, fmt.Errorf("install the stock family: %w", err)
+		}
+	}
+	manifest, err = carried.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if err := st.SetFamily(bytes.TrimSpace(manifest)); err != nil {
+		return nil, fmt.Errorf("install the stock family: %w", err)
+	}
+	return &carried.Family, nil
+}
+
+// storedBlobs reads a family's blobs from the store.
+type storedBlobs struct{ *store.Store }
+
+func (s storedBlobs) Blob(d family.Digest) ([]byte, error) {
+	digest, err := store.ParseDigest(string(d))
+	if err != nil {
+		return nil, err
+	}
+	return s.Store.Blob(digest)
+}

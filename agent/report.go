@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// report publishes telemetry and the events that were held back, until ctx ends.
+func (a *Agent) report(ctx context.Context) error {
+	m := monitor.New("/")
+	m.Sample() // the next one tells of the time in between
+	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
+	defer telemetry.Stop()
+	events := time.NewTicker(eventPace)
+	defer events.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-events.C:
+			a.reportGap()
+			a.news.flush()
+		case <-telemetry.C:
+			if !a.linkUp.Load() {
+				continue // telemetry is about now; nobody wants it later
+			}
+			msg := a.message(a.self.Telemetry(), false, a.telemetry(m.Sample()))
+			msg.QoS = 0
+			if err := a.link.Publish(ctx, msg); err != nil && ctx.Err() == nil && !errors.Is(err, mqtt.ErrDown) {
+				a.log.Warn("telemetry not published", "err", err)
+			}
+		}
+	}
+}
+
+// telemetry is the state of the machine and of the pipeline. It begins a new
+// interval for the quantiles.
+func (a *Agent) telemetry(s monitor.Sample) wire.Telemetry {
+	depth, _ := a.parts.Outbox.Depth()
+	t := wire.Telemetry{
+		TS: wire.At(time.Now()), CPUPercent: s.CPUPercent, OthersPercent: s.OthersPercent, MemPercent: s.MemPercent,
+		Load1: s.Load1, TempsC: s.TempsC, Outbox: depth,
+	}
+	t.Jobs = a.turnedAway.Load()
+	t.Refused = t.Jobs
+	if a.crew == nil {
+		return t
+	}
+	p := a.crew.pipe.Snapshot()
+	t.Mode, t.Member = p.Mode.String(), a.member(p.Operating).Name
+	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &p.Slowdown
+	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
+	if t.Stages = stages(p); t.Stages != nil {
+		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
+	}
+	return t
+}
+
+// stages turns the pipeline's quantiles into the wire's; nil when nothing ended.
+func stages(s pipeline.Snapshot) *wire.Stages {
+	if s.Ended == 0 {
+		return nil
+	}
+	q := func(v pipeline.Quantiles) wire.Quantiles {
+		return wire.Quantiles{P50MS: wire.Millis(v.P50), P95MS: wire.Millis(v.P95)}
+	}
+	return &wire.Stages{Queue: q(s.Queue), Decode: q(s.Decode), Infer: q(s.Infer), Total: q(s.Total)}
+}
+
+// caps is what the device can do.
+func (a *Agent) caps() wire.Caps {
+	c := wire.Caps{
+		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: a.parts.Version},
+		Verbs: verbs(), Modes: modes(), Groups: append([]string{wire.Everybody}, a.cfg.Groups...), Members: []wire.Member{},
+	}
+	if a.parts.Runtime != nil {
+		c.Versions.Runtime = a.parts.Runtime.Version()
+	}
+	if a.crew == nil {
+		return c
+	}
+	p := a.crew.profile
+	c.Family = &wire.Family{Name: a.parts.Family.Name, Digest: "sha256:" + string(a.parts.Family.Digest())}
+	c.Profile = &wire.Profile{TS: wire.At(p.Taken), Provider: "cpu", Threads: a.parts.Shelf.Options().Threads, OthersPercent: p.OthersPercent}
+	for at, i := range a.crew.front {
+		m := a.member(at)
+		c.Members = append(c.Members, wire.Member{Name: m.Name, Top1: m.Top1, MMACs: m.MMACs, Resolution: m.Arch.R,
+			P50MS: &p.Members[i].P50ms, P95MS: &p.Members[i].P95ms})
+	}
+	return c
+}
