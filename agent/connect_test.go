@@ -200,7 +200,18 @@ func TestReconnectsGreetAgain(t *testing.T) {
 }
 
 func TestM20_ServesWithTheOneMemberThatLoads(t *testing.T) {
-	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		profiled bool
+	}{{"on a profiled device", true}, {"when the profile is taken", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			servesWithOneMember(t, tt.profiled)
+		})
+	}
+}
+
+func servesWithOneMember(t *testing.T, profiled bool) {
 	addr := serve(t)
 	cfg := newConfig(t, addr)
 	carried, err := stock.Family()
@@ -218,6 +229,15 @@ func TestM20_ServesWithTheOneMemberThatLoads(t *testing.T) {
 	keep := func(d store.Digest) bool { return !damaged[d.String()] }
 	if n, err := st.Prune(keep, func(store.BuildKey) bool { return true }); err != nil || n != len(damaged) {
 		t.Fatalf("removed %d blobs, %v; want %d", n, err, len(damaged))
+	}
+	if !profiled {
+		digest, err := store.ParseDigest(string(carried.Digest()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := st.SetProfile(store.ProfileKey{Family: digest, Provider: "cpu", Threads: 1}, []byte("unreadable")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := st.Close(); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 	}
 	c := &crew{profile: profile, front: profile.Front(a.parts.Family)}
 	for i, s := range sessions {
-		if at := position(c.front, i); at < 0 {
+		if at := position(c.front, i); at < 0 && s != nil {
 			s.Close() // dominated on this device: it will never be chosen
 			sessions[i] = nil
 		}
@@ -164,38 +164,60 @@ func StoredProfile(parts *Parts) (*family.Profile, error) {
 	return &p, nil
 }
 
-// TakeProfile makes every member ready, measures them and stores the profile.
-// The sessions, in the family's order, are the caller's to close.
+// TakeProfile makes every member ready, measures them and stores the profile. A
+// member that cannot be made ready is noted there and left out; its session is
+// nil. The sessions, in the family's order, are the caller's to close.
 func TakeProfile(ctx context.Context, parts *Parts) (*family.Profile, []family.Session, error) {
-	var sessions []family.Session
-	fail := func(err error) (*family.Profile, []family.Session, error) {
-		for _, s := range sessions {
+	sessions, faults, err := makeReady(ctx, parts)
+	if err == nil {
+		var p *family.Profile
+		if p, err = measured(parts.Shelf, sessions); err == nil {
+			for i, fault := range faults {
+				p.Members[i].Fault = fault
+			}
+			if err = saveProfile(parts, p); err == nil {
+				return p, sessions, nil
+			}
+		}
+	}
+	for _, s := range sessions {
+		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
-		return nil, nil, err
 	}
-	for i := range parts.Family.Members {
+	return nil, nil, err
+}
+
+// makeReady returns a session for each member, or why there is none. It is an
+// error when there is none at all.
+func makeReady(ctx context.Context, parts *Parts) ([]family.Session, []string, error) {
+	n := len(parts.Family.Members)
+	sessions, faults := make([]family.Session, n), make([]string, n)
+	var errs []error
+	for i := range n {
 		if err := ctx.Err(); err != nil {
-			return fail(err)
+			return sessions, faults, err
 		}
 		s, err := parts.Shelf.Session(i)
 		if err != nil {
-			return fail(err)
+			errs = append(errs, err)
+			faults[i] = err.Error()
+			continue
 		}
-		sessions = append(sessions, s)
+		sessions[i] = s
 	}
-	p, err := measured(parts.Shelf, sessions)
-	if err != nil {
-		return fail(err)
+	if len(errs) == n {
+		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", parts.Family.Name, errors.Join(errs...))
 	}
+	return sessions, faults, nil
+}
+
+func saveProfile(parts *Parts, p *family.Profile) error {
 	b, err := json.Marshal(p)
 	if err != nil {
-		return fail(fmt.Errorf("profile: %w", err))
+		return fmt.Errorf("profile: %w", err)
 	}
-	if err := parts.Store.SetProfile(profileKey(parts), b); err != nil {
-		return fail(err)
-	}
-	return p, sessions, nil
+	return parts.Store.SetProfile(profileKey(parts), b)
 }
 
 // measured takes a profile and notes what other processes used meanwhile.

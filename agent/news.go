@@ -100,6 +100,13 @@ func (a *Agent) Switched(from, to int, why string) {
 
 // reportStart tells of what was found at the start.
 func (a *Agent) reportStart() {
+	if a.crew != nil {
+		for _, m := range a.crew.profile.Members {
+			if m.Fault != "" {
+				a.fault("a member cannot be used: " + m.Fault)
+			}
+		}
+	}
 	if a.parts.Fault != nil {
 		a.fault(a.parts.Fault.Error())
 	}

@@ -20,7 +20,8 @@ type MemberProfile struct {
 	Name  string  `json:"name"`
 	P50ms float64 `json:"p50_ms"`
 	P95ms float64 `json:"p95_ms"`
-	CV    float64 `json:"cv"` // coefficient of variation: standard deviation over mean of the runs
+	CV    float64 `json:"cv"`              // coefficient of variation: standard deviation over mean of the runs
+	Fault string  `json:"fault,omitempty"` // why the member cannot be used on this device; then nothing was measured
 }
 
 // Fits tells whether the profile was taken of this family, by this runtime,
@@ -31,7 +32,7 @@ func (p *Profile) Fits(f *Family, runtime, options string) bool {
 		return false
 	}
 	for i, m := range p.Members {
-		if m.Name != f.Members[i].Name || !(m.P50ms > 0) {
+		if m.Name != f.Members[i].Name || (m.Fault == "" && !(m.P50ms > 0)) {
 			return false
 		}
 	}
@@ -41,9 +42,17 @@ func (p *Profile) Fits(f *Family, runtime, options string) bool {
 // Front returns the indices of the members worth choosing among on the device:
 // those that no other one beats in both latency and top-1, by rising latency.
 func (p *Profile) Front(f *Family) []int {
-	points := make([]Point, len(p.Members))
+	var usable []int
+	var points []Point
 	for i, m := range p.Members {
-		points[i] = Point{Cost: m.P50ms, Top1: f.Members[i].Top1}
+		if m.Fault == "" {
+			usable = append(usable, i)
+			points = append(points, Point{Cost: m.P50ms, Top1: f.Members[i].Top1})
+		}
 	}
-	return Pareto(points)
+	front := Pareto(points)
+	for at, i := range front {
+		front[at] = usable[i]
+	}
+	return front
 }

@@ -101,12 +101,13 @@ func (s *Store) put(bucket, key string, value []byte) error {
 		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
 	})
 	if err != nil {
-		return fmt.Errorf("store %s %s: %w", bucket, key, err)
+		return fmt.Errorf("write %s: %w", bucket, err)
 	}
 	return nil
 }
 
-// value returns a copy of what is stored under key.
+// value returns a copy of what is stored under key. The error does not say the
+// key, which may be no text; the caller knows what it asked for.
 func (s *Store) value(bucket, key string) ([]byte, error) {
 	var value []byte
 	err := s.file.view(func(tx *bolt.Tx) error {
@@ -118,7 +119,7 @@ func (s *Store) value(bucket, key string) ([]byte, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read %s %s: %w", bucket, key, err)
+		return nil, fmt.Errorf("read %s: %w", bucket, err)
 	}
 	return value, nil
 }

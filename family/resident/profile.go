@@ -20,13 +20,17 @@ const (
 )
 
 // Profile measures the sessions, one for each member of the family in its
-// order. It runs them on this goroutine.
+// order; nil for one that cannot be used, which is left out. It runs them on
+// this goroutine.
 func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 	runs := make([][]float64, len(sessions)) // milliseconds
 	out := make([]float32, len(s.fam.Classes))
 	began := time.Now()
 	for round := 0; round < fewestRounds || round < profileRounds && time.Since(began) < profileLimit; round++ {
 		for i, session := range sessions {
+			if session == nil {
+				continue
+			}
 			r := s.fam.Members[i].Arch.R
 			taken, err := timeRuns(session, make([]float32, 3*r*r), out)
 			if err != nil {
@@ -36,8 +40,9 @@ func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 		}
 	}
 	p := &family.Profile{Schema: family.Schema, Family: s.fam.Digest(), Runtime: s.rt.Version(),
-		Options: s.options.String(), Taken: began.UTC().Truncate(time.Second), Rounds: len(runs[0])}
+		Options: s.options.String(), Taken: began.UTC().Truncate(time.Second)}
 	for i, ms := range runs {
+		p.Rounds = max(p.Rounds, len(ms))
 		p.Members = append(p.Members, summary(s.fam.Members[i].Name, ms))
 	}
 	return p, nil
@@ -59,6 +64,9 @@ func timeRuns(session family.Session, in, out []float32) ([]float64, error) {
 }
 
 func summary(name string, ms []float64) family.MemberProfile {
+	if len(ms) == 0 {
+		return family.MemberProfile{Name: name}
+	}
 	slices.Sort(ms)
 	var sum, square float64
 	for _, v := range ms {

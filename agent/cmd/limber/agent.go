@@ -155,6 +155,9 @@ func printNewProfile(c *cobra.Command, p *agent.Parts) error {
 		return err
 	}
 	for _, s := range sessions {
+		if s == nil {
+			continue
+		}
 		if err := s.Close(); err != nil {
 			return err
 		}
@@ -173,7 +176,9 @@ func printProfile(w io.Writer, f *family.Family, p *family.Profile) error {
 	fmt.Fprintln(t, "member\ttop-1 %\tp50 ms\tp95 ms\tvariation %\tin use")
 	for i, m := range p.Members {
 		use := "yes"
-		if !used[i] {
+		if m.Fault != "" {
+			use = "no: " + m.Fault
+		} else if !used[i] {
 			use = "no: another is faster and more accurate here"
 		}
 		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f\t%.1f\t%s\n", m.Name, 100*f.Members[i].Top1, m.P50ms, m.P95ms, 100*m.CV, use)
