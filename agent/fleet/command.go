@@ -58,21 +58,30 @@ func (s *Station) SetMode(ctx context.Context, fleet, target, mode string, ttl t
 		if err != nil {
 			return outcomes, ctx.Err() // time is over for those who have not answered
 		}
-		t, err := wire.ParseTopic(m.Topic)
-		at, meant := open[t.Device]
-		if err != nil || t.Kind != wire.KindAck || t.ID != id || !meant {
+		o, ok := acked(m, id)
+		at, meant := open[o.Device]
+		if !ok || !meant {
 			continue
 		}
-		ack, err := decoded[wire.Ack](m)
-		if err != nil {
-			continue
-		}
-		outcomes[at] = Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail}
-		if ack.State.Final() {
-			delete(open, t.Device)
+		outcomes[at] = o
+		if o.State.Final() {
+			delete(open, o.Device)
 		}
 	}
 	return outcomes, nil
+}
+
+// acked reads an acknowledgement of the command; false if m is anything else.
+func acked(m mqtt.Message, id string) (Outcome, bool) {
+	t, err := wire.ParseTopic(m.Topic)
+	if err != nil || t.Kind != wire.KindAck || t.ID != id {
+		return Outcome{}, false
+	}
+	ack, err := decoded[wire.Ack](m)
+	if err != nil {
+		return Outcome{}, false
+	}
+	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail}, true
 }
 
 func (s *Station) command(ctx context.Context, topic, mode string, ttl time.Duration) error {

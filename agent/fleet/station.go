@@ -3,7 +3,7 @@
 //
 //	Station ──subscribe──▶ retained state of every device ──▶ List
 //	        ──publish────▶ command ──▶ acknowledgements ────▶ SetMode
-//	        ──publish────▶ job     ──▶ result ──────────────▶ Results
+//	        ──publish────▶ job     ──▶ result ──────────────▶ Next
 //
 // A Station is one connection. The rule that makes it simple: it keeps no state
 // of its own; what is true is retained at the broker, and a command's answer

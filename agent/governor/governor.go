@@ -268,7 +268,8 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	}
 	share := math.Inf(1)
 	if g.mode.goal == balanced {
-		share, m.room = q.share(now, g.arrivals), Queue{Overhead: q.Overhead}.share(now, g.arrivals)
+		arrivals := g.arrivals.at(now)
+		share, m.room = q.share(now, arrivals), Queue{Overhead: q.Overhead}.share(now, arrivals)
 	}
 	g.usual.meet(now, min(m.slack, g.farthest()))
 	m.alone = m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
@@ -281,7 +282,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
 			proven = g.standing.member
 		}
-		m.usual.sustain(g.grid, steady, max(leastShare, g.demand.gap()-milliseconds(q.Overhead)), proven)
+		m.usual.sustain(g.grid, steady, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
 	}
 	return m
 }

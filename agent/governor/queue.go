@@ -57,6 +57,13 @@ func (r *rate) arrive(now time.Duration) {
 	r.last = now
 }
 
+// at is the rate as it has faded by now. Not every arrival counts, so that the
+// last one may be long ago.
+func (r rate) at(now time.Duration) rate {
+	r.perMS *= math.Exp(-milliseconds(max(0, now-r.last)) / r.memory)
+	return r
+}
+
 // gap is the mean time between two arrivals, in milliseconds.
 func (r rate) gap() float64 { return 1 / max(r.perMS, 1e-9) }
 

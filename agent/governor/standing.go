@@ -4,7 +4,7 @@ import "time"
 
 const (
 	dwell       = 500 * time.Millisecond // after a change, before a move up
-	climbEvery  = 2 * time.Second        // between moves up in the long run: 30 a minute
+	climbEvery  = time.Second            // between moves up in the long run: 60 a minute
 	climbsSaved = 10                     // moves up that a calm time saves for a restless one
 	upMargin    = 0.25                   // of the top-1 to be won, if that is less than margin
 )

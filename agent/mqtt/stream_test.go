@@ -26,7 +26,7 @@ func TestN5_SlowPacketIsNotASilentBroker(t *testing.T) {
 		go func() {
 			for i := range packet { // keep alive and ping timeout are 30 s
 				if i >= len(connack) {
-					time.Sleep(29 * time.Second)
+					<-time.After(29 * time.Second)
 				}
 				io.WriteString(broker, packet[i:i+1])
 			}
@@ -66,13 +66,13 @@ func TestPingBreaksSilenceOnly(t *testing.T) {
 				heard <- b[0]
 			}
 		}()
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		s.ping(10 * time.Second)
 		synctest.Wait()
 		if len(heard) != 0 {
 			t.Error("pinged after 9s of silence, want none before 10s")
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		s.ping(10 * time.Second)
 		synctest.Wait()
 		if len(heard) != 1 || <-heard != 0xc0 {
@@ -100,6 +100,6 @@ func TestN16_WriteWithoutProgressIsGivenUp(t *testing.T) {
 type slowly struct{ io.Reader }
 
 func (s slowly) Read(p []byte) (int, error) {
-	time.Sleep(9 * time.Second)
+	<-time.After(9 * time.Second)
 	return io.ReadFull(s.Reader, p[:writeChunk])
 }

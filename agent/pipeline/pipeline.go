@@ -1,12 +1,12 @@
 // Package pipeline answers jobs: frames come in with deadlines, classes go out.
 //
-//	Submit ──▶ queue ──▶ decode ──▶ ready (4) ──▶ infer ──▶ Answer
+//	Submit ──▶ queue ──▶ decode ──▶ ready (1) ──▶ infer ──▶ Answer
 //	           earliest             beside          governor chooses
 //	           deadline first       inference       the member
 //
 // Two goroutines work: one decodes frames and makes the tensor for the member
 // in use, the other owns the governor and the sessions and infers. At most
-// six frames are decoded and not yet answered, so memory is bounded by the
+// three frames are decoded and not yet answered, so memory is bounded by the
 // queue. The rule that makes it correct: every job that was submitted is
 // answered exactly once, by whichever stage ends it, whatever happens.
 package pipeline
@@ -125,9 +125,9 @@ type order struct {
 }
 
 // inWork is how many frames may be decoded and not yet answered: one being
-// decoded, one being inferred, and some that are ready, so that inference goes
-// on while another program has the CPU that decodes.
-const inWork = 6
+// decoded, one ready, one being inferred. More would be served in the order of
+// decoding, however urgent a job that comes after them.
+const inWork = 3
 
 // New assembles a pipeline. It has no sessions yet: see Use.
 func New(cfg Config, watch Observer) (*Pipeline, error) {

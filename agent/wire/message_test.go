@@ -174,21 +174,6 @@ func TestDesiredHasAVersionAndEitherModeOrGoal(t *testing.T) {
 	}
 }
 
-func TestOnlySixReasonsRefuseAJob(t *testing.T) {
-	may := 0
-	for _, r := range []wire.Reason{
-		wire.Busy, wire.Infeasible, wire.Unsupported, wire.Invalid, wire.Unauthorized, wire.Expired, wire.Conflict,
-		wire.Precondition, wire.NoSpace, wire.Thermal, wire.NeedsReboot, wire.Locked, wire.Internal, "",
-	} {
-		if r.RefusesJob() {
-			may++
-		}
-	}
-	if may != 6 || !wire.Busy.RefusesJob() || wire.Thermal.RefusesJob() {
-		t.Errorf("got %d reasons, want invalid busy infeasible conflict unsupported internal", may)
-	}
-}
-
 func TestACommandEndsOnce(t *testing.T) {
 	for step, want := range map[wire.Step]bool{
 		wire.CommandReceived: false, wire.CommandAccepted: false, wire.CommandExecuting: false, wire.CommandRejected: true, wire.CommandSucceeded: true,

@@ -3,7 +3,8 @@ package wire
 // Reason is why a job or command was refused, or why it failed.
 type Reason string
 
-// All the reasons there are.
+// All the reasons there are. A job is refused as invalid, busy, infeasible,
+// conflict, unsupported or internal only; a command may be rejected for any.
 const (
 	Busy         Reason = "busy"         // the deadline cannot be met any more, or the queue is full
 	Infeasible   Reason = "infeasible"   // no member reaches what was asked for
@@ -19,16 +20,6 @@ const (
 	Locked       Reason = "locked"       // an exclusive command is running
 	Internal     Reason = "internal"     // a fault of the agent
 )
-
-// RefusesJob tells whether a job may be refused with r; commands may be
-// rejected with any reason.
-func (r Reason) RefusesJob() bool {
-	switch r {
-	case Invalid, Busy, Infeasible, Conflict, Unsupported, Internal:
-		return true
-	}
-	return false
-}
 
 // Status is the outcome of a job, or of a desired state.
 type Status string

@@ -123,12 +123,6 @@ func FleetFilter(fleet string, k Kind) string {
 	return Address{Fleet: fleet, Device: "+"}.Filter(k)
 }
 
-// PoolFilter matches the jobs of a pool, which a broker with shared
-// subscriptions hands to one of the pool's devices each.
-func PoolFilter(fleet, pool string) string {
-	return "$share/" + pool + "/" + Address{Fleet: fleet, Device: "@" + pool}.Filter(KindJob)
-}
-
 // Topic is a topic taken apart. Fields its kind does not have are empty.
 type Topic struct {
 	Address

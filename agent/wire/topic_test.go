@@ -46,7 +46,6 @@ func TestTopicsAreThoseOfTheDesign(t *testing.T) {
 		{all.Filter(wire.KindCmd), "limber/v1/demo/@all/cmd/#"},
 		{wire.FleetFilter("demo", wire.KindState), "limber/v1/demo/+/state"},
 		{wire.FleetFilter("demo", wire.KindResult), "limber/v1/demo/+/result/#"},
-		{wire.PoolFilter("demo", "line2"), "$share/line2/limber/v1/demo/@line2/job/#"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("got %s, want %s", tt.got, tt.want)

@@ -25,14 +25,10 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 )
-
-// ErrSchema marks a payload of a schema version this package does not read.
-var ErrSchema = errors.New("unknown schema version")
 
 // Schema is the version of a payload. Its one value is written as 1; a payload
 // without the field is read as version 1, one with another version is refused.
@@ -42,7 +38,7 @@ func (Schema) MarshalJSON() ([]byte, error) { return []byte("1"), nil }
 
 func (Schema) UnmarshalJSON(b []byte) error {
 	if !bytes.Equal(b, []byte("1")) {
-		return fmt.Errorf("schema %.20s: %w, this version reads 1", b, ErrSchema)
+		return fmt.Errorf("schema %.20s: unknown version, this program reads 1", b)
 	}
 	return nil
 }

@@ -7,8 +7,8 @@
 //
 // A cache file belongs to one member, one version of ONNX Runtime and one CPU:
 // all three are in its name, together with the SHA-256 of its bytes, so a stale
-// file is never found and a damaged one never loaded; both are built again. The
-// rule that makes a member safe: it is handed out only after its canary, a
+// file is never found and a damaged one never loaded; both are built again. Stale
+// files go once every member of the family has one of its own. The rule that makes a member safe: it is handed out only after its canary, a
 // stored input, gave the stored logits on this very machine.
 package resident
 
@@ -35,13 +35,14 @@ type Shelf struct {
 	options ort.Options
 
 	files    sync.Mutex // of the cache: a member is built once
+	swept    bool       // guarded by files: nothing stale is left
 	once     sync.Once  // the supernet is read only if a member must be built
 	supernet *ofa.Supernet
 	err      error
 }
 
 // New assembles a shelf that keeps its files in the folder cache, which must
-// exist.
+// exist and which no other shelf may use at the same time.
 func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options) *Shelf {
 	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options}
 }
@@ -65,6 +66,7 @@ func (s *Shelf) Session(i int) (family.Session, error) {
 	if err := s.canary(m, session); err != nil {
 		return nil, errors.Join(fmt.Errorf("member %s: %w", m.Name, err), session.Close())
 	}
+	s.sweep()
 	return session, nil
 }
 

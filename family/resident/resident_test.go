@@ -59,6 +59,7 @@ func mustSession(t *testing.T, s *resident.Shelf, i int) family.Session {
 }
 
 func TestM19_CacheFileIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
+	t.Parallel()
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	shelf := func(b family.Blobs) *resident.Shelf {
 		return resident.New(rt, &f.Family, b, cache, ort.DefaultOptions())
@@ -98,6 +99,40 @@ func TestM19_CacheFileIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 	}
 }
 
+func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
+	t.Parallel()
+	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
+	two := f.Family
+	two.Members = two.Members[:2]
+	s := resident.New(rt, &two, f, cache, ort.DefaultOptions())
+	stale := []string{"0123456789ab-" + string(family.DigestOf(nil)) + ".onnx", "0123456789ab.part"}
+	for _, name := range append(stale, "notes-of-a-human.txt") {
+		mustWrite(t, filepath.Join(cache, name), nil)
+	}
+	mustSession(t, s, 0)
+	if got := mustNames(t, cache); len(got) != 4 {
+		t.Errorf("one of two members: got %v, want its file beside all that was there", got)
+	}
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			session, err := s.Session(i % 2)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := session.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	got := mustNames(t, cache)
+	if len(got) != 3 || slices.Contains(got, stale[0]) || slices.Contains(got, stale[1]) {
+		t.Errorf("both members: got %v, want their two files and what no shelf made", got)
+	}
+}
+
 func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
 	cache := filepath.Join(t.TempDir(), "a [b] *?")
@@ -111,6 +146,7 @@ func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
 }
 
 func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
+	t.Parallel()
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
 	var all sync.WaitGroup
@@ -131,6 +167,7 @@ func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
 }
 
 func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
+	t.Parallel()
 	f := mustStock(t)
 	m := f.Members[0]
 	good, err := f.Blob(m.Canary)
@@ -170,6 +207,7 @@ func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
 }
 
 func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
+	t.Parallel()
 	rt, f := orttest.Open(t), mustStock(t)
 	m := f.Members[0]
 	stats, err := f.Blob(m.Stats)
@@ -200,6 +238,7 @@ func TestCacheFolderThatIsNotThereIsNamed(t *testing.T) {
 }
 
 func TestProfileIsPlausibleAndFits(t *testing.T) {
+	t.Parallel()
 	rt, f := orttest.Open(t), mustStock(t)
 	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions())
 	var sessions []family.Session
@@ -244,11 +283,23 @@ func refused(t *testing.T, s *resident.Shelf, says ...string) {
 // mustOnly is the one file in a folder.
 func mustOnly(t *testing.T, dir string) string {
 	t.Helper()
-	found, err := os.ReadDir(dir)
-	if err != nil || len(found) != 1 {
-		t.Fatalf("got %v, %v; want one file", found, err)
+	found := mustNames(t, dir)
+	if len(found) != 1 {
+		t.Fatalf("got %v, want one file", found)
 	}
-	return filepath.Join(dir, found[0].Name())
+	return filepath.Join(dir, found[0])
+}
+
+func mustNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 func mustStat(t *testing.T, path string) os.FileInfo {

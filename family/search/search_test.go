@@ -148,6 +148,7 @@ func costs(found []search.Found) []float64 {
 }
 
 func TestEvaluateCountsRightAnswers(t *testing.T) {
+	t.Parallel()
 	net, load := mustSupernet(t), loader(t)
 	d := net.Description()
 	sub, err := net.Cut(d.Uniform(3, 3, 2, 24))
@@ -184,6 +185,7 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 }
 
 func TestSearchFindsAFrontAndFindsItAgain(t *testing.T) {
+	t.Parallel()
 	net, load := mustNarrowed(t), loader(t)
 	set := noise{n: 40, label: modulo(net.Classes())}
 	sets := search.Sets{Calibration: search.Part(set, 0, 20), Validation: search.Part(set, 20, 20)}

@@ -111,7 +111,8 @@ type record struct {
 	uses     map[string]map[int]int // member, image: answers
 	switches int
 	operates string          // the operating member
-	back     time.Duration   // from the end of the load to the largest member's return; 0: not yet
+	returned bool            // the largest member operates again after the load
+	back     time.Duration   // from the end of the load to then
 	state    *wire.Telemetry // the latest
 	settled  chan struct{}   // holds one token when no answer is missing
 }
@@ -150,6 +151,7 @@ func (r *record) begin(name string, hogs int) {
 	r.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.returned, r.back = r.operates == r.largest, 0
 	r.phases = append(r.phases, &phase{name: name, hogs: hogs, began: time.Now(), tally: tally{members: map[string]int{}}})
 }
 
@@ -223,8 +225,8 @@ func (r *record) switched(e *wire.Event) {
 	defer r.mu.Unlock()
 	r.switches += int(max(e.Count, 1))
 	r.operates = e.Member
-	if last := r.phases[len(r.phases)-1]; len(r.phases) == 3 && e.Member == r.largest && r.back == 0 {
-		r.back = e.TS.Sub(last.began)
+	if last := r.phases[len(r.phases)-1]; e.Member == r.largest && !r.returned {
+		r.returned, r.back = true, e.TS.Sub(last.began)
 	}
 }
 

@@ -24,7 +24,7 @@ type summary struct {
 	DeadlineMS   float64        `json:"deadline_ms"`
 	Met          float64        `json:"met"` // fraction of all frames answered in time
 	Switches     int            `json:"switches"`
-	ReturnMS     float64        `json:"return_ms"` // from the end of the load to the largest member
+	ReturnMS     *float64       `json:"return_ms,omitempty"` // from the end of the load to the largest member; absent: it did not return
 	Cameras      int            `json:"cameras"`
 	Members      map[string]int `json:"members"`
 	Phases       []phaseSummary `json:"phases"`
@@ -47,7 +47,11 @@ func (r *record) summary() summary {
 	s := summary{
 		Frames: t.frames, Answered: t.answered, Refused: t.refused, Top1: ratio(t.right, t.answered),
 		P50ms: percentile(t.ms, 50), P95ms: percentile(t.ms, 95), DeadlineMS: float64(r.deadline) / 1e6,
-		Met: ratio(t.met, t.frames), Switches: r.switches, ReturnMS: float64(r.back.Milliseconds()), Members: t.members,
+		Met: ratio(t.met, t.frames), Switches: r.switches, Members: t.members,
+	}
+	if r.returned {
+		ms := float64(r.back.Milliseconds())
+		s.ReturnMS = &ms
 	}
 	for _, p := range r.phases {
 		s.Phases = append(s.Phases, phaseSummary{Phase: p.name, Hogs: p.hogs, Seconds: round4(p.took.Seconds()), Frames: p.frames,
@@ -69,7 +73,11 @@ func printSummary(w io.Writer, s summary, p *plan) error {
 		p.cameras, s.Frames, s.Answered, s.Refused, 100*s.Met, s.DeadlineMS)
 	fmt.Fprintf(w, "Top-1 %.1f %%, expected of these images and members %.1f %%. Latency p50 %.2f ms, p95 %.2f ms.\n",
 		100*s.Top1, 100*s.ExpectedTop1, s.P50ms, s.P95ms)
-	fmt.Fprintf(w, "The operating member changed %d times; after the load the largest was back in %.1f s.\n\n", s.Switches, s.ReturnMS/1000)
+	back := "the largest did not return yet"
+	if s.ReturnMS != nil {
+		back = fmt.Sprintf("the largest was back in %.1f s", *s.ReturnMS/1000)
+	}
+	fmt.Fprintf(w, "The operating member changed %d times; after the load %s.\n\n", s.Switches, back)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "phase\tother programs\tseconds\tframes\tp95 ms\tin time %")
 	for _, m := range p.caps.Members {
@@ -91,8 +99,15 @@ type view struct {
 	w     io.Writer // nil: nobody looks
 	plan  *plan
 	rec   *record
-	trail []int // index of the operating member, one entry a frame of the view
-	lines int   // drawn last time
+	trail []moment // one entry a frame of the view
+	width int      // entries that fit beside a member's row
+	lines int      // drawn last time
+}
+
+// moment is what the view's history remembers.
+type moment struct {
+	member int // index of the operating one
+	busy   bool
 }
 
 const viewPace = 200 * time.Millisecond
@@ -101,6 +116,10 @@ func newView(w io.Writer, p *plan, rec *record, silent bool) *view {
 	v := &view{plan: p, rec: rec}
 	if f, ok := w.(*os.File); ok && !silent && term.IsTerminal(int(f.Fd())) {
 		v.w = w
+		v.width = historyWidth
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+			v.width = max(columns-rowWidth-1, historyWidth/2)
+		}
 	}
 	return v
 }
@@ -133,7 +152,10 @@ func (v *view) draw() {
 	fmt.Fprint(v.w, strings.ReplaceAll(text, "\n", "\033[K\n"))
 }
 
-const trailWidth = 72
+const (
+	historyWidth = 72
+	rowWidth     = 33 // of a member's figures
+)
 
 func (v *view) text() string {
 	r := v.rec
@@ -149,7 +171,7 @@ func (v *view) text() string {
 			at = i
 		}
 	}
-	if v.trail = append(v.trail, at); len(v.trail) > trailWidth {
+	if v.trail = append(v.trail, moment{at, p.hogs > 0}); len(v.trail) > v.width {
 		v.trail = v.trail[1:]
 	}
 	var b strings.Builder
@@ -170,18 +192,26 @@ func (v *view) text() string {
 }
 
 // members draws one row a member: its share of this phase's answers, and when it
-// was the operating one.
+// was the operating one; below them, when other programs had the CPU.
 func (v *view) members(b *strings.Builder, p *phase) {
 	for i := len(v.plan.caps.Members) - 1; i >= 0; i-- {
 		m := v.plan.caps.Members[i]
-		row := strings.Builder{}
-		for _, at := range v.trail {
-			if at == i {
-				row.WriteString("█")
-			} else {
-				row.WriteString("·")
-			}
-		}
-		fmt.Fprintf(b, "%-8s %5.1f %%  %5.2f ms  %3.0f %%  %s\n", m.Name, 100*m.Top1, *m.P50MS, 100*ratio(p.members[m.Name], p.answered), row.String())
+		row := v.history(func(m moment) bool { return m.member == i }, "█")
+		fmt.Fprintf(b, "%-8s %5.1f %%  %5.2f ms  %3.0f %%  %s\n", m.Name, 100*m.Top1, *m.P50MS, 100*ratio(p.members[m.Name], p.answered), row)
 	}
+	busy := v.history(func(m moment) bool { return m.busy }, "▒")
+	fmt.Fprintf(b, "%-*s %s\n", rowWidth-1, "member   top-1    p50       share", busy)
+}
+
+// history draws a mark for every moment that holds.
+func (v *view) history(holds func(moment) bool, mark string) string {
+	var row strings.Builder
+	for _, m := range v.trail {
+		if holds(m) {
+			row.WriteString(mark)
+		} else {
+			row.WriteString("·")
+		}
+	}
+	return row.String()
 }
