@@ -25,7 +25,7 @@ type Queue struct {
 	Deadline time.Duration   // when the head, the job to decide, must be answered
 	Floor    float64         // least top-1 the head accepts, in [0, 1]; 0 is none
 	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first 16 are read
-	Overhead time.Duration   // what one job takes beside its inference while others wait; 0 if unknown
+	Overhead time.Duration   // what one job takes beyond its expected latency while others wait; 0 if unknown
 }
 
 // share is the time in milliseconds that one inference may take on average

@@ -24,7 +24,7 @@ type inferrer struct {
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
-	overhead time.Duration // between two inferences while jobs wait, a moving average
+	overhead time.Duration // of a job beyond its predicted latency while others wait, a moving average
 	ended    time.Duration // of the last inference, if jobs waited then; else 0
 	answer   Answer
 	top      [5]Class
@@ -112,6 +112,7 @@ func (f *inferrer) serve(s *slot) {
 		f.shed(e, d)
 		return
 	}
+	f.meetOverhead()
 	f.answer = Answer{Member: d.Member, Choice: d.Reason, Predicted: d.Predicted}
 	start := time.Now()
 	if r := f.cfg.Members[d.Member].R; s.pic != nil && s.r != r {
@@ -119,7 +120,6 @@ func (f *inferrer) serve(s *slot) {
 		e.decode += time.Since(start)
 		start = time.Now()
 	}
-	f.meetOverhead()
 	err := f.sessions[d.Member].Run(s.tensor, f.logits)
 	f.answer.Infer = time.Since(start)
 	now := f.now()
@@ -138,21 +138,22 @@ func (f *inferrer) serve(s *slot) {
 	}
 }
 
-// How the time between two inferences is averaged: over 64 of them, and a
-// single pause, which is the scheduler's doing, counts for little.
+// How the overhead is averaged: over so many jobs, and a stall, which is not
+// the device's usual pace, counts for no more than so much.
 const (
 	overheadMemory = 64
-	overheadMost   = 2 * time.Millisecond
+	overheadMost   = 50 * time.Millisecond
 )
 
-// meetOverhead notes how long the device took from one inference to the next
-// although jobs were waiting. While none wait it is forgotten.
+// meetOverhead notes what the job before this one took beyond the latency that
+// was predicted for it, from the start of its inference to now, although jobs
+// were waiting. While none wait it is forgotten.
 func (f *inferrer) meetOverhead() {
-	took := time.Duration(0)
+	beyond := time.Duration(0)
 	if f.ended > 0 {
-		took = min(f.now()-f.ended, overheadMost)
+		beyond = min(f.now()-f.ended+f.answer.Infer-f.answer.Predicted, overheadMost)
 	}
-	f.overhead += (took - f.overhead) / overheadMemory
+	f.overhead += (beyond - f.overhead) / overheadMemory
 }
 
 // decide shows the governor the queue as it is now.
@@ -161,7 +162,7 @@ func (f *inferrer) decide(e *entry) governor.Decision {
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
 	}
-	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Overhead: f.overhead})
+	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Overhead: max(0, f.overhead)})
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {

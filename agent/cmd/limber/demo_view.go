@@ -154,7 +154,7 @@ func (v *view) draw() {
 
 const (
 	historyWidth = 72
-	rowWidth     = 33 // of a member's figures
+	rowWidth     = 35 // of a member's figures
 )
 
 func (v *view) text() string {
