@@ -227,7 +227,7 @@ func servesWithOneMember(t *testing.T, profiled bool) {
 		t.Fatal(err)
 	}
 	keep := func(d store.Digest) bool { return !damaged[d.String()] }
-	if n, err := st.Prune(keep, func(store.BuildKey) bool { return true }); err != nil || n != len(damaged) {
+	if n, err := st.Prune(keep); err != nil || n != len(damaged) {
 		t.Fatalf("removed %d blobs, %v; want %d", n, err, len(damaged))
 	}
 	if !profiled {

@@ -22,6 +22,9 @@ func newAgeClock(before time.Duration) ageClock {
 
 func (c ageClock) now() time.Duration { return c.before + time.Since(c.start) }
 
+// at returns when now was age.
+func (c ageClock) at(age time.Duration) time.Time { return c.start.Add(age - c.before) }
+
 // number returns eight bytes that sort like n.
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 

@@ -56,25 +56,17 @@ func (s *Store) Blob(d Digest) ([]byte, error) {
 	return b, nil
 }
 
-// Prune removes the blobs and builds that keep has no use for, and returns how
-// many it removed. The file does not shrink; the space is used again.
-func (s *Store) Prune(keepBlob func(Digest) bool, keepBuild func(BuildKey) bool) (removed int, err error) {
-	err = s.file.update(func(tx *bolt.Tx) error {
-		blobs, err := prune(tx.Bucket([]byte(bucketBlobs)), func(key, _ []byte) bool {
-			return len(key) == len(Digest{}) && keepBlob(Digest(key))
+// Prune removes the blobs that keep has no use for, and returns how many it
+// removed. The file does not shrink; the space is used again.
+func (s *Store) Prune(keep func(Digest) bool) (removed int, err error) {
+	err = s.file.update(func(tx *bolt.Tx) (err error) {
+		removed, err = prune(tx.Bucket([]byte(bucketBlobs)), func(key, _ []byte) bool {
+			return len(key) == len(Digest{}) && keep(Digest(key))
 		})
-		if err != nil {
-			return err
-		}
-		builds, err := prune(tx.Bucket([]byte(bucketBuilds)), func(key, _ []byte) bool {
-			k, err := parseBuildKey(string(key))
-			return err == nil && keepBuild(k)
-		})
-		removed = blobs + builds
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("prune blobs and builds: %w", err)
+		return 0, fmt.Errorf("prune blobs: %w", err)
 	}
 	return removed, nil
 }

@@ -236,6 +236,7 @@ func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
 }
 
 func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
+	t.Parallel()
 	page := os.Getpagesize()
 	for _, tt := range []struct {
 		name   string
@@ -311,6 +312,7 @@ func mustFill(tb testing.TB, dir string) uint64 {
 // Every page of both files is damaged in turn. Whatever bbolt makes of it, the
 // files open and work.
 func TestS6_NoDamagedPageIsFatal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	mustFill(t, dir)
 	page := os.Getpagesize()

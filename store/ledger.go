@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -64,28 +63,6 @@ func (s *Store) Command(id string) (Command, error) {
 		return Command{}, fmt.Errorf("read command %s: %w", id, err)
 	}
 	return c, nil
-}
-
-// Commands returns the last record of every command remembered, by ID: at
-// start, what was under way when the power went. Records that cannot be read
-// are left out, and the error names them.
-func (s *Store) Commands() ([]Command, error) {
-	var commands []Command
-	var errs []error
-	err := s.file.view(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucketLedger)).ForEach(func(id, entry []byte) error {
-			if c, err := parseEntry(entry); err == nil {
-				commands = append(commands, c)
-			} else {
-				errs = append(errs, fmt.Errorf("read command %s: %w", id, err))
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read commands: %w", err)
-	}
-	return commands, errors.Join(errs...)
 }
 
 // makeRoom drops the commands whose time is over and, if the ledger is full

@@ -171,15 +171,18 @@ func (s *queueScan) has(seq uint64) bool {
 // disk nobody knows which pages the system has kept.
 func (o *Outbox) reopen() error {
 	o.mu.Lock()
-	old := o.file
+	old, reserved, age := o.file, o.reserved, o.age.now()
 	o.mu.Unlock()
 	if err := old.close(); err != nil {
 		return err
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.log, func(tx *bolt.Tx) (err error) {
-		c, err = scan(tx)
-		return err
+		if c, err = scan(tx); err != nil || !c.created {
+			return err
+		}
+		// A crash before the next commit must not begin at number 1 again.
+		return putProgress(tx, reserved, age)
 	})
 	if err != nil {
 		return err

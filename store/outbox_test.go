@@ -180,6 +180,18 @@ func TestRecordsComeInOrderThroughRestarts(t *testing.T) {
 	}
 }
 
+func TestNumbersOutliveAFileThatIsReplaced(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+	last := mustAppend(t, o, 10, nil)
+	if err := errors.Join(os.Remove(o.path), o.reopen()); err != nil {
+		t.Fatal(err)
+	}
+	o = restart(t, o, func() {}) // without a commit, like a crash
+	if got := mustAppend(t, o, 10, nil); got <= last {
+		t.Errorf("number %d after a crash, want one over %d", got, last)
+	}
+}
+
 func TestNumbersSkipAheadAfterACrashOnly(t *testing.T) {
 	dir := t.TempDir()
 	o := mustOpenOutbox(t, dir, OutboxOptions{})
@@ -294,9 +306,11 @@ func TestWhatNobodyWaitsForIsCommittedOnceASecond(t *testing.T) {
 		mustRun(t, o)
 		pass(0)
 		before := commits(t, o)
-		for i := range 100 { // ten a second
-			o.Delivered(mustAnswer(t, o, fmt.Sprint(i), 100, nil))
-			pass(100 * time.Millisecond)
+		for i := range 100 { // ten a second, acknowledged after 0 to 40 ms
+			seq, ack := mustAnswer(t, o, fmt.Sprint(i), 100, nil), time.Duration(i%5)*10*time.Millisecond
+			pass(ack)
+			o.Delivered(seq)
+			pass(100*time.Millisecond - ack)
 		}
 		if got := commits(t, o) - before; got < 10 || got > 11 {
 			t.Errorf("%d commits in ten seconds, want 10 or 11", got)

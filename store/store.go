@@ -1,7 +1,7 @@
 // Package store keeps what a device must remember through restarts and power
 // cuts, in two bbolt files of one state folder:
 //
-//	limber.db   Store    blobs, family, profiles, builds, cells, command ledger
+//	limber.db   Store    blobs, family, profiles, cells, command ledger
 //	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
 //
 // A call of Store that writes returns when its transaction is on the disk. The
@@ -50,7 +50,6 @@ const (
 	bucketBlobs    = "blobs"    // SHA-256 → bytes
 	bucketFamily   = "family"   // "current" → manifest
 	bucketProfiles = "profiles" // ProfileKey → profile
-	bucketBuilds   = "builds"   // BuildKey → SHA-256, model
 	bucketCells    = "cells"    // name → value
 	bucketLedger   = "ledger"   // command id → entry
 	bucketMeta     = "meta"     // running time
@@ -80,7 +79,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 
 // load makes the buckets.
 func (s *Store) load(tx *bolt.Tx) error {
-	for _, name := range []string{bucketBlobs, bucketFamily, bucketProfiles, bucketBuilds, bucketCells, bucketLedger, bucketMeta} {
+	for _, name := range []string{bucketBlobs, bucketFamily, bucketProfiles, bucketCells, bucketLedger, bucketMeta} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return fmt.Errorf("create bucket %s: %w", name, err)
 		}

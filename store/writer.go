@@ -18,7 +18,7 @@ const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
-	groupAge     = 50 * time.Millisecond // since the first of them,
+	groupAge     = 50 * time.Millisecond // since the first of them that waits for delivery,
 	lazyEvery    = time.Second           // but so long after the last commit if nobody waits
 
 	firstRetry = 100 * time.Millisecond // after a fault, doubled each time
@@ -58,8 +58,11 @@ func (o *Outbox) due() (at time.Time, ok bool) {
 		return time.Now(), true
 	}
 	at = p.since.Add(groupAge)
-	if lazy := p.committed.Add(lazyEvery); !o.urgent() && lazy.After(at) {
+	if lazy := p.committed.Add(lazyEvery); lazy.After(at) {
 		at = lazy
+	}
+	if came, ok := o.urgent(); ok && came.Add(groupAge).Before(at) {
+		at = came.Add(groupAge)
 	}
 	return at, true
 }
@@ -76,14 +79,17 @@ func (o *Outbox) full() bool {
 	return size >= min(groupBytes, o.opts.Memory/2)
 }
 
-// urgent tells whether a record waits both for its commit and for delivery.
-func (o *Outbox) urgent() bool {
-	for _, it := range slices.Backward(o.fresh) { // the newest is the likeliest
+// urgent returns when the oldest record came that waits both for its commit and
+// for delivery. The time counts from that record and not from the first change:
+// over a link that is up the broker's acknowledgement comes within groupAge, and
+// then nobody waits.
+func (o *Outbox) urgent() (came time.Time, ok bool) {
+	for _, it := range o.fresh {
 		if o.queue.holds(it.Seq) {
-			return true
+			return o.age.at(it.age), true
 		}
 	}
-	return false
+	return time.Time{}, false
 }
 
 // wakeWriter has Run look again if it would otherwise do so too late.

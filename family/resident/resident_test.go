@@ -59,7 +59,6 @@ func mustSession(t *testing.T, s *resident.Shelf, i int) family.Session {
 }
 
 func TestM19_CacheFileIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
-	t.Parallel()
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	shelf := func(b family.Blobs) *resident.Shelf {
 		return resident.New(rt, &f.Family, b, cache, ort.DefaultOptions())
@@ -100,7 +99,6 @@ func TestM19_CacheFileIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 }
 
 func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
-	t.Parallel()
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	two := f.Family
 	two.Members = two.Members[:2]
@@ -146,7 +144,6 @@ func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
 }
 
 func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
-	t.Parallel()
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
 	var all sync.WaitGroup
@@ -167,7 +164,6 @@ func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
 }
 
 func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
-	t.Parallel()
 	f := mustStock(t)
 	m := f.Members[0]
 	good, err := f.Blob(m.Canary)
@@ -207,7 +203,6 @@ func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
 }
 
 func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
-	t.Parallel()
 	rt, f := orttest.Open(t), mustStock(t)
 	m := f.Members[0]
 	stats, err := f.Blob(m.Stats)
@@ -238,7 +233,6 @@ func TestCacheFolderThatIsNotThereIsNamed(t *testing.T) {
 }
 
 func TestProfileIsPlausibleAndFits(t *testing.T) {
-	t.Parallel()
 	rt, f := orttest.Open(t), mustStock(t)
 	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions())
 	var sessions []family.Session

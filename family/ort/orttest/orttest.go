@@ -11,7 +11,8 @@ import (
 
 // Open returns the runtime that ONNXRUNTIME_LIB names or that `make runtime`
 // put into the project, closed when the test ends. A test cannot pass without
-// it: it fails and says what to do.
+// it: it fails and says what to do. There is one runtime in a process, so tests
+// that open it must not be parallel.
 func Open(tb testing.TB) *ort.Runtime {
 	tb.Helper()
 	rt, err := ort.Open(Path(tb))
