@@ -59,7 +59,8 @@ type Agent struct {
 	up         chan connection
 	lost       chan struct{} // of the connection that is up; the link's goroutine alone touches it
 	orders     chan order
-	ready      chan struct{} // closed when the first member is
+	ready      chan struct{}         // closed when the first member is
+	noCrew     atomic.Pointer[error] // set when no member could be loaded
 
 	standing sync.Mutex     // held while a retained state is handed to the link, so that the newest stays
 	left     bool           // guarded by standing: the farewell was handed over
@@ -140,8 +141,10 @@ func (a *Agent) serve(ctx context.Context) error {
 		g.Go(func() error { return part(gctx) })
 	}
 	if a.crew != nil {
-		g.Go(func() error { return a.crew.pipe.Run(gctx) })
-		g.Go(func() error { return a.board(gctx) })
+		piping, close := context.WithCancel(gctx)
+		defer close()
+		g.Go(func() error { return a.crew.pipe.Run(piping) })
+		g.Go(func() error { return a.board(gctx, close) })
 	}
 	select {
 	case <-ctx.Done():
@@ -166,7 +169,7 @@ func (a *Agent) finish(ctx context.Context) {
 	if a.crew != nil {
 		a.crew.pipe.Drain(ctx)
 	}
-	a.news.flush()
+	a.news.flush(0)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for n, _ := a.parts.Outbox.Depth(); n > 0 && a.linkUp.Load() && ctx.Err() == nil; n, _ = a.parts.Outbox.Depth() {

@@ -199,6 +199,37 @@ func TestReconnectsGreetAgain(t *testing.T) {
 	}, "sync of the second connection")
 }
 
+func TestADeviceWithoutAnyMemberRefusesJobsAndStaysUp(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	st, err := store.Open(cfg.State, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Prune(func(store.Digest) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := operate(t, addr)
+	start(t, cfg)
+	o.presence(cfg, wire.Online, 0)
+	o.until(func() bool {
+		for _, m := range o.matching(self(cfg).Event(wire.SeverityError)) {
+			if strings.Contains(decoded[wire.Event](t, m).Detail, "no member of family") {
+				return true
+			}
+		}
+		return false
+	}, "the fault that no member can be used")
+	o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
+	if r := o.result(cfg, "frame", 1); r.Status != wire.Refused || r.Reason != wire.Unsupported {
+		t.Errorf("got %+v, want refused: unsupported", r)
+	}
+}
+
 func TestM20_ServesWithTheOneMemberThatLoads(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

@@ -103,8 +103,12 @@ func (a *Agent) command(ctx context.Context, o order) {
 		a.advance(o, request, expires, wire.CommandRejected, reason, err.Error())
 		return
 	}
-	a.advance(o, request, expires, wire.CommandAccepted, "", "")
-	a.advance(o, request, expires, wire.CommandExecuting, "", "")
+	for _, step := range []wire.Step{wire.CommandAccepted, wire.CommandExecuting} {
+		if err := a.advance(o, request, expires, step, "", ""); err != nil {
+			a.acknowledge(o, wire.CommandFailed, wire.Internal, err.Error())
+			return
+		}
+	}
 	err = a.setMode(ctx, c.Mode)
 	switch {
 	case ctx.Err() != nil: // the agent stops; the broker will deliver the command to the next start
@@ -152,8 +156,8 @@ func (a *Agent) judgeMode(name string) (wire.Reason, error) {
 	if err != nil {
 		return wire.Invalid, err
 	}
-	if a.crew == nil {
-		return wire.Unsupported, a.parts.Fault
+	if err := a.unfit(); err != nil {
+		return wire.Unsupported, err
 	}
 	member, fixed := strings.CutPrefix(mode.String(), "fixed:")
 	if !fixed {
@@ -169,15 +173,19 @@ func (a *Agent) judgeMode(name string) (wire.Reason, error) {
 	return wire.Invalid, fmt.Errorf("mode %s: no such member in use; there are %s", name, joined(names))
 }
 
-// advance records a state, then publishes it.
-func (a *Agent) advance(o order, request store.Digest, expires time.Time, step wire.Step, reason wire.Reason, detail string) {
+// advance records a state, then publishes it. What cannot be recorded must not
+// be acted on, so a state that is not the last one is not published then.
+func (a *Agent) advance(o order, request store.Digest, expires time.Time, step wire.Step, reason wire.Reason, detail string) error {
 	ack := a.ack(o, step, reason, detail)
 	b := a.message("", false, ack).Payload
 	err := a.parts.Store.SetCommand(store.Command{ID: o.topic.ID, Request: request, State: string(step), Answer: b, Expires: expires})
 	if err != nil {
 		a.log.Error("ledger not written", "cmd", o.topic.ID, "err", err)
 	}
-	a.publishAck(o, ack)
+	if err == nil || step.Final() {
+		a.publishAck(o, ack)
+	}
+	return err
 }
 
 // acknowledge publishes a state that the ledger need not know.

@@ -106,7 +106,8 @@ func position(list []int, v int) int {
 
 // board loads the members, the smallest first so that the first answer does
 // not wait for the largest, and hands each to the pipeline when it is ready.
-func (a *Agent) board(ctx context.Context) error {
+// When there is none at all, the pipeline is closed and the device refuses jobs.
+func (a *Agent) board(ctx context.Context, closePipe func()) error {
 	defer a.boarding.Store(false)
 	ready := 0
 	for at, i := range a.crew.front {
@@ -129,7 +130,22 @@ func (a *Agent) board(ctx context.Context) error {
 		}
 	}
 	if ready == 0 {
-		return errors.New("no member of the family can be used; delete the state folder to build it anew")
+		err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
+		a.noCrew.Store(&err)
+		closePipe()
+		a.log.Error("device refuses jobs", "err", err)
+		a.fault(err.Error())
+	}
+	return nil
+}
+
+// unfit says why the device cannot infer at all; nil when it can.
+func (a *Agent) unfit() error {
+	if err := a.noCrew.Load(); err != nil {
+		return *err
+	}
+	if a.crew == nil {
+		return a.parts.Fault
 	}
 	return nil
 }

@@ -161,8 +161,8 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		return
 	}
 	t.deadline = header.Deadline()
-	if a.crew == nil {
-		refuse(wire.Unsupported, "%v", a.parts.Fault)
+	if err := a.unfit(); err != nil {
+		refuse(wire.Unsupported, "%v", err)
 		return
 	}
 	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline,

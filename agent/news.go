@@ -47,26 +47,26 @@ func (n *news) tell(s wire.Severity, e wire.Event) {
 	}
 	b.severity, b.event = s, e
 	b.waiting++
-	due := n.take(b)
+	due := n.take(b, eventPace)
 	n.mu.Unlock()
 	n.send(due)
 }
 
-// flush publishes what was held back long enough.
-func (n *news) flush() {
+// flush publishes what was held back since the pace ago, or longer.
+func (n *news) flush(pace time.Duration) {
 	n.mu.Lock()
 	var due []bulletin
 	for _, b := range n.kinds {
-		due = append(due, n.take(b)...)
+		due = append(due, n.take(b, pace)...)
 	}
 	n.mu.Unlock()
 	n.send(due)
 }
 
 // take returns the bulletin if it may be published now.
-func (n *news) take(b *bulletin) []bulletin {
+func (n *news) take(b *bulletin, pace time.Duration) []bulletin {
 	now := time.Now()
-	if b.waiting == 0 || now.Sub(b.told) < eventPace {
+	if b.waiting == 0 || now.Sub(b.told) < pace {
 		return nil
 	}
 	due := *b

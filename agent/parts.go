@@ -135,7 +135,17 @@ func installed(st *store.Store) (*family.Family, error) {
 	if err := st.SetFamily(bytes.TrimSpace(manifest)); err != nil {
 		return nil, fmt.Errorf("install the stock family: %w", err)
 	}
-	return &carried.Family, nil
+	return &carried.Family, prune(st, &carried.Family)
+}
+
+// prune removes the blobs of families that were here before.
+func prune(st *store.Store, current *family.Family) error {
+	needed := map[string]bool{}
+	for _, d := range current.Digests() {
+		needed[string(d)] = true
+	}
+	_, err := st.Prune(func(d store.Digest) bool { return needed[d.String()] })
+	return err
 }
 
 // storedBlobs reads a family's blobs from the store.

@@ -25,7 +25,7 @@ func (a *Agent) report(ctx context.Context) error {
 			return ctx.Err()
 		case <-events.C:
 			a.reportGap()
-			a.news.flush()
+			a.news.flush(eventPace)
 		case <-telemetry.C:
 			if !a.linkUp.Load() {
 				continue // telemetry is about now; nobody wants it later

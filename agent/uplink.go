@@ -226,8 +226,8 @@ func (a *Agent) sayFarewell(ctx context.Context) error {
 // state is birth, farewell or will: one topic for all three.
 func (a *Agent) state(p wire.Presence, connSeq uint64) mqtt.Message {
 	s := wire.State{State: p, BootID: a.boot, ConnSeq: connSeq, TS: wire.At(time.Now())}
-	if a.crew == nil && a.parts.Fault != nil {
-		s.Detail = a.parts.Fault.Error()
+	if err := a.unfit(); err != nil {
+		s.Detail = err.Error()
 	}
 	return a.message(a.self.State(), true, s)
 }

@@ -34,6 +34,7 @@ type session struct {
 	stream  *stream
 	present bool // the broker remembered this client
 	out     chan delivery
+	acks    *acks
 
 	gate    sync.RWMutex // read-held while enqueuing
 	over    bool         // guarded by gate: nothing is accepted any more
@@ -47,7 +48,8 @@ func (l *Link) open(ctx context.Context, seq uint64) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{link: l, stream: stream, out: make(chan delivery, queued)}
+	s := &session{link: l, stream: stream, out: make(chan delivery, queued), acks: newAcks()}
+	go s.acks.run(stream.down)
 	s.client = paho.NewClient(s.options(seq))
 	token := s.client.Connect().(*paho.ConnectToken)
 	select {
@@ -162,7 +164,7 @@ func (s *session) receive(_ paho.Client, m paho.Message) {
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	if !s.mute {
-		s.link.handler.Receive(msg, m.Ack)
+		s.link.handler.Receive(msg, func() { s.acks.add(m.Ack) })
 	}
 }
 
@@ -230,6 +232,7 @@ func (s *session) outcome(tokens <-chan paho.Token) error {
 // disconnect ends the connection in order: the broker drops the will.
 func (s *session) disconnect() {
 	s.silence()
+	s.acks.flush(goodbye)
 	s.client.Disconnect(uint(goodbye.Milliseconds()))
 	s.abandon(context.Canceled)
 }
