@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
@@ -58,32 +59,32 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 		return nil
 	}
 	c := &crew{profile: profile, front: profile.Front(a.parts.Family)}
+	c.sessions = make([]family.Session, len(c.front))
 	for i, s := range sessions {
-		if at := position(c.front, i); at < 0 && s != nil {
-			s.Close() // dominated on this device: it will never be chosen
-			sessions[i] = nil
+		if at := slices.Index(c.front, i); at >= 0 {
+			c.sessions[at] = s
+		} else if s != nil {
+			s.Close() // dominated on this device, so never chosen; freeing it cannot be mended if it fails
 		}
-	}
-	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
-		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20}
-	for _, i := range c.front {
-		cfg.Members = append(cfg.Members, frontMember(a.parts.Family, profile, i))
-		if sessions != nil {
-			c.sessions = append(c.sessions, sessions[i])
-		}
-	}
-	if sessions == nil {
-		c.sessions = make([]family.Session, len(c.front))
 	}
 	a.crew = c
 	a.boarding.Store(true)
-	c.pipe, err = pipeline.New(cfg, a)
+	return a.lay(mode)
+}
+
+// lay makes the crew's pipeline. A mode that names a member of an earlier
+// family must not keep the device from working: balanced takes its place.
+func (a *Agent) lay(mode governor.Mode) (err error) {
+	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
+		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20}
+	for _, i := range a.crew.front {
+		cfg.Members = append(cfg.Members, frontMember(a.parts.Family, a.crew.profile, i))
+	}
+	a.crew.pipe, err = pipeline.New(cfg, a)
 	if err != nil {
-		// A mode that names a member of an earlier family must not keep the
-		// device from working.
 		a.log.Warn("mode not usable, balanced is used", "err", err)
 		cfg.Mode = governor.Mode{}
-		c.pipe, err = pipeline.New(cfg, a)
+		a.crew.pipe, err = pipeline.New(cfg, a)
 	}
 	return err
 }
@@ -93,15 +94,6 @@ func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
 		Name: f.Members[i].Name, Top1: f.Members[i].Top1,
 		Latency: time.Duration(p.Members[i].P50ms * float64(time.Millisecond)),
 	}}
-}
-
-func position(list []int, v int) int {
-	for at, x := range list {
-		if x == v {
-			return at
-		}
-	}
-	return -1
 }
 
 // board loads the members, the smallest first so that the first answer does

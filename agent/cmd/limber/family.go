@@ -172,16 +172,19 @@ func evalFamily(c *cobra.Command, f *family.Folder, data string, asJSON bool) er
 			return fmt.Errorf("member %s: %w", m.Name, err)
 		}
 		progress.end()
-		if asJSON {
-			err = json.NewEncoder(out).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
-		} else {
-			_, err = fmt.Fprintf(out, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, m.MMACs, 100*score.Top1, 100*score.Top5, score.Images)
-		}
-		if err != nil {
+		if err := printScore(out, m, score, asJSON); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func printScore(w io.Writer, m family.Member, score search.Score, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
+	}
+	_, err := fmt.Fprintf(w, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, m.MMACs, 100*score.Top1, 100*score.Top5, score.Images)
+	return err
 }
 
 // testImages opens the folder named, else all of CIFAR-10's test images where

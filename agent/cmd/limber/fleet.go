@@ -128,13 +128,14 @@ online set the mode.`,
 			if _, err := governor.ParseMode(mode); err != nil {
 				return usageError{err}
 			}
-			return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
+			set := func(ctx context.Context, s *fleet.Station) error {
 				outcomes, err := s.SetMode(ctx, a.fleet, target, mode, ttl)
 				if err != nil {
 					return err
 				}
 				return printOutcomes(c.OutOrStdout(), outcomes, asJSON)
-			})
+			}
+			return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), set)
 		},
 	}
 	a.flags(c)
