@@ -19,6 +19,15 @@ type slot struct {
 	r      int       // resolution that tensor was made for
 }
 
+// newSlot has room for the input of any member.
+func newSlot(members []Member) *slot {
+	widest := 0
+	for _, m := range members {
+		widest = max(widest, m.R)
+	}
+	return &slot{buffer: make([]float32, 3*widest*widest)}
+}
+
 // blind is how long jobs may wait without an inference before one is let
 // through although its deadline has passed: without it a stalled machine could
 // refuse for ever.
@@ -63,19 +72,20 @@ func (p *Pipeline) fill(ctx context.Context, scaler *frame.Scaler, s *slot) erro
 				return ctx.Err()
 			}
 		}
-		if now := p.now(); e.due < now && now-time.Duration(p.lastRun.Load()) < blind {
-			p.queue.done(e)
-			p.refuse(e, wire.Busy, shortOfTime(e.due-now, e.Deadline))
-			continue
-		}
 		if p.prepare(scaler, s, e) {
 			return nil
 		}
 	}
 }
 
-// prepare decodes a job into the slot; false means that it was refused.
+// prepare decodes a job into the slot; false means that it was refused, because
+// its deadline has passed or because it cannot be decoded.
 func (p *Pipeline) prepare(scaler *frame.Scaler, s *slot, e *entry) bool {
+	if now := p.now(); e.due < now && now-time.Duration(p.lastRun.Load()) < blind {
+		p.queue.done(e)
+		p.refuse(e, wire.Busy, shortOfTime(e.due-now, e.Deadline))
+		return false
+	}
 	s.entry, s.pic, s.r = e, nil, 0
 	if e.Tensor != nil {
 		s.tensor = e.Tensor

@@ -20,7 +20,9 @@ type inferrer struct {
 	gov      *governor.Governor
 	sessions []family.Session // by member; nil until one was handed over
 	eligible []bool
-	scaler   *frame.Scaler // for a member of another resolution than foreseen
+	able     bool          // at least one is eligible
+	own      *slot         // for a job that finds the device free
+	scaler   *frame.Scaler // for that one, and for a member of another resolution than foreseen
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
@@ -47,6 +49,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 		Pipeline: p, gov: gov,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
+		own:     newSlot(p.cfg.Members),
 		waiting: make([]time.Duration, 0, lookahead),
 		logits:  make([]float32, p.cfg.Classes),
 	}, nil
@@ -55,22 +58,50 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 // run serves ready frames and orders, one at a time, until ctx ends. Before
 // there is a session, only orders are taken.
 func (f *inferrer) run(ctx context.Context) error {
-	var ready <-chan *slot
 	for {
+		if f.able && len(f.ready) == 0 && f.serveOwn() {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case o := <-f.orders:
+				f.obeyed(o)
+			default:
+			}
+			continue
+		}
+		var ready <-chan *slot
+		if f.able {
+			ready = f.ready
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case o := <-f.orders:
-			o.done <- f.obey(o)
-			if slices.Contains(f.eligible, true) {
-				ready = f.ready
-			}
+			f.obeyed(o)
 		case s := <-ready:
 			f.serve(s)
-			s.entry, s.pic = nil, nil
 			f.free <- s
+		case <-f.queue.direct:
 		}
 	}
+}
+
+// serveOwn takes a job straight from the queue, unless the decoder has begun
+// with one; false means that there was none to serve.
+func (f *inferrer) serveOwn() bool {
+	for e := f.queue.popIdle(); e != nil; e = f.queue.popIdle() {
+		if f.prepare(f.scaler, f.own, e) {
+			f.serve(f.own)
+			return true
+		}
+	}
+	return false
+}
+
+// obeyed carries out an order and tells who gave it.
+func (f *inferrer) obeyed(o order) {
+	o.done <- f.obey(o)
+	f.able = slices.Contains(f.eligible, true)
 }
 
 // obey carries out an order.
@@ -101,6 +132,7 @@ func (f *inferrer) publish() {
 
 // serve decides on one frame and answers it.
 func (f *inferrer) serve(s *slot) {
+	defer func() { s.entry, s.pic = nil, nil }()
 	e := s.entry
 	f.queue.done(e)
 	d := f.decide(e)

@@ -143,12 +143,8 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		settled: make(chan struct{}, 1),
 	}
 	p.queue = newQueue(cfg.QueueJobs, cfg.QueueBytes)
-	widest := 0
-	for _, m := range cfg.Members {
-		widest = max(widest, m.R)
-	}
 	for range inWork {
-		p.free <- &slot{buffer: make([]float32, 3*widest*widest)}
+		p.free <- newSlot(cfg.Members)
 	}
 	if _, err := p.governor(); err != nil {
 		return nil, err

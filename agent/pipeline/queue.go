@@ -33,11 +33,13 @@ type queue struct {
 	bytes    int             // of the waiting jobs' bodies
 	arrivals []time.Duration // since the last glance
 	closed   bool
-	wake     chan struct{} // holds one token when there is something to pop
+	idle     bool          // the inferrer waits for a job of its own
+	wake     chan struct{} // holds one token when the decoder has something to pop
+	direct   chan struct{} // holds one token when the inferrer has
 }
 
 func newQueue(maxJobs, maxBytes int) *queue {
-	return &queue{maxJobs: maxJobs, maxBytes: maxBytes, wake: make(chan struct{}, 1)}
+	return &queue{maxJobs: maxJobs, maxBytes: maxBytes, wake: make(chan struct{}, 1), direct: make(chan struct{}, 1)}
 }
 
 // push adds a job. Where there is no room, the jobs whose deadline has passed
@@ -96,6 +98,24 @@ func (q *queue) expire(now time.Duration) []*entry {
 func (q *queue) pop() *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.take()
+}
+
+// popIdle is pop for the inferrer, which has nothing to do: a job that finds the
+// device free need not go through another goroutine. It leaves those alone that
+// the decoder has begun with, whose turn is first. Where there is none, the next
+// job will be signalled to direct.
+func (q *queue) popIdle() *entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.ahead) > 0 {
+		return nil
+	}
+	q.idle = len(q.waiting) == 0
+	return q.take()
+}
+
+func (q *queue) take() *entry {
 	if len(q.waiting) == 0 {
 		return nil
 	}
@@ -104,7 +124,7 @@ func (q *queue) pop() *entry {
 	q.bytes -= len(e.Body)
 	q.ahead = append(q.ahead, e)
 	if len(q.waiting) > 0 {
-		q.signal()
+		token(q.wake)
 	}
 	return e
 }
@@ -113,6 +133,7 @@ func (q *queue) pop() *entry {
 func (q *queue) done(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.idle = false
 	if i := slices.Index(q.ahead, e); i >= 0 {
 		q.ahead = slices.Delete(q.ahead, i, i+1)
 	}
@@ -157,10 +178,21 @@ func (q *queue) close() {
 	q.closed = true
 }
 
-// signal leaves one token for the goroutine that pops.
+// signal wakes the goroutine that is to pop: the inferrer if it is idle, once,
+// else the decoder.
 func (q *queue) signal() {
+	if q.idle {
+		q.idle = false
+		token(q.direct)
+		return
+	}
+	token(q.wake)
+}
+
+// token leaves one in a channel that holds one.
+func token(wake chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }

@@ -226,13 +226,16 @@ func (c *core) bare(i int, out []float32) (float64, error) {
 	return float64(time.Since(start)) / 1e6, err
 }
 
-// runsOf is how many runs a round takes: half a second's worth, but 15 to 200.
+// turns is how often a round changes between ours and base.
+const turns = 5
+
+// runsOf is how many runs a round takes: half a second's worth, but 25 to 200.
 func (c *core) runsOf(i int, out []float32) (int, error) {
 	ms, err := c.bare(i, out)
 	if err == nil {
 		ms, err = c.bare(i, out)
 	}
-	return min(max(int(500/ms), 15), 200), err
+	return min(max(int(500/ms), 5*turns), 200), err
 }
 
 // loop measures jobs through the pipeline against the bare session, in turns.
@@ -247,13 +250,19 @@ func (c *core) loop(ctx context.Context, i int) (figure, error) {
 	}
 	var ours, base []float64
 	for range rounds {
-		mine, err := repeat(ctx, n, func() (float64, error) { return c.job(i) })
-		if err != nil {
-			return figure{}, err
-		}
-		bare, err := repeat(ctx, n, func() (float64, error) { return c.bare(i, out) })
-		if err != nil {
-			return figure{}, err
+		// In short turns: this machine's speed drifts within a round.
+		var mine, bare []float64
+		for range turns {
+			m, err := repeat(ctx, n/turns, func() (float64, error) { return c.job(i) })
+			if err != nil {
+				return figure{}, err
+			}
+			b, err := repeat(ctx, n/turns, func() (float64, error) { return c.bare(i, out) })
+			if err != nil {
+				return figure{}, err
+			}
+			// The first of a turn finds the caches as the other left them.
+			mine, bare = append(mine, m[1:]...), append(bare, b[1:]...)
 		}
 		ours, base = append(ours, median(mine)), append(base, median(bare))
 	}

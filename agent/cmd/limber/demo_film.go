@@ -111,8 +111,8 @@ type record struct {
 	uses     map[string]map[int]int // member, image: answers
 	switches int
 	operates string          // the operating member
-	returned bool            // the largest member operates again after the load
-	back     time.Duration   // from the end of the load to then
+	returned bool            // the largest member answers again in this phase, and not as a probe
+	back     time.Duration   // from the beginning of the phase to then
 	state    *wire.Telemetry // the latest
 	settled  chan struct{}   // holds one token when no answer is missing
 }
@@ -151,7 +151,7 @@ func (r *record) begin(name string, hogs int) {
 	r.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.returned, r.back = r.operates == r.largest, 0
+	r.returned, r.back = false, 0
 	r.phases = append(r.phases, &phase{name: name, hogs: hogs, began: time.Now(), tally: tally{members: map[string]int{}}})
 }
 
@@ -190,6 +190,9 @@ func (r *record) answer(res *wire.Result) {
 		t.count(res, right)
 	}
 	if res.Status == wire.OK {
+		if now := r.phases[len(r.phases)-1]; s.phase == now && res.Member == r.largest && res.Choice != "probe" && !r.returned {
+			r.returned, r.back = true, time.Since(now.began)
+		}
 		if r.uses[res.Member] == nil {
 			r.uses[res.Member] = map[int]int{}
 		}
@@ -225,9 +228,6 @@ func (r *record) switched(e *wire.Event) {
 	defer r.mu.Unlock()
 	r.switches += int(max(e.Count, 1))
 	r.operates = e.Member
-	if last := r.phases[len(r.phases)-1]; e.Member == r.largest && !r.returned {
-		r.returned, r.back = true, e.TS.Sub(last.began)
-	}
 }
 
 func (r *record) telemetry(t *wire.Telemetry) {
