@@ -34,7 +34,7 @@ type Config struct {
 	RetryDenied    time.Duration // between requests for a refused subscription
 
 	MaxPayload int // bytes; the payload of a larger message is discarded as it arrives
-	MaxPacket  int // bytes of remaining length; more closes the connection
+	MaxPacket  int // bytes of remaining length; more closes the connection, the first time
 
 	CleanSession  bool // true: the broker forgets this client with the connection
 	Subscriptions []Subscription

@@ -31,6 +31,11 @@ const (
 // errDismissed is a broker's way to end a connection; it is no offence.
 var errDismissed = errors.New("broker sent DISCONNECT: it stops, or another client has this client id")
 
+// errTooLarge marks a packet over the limit: the one offence that a harmless
+// publisher can commit, and that a broker with a session for us repeats on every
+// connection.
+var errTooLarge = errors.New("if it is a message, the next one is discarded as it arrives")
+
 // tokenSize is the length of the secret that marks a discarded payload.
 const tokenSize = 16
 
@@ -106,7 +111,7 @@ func (l *limiter) length() (int, error) {
 			continue
 		}
 		if n > l.maxPacket {
-			return 0, bad("packet of %d bytes, the limit is %d", n, l.maxPacket)
+			return 0, fmt.Errorf("%w: %w", bad("packet of %d bytes, the limit is %d", n, l.maxPacket), errTooLarge)
 		}
 		return n, nil
 	}

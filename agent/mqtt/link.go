@@ -108,6 +108,12 @@ type Link struct {
 	current atomic.Pointer[session] // the connection that is up, or nil
 
 	connections, refused, denied, badPackets, oversize atomic.Uint64
+
+	// patient is set by the first packet over MaxPacket, which closes the
+	// connection. The broker will deliver it again; from then on the payload of
+	// such a packet, too, is discarded as it arrives, or it would close every
+	// connection to come.
+	patient atomic.Bool
 }
 
 // New checks the configuration and reads the certificates it names; it starts
@@ -272,6 +278,9 @@ func (l *Link) count(err error) {
 		l.refused.Add(1)
 	case errors.Is(err, ErrBadPacket):
 		l.badPackets.Add(1)
+		if errors.Is(err, errTooLarge) {
+			l.patient.Store(true)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -301,5 +302,29 @@ func TestNothingIsHeardAfterRun(t *testing.T) {
 	}
 	if len(h.received)+len(h.lost) != 0 {
 		t.Errorf("heard %d messages and %d losses after the end", len(h.received), len(h.lost))
+	}
+}
+
+// A broker that keeps a session delivers the same packet on every connection.
+func TestN13_OneHugeMessageDoesNotShutTheDeviceOut(t *testing.T) {
+	broker := "tcp://" + brokertest.StartMosquitto(t).Addr
+	operator, _ := watch(t, broker, "nothing")
+	cfg := device(broker)
+	_, h, _ := mustRun(t, cfg)
+	await(t, h.connected)
+	huge := strings.Repeat("x", cfg.MaxPacket) // with its topic it is over the limit
+	mustPublish(t, operator, "limber/v1/demo/cam-1/job/huge", huge, false)
+	mustPublish(t, operator, "limber/v1/demo/cam-1/job/next", "frame", false)
+	awaitLost(t, h, ErrBadPacket) // the first time
+	await(t, h.connected)
+	for _, want := range []struct {
+		payload  string
+		oversize int
+	}{{"", len(huge)}, {"frame", 0}} {
+		got := await(t, h.received)
+		if string(got.Payload) != want.payload || got.Oversize != want.oversize {
+			t.Errorf("got %d bytes, %d discarded; want %d and %d", len(got.Payload), got.Oversize, len(want.payload), want.oversize)
+		}
+		got.ack()
 	}
 }

@@ -59,7 +59,11 @@ func (l *Link) dial(ctx context.Context) (*stream, error) {
 			return nil, err
 		}
 	}
-	return newStream(conn, raw, l.cfg), nil
+	cfg := l.cfg
+	if l.patient.Load() {
+		cfg.MaxPacket = maxRemaining
+	}
+	return newStream(conn, raw, cfg), nil
 }
 
 func (l *Link) secure(ctx context.Context, raw net.Conn) (net.Conn, error) {
