@@ -19,6 +19,7 @@ func (a *Agent) report(ctx context.Context) error {
 	defer telemetry.Stop()
 	events := time.NewTicker(eventPace)
 	defer events.Stop()
+	var told standings
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,6 +27,7 @@ func (a *Agent) report(ctx context.Context) error {
 		case <-events.C:
 			a.reportGap()
 			a.news.flush(eventPace)
+			told = a.reportStanding(ctx, told)
 		case <-telemetry.C:
 			if !a.linkUp.Load() {
 				continue // telemetry is about now; nobody wants it later
@@ -37,6 +39,28 @@ func (a *Agent) report(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// standings is what is told when it changes.
+type standings struct {
+	member int
+	disk   bool // the outbox cannot write
+}
+
+// reportStanding publishes the reported state anew when another member operates,
+// and a fault when what waits is not safe on the disk any more.
+func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
+	now := standings{disk: a.parts.Outbox.Fault() != nil}
+	if a.crew != nil {
+		now.member, _ = a.crew.pipe.Governed()
+	}
+	if now.member != told.member && a.linkUp.Load() {
+		a.sayReported(ctx, nil)
+	}
+	if err := a.parts.Outbox.Fault(); err != nil && !told.disk {
+		a.fault("results and events that wait are in memory only: " + err.Error())
+	}
+	return now
 }
 
 // telemetry is the state of the machine and of the pipeline. It begins a new

@@ -173,8 +173,15 @@ func (g *Governor) SetEligible(eligible []bool) error {
 
 // Operating is the index of the operating member.
 func (g *Governor) Operating() int {
-	if g.eligible.has(g.standing.member) {
+	switch {
+	case g.eligible.has(g.standing.member):
 		return g.standing.member
+	case g.mode.goal == fixed:
+		return g.nearest(g.fixed)
+	case g.mode.goal == lowLatency:
+		return g.fastEnough()
+	case g.eligible.has(g.standing.told):
+		return g.standing.told
 	}
 	return g.eligible.first()
 }

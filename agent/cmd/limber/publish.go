@@ -71,7 +71,8 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	if !wire.ValidName(a.device) {
 		return usageError{fmt.Errorf("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)}
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), []string{self.Filter(wire.KindResult)}, func(ctx context.Context, s *fleet.Station) error {
+	filters := []string{self.Filter(wire.KindResult), self.State()}
+	return a.station(c.Context(), c.ErrOrStderr(), filters, func(ctx context.Context, s *fleet.Station) error {
 		ctx, cancel := context.WithTimeout(ctx, a.deadline+a.wait)
 		defer cancel()
 		return a.exchange(ctx, s, self, files, frames, c.OutOrStdout())
@@ -90,6 +91,9 @@ func (a *publishArgs) header() (wire.Header, error) {
 
 // exchange publishes every frame and prints the results as they come.
 func (a *publishArgs) exchange(ctx context.Context, s *fleet.Station, self wire.Address, files []string, frames [][]byte, out io.Writer) error {
+	if err := awaitOnline(ctx, s, self); err != nil {
+		return err
+	}
 	batch := fleet.NewID()[:12]
 	names := map[string]string{}
 	for i, frame := range frames {
@@ -127,6 +131,26 @@ func (a *publishArgs) exchange(ctx context.Context, s *fleet.Station, self wire.
 		return fmt.Errorf("%d of %d frames were refused", refused, len(frames))
 	}
 	return nil
+}
+
+// awaitOnline waits until the device says that it is there: a frame sent before
+// would reach nobody.
+func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address) error {
+	last := "it has never called at this broker"
+	for {
+		m, err := s.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("device %s of fleet %s is not there: %s; see `limber fleet ls`", self.Device, self.Fleet, last)
+		}
+		var state wire.State
+		if m.Topic != self.State() || wire.Decode(m.Payload, &state) != nil {
+			continue
+		}
+		if state.State == wire.Online {
+			return nil
+		}
+		last = fmt.Sprintf("%s since %s", state.State, state.TS.Local().Format(time.DateTime))
+	}
 }
 
 func (a *publishArgs) print(out io.Writer, name string, payload []byte, r wire.Result) error {
