@@ -189,7 +189,20 @@ func (c Config) Validate() error {
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
 	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateLink())...)
+}
+
+// validateLink says why there can be no connection, with the files it names as
+// they are now.
+func (c Config) validateLink() error {
+	link, err := c.link()
+	if err == nil {
+		_, err = mqtt.New(link, nil, nil) // starts nothing
+	}
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
 }
 
 // Link is the configuration of a connection under the given client id.

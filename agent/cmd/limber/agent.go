@@ -1,15 +1,20 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/store"
 )
 
 // agentArgs are the flags of `limber agent`; those that were given override the
@@ -81,15 +86,15 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 
 func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	log := newLogger(c.ErrOrStderr(), cfg.LogLevel).With("device", cfg.Device)
+	if a.check {
+		return printCheck(c.OutOrStdout(), cfg)
+	}
 	parts, err := agent.Open(cfg, version, log)
 	if err != nil {
 		return err
 	}
 	defer parts.Close()
-	switch {
-	case a.check:
-		return printCheck(c.OutOrStdout(), cfg, parts)
-	case a.profile:
+	if a.profile {
 		return printNewProfile(c, parts)
 	}
 	dev, err := agent.New(cfg, parts, log)
@@ -114,24 +119,44 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 }
 
 // printCheck prints the configuration as TOML, and what it leads to as
-// comments.
-func printCheck(w io.Writer, cfg agent.Config, p *agent.Parts) error {
+// comments. It changes nothing: a state that is not there stays so.
+func printCheck(w io.Writer, cfg agent.Config) error {
 	b, err := cfg.Marshal()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	fmt.Fprintf(w, "%s\n# family %s (%s), %d members\n", b, p.Family.Name, p.Family.Digest().Short(), len(p.Family.Members))
-	if p.Runtime == nil {
-		_, err := fmt.Fprintf(w, "# no inference: %v\n", p.Fault)
+	fmt.Fprintf(w, "%s\n", b)
+	if path, err := ort.Find(); err != nil {
+		fmt.Fprintf(w, "# no inference: %v\n", err)
+	} else {
+		fmt.Fprintf(w, "# ONNX Runtime %s\n", path)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.State, "limber.db")); err != nil {
+		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	fmt.Fprintf(w, "# ONNX Runtime %s, %s\n", p.Runtime.Version(), p.Runtime.Path())
+	parts, err := agent.Open(cfg, version, slog.New(slog.DiscardHandler))
+	if errors.Is(err, store.ErrLocked) {
+		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
+		return err
+	} else if err != nil {
+		return err
+	}
+	defer parts.Close()
+	return printState(w, parts)
+}
+
+func printState(w io.Writer, p *agent.Parts) error {
+	fmt.Fprintf(w, "# family %s (%s), %d members\n", p.Family.Name, p.Family.Digest().Short(), len(p.Family.Members))
+	if p.Shelf == nil {
+		return nil
+	}
 	profile, err := agent.StoredProfile(p)
 	if err != nil {
 		return err
 	}
 	if profile == nil {
-		_, err = fmt.Fprintln(w, "# no profile of this device yet: the first start takes one")
+		_, err = fmt.Fprintln(w, "# no profile of this device yet: the next start takes one")
 		return err
 	}
 	_, err = fmt.Fprintf(w, "# profile of %s, %s\n", profile.Taken.Format("2006-01-02 15:04:05 MST"), others(profile))

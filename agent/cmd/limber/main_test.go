@@ -120,7 +120,10 @@ func TestT7_SecondAgentOnAStateFolderExitsWith3(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	limber(t, "agent", "--check", "--state", dir).complained(t, exitLocked, "in use by another process")
+	limber(t, "agent", "--profile", "--state", dir).complained(t, exitLocked, "in use by another process")
+	if got := limber(t, "agent", "--check", "--state", dir); got.code != exitDone || !strings.Contains(got.stdout, "an agent is running") {
+		t.Errorf("got %+v; want --check to work beside a running agent", got)
+	}
 }
 
 func mustWrite(t *testing.T, path string, b []byte) {
