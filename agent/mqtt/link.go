@@ -161,15 +161,19 @@ func (l *Link) connect(ctx context.Context, seq uint64) (lived time.Duration, er
 	}
 	denied, err := s.subscribe(ctx, l.cfg.Subscriptions)
 	if err != nil {
-		s.abandon(err)
+		if ctx.Err() != nil {
+			s.disconnect() // asked to stop: the broker keeps the will to itself
+		} else {
+			s.abandon(err)
+		}
 		return 0, err
 	}
-	l.log.Info("broker connected", "broker", l.target.name)
 	began := time.Now()
 	s.start()
 	l.current.Store(s)
 	defer l.current.Store(nil)
 	l.handler.Connected(seq, s.present)
+	l.log.Info("broker connected", "broker", l.target.name)
 	err = l.serve(ctx, s, denied)
 	return time.Since(began), err
 }
