@@ -147,13 +147,18 @@ func TestFaultyClocksAreHarmless(t *testing.T) {
 	}
 }
 
-func TestMovesUpWaitAndAreCounted(t *testing.T) {
+// TestMovesUpWaitLongerWhenTheyDoNotLast has a load that comes for a second
+// and goes for a second: after the first few attempts the member waits below.
+func TestMovesUpWaitLongerWhenTheyDoNotLast(t *testing.T) {
 	d := newDevice(mustGovernor(t, six(), Mode{}), ms(10), ms(48))
 	d.jobs(100)
 	var last time.Duration
-	ups, start := 0, d.now
-	for n := 0; d.now < start+time.Minute; n++ {
-		d.load([]float64{1, 6}[n/100%2])
+	ups, start, loaded := 0, d.now, false
+	for d.now < start+time.Minute {
+		if odd := d.now/time.Second%2 == 1; odd != loaded {
+			loaded = odd
+			d.load(map[bool]float64{true: 6, false: 1}[odd])
+		}
 		now := d.now
 		got := d.job()
 		if !got.Switched {
@@ -167,9 +172,34 @@ func TestMovesUpWaitAndAreCounted(t *testing.T) {
 		}
 		last = now
 	}
-	if most := climbsSaved + int(time.Minute/climbEvery); ups > most || ups < 5 {
+	if most := int(time.Minute/longestDwell) + 5; ups > most || ups < 5 {
 		t.Errorf("moved up %d times in a restless minute, want 5 to %d", ups, most)
 	}
+}
+
+func TestDwellGrowsWithMovesTakenBackAndShrinksWithOneThatLasts(t *testing.T) {
+	s := newStanding()
+	s.move(0, 5)
+	now := 10 * time.Second
+	waits := func(want time.Duration) {
+		t.Helper()
+		s.move(now, 3)
+		if s.move(now+want-1, 5); s.member != 3 {
+			t.Errorf("moved up before a dwell of %v", want)
+		}
+		now += want
+		if s.move(now, 5); s.member != 5 {
+			t.Errorf("did not move up after a dwell of %v", want)
+		}
+		now += dwell / 5
+	}
+	waits(dwell)
+	waits(2 * dwell)
+	waits(longestDwell)
+	waits(longestDwell)
+	now += lasting * longestDwell
+	s.move(now, 5)
+	waits(dwell)
 }
 
 func TestHurriedJobsDoNotMoveTheOperatingMember(t *testing.T) {

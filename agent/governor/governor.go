@@ -16,8 +16,8 @@
 // the standing choice for a job that finds the device free:
 //
 //	smaller ←─────────────────── operating ──────────────────→ larger
-//	         at once when better              when better, after a dwell
-//	         by a margin                      and within a budget
+//	         at once when better              when better, after a dwell that
+//	         by a margin                      grows while moves up do not last
 //
 // A member that takes longer than the time between two arrivals, on average and
 // for a while, is worth only the share of jobs it could answer. The operating

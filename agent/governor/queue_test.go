@@ -150,7 +150,7 @@ func TestQueueReproducesTheReferencePolicy(t *testing.T) {
 	}
 }
 
-// TestGovernorOnRecordedLoad holds the live governor, with its dwell, budget
+// TestGovernorOnRecordedLoad holds the live governor, with its dwell
 // and probes, to what the bare policy reaches.
 func TestGovernorOnRecordedLoad(t *testing.T) {
 	for _, name := range []string{"cpu-hogs-1.txt", "cpu-bursts.txt"} {

@@ -3,23 +3,26 @@ package governor
 import "time"
 
 const (
-	dwell       = 500 * time.Millisecond // after a change, before a move up
-	climbEvery  = time.Second            // between moves up in the long run: 60 a minute
-	climbsSaved = 10                     // moves up that a calm time saves for a restless one
-	upMargin    = 0.25                   // of the top-1 to be won, if that is less than margin
+	dwell        = 500 * time.Millisecond  // after a move, before a move up
+	longestDwell = 1500 * time.Millisecond // what it grows to when moves up do not last
+	lasting      = 4                       // dwells that a move up must stand to have been right
+	upMargin     = 0.25                    // of the top-1 to be won, if that is less than margin
 )
 
 // standing is the operating member and what limits its moves up. Moves down
-// and moves that the user asked for are free.
+// and moves that the user asked for are free. A move up that is taken back
+// before it has lasted doubles the dwell after the move down, so that a load
+// that comes and goes finds the member waiting, not flapping; one that lasts
+// brings the short dwell back.
 type standing struct {
 	member int           // -1 when the next decision chooses afresh
 	told   int           // the member that the last decision named, -1 before the first
 	rest   time.Duration // no move up before
-	climbs float64       // moves up still allowed
-	at     time.Duration // when climbs was right
+	dwell  time.Duration // after the next move down
+	proven time.Duration // when the last move up will have lasted; 0 when it has, or was taken back
 }
 
-func newStanding() standing { return standing{member: -1, told: -1, climbs: climbsSaved} }
+func newStanding() standing { return standing{member: -1, told: -1, dwell: dwell} }
 
 // vacate lets the next decision choose without regard to the present member.
 func (s *standing) vacate() { s.member = -1 }
@@ -27,21 +30,27 @@ func (s *standing) vacate() { s.member = -1 }
 // move makes member the operating one, unless that is a move up which comes
 // too soon.
 func (s *standing) move(now time.Duration, member int) {
-	s.climbs = min(climbsSaved, s.climbs+float64(max(0, now-s.at))/float64(climbEvery))
-	s.at = now
+	if s.proven > 0 && now >= s.proven {
+		s.dwell, s.proven = dwell, 0
+	}
 	switch {
 	case member == s.member:
-		return
 	case s.member < 0:
 		s.member = member
-		return
-	case member > s.member:
-		if now < s.rest || s.climbs < 1 {
-			return
-		}
-		s.climbs--
+	case member < s.member:
+		s.fall(now)
+		s.member = member
+	case now >= s.rest:
+		s.member, s.rest, s.proven = member, now+dwell, now+lasting*s.dwell
 	}
-	s.member, s.rest = member, now+dwell
+}
+
+// fall notes a move down.
+func (s *standing) fall(now time.Duration) {
+	if s.proven > 0 {
+		s.dwell, s.proven = min(2*s.dwell, longestDwell), 0
+	}
+	s.rest = now + s.dwell
 }
 
 // report names the operating member to the outside and tells how that differs
