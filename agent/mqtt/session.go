@@ -17,7 +17,7 @@ import (
 const (
 	// queued is how many messages may wait for the socket.
 	queued = 64
-	// goodbye bounds the writing of DISCONNECT.
+	// goodbye bounds the writing of DISCONNECT and the wait for the broker's end.
 	goodbye = time.Second
 )
 
@@ -55,7 +55,7 @@ func (l *Link) open(ctx context.Context, seq uint64) (*session, error) {
 	select {
 	case <-token.Done():
 	case <-ctx.Done():
-		s.abandon(ctx.Err())
+		s.disconnect()
 		return nil, ctx.Err()
 	}
 	if token.Error() != nil {
@@ -229,11 +229,14 @@ func (s *session) outcome(tokens <-chan paho.Token) error {
 	return nil
 }
 
-// disconnect ends the connection in order: the broker drops the will.
+// disconnect ends the connection in order: the broker drops the will. It may
+// be called before the CONNACK came. The library would close the socket at
+// once; a broker that was just acknowledging something then fails to, and takes
+// that for the loss that the will is about.
 func (s *session) disconnect() {
 	s.silence()
 	s.acks.flush(goodbye)
-	s.client.Disconnect(uint(goodbye.Milliseconds()))
+	s.stream.leave(goodbye)
 	s.abandon(context.Canceled)
 }
 

@@ -19,6 +19,9 @@ const writeChunk = 8 << 10
 // errClosed is the cause when the library closed the socket by itself.
 var errClosed = errors.New("connection closed by the client library")
 
+// errStayed is the cause when the broker did not hang up after a DISCONNECT.
+var errStayed = errors.New("the broker kept the connection after DISCONNECT")
+
 // errOver is all the library learns of an end. Told that a closed socket was
 // used, it would believe that it had closed it, and keep its goroutines.
 var errOver = errors.New("connection over")
@@ -34,6 +37,7 @@ type stream struct {
 	timeout  time.Duration // of a write without progress
 
 	writing  sync.Mutex   // held for one whole packet
+	left     bool         // guarded by writing: DISCONNECT was said, nothing may follow
 	heard    atomic.Int64 // when the last byte came, in ns since began
 	said     atomic.Int64 // when the last packet left, likewise
 	began    time.Time
@@ -129,6 +133,9 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 func (s *stream) write(p []byte) (n int, err error) {
+	if s.left {
+		return 0, errOver
+	}
 	for n < len(p) && err == nil {
 		if err = s.Conn.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 			break
@@ -155,6 +162,18 @@ func (s *stream) ping(quiet time.Duration) {
 	}
 	defer s.writing.Unlock()
 	s.write([]byte{0xc0, 0}) // an error ends the stream
+}
+
+// leave sends DISCONNECT and returns when the broker has hung up, or when
+// patience is at an end. Until then what the broker sends is still taken.
+func (s *stream) leave(patience time.Duration) {
+	late := time.AfterFunc(patience, func() { s.fail(errStayed) })
+	defer late.Stop()
+	s.writing.Lock()
+	s.write([]byte{0xe0, 0}) // an error ends the stream
+	s.left = true
+	s.writing.Unlock()
+	<-s.down
 }
 
 // fail ends the stream; the first cause stays.
