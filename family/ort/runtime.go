@@ -5,6 +5,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,9 @@ func Open(path string) (*Runtime, error) {
 	if onnxruntime.IsInitialized() {
 		return nil, errors.New("open ONNX Runtime: this process has one open already")
 	}
+	if err := keepToOurselves(); err != nil {
+		return nil, fmt.Errorf("open ONNX Runtime: %w", err)
+	}
 	onnxruntime.SetSharedLibraryPath(path)
 	if err := onnxruntime.InitializeEnvironment(onnxruntime.WithLogLevelError()); err != nil {
 		return nil, fmt.Errorf("%w: load %s: %w; it must be ONNX Runtime %s or newer for this machine (make build fetches it, ONNXRUNTIME_LIB names another)",
@@ -35,6 +39,17 @@ func Open(path string) (*Runtime, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// keepToOurselves turns off the telemetry that the library, from 1.29 on, sends
+// to its maker from Linux unless this variable is set before it is loaded. Who
+// wants it sets the variable to 0.
+func keepToOurselves() error {
+	const variable = "ORT_DISABLE_TELEMETRY"
+	if _, decided := os.LookupEnv(variable); decided {
+		return nil
+	}
+	return os.Setenv(variable, "1")
 }
 
 // Version of the library, for example "1.30.0".
