@@ -170,7 +170,7 @@ func TestDesiredIsAppliedByVersion(t *testing.T) {
 		desire("@gate", `{"version":2,"mode":"low-latency"}`)
 		o.report(cfg, wire.Reported{Version: 2, Status: wire.Applied, Mode: "low-latency"})
 		desire(cfg.Device, `{"version":0,"mode":"balanced"}`)
-		o.report(cfg, wire.Reported{Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
+		o.report(cfg, wire.Reported{Version: 4, Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
 
 		desire(cfg.Device, `{"version":4,"mode":"fixed:3.3M"}`)
 		d.stop()

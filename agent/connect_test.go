@@ -10,7 +10,6 @@ import (
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
-	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -197,90 +196,4 @@ func TestReconnectsGreetAgain(t *testing.T) {
 		all := o.matching(self(cfg).Sync())
 		return len(all) > 0 && decoded[wire.Sync](t, all[len(all)-1]).ConnSeq == second.ConnSeq
 	}, "sync of the second connection")
-}
-
-func TestADeviceWithoutAnyMemberRefusesJobsAndStaysUp(t *testing.T) {
-	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	st, err := store.Open(cfg.State, discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.Prune(func(store.Digest) bool { return false }); err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
-	o.until(func() bool {
-		for _, m := range o.matching(self(cfg).Event(wire.SeverityError)) {
-			if strings.Contains(decoded[wire.Event](t, m).Detail, "no member of family") {
-				return true
-			}
-		}
-		return false
-	}, "the fault that no member can be used")
-	o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
-	if r := o.result(cfg, "frame", 1); r.Status != wire.Refused || r.Reason != wire.Unsupported {
-		t.Errorf("got %+v, want refused: unsupported", r)
-	}
-}
-
-func TestM20_ServesWithTheOneMemberThatLoads(t *testing.T) {
-	for _, tt := range []struct {
-		name     string
-		profiled bool
-	}{{"on a profiled device", true}, {"when the profile is taken", false}} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			servesWithOneMember(t, tt.profiled)
-		})
-	}
-}
-
-func servesWithOneMember(t *testing.T, profiled bool) {
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	carried, err := stock.Family()
-	if err != nil {
-		t.Fatal(err)
-	}
-	damaged := map[string]bool{}
-	for _, m := range carried.Members[1:] {
-		damaged[string(m.Canary)] = true
-	}
-	st, err := store.Open(cfg.State, discard())
-	if err != nil {
-		t.Fatal(err)
-	}
-	keep := func(d store.Digest) bool { return !damaged[d.String()] }
-	if n, err := st.Prune(keep); err != nil || n != len(damaged) {
-		t.Fatalf("removed %d blobs, %v; want %d", n, err, len(damaged))
-	}
-	if !profiled {
-		digest, err := store.ParseDigest(string(carried.Digest()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := st.SetProfile(store.ProfileKey{Family: digest, Provider: "cpu", Threads: 1}, []byte("unreadable")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
-	if e := decoded[wire.Event](t, o.await(self(cfg).Event(wire.SeverityError), 1)); e.Kind != wire.EventFault || !strings.Contains(e.Detail, "cannot be used") {
-		t.Errorf("event: got %+v, want a fault that names a member", e)
-	}
-	o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
-	if r := o.result(cfg, "frame", 1); r.Status != wire.OK || r.Member != carried.Members[0].Name {
-		t.Errorf("got %+v, want an answer of %s", r, carried.Members[0].Name)
-	}
 }

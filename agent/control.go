@@ -221,12 +221,16 @@ func (a *Agent) desire(ctx context.Context, o order) {
 	if len(o.msg.Payload) == 0 && o.msg.Oversize == 0 {
 		return // the operator took the retained message away
 	}
+	seen := a.savedDesired()
 	d, err := readDesired(o.msg)
 	if err != nil {
-		a.reportDesired(ctx, d.Version, wire.Invalid, err)
+		version := d.Version
+		if version == 0 { // unreadable: what was applied last stays in force
+			version = seen.newest()
+		}
+		a.reportDesired(ctx, version, wire.Invalid, err)
 		return
 	}
-	seen := a.savedDesired()
 	if d.Version <= seen[o.topic.Device] {
 		return
 	}
@@ -320,12 +324,14 @@ const (
 )
 
 // savedMode is the mode an operator set last.
-func (a *Agent) savedMode() (governor.Mode, bool) {
+func (a *Agent) savedMode() (mode governor.Mode, ok bool) {
 	b, err := a.parts.Store.Cell(cellMode)
-	if err != nil {
-		return governor.Mode{}, false
+	if err == nil {
+		mode, err = governor.ParseMode(string(b))
 	}
-	mode, err := governor.ParseMode(string(b))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		a.log.Error("saved mode not readable, that of the configuration is used", "err", err)
+	}
 	return mode, err == nil
 }
 
@@ -347,10 +353,13 @@ func (a *Agent) savedDesired() versions {
 	if err == nil {
 		err = json.Unmarshal(b, &v)
 	}
-	if err != nil {
-		return versions{} // none yet, or unreadable: the broker has them all, retained
+	if err == nil {
+		return v
 	}
-	return v
+	if !errors.Is(err, store.ErrNotFound) {
+		a.log.Error("desired versions not readable, the broker's retained ones are applied anew", "err", err)
+	}
+	return versions{}
 }
 
 func (a *Agent) saveDesired(v versions) error {

@@ -13,6 +13,10 @@ import (
 // cellGap keeps a gap that was not told of over a restart.
 const cellGap = "gap"
 
+// gapPatience is how long a gap that an earlier run left waits for its event to
+// be safe.
+const gapPatience = time.Second
+
 // gapRoom is more than an event takes, in bytes of the outbox.
 const gapRoom = 4 << 10
 
@@ -29,14 +33,31 @@ func (a *Agent) reportGap() {
 	if gap.Records == 0 {
 		return
 	}
-	a.publishEvent(wire.SeverityWarning, wire.Event{
+	told := a.tellGap(gap)
+	if saved.Records == 0 {
+		return
+	}
+	select {
+	case <-told:
+		a.storeGap(store.Gap{})
+	case <-time.After(gapPatience): // the cell stays: better told twice than never
+	}
+}
+
+// tellGap publishes a gap; told is closed when the event is delivered or on the
+// disk.
+func (a *Agent) tellGap(gap store.Gap) (told <-chan struct{}) {
+	safe := make(chan struct{})
+	event := wire.Event{
 		TS: wire.At(time.Now()), Kind: wire.EventGap, Count: uint64(gap.Records),
 		Detail: fmt.Sprintf("%d records (%d bytes) numbered %d to %d were given up: the outbox was full or its disk failed",
 			gap.Records, gap.Bytes, gap.First, gap.Last),
-	})
-	if saved.Records > 0 {
-		a.storeGap(store.Gap{})
 	}
+	a.appendFor(&ticket{id: "gap", acks: []func(){func() { close(safe) }}}, func(uint64) (store.Record, error) {
+		m := a.message(a.self.Event(wire.SeverityWarning), false, event)
+		return store.Record{Topic: m.Topic, Payload: m.Payload}, nil
+	})
+	return safe
 }
 
 // takeGap returns all that was not told of.

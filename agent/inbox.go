@@ -152,7 +152,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		a.answer(t, a.refusal(t, reason, format, args...))
 	}
 	if m.Oversize > 0 {
-		refuse(wire.Invalid, "the payload has %d bytes, more than the %d this device takes", m.Oversize, a.cfg.Jobs.PayloadMiB<<20)
+		refuse(wire.Invalid, "the payload has %d bytes, more than the %d this device takes (jobs.payload_mib)", m.Oversize, a.cfg.Jobs.PayloadMiB<<20)
 		return
 	}
 	header, body, err := wire.SplitJob(m.Payload)
@@ -188,6 +188,7 @@ func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
 // answer puts what became of a job into the outbox and lets go of the job. A
 // job that the stopping agent did not get to is left to the broker.
 func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
+	a.tellInfeasible(t, ans)
 	if !(ans.Reason == wire.Busy && a.stopping.Load() && t.qos > 0) {
 		a.reply(t, ans, t.id)
 	}

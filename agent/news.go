@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -98,6 +101,23 @@ func (a *Agent) Switched(from, to int, why string) {
 	})
 }
 
+// tellInfeasible tells of a job whose goal no member meets, with the nearest that
+// one does.
+func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {
+	e := wire.Event{Kind: wire.EventInfeasible, Detail: ans.Detail}
+	switch {
+	case ans.Reason == wire.Infeasible:
+		e.Member = a.member(len(a.crew.front) - 1).Name
+	case ans.Reason == "" && ans.Choice == governor.Infeasible:
+		e.Member = a.member(ans.Member).Name
+		e.Detail = fmt.Sprintf("no member is in time for a deadline of %v; the least late, %s, is expected to take %.1f ms",
+			t.deadline, e.Member, wire.Millis(ans.Predicted))
+	default:
+		return
+	}
+	a.news.tell(wire.SeverityWarning, e)
+}
+
 // reportStart tells of what was found at the start.
 func (a *Agent) reportStart() {
 	if a.crew != nil {
@@ -107,8 +127,10 @@ func (a *Agent) reportStart() {
 			}
 		}
 	}
-	if a.parts.Fault != nil {
-		a.fault(a.parts.Fault.Error())
+	for _, err := range []error{a.parts.Fault, a.parts.Unsaved} {
+		if err != nil {
+			a.fault(err.Error())
+		}
 	}
 	aside := a.parts.Outbox.Quarantined()
 	if q := a.parts.Store.Quarantined(); q != "" {

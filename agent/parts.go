@@ -25,9 +25,11 @@ type Parts struct {
 	Shelf      *resident.Shelf // nil: no ONNX Runtime, see Fault
 	Runtime    *ort.Runtime    // nil likewise
 	Fault      error           // why there is no Shelf
+	Unsaved    error           // why the family could not be stored; it is served from the program's copy
 	Store      *store.Store
 	Outbox     *store.Outbox
 
+	blobs   storedBlobs
 	closers []func() error
 }
 
@@ -60,9 +62,14 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.Outbox.Close)
-	if p.Family, err = installed(p.Store); err != nil {
+	carried, err := stock.Family()
+	if err != nil {
 		return err
 	}
+	if p.Family, p.Unsaved, err = installed(p.Store, carried); err != nil {
+		return err
+	}
+	p.blobs = storedBlobs{p.Store, carried}
 	desc, err := ofa.ParseDescription(p.Family.Describe)
 	if err != nil {
 		return err
@@ -97,45 +104,50 @@ func (p *Parts) openRuntime(cfg Config) error {
 	}
 	o := ort.DefaultOptions()
 	o.Threads = cfg.Runtime.Threads
-	p.Shelf = resident.New(p.Runtime, p.Family, storedBlobs{p.Store}, cache, o)
+	p.Shelf = resident.New(p.Runtime, p.Family, p.blobs, cache, o)
 	return nil
 }
 
 // installed returns the device's family. A new device, or one whose program
-// brought a newer stock family, gets the stock family first: blobs, then the
-// manifest that names them.
-func installed(st *store.Store) (*family.Family, error) {
-	carried, err := stock.Family()
-	if err != nil {
-		return nil, err
-	}
+// brought a newer stock family, gets the stock family. Where it cannot be
+// stored, such as on a full disk, unsaved says why; the program's copy serves.
+func installed(st *store.Store, carried *family.Folder) (f *family.Family, unsaved, err error) {
 	manifest, err := st.Family()
 	switch {
 	case err == nil:
 		current, err := family.Parse(manifest)
 		if err == nil && (current.Name != carried.Name || current.Digest() == carried.Digest()) {
-			return current, nil
+			return current, nil, nil
 		}
 	case !errors.Is(err, store.ErrNotFound):
-		return nil, err
+		return nil, nil, err
 	}
+	if err := install(st, carried); err != nil {
+		unsaved = fmt.Errorf("store the stock family: %w", err)
+	}
+	return &carried.Family, unsaved, nil
+}
+
+// install stores the family the program carries: blobs, then the manifest that
+// names them.
+func install(st *store.Store, carried *family.Folder) error {
 	for _, digest := range carried.Digests() {
 		b, err := carried.Blob(digest)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if _, err := st.PutBlob(b); err != nil {
-			return nil, fmt.Errorf("install the stock family: %w", err)
+			return err
 		}
 	}
-	manifest, err = carried.Marshal()
+	manifest, err := carried.Marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := st.SetFamily(bytes.TrimSpace(manifest)); err != nil {
-		return nil, fmt.Errorf("install the stock family: %w", err)
+		return err
 	}
-	return &carried.Family, prune(st, &carried.Family)
+	return prune(st, &carried.Family)
 }
 
 // prune removes the blobs of families that were here before.
@@ -148,13 +160,26 @@ func prune(st *store.Store, current *family.Family) error {
 	return err
 }
 
-// storedBlobs reads a family's blobs from the store.
-type storedBlobs struct{ *store.Store }
+// storedBlobs reads a family's blobs from the store. What is lost or damaged
+// there and part of the program is taken from the program, and stored anew.
+type storedBlobs struct {
+	store   *store.Store
+	carried *family.Folder
+}
 
 func (s storedBlobs) Blob(d family.Digest) ([]byte, error) {
 	digest, err := store.ParseDigest(string(d))
 	if err != nil {
 		return nil, err
 	}
-	return s.Store.Blob(digest)
+	b, err := s.store.Blob(digest)
+	if err == nil {
+		return b, nil
+	}
+	if b, e := s.carried.Blob(d); e == nil {
+		// A store that cannot be written is told of elsewhere; the blob is good.
+		_, _ = s.store.PutBlob(b)
+		return b, nil
+	}
+	return nil, err
 }

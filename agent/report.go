@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/limber-edge/limber/agent/monitor"
@@ -44,21 +45,28 @@ func (a *Agent) report(ctx context.Context) error {
 // standings is what is told when it changes.
 type standings struct {
 	member int
-	disk   bool // the outbox cannot write
+	outbox bool // cannot write
+	store  bool // likewise
 }
 
 // reportStanding publishes the reported state anew when another member operates,
-// and a fault when what waits is not safe on the disk any more.
+// and a fault when what waits, or what is to be remembered, is not safe on the
+// disk any more.
 func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
-	now := standings{disk: a.parts.Outbox.Fault() != nil}
+	outbox, store := a.parts.Outbox.Fault(), a.parts.Store.Fault()
+	now := standings{outbox: outbox != nil, store: store != nil}
 	if a.crew != nil {
 		now.member, _ = a.crew.pipe.Governed()
 	}
 	if now.member != told.member && a.linkUp.Load() {
 		a.sayReported(ctx, nil)
 	}
-	if err := a.parts.Outbox.Fault(); err != nil && !told.disk {
-		a.fault("results and events that wait are in memory only: " + err.Error())
+	if now.outbox && !told.outbox {
+		a.fault("results and events that wait are in memory only: " + outbox.Error())
+	}
+	if now.store && !told.store {
+		a.log.Error("state lost", "err", store)
+		a.fault("nothing can be remembered: " + store.Error())
 	}
 	return now
 }
@@ -68,7 +76,7 @@ func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
 func (a *Agent) telemetry(s monitor.Sample) wire.Telemetry {
 	depth, _ := a.parts.Outbox.Depth()
 	t := wire.Telemetry{
-		TS: wire.At(time.Now()), CPUPercent: s.CPUPercent, OthersPercent: s.OthersPercent, MemPercent: s.MemPercent,
+		TS: wire.At(time.Now()), CPUPercent: s.CPUPercent, OthersPercent: s.OthersPercent, Pressure: s.Pressure, MemPercent: s.MemPercent,
 		Load1: s.Load1, TempsC: s.TempsC, Outbox: depth,
 	}
 	t.Jobs = a.turnedAway.Load()
@@ -78,7 +86,8 @@ func (a *Agent) telemetry(s monitor.Sample) wire.Telemetry {
 	}
 	p := a.crew.pipe.Snapshot()
 	t.Mode, t.Member = p.Mode.String(), a.member(p.Operating).Name
-	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &p.Slowdown
+	slowdown := math.Round(1000*p.Slowdown) / 1000
+	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
 	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
 	if t.Stages = stages(p); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS

@@ -94,8 +94,20 @@ func (s *Store) Quarantined() string { return s.quarantined }
 // Close closes the file. Calls after it return an error.
 func (s *Store) Close() error { return s.file.close() }
 
+// Fault says why nothing can be stored any more, or nil: the file was removed or
+// replaced, and what is written to it now would be gone at the next start.
+func (s *Store) Fault() error {
+	if s.file.inPlace() {
+		return nil
+	}
+	return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
+}
+
 // put stores value under key.
 func (s *Store) put(bucket, key string, value []byte) error {
+	if err := s.Fault(); err != nil {
+		return fmt.Errorf("write %s: %w", bucket, err)
+	}
 	err := s.file.update(func(tx *bolt.Tx) error {
 		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
 	})

@@ -57,7 +57,8 @@ type Telemetry struct {
 	Mode          string             `json:"mode,omitempty"`
 	Member        string             `json:"member,omitempty"` // the operating member
 	CPUPercent    *float64           `json:"cpu_percent,omitempty"`
-	OthersPercent *float64           `json:"others_percent,omitempty"` // CPU of all but the agent
+	OthersPercent *float64           `json:"others_percent,omitempty"`   // CPU of all but the agent
+	Pressure      *float64           `json:"pressure_percent,omitempty"` // share of the last 10 s in which a task waited for a processor (PSI)
 	MemPercent    *float64           `json:"mem_percent,omitempty"`
 	Load1         *float64           `json:"load1,omitempty"`
 	TempsC        map[string]float64 `json:"temps_c,omitempty"`  // °C by sensor

@@ -52,7 +52,7 @@ func deviceMessages() []message {
 		{"state-lost", wire.State{State: wire.Lost, BootID: "b3f1", ConnSeq: 3, TS: noon()}},
 		{"state-unfit", wire.State{State: wire.Online, BootID: "b3f1", ConnSeq: 1, TS: noon(), Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB"}},
 		{"telemetry-full", wire.Telemetry{
-			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), MemPercent: new(40.2), Load1: new(1.25),
+			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), Pressure: new(12.5), MemPercent: new(40.2), Load1: new(1.25),
 			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
 			Stages: &wire.Stages{Queue: q, Decode: q, Infer: q, Total: q},
 		}},
