@@ -73,8 +73,10 @@ type Duration struct{ time.Duration }
 
 // UnmarshalText reads the form of time.ParseDuration.
 func (d *Duration) UnmarshalText(b []byte) (err error) {
-	d.Duration, err = time.ParseDuration(string(b))
-	return err
+	if d.Duration, err = time.ParseDuration(string(b)); err != nil {
+		return fmt.Errorf(`%s is not a duration such as "200ms" or "5s"`, b)
+	}
+	return nil
 }
 
 // MarshalText writes what UnmarshalText reads.
@@ -153,12 +155,33 @@ func parseConfig(b []byte) (Config, error) {
 		}
 		return Config{}, errors.Join(errs...)
 	case errors.As(err, &wrong):
-		line, column := wrong.Position()
-		return Config{}, fmt.Errorf("line %d, column %d: %w", line, column, err)
+		line, _ := wrong.Position()
+		return Config{}, fmt.Errorf("line %d: %s", line, plain(wrong))
 	case err != nil:
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// plain says what is wrong with a value in the words of the file.
+func plain(e *toml.DecodeError) string {
+	text := strings.TrimPrefix(e.Error(), "toml: ")
+	key := strings.Join(e.Key(), ".")
+	if key == "" {
+		return text
+	}
+	given, field, ok := strings.Cut(strings.TrimPrefix(text, "cannot decode TOML "), " into struct field ")
+	if !ok {
+		return key + ": " + strings.TrimPrefix(text, "toml: ")
+	}
+	_, kind, _ := strings.Cut(field, " of type ")
+	wants, ok := map[string]string{
+		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "agent.Duration": `a duration such as "5s"`,
+	}[kind]
+	if !ok {
+		wants = "a table"
+	}
+	return fmt.Sprintf("%s: wants %s, got a value of type %s", key, wants, given)
 }
 
 // Marshal writes the configuration as a file that ReadConfig reads.
@@ -185,6 +208,7 @@ func (c Config) Validate() error {
 	complain(c.Jobs.Queue < 1 || c.Jobs.Queue > 1<<20, "jobs.queue: %d is not from 1 to 1048576", c.Jobs.Queue)
 	complain(c.Jobs.QueueMiB < 1 || c.Jobs.QueueMiB > 4096, "jobs.queue_mib: %d is not from 1 to 4096 MiB", c.Jobs.QueueMiB)
 	complain(c.Jobs.PayloadMiB < 1 || c.Jobs.PayloadMiB > 16, "jobs.payload_mib: %d is not from 1 to 16 MiB", c.Jobs.PayloadMiB)
+	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	complain(c.Outbox.MiB < 1 || c.Outbox.MiB > 65536, "outbox.mib: %d is not from 1 to 65536 MiB", c.Outbox.MiB)
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)

@@ -54,8 +54,17 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"misspelt key", "device = \"a\"\nflet = \"b\"", "line 2: unknown key flet"},
 		{"misspelt key in a table", "[jobs]\nqueue = 5\nqueu = 5", "line 3: unknown key jobs.queu"},
 		{"two of them", "a = 1\nb = 2", "line 2: unknown key b"},
-		{"wrong type", "[jobs]\nqueue = \"many\"", "line 2"},
-		{"wrong duration", "[telemetry]\nevery = \"soon\"", "line 2"},
+		{"string for a number", "[jobs]\nqueue = \"many\"", "line 2: jobs.queue: wants a whole number, got a value of type string"},
+		{"fraction for a number", "[jobs]\nqueue = 1.5", "line 2: jobs.queue: wants a whole number, got a value of type float"},
+		{"number for a string", "fleet = 3", "line 1: fleet: wants a string, got a value of type integer"},
+		{"string for a list", "groups = \"@a\"", "line 1: groups: wants a list of strings, got a value of type string"},
+		{"number for a table", "jobs = 3", "line 1: jobs: wants a table, got a value of type integer"},
+		{"date for a duration", "[telemetry]\nevery = 1979-05-27", `line 2: telemetry.every: wants a duration such as "5s", got a value of type local date`},
+		{"number too large", "[jobs]\nqueue = 99999999999999999999", "line 2: jobs.queue: decimal number is too large"},
+		{"number for a duration", "[telemetry]\nevery = 5", `5 is not a duration such as "200ms" or "5s"`},
+		{"wrong duration", "[telemetry]\nevery = \"soon\"", `line 2: telemetry.every: soon is not a duration such as "200ms" or "5s"`},
+		{"table twice", "[jobs]\nqueue = 1\n[jobs]\nqueue = 2", "line 3: jobs: table jobs already exists"},
+		{"control character", "fleet = \"a\x00\"", "line 1: basic strings cannot have control characters"},
 		{"key twice", "device = \"a\"\ndevice = \"b\"", "line 2"},
 		{"not TOML", "device: cam", "line 1"},
 		{"too large", "#" + strings.Repeat(" ", 1<<20), "more than 1048576"},
@@ -76,12 +85,12 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Fleet, c.Device, c.Mode, c.State = "a/b", "", "warp", ""
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
-	c.Telemetry.Every.Duration = 0
+	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "runtime.threads:", "outbox.mib:", "telemetry.every:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "outbox.mib:", "telemetry.every:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
 		}

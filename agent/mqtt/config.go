@@ -70,7 +70,7 @@ func (c Config) check() (target, error) {
 	complain(c.Password != "" && c.User == "", "password: given without a user")
 	complain(c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0, "keep alive: %v is not a number of seconds from 1 to 65535", c.KeepAlive)
 	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0, "timeouts: must be greater than zero")
-	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "backoff: %v to %v is not a range above zero", c.BackoffMin, c.BackoffMax)
+	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "reconnect: pauses from %v to %v are not a range above zero", c.BackoffMin, c.BackoffMax)
 	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining, "limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
 	seen := make(map[string]bool)
 	for _, s := range c.Subscriptions {
@@ -86,7 +86,7 @@ func (c Config) check() (target, error) {
 func (c Config) checkTLS(t target) error {
 	if !t.tls {
 		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
-			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use tls://", t.name)
+			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use mqtts://", t.name)
 		}
 		return nil
 	}
@@ -131,7 +131,7 @@ func parseBroker(s string) (target, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return target{}, errors.New("broker: not a URL such as tcp://host:1883") // url.Parse would print a password
+		return target{}, errors.New("broker: not a URL such as mqtt://host:1883") // url.Parse would print a password
 	}
 	t := target{host: u.Hostname()}
 	port := "1883"
@@ -140,7 +140,7 @@ func parseBroker(s string) (target, error) {
 	case "ssl", "tls", "mqtts":
 		t.tls, port = true, "8883"
 	default:
-		return target{}, fmt.Errorf("broker: scheme %q, want tcp or tls", u.Scheme)
+		return target{}, fmt.Errorf("broker: scheme %q, want mqtt or mqtts", u.Scheme)
 	}
 	if t.host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
 		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)
