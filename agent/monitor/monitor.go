@@ -5,7 +5,8 @@
 // kernel without pressure figures, is as usual as one that has all of them.
 //
 // Shares of the processor are those between two samples. The Monitor keeps the
-// last counters, so nothing here waits.
+// last counters, so nothing here waits. Percentages and temperatures are rounded
+// to a tenth, which is more than they are good for.
 package monitor
 
 import (
@@ -59,7 +60,7 @@ func (m *Monitor) Sample() Sample {
 	var s Sample
 	s.CPUPercent, s.OthersPercent = m.shares(ctx)
 	if v, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		s.MemPercent = known(v.UsedPercent)
+		s.MemPercent = tenths(v.UsedPercent)
 	}
 	if v, err := load.AvgWithContext(ctx); err == nil {
 		s.Load1 = known(v.Load1)
@@ -83,7 +84,7 @@ func (m *Monitor) shares(ctx context.Context) (all, others *float64) {
 	busy := min(max(0, now.busy-then.busy), elapsed)
 	// The process is accounted apart from the machine, a tick earlier or later.
 	own := min(max(0, now.own-then.own), busy)
-	return known(100 * busy / elapsed), known(100 * (busy - own) / elapsed)
+	return tenths(100 * busy / elapsed), tenths(100 * (busy - own) / elapsed)
 }
 
 func read(ctx context.Context) counters {
@@ -115,7 +116,7 @@ func temperatures(ctx context.Context) map[string]float64 {
 		if temps == nil {
 			temps = map[string]float64{}
 		}
-		temps[s.SensorKey] = s.Temperature
+		temps[s.SensorKey] = tenth(s.Temperature)
 	}
 	return temps
 }
@@ -138,6 +139,11 @@ func pressure(psi string) *float64 {
 	}
 	return nil
 }
+
+func tenth(v float64) float64 { return math.Round(10*v) / 10 }
+
+// tenths is v to a tenth, or nil if it is no number.
+func tenths(v float64) *float64 { return known(tenth(v)) }
 
 // known is v, or nil if it is no number.
 func known(v float64) *float64 {

@@ -63,6 +63,7 @@ func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
 		{"ours a tick behind", 1225, 1375, 601, "10.00", "10.00"},
 		{"counters that went back", 100, 100, 10, "absent", "absent"},
 		{"and on again", 150, 150, 10, "50.00", "50.00"},
+		{"a third and a sixth, to a tenth", 250, 350, 60, "33.30", "16.70"},
 	} {
 		fake.spent(t, tt.user, tt.idle, tt.own)
 		s := m.Sample()
@@ -77,7 +78,7 @@ func TestAllPartsOfABoardAreRead(t *testing.T) {
 	fake.write(t, "proc/meminfo", "MemTotal: 4000 kB\nMemFree: 500 kB\nMemAvailable: 1000 kB\nBuffers: 0 kB\nCached: 500 kB\n")
 	fake.write(t, "proc/loadavg", "1.25 0.50 0.25 2/300 4711\n")
 	fake.write(t, "proc/pressure/cpu", "some avg10=12.50 avg60=3.00 avg300=1.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
-	for i, sensor := range [][2]string{{"CPU-therm", "41500"}, {"GPU-therm", "40000"}, {"CPU-therm", "43000"}, {"CPU-therm", "39000"}, {"off", "-256000"}, {"broken", "x"}} {
+	for i, sensor := range [][2]string{{"CPU-therm", "41500"}, {"GPU-therm", "40000"}, {"CPU-therm", "43049"}, {"CPU-therm", "39000"}, {"off", "-256000"}, {"broken", "x"}} {
 		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/type", i), sensor[0]+"\n")
 		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/temp", i), sensor[1]+"\n")
 	}
