@@ -45,7 +45,7 @@ func (s *Station) SetMode(ctx context.Context, fleet, target, mode string, ttl t
 		}
 	}
 	if len(outcomes) == 0 {
-		return nil, fmt.Errorf("no device of fleet %s that is online is or belongs to %s; see `limber fleet ls`", fleet, target)
+		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
 	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd("mode", id), mode, ttl); err != nil {

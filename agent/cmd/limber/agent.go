@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -101,7 +102,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if err != nil {
 		return err
 	}
-	log.Info("agent starts", "fleet", cfg.Fleet, "broker", cfg.Broker.URL, "state", cfg.State, "version", version)
+	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
 	if err := dev.Run(c.Context()); err != nil {
 		return err
 	}
@@ -143,6 +144,9 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		return err
 	}
 	defer parts.Close()
+	if member, ok := strings.CutPrefix(cfg.Mode, "fixed:"); ok && parts.Family.Index(member) < 0 {
+		fmt.Fprintf(w, "# mode %s: the family has no member of that name; balanced will be used\n", cfg.Mode)
+	}
 	return printState(w, parts)
 }
 

@@ -48,7 +48,8 @@ func median(v []float64) float64 {
 }
 
 func newBench() *cobra.Command {
-	c := group("bench", "Measure ratios against named baselines")
+	c := group("bench", "Measure ratios against named baselines", `  limber bench core
+  limber bench core --json`)
 	c.AddCommand(newBenchCore())
 	return c
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -236,23 +235,25 @@ func (r *record) telemetry(t *wire.Telemetry) {
 	r.state = t
 }
 
-// await waits until every frame has its answer.
+// await waits until every frame has its answer, but no longer than limit: what is
+// missing then, the summary tells.
 func (r *record) await(ctx context.Context, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for {
-		r.mu.Lock()
-		missing := len(r.shots)
-		r.mu.Unlock()
-		if missing == 0 {
-			return nil
-		}
+	for r.missing() > 0 {
 		select {
 		case <-r.settled:
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("demo: %d frames were never answered", missing), context.Cause(ctx))
+		case <-wait.Done():
+			return ctx.Err()
 		}
 	}
+	return nil
+}
+
+func (r *record) missing() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.shots)
 }
 
 // used is how often each member answered each image.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/wire"
@@ -85,9 +88,38 @@ func TestTheDemoDoesNotWaitForEver(t *testing.T) {
 	r := mustRecord(t)
 	r.begin("quiet", 0)
 	r.shot()
-	err := r.await(t.Context(), time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "1 frames were never answered") {
-		t.Errorf("got %v, want how many are missing", err)
+	if err := r.await(t.Context(), time.Millisecond); err != nil {
+		t.Errorf("got %v, want the missing frame left to the summary", err)
+	}
+	if err := r.await(canceled(t), time.Minute); err == nil {
+		t.Error("a demo that is stopped goes on as if all frames had been answered")
+	}
+}
+
+func TestADemoWhoseAccountDoesNotAddUpFails(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*summary)
+		says  string // "": nothing
+	}{
+		{"all is well", func(*summary) {}, ""},
+		{"few in time", func(s *summary) { s.Met = 0.01 }, ""},
+		{"refused frames are answers", func(s *summary) { s.Answered, s.Refused = 1, 5 }, ""},
+		{"a frame without an answer", func(s *summary) { s.Answered-- }, "1 of 6 frames were never answered"},
+		{"an answer too many", func(s *summary) { s.Refused++ }, "-1 of 6 frames"},
+		{"all refused", func(s *summary) { s.Answered, s.Refused = 0, 6 }, "not a single frame was answered"},
+		{"a phase is missing", func(s *summary) { s.Phases = s.Phases[:2] }, "2 of 3 phases took place"},
+		{"a phase without frames", func(s *summary) { s.Phases[1].Frames = 0 }, "no frame was sent in phase 2, busy"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := summary{Frames: 6, Answered: 6, Met: 1, Phases: []phaseSummary{
+				{Phase: "quiet", Frames: 2}, {Phase: "busy", Frames: 2}, {Phase: "quiet", Frames: 2}}}
+			tt.spoil(&s)
+			err := s.check()
+			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
 	}
 }
 
@@ -106,22 +138,103 @@ func TestHogsLiveAsLongAsTheyAreWanted(t *testing.T) {
 	}
 }
 
+// mustView is a view of the record's two members that draws into b.
+func mustView(t *testing.T, r *record, columns, rows int) (*view, *strings.Builder) {
+	t.Helper()
+	b := new(strings.Builder)
+	p50 := 1.0
+	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
+	return &view{w: b, plan: &plan{caps: caps, cameras: 1}, rec: r, film: 20 * time.Second, size: func() (int, int) { return columns, rows }}, b
+}
+
 func TestTheViewShowsWhoOperatedWhen(t *testing.T) {
-	r := mustRecord(t)
-	v := &view{plan: &plan{caps: &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: new(float64)}, {Name: "large", P50MS: new(float64)}}}, cameras: 1},
-		rec: r, width: 4}
-	if got := v.text(); got != "" {
-		t.Errorf("before the first phase: got %q, want nothing", got)
-	}
-	r.begin("quiet", 0)
-	v.text()
-	r.begin("busy", 2)
-	r.switched(&wire.Event{Member: "small", TS: wire.At(time.Now())})
-	got := v.text()
-	for _, want := range []string{"phase busy, 2 other programs", "large      0.0 %   0.00 ms    0 %  █·", "small      0.0 %   0.00 ms    0 %  ·█", "·▒"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("got\n%s\nwant %q in it", got, want)
+	synctest.Test(t, func(t *testing.T) {
+		r := mustRecord(t)
+		v, _ := mustView(t, r, 80, 24)
+		if got := v.text(80); len(got) != 0 {
+			t.Errorf("before the first phase: got %q, want nothing", got)
 		}
+		r.begin("quiet", 0)
+		v.text(80)
+		<-time.After(6 * time.Second)
+		v.text(80)
+		r.begin("busy", 2)
+		r.switched(&wire.Event{Member: "small", TS: wire.At(time.Now())})
+		<-time.After(4 * time.Second)
+		got := strings.Join(v.text(80), "\n")
+		for _, want := range []string{
+			"phase    2 of 3, busy: 2 other programs on the CPU, 4 s",
+			"member     top-1     alone  share  operating member\n",
+			"large      0.0 %   1.00 ms    0 %  ██████████████·········                      \n",
+			"small      0.0 %   1.00 ms    0 %  ··············█████████                      \n",
+			"other programs                     ··············▒▒▒▒▒▒▒▒▒                      \n",
+			"                                   0 s        5 s        10 s       15 s\n",
+			"million multiply-accumulates",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("got\n%s\nwant %q in it", got, want)
+			}
+		}
+	})
+}
+
+func TestTheViewNeverOutgrowsItsTerminal(t *testing.T) {
+	for _, tt := range []struct{ columns, rows int }{{80, 24}, {40, 24}, {120, 40}, {300, 10}, {20, 3}, {80, 1}} {
+		r := mustRecord(t)
+		v, b := mustView(t, r, tt.columns, tt.rows)
+		r.begin("quiet", 0)
+		v.draw()
+		lines := strings.Split(strings.ReplaceAll(strings.TrimSuffix(b.String(), clearBelow), clearLine, ""), "\n")
+		if len(lines) > tt.rows {
+			t.Errorf("%v: got %d lines", tt, len(lines))
+		}
+		for _, l := range lines {
+			if n := utf8.RuneCountInString(l); n > tt.columns {
+				t.Errorf("%v: got a line of %d: %q", tt, n, l)
+			}
+		}
+	}
+}
+
+func TestTheViewDrawsOverItself(t *testing.T) {
+	r := mustRecord(t)
+	v, b := mustView(t, r, 80, 24)
+	r.begin("quiet", 0)
+	v.draw()
+	first := b.String()
+	b.Reset()
+	v.draw()
+	if want := fmt.Sprintf("\r\033[%dA", strings.Count(first, "\n")); !strings.HasPrefix(b.String(), want) {
+		t.Errorf("got %.20q, want %q first", b, want)
+	}
+	b.Reset()
+	v.size = func() (int, int) { return 60, 24 }
+	v.draw()
+	if !strings.HasPrefix(b.String(), clearScreen) {
+		t.Errorf("got %.20q, want a screen made narrower to be cleared", b)
+	}
+}
+
+func TestTheSummaryFitsEightyColumns(t *testing.T) {
+	r := mustRecord(t)
+	p := &plan{caps: &wire.Caps{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}, cameras: 120}
+	back := 123456.0
+	s := summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999, P50ms: 12345, DeadlineMS: 600000, ReturnMS: &back}
+	for range demoPhases {
+		r.begin("quiet", 16)
+		s.Phases = append(s.Phases, r.summary().Phases[0])
+	}
+	var b strings.Builder
+	if err := s.print(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	for l := range strings.Lines(b.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(l, "\n")); n > 80 {
+			t.Errorf("got a line of %d: %q", n, l)
+		}
+	}
+	if !strings.Contains(b.String(), "by 29.7M, %") {
+		t.Errorf("got\n%s\nwant a row for each member", b.String())
 	}
 }
 

@@ -5,121 +5,51 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/limber-edge/limber/agent/wire"
 )
 
-// summary is the one object that `limber demo --json` prints.
-type summary struct {
-	Frames       int            `json:"frames"`
-	Answered     int            `json:"answered"`
-	Refused      int            `json:"refused"`
-	Top1         float64        `json:"top1"`          // of the answered frames
-	ExpectedTop1 float64        `json:"expected_top1"` // of the same images and members
-	P50ms        float64        `json:"p50_ms"`        // receipt to answer
-	P95ms        float64        `json:"p95_ms"`
-	DeadlineMS   float64        `json:"deadline_ms"`
-	Met          float64        `json:"met"` // fraction of all frames answered in time
-	Switches     int            `json:"switches"`
-	ReturnMS     *float64       `json:"return_ms,omitempty"` // from the end of the load to the largest member; absent: it did not return
-	Cameras      int            `json:"cameras"`
-	Members      map[string]int `json:"members"`
-	Phases       []phaseSummary `json:"phases"`
-}
-
-type phaseSummary struct {
-	Phase   string         `json:"phase"`
-	Hogs    int            `json:"hogs"`
-	Seconds float64        `json:"seconds"`
-	Frames  int            `json:"frames"`
-	P95ms   float64        `json:"p95_ms"`
-	Met     float64        `json:"met"`
-	Members map[string]int `json:"members"`
-}
-
-func (r *record) summary() summary {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.total
-	s := summary{
-		Frames: t.frames, Answered: t.answered, Refused: t.refused, Top1: ratio(t.right, t.answered),
-		P50ms: percentile(t.ms, 50), P95ms: percentile(t.ms, 95), DeadlineMS: float64(r.deadline) / 1e6,
-		Met: ratio(t.met, t.frames), Switches: r.switches, Members: t.members,
-	}
-	if r.returned {
-		ms := float64(r.back.Milliseconds())
-		s.ReturnMS = &ms
-	}
-	for _, p := range r.phases {
-		s.Phases = append(s.Phases, phaseSummary{Phase: p.name, Hogs: p.hogs, Seconds: round4(p.took.Seconds()), Frames: p.frames,
-			P95ms: percentile(p.ms, 95), Met: ratio(p.met, p.frames), Members: p.members})
-	}
-	return s
-}
-
-func ratio(n, of int) float64 {
-	if of == 0 {
-		return 0
-	}
-	return round4(float64(n) / float64(of))
-}
-
-// printSummary is the summary for people.
-func printSummary(w io.Writer, s summary, p *plan) error {
-	fmt.Fprintf(w, "\n%d cameras sent %d frames; %d were answered, %d refused, %.1f %% within %.0f ms.\n",
-		p.cameras, s.Frames, s.Answered, s.Refused, 100*s.Met, s.DeadlineMS)
-	fmt.Fprintf(w, "Top-1 %.1f %%, expected of these images and members %.1f %%. Latency p50 %.2f ms, p95 %.2f ms.\n",
-		100*s.Top1, 100*s.ExpectedTop1, s.P50ms, s.P95ms)
-	back := "the largest did not return yet"
-	if s.ReturnMS != nil {
-		back = fmt.Sprintf("the largest was back in %.1f s", *s.ReturnMS/1000)
-	}
-	fmt.Fprintf(w, "The operating member changed %d times; after the load %s.\n\n", s.Switches, back)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "phase\tother programs\tseconds\tframes\tp95 ms\tin time %")
-	for _, m := range p.caps.Members {
-		fmt.Fprintf(t, "\t%s %%", m.Name)
-	}
-	fmt.Fprintln(t)
-	for _, ph := range s.Phases {
-		fmt.Fprintf(t, "%s\t%d\t%.1f\t%d\t%.2f\t%.1f", ph.Phase, ph.Hogs, ph.Seconds, ph.Frames, ph.P95ms, 100*ph.Met)
-		for _, m := range p.caps.Members {
-			fmt.Fprintf(t, "\t%.0f", 100*ratio(ph.Members[m.Name], ph.Frames))
-		}
-		fmt.Fprintln(t)
-	}
-	return t.Flush()
-}
-
 // view draws what happens, several times a second, where there is a terminal.
+// The whole demo is one picture that fills up from the left, so that nothing
+// moves but what changed.
 type view struct {
-	w     io.Writer // nil: nobody looks
+	w     io.Writer                  // nil: nobody looks
+	size  func() (columns, rows int) // of the terminal, at this moment
 	plan  *plan
 	rec   *record
-	trail []moment // one entry a frame of the view
-	width int      // entries that fit beside a member's row
-	lines int      // drawn last time
+	film  time.Duration // length of all phases
+	trail []moment      // one entry a drawing
+	began time.Time     // of the first phase
+	drawn struct{ lines, columns int }
 }
 
 // moment is what the view's history remembers.
 type moment struct {
-	member int // index of the operating one
+	at     time.Duration // since the first phase began
+	member int           // index of the operating one
 	busy   bool
 }
 
 const viewPace = 200 * time.Millisecond
 
-func newView(w io.Writer, p *plan, rec *record, silent bool) *view {
-	v := &view{plan: p, rec: rec}
-	if f, ok := w.(*os.File); ok && !silent && term.IsTerminal(int(f.Fd())) {
-		v.w = w
-		v.width = historyWidth
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
-			v.width = max(columns-rowWidth-1, historyWidth/2)
+func newView(w io.Writer, p *plan, rec *record, film time.Duration, silent bool) *view {
+	v := &view{plan: p, rec: rec, film: film, size: func() (int, int) { return usualColumns, usualRows }}
+	f, ok := w.(*os.File)
+	if !ok || silent || !term.IsTerminal(int(f.Fd())) {
+		return v
+	}
+	v.w = w
+	v.size = func() (int, int) {
+		if columns, rows, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 && rows > 0 {
+			return columns, rows
 		}
+		return usualColumns, usualRows
 	}
 	return v
 }
@@ -129,6 +59,8 @@ func (v *view) run(ctx context.Context) error {
 	if v.w == nil {
 		return nil
 	}
+	fmt.Fprint(v.w, hideCursor)
+	defer fmt.Fprint(v.w, showCursor)
 	tick := time.NewTicker(viewPace)
 	defer tick.Stop()
 	for {
@@ -137,81 +69,160 @@ func (v *view) run(ctx context.Context) error {
 			v.draw()
 		case <-ctx.Done():
 			v.draw()
+			fmt.Fprintln(v.w)
 			return nil
 		}
 	}
 }
 
-// draw overwrites what was drawn before.
+// What a terminal understands.
+const (
+	hideCursor  = "\033[?25l"
+	showCursor  = "\033[?25h"
+	clearScreen = "\033[H\033[2J"
+	clearLine   = "\033[K" // to its end
+	clearBelow  = "\033[J"
+)
+
+// draw overwrites what was drawn before, in one write: a terminal that shows
+// half of it would flicker.
 func (v *view) draw() {
-	text := v.text()
-	if v.lines > 0 {
-		fmt.Fprintf(v.w, "\033[%dA", v.lines)
+	columns, rows := v.size()
+	var b strings.Builder
+	switch {
+	case v.drawn.columns != 0 && v.drawn.columns != columns:
+		b.WriteString(clearScreen) // the terminal has wrapped the old lines, nobody knows how
+	case v.drawn.lines > 0:
+		fmt.Fprintf(&b, "\r\033[%dA", v.drawn.lines) // to the left as well: a key may have echoed
 	}
-	v.lines = strings.Count(text, "\n")
-	fmt.Fprint(v.w, strings.ReplaceAll(text, "\n", "\033[K\n"))
+	lines := v.text(columns)
+	lines = lines[:min(len(lines), rows-1)]
+	for _, l := range lines {
+		b.WriteString(l + clearLine + "\n")
+	}
+	b.WriteString(clearBelow)
+	v.drawn.lines, v.drawn.columns = len(lines), columns
+	io.WriteString(v.w, b.String()) // a terminal that is gone ends the demo by a signal
 }
 
 const (
-	historyWidth = 72
-	rowWidth     = 35 // of a member's figures
+	usualColumns, usualRows = 80, 24
+	rowWidth                = 35 // of a member's figures
+	leastHistory            = 10 // columns
 )
 
-func (v *view) text() string {
+// text is the picture: lines no longer than columns.
+func (v *view) text(columns int) []string {
 	r := v.rec
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.phases) == 0 {
-		return ""
+		return nil
 	}
 	p := r.phases[len(r.phases)-1]
-	at := 0
-	for i, m := range v.plan.caps.Members {
-		if m.Name == r.operates {
-			at = i
-		}
+	v.remember(p)
+	lines := slices.Concat(v.figures(p), v.members(p, max(columns-rowWidth, leastHistory)), []string{
+		"",
+		"A member is named after its cost: M is a million multiply-accumulates a frame.",
+		"alone: median time of an inference without load; share: of this phase's answers",
+	})
+	for i, l := range lines {
+		lines[i] = clipped(l, columns)
 	}
-	if v.trail = append(v.trail, moment{at, p.hogs > 0}); len(v.trail) > v.width {
-		v.trail = v.trail[1:]
+	return lines
+}
+
+// remember notes who operates now. v.rec is locked.
+func (v *view) remember(p *phase) {
+	if v.began.IsZero() {
+		v.began = p.began
 	}
-	var b strings.Builder
+	at := slices.IndexFunc(v.plan.caps.Members, func(m wire.Member) bool { return m.Name == v.rec.operates })
+	v.trail = append(v.trail, moment{time.Since(v.began), max(at, 0), p.hogs > 0})
+}
+
+// figures are the lines above the members. v.rec is locked.
+func (v *view) figures(p *phase) []string {
+	r := v.rec
 	last := p.ms[max(0, len(p.ms)-v.plan.cameras*cameraRate):]
-	fmt.Fprintf(&b, "%d cameras × %d frames/s    phase %s, %d other programs on the CPU    %.0f s\n\n",
-		v.plan.cameras, cameraRate, p.name, p.hogs, time.Since(p.began).Seconds())
-	fmt.Fprintf(&b, "latency  p50 %6.2f ms   p95 %6.2f ms   deadline %.0f ms   in time %5.1f %%\n",
-		percentile(last, 50), percentile(last, 95), float64(r.deadline)/1e6, 100*ratio(p.met, p.answered+p.refused))
-	fmt.Fprintf(&b, "top-1    %.1f %% so far   refused %d   switches %d\n", 100*ratio(r.total.right, r.total.answered), r.total.refused, r.switches)
+	machine := "machine"
 	if t := r.state; t != nil && t.CPUPercent != nil && t.OthersPercent != nil {
-		fmt.Fprintf(&b, "machine  CPU %3.0f %%, others %3.0f %%   queue %d\n", *t.CPUPercent, *t.OthersPercent, t.Queue)
-	} else {
-		b.WriteString("machine\n")
+		machine = fmt.Sprintf("machine  CPU %3.0f %%, of which other programs %3.0f %%   %d frames waiting", *t.CPUPercent, *t.OthersPercent, t.Queue)
 	}
-	b.WriteString("\n")
-	v.members(&b, p)
-	return b.String()
+	return []string{
+		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", v.plan.cameras, cameraRate, float64(r.deadline)/1e6),
+		"",
+		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", len(r.phases), demoPhases, p.name, p.hogs, time.Since(p.began).Seconds()),
+		fmt.Sprintf("latency  p50 %6.2f ms   p95 %6.2f ms (last second)   in time %5.1f %% (phase)",
+			percentile(last, 50), percentile(last, 95), 100*ratio(p.met, p.answered+p.refused)),
+		fmt.Sprintf("so far   top-1 %4.1f %%   %d frames refused   %d switches", 100*ratio(r.total.right, r.total.answered), r.total.refused, r.switches),
+		machine,
+		"",
+	}
 }
 
 // members draws one row a member: its share of this phase's answers, and when it
 // was the operating one; below them, when other programs had the CPU.
-func (v *view) members(b *strings.Builder, p *phase) {
+func (v *view) members(p *phase, width int) []string {
+	lines := []string{fmt.Sprintf("%-8s %7s %9s %6s  %s", "member", "top-1", "alone", "share", "operating member")}
 	for i := len(v.plan.caps.Members) - 1; i >= 0; i-- {
 		m := v.plan.caps.Members[i]
-		row := v.history(func(m moment) bool { return m.member == i }, "█")
-		fmt.Fprintf(b, "%-8s %5.1f %%  %5.2f ms  %3.0f %%  %s\n", m.Name, 100*m.Top1, *m.P50MS, 100*ratio(p.members[m.Name], p.answered), row)
+		row := v.history(width, func(m moment) bool { return m.member == i }, '█')
+		lines = append(lines, fmt.Sprintf("%-8s %5.1f %% %6.2f ms %4.0f %%  %s", m.Name, 100*m.Top1, *m.P50MS, 100*ratio(p.members[m.Name], p.answered), row))
 	}
-	busy := v.history(func(m moment) bool { return m.busy }, "▒")
-	fmt.Fprintf(b, "%-*s %s\n", rowWidth-1, "member   top-1    p50       share", busy)
+	busy := v.history(width, func(m moment) bool { return m.busy }, '▒')
+	return append(lines,
+		fmt.Sprintf("%-*s%s", rowWidth, "other programs", busy),
+		fmt.Sprintf("%-*s%s", rowWidth, "", v.axis(width)))
 }
 
-// history draws a mark for every moment that holds.
-func (v *view) history(holds func(moment) bool, mark string) string {
-	var row strings.Builder
+// history draws a mark for every stretch of the film with a moment that holds,
+// dots for the others and nothing for those to come. A moment stands for the
+// time since the one before.
+func (v *view) history(width int, holds func(moment) bool, mark rune) string {
+	row := []rune(strings.Repeat(" ", width))
+	next := 0
 	for _, m := range v.trail {
-		if holds(m) {
-			row.WriteString(mark)
-		} else {
-			row.WriteString("·")
+		end := v.column(m.at, width)
+		for c := min(next, end); c <= end; c++ {
+			if holds(m) {
+				row[c] = mark
+			} else if row[c] == ' ' {
+				row[c] = '·'
+			}
+		}
+		next = end + 1
+	}
+	return string(row)
+}
+
+// column is where a moment of the film is drawn.
+func (v *view) column(at time.Duration, width int) int {
+	return min(int(int64(width)*int64(at)/int64(v.film)), width-1)
+}
+
+// axis names about every tenth column in seconds.
+func (v *view) axis(width int) string {
+	step := time.Second
+	for _, s := range []time.Duration{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600} {
+		if step = s * time.Second; int64(width)*int64(step) >= 10*int64(v.film) {
+			break
 		}
 	}
-	return row.String()
+	row := []byte(strings.Repeat(" ", width))
+	for at := time.Duration(0); at < v.film; at += step {
+		label := fmt.Sprintf("%.0f s", at.Seconds())
+		if c := v.column(at, width); c+len(label) <= width {
+			copy(row[c:], label)
+		}
+	}
+	return strings.TrimRight(string(row), " ")
+}
+
+// clipped is s without what does not fit.
+func clipped(s string, columns int) string {
+	if utf8.RuneCountInString(s) <= columns {
+		return s
+	}
+	return string([]rune(s)[:columns])
 }

@@ -148,58 +148,15 @@ func mustFrame(t *testing.T, i int) (path string, label int) {
 
 func TestADeskAnswersItsOperator(t *testing.T) {
 	d := mustDesk(t)
-	png, label := mustFrame(t, 0)
-
-	t.Run("publish prints the class", func(t *testing.T) {
-		out, errs, code := d.limber(t, "publish", "--json", png)
-		var r wire.Result
-		if err := json.Unmarshal([]byte(out), &r); code != exitDone || err != nil || r.Status != wire.OK || len(r.Classes) != 5 {
-			t.Fatalf("exit %d, %q, %q, %v; want one ok result of five classes", code, out, errs, err)
-		}
-		if r.Classes[0].Index != label || !r.Met {
-			t.Errorf("got %+v, met %v; want class %d in time", r.Classes[0], r.Met, label)
-		}
-		if out, _, code := d.limber(t, "publish", png); code != exitDone || !strings.Contains(out, "frame.png: "+r.Classes[0].Label) {
-			t.Errorf("exit %d, %q; want the label %s", code, out, r.Classes[0].Label)
-		}
-	})
-	t.Run("a refused frame fails and says why", func(t *testing.T) {
-		text := filepath.Join(t.TempDir(), "notes.txt")
-		if err := os.WriteFile(text, []byte("not a frame"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, _, code := d.limber(t, "publish", text)
-		if code != exitFailed || !strings.Contains(out, "refused, invalid: the frame is neither JPEG nor PNG") {
-			t.Errorf("exit %d, %q; want 1 and the reason", code, out)
-		}
-		if _, errs, code := d.limber(t, "publish", "--min-top1", "2", png); code != exitUsage {
-			t.Errorf("exit %d, %q; want 2 for a min-top1 of 2", code, errs)
-		}
-	})
+	t.Run("publish prints the class", d.publishes)
+	t.Run("a refused frame fails and says why", d.refuses)
 	t.Run("fleet ls lists the device", func(t *testing.T) {
 		out, _, code := d.limber(t, "fleet", "ls")
 		if code != exitDone || !strings.Contains(out, "desk") || !strings.Contains(out, "online") || !strings.Contains(out, "balanced") {
 			t.Errorf("exit %d, %q; want desk, online, balanced", code, out)
 		}
 	})
-	t.Run("fleet mode sets the mode", func(t *testing.T) {
-		for _, tt := range []struct {
-			target, mode string
-			code         int
-			want         string
-		}{
-			{"desk", "max-accuracy", exitDone, "desk: succeeded"},
-			{"@all", "low-latency", exitDone, "desk: succeeded"},
-			{"desk", "fixed:nobody", exitFailed, "desk: rejected (invalid)"},
-			{"desk", "nonsense", exitUsage, ""},
-			{"absent", "balanced", exitFailed, ""},
-		} {
-			out, errs, code := d.limber(t, "fleet", "mode", tt.target, tt.mode)
-			if code != tt.code || !strings.Contains(out, tt.want) {
-				t.Errorf("%s %s: exit %d, %q, %q; want %d, %q", tt.target, tt.mode, code, out, errs, tt.code, tt.want)
-			}
-		}
-	})
+	t.Run("fleet mode sets the mode", d.changesMode)
 	t.Run("T7 a second agent on the same state is refused", func(t *testing.T) {
 		var errs bytes.Buffer
 		code := run(t.Context(), []string{"agent", "--state", d.state, "--broker", d.url}, &errs, &errs)
@@ -222,6 +179,53 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 			t.Errorf("got %q, want the device offline", out)
 		}
 	})
+}
+
+func (d *desk) publishes(t *testing.T) {
+	png, label := mustFrame(t, 0)
+	out, errs, code := d.limber(t, "publish", "--json", png)
+	var r wire.Result
+	if err := json.Unmarshal([]byte(out), &r); code != exitDone || err != nil || r.Status != wire.OK || len(r.Classes) != 5 {
+		t.Fatalf("exit %d, %q, %q, %v; want one ok result of five classes", code, out, errs, err)
+	}
+	if r.Classes[0].Index != label || !r.Met {
+		t.Errorf("got %+v, met %v; want class %d in time", r.Classes[0], r.Met, label)
+	}
+	if out, _, code := d.limber(t, "publish", png); code != exitDone || !strings.Contains(out, "frame.png: "+r.Classes[0].Label) {
+		t.Errorf("exit %d, %q; want the label %s", code, out, r.Classes[0].Label)
+	}
+}
+
+func (d *desk) refuses(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "notes.txt")
+	mustWrite(t, text, []byte("not a frame"))
+	out, errs, code := d.limber(t, "publish", text)
+	if code != exitFailed || !strings.Contains(out, "refused, invalid: the frame is neither JPEG nor PNG") || !strings.Contains(errs, "1 of 1 frames were refused") {
+		t.Errorf("exit %d, %q, %q; want 1 and the reason", code, out, errs)
+	}
+	if _, errs, code := d.limber(t, "publish", "--min-top1", "2", text); code != exitUsage {
+		t.Errorf("exit %d, %q; want 2 for a min-top1 of 2", code, errs)
+	}
+}
+
+func (d *desk) changesMode(t *testing.T) {
+	for _, tt := range []struct {
+		target, mode string
+		code         int
+		want         string
+	}{
+		{"desk", "max-accuracy", exitDone, "desk: succeeded"},
+		{"@all", "low-latency", exitDone, "desk: succeeded"},
+		{"desk", "fixed:nobody", exitFailed, "desk: rejected (invalid)"},
+		{"desk", "nonsense", exitFailed, `desk: rejected (invalid): mode "nonsense" is not known; supported are balanced`},
+		{"a/b", "balanced", exitUsage, ""},
+		{"absent", "balanced", exitFailed, ""},
+	} {
+		out, errs, code := d.limber(t, "fleet", "mode", tt.target, tt.mode)
+		if code != tt.code || !strings.Contains(out, tt.want) {
+			t.Errorf("%s %s: exit %d, %q, %q; want %d, %q", tt.target, tt.mode, code, out, errs, tt.code, tt.want)
+		}
+	}
 }
 
 func TestAnAbsentBrokerIsNamedWithARemedy(t *testing.T) {

@@ -20,7 +20,11 @@ import (
 )
 
 func newFamily() *cobra.Command {
-	c := group("family", "Make, measure and look at families of sub-networks")
+	c := group("family", "Make, measure and look at families of sub-networks", `  limber family show
+  limber family eval
+  limber family build --supernet supernet.pth --train ./train --test ./test --out ./mine`)
+	c.Long = c.Short + `. A member is named after
+its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
 	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild())
 	return c
 }

@@ -71,32 +71,40 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	rt, err := openRuntime()
-	if err != nil {
-		return err
-	}
-	defer rt.Close()
 	progress := newProgress(c.ErrOrStderr())
-	defer progress.end()
-	load := loader(rt, a.threads)
-	plan := search.Plan{Size: a.size, Random: a.random, Rough: a.rough, Seed: a.seed}
-	found, err := search.Search(c.Context(), net, load, sets, plan, progress.tell)
+	err = a.build(c.Context(), net, sets, progress.tell)
+	progress.end()
 	if err != nil {
 		return err
 	}
-	w := familyWriter{dir: a.out + ".part", net: net, load: load, sets: sets, tell: progress.tell}
-	if err := w.write(c.Context(), a, found); err != nil {
-		return errors.Join(err, os.RemoveAll(w.dir))
-	}
-	if err := os.Rename(w.dir, a.out); err != nil {
-		return fmt.Errorf("family: %w", err)
-	}
-	progress.end()
 	f, err := openFamily(a.out)
 	if err != nil {
 		return err
 	}
 	return showFamily(c.OutOrStdout(), f)
+}
+
+// build searches the supernet and writes what it found.
+func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, sets search.Sets, tell search.Progress) error {
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	load := loader(rt, a.threads)
+	plan := search.Plan{Size: a.size, Random: a.random, Rough: a.rough, Seed: a.seed}
+	found, err := search.Search(ctx, net, load, sets, plan, tell)
+	if err != nil {
+		return err
+	}
+	w := familyWriter{dir: a.out + ".part", net: net, load: load, sets: sets, tell: tell}
+	if err := w.write(ctx, a, found); err != nil {
+		return errors.Join(err, os.RemoveAll(w.dir))
+	}
+	if err := os.Rename(w.dir, a.out); err != nil {
+		return fmt.Errorf("family: %w", err)
+	}
+	return nil
 }
 
 // sets opens the images and divides the training set.
@@ -156,23 +164,8 @@ func (w *familyWriter) write(ctx context.Context, a *buildArgs, found []search.F
 	if err := os.MkdirAll(filepath.Join(w.dir, family.BlobFolder), 0o755); err != nil {
 		return fmt.Errorf("family: %w", err)
 	}
-	source, err := pixels(w.sets.Calibration, w.net.Largest().R)
-	if err != nil {
+	if f.Members, err = w.members(ctx, found); err != nil {
 		return err
-	}
-	for i, sub := range found {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		w.tell("test", i, len(found))
-		m, err := w.member(sub, family.Calibration{Images: w.sets.Calibration.Len(), Batch: search.BatchSize, Digest: source})
-		if err != nil {
-			return err
-		}
-		// A member that the test images put behind a cheaper one is of no use.
-		if n := len(f.Members); n == 0 || m.Top1 > f.Members[n-1].Top1 {
-			f.Members = append(f.Members, m)
-		}
 	}
 	if err := f.Validate(); err != nil {
 		return fmt.Errorf("family %s: %w", f.Name, err)
@@ -183,6 +176,31 @@ func (w *familyWriter) write(ctx context.Context, a *buildArgs, found []search.F
 	}
 	return errors.Join(w.file(family.SupernetFile, checkpoint), w.file(family.DescriptionFile, append(desc, '\n')),
 		w.file(family.ManifestFile, manifest))
+}
+
+// members measures what was found, the cheapest first.
+func (w *familyWriter) members(ctx context.Context, found []search.Found) ([]family.Member, error) {
+	source, err := pixels(w.sets.Calibration, w.net.Largest().R)
+	if err != nil {
+		return nil, err
+	}
+	from := family.Calibration{Images: w.sets.Calibration.Len(), Batch: search.BatchSize, Digest: source}
+	var members []family.Member
+	for i, sub := range found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		w.tell("test", i, len(found))
+		m, err := w.member(sub, from)
+		if err != nil {
+			return nil, err
+		}
+		// A member that the test images put behind a cheaper one is of no use.
+		if n := len(members); n == 0 || m.Top1 > members[n-1].Top1 {
+			members = append(members, m)
+		}
+	}
+	return members, nil
 }
 
 // member measures a sub-network on the test images and files its blobs.

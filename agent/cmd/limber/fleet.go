@@ -5,18 +5,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
 func newFleet() *cobra.Command {
-	c := group("fleet", "See and steer the devices of a fleet")
+	c := group("fleet", "See and steer the devices of a fleet", `  limber fleet ls
+  limber fleet mode desk max-accuracy
+  limber fleet mode @all balanced`)
 	c.AddCommand(newFleetLs(), newFleetMode())
 	return c
 }
@@ -27,6 +29,10 @@ func newFleetLs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ls",
 		Short: "List the devices: who is there and what they run",
+		Long: `List the devices that were ever at this broker. FOR is how long a device has been
+in its STATE; MEMBER is the sub-network in force, named after its cost (29.7M:
+million multiply-accumulates); TOP-1 and P50, the unloaded latency, go from the
+smallest member to the largest. --json has every figure.`,
 		Example: `  limber fleet ls
   limber fleet ls --broker mqtts://broker:8883 --fleet plant-3 --json`,
 		Args: exactly(0, "no arguments"),
@@ -61,24 +67,22 @@ func printLines[T any](w io.Writer, list []T) error {
 
 func printDevices(w io.Writer, name string, devices []fleet.Device) error {
 	if len(devices) == 0 {
-		_, err := fmt.Fprintf(w, "no device of fleet %s has ever connected to this broker\n", name)
+		_, err := fmt.Fprintf(w, "no device of fleet %s has ever been at this broker; `limber agent` starts one\n", name)
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "DEVICE\tSTATE\tSINCE\tMODE\tMEMBER\tFAMILY\tMEMBERS\tTOP-1 %\tP50 MS\tAGENT")
+	fmt.Fprintln(t, "DEVICE\tSTATE\tFOR\tMODE\tMEMBER\tFAMILY\tTOP-1 %\tP50 MS\tAGENT")
 	for _, d := range devices {
-		fmt.Fprintln(t, deviceRow(d))
+		fmt.Fprintln(t, strings.Join(deviceRow(d, time.Now()), "\t"))
 	}
 	return t.Flush()
 }
 
-func deviceRow(d fleet.Device) string {
-	state, since, mode, member, fam, members, top1, p50, version := "-", "-", "-", "-", "-", "-", "-", "-", "-"
+// deviceRow is a device's cells; what it never said is a dash.
+func deviceRow(d fleet.Device, now time.Time) []string {
+	state, since, mode, member, fam, top1, p50, version := "-", "-", "-", "-", "-", "-", "-", "-"
 	if s := d.State; s != nil {
-		state, since = string(s.State), s.TS.Local().Format(time.DateTime)
-		if s.Detail != "" {
-			state += " (" + s.Detail + ")"
-		}
+		state, since = string(s.State), age(now.Sub(s.TS.Time))
 	}
 	if r := d.Reported; r != nil && r.Mode != "" {
 		mode, member = r.Mode, r.Member
@@ -90,20 +94,43 @@ func deviceRow(d fleet.Device) string {
 		}
 		if n := len(c.Members); n > 0 {
 			first, last := c.Members[0], c.Members[n-1]
-			members = fmt.Sprint(n)
 			top1 = fmt.Sprintf("%.1f-%.1f", 100*first.Top1, 100*last.Top1)
 			if first.P50MS != nil && last.P50MS != nil {
 				p50 = fmt.Sprintf("%.2f-%.2f", *first.P50MS, *last.P50MS)
 			}
 		}
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", d.Name, state, since, mode, member, fam, members, top1, p50, version)
+	row := []string{d.Name, state, since, mode, member, fam, top1, p50, version}
+	if d.State != nil && d.State.Detail != "" {
+		row[len(row)-1] += "  " + d.State.Detail // a sentence, which would widen every other column
+	}
+	return row
+}
+
+// age is a duration in its greatest unit, as lists of machines show it.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%dd", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	default:
+		return fmt.Sprintf("%ds", max(d, 0)/time.Second) // the device's clock may run ahead
+	}
+}
+
+// modeArgs are the flags of `fleet mode`.
+type modeArgs struct {
+	operatorArgs
+	ttl    time.Duration
+	asJSON bool
 }
 
 func newFleetMode() *cobra.Command {
-	var a operatorArgs
-	var asJSON bool
-	var ttl time.Duration
+	var a modeArgs
 	c := &cobra.Command{
 		Use:   "mode DEVICE|@GROUP MODE",
 		Short: "Set the mode of a device or of a group, and wait for the answers",
@@ -120,28 +147,27 @@ online set the mode.`,
   limber fleet mode @all balanced
   limber fleet mode cam-17 fixed:12.3M --json`,
 		Args: exactly(2, "a device or a group, and a mode"),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, mode := args[0], args[1]
-			if !wire.ValidName(target) && !wire.ValidGroup(target) {
-				return usageError{fmt.Errorf("%q is neither a device nor a @group", target)}
-			}
-			if _, err := governor.ParseMode(mode); err != nil {
-				return usageError{err}
-			}
-			set := func(ctx context.Context, s *fleet.Station) error {
-				outcomes, err := s.SetMode(ctx, a.fleet, target, mode, ttl)
-				if err != nil {
-					return err
-				}
-				return printOutcomes(c.OutOrStdout(), outcomes, asJSON)
-			}
-			return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), set)
-		},
+		RunE: func(c *cobra.Command, args []string) error { return a.run(c, args[0], args[1]) },
 	}
 	a.flags(c)
-	c.Flags().DurationVar(&ttl, "ttl", 5*time.Second, "how long the command is good for, and how long to wait")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	c.Flags().DurationVar(&a.ttl, "ttl", 5*time.Second, "how long the command is good for, and how long to wait")
+	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
 	return c
+}
+
+// run leaves the mode to the device to judge: it may know more than this program
+// does, and says which it knows.
+func (a *modeArgs) run(c *cobra.Command, target, mode string) error {
+	if !wire.ValidName(target) && !wire.ValidGroup(target) {
+		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `limber fleet mode --help`", target)}
+	}
+	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
+		outcomes, err := s.SetMode(ctx, a.fleet, target, mode, a.ttl)
+		if err != nil {
+			return err
+		}
+		return printOutcomes(c.OutOrStdout(), outcomes, a.asJSON)
+	})
 }
 
 func printOutcomes(w io.Writer, outcomes []fleet.Outcome, asJSON bool) error {

@@ -36,10 +36,21 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
+	context.AfterFunc(ctx, stop) // whoever asks twice does not want to wait
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// stopSignals are those that ask for an orderly end. A terminal that closes is
+// one of them, unless nohup said otherwise.
+func stopSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // run is main without the process around it.
@@ -65,7 +76,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newRoot() *cobra.Command {
-	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment")
+	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment", `  limber demo                       see all of it on this machine
+
+  limber broker &                   or a desk of your own:
+  limber agent &
+  limber publish cat.jpg
+  limber fleet ls`)
+	root.Long = root.Short + `.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newVersion())
@@ -80,12 +99,14 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// group is a command that only holds others.
-func group(name, short string) *cobra.Command {
+// group is a command that only holds others. Alone it prints its help, which is
+// what was wanted: exit 0.
+func group(name, short, example string) *cobra.Command {
 	return &cobra.Command{
-		Use:   name,
-		Short: short,
-		Args:  cobra.ArbitraryArgs,
+		Use:     name,
+		Short:   short,
+		Example: example,
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0], c.CommandPath())}
@@ -117,9 +138,10 @@ func needed(command string, flags ...string) error {
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  exactly(0, "no arguments"),
+		Use:     "version",
+		Short:   "Print the version",
+		Example: `  limber version`,
+		Args:    exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return err

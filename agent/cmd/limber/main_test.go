@@ -1,11 +1,14 @@
 package main
 
 import (
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/store"
 )
@@ -64,12 +67,30 @@ func TestVersionNamesProgramAndPlatform(t *testing.T) {
 }
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
-	for _, args := range [][]string{
-		{"agent"}, {"broker"}, {"publish"}, {"family", "show"}, {"family", "eval"}, {"family", "logits"}, {"family", "build"},
-	} {
+	for c := range everyCommand(newRoot()) {
+		args := strings.Fields(c.CommandPath())[1:]
 		got := limber(t, append(args, "--help")...)
-		if got.code != exitDone || !strings.Contains(got.stdout, "Examples:") || !strings.Contains(got.stdout, "Flags:") {
-			t.Errorf("limber %s --help: got %+v, want exit 0 and help with examples", strings.Join(args, " "), got)
+		if got.code != exitDone || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  limber ") || !strings.Contains(got.stdout, "Flags:") {
+			t.Errorf("%s --help: got %+v, want exit 0 and help with examples", c.CommandPath(), got)
+		}
+		if c.HasSubCommands() {
+			if alone := limber(t, args...); alone != got {
+				t.Errorf("%s: got %+v, want what its --help prints, and exit 0", c.CommandPath(), alone)
+			}
+		}
+	}
+}
+
+// everyCommand goes through the commands that people are told of.
+func everyCommand(c *cobra.Command) iter.Seq[*cobra.Command] {
+	return func(yield func(*cobra.Command) bool) {
+		open := []*cobra.Command{c}
+		for len(open) > 0 {
+			c, open = open[0], open[1:]
+			if !c.Hidden && !yield(c) {
+				return
+			}
+			open = append(open, c.Commands()...)
 		}
 	}
 }

@@ -46,6 +46,15 @@ func (p *progress) tell(what string, done, of int) {
 	p.visible = true
 }
 
+// say draws a line for work of which nobody knows how long it takes.
+func (p *progress) say(what string) {
+	if p.w == nil {
+		return
+	}
+	fmt.Fprintf(p.w, "\r\033[K%s...", what)
+	p.visible = true
+}
+
 // end takes the line away.
 func (p *progress) end() {
 	if p.visible {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -32,8 +31,14 @@ func newPublish() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "publish FILE...",
 		Short: "Send frames to a device and print the answers",
+		Long: `Send JPEG or PNG files to a device and print what it saw, in the order of the
+files. Nothing is sent when one of them cannot be read. The exit code is 0 when
+every frame was answered and none refused.
+
+With --json each line is the result as it came; its id ends in the number of the
+file, from 0.`,
 		Example: `  limber publish cat.jpg
-  limber publish --deadline 50ms --min-top1 0.7 --json frames/*.png`,
+  limber publish --device cam-17 --deadline 50ms --min-top1 0.7 --json frames/*.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{fmt.Errorf("%s wants at least one file; see `%s --help`", c.CommandPath(), c.CommandPath())}
@@ -47,7 +52,7 @@ func newPublish() *cobra.Command {
 	f.StringVar(&a.device, "device", agent.Default().Device, "name of the device")
 	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt")
 	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction")
-	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the answers beyond the deadline")
+	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
 	return c
 }
@@ -57,25 +62,25 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	frames := make([][]byte, len(files))
-	for i, name := range files {
-		body, err := os.ReadFile(name)
-		if err != nil {
-			return fmt.Errorf("frame: %w", err)
-		}
-		if frames[i], err = wire.JoinJob(header, body); err != nil {
+	if !wire.ValidName(a.device) {
+		return usageError{fmt.Errorf("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)}
+	}
+	for _, name := range files {
+		if err := checkFrame(name); err != nil {
 			return err
 		}
 	}
 	self := wire.Address{Fleet: a.fleet, Device: a.device}
-	if !wire.ValidName(a.device) {
-		return usageError{fmt.Errorf("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)}
-	}
 	filters := []string{self.Filter(wire.KindResult), self.State()}
 	return a.station(c.Context(), c.ErrOrStderr(), filters, func(ctx context.Context, s *fleet.Station) error {
-		ctx, cancel := context.WithTimeout(ctx, a.deadline+a.wait)
-		defer cancel()
-		return a.exchange(ctx, s, self, files, frames, c.OutOrStdout())
+		x := &exchange{station: s, self: self, header: header, files: files, patience: a.deadline + a.wait,
+			out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
+		defer x.progress.end()
+		x.progress.say("waiting for device " + a.device)
+		if err := awaitOnline(ctx, s, self, a.wait); err != nil {
+			return err
+		}
+		return x.run(ctx)
 	})
 }
 
@@ -89,58 +94,68 @@ func (a *publishArgs) header() (wire.Header, error) {
 	return h, err
 }
 
-// exchange publishes every frame and prints the results as they come.
-func (a *publishArgs) exchange(ctx context.Context, s *fleet.Station, self wire.Address, files []string, frames [][]byte, out io.Writer) error {
-	if err := awaitOnline(ctx, s, self); err != nil {
-		return err
+// frameLimit is the size in bytes of a frame that no device takes whatever its
+// configuration: with topic and header it would pass 16 MiB, and the device
+// would close its connection.
+const frameLimit = 16<<20 - 4<<10
+
+// checkFrame says whether a file can be a frame, before anything is sent.
+func checkFrame(name string) error {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("frame %s: there is no such file", name)
+	case err != nil:
+		return fmt.Errorf("frame: %w", err)
+	case info.IsDir():
+		return fmt.Errorf("frame %s: it is a folder; name the files in it, such as %s/*.jpg", name, filepath.Clean(name))
+	case !info.Mode().IsRegular():
+		return nil // a pipe can be opened once, and its size is known when it was read
 	}
-	batch := fleet.NewID()[:12]
-	names := map[string]string{}
-	for i, frame := range frames {
-		id := fmt.Sprintf("%s-%d", batch, i)
-		names[id] = filepath.Base(files[i])
-		if err := s.Publish(ctx, mqtt.Message{Topic: self.Job(id), Payload: frame, QoS: 1}); err != nil {
-			return fmt.Errorf("frame %s: %w", files[i], err)
-		}
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("frame: %w", err)
 	}
-	refused := 0
-	for len(names) > 0 {
-		m, err := s.Next(ctx)
-		if err != nil {
-			return fmt.Errorf("%d of %d frames were not answered within %v: is the device there? see `limber fleet ls`",
-				len(names), len(frames), a.deadline+a.wait)
-		}
-		t, err := wire.ParseTopic(m.Topic)
-		name, ours := names[t.ID]
-		if err != nil || !ours {
-			continue
-		}
-		delete(names, t.ID)
-		var r wire.Result
-		if err := wire.Decode(m.Payload, &r); err != nil {
-			return fmt.Errorf("result for %s: %w", name, err)
-		}
-		if r.Status != wire.OK {
-			refused++
-		}
-		if err := a.print(out, name, m.Payload, r); err != nil {
-			return err
-		}
-	}
-	if refused > 0 {
-		return fmt.Errorf("%d of %d frames were refused", refused, len(frames))
+	defer f.Close()
+	return checkSize(name, info.Size())
+}
+
+func checkSize(name string, bytes int64) error {
+	switch {
+	case bytes == 0:
+		return fmt.Errorf("frame %s: the file is empty; a frame is a JPEG or PNG picture", name)
+	case bytes > frameLimit:
+		return fmt.Errorf("frame %s: more than the %.0f MiB that a device may take; send a smaller picture", name, float64(frameLimit)/(1<<20))
 	}
 	return nil
 }
 
+func readFrame(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("frame: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, frameLimit+1))
+	if err != nil {
+		return nil, fmt.Errorf("frame: %w", err)
+	}
+	return b, checkSize(name, int64(len(b)))
+}
+
 // awaitOnline waits until the device says that it is there: a frame sent before
 // would reach nobody.
-func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address) error {
-	last := "it has never called at this broker"
+func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address, patience time.Duration) error {
+	last := "it has never been at this broker"
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
-		m, err := s.Next(ctx)
-		if err != nil {
-			return fmt.Errorf("device %s of fleet %s is not there: %s; see `limber fleet ls`", self.Device, self.Fleet, last)
+		m, err := s.Next(wait)
+		if ctx.Err() != nil {
+			return errors.New("stopped before anything was sent")
+		} else if err != nil {
+			return fmt.Errorf("device %s of fleet %s is not there: %s; start it with `limber agent`, or see `limber fleet ls`",
+				self.Device, self.Fleet, last)
 		}
 		var state wire.State
 		if m.Topic != self.State() || wire.Decode(m.Payload, &state) != nil {
@@ -151,18 +166,4 @@ func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address) error
 		}
 		last = fmt.Sprintf("%s since %s", state.State, state.TS.Local().Format(time.DateTime))
 	}
-}
-
-func (a *publishArgs) print(out io.Writer, name string, payload []byte, r wire.Result) error {
-	var err error
-	switch {
-	case a.asJSON:
-		_, err = fmt.Fprintf(out, "%s\n", json.RawMessage(payload))
-	case r.Status != wire.OK:
-		_, err = fmt.Fprintf(out, "%s: refused, %s: %s\n", name, r.Reason, r.Detail)
-	default:
-		best := r.Classes[0]
-		_, err = fmt.Fprintf(out, "%s: %s %.0f %%  (member %s, %.2f ms of %.0f ms)\n", name, best.Label, 100*best.P, r.Member, r.MS.Total, r.DeadlineMS)
-	}
-	return err
 }
