@@ -1,7 +1,7 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector
-# make check   what CI runs: format, vet, the cgo-free arm64 build, the tests
+# make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
 # make data    CIFAR-10, for `limber family eval` on all 10,000 test images
 # make clean   what was built; `make clean-all` also what was fetched
@@ -26,6 +26,7 @@ check: runtime
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) build ./...
 	$(MAKE) build test
+	bin/limber demo --json
 
 # The parity checkpoint, where it lies beside the project, has the shape of the
 # published ImageNet supernet.
