@@ -23,6 +23,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"strings"
 )
 
 // The codecs a sender may declare.
@@ -140,6 +141,9 @@ func worded(codec string, err error) error {
 	}
 	if p, ok := errors.AsType[png.UnsupportedError](err); ok {
 		return fmt.Errorf("png: %w: %s", ErrUnsupported, string(p))
+	}
+	if strings.HasPrefix(err.Error(), codec+": ") {
+		return err
 	}
 	return fmt.Errorf("%s: %w", codec, err)
 }
