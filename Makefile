@@ -34,6 +34,7 @@ SUPERNET ?= $(wildcard ../shared/data/parity/mbv3_w1.0/supernet.pth)
 
 bench: build
 	bin/limber bench core $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
+	bin/limber bench memory $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 
 data:
 	@family/stock/fetch.sh

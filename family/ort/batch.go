@@ -5,7 +5,9 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
 )
@@ -69,15 +71,25 @@ func destroy(values []onnxruntime.Value) {
 // Close frees the model.
 func (b *Batch) Close() error { return b.session.Destroy() }
 
+// WeightsSuffix is what Optimize adds to the name of a model's file for that of
+// its weights.
+const WeightsSuffix = ".data"
+
 // Optimize lets the library rewrite a model for this very CPU and this very
-// version and writes the result to path. Load it with Options.Optimized.
+// version and writes the result to path, and the larger weights to a file
+// beside it, from which sessions map them. Load it with Options.Optimized.
 func (r *Runtime) Optimize(model []byte, path string, shape Shape, o Options) error {
 	opts, err := options(o)
 	if err != nil {
 		return err
 	}
 	defer opts.Destroy()
-	if err := opts.SetOptimizedModelFilePath(path); err != nil {
+	err = errors.Join(
+		opts.SetOptimizedModelFilePath(path),
+		opts.AddSessionConfigEntry("session.optimized_model_external_initializers_file_name", filepath.Base(path)+WeightsSuffix),
+		opts.AddSessionConfigEntry("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
+	)
+	if err != nil {
 		return fmt.Errorf("optimize %s: %w", path, err)
 	}
 	// The session itself is not needed, only the file it leaves.
@@ -85,7 +97,12 @@ func (r *Runtime) Optimize(model []byte, path string, shape Shape, o Options) er
 	if err != nil {
 		return fmt.Errorf("optimize %s: %w", path, err)
 	}
-	if err := errors.Join(s.Destroy(), os.Chmod(path, 0o600)); err != nil {
+	err = errors.Join(s.Destroy(), os.Chmod(path, 0o600))
+	// A model of small weights has none beside it.
+	if e := os.Chmod(path+WeightsSuffix, 0o600); !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
 		return fmt.Errorf("optimize %s: %w", path, err)
 	}
 	return nil

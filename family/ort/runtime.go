@@ -33,6 +33,9 @@ func Open(path string) (*Runtime, error) {
 			ErrMissing, path, err, MinVersion)
 	}
 	r := &Runtime{path: path, version: onnxruntime.GetVersion()}
+	if err := shareMemory(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	if older(r.version, MinVersion) {
 		err := fmt.Errorf("%w: %s is version %s, too old: %s or newer is needed; run `make build`, or set ONNXRUNTIME_LIB",
 			ErrMissing, path, r.version, MinVersion)
@@ -80,6 +83,19 @@ func older(version, than string) bool {
 	return len(a) < len(b)
 }
 
+// shareMemory makes one arena for the buffers of all optimised sessions: they
+// run one after the other, and what one of them frees the next can use.
+func shareMemory() error {
+	memory, err := onnxruntime.GetMemoryInfo()
+	if err == nil {
+		err = onnxruntime.CreateAndRegisterAllocator(memory, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("open ONNX Runtime: shared memory: %w", err)
+	}
+	return nil
+}
+
 // options turns Options into the library's, which the caller must destroy.
 func options(o Options) (*onnxruntime.SessionOptions, error) {
 	opts, err := onnxruntime.NewSessionOptions()
@@ -89,8 +105,14 @@ func options(o Options) (*onnxruntime.SessionOptions, error) {
 	level := onnxruntime.GraphOptimizationLevel(onnxruntime.GraphOptimizationLevelEnableAll)
 	if o.Optimized {
 		level = onnxruntime.GraphOptimizationLevelDisableAll
+		err = errors.Join(
+			// The weights are in the order the kernels want already; packing
+			// them would copy what is mapped from the file.
+			opts.AddSessionConfigEntry("session.disable_prepacking", "1"),
+			opts.AddSessionConfigEntry("session.use_env_allocators", "1"),
+		)
 	}
-	err = errors.Join(
+	err = errors.Join(err,
 		opts.SetIntraOpNumThreads(o.Threads),
 		opts.SetInterOpNumThreads(1),
 		opts.SetGraphOptimizationLevel(level),

@@ -1,21 +1,28 @@
 // Package resident makes the members of a family ready to run on this machine
 // and keeps what that took.
 //
-//	supernet, BN statistics ──cut, fold──▶ ONNX ──optimize──▶ cache file ──▶ session ──canary──▶ ready
-//	                                                              ▲
-//	                                           second start ──────┘
+//	supernet, BN statistics ──cut, fold──▶ ONNX ──optimize──▶ cache folder ──▶ session ──canary──▶ ready
+//	                                                               ▲
+//	                                            second start ──────┘
 //
-// A cache file belongs to one member, one version of ONNX Runtime and one CPU:
-// all three are in its name, together with the SHA-256 of its bytes, so a stale
-// file is never found and a damaged one never loaded; both are built again. Stale
-// files go once every member of the family has one of its own. The rule that makes a member safe: it is handed out only after its canary, a
-// stored input, gave the stored logits on this very machine.
+// A cache folder holds the optimised model of one member, and its weights in a
+// file that sessions map: those of a member that does not run can leave memory.
+// It belongs to one member, one version of ONNX Runtime and one CPU: all three
+// are in its name, together with the SHA-256 of its bytes, so a stale one is
+// never found and a damaged one never loaded; both are built again. Stale ones
+// go once every member of the family has one of its own. The rule that makes a
+// member safe: it is handed out only after its canary, a stored input, gave the
+// stored logits on this very machine.
 package resident
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +81,10 @@ func (s *Shelf) shape(m *family.Member) ort.Shape {
 	return ort.Shape{Input: ofa.InputName, R: m.Arch.R, Output: ofa.OutputName, Classes: len(s.fam.Classes)}
 }
 
+// modelFile is the optimised model's name in its folder; the weights' is the
+// same with ort.WeightsSuffix.
+const modelFile = "model.onnx"
+
 // file returns the path of the member's optimised model, which it builds when
 // no undamaged one is there.
 func (s *Shelf) file(m *family.Member) (string, error) {
@@ -92,20 +103,35 @@ func (s *Shelf) file(m *family.Member) (string, error) {
 		if !strings.HasPrefix(f.Name(), key+"-") {
 			continue
 		}
-		if intact(path) {
-			return path, nil
+		if digest, err := digestOf(path); err == nil && f.Name() == key+"-"+digest {
+			return filepath.Join(path, modelFile), nil
 		}
-		if err := os.Remove(path); err != nil {
-			return "", fmt.Errorf("damaged cache file: %w", err)
+		if err := os.RemoveAll(path); err != nil {
+			return "", fmt.Errorf("damaged cache folder: %w", err)
 		}
 	}
 	return s.build(m, key)
 }
 
-// intact tells whether a cache file still has the bytes its name promises.
-func intact(path string) bool {
-	b, err := os.ReadFile(path)
-	return err == nil && strings.HasSuffix(path, "-"+string(family.DigestOf(b))+".onnx")
+// digestOf names the bytes of a cache folder: the model's length, the model, and
+// its weights if they have a file.
+func digestOf(folder string) (string, error) {
+	model, err := os.ReadFile(filepath.Join(folder, modelFile))
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d ", len(model))
+	h.Write(model) // a hash returns no error
+	weights, err := os.Open(filepath.Join(folder, modelFile+ort.WeightsSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return hex.EncodeToString(h.Sum(nil)), nil
+	} else if err != nil {
+		return "", err
+	}
+	defer weights.Close()
+	_, err = io.Copy(h, weights)
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // key names everything an optimised model depends on.
@@ -137,26 +163,29 @@ func cpu() string {
 	return ""
 }
 
-// build cuts the member, lets the runtime optimise it, and files the result
-// under a name that holds its digest.
+// build cuts the member, lets the runtime optimise it, and keeps the result in a
+// folder whose name holds its digest.
 func (s *Shelf) build(m *family.Member, key string) (string, error) {
 	model, err := s.model(m)
 	if err != nil {
 		return "", err
 	}
 	part := filepath.Join(s.cache, key+".part")
-	if err := s.rt.Optimize(model, part, s.shape(m), s.options); err != nil {
+	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o700)); err != nil { // an earlier build may have been cut off
+		return "", fmt.Errorf("optimised model: %w", err)
+	}
+	if err := s.rt.Optimize(model, filepath.Join(part, modelFile), s.shape(m), s.options); err != nil {
 		return "", err
 	}
-	b, err := os.ReadFile(part)
+	digest, err := digestOf(part)
 	if err != nil {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
-	path := filepath.Join(s.cache, key+"-"+string(family.DigestOf(b))+".onnx")
-	if err := os.Rename(part, path); err != nil {
+	folder := filepath.Join(s.cache, key+"-"+digest)
+	if err := os.Rename(part, folder); err != nil {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
-	return path, nil
+	return filepath.Join(folder, modelFile), nil
 }
 
 // model writes the member's ONNX model with its own BN statistics folded in.

@@ -4,11 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/limber-edge/limber/family"
 )
 
-// sweep removes the cache files of earlier families, runtimes and CPUs. It
-// waits until every member of this family has a file: until then the device may
-// have to go back, and would build anew what was removed. A file that cannot be
+// sweep removes the cache folders of earlier families, runtimes and CPUs. It
+// waits until every member of this family has one: until then the device may
+// have to go back, and would build anew what was removed. One that cannot be
 // removed only takes room, so it is left to the next start.
 func (s *Shelf) sweep() {
 	s.files.Lock()
@@ -35,19 +37,19 @@ func (s *Shelf) sweep() {
 	}
 	for _, stale := range files {
 		for _, name := range stale {
-			os.Remove(filepath.Join(s.cache, name))
+			os.RemoveAll(filepath.Join(s.cache, name))
 		}
 	}
 	s.swept = true
 }
 
-// cacheKey is the key in the name of a cache file. What a crash left half
-// written has one of its own, so it is no member's; false if no Shelf made the
-// file.
+// cacheKey is the key in the name of a cache folder. What a crash left half
+// written has one of its own, so it is no member's; false if no Shelf made it.
+// Earlier programs kept files whose names end in .onnx.
 func cacheKey(name string) (key string, ok bool) {
 	if strings.HasSuffix(name, ".part") {
 		return name, true
 	}
 	key, rest, ok := strings.Cut(name, "-")
-	return key, ok && strings.HasSuffix(rest, ".onnx")
+	return key, ok && family.Digest(strings.TrimSuffix(rest, ".onnx")).Valid()
 }

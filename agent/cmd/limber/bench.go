@@ -49,8 +49,8 @@ func median(v []float64) float64 {
 
 func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
-  limber bench core --json`)
-	c.AddCommand(newBenchCore())
+  limber bench memory --json`)
+	c.AddCommand(newBenchCore(), newBenchMemory())
 	return c
 }
 
