@@ -1,11 +1,16 @@
-// Package onnx writes ONNX models: a graph of float32 operators, its weights
-// inside the file, one input and any number of outputs.
+// Package onnx writes our own ONNX models and scans those of others.
 //
-// It knows the protobuf layout of the format (onnx.proto, IR version 8,
-// operator set 17) and nothing about networks; package ofa names the operators.
-// A graph is built front to back, so every node reads only what was written
-// before it; that one rule is what a model checker would ask first, and Marshal
-// checks it.
+//	layers ──New, Weight, Node, Output──▶ Graph ──Marshal──▶ .onnx ──Scan──▶ let in, or why not
+//
+// A model written here is a graph of float32 operators, its weights inside the
+// file, with one input and any number of outputs. The package knows the protobuf
+// layout of the format (onnx.proto, IR version 8, operator set 17) and nothing
+// about networks; package ofa names the operators. A graph is built front to
+// back, so every node reads only what was written before it; that one rule is
+// what a model checker would ask first, and Marshal checks it.
+//
+// A scan looks at a foreign model before ONNX Runtime does. Its one rule: what
+// it does not know is refused.
 package onnx
 
 import (
