@@ -3,6 +3,7 @@ package family
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 )
@@ -22,7 +23,16 @@ func BlobFile(d Digest) string { return path.Join(BlobFolder, string(d)) }
 // blobs under their digests.
 type Folder struct {
 	Family
-	tree fs.FS
+	tree   fs.FS
+	closer io.Closer // of the file that the tree is in, or nil
+}
+
+// Close lets go of the file that Open opened. Blobs handed out stay.
+func (f *Folder) Close() error {
+	if f.closer == nil {
+		return nil
+	}
+	return f.closer.Close()
 }
 
 // OpenFolder reads the manifest.
@@ -43,10 +53,7 @@ func (f *Folder) Blob(d Digest) ([]byte, error) {
 	if !d.Valid() {
 		return nil, fmt.Errorf("blob %q: not a SHA-256 digest", d)
 	}
-	name := BlobFile(d)
-	if d == f.Supernet {
-		name = SupernetFile
-	}
+	name := f.file(d)
 	b, err := fs.ReadFile(f.tree, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("blob %s: the family has no file %s", d.Short(), name)
@@ -57,6 +64,14 @@ func (f *Folder) Blob(d Digest) ([]byte, error) {
 		return nil, fmt.Errorf("blob %s: %s holds other bytes (%s)", d.Short(), name, got.Short())
 	}
 	return b, nil
+}
+
+// file is where the folder keeps a blob.
+func (f *Folder) file(d Digest) string {
+	if d == f.Supernet {
+		return SupernetFile
+	}
+	return BlobFile(d)
 }
 
 // Digests lists every blob the family needs, each once.

@@ -25,20 +25,17 @@ func newFamily() *cobra.Command {
   limber family build --supernet supernet.pth --train ./train --test ./test --out ./mine`)
 	c.Long = c.Short + `. A member is named after
 its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff())
 	return c
 }
 
-// openFamily reads the family in a folder, or the stock family for "".
-func openFamily(dir string) (*family.Folder, error) {
-	if dir == "" {
+// openFamily opens the family in a folder or a file, or the stock family for "".
+// The caller closes it.
+func openFamily(name string) (*family.Folder, error) {
+	if name == "" {
 		return stock.Family()
 	}
-	f, err := family.OpenFolder(os.DirFS(dir))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Clean(dir), err)
-	}
-	return f, nil
+	return family.Open(name)
 }
 
 // openRuntime finds and loads ONNX Runtime.
@@ -60,18 +57,25 @@ func loader(rt *ort.Runtime, threads int) ofa.Loader {
 }
 
 func newFamilyShow() *cobra.Command {
-	var dir string
+	var dir, plot string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "show",
-		Short: "Print the members of a family",
+		Short: "Print the members of a family, and draw them",
 		Example: `  limber family show
-  limber family show --family ./mine --json`,
+  limber family show --family ./mine --json
+  limber family show --family mine.family --plot front.svg`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			f, err := openFamily(dir)
 			if err != nil {
 				return err
+			}
+			defer f.Close()
+			if plot != "" {
+				if err := plotFront(plot, &f.Family); err != nil {
+					return err
+				}
 			}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(f.Family)
@@ -81,16 +85,18 @@ func newFamilyShow() *cobra.Command {
 	}
 	familyFlag(c, &dir)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the manifest as one JSON object")
+	c.Flags().StringVar(&plot, "plot", "", "also write the front as a picture, .svg or .png")
 	return c
 }
 
 func familyFlag(c *cobra.Command, dir *string) {
-	c.Flags().StringVar(dir, "family", "", "folder of the family (default: the stock family)")
+	c.Flags().StringVar(dir, "family", "", "the family's folder, or file of \"family pack\" (default: the stock family)")
 }
 
 func showFamily(w io.Writer, f *family.Folder) error {
 	fmt.Fprintf(w, "family %s (%s), supernet %s, %d classes: %s\n\n", f.Name, f.Digest().Short(), f.Supernet.Short(),
 		len(f.Classes), shortened(f.Classes, 6))
+	drawFront(w, &f.Family)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "member\tMMACs\tpixels\tdepth\ttop-1 %\ttop-5 %\ttest images\tcalibrated on\tstatistics")
 	for _, m := range f.Members {
@@ -137,6 +143,7 @@ that the program carries.`,
 			if err != nil {
 				return err
 			}
+			defer f.Close()
 			return evalFamily(c, f, data, asJSON)
 		},
 	}

@@ -35,6 +35,7 @@ var ranks = [][]imports{
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
 		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
+		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
@@ -55,7 +56,7 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/ofa", "family/ort", "family/resident", "family/search", "family/stock", "store"},
+			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/ort", "family/resident", "family/search", "family/stock", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/chart"
+)
+
+// The size of the front on a terminal, in characters.
+const (
+	frontWidth  = 60
+	frontHeight = 12
+)
+
+// drawFront draws the members in the plane of cost and accuracy, for a terminal.
+// The cost is on a logarithmic scale: members lie evenly on it.
+func drawFront(w io.Writer, f *family.Family) {
+	first, last := f.Members[0], f.Members[len(f.Members)-1]
+	span := max(last.Top1-first.Top1, 1e-9)
+	decades := max(math.Log(last.MMACs/first.MMACs), 1e-9)
+	grid := make([][]rune, frontHeight)
+	for y := range grid {
+		grid[y] = []rune(strings.Repeat(" ", frontWidth+8))
+	}
+	for _, m := range f.Members {
+		x := int(math.Log(m.MMACs/first.MMACs) / decades * (frontWidth - 1))
+		y := frontHeight - 1 - int((m.Top1-first.Top1)/span*(frontHeight-1))
+		copy(grid[y][x:], []rune("● "+m.Name))
+	}
+	for y, row := range grid {
+		label := "       "
+		switch y {
+		case 0:
+			label = fmt.Sprintf("%6.2f%%", 100*last.Top1)
+		case frontHeight - 1:
+			label = fmt.Sprintf("%6.2f%%", 100*first.Top1)
+		}
+		fmt.Fprintf(w, "%s │%s\n", label, strings.TrimRight(string(row), " "))
+	}
+	fmt.Fprintf(w, "  top-1 └%s\n", strings.Repeat("─", frontWidth))
+	fmt.Fprintf(w, "         %-*s%s MMACs (log)\n\n", frontWidth-12, fmt.Sprintf("%.1f", first.MMACs), fmt.Sprintf("%.1f", last.MMACs))
+}
+
+// plotFront writes the same as a picture.
+func plotFront(name string, f *family.Family) error {
+	s := chart.Series{Name: f.Name}
+	for _, m := range f.Members {
+		s.Points = append(s.Points, chart.Point{X: m.MMACs, Y: 100 * m.Top1, Label: m.Name})
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("plot: %w", err)
+	}
+	axes := chart.Axes{Title: "Family " + f.Name, X: "cost, million multiply-accumulates", Y: "top-1, %"}
+	err = chart.Draw(file, name, axes, s)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}

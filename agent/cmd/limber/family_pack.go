@@ -1,0 +1,187 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+)
+
+func newFamilyPack() *cobra.Command {
+	var dir, out string
+	var small bool
+	c := &cobra.Command{
+		Use:   "pack",
+		Short: "Make one file of a family",
+		Long: `Make one file of a family: a ZIP archive, not compressed, of its manifest and
+blobs. Every command that takes --family takes such a file. With
+--without-supernet it holds only what a device needs that has the supernet
+already, some tens of kilobytes a member.`,
+		Example: `  limber family pack --family ./mine --out mine.family
+  limber family pack --family ./mine --without-supernet --out mine-small.family`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := needed("family pack", "--out", out); err != nil {
+				return err
+			}
+			f, err := openFamily(dir)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			omit := func(d family.Digest) bool { return small && d == f.Supernet }
+			return packFamily(c.OutOrStdout(), f, out, omit)
+		},
+	}
+	familyFlag(c, &dir)
+	c.Flags().StringVar(&out, "out", "", "file to write (required)")
+	c.Flags().BoolVar(&small, "without-supernet", false, "leave the supernet out")
+	return c
+}
+
+// packFamily writes the file under another name first: a half-written family
+// must not lie where a whole one is looked for.
+func packFamily(w io.Writer, f *family.Folder, out string, omit func(family.Digest) bool) error {
+	part, err := os.OpenFile(out+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	err = family.Pack(part, f, omit)
+	err = errors.Join(err, part.Sync(), part.Close())
+	if err == nil {
+		err = os.Rename(out+".part", out)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(out+".part"))
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s: family %s (%s), %d members, %d kB\n", out, f.Name, f.Digest().Short(), len(f.Members), info.Size()/1000)
+	return err
+}
+
+func newFamilyVerify() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Check every blob of a family and run every canary",
+		Long: `Check that every blob has the bytes its SHA-256 names, that every member can be
+cut from the supernet, and that its canary, a stored input, gives the stored
+logits on this machine.`,
+		Example: `  limber family verify
+  limber family verify --family mine.family`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := openFamily(dir)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return verifyFamily(c, f)
+		},
+	}
+	familyFlag(c, &dir)
+	return c
+}
+
+func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
+	for _, d := range f.Digests() {
+		if _, err := f.Blob(d); err != nil {
+			return err
+		}
+	}
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	cache, err := os.MkdirTemp("", "limber-verify-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
+	shelf := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
+	progress := newProgress(c.ErrOrStderr())
+	defer progress.end()
+	for i := range f.Members {
+		progress.tell("canaries", i, len(f.Members))
+		s, err := shelf.Session(i)
+		if err != nil {
+			return err
+		}
+		if err := s.Close(); err != nil {
+			return err
+		}
+	}
+	progress.end()
+	_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s): %d blobs have their bytes, %d members pass their canaries\n",
+		f.Name, f.Digest().Short(), len(f.Digests()), len(f.Members))
+	return err
+}
+
+func newFamilyDiff() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Say how two families differ",
+		Long: `Say how two families differ, each a folder or a file of "family pack": member by
+member, and what a device with the old one must be sent for the new one.`,
+		Example: `  limber family diff ./mine ./better`,
+		Args:    exactly(2, "two families"),
+		RunE: func(c *cobra.Command, args []string) error {
+			old, err := family.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer old.Close()
+			now, err := family.Open(args[1])
+			if err != nil {
+				return err
+			}
+			defer now.Close()
+			return printDiff(c.OutOrStdout(), old, now)
+		},
+	}
+}
+
+func printDiff(w io.Writer, old, now *family.Folder) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "member\tchange\tMMACs\ttop-1 %")
+	for _, c := range family.Diff(&old.Family, &now.Family) {
+		switch {
+		case c.Old == nil:
+			fmt.Fprintf(t, "%s\tnew\t%.2f\t%.2f\n", c.Name, c.New.MMACs, 100*c.New.Top1)
+		case c.New == nil:
+			fmt.Fprintf(t, "%s\tgone\t%.2f\t%.2f\n", c.Name, c.Old.MMACs, 100*c.Old.Top1)
+		case c.Same():
+			fmt.Fprintf(t, "%s\tsame\t%.2f\t%.2f\n", c.Name, c.New.MMACs, 100*c.New.Top1)
+		default:
+			fmt.Fprintf(t, "%s\tother\t%.2f -> %.2f\t%.2f -> %.2f\n", c.Name, c.Old.MMACs, c.New.MMACs, 100*c.Old.Top1, 100*c.New.Top1)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	missing, bytes := family.Missing(&old.Family, &now.Family), 0
+	for _, d := range missing {
+		b, err := now.Blob(d)
+		if err != nil {
+			return err
+		}
+		bytes += len(b)
+	}
+	supernet := "another supernet"
+	if old.Supernet == now.Supernet {
+		supernet = "the same supernet"
+	}
+	_, err := fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n", supernet, len(missing), bytes/1000)
+	return err
+}

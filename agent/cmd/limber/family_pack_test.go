@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/family/ort/orttest"
+)
+
+// says runs the program and checks its exit code and what it says.
+func says(t *testing.T, code int, want string, args ...string) {
+	t.Helper()
+	var out, errs strings.Builder
+	if got := run(t.Context(), args, &out, &errs); got != code || !strings.Contains(out.String()+errs.String(), want) {
+		t.Errorf("limber %s: exit %d, want %d and %q in\n%s%s", strings.Join(args, " "), got, code, want, out.String(), errs.String())
+	}
+}
+
+func TestAFamilyIsPackedVerifiedAndCompared(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir := t.TempDir()
+	whole, small, stock := filepath.Join(dir, "whole.family"), filepath.Join(dir, "small.family"), filepath.Join("..", "..", "..", "family", "stock")
+	says(t, 0, "7 members", "family", "pack", "--family", stock, "--out", whole)
+	says(t, 0, "7 members", "family", "pack", "--family", whole, "--without-supernet", "--out", small)
+	says(t, 0, "7 members pass their canaries", "family", "verify", "--family", whole)
+	says(t, 1, "supernet.pth", "family", "verify", "--family", small)
+	says(t, 0, "needs 0 blobs", "family", "diff", stock, whole)
+	says(t, 0, "● 29.7M", "family", "show", "--family", whole)
+	for _, plot := range []string{"front.svg", "front.png"} {
+		name := filepath.Join(dir, plot)
+		says(t, 0, "", "family", "show", "--family", whole, "--plot", name)
+		if info, err := os.Stat(name); err != nil || info.Size() < 1000 {
+			t.Errorf("%s: got %v, %v", plot, info, err)
+		}
+	}
+
+	b, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(small, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, 1, "blob", "family", "verify", "--family", small)
+	says(t, 1, "wants what `limber family pack` wrote", "family", "verify", "--family", filepath.Join(stock, "README.md"))
+	says(t, 1, "no such file", "family", "diff", stock, filepath.Join(dir, "none"))
+	says(t, 1, ".svg or .png", "family", "show", "--plot", filepath.Join(dir, "front.pdf"))
+	says(t, 2, "--out", "family", "pack")
+	left, err := filepath.Glob(filepath.Join(dir, "*.part"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,48 @@
+package family
+
+// Change is how one member differs between two families.
+type Change struct {
+	Name     string
+	Old, New *Member // nil: not in that family
+}
+
+// Same tells whether the member is the same sub-network with the same
+// statistics in both.
+func (c Change) Same() bool {
+	return c.Old != nil && c.New != nil && c.Old.Arch.Equal(c.New.Arch) && c.Old.Stats == c.New.Stats
+}
+
+// Diff lists the members of two families by name, in the order of the second,
+// those that only the first has at the end.
+func Diff(old, now *Family) []Change {
+	var changes []Change
+	for i := range now.Members {
+		c := Change{Name: now.Members[i].Name, New: &now.Members[i]}
+		if at := old.Index(c.Name); at >= 0 {
+			c.Old = &old.Members[at]
+		}
+		changes = append(changes, c)
+	}
+	for i := range old.Members {
+		if now.Index(old.Members[i].Name) < 0 {
+			changes = append(changes, Change{Name: old.Members[i].Name, Old: &old.Members[i]})
+		}
+	}
+	return changes
+}
+
+// Missing lists the blobs that a device with the first family needs for the
+// second.
+func Missing(old, now *Family) []Digest {
+	there := map[Digest]bool{}
+	for _, d := range old.Digests() {
+		there[d] = true
+	}
+	var missing []Digest
+	for _, d := range now.Digests() {
+		if !there[d] {
+			missing = append(missing, d)
+		}
+	}
+	return missing
+}
