@@ -2,6 +2,7 @@
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
+# make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
 # make data    CIFAR-10, for `limber family eval` on all 10,000 test images
 # make clean   what was built; `make clean-all` also what was fetched
@@ -9,7 +10,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test check bench data clean clean-all runtime
+.PHONY: build demo test check arm64 bench data clean clean-all runtime
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
@@ -25,8 +26,13 @@ check: runtime
 	$(GO) mod verify
 	$(GO) vet ./...
 	CGO_ENABLED=0 GOARCH=arm64 $(GO) build ./...
-	$(MAKE) build test
+	$(MAKE) build arm64 test
 	bin/limber demo --json
+
+# Debian: gcc-aarch64-linux-gnu and qemu-user. Where they are missing the test
+# says so and is skipped.
+arm64:
+	@! command -v qemu-aarch64 >/dev/null || family/ort/fetch.sh arm64
 
 # The parity checkpoint, where it lies beside the project, has the shape of the
 # published ImageNet supernet.
