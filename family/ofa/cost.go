@@ -4,19 +4,37 @@ package ofa
 // convolutions and the classifier, as OFA's own exact counter does (BN,
 // activations and pooling are left out).
 func (n *Subnet) MMACs() float64 {
-	side, macs := n.arch.R, n.classes*n.width
-	for _, l := range n.layers {
-		switch l.kind {
+	macs := n.classes * n.width
+	for i, side := range n.sides() {
+		switch l := n.layers[i]; l.kind {
 		case conv:
-			side = (side-1)/l.conv.stride + 1
 			macs += len(l.conv.weight) * side * side
 		case squeezeExcite:
 			macs += len(l.reduce.weight) + len(l.expand.weight)
-		case globalPool:
-			side = 1
 		}
 	}
 	return float64(macs) / 1e6
+}
+
+// sides is how many pixels a side each layer gives.
+func (n *Subnet) sides() []int {
+	sides := make([]int, len(n.layers))
+	for i, l := range n.layers {
+		side := n.arch.R
+		if l.in != image {
+			side = sides[l.in]
+		}
+		switch l.kind {
+		case conv:
+			side = (side-1)/l.conv.stride + 1
+		case maxPool, meanPool:
+			side = (side-1)/2 + 1
+		case globalPool:
+			side = 1
+		}
+		sides[i] = side
+	}
+	return sides
 }
 
 // Params counts the weights that inference reads once BN is folded: weights

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/limber-edge/limber/family"
 )
@@ -15,15 +16,16 @@ import (
 // Description says what the shapes of a checkpoint cannot: the file X.json
 // beside X.pth.
 type Description struct {
-	Kind        string    `json:"kind"` // "ofa_mbv3"
+	Kind        string    `json:"kind"` // MobileNetV3, ProxylessNAS or ResNet50
 	BNEps       float64   `json:"bn_eps"`
 	StemStride  int       `json:"stem_stride"`
-	Strides     []int     `json:"strides"` // of block 0 and of each stage's first block
-	Acts        []string  `json:"acts"`    // "relu" or "h_swish", likewise
-	SE          []bool    `json:"se"`      // squeeze-and-excite, likewise
-	KS          []int     `json:"ks"`      // kernel sizes that were trained
-	E           []float64 `json:"e"`       // expand ratios that were trained
-	D           []int     `json:"d"`       // depths that were trained
+	Strides     []int     `json:"strides"`        // of block 0 (not ResNet50) and of each stage's first block
+	Acts        []string  `json:"acts,omitempty"` // "relu", "relu6" or "h_swish", likewise; none for ResNet50
+	SE          []bool    `json:"se,omitempty"`   // squeeze-and-excite, likewise
+	KS          []int     `json:"ks"`             // kernel sizes that were trained
+	E           []float64 `json:"e"`              // expand ratios that were trained
+	D           []int     `json:"d"`              // depths that were trained; of ResNet50 what is added to the fewest
+	W           []float64 `json:"w,omitempty"`    // width multipliers that were trained, ResNet50 only
 	Resolutions []int     `json:"resolutions"`
 
 	Mean      [3]float32 `json:"mean"` // of pixels/255, red green blue
@@ -34,11 +36,21 @@ type Description struct {
 	Classes   []string   `json:"classes"` // label of each logit
 }
 
+// The kinds of supernet.
+const (
+	MobileNetV3  = "ofa_mbv3"
+	ProxylessNAS = "ofa_proxyless"
+	ResNet50     = "ofa_resnet50"
+)
+
+// Kinds lists them.
+func Kinds() []string { return []string{MobileNetV3, ProxylessNAS, ResNet50} }
+
 // Published describes the published ImageNet supernets of OFA-MobileNetV3 (any
 // width). Class labels are not part of it.
 func Published() Description {
 	d := Description{
-		Kind: "ofa_mbv3", BNEps: 1e-5, StemStride: 2,
+		Kind: MobileNetV3, BNEps: 1e-5, StemStride: 2,
 		Strides: []int{1, 2, 2, 2, 1, 2},
 		Acts:    []string{"relu", "relu", "relu", "h_swish", "h_swish", "h_swish"},
 		SE:      []bool{false, false, true, false, true, true},
@@ -49,6 +61,23 @@ func Published() Description {
 	for r := 128; r <= 224; r += 4 {
 		d.Resolutions = append(d.Resolutions, r)
 	}
+	return d
+}
+
+// PublishedProxylessNAS describes the published OFA-ProxylessNASNets (w1.3).
+func PublishedProxylessNAS() Description {
+	d := Published()
+	d.Kind, d.BNEps = ProxylessNAS, 1e-3
+	d.Strides = []int{1, 2, 2, 2, 1, 2, 1}
+	d.Acts, d.SE = slices.Repeat([]string{string(relu6)}, len(d.Strides)), make([]bool, len(d.Strides))
+	return d
+}
+
+// PublishedResNet50 describes the published OFA-ResNet50.
+func PublishedResNet50() Description {
+	d := Published()
+	d.Kind, d.Strides, d.Acts, d.SE = ResNet50, []int{1, 2, 2, 2}, nil, nil
+	d.KS, d.E, d.D, d.W = []int{3}, []float64{0.2, 0.25, 0.35}, []int{0, 1, 2}, []float64{0.65, 0.8, 1}
 	return d
 }
 
@@ -82,10 +111,12 @@ func (d Description) Marshal() ([]byte, error) {
 func (d *Description) validate() error {
 	var errs []error
 	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if d.Kind != "ofa_mbv3" {
-		complain(`kind %q: known is "ofa_mbv3"`, d.Kind)
+	if !slices.Contains(Kinds(), d.Kind) {
+		return fmt.Errorf("kind %q: known are %s", d.Kind, strings.Join(Kinds(), ", "))
 	}
-	if n := len(d.Strides); n < 2 || len(d.Acts) != n || len(d.SE) != n {
+	if n := len(d.Strides); d.Kind == ResNet50 && (n != len(resNetBlocks) || len(d.Acts)+len(d.SE) > 0) {
+		complain("strides, acts and se: a ResNet50 wants %d strides and nothing else, got %d, %d and %d", len(resNetBlocks), n, len(d.Acts), len(d.SE))
+	} else if d.Kind != ResNet50 && (n < 2 || len(d.Acts) != n || len(d.SE) != n) {
 		complain("strides, acts and se: want one entry each for block 0 and every stage, got %d, %d and %d", n, len(d.Acts), len(d.SE))
 	}
 	if !(d.BNEps > 0 && d.BNEps < 1) {
@@ -97,8 +128,8 @@ func (d *Description) validate() error {
 		}
 	}
 	for _, a := range d.Acts {
-		if a != string(relu) && a != string(hSwish) {
-			complain(`act %q: known are "relu" and "h_swish"`, a)
+		if !slices.Contains([]activation{relu, relu6, hSwish}, activation(a)) {
+			complain(`act %q: known are "relu", "relu6" and "h_swish"`, a)
 		}
 	}
 	return errors.Join(append(errs, d.validateSpace(), d.validateInput())...)
@@ -106,13 +137,20 @@ func (d *Description) validate() error {
 
 func (d *Description) validateSpace() error {
 	odd := func(k int) bool { return k >= 1 && k <= 15 && k%2 == 1 }
+	leastE, leastD := 1.0, 1
+	if d.Kind == ResNet50 {
+		leastE, leastD = 1.0/16, 0
+	}
+	wide := func(w float64) bool { return w > 0 && w <= 4 }
 	switch {
 	case len(d.KS) == 0 || slices.ContainsFunc(d.KS, func(k int) bool { return !odd(k) }):
 		return fmt.Errorf("ks %v: wants odd kernel sizes up to 15", d.KS)
-	case len(d.E) == 0 || slices.ContainsFunc(d.E, func(e float64) bool { return !(e >= 1 && e <= 16) }):
-		return fmt.Errorf("e %v: wants expand ratios from 1 to 16", d.E)
-	case len(d.D) == 0 || slices.ContainsFunc(d.D, func(n int) bool { return n < 1 || n > 16 }):
-		return fmt.Errorf("d %v: wants depths from 1 to 16", d.D)
+	case len(d.E) == 0 || slices.ContainsFunc(d.E, func(e float64) bool { return !(e >= leastE && e <= 16) }):
+		return fmt.Errorf("e %v: wants expand ratios from %v to 16", d.E, leastE)
+	case len(d.D) == 0 || slices.ContainsFunc(d.D, func(n int) bool { return n < leastD || n > 16 }):
+		return fmt.Errorf("d %v: wants depths from %d to 16", d.D, leastD)
+	case (len(d.W) > 0) != (d.Kind == ResNet50) || slices.ContainsFunc(d.W, func(w float64) bool { return !wide(w) }):
+		return fmt.Errorf("w %v: a ResNet50 wants width multipliers from 0 to 4, no other kind has them", d.W)
 	case len(d.Resolutions) == 0 || slices.ContainsFunc(d.Resolutions, func(r int) bool { return r < 8 || r > maxResolution }):
 		return fmt.Errorf("resolutions %v: wants pixels a side from 8 to %d", d.Resolutions, maxResolution)
 	}
@@ -145,25 +183,61 @@ func (d *Description) CropFraction() (float64, error) {
 	return f, nil
 }
 
-func (d *Description) stages() int   { return len(d.Strides) - 1 }
 func (d *Description) maxDepth() int { return slices.Max(d.D) }
 
-// slots lists the stage of every elastic block, stage-major.
-func (d *Description) slots() []int {
-	var stages []int
-	for s := range d.stages() {
-		stages = append(stages, slices.Repeat([]int{s}, d.maxDepth())...)
+// lengths lists how many elastic blocks each stage has at most.
+func (d *Description) lengths() []int {
+	if d.Kind == ResNet50 {
+		lengths := slices.Clone(resNetBlocks[:])
+		for i := range lengths {
+			lengths[i] += d.maxDepth()
+		}
+		return lengths
 	}
-	return stages
+	lengths := slices.Repeat([]int{d.maxDepth()}, len(d.Strides)-1)
+	if d.Kind == ProxylessNAS {
+		lengths[len(lengths)-1] = 1
+	}
+	return lengths
 }
 
-// Uniform is the architecture with the same choice everywhere.
-func (d *Description) Uniform(k int, e float64, depth, r int) family.Arch {
-	n := len(d.slots())
-	return family.Arch{
-		KS: slices.Repeat([]int{k}, n), E: slices.Repeat([]float64{e}, n),
-		D: slices.Repeat([]int{depth}, d.stages()), R: r,
+// slots is the number of elastic blocks.
+func (d *Description) slots() int {
+	n := 0
+	for _, length := range d.lengths() {
+		n += length
 	}
+	return n
+}
+
+// depths is how many numbers say how deep an architecture is: one a stage, and
+// one for the stem of a ResNet50.
+func (d *Description) depths() int {
+	if d.Kind == ResNet50 {
+		return len(d.Strides) + 1
+	}
+	return len(d.Strides) - 1
+}
+
+// widths is how many numbers say how wide it is: two for the stem of a ResNet50
+// and one a stage.
+func (d *Description) widths() int {
+	if d.Kind == ResNet50 {
+		return len(d.Strides) + 2
+	}
+	return 0
+}
+
+// Uniform is the architecture with the same choice everywhere, and of a ResNet50
+// the widest.
+func (d *Description) Uniform(k int, e float64, depth, r int) family.Arch {
+	a := family.Arch{E: slices.Repeat([]float64{e}, d.slots()), D: slices.Repeat([]int{depth}, d.depths()), R: r}
+	if d.Kind == ResNet50 {
+		a.W = slices.Repeat([]int{len(d.W) - 1}, d.widths())
+	} else {
+		a.KS = slices.Repeat([]int{k}, d.slots())
+	}
+	return a
 }
 
 // maxResolution bounds the size of an input.
@@ -172,29 +246,79 @@ const maxResolution = 1024
 // Check tells whether an architecture is one of this supernet's. Slots behind
 // a stage's depth are not looked at.
 func (d *Description) Check(a family.Arch) error {
-	slots := d.slots()
-	if len(a.KS) != len(slots) || len(a.E) != len(slots) || len(a.D) != d.stages() {
-		return fmt.Errorf("architecture: wants %d ks, %d e and %d d, got %d, %d and %d",
-			len(slots), len(slots), d.stages(), len(a.KS), len(a.E), len(a.D))
-	}
-	if len(a.W) != 0 {
-		return errors.New("architecture: w is for OFA-ResNet50, this is an OFA-MobileNetV3")
+	if err := d.checkLengths(a); err != nil {
+		return err
 	}
 	if a.R < 8 || a.R > maxResolution {
 		return fmt.Errorf("architecture: resolution %d is not from 8 to %d", a.R, maxResolution)
 	}
-	for stage, depth := range a.D {
-		if !slices.Contains(d.D, depth) {
-			return fmt.Errorf("architecture: stage %d has depth %d, this supernet has %v", stage+1, depth, d.D)
-		}
-		for slot := stage * d.maxDepth(); slot < stage*d.maxDepth()+depth; slot++ {
-			if !slices.Contains(d.KS, a.KS[slot]) {
-				return fmt.Errorf("architecture: block %d has kernel size %d, this supernet has %v", slot+1, a.KS[slot], d.KS)
-			}
-			if !slices.Contains(d.E, a.E[slot]) {
-				return fmt.Errorf("architecture: block %d has expand ratio %v, this supernet has %v", slot+1, a.E[slot], d.E)
-			}
+	for i, w := range a.W {
+		if w < 0 || w >= len(d.W) {
+			return fmt.Errorf("architecture: width %d is number %d, this supernet has 0 to %d for %v", i+1, w, len(d.W)-1, d.W)
 		}
 	}
+	for i, depth := range a.D {
+		if !slices.Contains(d.D, depth) && !(depth == 1 && d.fixedDepth(i)) {
+			return fmt.Errorf("architecture: stage %d has depth %d, this supernet has %v", i+1, depth, d.D)
+		}
+	}
+	return d.checkBlocks(a)
+}
+
+// checkLengths tells whether there are as many numbers as choices.
+func (d *Description) checkLengths(a family.Arch) error {
+	n, depths, widths := d.slots(), d.depths(), d.widths()
+	switch {
+	case d.Kind == ResNet50:
+		// Its one kernel size may be left out.
+		if len(a.KS) != 0 && len(a.KS) != n || len(a.E) != n || len(a.D) != depths || len(a.W) != widths {
+			return fmt.Errorf("architecture: wants %d e, %d d and %d w, got %d, %d and %d", n, depths, widths, len(a.E), len(a.D), len(a.W))
+		}
+	case len(a.KS) != n || len(a.E) != n || len(a.D) != depths:
+		return fmt.Errorf("architecture: wants %d ks, %d e and %d d, got %d, %d and %d", n, n, depths, len(a.KS), len(a.E), len(a.D))
+	case len(a.W) != 0:
+		return fmt.Errorf("architecture: w is for OFA-ResNet50, this is an %s", d.title())
+	}
 	return nil
+}
+
+// title names the kind for people.
+func (d *Description) title() string {
+	switch d.Kind {
+	case ProxylessNAS:
+		return "OFA-ProxylessNASNet"
+	case ResNet50:
+		return "OFA-ResNet50"
+	default:
+		return "OFA-MobileNetV3"
+	}
+}
+
+// fixedDepth tells whether entry i of the depths has but one meaning: the last
+// stage of a ProxylessNASNet is one block.
+func (d *Description) fixedDepth(i int) bool { return d.Kind == ProxylessNAS && i == d.depths()-1 }
+
+// checkBlocks looks at the blocks that the depths leave.
+func (d *Description) checkBlocks(a family.Arch) error {
+	slot := 0
+	for stage, length := range d.lengths() {
+		for i := slot; i < slot+d.active(a, stage, length); i++ {
+			if len(a.KS) > 0 && !slices.Contains(d.KS, a.KS[i]) {
+				return fmt.Errorf("architecture: block %d has kernel size %d, this supernet has %v", i+1, a.KS[i], d.KS)
+			}
+			if !slices.Contains(d.E, a.E[i]) {
+				return fmt.Errorf("architecture: block %d has expand ratio %v, this supernet has %v", i+1, a.E[i], d.E)
+			}
+		}
+		slot += length
+	}
+	return nil
+}
+
+// active is how many of a stage's blocks an architecture uses.
+func (d *Description) active(a family.Arch, stage, length int) int {
+	if d.Kind == ResNet50 {
+		return resNetBlocks[stage] + a.D[stage+1]
+	}
+	return min(a.D[stage], length)
 }

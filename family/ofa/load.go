@@ -25,13 +25,13 @@ func Load(path string) (*Supernet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}
-	desc, err := descriptionBeside(path)
-	if err != nil {
-		return nil, err
-	}
 	c, err := ReadCheckpoint(f, info.Size())
 	if err != nil {
 		return nil, fmt.Errorf("supernet %s: %w", path, err)
+	}
+	desc, err := descriptionBeside(path, c)
+	if err != nil {
+		return nil, err
 	}
 	net, err := New(c, desc)
 	if err != nil {
@@ -40,11 +40,13 @@ func Load(path string) (*Supernet, error) {
 	return net, nil
 }
 
-func descriptionBeside(checkpoint string) (Description, error) {
+// descriptionBeside reads the description; where there is none, the tensors tell
+// which of the published structures it is.
+func descriptionBeside(checkpoint string, c *Checkpoint) (Description, error) {
 	path := strings.TrimSuffix(checkpoint, ".pth") + ".json"
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Published(), nil
+		return recognised(c), nil
 	}
 	if err != nil {
 		return Description{}, fmt.Errorf("supernet description: %w", err)
@@ -54,6 +56,19 @@ func descriptionBeside(checkpoint string) (Description, error) {
 		return Description{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, nil
+}
+
+// recognised is the published description that fits the names of the tensors.
+func recognised(c *Checkpoint) Description {
+	for _, name := range c.Names() {
+		switch {
+		case strings.HasPrefix(name, "input_stem."):
+			return PublishedResNet50()
+		case strings.HasPrefix(name, "feature_mix_layer.bn."):
+			return PublishedProxylessNAS()
+		}
+	}
+	return Published()
 }
 
 // Parse reads a checkpoint that is in memory.

@@ -48,22 +48,40 @@ func (n *Subnet) writer(name string, batch int) *writer {
 }
 
 func (w *writer) network() {
-	x := InputName
 	for i, l := range w.net.layers {
-		name := fmt.Sprintf("l%d", i)
-		switch l.kind {
-		case conv:
-			x = w.activate(name, w.norm(name, x, l.conv), l.conv.act)
-		case squeezeExcite:
-			x = w.squeezeExcite(name, x, l)
-		case shortcut:
-			x = w.graph.Node("Add", name, []string{x, w.outs[l.from]})
-		case globalPool:
-			x = w.graph.Node("GlobalAveragePool", name, []string{x})
-		}
-		w.outs = append(w.outs, x)
+		w.outs = append(w.outs, w.layer(fmt.Sprintf("l%d", i), l))
 	}
-	w.classifier(x)
+	w.classifier(w.outs[len(w.outs)-1])
+}
+
+// layer writes one layer and returns the name of its output.
+func (w *writer) layer(name string, l layer) string {
+	x, g := w.out(l.in), w.graph
+	switch l.kind {
+	case conv:
+		return w.activate(name, w.norm(name, x, l.conv), l.conv.act)
+	case squeezeExcite:
+		return w.squeezeExcite(name, x, l)
+	case shortcut:
+		if !l.rectified {
+			return g.Node("Add", name, []string{x, w.out(l.from)})
+		}
+		return w.activate(name, g.Node("Add", name+".sum", []string{x, w.out(l.from)}), relu)
+	case maxPool:
+		return g.Node("MaxPool", name, []string{x}, onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 2, 2), onnx.Ints("pads", 1, 1, 1, 1))
+	case meanPool:
+		return g.Node("AveragePool", name, []string{x}, onnx.Ints("kernel_shape", 2, 2), onnx.Ints("strides", 2, 2), onnx.Int("ceil_mode", 1))
+	default:
+		return g.Node("GlobalAveragePool", name, []string{x})
+	}
+}
+
+// out names what a layer wrote.
+func (w *writer) out(layer int) string {
+	if layer == image {
+		return InputName
+	}
+	return w.outs[layer]
 }
 
 // convolve writes a convolution; b is nil for none.
@@ -118,6 +136,9 @@ func (w *writer) activate(name, x string, act activation) string {
 	switch act {
 	case relu:
 		return w.graph.Node("Relu", name, []string{x})
+	case relu6:
+		zero, six := w.graph.Weight(name+".zero", nil, []float32{0}), w.graph.Weight(name+".six", nil, []float32{6})
+		return w.graph.Node("Clip", name, []string{x, zero, six})
 	case hSwish: // x·relu6(x+3)/6
 		return w.graph.Node("HardSwish", name, []string{x})
 	}

@@ -41,6 +41,12 @@ func TestSubNetworksAgreeWithPyTorch(t *testing.T) {
 	t.Run("narrow, CIFAR strides, fp16", func(t *testing.T) {
 		checkParity(t, filepath.Join("testdata", "cifar"), "supernet.pth", "cases.json")
 	})
+	t.Run("narrow ProxylessNASNet, fp16", func(t *testing.T) {
+		checkParity(t, filepath.Join("testdata", "proxyless"), "supernet.pth", "cases.json")
+	})
+	t.Run("narrow ResNet50, fp16", func(t *testing.T) {
+		checkParity(t, filepath.Join("testdata", "resnet"), "supernet.pth", "cases.json")
+	})
 	shared := filepath.Join(orttest.Root(t), "..", "shared", "data", "parity", "mbv3_w1.0")
 	t.Run("w1.0", func(t *testing.T) {
 		if _, err := os.Stat(shared); err != nil {

@@ -89,7 +89,7 @@ func TestCostsOfTheFirstStockSupernet(t *testing.T) {
 }
 
 func TestParametersAreThoseOfTheOriginalSubNetwork(t *testing.T) {
-	for _, name := range []string{"imagenet", "cifar"} {
+	for _, name := range []string{"imagenet", "cifar", "proxyless", "resnet"} {
 		net := mustLoad(t, fixture(name))
 		var all struct {
 			Cases []struct {

@@ -5,7 +5,8 @@
 //	                                                                  │   ▲
 //	                                                          Calibrate   SetStats
 //
-// What a checkpoint's shapes can tell is inferred from them and checked; the
+// Three kinds are known: OFA-MobileNetV3 and OFA-ProxylessNASNets (mobile.go), and
+// OFA-ResNet50 (resnet.go). What a checkpoint's shapes can tell is inferred from them and checked; the
 // rest (strides, activations, resolutions, preprocessing) comes from a small
 // Description. The rules are those of the original code (Cai et al., "Once for
 // All: Train One Network and Specialize it for Efficient Deployment", ICLR
@@ -32,7 +33,7 @@ type Supernet struct {
 	tensors map[string]Tensor // by the current code's names, see normalize
 }
 
-// New checks that the checkpoint holds an OFA-MobileNetV3 that the description
+// New checks that the checkpoint holds a supernet that the description
 // fits. Every tensor the largest sub-network needs is there with the shape it
 // must have; what is missing or does not fit is named.
 func New(c *Checkpoint, desc Description) (*Supernet, error) {
@@ -44,9 +45,13 @@ func New(c *Checkpoint, desc Description) (*Supernet, error) {
 	if _, err := s.Cut(s.Largest()); err != nil {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}
-	if extra := fmt.Sprintf("blocks.%d.conv.point_linear.conv.weight", 1+len(s.desc.slots())); s.has(extra) {
-		return nil, fmt.Errorf("supernet: the checkpoint has more blocks than the description's %d stages of up to %d",
-			s.desc.stages(), s.desc.maxDepth())
+	for _, extra := range []string{
+		fmt.Sprintf("blocks.%d.conv.point_linear.conv.weight", 1+s.desc.slots()), // block 0 is no elastic one
+		fmt.Sprintf("blocks.%d.conv3.conv.weight", s.desc.slots()),
+	} {
+		if s.has(extra) {
+			return nil, fmt.Errorf("supernet: the checkpoint has more blocks than the description, whose stages have up to %v", s.desc.lengths())
+		}
 	}
 	return s, nil
 }
@@ -85,7 +90,7 @@ const anySize = -1
 func (s *Supernet) tensor(name string, shape ...int) (Tensor, error) {
 	t, ok := s.tensors[name]
 	if !ok {
-		return Tensor{}, fmt.Errorf("the checkpoint has no tensor %s; is it an OFA-MobileNetV3?", name)
+		return Tensor{}, fmt.Errorf("the checkpoint has no tensor %s; is it an %s?", name, s.desc.title())
 	}
 	fits := len(t.Shape) == len(shape)
 	for i := 0; fits && i < len(shape); i++ {

@@ -5,6 +5,8 @@ Run it as README.md beside it says; it writes into its own folder:
     containers/   tiny checkpoints, one per way torch.save may write a file
     imagenet/     a narrow OFA-MobileNetV3 with the published structure
     cifar/        the same weights in half precision, strides for small images
+    proxyless/    a narrow OFA-ProxylessNASNets, published structure and names
+    resnet/       a narrow OFA-ResNet50, likewise
 
 All randomness comes from SEED, so a second run writes the same numbers.
 """
@@ -18,8 +20,9 @@ import random
 import numpy as np
 import torch
 from ofa.imagenet_classification.elastic_nn.modules.dynamic_layers import DynamicMBConvLayer
-from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
+from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3, OFAProxylessNASNets, OFAResNets
 from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
+from ofa.imagenet_classification.networks import ResNets
 from ofa.utils.layers import ConvLayer, IdentityLayer, LinearLayer, MBConvLayer, ResidualBlock
 
 SEED = 20240229
@@ -91,7 +94,8 @@ def randomise_weights(net):
             p.data.normal_(0, 0.2)
         elif ".bn." in name:
             p.data.uniform_(0.6, 1.4)
-    net.classifier.linear.weight.data.normal_(0, 0.5)  # the image decides, not the bias
+    linear = next(m for m in net.classifier.modules() if isinstance(m, torch.nn.Linear))
+    linear.weight.data.normal_(0, 0.5)  # the image decides, not the bias
 
 
 def window(k):
@@ -144,7 +148,7 @@ def mixed(r):
 
 
 def static_subnet(net, arch):
-    net.set_active_subnet(ks=arch["ks"], e=arch["e"], d=arch["d"])
+    net.set_active_subnet(**{name: value for name, value in arch.items() if name != "r"})
     return net.get_active_subnet(preserve_weight=True).eval()
 
 
@@ -155,6 +159,10 @@ def write(path, tensor):
 def logits_of(subnet, images):
     with torch.no_grad():
         return subnet(images)
+
+
+def first_bn(net):
+    return next(m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
 
 
 def calibration(folder, net, arch, sizes):
@@ -175,13 +183,13 @@ def calibration(folder, net, arch, sizes):
         "batch_sizes": sizes,
         "input": f"input_{r}.f32",
         "logits": "calib_logits.f32",
-        "first_bn_mean": subnet.first_conv.bn.running_mean[:4].tolist(),
-        "first_bn_var": subnet.first_conv.bn.running_var[:4].tolist(),
+        "first_bn_mean": first_bn(subnet).running_mean[:4].tolist(),
+        "first_bn_var": first_bn(subnet).running_var[:4].tolist(),
         "std": logits.std().item(),
     }
 
 
-def cases(folder, net, archs, calibrated, sizes):
+def cases(folder, net, archs, calibrated, sizes, kind="ofa_mbv3_narrow"):
     """Writes inputs, logits and cases.json for the architectures."""
     inputs = {r: torch.randn(1, 3, r, r) for r in sorted({a["r"] for a in archs})}
     for r, image in inputs.items():
@@ -199,7 +207,7 @@ def cases(folder, net, archs, calibrated, sizes):
             "std": logits.std().item(),
             "argmax": logits.argmax().item(),
         })
-    doc = {"kind": "ofa_mbv3_narrow", "cases": rows, "calibration": calibration(folder, net, calibrated, sizes)}
+    doc = {"kind": kind, "cases": rows, "calibration": calibration(folder, net, calibrated, sizes)}
     (folder / "cases.json").write_text(json.dumps(doc, indent=1) + "\n")
 
 
@@ -286,11 +294,75 @@ def make_containers():
     torch.save(torch.nn.Linear(2, 2), folder / "module.pth")
 
 
+def make_proxyless():
+    """Width multiplier 0.1: 8 channels nearly everywhere. The original
+    constructor makes it as it is. Legacy container, float16."""
+    folder = HERE / "proxyless"
+    folder.mkdir(exist_ok=True)
+    net = OFAProxylessNASNets(CLASSES, dropout_rate=0, width_mult=0.1, ks_list=KS, expand_ratio_list=E, depth_list=D).eval()
+    randomise_weights(net)
+    randomise_statistics(net, torch.randn(32, 3, 64, 64))
+    stored = half(net.state_dict())
+    net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in stored.items()})
+    old = {published_name(name): tensor for name, tensor in stored.items()}
+    torch.save({"state_dict": old}, folder / "supernet.pth", _use_new_zipfile_serialization=False)
+
+    def arch(ks, e, d, r):
+        return {"ks": ks, "e": e, "d": [*d, 1], "r": r}
+
+    def one(k, e, d, r):
+        return arch([k] * 21, [e] * 21, [d] * 5, r)
+
+    def some(r):
+        return arch(random.choices(KS, k=21), random.choices(E, k=21), random.choices(D, k=5), r)
+
+    archs = [one(7, 6, 4, 48), one(3, 3, 2, 32), some(36), some(48)]
+    cases(folder, net, archs, some(36), [3, 2], "ofa_proxyless_narrow")
+
+
+def make_resnet():
+    """A ResNet50 of an eighth of the width. The original constructor reads the
+    stages' widths from the class; the stem's are rounded up to 8 channels."""
+    folder = HERE / "resnet"
+    folder.mkdir(exist_ok=True)
+    published = ResNets.STAGE_WIDTH_LIST
+    ResNets.STAGE_WIDTH_LIST = [32, 64, 64, 96]
+    ratios = [0.2, 0.25, 0.35]
+    net = OFAResNets(CLASSES, depth_list=[0, 1, 2], expand_ratio_list=ratios, width_mult_list=[0.65, 0.8, 1.0]).eval()
+    ResNets.STAGE_WIDTH_LIST = published
+    randomise_weights(net)
+    # As after training, a block adds less than it is given. Else eighteen random
+    # blocks amplify float32's own rounding beyond the tolerance.
+    for block in net.blocks:
+        block.conv3.bn.bn.weight.data.mul_(0.4)
+    randomise_statistics(net, torch.randn(16, 3, 64, 64))
+    stored = half(net.state_dict())
+    torch.save({"state_dict": stored}, folder / "supernet.pth")
+    # Not by load_state_dict, which here takes apart the names it is given.
+    for name, t in net.state_dict().items():
+        t.copy_(stored[name])
+
+    def some(r):
+        return {
+            "e": random.choices(ratios, k=18), "d": [random.choice([0, 2]), *random.choices([0, 1, 2], k=4)],
+            "w": random.choices([0, 1, 2], k=6), "r": r,
+        }
+
+    archs = [
+        {"e": [0.35] * 18, "d": [2] * 5, "w": [2] * 6, "r": 64},
+        {"e": [0.2] * 18, "d": [0] * 5, "w": [0] * 6, "r": 36},
+        some(50), some(64), some(36), some(50),
+    ]
+    cases(folder, net, archs, some(50), [3, 2], "ofa_resnet50_narrow")
+
+
 def main():
     random.seed(SEED)
     torch.manual_seed(SEED)
     make_containers()
     make_cifar(make_imagenet())
+    make_proxyless()
+    make_resnet()
 
 
 if __name__ == "__main__":
