@@ -128,11 +128,40 @@ func installed(st *store.Store, carried *family.Folder) (f *family.Family, unsav
 	return &carried.Family, unsaved, nil
 }
 
-// install stores the family the program carries: blobs, then the manifest that
-// names them.
-func install(st *store.Store, carried *family.Folder) error {
-	for _, digest := range carried.Digests() {
-		b, err := carried.Blob(digest)
+// Install makes f the family of the device whose state is in dir, from its next
+// start on. Blobs that are there already need not come with it. The error is
+// store.ErrLocked while the device runs.
+func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
+	carried, err := stock.Family()
+	if err != nil {
+		return err
+	}
+	if f.Name == carried.Name && f.Digest() != carried.Digest() {
+		return fmt.Errorf("install family %s: the name is that of the stock family, which the next start would put back; choose another", f.Name)
+	}
+	st, err := store.Open(dir, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if err := install(st, f); err != nil {
+		return fmt.Errorf("install family %s: %w", f.Name, err)
+	}
+	return nil
+}
+
+// install stores a family: blobs, then the manifest that names them. Until that
+// is written the family before stays.
+func install(st *store.Store, f *family.Folder) error {
+	for _, d := range f.Digests() {
+		digest, err := store.ParseDigest(string(d))
+		if err != nil {
+			return err
+		}
+		if _, err := st.Blob(digest); err == nil {
+			continue
+		}
+		b, err := f.Blob(d)
 		if err != nil {
 			return err
 		}
@@ -140,14 +169,14 @@ func install(st *store.Store, carried *family.Folder) error {
 			return err
 		}
 	}
-	manifest, err := carried.Marshal()
+	manifest, err := f.Marshal()
 	if err != nil {
 		return err
 	}
 	if err := st.SetFamily(bytes.TrimSpace(manifest)); err != nil {
 		return err
 	}
-	return prune(st, &carried.Family)
+	return prune(st, &f.Family)
 }
 
 // prune removes the blobs of families that were here before.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort/orttest"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Name, f.Members = "mine", f.Members[3:]
+	var packed bytes.Buffer
+	if err := family.Pack(&packed, f, func(d family.Digest) bool { return d == f.Supernet }); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	small, state := filepath.Join(dir, "small.family"), filepath.Join(dir, "state")
+	mustWrite(t, small, packed.Bytes())
+
+	says(t, 1, "supernet.pth", "family", "install", "--family", small, "--state", state)
+	if got := installed(t, state); got != "cifar10" {
+		t.Errorf("after a failed installation the device has family %s, want the stock family", got)
+	}
+	says(t, 0, "4 members", "family", "install", "--family", small, "--state", state)
+	if got := installed(t, state); got != "mine" {
+		t.Errorf("the device has family %s, want mine", got)
+	}
+	says(t, 0, "cifar10", "family", "install", "--state", state)
+	if got := installed(t, state); got != "cifar10" {
+		t.Errorf("the device has family %s, want the stock family back", got)
+	}
+
+	f.Name = "cifar10"
+	packed.Reset()
+	if err := family.Pack(&packed, f, func(family.Digest) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, small, packed.Bytes())
+	says(t, 1, "choose another", "family", "install", "--family", small, "--state", state)
+}
+
+// installed is the family that the next start of a device uses.
+func installed(t *testing.T, state string) string {
+	t.Helper()
+	cfg := agent.Default()
+	cfg.State = state
+	parts, err := agent.Open(cfg, "test", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parts.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return parts.Family.Name
+}
+
+func TestS7_NoFamilyForADeviceThatRuns(t *testing.T) {
+	d := mustDesk(t)
+	says(t, exitLocked, "in use by another process", "family", "install", "--state", d.state)
+}
