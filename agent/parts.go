@@ -10,7 +10,6 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
@@ -70,20 +69,20 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	p.blobs = storedBlobs{p.Store, carried}
-	desc, err := ofa.ParseDescription(p.Family.Describe)
+	pre, err := p.Family.Preprocessing()
 	if err != nil {
 		return err
 	}
-	if p.Preprocess, err = Preprocess(desc); err != nil {
+	if p.Preprocess, err = Preprocess(pre); err != nil {
 		return err
 	}
 	return p.openRuntime(cfg)
 }
 
-// Preprocess is a description's share that concerns frames.
-func Preprocess(d ofa.Description) (frame.Preprocess, error) {
-	crop, err := d.CropFraction()
-	return frame.Preprocess{Mean: d.Mean, Std: d.Std, Crop: crop, Antialias: d.Antialias}, err
+// Preprocess is a family's preprocessing as package frame does it.
+func Preprocess(p family.Preprocess) (frame.Preprocess, error) {
+	crop, err := p.CropFraction()
+	return frame.Preprocess{Mean: p.Mean, Std: p.Std, Crop: crop, Antialias: p.Antialias}, err
 }
 
 // openRuntime puts the shelf of members on the runtime, or notes why there is

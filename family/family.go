@@ -6,9 +6,10 @@
 //
 // A family is a manifest plus content-addressed blobs (the supernet, each
 // member's BN statistics, each member's canary). Members share the supernet's
-// blob, so a member costs its architecture and its statistics. The rule that
-// makes a family useful: sorted by cost, each member is strictly more accurate
-// than all cheaper ones. A manifest that breaks it is refused.
+// blob, so a member costs its architecture and its statistics. A family may also
+// be foreign: without a supernet, each member an ONNX model of somebody else's.
+// The rule that makes a family useful: sorted by cost, each member is strictly
+// more accurate than all cheaper ones. A manifest that breaks it is refused.
 package family
 
 import (
@@ -49,26 +50,34 @@ type Blobs interface {
 type Family struct {
 	Schema   int             `json:"schema"`
 	Name     string          `json:"name"`
-	Supernet Digest          `json:"supernet"`    // the checkpoint the members are cut from
-	Describe json.RawMessage `json:"description"` // what its shapes cannot tell; read by package ofa
-	Classes  []string        `json:"classes"`     // label of each logit, in order
-	Members  []Member        `json:"members"`     // by rising cost and accuracy
+	Supernet Digest          `json:"supernet,omitempty"` // the checkpoint the members are cut from; none in a foreign family
+	Describe json.RawMessage `json:"description"`        // what its shapes cannot tell; read by package ofa, and the preprocessing by Preprocessing
+	Classes  []string        `json:"classes"`            // label of each logit, in order
+	Members  []Member        `json:"members"`            // by rising cost and accuracy
 }
 
 // Member is one sub-network of a family.
 type Member struct {
 	Name   string  `json:"name"`
 	Arch   Arch    `json:"arch"`
-	MMACs  float64 `json:"mmacs"`  // millions of multiply-accumulates of one inference
+	MMACs  float64 `json:"mmacs"`  // millions of multiply-accumulates of one inference; 0, unknown, in a foreign family
 	Top1   float64 `json:"top1"`   // fraction of Images classified right
 	Top5   float64 `json:"top5"`   // fraction with the right class among the first five
 	Images int     `json:"images"` // test images the two fractions were measured on
 
-	Stats  Digest `json:"stats"`  // BN statistics: float32 means and variances, layer by layer
-	Canary Digest `json:"canary"` // float32 input 3×R×R, then the logits it must give
+	Stats  Digest `json:"stats,omitempty"` // BN statistics: float32 means and variances, layer by layer
+	Canary Digest `json:"canary"`          // float32 input 3×R×R, then the logits it must give
 
 	CalibratedOn Calibration `json:"calibrated_on"`
+
+	// Of a foreign family, instead of Stats:
+	Model  Digest `json:"model,omitempty"`  // ONNX
+	Input  string `json:"input,omitempty"`  // name of its input, float32 1×3×R×R
+	Output string `json:"output,omitempty"` // name of its output, float32 1×classes: logits
 }
+
+// Foreign tells whether the members are somebody else's models.
+func (f *Family) Foreign() bool { return f.Supernet == "" }
 
 // Calibration says what BN statistics were computed from.
 type Calibration struct {
@@ -104,7 +113,7 @@ func (f *Family) Validate() error {
 	if !namePattern.MatchString(f.Name) {
 		errs = append(errs, fmt.Errorf("name %q: wants 1-64 of A-Z a-z 0-9 _ . -", f.Name))
 	}
-	if !f.Supernet.Valid() {
+	if !f.Foreign() && !f.Supernet.Valid() {
 		errs = append(errs, fmt.Errorf("supernet %q is not a SHA-256 digest", f.Supernet))
 	}
 	if n := len(f.Classes); n < 2 {
@@ -122,14 +131,15 @@ func (f *Family) validateMembers() []error {
 	var errs []error
 	seen := map[string]bool{}
 	for i, m := range f.Members {
-		if err := m.validate(); err != nil {
+		if err := m.validate(f.Foreign()); err != nil {
 			errs = append(errs, fmt.Errorf("member %d %q: %w", i, m.Name, err))
 		}
 		if seen[m.Name] {
 			errs = append(errs, fmt.Errorf("member %d %q: the name is taken", i, m.Name))
 		}
 		seen[m.Name] = true
-		if i > 0 && (m.MMACs <= f.Members[i-1].MMACs || m.Top1 <= f.Members[i-1].Top1) {
+		cheaper := !f.Foreign() && i > 0 && m.MMACs <= f.Members[i-1].MMACs
+		if i > 0 && (cheaper || m.Top1 <= f.Members[i-1].Top1) {
 			errs = append(errs, fmt.Errorf("member %d %q: must cost more and be more accurate than %q before it",
 				i, m.Name, f.Members[i-1].Name))
 		}
@@ -137,16 +147,20 @@ func (f *Family) validateMembers() []error {
 	return errs
 }
 
-func (m *Member) validate() error {
+func (m *Member) validate(foreign bool) error {
 	switch {
 	case !namePattern.MatchString(m.Name):
 		return errors.New("wants a name of 1-64 of A-Z a-z 0-9 _ . -")
 	case !(m.Top1 >= 0 && m.Top1 <= 1) || !(m.Top5 >= m.Top1 && m.Top5 <= 1):
 		return fmt.Errorf("top1 %v and top5 %v: want fractions, top5 not under top1", m.Top1, m.Top5)
-	case !(m.MMACs > 0) || math.IsInf(m.MMACs, 0):
+	case !(m.MMACs > 0 || foreign && m.MMACs == 0) || math.IsInf(m.MMACs, 0):
 		return fmt.Errorf("mmacs %v: wants a positive number", m.MMACs)
-	case !m.Stats.Valid() || !m.Canary.Valid():
-		return errors.New("stats and canary want SHA-256 digests")
+	case foreign != (m.Model != "") || foreign && m.Stats != "":
+		return errors.New("a member has either stats, of the family's supernet, or a model of its own")
+	case !m.Canary.Valid() || !foreign && !m.Stats.Valid() || foreign && !m.Model.Valid():
+		return errors.New("stats and canary, and a foreign model, want SHA-256 digests")
+	case foreign && (m.Input == "" || m.Output == ""):
+		return errors.New("a foreign model wants the names of its input and output")
 	case m.Arch.R <= 0:
 		return fmt.Errorf("resolution %d: wants pixels a side", m.Arch.R)
 	}

@@ -66,8 +66,8 @@ func (f *Folder) Blob(d Digest) ([]byte, error) {
 	return b, nil
 }
 
-// file is where the folder keeps a blob.
-func (f *Folder) file(d Digest) string {
+// file is where a folder keeps a blob of the family.
+func (f *Family) file(d Digest) string {
 	if d == f.Supernet {
 		return SupernetFile
 	}
@@ -76,15 +76,19 @@ func (f *Folder) file(d Digest) string {
 
 // Digests lists every blob the family needs, each once.
 func (f *Family) Digests() []Digest {
-	seen := map[Digest]bool{f.Supernet: true}
-	all := []Digest{f.Supernet}
-	for _, m := range f.Members {
-		for _, d := range []Digest{m.Stats, m.Canary} {
+	seen := map[Digest]bool{"": true}
+	var all []Digest
+	add := func(digests ...Digest) {
+		for _, d := range digests {
 			if !seen[d] {
 				seen[d] = true
 				all = append(all, d)
 			}
 		}
+	}
+	add(f.Supernet)
+	for _, m := range f.Members {
+		add(m.Stats, m.Model, m.Canary)
 	}
 	return all
 }

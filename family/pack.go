@@ -17,11 +17,11 @@ const (
 	maxBlob     = 1 << 30 // bytes
 )
 
-// Pack writes a family as one file: its folder as a ZIP archive, stored without
-// compression, so that every blob can be read where it lies. Blobs that omit
+// Pack writes a family as one file: a family's folder as a ZIP archive, stored
+// without compression, so that every blob can be read where it lies. Blobs that omit
 // holds, such as a supernet that the receiver has already, are left out. The
 // same family gives the same bytes.
-func Pack(w io.Writer, f *Folder, omit func(Digest) bool) error {
+func Pack(w io.Writer, f *Family, blobs Blobs, omit func(Digest) bool) error {
 	z := zip.NewWriter(w)
 	manifest, err := f.Marshal()
 	if err != nil {
@@ -34,7 +34,7 @@ func Pack(w io.Writer, f *Folder, omit func(Digest) bool) error {
 		if omit(d) {
 			continue
 		}
-		b, err := f.Blob(d)
+		b, err := blobs.Blob(d)
 		if err != nil {
 			return fmt.Errorf("pack: %w", err)
 		}

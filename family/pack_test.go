@@ -29,7 +29,7 @@ func nothing(family.Digest) bool { return false }
 func mustPack(tb testing.TB, f *family.Folder, omit func(family.Digest) bool) []byte {
 	tb.Helper()
 	var b bytes.Buffer
-	if err := family.Pack(&b, f, omit); err != nil {
+	if err := family.Pack(&b, &f.Family, f, omit); err != nil {
 		tb.Fatal(err)
 	}
 	return b.Bytes()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/limber-edge/limber/family"
@@ -28,12 +27,8 @@ type Description struct {
 	W           []float64 `json:"w,omitempty"`    // width multipliers that were trained, ResNet50 only
 	Resolutions []int     `json:"resolutions"`
 
-	Mean      [3]float32 `json:"mean"` // of pixels/255, red green blue
-	Std       [3]float32 `json:"std"`
-	Resize    string     `json:"resize"` // "bilinear"
-	Antialias bool       `json:"antialias"`
-	Crop      string     `json:"crop"`    // "none", or the fraction of the shorter side kept, "0.875"
-	Classes   []string   `json:"classes"` // label of each logit
+	family.Preprocess
+	Classes []string `json:"classes"` // label of each logit
 }
 
 // The kinds of supernet.
@@ -55,8 +50,8 @@ func Published() Description {
 		Acts:    []string{"relu", "relu", "relu", "h_swish", "h_swish", "h_swish"},
 		SE:      []bool{false, false, true, false, true, true},
 		KS:      []int{3, 5, 7}, E: []float64{3, 4, 6}, D: []int{2, 3, 4},
-		Mean: [3]float32{0.485, 0.456, 0.406}, Std: [3]float32{0.229, 0.224, 0.225},
-		Resize: "bilinear", Antialias: true, Crop: "0.875",
+		Preprocess: family.Preprocess{Mean: [3]float32{0.485, 0.456, 0.406}, Std: [3]float32{0.229, 0.224, 0.225},
+			Resize: "bilinear", Antialias: true, Crop: "0.875"},
 	}
 	for r := 128; r <= 224; r += 4 {
 		d.Resolutions = append(d.Resolutions, r)
@@ -132,7 +127,7 @@ func (d *Description) validate() error {
 			complain(`act %q: known are "relu", "relu6" and "h_swish"`, a)
 		}
 	}
-	return errors.Join(append(errs, d.validateSpace(), d.validateInput())...)
+	return errors.Join(append(errs, d.validateSpace(), d.Preprocess.Check())...)
 }
 
 func (d *Description) validateSpace() error {
@@ -155,32 +150,6 @@ func (d *Description) validateSpace() error {
 		return fmt.Errorf("resolutions %v: wants pixels a side from 8 to %d", d.Resolutions, maxResolution)
 	}
 	return nil
-}
-
-func (d *Description) validateInput() error {
-	if d.Resize != "bilinear" {
-		return fmt.Errorf(`resize %q: known is "bilinear"`, d.Resize)
-	}
-	for _, s := range d.Std {
-		if !(s > 0) {
-			return fmt.Errorf("std %v: wants positive numbers", d.Std)
-		}
-	}
-	_, err := d.CropFraction()
-	return err
-}
-
-// CropFraction is how much of the shorter side the centre crop keeps; 0 means
-// that nothing but the sides of a non-square image is cut.
-func (d *Description) CropFraction() (float64, error) {
-	if d.Crop == "none" {
-		return 0, nil
-	}
-	f, err := strconv.ParseFloat(d.Crop, 64)
-	if err != nil || !(f > 0 && f <= 1) {
-		return 0, fmt.Errorf(`crop %q: wants "none" or a fraction such as "0.875"`, d.Crop)
-	}
-	return f, nil
 }
 
 func (d *Description) maxDepth() int { return slices.Max(d.D) }

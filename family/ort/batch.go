@@ -71,10 +71,6 @@ func destroy(values []onnxruntime.Value) {
 // Close frees the model.
 func (b *Batch) Close() error { return b.session.Destroy() }
 
-// WeightsSuffix is what Optimize adds to the name of a model's file for that of
-// its weights.
-const WeightsSuffix = ".data"
-
 // Optimize lets the library rewrite a model for this very CPU and this very
 // version and writes the result to path, and the larger weights to a file
 // beside it, from which sessions map them. Load it with Options.Optimized.

@@ -19,6 +19,10 @@ import (
 // external_data paths out of a model's folder.
 const MinVersion = "1.30.0"
 
+// WeightsSuffix is what Optimize adds to the name of a model's file for that of
+// its weights.
+const WeightsSuffix = ".data"
+
 // ErrMissing is returned when no ONNX Runtime library was found or the one
 // found cannot be used; its message names the remedy.
 var ErrMissing = errors.New("ONNX Runtime is not usable")

@@ -78,6 +78,9 @@ func (s *Shelf) Session(i int) (family.Session, error) {
 }
 
 func (s *Shelf) shape(m *family.Member) ort.Shape {
+	if s.fam.Foreign() {
+		return ort.Shape{Input: m.Input, R: m.Arch.R, Output: m.Output, Classes: len(s.fam.Classes)}
+	}
 	return ort.Shape{Input: ofa.InputName, R: m.Arch.R, Output: ofa.OutputName, Classes: len(s.fam.Classes)}
 }
 
@@ -137,7 +140,7 @@ func digestOf(folder string) (string, error) {
 // key names everything an optimised model depends on.
 func (s *Shelf) key(m *family.Member) (string, error) {
 	b, err := json.Marshal([]string{
-		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats), fmt.Sprintf("%+v", m.Arch),
+		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
 		ofa.Revision, s.rt.Version(), cpu(),
 	})
 	if err != nil {
@@ -188,8 +191,12 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 	return filepath.Join(folder, modelFile), nil
 }
 
-// model writes the member's ONNX model with its own BN statistics folded in.
+// model writes the member's ONNX model with its own BN statistics folded in. A
+// foreign one is scanned before anything reads it.
 func (s *Shelf) model(m *family.Member) ([]byte, error) {
+	if s.fam.Foreign() {
+		return s.foreign(m)
+	}
 	net, err := s.Supernet()
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func newFamily() *cobra.Command {
   limber family build --supernet supernet.pth --train ./train --test ./test --out ./mine`)
 	c.Long = c.Short + `. A member is named after
 its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport())
 	return c
 }
 
@@ -94,6 +94,9 @@ func familyFlag(c *cobra.Command, dir *string) {
 }
 
 func showFamily(w io.Writer, f *family.Folder) error {
+	if f.Foreign() {
+		return showForeign(w, &f.Family)
+	}
 	fmt.Fprintf(w, "family %s (%s), supernet %s, %d classes: %s\n\n", f.Name, f.Digest().Short(), f.Supernet.Short(),
 		len(f.Classes), shortened(f.Classes, 6))
 	drawFront(w, &f.Family)
@@ -102,6 +105,17 @@ func showFamily(w io.Writer, f *family.Folder) error {
 	for _, m := range f.Members {
 		fmt.Fprintf(t, "%s\t%.2f\t%d\t%s\t%.2f\t%.2f\t%d\t%d\t%s\n", m.Name, m.MMACs, m.Arch.R, digits(m.Arch.D),
 			100*m.Top1, 100*m.Top5, m.Images, m.CalibratedOn.Images, m.Stats.Short())
+	}
+	return t.Flush()
+}
+
+// showForeign prints what is known of a family without a supernet.
+func showForeign(w io.Writer, f *family.Family) error {
+	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes), shortened(f.Classes, 6))
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tmodel")
+	for _, m := range f.Members {
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\n", m.Name, m.Arch.R, 100*m.Top1, m.Model.Short())
 	}
 	return t.Flush()
 }
@@ -167,7 +181,7 @@ func evalFamily(c *cobra.Command, f *family.Folder, data string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	set, err := preprocessed(labelled, cut.description)
+	set, err := preprocessed(labelled, cut.description.Preprocess)
 	if err != nil {
 		return err
 	}
@@ -224,6 +238,9 @@ type cut struct {
 }
 
 func cutFamily(f *family.Folder) (*cut, error) {
+	if f.Foreign() {
+		return nil, fmt.Errorf("family %s is of foreign models, whose accuracy its maker measured", f.Name)
+	}
 	desc, err := ofa.ParseDescription(f.Describe)
 	if err != nil {
 		return nil, err

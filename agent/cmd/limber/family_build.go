@@ -118,7 +118,7 @@ func (a *buildArgs) sets(d ofa.Description) (search.Sets, error) {
 		if err != nil {
 			return nil, err
 		}
-		return preprocessed(p, d)
+		return preprocessed(p, d.Preprocess)
 	}
 	train, err := open(a.train)
 	if err != nil {

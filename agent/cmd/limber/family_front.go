@@ -21,6 +21,9 @@ const (
 // drawFront draws the members in the plane of cost and accuracy, for a terminal.
 // The cost is on a logarithmic scale: members lie evenly on it.
 func drawFront(w io.Writer, f *family.Family) {
+	if f.Foreign() {
+		return // what its members cost is known on a device only
+	}
 	first, last := f.Members[0], f.Members[len(f.Members)-1]
 	span := max(last.Top1-first.Top1, 1e-9)
 	decades := max(math.Log(last.MMACs/first.MMACs), 1e-9)
@@ -49,6 +52,9 @@ func drawFront(w io.Writer, f *family.Family) {
 
 // plotFront writes the same as a picture.
 func plotFront(name string, f *family.Family) error {
+	if f.Foreign() {
+		return errors.New("plot: what the members of a foreign family cost is known on a device only")
+	}
 	s := chart.Series{Name: f.Name}
 	for _, m := range f.Members {
 		s.Points = append(s.Points, chart.Point{X: m.MMACs, Y: 100 * m.Top1, Label: m.Name})

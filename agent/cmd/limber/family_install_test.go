@@ -20,7 +20,7 @@ func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
 	}
 	f.Name, f.Members = "mine", f.Members[3:]
 	var packed bytes.Buffer
-	if err := family.Pack(&packed, f, func(d family.Digest) bool { return d == f.Supernet }); err != nil {
+	if err := family.Pack(&packed, &f.Family, f, func(d family.Digest) bool { return d == f.Supernet }); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -42,7 +42,7 @@ func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
 
 	f.Name = "cifar10"
 	packed.Reset()
-	if err := family.Pack(&packed, f, func(family.Digest) bool { return false }); err != nil {
+	if err := family.Pack(&packed, &f.Family, f, func(family.Digest) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	mustWrite(t, small, packed.Bytes())

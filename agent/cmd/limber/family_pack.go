@@ -37,7 +37,7 @@ already, some tens of kilobytes a member.`,
 			}
 			defer f.Close()
 			omit := func(d family.Digest) bool { return small && d == f.Supernet }
-			return packFamily(c.OutOrStdout(), f, out, omit)
+			return packFamily(c.OutOrStdout(), &f.Family, f, out, omit)
 		},
 	}
 	familyFlag(c, &dir)
@@ -48,12 +48,12 @@ already, some tens of kilobytes a member.`,
 
 // packFamily writes the file under another name first: a half-written family
 // must not lie where a whole one is looked for.
-func packFamily(w io.Writer, f *family.Folder, out string, omit func(family.Digest) bool) error {
+func packFamily(w io.Writer, f *family.Family, blobs family.Blobs, out string, omit func(family.Digest) bool) error {
 	part, err := os.OpenFile(out+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
-	err = family.Pack(part, f, omit)
+	err = family.Pack(part, f, blobs, omit)
 	err = errors.Join(err, part.Sync(), part.Close())
 	if err == nil {
 		err = os.Rename(out+".part", out)

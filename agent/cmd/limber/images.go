@@ -10,7 +10,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/frame"
-	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/search"
 )
 
@@ -37,8 +37,8 @@ func (s images) Tensor(dst []float32, i, r int) error {
 	return nil
 }
 
-func preprocessed(p pictures, d ofa.Description) (search.Images, error) {
-	pre, err := agent.Preprocess(d)
+func preprocessed(p pictures, how family.Preprocess) (search.Images, error) {
+	pre, err := agent.Preprocess(how)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "agent/frame"},
 		{of: "broker-config"},
 		{of: "family"},
+		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 	},
 	{ // one library each, or one more step on the way of a family
@@ -43,20 +44,20 @@ var ranks = [][]imports{
 	},
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
-		{of: "family/resident", ours: []string{"family", "family/ofa", "family/ort"}},
+		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
 		{of: "family/search", ours: []string{"family", "family/ofa"}},
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
 	{ // the device, and the operator
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"family", "family/ofa", "family/ort", "family/resident", "family/stock", "store"},
+			"family", "family/ort", "family/resident", "family/stock", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/ort", "family/resident", "family/search", "family/stock", "store"},
+			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

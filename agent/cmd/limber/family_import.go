@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/onnx"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+)
+
+// importArgs are the flags of `family import`.
+type importArgs struct {
+	name, describe, out string
+	members             []string
+}
+
+func newFamilyImport() *cobra.Command {
+	var a importArgs
+	c := &cobra.Command{
+		Use:   "import",
+		Short: "Make a family of ONNX models that are no sub-networks of a supernet",
+		Long: `Make a family of ONNX image classifiers, such as three sizes of one: the agent
+chooses among them as among the members of any family. Each takes one image,
+float32 1x3xRxR (or any number of them), and gives logits for the same classes;
+its top-1 is what you measured. The models are scanned before ONNX Runtime sees
+them: one graph of ONNX's own operators, no control flow, every weight in the file.
+
+The description says how a picture becomes the input:
+{"mean":[..3],"std":[..3],"resize":"bilinear","antialias":true,"crop":"none","classes":[...]}`,
+		Example: `  limber family import --name shop --describe shop.json \
+    --member small=small.onnx:0.712 --member large=large.onnx:0.781 --out shop.family`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	c.Flags().StringVar(&a.name, "name", "family", "name of the family")
+	c.Flags().StringVar(&a.describe, "describe", "", "JSON file with the preprocessing and the classes (required)")
+	c.Flags().StringArrayVar(&a.members, "member", nil, "NAME=FILE:TOP1, from the cheapest to the most accurate; once for each")
+	c.Flags().StringVar(&a.out, "out", "", "file to write (required)")
+	return c
+}
+
+func (a *importArgs) run(c *cobra.Command) (err error) {
+	if err := needed("limber family import", "describe", a.describe, "out", a.out, "member", strings.Join(a.members, "")); err != nil {
+		return err
+	}
+	f, err := a.family()
+	if err != nil {
+		return err
+	}
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	blobs := blobMap{}
+	for _, m := range a.members {
+		member, err := importMember(rt, f, blobs, m)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", m, err)
+		}
+		f.Members = append(f.Members, member)
+	}
+	if err := f.Validate(); err != nil {
+		return err
+	}
+	return packFamily(c.OutOrStdout(), f, blobs, a.out, func(family.Digest) bool { return false })
+}
+
+// family is the manifest without its members.
+func (a *importArgs) family() (*family.Family, error) {
+	b, err := os.ReadFile(a.describe)
+	if err != nil {
+		return nil, fmt.Errorf("description: %w", err)
+	}
+	var described struct {
+		Classes []string `json:"classes"`
+	}
+	if err := json.Unmarshal(b, &described); err != nil {
+		return nil, fmt.Errorf("description %s: %w", a.describe, err)
+	}
+	f := &family.Family{Schema: family.Schema, Name: a.name, Describe: b, Classes: described.Classes}
+	if _, err := f.Preprocessing(); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.describe, err)
+	}
+	return f, nil
+}
+
+// importMember scans a model, runs it once on a fixed input, and keeps both.
+func importMember(rt *ort.Runtime, f *family.Family, blobs blobMap, text string) (family.Member, error) {
+	name, rest, _ := strings.Cut(text, "=")
+	at := strings.LastIndex(rest, ":")
+	if name == "" || at <= 0 {
+		return family.Member{}, usageError{errors.New("wants NAME=FILE:TOP1, such as small=small.onnx:0.712")}
+	}
+	top1, err := strconv.ParseFloat(rest[at+1:], 64)
+	if err != nil || !(top1 > 0 && top1 <= 1) {
+		return family.Member{}, usageError{fmt.Errorf("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])}
+	}
+	model, err := os.ReadFile(rest[:at])
+	if err != nil {
+		return family.Member{}, err
+	}
+	info, err := onnx.Scan(model)
+	if err != nil {
+		return family.Member{}, err
+	}
+	m := family.Member{Name: name, Top1: top1, Top5: top1, Model: blobs.add(model), Input: info.Input.Name, Output: info.Output.Name}
+	if len(info.Input.Dims) == 4 {
+		m.Arch.R = info.Input.Dims[3]
+	}
+	if err := resident.Fits(info, &m, len(f.Classes)); err != nil {
+		return family.Member{}, err
+	}
+	canary, err := canaryOf(rt, &m, model)
+	m.Canary = blobs.add(canary)
+	return m, err
+}
+
+// canaryOf runs a model on noise.
+func canaryOf(rt *ort.Runtime, m *family.Member, model []byte) ([]byte, error) {
+	run, err := rt.NewBatch(model, m.Input, []string{m.Output}, ort.DefaultOptions())
+	if err != nil {
+		return nil, err
+	}
+	input := noise(3 * m.Arch.R * m.Arch.R)
+	out, err := run.Run(input, 1, m.Arch.R)
+	if err = errors.Join(err, run.Close()); err != nil {
+		return nil, err
+	}
+	return resident.Canary(input, out[0]), nil
+}

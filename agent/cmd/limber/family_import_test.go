@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/limber-edge/limber/family/onnx"
+	"github.com/limber-edge/limber/family/ort/orttest"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, err := cutFamily(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, batch := range map[int]int{0: 1, 6: onnx.Dynamic} {
+		model, err := cut.members[i].Model(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, in(fmt.Sprintf("%d.onnx", i)), model)
+	}
+	mustWrite(t, in("d.json"), f.Describe)
+	mustWrite(t, in("text.onnx"), []byte("this is no model"))
+	mustWrite(t, in("bad.json"), []byte(`{"mean":[0,0,0],"std":[0,1,1],"resize":"bilinear","crop":"none","classes":["a","b"]}`))
+
+	build := func(describe string, members ...string) []string {
+		args := []string{"family", "import", "--name", "foreign", "--describe", in(describe), "--out", in("foreign.family")}
+		for _, m := range members {
+			args = append(args, "--member", m)
+		}
+		return args
+	}
+	small, large := "small="+in("0.onnx")+":0.72", "large="+in("6.onnx")+":0.81"
+	says(t, 0, "2 members", build("d.json", small, large)...)
+	says(t, 0, "2 members pass their canaries", "family", "verify", "--family", in("foreign.family"))
+	says(t, 0, "foreign models", "family", "show", "--family", in("foreign.family"))
+	says(t, 1, "its maker measured", "family", "eval", "--family", in("foreign.family"))
+	says(t, 0, "foreign", "family", "install", "--family", in("foreign.family"), "--state", in("state"))
+	if got := installed(t, in("state")); got != "foreign" {
+		t.Errorf("the device has family %s, want foreign", got)
+	}
+	says(t, 0, "", "coldstart", "--state", in("state")) // a device that answers a frame
+
+	for _, tt := range []struct{ name, describe, member, want string }{
+		{"M10 text", "d.json", "m=" + in("text.onnx") + ":0.5", "protobuf"},
+		{"M13 other classes", "bad.json", small, "std"},
+		{"no such file", "d.json", "m=" + in("none.onnx") + ":0.5", "no such file"},
+		{"no accuracy", "d.json", "m=" + in("0.onnx"), "NAME=FILE:TOP1"},
+		{"accuracy in percent", "d.json", "m=" + in("0.onnx") + ":72", "fraction"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code := 1
+			if tt.want == "NAME=FILE:TOP1" || tt.want == "fraction" {
+				code = 2
+			}
+			says(t, code, tt.want, build(tt.describe, tt.member)...)
+		})
+	}
+	says(t, 1, "more accurate", build("d.json", large, small)...)
+}
