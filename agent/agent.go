@@ -56,8 +56,10 @@ type Agent struct {
 	connSeq    atomic.Uint64
 	lastSeq    atomic.Uint64 // of the last answer of this run
 	turnedAway atomic.Uint64 // jobs refused without the pipeline
+	failed     atomic.Uint64 // attempts to connect without success
 	up         chan connection
 	lost       chan struct{} // of the connection that is up; the link's goroutine alone touches it
+	turned     chan struct{} // holds one token when the link came up, broke, or could not come up
 	orders     chan order
 	ready      chan struct{}         // closed when the first member is
 	noCrew     atomic.Pointer[error] // set when no member could be loaded
@@ -72,7 +74,7 @@ type Agent struct {
 // How long a stopping agent works on what it has, and then tries to say so.
 const (
 	grace    = 1500 * time.Millisecond
-	farewell = 500 * time.Millisecond
+	farewell = time.Second // to connect, if need be, and for the broker's acknowledgement
 )
 
 // New assembles an agent and checks its configuration. It starts nothing, and
@@ -89,6 +91,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 		self:   wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
 		inbox:  newInbox(),
 		up:     make(chan connection, 1),
+		turned: make(chan struct{}, 1),
 		orders: make(chan order, 256),
 		ready:  make(chan struct{}),
 	}
@@ -182,15 +185,33 @@ func (a *Agent) finish(ctx context.Context) {
 
 // goodbye tells everybody that the device is off.
 func (a *Agent) goodbye(ctx context.Context) {
-	if a.linkUp.Load() {
-		ctx, cancel := context.WithTimeout(ctx, farewell)
-		defer cancel()
-		if err := a.sayFarewell(ctx); err != nil {
-			a.log.Warn("farewell not published", "err", err)
-		}
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	if err := a.takeLeave(ctx); err != nil {
+		a.log.Warn("farewell not published", "err", err)
 	}
 	if n, _ := a.parts.Outbox.Depth(); n > 0 {
 		a.log.Warn("messages kept for the next start", "count", n)
+	}
+}
+
+// takeLeave publishes the farewell. A link that is down gets one attempt more:
+// the broker may be telling everybody that the device is lost.
+func (a *Agent) takeLeave(ctx context.Context) error {
+	for failed := a.failed.Load(); ; {
+		err := a.sayFarewell(ctx)
+		if !errors.Is(err, mqtt.ErrDown) {
+			return err
+		}
+		a.link.Hurry()
+		select {
+		case <-a.turned:
+		case <-ctx.Done():
+			return err
+		}
+		if a.failed.Load() > failed {
+			return err
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // cable is the network between a device and its broker.
@@ -15,8 +16,12 @@ type cable struct {
 
 	mu    sync.Mutex
 	whole bool
+	flow  chan struct{} // closed while what the broker says is passed on
 	conns []net.Conn
 	done  sync.WaitGroup
+
+	spoken chan struct{} // one token for something the broker said that is kept back
+	ended  chan struct{} // one token for each connection that both sides have ended
 }
 
 // lay connects a broker; the device dials addr.
@@ -26,11 +31,14 @@ func lay(tb testing.TB, broker string) (c *cable, addr string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c = &cable{tb: tb, listener: l, broker: broker, whole: true}
+	c = &cable{tb: tb, listener: l, broker: broker, whole: true, flow: make(chan struct{}),
+		spoken: make(chan struct{}, 1), ended: make(chan struct{}, 100)}
+	close(c.flow)
 	c.done.Go(c.serve)
 	tb.Cleanup(func() {
 		l.Close()
 		c.cut()
+		c.release()
 		c.done.Wait()
 	})
 	return c, l.Addr().String()
@@ -59,12 +67,71 @@ func (c *cable) join(near net.Conn) {
 		return
 	}
 	c.conns = append(c.conns, near, far)
-	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
-		c.done.Go(func() {
-			io.Copy(pair[0], pair[1])
-			near.Close()
-			far.Close()
-		})
+	c.done.Go(func() {
+		var both sync.WaitGroup
+		both.Go(func() { pass(far, near) })
+		both.Go(func() { pass(near, valve{c, far}) })
+		both.Wait()
+		near.Close()
+		far.Close()
+		c.ended <- struct{}{}
+	})
+}
+
+// pass goes on until one side ends. The other may still speak: a broker hangs
+// up by itself.
+func pass(to net.Conn, from io.Reader) {
+	io.Copy(to, from)
+	to.(*net.TCPConn).CloseWrite()
+}
+
+// valve is what the broker says, as far as the cable lets it through.
+type valve struct {
+	c   *cable
+	far net.Conn
+}
+
+func (v valve) Read(p []byte) (int, error) {
+	n, err := v.far.Read(p)
+	v.c.mu.Lock()
+	flow := v.c.flow
+	v.c.mu.Unlock()
+	select {
+	case <-flow:
+	default:
+		select {
+		case v.c.spoken <- struct{}{}:
+		default:
+		}
+		<-flow
+	}
+	return n, err
+}
+
+// hold keeps back what the broker says, until release.
+func (c *cable) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flow = make(chan struct{})
+}
+
+func (c *cable) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.flow:
+	default:
+		close(c.flow)
+	}
+}
+
+// await returns when there is a token.
+func (c *cable) await(token <-chan struct{}, what string) {
+	c.tb.Helper()
+	select {
+	case <-token:
+	case <-time.After(patience):
+		c.tb.Fatalf("did not happen on the cable: %s", what)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/wire"
@@ -42,12 +43,22 @@ func TestGreeting(t *testing.T) {
 		if again := late.presence(cfg, wire.Online, 0); again != birth {
 			t.Errorf("retained state: got %+v, want %+v", again, birth)
 		}
-		for _, m := range late.matching("limber/#") {
-			if kept := m.Topic != self(cfg).Telemetry(); m.Retained != kept {
-				t.Errorf("%s: retained %v, want %v", m.Topic, m.Retained, kept)
-			}
-		}
+		checkRetained(t, cfg, late)
 	})
+}
+
+// checkRetained looks at what a newcomer gets first on each topic; what is kept
+// there comes before what is news.
+func checkRetained(t *testing.T, cfg agent.Config, newcomer *operator) {
+	t.Helper()
+	kept := []string{self(cfg).State(), self(cfg).Caps(), self(cfg).Reported()}
+	seen := map[string]bool{}
+	for _, m := range newcomer.matching("limber/#") {
+		if want := slices.Contains(kept, m.Topic); !seen[m.Topic] && m.Retained != want {
+			t.Errorf("%s: retained %v, want %v", m.Topic, m.Retained, want)
+		}
+		seen[m.Topic] = true
+	}
 }
 
 func checkCaps(t *testing.T, cfg agent.Config, c wire.Caps) {
@@ -117,13 +128,83 @@ func TestN21_StopAtOnceLeavesOffline(t *testing.T) {
 	d := start(t, cfg)
 	d.awaitLog("broker connected", 1) // the birth may still be on its way
 	d.stop()
+	if last := o.lastState(cfg); last != wire.Offline {
+		t.Errorf("last state: got %q, want offline", last)
+	}
+}
+
+// lastState is what the broker told last of a device, "" for nothing.
+func (o *operator) lastState(cfg agent.Config) wire.Presence {
+	o.tb.Helper()
+	o.fence()
 	states := o.matching(self(cfg).State())
 	if len(states) == 0 {
-		return // stopped before it said anything
+		return ""
 	}
-	if last := decoded[wire.State](t, states[len(states)-1]); last.State != wire.Offline {
-		t.Errorf("last state: got %s, want offline", last.State)
+	return decoded[wire.State](o.tb, states[len(states)-1]).State
+}
+
+func TestN21_StopBeforeTheCONNACKLeavesNoLost(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before bool // the device was there before, and was lost
+		comes  bool // the CONNACK comes after the stop; else never
+		want   wire.Presence
+	}{
+		{"it comes", false, true, wire.Offline},
+		{"it comes to a device that was lost", true, true, wire.Offline},
+		{"it never comes", false, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			brokers(t, func(t *testing.T, addr string) {
+				c, through := lay(t, addr)
+				cfg := newConfig(t, through)
+				o := operate(t, addr)
+				if tt.before {
+					d := start(t, cfg)
+					o.presence(cfg, wire.Online, 0)
+					d.kill()
+					o.presence(cfg, wire.Lost, 0)
+					c.await(c.ended, "the end of the first connection")
+				}
+				c.hold()
+				d := start(t, cfg)
+				c.await(c.spoken, "CONNACK")
+				d.terminate()
+				if tt.comes {
+					c.release()
+				}
+				if err := d.wait(); err != nil {
+					t.Fatalf("the device exited with %v, want 0", err)
+				}
+				c.release()
+				c.await(c.ended, "the end of the connection")
+				if got := o.lastState(cfg); got != tt.want {
+					t.Errorf("last state: got %q, want %q", got, tt.want)
+				}
+			})
+		})
 	}
+}
+
+func TestN21_StopBetweenTwoAttemptsTakesTheLostBack(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		c, through := lay(t, addr)
+		cfg := newConfig(t, through)
+		cfg.Broker.ReconnectMin.Duration, cfg.Broker.ReconnectMax.Duration = time.Minute, time.Minute
+		o := operate(t, addr)
+		d := start(t, cfg)
+		o.presence(cfg, wire.Online, 0)
+		c.cut()
+		o.presence(cfg, wire.Lost, 0)
+		d.awaitLog("broker lost", 1)
+		c.mend()
+		d.stop()
+		if got := o.lastState(cfg); got != wire.Offline {
+			t.Errorf("last state: got %q, want offline", got)
+		}
+	})
 }
 
 func TestM18_StaysUpWithoutARuntime(t *testing.T) {

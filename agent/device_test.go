@@ -219,13 +219,19 @@ func (d *device) awaitLog(text string, n int) {
 func (d *device) stop() time.Duration {
 	d.tb.Helper()
 	began := time.Now()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		d.tb.Fatal(err)
-	}
+	d.terminate()
 	if err := d.wait(); err != nil {
 		d.tb.Fatalf("the device exited with %v, want 0", err)
 	}
 	return time.Since(began)
+}
+
+// terminate asks the device to stop.
+func (d *device) terminate() {
+	d.tb.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.tb.Fatal(err)
+	}
 }
 
 // kill ends the device as a power cut would.

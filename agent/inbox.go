@@ -23,7 +23,6 @@ type ticket struct {
 	received time.Time
 	deadline time.Duration
 	acks     []func() // one for each time it was delivered
-	acked    bool
 }
 
 // inbox holds what came in until it is acknowledged.
@@ -41,18 +40,10 @@ func newInbox() *inbox {
 // acknowledgement waits for its answer.
 func (b *inbox) meet(t *ticket) *ticket {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	open := b.open[t.id]
-	var late []func()
-	switch {
-	case open == nil || open.request != t.request:
-	case open.acked:
-		late = t.acks
-	case t.qos > 0:
+	if open != nil && open.request == t.request && t.qos > 0 {
 		open.acks = append(open.acks, t.acks...)
-	}
-	b.mu.Unlock() // an acknowledgement may wait for the socket
-	for _, ack := range late {
-		ack()
 	}
 	return open
 }
@@ -63,18 +54,28 @@ func (b *inbox) admit(t *ticket) {
 	b.open[t.id] = t
 }
 
-// release forgets a job whose answer is in the outbox.
+// release forgets a job that is left without an answer.
 func (b *inbox) release(t *ticket) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.open, t.id)
+	b.close(t)
 }
 
-// answer notes which record answers a job or a command.
+// close ends the wait of a job; mu is held.
+func (b *inbox) close(t *ticket) {
+	if b.open[t.id] == t {
+		delete(b.open, t.id)
+	}
+}
+
+// answer notes which record answers a job or a command. From now on a copy of
+// the job gets the stored answer again: who sends it may have seen this one
+// already, and nothing else would come.
 func (b *inbox) answer(seq uint64, t *ticket) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answered[seq] = t
+	b.close(t)
 }
 
 // settle acknowledges what a record answers, as often as the broker
@@ -83,7 +84,7 @@ func (b *inbox) settle(seq uint64) {
 	b.mu.Lock()
 	var acks []func()
 	if t := b.answered[seq]; t != nil {
-		acks, t.acks, t.acked = t.acks, nil, true
+		acks = t.acks
 		delete(b.answered, seq)
 	}
 	b.mu.Unlock()
@@ -107,12 +108,7 @@ func (b *inbox) hangUp() {
 	for _, t := range b.open {
 		t.acks = nil
 	}
-	for seq, t := range b.answered {
-		t.acks = nil
-		if b.open[t.id] != t {
-			delete(b.answered, seq)
-		}
-	}
+	clear(b.answered)
 }
 
 // receiveJob lets a job in, unless its id is known.
@@ -185,7 +181,7 @@ func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
 	return ans
 }
 
-// answer puts what became of a job into the outbox and lets go of the job. A
+// answer puts what became of a job into the outbox, which lets go of the job. A
 // job that the stopping agent did not get to is left to the broker.
 func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
 	a.tellInfeasible(t, ans)
@@ -231,7 +227,7 @@ func (a *Agent) appendFor(t *ticket, encode func(seq uint64) (store.Record, erro
 		r, err := encode(seq)
 		if err == nil {
 			number = seq
-			a.inbox.answer(seq, t) // before the record can be delivered
+			a.inbox.answer(seq, t) // before the record can be delivered, or found
 		}
 		return r, err
 	}, func() { a.inbox.settle(number) })

@@ -175,21 +175,12 @@ func TestM19_LostBlobsAreMendedFromTheProgram(t *testing.T) {
 
 func TestS5_StateDeletedWhileInUseIsTold(t *testing.T) {
 	t.Parallel()
-	carried, err := stock.Family()
-	if err != nil {
-		t.Fatal(err)
-	}
-	largest := carried.Members[len(carried.Members)-1].Top1
 	addr := serve(t)
 	cfg := newConfig(t, addr)
 	o := operate(t, addr)
 	start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
-	for n, ready := 0, false; !ready; n++ { // until the last member is loaded
-		id := fmt.Sprintf("early-%d", n)
-		o.publish(self(cfg).Job(id), rawJob(fmt.Sprintf(`{"deadline_ms":%v,"min_top1":%v}`, patient, largest), pngFrame(t, 0)))
-		ready = o.result(cfg, id, 1).Status == wire.OK
-	}
+	o.awaitCrew(cfg)
 	if err := os.RemoveAll(cfg.State); err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +198,18 @@ func TestS5_StateDeletedWhileInUseIsTold(t *testing.T) {
 	o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
 	if r := o.result(cfg, "frame", 1); r.Status != wire.OK {
 		t.Errorf("job: got %+v, want an answer", r)
+	}
+}
+
+// awaitCrew returns when the device has loaded its last member.
+func (o *operator) awaitCrew(cfg agent.Config) {
+	o.tb.Helper()
+	members := decoded[wire.Caps](o.tb, o.await(self(cfg).Caps(), 1)).Members
+	header := fmt.Sprintf(`{"deadline_ms":%v,"min_top1":%v}`, patient, members[len(members)-1].Top1)
+	for n, ready := 0, false; !ready; n++ {
+		id := fmt.Sprintf("early-%d", n)
+		o.publish(self(cfg).Job(id), rawJob(header, pngFrame(o.tb, 0)))
+		ready = o.result(cfg, id, 1).Status == wire.OK
 	}
 }
 

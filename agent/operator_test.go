@@ -187,6 +187,14 @@ func (o *operator) await(filter string, n int) mqtt.Message {
 	return o.matching(filter)[n-1]
 }
 
+// fence returns when all that the broker had before has come.
+func (o *operator) fence() {
+	o.tb.Helper()
+	topic := "limber/fence/" + fleet.NewID()
+	o.publish(topic, nil)
+	o.await(topic, 1)
+}
+
 // decoded reads a payload as strictly as a device would.
 func decoded[M any](tb testing.TB, m mqtt.Message) M {
 	tb.Helper()

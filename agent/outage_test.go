@@ -95,7 +95,7 @@ func TestN2_BrokenLinkLosesNothing(t *testing.T) {
 	o := operate(t, m.Addr)
 	d := start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
-	names := ids("job", 400)
+	names := ids("job", 200)
 	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
 	o.await(self(cfg).Result("#"), 20)
 	c.cut()
@@ -105,7 +105,7 @@ func TestN2_BrokenLinkLosesNothing(t *testing.T) {
 	if n := late(got); n == len(got) || got[0].Late {
 		t.Errorf("%d of %d answers are late, the first too: %v; want those made without a link", n, len(got), got[0].Late)
 	}
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Jobs == 400 }, "400 jobs were run")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Jobs == uint64(len(names)) }, "no job was run twice")
 }
 
 func TestN2_KilledBrokerLosesNoJobThatWasReceived(t *testing.T) {
@@ -127,14 +127,31 @@ func TestN2_KilledBrokerLosesNoJobThatWasReceived(t *testing.T) {
 	c.mend()
 	// Nobody but the device knows what it received.
 	back := decoded[wire.Sync](t, o.await(self(cfg).Sync(), 2))
-	run := o.telemetry(cfg, func(s wire.Telemetry) bool {
-		return s.TS.After(back.TS.Time) && s.Outbox == 0 && s.Queue == 0 && len(o.answers(cfg)) >= int(s.Jobs)
-	}, "every job that was received is answered").Jobs
+	idle := func(s wire.Telemetry) bool { return s.TS.After(back.TS.Time) && s.Outbox == 0 && s.Queue == 0 }
+	received := o.telemetry(cfg, idle, "nothing waits any more").Jobs
 	got := o.answers(cfg)
-	o.answeredOnce(cfg, names[:len(got)])
-	if len(got) != int(run) || len(got) <= before || late(got) == 0 {
-		t.Errorf("%d jobs run, %d answered, %d before the end of the broker, %d late", run, len(got), before, late(got))
+	o.answeredOnce(cfg, namesOf(got))
+	if len(got) <= before || len(got) > int(received) || late(got) == 0 {
+		t.Errorf("%d jobs received, %d answered, %d before the end of the broker, %d late", received, len(got), before, late(got))
 	}
+	// What the broker took and did not deliver before its end is asked for again.
+	var missing []string
+	for _, id := range names {
+		if !slices.Contains(namesOf(got), id) {
+			missing = append(missing, id)
+		}
+	}
+	o.burst(cfg, missing, job(t, patient, pngFrame(t, 0)))
+	o.until(func() bool { return len(o.answers(cfg)) == len(names) }, "every job is answered")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Jobs == uint64(len(names)) }, "no job was run twice")
+}
+
+// namesOf lists the jobs of some results.
+func namesOf(results []wire.Result) (names []string) {
+	for _, r := range results {
+		names = append(names, r.ID)
+	}
+	return names
 }
 
 // persistent is a mosquitto that saves its sessions at every change.
@@ -155,7 +172,8 @@ func TestN2_KilledBrokerWithPersistence(t *testing.T) {
 			o.presence(cfg, wire.Online, 0)
 			names := ids("job", 150)
 			o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
-			o.await(self(cfg).Result("#"), len(o.matching(self(cfg).Result("#")))+5)
+			o.fence() // the broker saves after each message, but acknowledges it before
+			o.await(self(cfg).Result("#"), 5)
 			m.Kill()
 			c.cut()
 			d.awaitLog("broker lost", 1)
@@ -183,7 +201,7 @@ func TestN2_AnswersSurviveAKilledAgent(t *testing.T) {
 	o.presence(cfg, wire.Online, 0)
 	names := ids("job", 200)
 	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
-	o.await(self(cfg).Result("#"), len(o.matching(self(cfg).Result("#")))+5)
+	o.await(self(cfg).Result("#"), 5)
 	d.kill()
 	start(t, cfg)
 	o.until(func() bool { return len(o.answers(cfg)) == len(names) }, "every job is answered")
@@ -199,9 +217,9 @@ func TestT2_StopInABurst(t *testing.T) {
 	o := operate(t, m.Addr)
 	d := start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
-	names := ids("job", 700)
+	names := ids("job", 400)
 	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
-	o.await(self(cfg).Result("#"), len(o.matching(self(cfg).Result("#")))+1)
+	o.await(self(cfg).Result("#"), 1)
 	if took := d.stop(); took > 4*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
@@ -217,12 +235,12 @@ func TestS8_FullOutboxDropsTheOldestAndCountsThem(t *testing.T) {
 	c, through := lay(t, m.Addr)
 	cfg := newConfig(t, through)
 	cfg.Fleet, cfg.Device = strings.Repeat("f", 64), strings.Repeat("d", 64)
-	cfg.Mode = "fixed:3.3M"
+	cfg.Mode = "fixed:3.3M" // there from the start: no event of a switch takes a number
 	cfg.Outbox.MiB, cfg.Jobs.Queue = 1, 5000
 	o := operate(t, m.Addr)
 	d := start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
-	frame := job(t, patient, pngFrame(t, 0))
+	frame := job(t, patient, largePNG(t)) // so that jobs come faster than they are done
 	o.publish(self(cfg).Job("first"), frame)
 	first := o.result(cfg, "first", 1)
 	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Jobs == 1 }, "the first job is done")
@@ -231,7 +249,7 @@ func TestS8_FullOutboxDropsTheOldestAndCountsThem(t *testing.T) {
 	for _, id := range ids(strings.Repeat("j", 59), jobs) { // QoS 0: delivered once, if at all
 		o.publishAs(mqtt.Message{Topic: self(cfg).Job(id), Payload: frame})
 	}
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs > 0 && s.Queue > 1500 }, "1500 jobs wait")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs > 0 && s.Queue > 2000 }, "2000 jobs wait")
 	c.cut()
 	d.awaitLog("broker lost", 1)
 	d.stop() // what it does not get to is refused

@@ -34,20 +34,32 @@ func (a *Agent) Connected(connSeq uint64, sessionPresent bool) {
 	a.linkUp.Store(true)
 	a.lost = make(chan struct{})
 	a.up <- connection{seq: connSeq, lost: a.lost}
+	a.turn()
 }
 
-// Lost notes that the link is down.
+// turn notes that the link did what somebody may wait for.
+func (a *Agent) turn() {
+	select {
+	case a.turned <- struct{}{}:
+	default:
+	}
+}
+
+// Lost notes that the link is down, or did not come up.
 func (a *Agent) Lost(error) {
 	a.linkUp.Store(false)
 	a.inbox.hangUp()
 	if a.lost != nil {
 		close(a.lost)
 		a.lost = nil
+	} else {
+		a.failed.Add(1)
 	}
 	select { // a connection the uplink has not seen is no use to it any more
 	case <-a.up:
 	default:
 	}
+	a.turn()
 }
 
 // Denied tells of subscriptions that the broker refuses; the link asks again.

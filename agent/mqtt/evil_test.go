@@ -84,8 +84,11 @@ func secured(c evilConn, cfg *tls.Config) evilConn {
 	return evilConn{conn, bufio.NewReader(conn)}
 }
 
-// drain reads until the client hangs up.
-func (c evilConn) drain() { io.Copy(io.Discard, c.in) }
+// drain reads until the client leaves.
+func (c evilConn) drain() {
+	for kind, _ := c.hear(); kind != 0 && kind != typeDisconnect; kind, _ = c.hear() {
+	}
+}
 
 // recorder is a Handler that keeps all it hears.
 type recorder struct {

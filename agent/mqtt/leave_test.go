@@ -1,9 +1,11 @@
 package mqtt
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestN21_StopAtAnyMomentDisconnectsInOrder(t *testing.T) {
@@ -54,4 +56,74 @@ func TestN21_SocketStaysOpenUntilTheBrokerHangsUp(t *testing.T) {
 	if err := await(t, said); err != nil {
 		t.Errorf("the broker could not write after the DISCONNECT: %v", err)
 	}
+}
+
+func TestN21_WhatWasHandedOverLeavesBeforeTheDISCONNECT(t *testing.T) {
+	const handed = 40
+	heard := make(chan int, 1)
+	broker := evilBroker(t, func(c evilConn) {
+		c.accept()
+		publishes := 0
+		for kind, body := c.hear(); kind != typeDisconnect && kind != 0; kind, body = c.hear() {
+			if kind == typePublish {
+				publishes++
+				c.say("\x40\x02" + string(body[len("\x00\x05state"):][:2]))
+			}
+		}
+		heard <- publishes
+	})
+	l, h, stop := mustRun(t, quick(broker))
+	await(t, h.connected)
+	var outcomes []<-chan error
+	for range handed {
+		outcomes = append(outcomes, l.Send(t.Context(), Message{Topic: "state", Payload: []byte("offline"), QoS: 1, Retained: true}))
+	}
+	stop()
+	for i, o := range outcomes {
+		if err := await(t, o); err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if got := await(t, heard); got != handed {
+		t.Errorf("the broker heard %d messages, want %d", got, handed)
+	}
+}
+
+// TestAStopWaitsForAMuteBrokerNoLongerThanItsGoodbye hands over what the broker
+// never acknowledges.
+func TestAStopWaitsForAMuteBrokerNoLongerThanItsGoodbye(t *testing.T) {
+	broker := evilBroker(t, func(c evilConn) {
+		c.accept()
+		<-t.Context().Done()
+	})
+	l, h, stop := mustRun(t, quick(broker))
+	await(t, h.connected)
+	outcome := l.Send(t.Context(), Message{Topic: "result/1", Payload: []byte("x"), QoS: 1})
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 3*goodbye { // twice that is meant
+		t.Errorf("the stop took %v, want about %v", took, 2*goodbye)
+	}
+	if err := await(t, outcome); !errors.Is(err, ErrDown) {
+		t.Errorf("got %v, want ErrDown", err)
+	}
+}
+
+func TestHurryEndsAPause(t *testing.T) {
+	first := make(chan bool, 1)
+	first <- true
+	broker := evilBroker(t, func(c evilConn) {
+		select {
+		case <-first: // it is hung up on
+		default:
+			c.accept()
+			c.hear() // the DISCONNECT
+		}
+	})
+	cfg := quick(broker)
+	cfg.BackoffMin, cfg.BackoffMax = 1000*time.Hour, 1000*time.Hour
+	l, h, _ := mustRun(t, cfg)
+	await(t, h.lost)
+	l.Hurry()
+	await(t, h.connected)
 }

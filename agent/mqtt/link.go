@@ -106,6 +106,7 @@ type Link struct {
 	handler Handler
 	log     *slog.Logger
 	current atomic.Pointer[session] // the connection that is up, or nil
+	hurry   chan struct{}           // holds one token when a pause is to end
 
 	connections, refused, denied, badPackets, oversize atomic.Uint64
 
@@ -123,12 +124,13 @@ func New(cfg Config, h Handler, log *slog.Logger) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Link{cfg: cfg, target: target, handler: h, log: log}, nil
+	return &Link{cfg: cfg, target: target, handler: h, log: log, hurry: make(chan struct{}, 1)}, nil
 }
 
 // Run connects, serves and reconnects until ctx ends, then disconnects cleanly,
-// so that the broker keeps the will to itself. A farewell must be published
-// before ctx ends. Being asked to stop is not an error; there is no other end.
+// so that the broker keeps the will to itself. What was handed over before ctx
+// ended, such as a farewell, leaves before the DISCONNECT. Being asked to stop
+// is not an error; there is no other end.
 func (l *Link) Run(ctx context.Context) error {
 	pause := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax}
 	var last error // what the log was told last
@@ -146,9 +148,18 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		last = err
 		l.handler.Lost(err)
-		if !sleep(ctx, pause.next(lived)) {
+		if !l.sleep(ctx, pause.next(lived)) {
 			return nil
 		}
+	}
+}
+
+// Hurry ends the pause between two attempts to connect: this one, or the next
+// if there is none now.
+func (l *Link) Hurry() {
+	select {
+	case l.hurry <- struct{}{}:
+	default:
 	}
 }
 
@@ -332,11 +343,13 @@ func (b *backoff) next(lived time.Duration) time.Duration {
 }
 
 // sleep is false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+func (l *Link) sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
+	case <-l.hurry:
 		return true
 	case <-ctx.Done():
 		return false

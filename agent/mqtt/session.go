@@ -17,7 +17,8 @@ import (
 const (
 	// queued is how many messages may wait for the socket.
 	queued = 64
-	// goodbye bounds the writing of DISCONNECT and the wait for the broker's end.
+	// goodbye bounds the wait for what must leave before DISCONNECT, and after
+	// that the writing of it and the wait for the broker's end.
 	goodbye = time.Second
 )
 
@@ -36,10 +37,11 @@ type session struct {
 	out     chan delivery
 	acks    *acks
 
-	gate    sync.RWMutex // read-held while enqueuing
-	over    bool         // guarded by gate: nothing is accepted any more
-	calling sync.Mutex   // held during Receive
-	mute    bool         // guarded by calling: Receive is not called any more
+	gate    sync.RWMutex   // read-held while enqueuing
+	over    bool           // guarded by gate: nothing is accepted any more
+	open    sync.WaitGroup // deliveries accepted whose outcome is not known; grows only under gate
+	calling sync.Mutex     // held during Receive
+	mute    bool           // guarded by calling: Receive is not called any more
 }
 
 // open dials, sends CONNECT and waits for its answer.
@@ -175,14 +177,28 @@ func (s *session) enqueue(ctx context.Context, d delivery) error {
 	if s.over {
 		return ErrDown
 	}
+	// Not left to the select's chance: when one message was given up, the next
+	// must not take its place.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.open.Add(1)
 	select {
 	case s.out <- d:
 		return nil
 	case <-s.stream.down:
+		s.open.Done()
 		return ErrDown
 	case <-ctx.Done():
+		s.open.Done()
 		return ctx.Err()
 	}
+}
+
+// report tells the outcome of a delivery that was accepted.
+func (s *session) report(d delivery, outcome error) {
+	d.done <- outcome
+	s.open.Done()
 }
 
 // start lets messages out. The sender ends with the stream, or up to half a
@@ -205,7 +221,7 @@ func (s *session) start() {
 // beside the next.
 func (s *session) send(d delivery) {
 	tokens := make(chan paho.Token, 1)
-	go func() { d.done <- s.outcome(tokens) }()
+	go func() { s.report(d, s.outcome(tokens)) }()
 	tokens <- s.client.Publish(d.Topic, d.QoS, d.Retained, d.Payload)
 }
 
@@ -230,14 +246,36 @@ func (s *session) outcome(tokens <-chan paho.Token) error {
 }
 
 // disconnect ends the connection in order: the broker drops the will. It may
-// be called before the CONNACK came. The library would close the socket at
-// once; a broker that was just acknowledging something then fails to, and takes
-// that for the loss that the will is about.
+// be called before the CONNACK came. What was accepted leaves first: a farewell
+// left behind would let the last word be "online", with no will to correct it.
+// The library would close the socket at once; a broker that was just
+// acknowledging something then fails to, and takes that for the loss that the
+// will is about.
 func (s *session) disconnect() {
 	s.silence()
+	late := time.Now().Add(goodbye)
 	s.acks.flush(goodbye)
+	s.settle(time.Until(late))
 	s.stream.leave(goodbye)
 	s.abandon(context.Canceled)
+}
+
+// settle lets nothing more in and waits until the outcome of all that was let
+// in is known, within a limit.
+func (s *session) settle(limit time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		s.gate.Lock() // held up by whoever waits for room; abandon frees them
+		s.over = true
+		s.gate.Unlock()
+		s.open.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-s.stream.down:
+	case <-time.After(limit):
+	}
 }
 
 // abandon ends the connection, tells every waiting delivery, and returns when
@@ -251,7 +289,7 @@ func (s *session) abandon(cause error) {
 	for {
 		select {
 		case d := <-s.out:
-			d.done <- ErrDown
+			s.report(d, ErrDown)
 		default:
 			return
 		}

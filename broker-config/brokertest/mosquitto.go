@@ -29,7 +29,7 @@ type Mosquitto struct {
 // its listener; without any it lets everybody do everything.
 func StartMosquitto(tb testing.TB, lines ...string) *Mosquitto {
 	tb.Helper()
-	m := &Mosquitto{Addr: freeAddr(tb), tb: tb, binary: Program(tb, "mosquitto")}
+	m := &Mosquitto{Addr: reserve(tb), tb: tb, binary: Program(tb, "mosquitto")}
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
@@ -106,12 +106,28 @@ func (m *Mosquitto) Pause() {
 	}
 }
 
-func freeAddr(tb testing.TB) string {
+// reserve keeps a port of this machine for a broker until the test ends, also
+// while none runs. Its socket is bound and does not listen: under Linux the
+// broker may then listen there, and the system gives the port to nobody else,
+// neither as a listener's nor as the near end of a connection.
+func reserve(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("reserve a port: %v", err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	tb.Cleanup(func() { syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var bound syscall.Sockaddr
+	if err == nil {
+		bound, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		tb.Fatalf("reserve a port: %v", err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -22,8 +23,17 @@ type door struct {
 	log   *slog.Logger
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
 	order atomic.Int64 // of publishes
-	held  sync.Map     // client id → packets.Packet: see OnPacketRead
+	held  sync.Map     // client id → aside: see OnPacketRead
 }
+
+// aside is a message that is not in the library's table for the moment.
+type aside struct {
+	packets.Packet
+	back chan struct{} // closed when it is there again
+}
+
+// takeOver bounds the wait of a new connection for the one before.
+const takeOver = time.Second
 
 func newDoor(cfg Config, log *slog.Logger) *door {
 	return &door{acl: cfg.ACL, users: cfg.Users, log: log}
@@ -34,7 +44,7 @@ func (d *door) ID() string { return "door" }
 func (d *door) Provides(event byte) bool {
 	switch event {
 	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect,
-		mochi.OnPacketRead, mochi.OnPacketProcessed:
+		mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnSessionEstablish:
 		return true
 	}
 	return false
@@ -93,7 +103,7 @@ func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 {
 		if waiting, ok := cl.State.Inflight.Get(pk.PacketID); ok && waiting.FixedHeader.Type == packets.Publish {
-			d.held.Store(cl.ID, waiting)
+			d.held.Store(cl.ID, aside{waiting, make(chan struct{})})
 		}
 	}
 	return pk, nil
@@ -102,8 +112,22 @@ func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 // OnPacketProcessed puts back what OnPacketRead set aside. Both are called by
 // the one goroutine that reads the client's packets.
 func (d *door) OnPacketProcessed(cl *mochi.Client, _ packets.Packet, _ error) {
-	if waiting, ok := d.held.LoadAndDelete(cl.ID); ok {
-		cl.State.Inflight.Set(waiting.(packets.Packet))
+	if h, ok := d.held.Load(cl.ID); ok {
+		cl.State.Inflight.Set(h.(aside).Packet)
+		d.held.Delete(cl.ID)
+		close(h.(aside).back)
+	}
+}
+
+// OnSessionEstablish comes before a new connection takes over what waits for
+// its client. The one before may still be at a packet whose PUBACK the client
+// has, with a message set aside that would not be taken along.
+func (d *door) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
+	if h, ok := d.held.Load(cl.ID); ok {
+		select {
+		case <-h.(aside).back:
+		case <-time.After(takeOver): // the library panicked over the packet
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func newFamily() *cobra.Command {
   limber family build --supernet supernet.pth --train ./train --test ./test --out ./mine`)
 	c.Long = c.Short + `. A member is named after
 its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport())
 	return c
 }
 

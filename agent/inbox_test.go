@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+)
+
+// A client that has the answer may ask again before the device has put the job
+// away; it must get the answer again, not be taken for one that waits.
+func TestN10_AnAnsweredJobIsNotOpen(t *testing.T) {
+	b := newInbox()
+	acks := 0
+	delivery := func() *ticket {
+		return &ticket{id: "once", request: digestOf(mqtt.Message{}), qos: 1, acks: []func(){func() { acks++ }}}
+	}
+	first := delivery()
+	b.admit(first)
+	if open := b.meet(delivery()); open != first {
+		t.Fatalf("a copy that comes before the answer met %v, want the open job", open)
+	}
+	b.answer(7, first)
+	if open := b.meet(delivery()); open != nil {
+		t.Errorf("a copy that comes after the answer met %v, want none", open)
+	}
+	b.settle(7)
+	if acks != 2 {
+		t.Errorf("%d deliveries acknowledged, want the 2 from before the answer", acks)
+	}
+}
+
+func TestALostConnectionTakesItsAcknowledgementsAlong(t *testing.T) {
+	b := newInbox()
+	acks := 0
+	ack := func() { acks++ }
+	answered, open := &ticket{id: "answered", qos: 1, acks: []func(){ack}}, &ticket{id: "open", qos: 1, acks: []func(){ack}}
+	b.admit(answered)
+	b.admit(open)
+	b.answer(1, answered)
+	b.hangUp()
+	b.meet(&ticket{id: "open", qos: 1, acks: []func(){ack}}) // delivered again
+	b.answer(2, open)
+	b.settle(1)
+	b.settle(2)
+	if acks != 1 {
+		t.Errorf("%d acknowledged, want the one of the new connection", acks)
+	}
+}
+
+func TestAnotherJobUnderTheSameIDLeavesTheOpenOne(t *testing.T) {
+	b := newInbox()
+	first, other := &ticket{id: "once"}, &ticket{id: "once"}
+	b.admit(first)
+	b.answer(1, other) // refused as a conflict
+	if open := b.meet(&ticket{id: "once"}); open != first {
+		t.Errorf("met %v, want the first job", open)
+	}
+}
