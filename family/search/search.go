@@ -1,12 +1,24 @@
 // Package search finds the sub-networks of a supernet that are worth keeping:
-// the Pareto front of cost and accuracy, both measured, not predicted.
+// the Pareto front of cost and accuracy.
 //
-//	candidates ──calibrate──▶ measured roughly ──Pareto──▶ measured well ──spread──▶ members
+//	Find: estimators ──6 islands──▶ front ──exchange──▶ 6 islands ──▶ front of thousands looked at
+//	                                                                    │
+//	                                                        Remeasure ◀─┘
+//	                                                            ▼
+//	Search: candidates ──calibrate──▶ measured roughly ──Pareto──▶ measured well ──spread──▶ members
 //
-// Three sets of images take part and must not overlap, for the result to mean
-// anything: BN statistics are computed on the first, choices are made on the
-// second, and what is reported is measured once, on the third. The same seed
-// gives the same candidates.
+// Find asks estimators only: an accuracy predictor, published or fitted on
+// samples measured here, and a latency, from a table or timed. One call answers
+// for every limit, for what is looked at on the way to one limit counts for all.
+// Its climbs decide by the predictor and the latency alone; the predictor's
+// slope only says which of thousands of changes to look at. Estimates are off
+// by more than good networks differ, so what is found is measured before it is
+// kept (Remeasure), or nothing but measurements is used (Search).
+//
+// Three sets of images take part in measuring and must not overlap, for the
+// result to mean anything: BN statistics are computed on the first, choices are
+// made on the second, and what is reported is measured once, on the third. The
+// same seed gives the same candidates, and of Find the same front.
 package search
 
 import (
@@ -48,6 +60,16 @@ type Found struct {
 	Net  *ofa.Subnet // with its own BN statistics
 	Top1 float64     // fraction of the validation images
 	Cost float64     // MMACs
+
+	Latency float64 // milliseconds of one inference; 0 where it was not asked for
+}
+
+// cost is what accuracy is weighed against: the latency, or else the MMACs.
+func (f Found) cost() float64 {
+	if f.Latency > 0 {
+		return f.Latency
+	}
+	return f.Cost
 }
 
 // Progress is told what a search does: what, and how many of how many.
@@ -69,11 +91,16 @@ func Search(ctx context.Context, net *ofa.Supernet, load ofa.Loader, sets Sets, 
 	if err != nil {
 		return nil, err
 	}
-	var front []Found
+	return Spread(front(found), plan.Size), nil
+}
+
+// front drops what something cheaper is as good as.
+func front(found []Found) []Found {
+	var kept []Found
 	for _, i := range family.Pareto(points(found)) {
-		front = append(front, found[i])
+		kept = append(kept, found[i])
 	}
-	return Spread(front, plan.Size), nil
+	return kept
 }
 
 // measure calibrates and evaluates architectures, one after the other.
@@ -105,7 +132,7 @@ func measure(ctx context.Context, net *ofa.Supernet, load ofa.Loader, archs []fa
 func points(found []Found) []family.Point {
 	p := make([]family.Point, len(found))
 	for i, f := range found {
-		p[i] = family.Point{Cost: f.Cost, Top1: f.Top1}
+		p[i] = family.Point{Cost: f.cost(), Top1: f.Top1}
 	}
 	return p
 }
@@ -158,14 +185,14 @@ func Spread(front []Found, n int) []Found {
 	if len(front) <= n || n < 2 {
 		return front
 	}
-	low, high := math.Log(front[0].Cost), math.Log(front[len(front)-1].Cost)
+	low, high := math.Log(front[0].cost()), math.Log(front[len(front)-1].cost())
 	picked := []int{0}
 	for i := 1; i < n-1; i++ {
 		want := low + (high-low)*float64(i)/float64(n-1)
 		best := -1
 		// Enough must stay behind the one picked for the picks that follow.
 		for j := picked[len(picked)-1] + 1; j <= len(front)-n+i; j++ {
-			if best < 0 || math.Abs(math.Log(front[j].Cost)-want) < math.Abs(math.Log(front[best].Cost)-want) {
+			if best < 0 || math.Abs(math.Log(front[j].cost())-want) < math.Abs(math.Log(front[best].cost())-want) {
 				best = j
 			}
 		}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/search"
+)
+
+// searchArgs are the flags of `family search`.
+type searchArgs struct {
+	predictor, table string
+	resolutions      []int
+	limits           []float64
+	seed             uint64
+	json             bool
+}
+
+func newFamilySearch() *cobra.Command {
+	var a searchArgs
+	c := &cobra.Command{
+		Use:   "search",
+		Short: "Find the most accurate sub-network for each latency, by estimates",
+		Long: `Find the most accurate sub-network for each latency, by the published accuracy
+predictor and latency tables of OFA-MobileNetV3 w1.2.
+
+One search works out the whole front and answers for every --max-latency; without
+one, for ten latencies over the whole range. A limit that nothing meets is
+answered with the fastest sub-network there is. The same seed gives the same
+answer.
+
+The table is a folder of files R_lookup_table.json, one for each resolution R, in
+milliseconds. Accuracy is on the predictor's own scale, 4 to 6 points above what
+ImageNet's validation images then say; the order is right.`,
+		Example: `  limber family search --accuracy-predictor acc_predictor.pth --latency-table ./jetson-cpu
+  limber family search --accuracy-predictor acc_predictor.pth --latency-table ./jetson-gpu \
+      --resolutions 192,208,224 --max-latency 21 --max-latency 26 --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	f := c.Flags()
+	f.StringVar(&a.predictor, "accuracy-predictor", "", "checkpoint of the accuracy predictor")
+	f.StringVar(&a.table, "latency-table", "", "folder of the latency table")
+	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224}, "input resolutions to choose from, pixels a side")
+	f.Float64SliceVar(&a.limits, "max-latency", nil, "the most an inference may take, in ms; may be given again")
+	f.Uint64Var(&a.seed, "seed", 1, "of the search")
+	f.BoolVar(&a.json, "json", false, "print a JSON object for each limit")
+	return c
+}
+
+func (a *searchArgs) run(c *cobra.Command) error {
+	if err := needed("limber family search", "accuracy-predictor", a.predictor, "latency-table", a.table); err != nil {
+		return err
+	}
+	for _, l := range a.limits {
+		if !(l > 0) || math.IsInf(l, 0) {
+			return usageError{fmt.Errorf("limber family search: --max-latency %v: wants milliseconds above 0", l)}
+		}
+	}
+	query, err := a.query()
+	if err != nil {
+		return err
+	}
+	progress := newProgress(c.ErrOrStderr())
+	front, err := search.Find(c.Context(), query, progress.tell)
+	progress.end()
+	if err != nil {
+		return err
+	}
+	lines := answers(front, a.limits)
+	if a.json {
+		return printJSON(c.OutOrStdout(), lines)
+	}
+	return printAnswers(c.OutOrStdout(), lines)
+}
+
+// query opens what the flags name.
+func (a *searchArgs) query() (search.Query, error) {
+	layout := search.PublishedLayout(1.2)
+	layout.Resolutions = slices.Compact(slices.Sorted(slices.Values(a.resolutions)))
+	if err := knownPixels(layout.Resolutions); err != nil {
+		return search.Query{}, err
+	}
+	space, err := search.SpaceOf(layout.Description)
+	if err != nil {
+		return search.Query{}, err
+	}
+	predictor, err := search.LoadPredictor(a.predictor)
+	if err != nil {
+		return search.Query{}, err
+	}
+	table, err := search.ReadTable(os.DirFS(a.table), layout, space)
+	if err != nil {
+		return search.Query{}, fmt.Errorf("%s: %w", a.table, err)
+	}
+	return search.Query{Space: space, Accuracy: predictor, Latency: table, Limits: a.limits, Seed: a.seed,
+		Climbs: search.DefaultClimbs}, nil
+}
+
+// knownPixels tells whether the published supernet can take these resolutions.
+func knownPixels(resolutions []int) error {
+	known := ofa.Published().Resolutions
+	if len(resolutions) == 0 {
+		return usageError{fmt.Errorf("limber family search: --resolutions is empty, choose from %v", known)}
+	}
+	for _, r := range resolutions {
+		if !slices.Contains(known, r) {
+			return usageError{fmt.Errorf("limber family search: --resolutions %d: the supernet was trained for %v", r, known)}
+		}
+	}
+	return nil
+}
+
+// searchLine is one line of `family search --json`.
+type searchLine struct {
+	MaxLatency float64     `json:"max_latency_ms"`
+	Feasible   bool        `json:"feasible"` // if not, the rest is the fastest sub-network
+	Arch       family.Arch `json:"arch"`
+	Accuracy   float64     `json:"accuracy"` // predictor's scale
+	Latency    float64     `json:"latency_ms"`
+}
+
+// answers reads the front at each limit, or at ten over its range.
+func answers(front search.Front, limits []float64) []searchLine {
+	if len(limits) == 0 {
+		limits = search.Steps(front[0].Latency, front[len(front)-1].Latency, 10)
+	}
+	var lines []searchLine
+	for _, l := range limits {
+		found, ok := front.Within(l)
+		lines = append(lines, searchLine{MaxLatency: l, Feasible: ok, Arch: found.Arch, Accuracy: found.Accuracy, Latency: found.Latency})
+	}
+	return lines
+}
+
+func printJSON(w io.Writer, lines []searchLine) error {
+	out := json.NewEncoder(w)
+	for _, l := range lines {
+		if err := out.Encode(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printAnswers(w io.Writer, lines []searchLine) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "limit ms\tlatency ms\taccuracy %\tpixels\tkernel sizes by stage\texpand ratios by stage\t")
+	for _, l := range lines {
+		remark := ""
+		if !l.Feasible {
+			remark = "nothing is that fast; this is the fastest"
+		}
+		kernels, ratios := byStage(l.Arch)
+		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R, kernels, ratios, remark)
+	}
+	return t.Flush()
+}
+
+// byStage writes a digit for each block that is used, a word for each stage.
+func byStage(a family.Arch) (kernels, ratios string) {
+	var k, e []string
+	slots := len(a.KS) / len(a.D)
+	for stage, depth := range a.D {
+		first := stage * slots
+		k = append(k, strings.ReplaceAll(digits(a.KS[first:first+depth]), " ", ""))
+		e = append(e, strings.Join(strings.Fields(strings.Trim(fmt.Sprint(a.E[first:first+depth]), "[]")), ""))
+	}
+	return strings.Join(k, " "), strings.Join(e, " ")
+}
