@@ -41,40 +41,96 @@ func tensors(buffer []float32, images Images, first, r int) ([]float32, error) {
 	return buffer[:n*3*r*r], nil
 }
 
-// Evaluate counts how many images a sub-network classifies right.
-func Evaluate(sub *ofa.Subnet, load ofa.Loader, images Images) (score Score, err error) {
+// Guess is what a sub-network takes an image for.
+type Guess struct {
+	Class int // of the highest logit
+	Rank  int // of the right class among the logits; 0 is right
+}
+
+// Guesses runs a sub-network on labelled images.
+func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, err error) {
 	if err := labelled(images, sub.Classes()); err != nil {
-		return Score{}, err
+		return nil, err
 	}
 	model, err := sub.Model(0)
 	if err != nil {
-		return Score{}, err
+		return nil, err
 	}
 	run, err := load(model, ofa.InputName, []string{ofa.OutputName})
 	if err != nil {
-		return Score{}, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	r, classes := sub.Arch().R, sub.Classes()
 	buffer := make([]float32, BatchSize*3*r*r)
-	var first, five int
 	for at := 0; at < images.Len(); at += BatchSize {
 		in, err := tensors(buffer, images, at, r)
 		if err != nil {
-			return Score{}, err
+			return nil, err
 		}
 		out, err := run.Run(in, len(in)/(3*r*r), r)
 		if err != nil {
-			return Score{}, err
+			return nil, err
 		}
 		for i := 0; i*classes < len(out[0]); i++ {
-			rank := Rank(out[0][i*classes:][:classes], images.Label(at+i))
-			first += bit(rank < 1)
-			five += bit(rank < 5)
+			logits := out[0][i*classes:][:classes]
+			guesses = append(guesses, Guess{Class: highest(logits), Rank: Rank(logits, images.Label(at+i))})
 		}
 	}
-	n := images.Len()
-	return Score{Top1: float64(first) / float64(n), Top5: float64(five) / float64(n), Images: n}, nil
+	return guesses, nil
+}
+
+// highest is the index of the highest number, the first of equals.
+func highest(v []float32) int {
+	at := 0
+	for i := range v {
+		if v[i] > v[at] {
+			at = i
+		}
+	}
+	return at
+}
+
+// ScoreOf counts how many guesses are right.
+func ScoreOf(guesses []Guess) Score {
+	var first, five int
+	for _, g := range guesses {
+		first += bit(g.Rank < 1)
+		five += bit(g.Rank < 5)
+	}
+	n := len(guesses)
+	return Score{Top1: float64(first) / float64(n), Top5: float64(five) / float64(n), Images: n}
+}
+
+// Evaluate counts how many images a sub-network classifies right.
+func Evaluate(sub *ofa.Subnet, load ofa.Loader, images Images) (Score, error) {
+	guesses, err := Guesses(sub, load, images)
+	if err != nil {
+		return Score{}, err
+	}
+	return ScoreOf(guesses), nil
+}
+
+// Agreement is the fraction of images that two sub-networks take for the same.
+func Agreement(a, b []Guess) float64 {
+	same := 0
+	for i := range a {
+		same += bit(a[i].Class == b[i].Class)
+	}
+	return float64(same) / float64(len(a))
+}
+
+// Confusion counts, for each class (row), what its images were taken for
+// (column).
+func Confusion(guesses []Guess, images Images, classes int) [][]int {
+	counts := make([][]int, classes)
+	for i := range counts {
+		counts[i] = make([]int, classes)
+	}
+	for i, g := range guesses {
+		counts[images.Label(i)][g.Class]++
+	}
+	return counts
 }
 
 // labelled tells why images cannot be counted as right or wrong.

@@ -15,7 +15,6 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/search"
 	"github.com/limber-edge/limber/family/stock"
 )
 
@@ -128,88 +127,6 @@ func shortened(names []string, n int) string {
 		return strings.Join(names, ", ")
 	}
 	return strings.Join(names[:n], ", ") + ", ..."
-}
-
-// evalLine is one line of `family eval --json`.
-type evalLine struct {
-	Member string  `json:"member"`
-	Top1   float64 `json:"top1"`
-	Top5   float64 `json:"top5"`
-	Images int     `json:"images"`
-	MMACs  float64 `json:"mmacs"`
-}
-
-func newFamilyEval() *cobra.Command {
-	var dir, data string
-	var asJSON bool
-	c := &cobra.Command{
-		Use:   "eval",
-		Short: "Measure the top-1 and top-5 accuracy of every member",
-		Long: `Measure the accuracy of every member on labelled images: an ImageFolder tree
-(CLASS/NAME.jpg), or sheets NAME.png with NAME.labels.json. Without --data these
-are all 10,000 test images of CIFAR-10 once "make data" has run, else the 1,000
-that the program carries.`,
-		Example: `  limber family eval
-  limber family eval --family ./mine --data ./photos --json`,
-		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			return evalFamily(c, f, data, asJSON)
-		},
-	}
-	familyFlag(c, &dir)
-	c.Flags().StringVar(&data, "data", "", "folder of labelled images")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
-	return c
-}
-
-func evalFamily(c *cobra.Command, f *family.Folder, data string, asJSON bool) error {
-	labelled, err := testImages(data, f.Classes)
-	if err != nil {
-		return err
-	}
-	rt, err := openRuntime()
-	if err != nil {
-		return err
-	}
-	defer rt.Close()
-	cut, err := cutFamily(f)
-	if err != nil {
-		return err
-	}
-	set, err := preprocessed(labelled, cut.description.Preprocess)
-	if err != nil {
-		return err
-	}
-	out, progress := c.OutOrStdout(), newProgress(c.ErrOrStderr())
-	defer progress.end()
-	if !asJSON {
-		fmt.Fprintf(out, "%-12s %8s %8s %8s %8s\n", "member", "MMACs", "top-1 %", "top-5 %", "images")
-	}
-	for i, m := range f.Members {
-		progress.tell("members", i, len(f.Members))
-		score, err := search.Evaluate(cut.members[i], loader(rt, 2), set)
-		if err != nil {
-			return fmt.Errorf("member %s: %w", m.Name, err)
-		}
-		progress.end()
-		if err := printScore(out, m, score, asJSON); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func printScore(w io.Writer, m family.Member, score search.Score, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(w).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
-	}
-	_, err := fmt.Fprintf(w, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, m.MMACs, 100*score.Top1, 100*score.Top5, score.Images)
-	return err
 }
 
 // testImages opens the folder named, else all of CIFAR-10's test images where
