@@ -119,8 +119,9 @@ func TestN2_KilledBrokerLosesNoJobThatWasReceived(t *testing.T) {
 	names := ids("job", 300)
 	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
 	o.await(self(cfg).Result("#"), 10)
-	m.Kill() // it forgets what it has not delivered
 	c.cut()
+	o.fence()
+	m.Kill() // it forgets what it has not delivered
 	m.Start()
 	o.awaitConnection()
 	before := len(o.answers(cfg))
@@ -172,10 +173,10 @@ func TestN2_KilledBrokerWithPersistence(t *testing.T) {
 			o.presence(cfg, wire.Online, 0)
 			names := ids("job", 150)
 			o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
-			o.fence() // the broker saves after each message, but acknowledges it before
 			o.await(self(cfg).Result("#"), 5)
-			m.Kill()
 			c.cut()
+			o.fence() // the broker acknowledges a message before it saves it, and before the operator has it
+			m.Kill()
 			d.awaitLog("broker lost", 1)
 			if restart {
 				d.stop()

@@ -146,7 +146,9 @@ func (a *Agent) greet(ctx context.Context, connSeq uint64) error {
 	}
 }
 
-// send publishes every record of the outbox, and those that come.
+// send publishes every record of the outbox, and those that come. Once ctx has
+// ended the link takes some messages and others not: it must offer no more, or a
+// record would overtake the one before.
 func (a *Agent) send(ctx context.Context, window chan<- delivery) error {
 	for after := uint64(0); ; {
 		records, err := a.parts.Outbox.Next(ctx, after, inFlight)
@@ -155,6 +157,9 @@ func (a *Agent) send(ctx context.Context, window chan<- delivery) error {
 		}
 		for _, r := range records {
 			d := delivery{r.Seq, a.link.Send(ctx, mqtt.Message{Topic: r.Topic, Payload: r.Payload, QoS: 1})}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			select {
 			case window <- d:
 			case <-ctx.Done():
