@@ -8,8 +8,10 @@
 // member's BN statistics, each member's canary). Members share the supernet's
 // blob, so a member costs its architecture and its statistics. A family may also
 // be foreign: without a supernet, each member an ONNX model of somebody else's.
-// The rule that makes a family useful: sorted by cost, each member is strictly
-// more accurate than all cheaper ones. A manifest that breaks it is refused.
+// The rule that makes a family useful: each member is strictly more accurate
+// than the one before it, so that whoever takes a later one gets something for
+// it. A manifest that breaks it is refused. What a member costs is a device's
+// own affair: its profile says which of them are worth running there.
 package family
 
 import (
@@ -53,7 +55,7 @@ type Family struct {
 	Supernet Digest          `json:"supernet,omitempty"` // the checkpoint the members are cut from; none in a foreign family
 	Describe json.RawMessage `json:"description"`        // what its shapes cannot tell; read by package ofa, and the preprocessing by Preprocessing
 	Classes  []string        `json:"classes"`            // label of each logit, in order
-	Members  []Member        `json:"members"`            // by rising cost and accuracy
+	Members  []Member        `json:"members"`            // by rising accuracy
 }
 
 // Member is one sub-network of a family.
@@ -138,10 +140,8 @@ func (f *Family) validateMembers() []error {
 			errs = append(errs, fmt.Errorf("member %d %q: the name is taken", i, m.Name))
 		}
 		seen[m.Name] = true
-		cheaper := !f.Foreign() && i > 0 && m.MMACs <= f.Members[i-1].MMACs
-		if i > 0 && (cheaper || m.Top1 <= f.Members[i-1].Top1) {
-			errs = append(errs, fmt.Errorf("member %d %q: must cost more and be more accurate than %q before it",
-				i, m.Name, f.Members[i-1].Name))
+		if i > 0 && m.Top1 <= f.Members[i-1].Top1 {
+			errs = append(errs, fmt.Errorf("member %d %q: must be more accurate than %q before it", i, m.Name, f.Members[i-1].Name))
 		}
 	}
 	return errs

@@ -80,7 +80,6 @@ func TestManifestThatBreaksTheRuleIsRefused(t *testing.T) {
 		{"two of a name", func(f *family.Family) { f.Members[1].Name = "small" }, []string{`member 1 "small"`, "taken"}},
 		{"dearer and worse", func(f *family.Family) { f.Members[1].Top1 = 0.6 }, []string{`member 1 "large"`, `"small" before it`}},
 		{"dearer and no better", func(f *family.Family) { f.Members[1].Top1 = 0.7 }, []string{`member 1 "large"`}},
-		{"as dear", func(f *family.Family) { f.Members[1].MMACs = 10 }, []string{`member 1 "large"`}},
 		{"top-1 in percent", func(f *family.Family) { f.Members[0].Top1, f.Members[0].Top5 = 70, 95 }, []string{"member 0", "fractions"}},
 		{"top-5 under top-1", func(f *family.Family) { f.Members[0].Top5 = 0.5 }, []string{"not under top1"}},
 		{"top-1 that is no number", func(f *family.Family) { f.Members[0].Top1 = math.NaN() }, []string{"top1 NaN"}},

@@ -11,9 +11,10 @@ import (
 // Folder is a tree of pictures in the ImageFolder layout, CLASS/NAME.jpg. The
 // pictures are read one by one, when they are asked for.
 type Folder struct {
-	tree   fs.FS
-	files  []string
-	labels []int
+	tree    fs.FS
+	classes []string // by label
+	files   []string
+	labels  []int
 }
 
 // OpenFolder lists the JPEG and PNG files of a tree. Where every class folder
@@ -30,8 +31,11 @@ func OpenFolder(tree fs.FS, classes []string) (*Folder, error) {
 			names = append(names, f.Name())
 		}
 	}
-	f := &Folder{tree: tree}
+	f := &Folder{tree: tree, classes: classes}
 	named := !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(classes, n) })
+	if !named {
+		f.classes = names
+	}
 	for i, name := range names {
 		label := i
 		if named {
@@ -64,6 +68,9 @@ func (f *Folder) add(class string, label int) error {
 
 // Len is the number of pictures.
 func (f *Folder) Len() int { return len(f.files) }
+
+// Classes names the labels: the classes it was opened with, or the folders.
+func (f *Folder) Classes() []string { return f.classes }
 
 // Label is the class of picture i, an index from 0.
 func (f *Folder) Label(i int) int { return f.labels[i] }

@@ -127,8 +127,10 @@ func (w *writer) measure(name, x string, c convolution) string {
 	variance := g.Node("ReduceMean", name+".var", []string{square}, axes)
 	eps := g.Weight(name+".eps", []int{1, 1, 1, 1}, []float32{float32(w.net.eps)})
 	spread := g.Node("Sqrt", name+".std", []string{g.Node("Add", name+".var_eps", []string{variance, eps})})
-	unit := g.Node("Div", name+".unit", []string{centred, spread})
-	scaled := g.Node("Mul", name+".scaled", []string{unit, g.Weight(name+".gamma", channels, c.bn.gamma)})
+	// One number per channel first: a tensor of the size of y is passed over
+	// once less.
+	scale := g.Node("Div", name+".scale", []string{g.Weight(name+".gamma", channels, c.bn.gamma), spread})
+	scaled := g.Node("Mul", name+".scaled", []string{centred, scale})
 	return g.Node("Add", name+".bn", []string{scaled, g.Weight(name+".beta", channels, c.bn.beta)})
 }
 

@@ -290,18 +290,18 @@ func sum(a family.Arch, rng *rand.Rand) float64 {
 	return top1 + 0.002*rng.NormFloat64()
 }
 
-func mustSamples(t *testing.T, n int) []search.Sample {
+func mustSamples(t *testing.T, n int) []search.Entry {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(3, 0))
-	var samples []search.Sample
-	for _, a := range search.Candidates(w12(160, 176).Description, search.Plan{Random: n, Seed: 3}) {
-		samples = append(samples, search.Sample{Arch: a, Top1: sum(a, rng)})
+	var samples []search.Entry
+	for _, a := range search.Candidates(w12(160, 176).Description, search.Plan{Samples: n, Seed: 3}) {
+		samples = append(samples, search.Entry{Arch: a, Top1: sum(a, rng)})
 	}
 	return samples
 }
 
 func TestFitLearnsASumFromSamples(t *testing.T) {
-	samples := mustSamples(t, 500)
+	samples := mustSamples(t, 300)
 	f, err := search.Fit(mustSpace(t, w12(160, 176)), samples, 1)
 	if err != nil || f.HeldOut != len(samples)/5 {
 		t.Fatalf("got %+v, %v; want a fifth of %d samples held out", f, err, len(samples))
@@ -336,13 +336,13 @@ func TestFitRefuses(t *testing.T) {
 	s, d := mustSpace(t, w12(160)), ofa.Published()
 	for _, tt := range []struct {
 		name    string
-		samples []search.Sample
+		samples []search.Entry
 		says    string
 	}{
-		{"too few", make([]search.Sample, 9), "9 samples are too few"},
-		{"other resolution", slices.Repeat([]search.Sample{{Arch: d.Uniform(3, 3, 2, 224)}}, 20), "not 224"},
-		{"other kernel size", slices.Repeat([]search.Sample{{Arch: d.Uniform(9, 3, 2, 160)}}, 20), "not 9 and 3"},
-		{"other network", slices.Repeat([]search.Sample{{Arch: family.Arch{R: 160}}}, 20), "wants 20 ks"},
+		{"too few", make([]search.Entry, 9), "9 samples are too few"},
+		{"other resolution", slices.Repeat([]search.Entry{{Arch: d.Uniform(3, 3, 2, 224)}}, 20), "not 224"},
+		{"other kernel size", slices.Repeat([]search.Entry{{Arch: d.Uniform(9, 3, 2, 160)}}, 20), "not 9 and 3"},
+		{"other network", slices.Repeat([]search.Entry{{Arch: family.Arch{R: 160}}}, 20), "wants 20 ks"},
 	} {
 		if _, err := search.Fit(s, tt.samples, 1); err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want an error that says %q", tt.name, err, tt.says)

@@ -9,19 +9,33 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// Sample is an architecture with a top-1 that was measured.
-type Sample struct {
-	Arch family.Arch
-	Top1 float64 // fraction
+// Fitted predicts accuracy from what was measured of other architectures of the
+// same search space. It is safe for concurrent use.
+type Fitted struct{ fit }
+
+// FittedCost predicts in the same way what an inference costs: milliseconds on
+// the device they were measured on, or MMACs. It is safe for concurrent use.
+type FittedCost struct {
+	fit
+	least float64 // of what was measured
 }
 
-// Fitted predicts accuracy from measured samples of one search space: the sum
-// of what each kernel size, expand ratio and resolution was found to be worth
-// (a ridge regression on one-hot vectors). It is safe for concurrent use.
-type Fitted struct {
+// fit is a ridge regression on what an architecture chose. What is true of a
+// block counts for its slot, for its stage and for the whole network, each with
+// a weight of its own: few samples say what larger kernels are worth in general,
+// and more of them where they are worth more.
+//
+// Of accuracy it is which kernel size the block has with which expand ratio. Of
+// cost it is that there is one, its ratio e and e·k², all times the area of the
+// image: the MMACs of a 1×1 convolution grow with e, those of a depthwise one
+// with e·k².
+type fit struct {
 	space  Space
+	cost   bool
 	mean   float64
-	weight []float64
+	weight []float64 // of every term
+	block  []float64 // what every choice of every slot adds
+
 	// Error is the mean absolute error and Tau Kendall's rank correlation on
 	// the fifth of the samples that a first fit did not see.
 	Error, Tau float64
@@ -29,102 +43,294 @@ type Fitted struct {
 }
 
 const (
-	ridge      = 1 // weight of a prior that nothing matters, in samples
 	fewSamples = 10
 	heldOut    = 5 // every fifth sample
 )
 
-// Fit learns from samples; seed says which of them are held out.
-func Fit(space Space, samples []Sample, seed uint64) (*Fitted, error) {
-	if len(samples) < fewSamples {
-		return nil, fmt.Errorf("fit a predictor: %d samples are too few, measure at least %d", len(samples), fewSamples)
-	}
-	samples = slices.Clone(samples)
-	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(samples), func(i, j int) { samples[i], samples[j] = samples[j], samples[i] })
-	n := len(samples) / heldOut
-	first, err := fit(space, samples[n:])
+// priors are what cross-validation chooses from: the weight, in samples, of a
+// prior that nothing matters.
+var priors = [...]float64{0.001, 0.01, 0.1, 1, 3, 10, 30}
+
+// Fit learns top-1 from measurements; seed says which of them are held out.
+func Fit(space Space, measured []Entry, seed uint64) (*Fitted, error) {
+	f, err := learn(fit{space: space}, measured, func(e Entry) float64 { return e.Top1 }, seed)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fit a predictor of accuracy: %w", err)
 	}
-	f, err := fit(space, samples)
-	if err != nil {
-		return nil, err
-	}
-	f.HeldOut = n
-	f.Error, f.Tau, err = first.judge(samples[:n])
-	return f, err
+	return &Fitted{f}, nil
 }
 
-func fit(space Space, samples []Sample) (*Fitted, error) {
-	f := &Fitted{space: space}
-	n := f.inputs()
-	for _, s := range samples {
-		f.mean += s.Top1 / float64(len(samples))
+// FitCost learns the latency, or the MMACs where none was measured.
+func FitCost(space Space, measured []Entry, seed uint64) (*FittedCost, error) {
+	f, err := learn(fit{space: space, cost: true}, measured, Entry.cost, seed)
+	if err != nil {
+		return nil, fmt.Errorf("fit a predictor of cost: %w", err)
 	}
-	gram, moment := make([][]float64, n), make([]float64, n)
-	for i := range gram {
-		gram[i] = make([]float64, n)
-		gram[i][i] = ridge
+	c := &FittedCost{fit: f, least: math.Inf(1)}
+	for _, e := range measured {
+		c.least = min(c.least, e.cost())
 	}
-	for _, s := range samples {
-		on, err := f.encode(s.Arch)
+	return c, nil
+}
+
+// sample is an architecture's choices and the number to learn.
+type sample struct {
+	on   []term
+	want float64
+}
+
+// term is a choice that was made, and how much of it.
+type term struct {
+	at    int // index of its weight
+	worth float64
+}
+
+// learn fits twice: to judge, and for good.
+func learn(f fit, measured []Entry, want func(Entry) float64, seed uint64) (fit, error) {
+	if len(measured) < fewSamples {
+		return f, fmt.Errorf("%d samples are too few, measure at least %d", len(measured), fewSamples)
+	}
+	samples := make([]sample, len(measured))
+	for i, e := range measured {
+		on, err := f.encode(e.Arch)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
-		for _, i := range on {
-			moment[i] += s.Top1 - f.mean
-			for _, j := range on {
-				gram[i][j]++
-			}
-		}
+		samples[i] = sample{on, want(e)}
 	}
-	f.weight = solve(gram, moment)
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(samples), func(i, j int) { samples[i], samples[j] = samples[j], samples[i] })
+	n := len(samples) / heldOut
+	first := f
+	first.solve(samples[n:])
+	f.HeldOut = n
+	f.Error, f.Tau = first.judge(samples[:n])
+	f.solve(samples)
+	f.gather()
 	return f, nil
 }
 
-// inputs is how many choices there are: kernel size and expand ratio of every
-// slot, and the resolution.
-func (f *Fitted) inputs() int {
-	return f.space.slots()*(len(f.space.KS)+len(f.space.E)) + len(f.space.Resolutions)
+// gather adds up what is known of the same choice, so that a prediction is one
+// sum over the blocks.
+func (f *fit) gather() {
+	f.block = make([]float64, f.space.slots()*f.choices())
+	for i, stage := range f.space.Stages {
+		for slot := stage.First; slot < stage.First+stage.Slots; slot++ {
+			for choice := range f.choices() {
+				f.block[slot*f.choices()+choice] = f.predict(f.terms(nil, i, slot, choice, 1)) - f.mean
+			}
+		}
+	}
+}
+
+// solve finds the weights. It works on the samples' products with each other,
+// of which there are fewer than of weights, and takes the prior that would
+// predict each sample best from all the others: for a ridge regression that
+// takes no fit for each (Golub, Heath and Wahba 1979).
+func (f *fit) solve(samples []sample) {
+	n := len(samples)
+	f.mean = 0
+	for _, s := range samples {
+		f.mean += s.want / float64(n)
+	}
+	products, least := f.products(samples), math.Inf(1)
+	var best []float64
+	for _, prior := range priors {
+		inverse := make([][]float64, n)
+		for i := range inverse {
+			inverse[i] = slices.Clone(products[i])
+			inverse[i][i] += prior
+		}
+		invert(inverse)
+		share, sum := make([]float64, n), 0.0 // of each sample in the weights
+		for i, row := range inverse {
+			for j, v := range row {
+				share[i] += v * (samples[j].want - f.mean)
+			}
+			miss := share[i] / row[i]
+			sum += miss * miss
+		}
+		if sum < least {
+			best, least = share, sum
+		}
+	}
+	f.weight = make([]float64, f.inputs())
+	for i, s := range samples {
+		for _, t := range s.on {
+			f.weight[t.at] += best[i] * t.worth
+		}
+	}
+}
+
+// products is how much any two samples have in common.
+func (f *fit) products(samples []sample) [][]float64 {
+	all := make([][]float64, len(samples))
+	for i, s := range samples {
+		row := make([]float64, f.inputs())
+		for _, t := range s.on {
+			row[t.at] += t.worth // a stage may choose the same more than once
+		}
+		all[i] = make([]float64, len(samples))
+		for j, other := range samples {
+			for _, t := range other.on {
+				all[i][j] += t.worth * row[t.at]
+			}
+		}
+	}
+	return all
+}
+
+// invert inverts a symmetric positive definite matrix in place, by Gauss and
+// Jordan's method.
+func invert(a [][]float64) {
+	for p := range a {
+		pivot := 1 / a[p][p]
+		a[p][p] = 1
+		for j := range a[p] {
+			a[p][j] *= pivot
+		}
+		for i, row := range a {
+			if i == p {
+				continue
+			}
+			factor := row[p]
+			row[p] = 0
+			for j, v := range a[p] {
+				row[j] -= factor * v
+			}
+		}
+	}
+}
+
+func (f *fit) predict(on []term) float64 {
+	y := f.mean
+	for _, t := range on {
+		y += f.weight[t.at] * t.worth
+	}
+	return y
+}
+
+// choices is how many a slot has: a kernel size with an expand ratio each.
+func (f *fit) choices() int { return len(f.space.KS) * len(f.space.E) }
+
+// facts is how many numbers tell of a block.
+func (f *fit) facts() int {
+	if f.cost {
+		return 3
+	}
+	return f.choices()
+}
+
+// inputs is how many weights there are: those of every slot, of every stage and
+// of the network, and those of the resolutions.
+func (f *fit) inputs() int {
+	return (f.space.slots()+len(f.space.Stages)+1)*f.facts() + len(f.space.Resolutions)
+}
+
+// terms adds what is true of a block, for its slot, its stage and the network.
+func (f *fit) terms(on []term, stage, slot, choice int, worth float64) []term {
+	s := &f.space
+	for _, place := range [...]int{slot, s.slots() + stage, s.slots() + len(s.Stages)} {
+		first := place * f.facts()
+		if !f.cost {
+			on = append(on, term{first + choice, worth})
+			continue
+		}
+		k, kMax := float64(s.KS[choice/len(s.E)]), float64(s.KS[len(s.KS)-1])
+		e := s.E[choice%len(s.E)] / s.E[len(s.E)-1]
+		on = append(on, term{first, worth}, term{first + 1, worth * e}, term{first + 2, worth * e * k * k / (kMax * kMax)})
+	}
+	return on
 }
 
 // encode lists the choices an architecture made; a slot it does not use has
 // none.
-func (f *Fitted) encode(a family.Arch) ([]int, error) {
+func (f *fit) encode(a family.Arch) ([]term, error) {
+	r, worth, err := f.check(a)
+	if err != nil {
+		return nil, err
+	}
 	s := &f.space
-	if len(a.KS) != s.slots() || len(a.E) != s.slots() || len(a.D) != len(s.Stages) {
-		return nil, fmt.Errorf("fitted predictor: wants %d ks, %d e and %d d, got %d, %d and %d",
-			s.slots(), s.slots(), len(s.Stages), len(a.KS), len(a.E), len(a.D))
-	}
-	r := slices.Index(s.Resolutions, a.R)
-	if r < 0 {
-		return nil, fmt.Errorf("fitted predictor: it knows %v pixels, not %d", s.Resolutions, a.R)
-	}
-	perSlot := len(s.KS) + len(s.E)
-	on := []int{s.slots()*perSlot + r}
+	on := []term{{f.inputs() - len(s.Resolutions) + r, 1}}
 	for i, stage := range s.Stages {
 		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
-			k, e := slices.Index(s.KS, a.KS[slot]), slices.Index(s.E, a.E[slot])
-			if k < 0 || e < 0 {
-				return nil, fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", s.KS, s.E, a.KS[slot], a.E[slot])
+			choice := f.choice(a, slot)
+			if choice < 0 {
+				return nil, f.unknown(a, slot)
 			}
-			on = append(on, slot*perSlot+k, slot*perSlot+len(s.KS)+e)
+			on = f.terms(on, i, slot, choice, worth)
 		}
 	}
 	return on, nil
+}
+
+// check returns the index of an architecture's resolution, and what its blocks
+// are worth there.
+func (f *fit) check(a family.Arch) (r int, worth float64, err error) {
+	s := &f.space
+	if len(a.KS) != s.slots() || len(a.E) != s.slots() || len(a.D) != len(s.Stages) {
+		return 0, 0, fmt.Errorf("fitted predictor: wants %d ks, %d e and %d d, got %d, %d and %d",
+			s.slots(), s.slots(), len(s.Stages), len(a.KS), len(a.E), len(a.D))
+	}
+	if r = slices.Index(s.Resolutions, a.R); r < 0 {
+		return 0, 0, fmt.Errorf("fitted predictor: it knows %v pixels, not %d", s.Resolutions, a.R)
+	}
+	if !f.cost {
+		return r, 1, nil
+	}
+	side := float64(a.R) / float64(s.Resolutions[len(s.Resolutions)-1])
+	return r, side * side, nil
+}
+
+// choice numbers the kernel size and expand ratio of a slot; -1 if one of them
+// is unknown.
+func (f *fit) choice(a family.Arch, slot int) int {
+	k, e := slices.Index(f.space.KS, a.KS[slot]), slices.Index(f.space.E, a.E[slot])
+	if k < 0 || e < 0 {
+		return -1
+	}
+	return k*len(f.space.E) + e
+}
+
+func (f *fit) unknown(a family.Arch, slot int) error {
+	return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS, f.space.E, a.KS[slot], a.E[slot])
+}
+
+// at predicts for an architecture.
+func (f *fit) at(a family.Arch) (float64, error) {
+	r, worth, err := f.check(a)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for i, stage := range f.space.Stages {
+		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
+			choice := f.choice(a, slot)
+			if choice < 0 {
+				return 0, f.unknown(a, slot)
+			}
+			sum += f.block[slot*f.choices()+choice]
+		}
+	}
+	return f.mean + f.weight[f.inputs()-len(f.space.Resolutions)+r] + worth*sum, nil
+}
+
+// judge compares predictions with what was measured.
+func (f *fit) judge(samples []sample) (meanError, tau float64) {
+	predicted, measured := make([]float64, len(samples)), make([]float64, len(samples))
+	for i, s := range samples {
+		predicted[i], measured[i] = f.predict(s.on), s.want
+		meanError += math.Abs(predicted[i]-measured[i]) / float64(len(samples))
+	}
+	return meanError, Kendall(predicted, measured)
 }
 
 // Accuracy predicts top-1.
 func (f *Fitted) Accuracy(archs []family.Arch) ([]float64, error) {
 	predicted := make([]float64, len(archs))
 	for i, a := range archs {
-		on, err := f.encode(a)
-		if err != nil {
+		var err error
+		if predicted[i], err = f.at(a); err != nil {
 			return nil, err
-		}
-		predicted[i] = f.mean
-		for _, j := range on {
-			predicted[i] += f.weight[j]
 		}
 	}
 	return predicted, nil
@@ -143,20 +349,11 @@ func (f *Fitted) Guess(a family.Arch, neighbours []family.Arch) ([]float64, erro
 	return more, err
 }
 
-// judge compares predictions with what was measured.
-func (f *Fitted) judge(samples []Sample) (meanError, tau float64, err error) {
-	archs, measured := make([]family.Arch, len(samples)), make([]float64, len(samples))
-	for i, s := range samples {
-		archs[i], measured[i] = s.Arch, s.Top1
-	}
-	predicted, err := f.Accuracy(archs)
-	if err != nil {
-		return 0, 0, err
-	}
-	for i := range predicted {
-		meanError += math.Abs(predicted[i]-measured[i]) / float64(len(samples))
-	}
-	return meanError, Kendall(predicted, measured), nil
+// Latency predicts the cost, which is never less than half of the least that
+// was measured: where there are no samples a sum may even be negative.
+func (f *FittedCost) Latency(a family.Arch) (float64, error) {
+	cost, err := f.at(a)
+	return max(cost, f.least/2), err
 }
 
 // Kendall is the rank correlation tau-b of two lists: 1 if they rank alike, -1
@@ -185,34 +382,4 @@ func sign(v float64) float64 {
 		return -1
 	}
 	return 0
-}
-
-// solve finds x of a·x = b for a symmetric positive definite a, by Cholesky's
-// method. It overwrites both.
-func solve(a [][]float64, b []float64) []float64 {
-	for j := range a {
-		for k := range j {
-			a[j][j] -= a[j][k] * a[j][k]
-		}
-		a[j][j] = math.Sqrt(a[j][j])
-		for i := j + 1; i < len(a); i++ {
-			for k := range j {
-				a[i][j] -= a[i][k] * a[j][k]
-			}
-			a[i][j] /= a[j][j]
-		}
-	}
-	for i := range b {
-		for k := range i {
-			b[i] -= a[i][k] * b[k]
-		}
-		b[i] /= a[i][i]
-	}
-	for i := len(b) - 1; i >= 0; i-- {
-		for k := i + 1; k < len(b); k++ {
-			b[i] -= a[k][i] * b[k]
-		}
-		b[i] /= a[i][i]
-	}
-	return b
 }

@@ -7,39 +7,45 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 )
 
-// BatchSize is how many images run at once: OFA calibrates in batches of 200, and
-// more would only cost memory.
-const BatchSize = 200
-
 // Score is how well a sub-network classifies.
 type Score struct {
 	Top1, Top5 float64 // fractions
 	Images     int
 }
 
-// Calibrate computes the sub-network's BN statistics on images, in their order.
-func Calibrate(sub *ofa.Subnet, load ofa.Loader, images Images) error {
+// Calibrate computes the sub-network's BN statistics on images, in their order
+// and in batches of so many: each batch is normalised by itself, so that other
+// batches give other statistics. OFA's own are of 200.
+func Calibrate(sub *ofa.Subnet, load ofa.Loader, images Images, batch int) error {
 	r := sub.Arch().R
-	buffer := make([]float32, BatchSize*3*r*r)
+	buffer := make([]float32, batch*3*r*r)
 	return sub.Calibrate(load, func(i int) ([]float32, error) {
-		return tensors(buffer, images, i*BatchSize, r)
+		return tensors(buffer, images, i*batch, r)
 	})
 }
 
 // tensors fills buffer with the images from first on, as many as it holds;
 // nil when there are none.
 func tensors(buffer []float32, images Images, first, r int) ([]float32, error) {
-	n := min(BatchSize, images.Len()-first)
+	size := 3 * r * r
+	n := min(len(buffer)/size, images.Len()-first)
 	if n <= 0 {
 		return nil, nil
 	}
 	for i := range n {
-		if err := images.Tensor(buffer[i*3*r*r:][:3*r*r], first+i, r); err != nil {
+		if err := images.Tensor(buffer[i*size:][:size], first+i, r); err != nil {
 			return nil, err
 		}
 	}
-	return buffer[:n*3*r*r], nil
+	return buffer[:n*size], nil
 }
+
+// pixelsAtOnce bounds what an evaluation keeps in memory: 200 images of 100×100
+// pixels, 40 of 224×224.
+const pixelsAtOnce = 2_000_000
+
+// atOnce is how many images are evaluated in one run.
+func atOnce(r int) int { return min(max(pixelsAtOnce/(r*r), 1), 200) }
 
 // Guess is what a sub-network takes an image for.
 type Guess struct {
@@ -62,8 +68,9 @@ func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, 
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	r, classes := sub.Arch().R, sub.Classes()
-	buffer := make([]float32, BatchSize*3*r*r)
-	for at := 0; at < images.Len(); at += BatchSize {
+	batch := atOnce(r)
+	buffer := make([]float32, batch*3*r*r)
+	for at := 0; at < images.Len(); at += batch {
 		in, err := tensors(buffer, images, at, r)
 		if err != nil {
 			return nil, err
@@ -162,18 +169,3 @@ func bit(b bool) int {
 	}
 	return 0
 }
-
-// part is a stretch of a set.
-type part struct {
-	Images
-	first, n int
-}
-
-// Part is the n images of a set from first on.
-func Part(images Images, first, n int) Images { return part{images, first, n} }
-
-func (p part) Len() int                             { return p.n }
-func (p part) Label(i int) int                      { return p.Images.Label(p.first + i) }
-func (p part) Tensor(dst []float32, i, r int) error { return p.Images.Tensor(dst, p.first+i, r) }
-
-func firstOf(images Images, n int) Images { return Part(images, 0, min(n, images.Len())) }

@@ -1,29 +1,28 @@
 // Package search finds the sub-networks of a supernet that are worth keeping:
 // the Pareto front of cost and accuracy.
 //
-//	Find: estimators ──6 islands──▶ front ──exchange──▶ 6 islands ──▶ front of thousands looked at
-//	                                                                    │
-//	                                                        Remeasure ◀─┘
-//	                                                            ▼
-//	Search: candidates ──calibrate──▶ measured roughly ──Pareto──▶ measured well ──spread──▶ members
+//	Build: samples ──measure──▶ journal ──fit──▶ estimators ──Find──▶ finalists ──measure──▶ Pareto ──spread──▶ members
+//	Find:  estimators ──6 islands──▶ front ──exchange──▶ 6 islands ──▶ front of thousands looked at
 //
 // Find asks estimators only: an accuracy predictor, published or fitted on
-// samples measured here, and a latency, from a table or timed. One call answers
-// for every limit, for what is looked at on the way to one limit counts for all.
-// Its climbs decide by the predictor and the latency alone; the predictor's
-// slope only says which of thousands of changes to look at. Estimates are off
-// by more than good networks differ, so what is found is measured before it is
-// kept (Remeasure), or nothing but measurements is used (Search).
+// samples measured here, and a cost, from a table or fitted likewise. One call
+// answers for every limit, for what is looked at on the way to one limit counts
+// for all. Its climbs decide by the predictor and the cost alone; the
+// predictor's slope only says which of thousands of changes to look at.
+// Estimates are off by more than good networks differ, so Build measures what
+// was found before it keeps any of it, and takes the best of its samples along,
+// which owe nothing to an estimate.
 //
-// Three sets of images take part in measuring and must not overlap, for the
-// result to mean anything: BN statistics are computed on the first, choices are
-// made on the second, and what is reported is measured once, on the third. The
-// same seed gives the same candidates, and of Find the same front.
+// Three sets of images take part and must not overlap, for the result to mean
+// anything: BN statistics are computed on the first, choices are made on the
+// second, and what is reported is measured once, on the third. The same seed
+// gives the same samples, and of Find the same front. What was measured is in a
+// journal, so that a search that was cut off goes on.
 package search
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -32,127 +31,131 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 )
 
-// Images is a set of labelled pictures.
-type Images interface {
-	Len() int
-	Label(i int) int
-	// Tensor writes picture i, preprocessed for resolution r, to dst (3×r×r).
-	Tensor(dst []float32, i, r int) error
-}
-
-// Sets are the images a search needs.
-type Sets struct {
-	Calibration Images
-	Validation  Images // choices are made on these
-	Test        Images // reported, never chosen on
-}
-
 // Plan says how much to measure.
 type Plan struct {
-	Size   int    // members wanted
-	Random int    // candidates drawn at random beside the uniform ones
-	Rough  int    // validation images for the first measurement of each candidate
-	Seed   uint64 // of the random candidates
+	Size      int    // members wanted
+	Samples   int    // architectures measured roughly; at most half of them are uniform ones
+	Rough     int    // validation images that a sample is measured on
+	Finalists int    // architectures measured on all of them, beside the best samples
+	Climbs    int    // of Find, see Query
+	Seed      uint64 // of everything drawn
 }
 
-// Found is a sub-network with what was measured of it.
-type Found struct {
-	Net  *ofa.Subnet // with its own BN statistics
-	Top1 float64     // fraction of the validation images
-	Cost float64     // MMACs
-
-	Latency float64 // milliseconds of one inference; 0 where it was not asked for
-}
-
-// cost is what accuracy is weighed against: the latency, or else the MMACs.
-func (f Found) cost() float64 {
-	if f.Latency > 0 {
-		return f.Latency
-	}
-	return f.Cost
+// Built is what Build found, and how much is to be thought of it.
+type Built struct {
+	Members  []Entry     // by rising cost and accuracy
+	Samples  int         // measured, or taken over from the journal
+	Accuracy *Fitted     // nil where the space is not one that estimators know
+	Cost     *FittedCost // likewise
 }
 
 // Progress is told what a search does: what, and how many of how many.
 type Progress func(what string, done, of int)
 
-// Search measures candidates of a supernet and returns the members chosen, by
-// rising cost. It ends early with ctx's error.
-func Search(ctx context.Context, net *ofa.Supernet, load ofa.Loader, sets Sets, plan Plan, tell Progress) ([]Found, error) {
-	rough := firstOf(sets.Validation, plan.Rough)
-	found, err := measure(ctx, net, load, Candidates(net.Description(), plan), sets.Calibration, rough, "candidates", tell)
+// Build searches a supernet by measuring: samples, what estimators fitted on
+// them find, and what of that is the front in truth. It ends early with ctx's
+// error; measurements stay in the bench's journal.
+func Build(ctx context.Context, bench *Bench, plan Plan) (*Built, error) {
+	samples, err := bench.samples(ctx, Candidates(bench.Net.Description(), plan), plan.Rough)
 	if err != nil {
 		return nil, err
 	}
-	var archs []family.Arch
-	for _, i := range family.Pareto(points(found)) {
-		archs = append(archs, found[i].Net.Arch())
+	built := &Built{Samples: len(samples)}
+	archs := archsOf(front(samples))
+	if space, err := SpaceOf(bench.Net.Description()); err == nil {
+		more, err := built.estimate(ctx, space, samples, plan, bench.Tell)
+		if err != nil {
+			return nil, err
+		}
+		archs = append(archs, more...)
 	}
-	found, err = measure(ctx, net, load, archs, sets.Calibration, sets.Validation, "front", tell)
+	finalists, err := bench.finalists(ctx, archs)
 	if err != nil {
 		return nil, err
 	}
-	return Spread(front(found), plan.Size), nil
+	built.Members = Spread(front(finalists), plan.Size)
+	return built, nil
 }
 
-// front drops what something cheaper is as good as.
-func front(found []Found) []Found {
-	var kept []Found
-	for _, i := range family.Pareto(points(found)) {
-		kept = append(kept, found[i])
+// estimate fits estimators and returns architectures from all along the front
+// that they see.
+func (b *Built) estimate(ctx context.Context, space Space, samples []Entry, plan Plan, tell Progress) (archs []family.Arch, err error) {
+	if b.Accuracy, err = Fit(space, samples, plan.Seed); err != nil {
+		return nil, err
+	}
+	if b.Cost, err = FitCost(space, samples, plan.Seed); err != nil {
+		return nil, err
+	}
+	seen, err := Find(ctx, Query{Space: space, Accuracy: b.Accuracy, Latency: b.Cost, Seed: plan.Seed, Climbs: plan.Climbs}, tell)
+	if err != nil {
+		return nil, err
+	}
+	for _, limit := range Steps(seen[0].Latency, seen[len(seen)-1].Latency, plan.Finalists) {
+		c, _ := seen.Within(limit)
+		archs = append(archs, c.Arch)
+	}
+	return archs, nil
+}
+
+// front keeps what nothing cheaper is as good as, by rising cost.
+func front(measured []Entry) []Entry {
+	points := make([]family.Point, len(measured))
+	for i, e := range measured {
+		points[i] = family.Point{Cost: e.cost(), Top1: e.Top1}
+	}
+	var kept []Entry
+	for _, i := range family.Pareto(points) {
+		kept = append(kept, measured[i])
 	}
 	return kept
 }
 
-// measure calibrates and evaluates architectures, one after the other.
-func measure(ctx context.Context, net *ofa.Supernet, load ofa.Loader, archs []family.Arch, calibration, validation Images,
-	what string, tell Progress) ([]Found, error) {
-	var found []Found
-	for i, arch := range archs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		tell(what, i, len(archs))
-		sub, err := net.Cut(arch)
-		if err != nil {
-			return nil, err
-		}
-		if err := Calibrate(sub, load, calibration); err != nil {
-			return nil, err
-		}
-		score, err := Evaluate(sub, load, validation)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, Found{Net: sub, Top1: score.Top1, Cost: sub.MMACs()})
+func archsOf(measured []Entry) []family.Arch {
+	var archs []family.Arch
+	for _, e := range measured {
+		archs = append(archs, e.Arch)
 	}
-	tell(what, len(archs), len(archs))
-	return found, nil
+	return archs
 }
 
-func points(found []Found) []family.Point {
-	p := make([]family.Point, len(found))
-	for i, f := range found {
-		p[i] = family.Point{Cost: f.cost(), Top1: f.Top1}
-	}
-	return p
-}
-
-// Candidates lists every architecture that makes the same choice everywhere,
-// at every resolution, and plan.Random others.
+// Candidates draws plan.Samples architectures. Up to half of them make the same
+// choice everywhere, the smallest and the largest among them.
 func Candidates(d ofa.Description, plan Plan) []family.Arch {
+	rng := rand.New(rand.NewPCG(plan.Seed, 0))
+	d.KS, d.E, d.D, d.Resolutions = rising(d.KS), rising(d.E), rising(d.D), rising(d.Resolutions)
+	archs := uniforms(d)
+	if ends := 2; len(archs) > max(plan.Samples/2, ends) {
+		last := len(archs) - 1
+		archs[1], archs[last] = archs[last], archs[1]
+		rng.Shuffle(len(archs)-ends, func(i, j int) { archs[ends+i], archs[ends+j] = archs[ends+j], archs[ends+i] })
+		archs = archs[:max(plan.Samples/2, ends)]
+	}
+	for len(archs) < plan.Samples {
+		archs = append(archs, random(d, rng))
+	}
+	return archs
+}
+
+func rising[T cmp.Ordered](v []T) []T { return slices.Sorted(slices.Values(v)) }
+
+// uniforms lists every architecture that makes the same choice everywhere, from
+// the smallest to the largest.
+func uniforms(d ofa.Description) []family.Arch {
 	var archs []family.Arch
 	for _, r := range d.Resolutions {
 		for _, depth := range d.D {
 			for _, e := range d.E {
 				for _, k := range d.KS {
-					archs = append(archs, d.Uniform(k, e, depth, r))
+					for w := range max(len(d.W), 1) {
+						a := d.Uniform(k, e, depth, r)
+						for i := range a.W {
+							a.W[i] = w
+						}
+						archs = append(archs, a)
+					}
 				}
 			}
 		}
-	}
-	rng := rand.New(rand.NewPCG(plan.Seed, 0))
-	for range plan.Random {
-		archs = append(archs, random(d, rng))
 	}
 	return archs
 }
@@ -165,10 +168,15 @@ func random(d ofa.Description, rng *rand.Rand) family.Arch {
 	a := d.Uniform(d.KS[0], d.E[0], d.D[0], d.Resolutions[index(rng, lean, len(d.Resolutions))])
 	for i := range a.KS {
 		a.KS[i] = d.KS[index(rng, lean, len(d.KS))]
+	}
+	for i := range a.E {
 		a.E[i] = d.E[index(rng, lean, len(d.E))]
 	}
 	for i := range a.D {
 		a.D[i] = d.D[index(rng, lean, len(d.D))]
+	}
+	for i := range a.W {
+		a.W[i] = index(rng, lean, len(d.W))
 	}
 	return a
 }
@@ -181,7 +189,7 @@ func index(rng *rand.Rand, lean float64, n int) int {
 
 // Spread picks n of a front so that their costs grow by factors as equal as the
 // front allows. The ends of the front are always in.
-func Spread(front []Found, n int) []Found {
+func Spread(front []Entry, n int) []Entry {
 	if len(front) <= n || n < 2 {
 		return front
 	}
@@ -199,14 +207,9 @@ func Spread(front []Found, n int) []Found {
 		picked = append(picked, best)
 	}
 	picked = append(picked, len(front)-1)
-	chosen := make([]Found, 0, n)
+	chosen := make([]Entry, 0, n)
 	for _, i := range picked {
 		chosen = append(chosen, front[i])
 	}
 	return slices.Clip(chosen)
-}
-
-// String names a found sub-network for a log.
-func (f Found) String() string {
-	return fmt.Sprintf("%.1f MMACs, top-1 %.4f, %d pixels", f.Cost, f.Top1, f.Net.Arch().R)
 }

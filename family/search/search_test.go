@@ -1,7 +1,6 @@
 package search_test
 
 import (
-	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -88,39 +87,49 @@ func TestRankIsTheNumberOfClassesBeforeTheLabel(t *testing.T) {
 }
 
 func TestCandidatesFollowFromTheSeed(t *testing.T) {
-	d := ofa.Published()
-	plan := search.Plan{Random: 50, Seed: 7}
-	first := search.Candidates(d, plan)
-	if want := len(d.Resolutions)*len(d.D)*len(d.E)*len(d.KS) + 50; len(first) != want {
-		t.Errorf("got %d candidates, want %d", len(first), want)
-	}
-	for i, a := range first {
-		if err := d.Check(a); err != nil {
-			t.Fatalf("candidate %d: %v", i, err)
+	plan := search.Plan{Samples: 60, Seed: 7}
+	for _, d := range []ofa.Description{ofa.Published(), ofa.PublishedProxylessNAS(), ofa.PublishedResNet50()} {
+		first := search.Candidates(d, plan)
+		if len(first) != plan.Samples {
+			t.Errorf("%s: got %d candidates, want %d", d.Kind, len(first), plan.Samples)
 		}
-	}
-	if !slices.EqualFunc(first, search.Candidates(d, plan), family.Arch.Equal) {
-		t.Error("the same seed gave other candidates")
-	}
-	plan.Seed = 8
-	if slices.EqualFunc(first, search.Candidates(d, plan), family.Arch.Equal) {
-		t.Error("another seed gave the same candidates")
+		for i, a := range first {
+			if err := d.Check(a); err != nil {
+				t.Fatalf("%s: candidate %d: %v", d.Kind, i, err)
+			}
+		}
+		for _, want := range []family.Arch{d.Uniform(3, slices.Min(d.E), slices.Min(d.D), 128), d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), 224)} {
+			if want.R == 128 {
+				clear(want.W) // the narrowest
+			}
+			if !slices.ContainsFunc(first, want.Equal) {
+				t.Errorf("%s: %v is not among them", d.Kind, want)
+			}
+		}
+		if !slices.EqualFunc(first, search.Candidates(d, plan), family.Arch.Equal) {
+			t.Errorf("%s: the same seed gave other candidates", d.Kind)
+		}
+		other := plan
+		other.Seed = 8
+		if slices.EqualFunc(first, search.Candidates(d, other), family.Arch.Equal) {
+			t.Errorf("%s: another seed gave the same candidates", d.Kind)
+		}
 	}
 }
 
 func TestSpreadKeepsTheEndsAndEqualFactors(t *testing.T) {
-	front := func(costs ...float64) []search.Found {
-		var f []search.Found
+	front := func(costs ...float64) []search.Entry {
+		var f []search.Entry
 		for _, c := range costs {
-			f = append(f, search.Found{Cost: c})
+			f = append(f, search.Entry{MMACs: c})
 		}
 		return f
 	}
 	for _, tt := range []struct {
 		name string
-		from []search.Found
+		from []search.Entry
 		n    int
-		want []search.Found
+		want []search.Entry
 	}{
 		{"fewer than wanted", front(1, 2), 3, front(1, 2)},
 		{"as many", front(1, 2, 3), 3, front(1, 2, 3)},
@@ -132,17 +141,17 @@ func TestSpreadKeepsTheEndsAndEqualFactors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := search.Spread(tt.from, tt.n)
-			if !slices.EqualFunc(got, tt.want, func(a, b search.Found) bool { return a.Cost == b.Cost }) {
+			if !slices.EqualFunc(got, tt.want, func(a, b search.Entry) bool { return a.MMACs == b.MMACs }) {
 				t.Errorf("got %v, want %v", costs(got), costs(tt.want))
 			}
 		})
 	}
 }
 
-func costs(found []search.Found) []float64 {
+func costs(found []search.Entry) []float64 {
 	var c []float64
 	for _, f := range found {
-		c = append(c, f.Cost)
+		c = append(c, f.MMACs)
 	}
 	return c
 }
@@ -154,7 +163,7 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := noise{n: search.BatchSize + 30, label: modulo(net.Classes())}
+	all := noise{n: 230, label: modulo(net.Classes())}
 	// Which classes the network sees, from one class as every label.
 	counted := 0.0
 	for class := range net.Classes() {
@@ -183,49 +192,30 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 	}
 }
 
-func TestSearchFindsAFrontAndFindsItAgain(t *testing.T) {
-	net, load := mustNarrowed(t), loader(t)
-	set := noise{n: 40, label: modulo(net.Classes())}
-	sets := search.Sets{Calibration: search.Part(set, 0, 20), Validation: search.Part(set, 20, 20)}
-	plan := search.Plan{Size: 3, Random: 2, Rough: 10, Seed: 1}
-	told := 0
-	run := func(ctx context.Context) ([]search.Found, error) {
-		return search.Search(ctx, net, load, sets, plan, func(what string, done, of int) {
-			told++
-			if done > of || what == "" {
-				t.Errorf("told %q, %d of %d", what, done, of)
-			}
-		})
+func TestPickIsSomeOfASet(t *testing.T) {
+	p := search.Pick(noise{n: 10, label: modulo(10)}, []int{4, 9})
+	if p.Len() != 2 || p.Label(0) != 4 || p.Label(1) != 9 {
+		t.Errorf("got %d images of label %d first, want 2 and 4", p.Len(), p.Label(0))
 	}
-	first, err := run(t.Context())
-	if err != nil || len(first) == 0 || len(first) > 3 || told == 0 {
-		t.Fatalf("got %v, %v, told %d times; want 1 to 3 members", first, err, told)
-	}
-	for i := 1; i < len(first); i++ {
-		if first[i].Cost <= first[i-1].Cost || first[i].Top1 <= first[i-1].Top1 {
-			t.Errorf("got %v after %v", first[i], first[i-1])
-		}
-	}
-	second, err := run(t.Context())
-	if err != nil || !slices.EqualFunc(first, second, func(a, b search.Found) bool {
-		return a.Net.Arch().Equal(b.Net.Arch()) && a.Top1 == b.Top1
-	}) {
-		t.Errorf("got %v, %v the second time; want %v", second, err, first)
-	}
-	stopped, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := run(stopped); !errors.Is(err, context.Canceled) {
-		t.Errorf("stopped: got %v, want %v", err, context.Canceled)
+	got, want := make([]float32, 3), make([]float32, 3)
+	if err := errors.Join(p.Tensor(got, 1, 1), noise{}.Tensor(want, 9, 1)); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want image 9, %v", got, err, want)
 	}
 }
 
-func TestPartIsAStretchOfASet(t *testing.T) {
-	p := search.Part(noise{n: 10, label: modulo(10)}, 4, 3)
-	if p.Len() != 3 || p.Label(0) != 4 || p.Label(2) != 6 {
-		t.Errorf("got %d images from label %d on, want 3 from 4", p.Len(), p.Label(0))
+func TestFingerprintIsTheDigestOfAllTensors(t *testing.T) {
+	set := noise{n: 3, label: modulo(3)}
+	all := make([]float32, 3*3*4*4)
+	for i := range 3 {
+		if err := set.Tensor(all[i*48:][:48], i, 4); err != nil {
+			t.Fatal(err)
+		}
 	}
-	got, want := make([]float32, 3), make([]float32, 3)
-	if err := errors.Join(p.Tensor(got, 1, 1), noise{}.Tensor(want, 5, 1)); err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %v, %v; want image 5, %v", got, err, want)
+	if got, err := search.Fingerprint(set, 4); err != nil || got != family.DigestOf(family.FloatBytes(all)) {
+		t.Errorf("got %v, %v; want that of the tensors", got, err)
+	}
+	gone := noise{n: 3, label: modulo(3), err: errors.New("image is gone")}
+	if _, err := search.Fingerprint(gone, 4); !errors.Is(err, gone.err) {
+		t.Errorf("got %v, want %v", err, gone.err)
 	}
 }

@@ -4,75 +4,111 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
+	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
-	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
 )
 
 // buildArgs are the flags of `family build`.
 type buildArgs struct {
-	supernet, name, out       string
-	train, test               string
-	size, random, rough       int
-	calibrationN, validationN int
-	seed                      uint64
-	threads                   int
+	supernet, name, out           string
+	calibration, validation, test string
+	cost                          string
+	plan                          search.Plan
+	calibrationN, validationN     int
+	batch, threads                int
 }
 
+// buildClimbs is fewer than search.DefaultClimbs: a fitted predictor is a sum,
+// whose front is found sooner than a perceptron's.
+const buildClimbs = 40
+
 func newFamilyBuild() *cobra.Command {
-	var a buildArgs
+	a := buildArgs{plan: search.Plan{Climbs: buildClimbs}}
 	c := &cobra.Command{
 		Use:   "build",
-		Short: "Search a supernet for its Pareto front and write a family",
-		Long: `Cut candidates out of a supernet, compute each one's BN statistics, measure it,
-and keep the members that no other one beats in cost and accuracy.
+		Short: "Search a supernet for its best sub-networks and make a family of them",
+		Long: `Measure samples of a supernet's sub-networks, fit predictors of accuracy and cost on
+them, search the whole space with these, measure what was found, and write the
+members that no other one beats to one file, which is then verified.
 
-The last images of the training set are set aside for choices, the ones before
-them for BN statistics; the test images are only used for the figures reported.`,
-		Example: `  limber family build --supernet supernet.pth --train ./train --test ./test --size 6 --out ./mine`,
-		Args:    exactly(0, "no arguments"),
-		RunE:    func(c *cobra.Command, _ []string) error { return a.run(c) },
+What was measured is kept in OUT.work until the file is written: the same command
+goes on there after Ctrl-C or a power cut.
+
+BN statistics are computed on images of --calibration, choices are made on images
+of --validation; both draw from the folder by the seed, and no image twice if the
+folders are one. Figures reported are those of --test, or without it those that
+the choices were made on, which flatter a little.`,
+		Example: `  limber family build --supernet ofa.pth --calibration ./train --validation ./val --size 7 --out mine.family
+  limber family build --supernet ofa.pth --calibration './sheets/train_*' --validation './sheets/train_*' \
+      --test ./sheets/test --cost mmacs --out mine.family`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
 	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth")
 	f.StringVar(&a.name, "name", "family", "name of the family")
-	f.StringVar(&a.train, "train", "", "folder of labelled training images, or a pattern of sheets in it (dir/train_*)")
-	f.StringVar(&a.test, "test", "", "folder of labelled test images, or a pattern of sheets in it (dir/test)")
-	f.StringVar(&a.out, "out", "", "folder to write the family to; must not exist")
-	f.IntVar(&a.size, "size", 6, "members wanted")
-	f.IntVar(&a.random, "random", 40, "candidates drawn at random, beside the uniform ones")
-	f.IntVar(&a.rough, "rough", 1000, "validation images for the first look at a candidate")
-	f.IntVar(&a.calibrationN, "calibration-images", 2000, "training images for BN statistics")
-	f.IntVar(&a.validationN, "validation-images", 5000, "training images set aside for choices")
-	f.Uint64Var(&a.seed, "seed", 1, "of the random candidates")
-	f.IntVar(&a.threads, "threads", 2, "threads to measure with")
+	f.StringVar(&a.calibration, "calibration", "", "folder of training images, or a pattern of sheets in it (dir/train_*)")
+	f.StringVar(&a.validation, "validation", "", "folder of labelled images to choose by, likewise")
+	f.StringVar(&a.test, "test", "", "folder of labelled images to report on, likewise (default: those of --validation)")
+	f.StringVar(&a.out, "out", "", "file to write")
+	f.IntVar(&a.plan.Size, "size", 6, "members wanted")
+	f.StringVar(&a.cost, "cost", "latency", "what accuracy is weighed against: latency on this machine, or mmacs for a family of many kinds of device")
+	f.IntVar(&a.plan.Samples, "samples", 120, "sub-networks to measure before the search")
+	f.IntVar(&a.plan.Rough, "sample-images", 1000, "validation images for each of these")
+	f.IntVar(&a.plan.Finalists, "finalists", 24, "sub-networks to measure on all validation images, beside the best samples")
+	f.IntVar(&a.calibrationN, "calibration-images", 2000, "images for BN statistics")
+	f.IntVar(&a.batch, "calibration-batch", 200, "images of a batch of these; fewer take less memory and give other statistics")
+	f.IntVar(&a.validationN, "validation-images", 5000, "images to choose by")
+	f.Uint64Var(&a.plan.Seed, "seed", 1, "of everything that is drawn")
+	f.IntVar(&a.threads, "threads", 1, "threads of an inference whose latency is measured")
 	return c
 }
 
-func (a *buildArgs) run(c *cobra.Command) error {
-	if err := needed("limber family build", "supernet", a.supernet, "train", a.train, "test", a.test, "out", a.out); err != nil {
+func (a *buildArgs) check() error {
+	if err := needed("limber family build", "supernet", a.supernet, "calibration", a.calibration, "validation", a.validation, "out", a.out); err != nil {
 		return err
 	}
+	if a.cost != "latency" && a.cost != "mmacs" {
+		return usageError{fmt.Errorf("limber family build: --cost %s: known are latency and mmacs", a.cost)}
+	}
+	for _, n := range []struct {
+		flag         string
+		value, least int
+	}{
+		{"size", a.plan.Size, 1}, {"samples", a.plan.Samples, 10}, {"sample-images", a.plan.Rough, 1}, {"finalists", a.plan.Finalists, 2},
+		{"calibration-images", a.calibrationN, 1}, {"calibration-batch", a.batch, 1}, {"validation-images", a.validationN, 1}, {"threads", a.threads, 1},
+	} {
+		if n.value < n.least {
+			return usageError{fmt.Errorf("limber family build: --%s %d: wants at least %d", n.flag, n.value, n.least)}
+		}
+	}
 	if _, err := os.Stat(a.out); err == nil {
-		return fmt.Errorf("%s exists: name a folder that does not", a.out)
+		return fmt.Errorf("%s exists: name a file that does not", a.out)
+	}
+	return nil
+}
+
+func (a *buildArgs) run(c *cobra.Command) error {
+	if err := a.check(); err != nil {
+		return err
 	}
 	net, err := ofa.Load(a.supernet)
 	if err != nil {
 		return err
 	}
-	sets, err := a.sets(net.Description())
-	if err != nil {
-		return err
-	}
 	progress := newProgress(c.ErrOrStderr())
-	err = a.build(c.Context(), net, sets, progress.tell)
+	err = a.build(c.Context(), net, c.OutOrStdout(), progress)
 	progress.end()
 	if err != nil {
 		return err
@@ -81,176 +117,149 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	defer f.Close()
+	if err := verifyFamily(c, f); err != nil {
+		return fmt.Errorf("%s: %w", a.out, err)
+	}
 	return showFamily(c.OutOrStdout(), f)
 }
 
 // build searches the supernet and writes what it found.
-func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, sets search.Sets, tell search.Progress) error {
+func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, out io.Writer, progress *progress) (err error) {
+	images, err := a.images(net.Description())
+	if err != nil {
+		return err
+	}
+	if len(images.classes) != net.Classes() {
+		return fmt.Errorf("%s: %d classes, and the supernet tells %d apart; name them in the supernet's description, or keep a folder for each", a.validation, len(images.classes), net.Classes())
+	}
+	progress.say("reading the images")
+	begun, err := a.begun(net, images.Sets)
+	if err != nil {
+		return err
+	}
 	rt, err := openRuntime()
 	if err != nil {
 		return err
 	}
-	defer rt.Close()
-	load := loader(rt, a.threads)
-	plan := search.Plan{Size: a.size, Random: a.random, Rough: a.rough, Seed: a.seed}
-	found, err := search.Search(ctx, net, load, sets, plan, tell)
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	journal, err := search.OpenJournal(a.workFolder(), begun)
 	if err != nil {
 		return err
 	}
-	w := familyWriter{dir: a.out + ".part", net: net, load: load, sets: sets, tell: tell}
-	if err := w.write(ctx, a, found); err != nil {
-		return errors.Join(err, os.RemoveAll(w.dir))
+	defer func() { err = errors.Join(err, journal.Close()) }()
+	bench := &search.Bench{Net: net, Load: loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: a.batch, Journal: journal, Tell: progress.tell}
+	if a.cost == "latency" {
+		bench.Clock = search.Timer{Net: net, Load: loader(rt, a.threads), Runs: 20}
 	}
-	if err := os.Rename(w.dir, a.out); err != nil {
-		return fmt.Errorf("family: %w", err)
+	if journal.Len() > 0 {
+		progress.note(out, fmt.Sprintf("%s: %d measurements taken over", a.workFolder(), journal.Len()))
 	}
-	return nil
-}
-
-// sets opens the images and divides the training set.
-func (a *buildArgs) sets(d ofa.Description) (search.Sets, error) {
-	open := func(path string) (search.Images, error) {
-		dir, pattern := path, "*"
-		if info, err := os.Stat(path); err != nil || !info.IsDir() {
-			dir, pattern = filepath.Split(path)
-		}
-		p, err := openImages(dir, pattern, d.Classes)
-		if err != nil {
-			return nil, err
-		}
-		return preprocessed(p, d.Preprocess)
-	}
-	train, err := open(a.train)
+	built, err := search.Build(ctx, bench, a.plan)
 	if err != nil {
-		return search.Sets{}, err
+		return a.resumable(ctx, journal.Len(), err)
 	}
-	test, err := open(a.test)
+	progress.note(out, account(built))
+	w := familyWriter{args: a, images: images, bench: bench}
+	if err := w.write(ctx, built); err != nil {
+		return a.resumable(ctx, journal.Len(), err)
+	}
+	return os.RemoveAll(a.workFolder())
+}
+
+// workFolder is where measurements are kept until the family is written.
+func (a *buildArgs) workFolder() string { return a.out + ".work" }
+
+// resumable says what to do after an interruption.
+func (a *buildArgs) resumable(ctx context.Context, kept int, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("interrupted: %d measurements are kept in %s; the same command goes on from there", kept, a.workFolder())
+}
+
+// account says how good the estimates were.
+func account(b *search.Built) string {
+	if b.Accuracy == nil {
+		return fmt.Sprintf("%d samples; estimators do not know this kind of supernet, so the family is the best of them", b.Samples)
+	}
+	return fmt.Sprintf("%d samples; on %d that a first fit did not see, predicted top-1 is off by %.2f points on average (rank correlation %.2f), cost by %.3g (%.2f)",
+		b.Samples, b.Accuracy.HeldOut, 100*b.Accuracy.Error, b.Accuracy.Tau, b.Cost.Error, b.Cost.Tau)
+}
+
+// buildImages are the three sets of a build.
+type buildImages struct {
+	search.Sets
+	test    search.Images // nil: reports are on the validation images
+	classes []string      // of the validation images
+}
+
+func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
+	calibration, _, err := openSet(a.calibration, d)
 	if err != nil {
-		return search.Sets{}, err
+		return buildImages{}, err
 	}
-	choices, stats := train.Len()-a.validationN, train.Len()-a.validationN-a.calibrationN
-	if stats < 0 || a.validationN < 1 || a.calibrationN < 1 {
-		return search.Sets{}, fmt.Errorf("%d training images cannot be divided into %d for statistics and %d for choices",
-			train.Len(), a.calibrationN, a.validationN)
+	validation, classes, err := openSet(a.validation, d)
+	if err != nil {
+		return buildImages{}, err
 	}
-	return search.Sets{
-		Calibration: search.Part(train, stats, a.calibrationN),
-		Validation:  search.Part(train, choices, a.validationN),
-		Test:        test,
-	}, nil
+	rng := rand.New(rand.NewPCG(a.plan.Seed, 1))
+	first, second := rng.Perm(calibration.Len()), rng.Perm(validation.Len())
+	if filepath.Clean(a.calibration) == filepath.Clean(a.validation) {
+		if len(first) <= a.calibrationN {
+			return buildImages{}, fmt.Errorf("%s has %d images; after %d for BN statistics none is left to choose by", a.calibration, len(first), a.calibrationN)
+		}
+		second = first[a.calibrationN:]
+	}
+	some := func(images search.Images, at []int, n int) search.Images {
+		return search.Pick(images, at[:min(n, len(at))])
+	}
+	sets := search.Sets{Calibration: some(calibration, first, a.calibrationN), Validation: some(validation, second, a.validationN)}
+	all := buildImages{Sets: sets, classes: classes}
+	if a.test != "" {
+		all.test, _, err = openSet(a.test, d)
+	}
+	return all, err
 }
 
-// familyWriter writes a family into a folder that becomes real only when all of
-// it is there.
-type familyWriter struct {
-	dir  string
-	net  *ofa.Supernet
-	load ofa.Loader
-	sets search.Sets
-	tell search.Progress
+// openSet opens a folder of images, or the sheets in it that match a pattern,
+// and names the classes: a folder does where the description does not.
+func openSet(path string, d ofa.Description) (search.Images, []string, error) {
+	dir, pattern := path, "*"
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		dir, pattern = filepath.Split(path)
+	}
+	p, err := openImages(filepath.Clean(dir), pattern, d.Classes)
+	if err != nil {
+		return nil, nil, err
+	}
+	classes := d.Classes
+	if folder, ok := p.(*frame.Folder); ok {
+		classes = folder.Classes()
+	}
+	images, err := preprocessed(p, d.Preprocess)
+	return images, classes, err
 }
 
-func (w *familyWriter) write(ctx context.Context, a *buildArgs, found []search.Found) error {
+// begun says what measurements will depend on.
+func (a *buildArgs) begun(net *ofa.Supernet, sets search.Sets) (search.Begun, error) {
 	checkpoint, err := os.ReadFile(a.supernet)
 	if err != nil {
-		return fmt.Errorf("supernet: %w", err)
+		return search.Begun{}, fmt.Errorf("supernet: %w", err)
 	}
-	desc, err := w.net.Description().Marshal()
+	desc, err := net.Description().Marshal()
 	if err != nil {
-		return err
+		return search.Begun{}, err
 	}
-	f := family.Family{Schema: family.Schema, Name: a.name, Supernet: family.DigestOf(checkpoint), Describe: desc,
-		Classes: w.net.Description().Classes}
-	if err := os.MkdirAll(filepath.Join(w.dir, family.BlobFolder), 0o755); err != nil {
-		return fmt.Errorf("family: %w", err)
-	}
-	if f.Members, err = w.members(ctx, found); err != nil {
-		return err
-	}
-	if err := f.Validate(); err != nil {
-		return fmt.Errorf("family %s: %w", f.Name, err)
-	}
-	manifest, err := f.Marshal()
+	r := slices.Max(net.Description().Resolutions)
+	calibration, err := search.Fingerprint(sets.Calibration, r)
 	if err != nil {
-		return err
+		return search.Begun{}, err
 	}
-	return errors.Join(w.file(family.SupernetFile, checkpoint), w.file(family.DescriptionFile, append(desc, '\n')),
-		w.file(family.ManifestFile, manifest))
-}
-
-// members measures what was found, the cheapest first.
-func (w *familyWriter) members(ctx context.Context, found []search.Found) ([]family.Member, error) {
-	source, err := pixels(w.sets.Calibration, w.net.Largest().R)
+	validation, err := search.Fingerprint(sets.Validation, r)
 	if err != nil {
-		return nil, err
+		return search.Begun{}, err
 	}
-	from := family.Calibration{Images: w.sets.Calibration.Len(), Batch: search.BatchSize, Digest: source}
-	var members []family.Member
-	for i, sub := range found {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		w.tell("test", i, len(found))
-		m, err := w.member(sub, from)
-		if err != nil {
-			return nil, err
-		}
-		// A member that the test images put behind a cheaper one is of no use.
-		if n := len(members); n == 0 || m.Top1 > members[n-1].Top1 {
-			members = append(members, m)
-		}
-	}
-	return members, nil
-}
-
-// member measures a sub-network on the test images and files its blobs.
-func (w *familyWriter) member(found search.Found, from family.Calibration) (family.Member, error) {
-	score, err := search.Evaluate(found.Net, w.load, w.sets.Test)
-	if err != nil {
-		return family.Member{}, err
-	}
-	arch := found.Net.Arch()
-	input := make([]float32, 3*arch.R*arch.R)
-	if err := w.sets.Validation.Tensor(input, 0, arch.R); err != nil {
-		return family.Member{}, err
-	}
-	logits, err := infer(found.Net, w.load, input)
-	if err != nil {
-		return family.Member{}, err
-	}
-	m := family.Member{
-		Name: strings.TrimSuffix(fmt.Sprintf("%.1f", found.Cost), ".0") + "M", Arch: arch, MMACs: found.Cost,
-		Top1: score.Top1, Top5: score.Top5, Images: score.Images, CalibratedOn: from,
-	}
-	m.Stats, err = w.blob(family.FloatBytes(found.Net.Stats()))
-	if err != nil {
-		return family.Member{}, err
-	}
-	m.Canary, err = w.blob(resident.Canary(input, logits))
-	return m, err
-}
-
-func (w *familyWriter) blob(b []byte) (family.Digest, error) {
-	d := family.DigestOf(b)
-	return d, w.file(family.BlobFile(d), b)
-}
-
-func (w *familyWriter) file(name string, b []byte) error {
-	if err := os.WriteFile(filepath.Join(w.dir, name), b, 0o644); err != nil {
-		return fmt.Errorf("family: %w", err)
-	}
-	return nil
-}
-
-// pixels is the digest of images as a network of resolution r sees them.
-func pixels(set search.Images, r int) (family.Digest, error) {
-	all := make([]float32, 0, set.Len()*3*r*r)
-	one := make([]float32, 3*r*r)
-	for i := range set.Len() {
-		if err := set.Tensor(one, i, r); err != nil {
-			return "", err
-		}
-		all = append(all, one...)
-	}
-	return family.DigestOf(family.FloatBytes(all)), nil
+	return search.Begun{Supernet: family.DigestOf(checkpoint), Description: family.DigestOf(desc),
+		Calibration: calibration, Validation: validation, Revision: ofa.Revision, Batch: a.batch, Cost: a.cost, Threads: a.threads}, nil
 }

@@ -55,6 +55,12 @@ func (p *progress) say(what string) {
 	p.visible = true
 }
 
+// note prints a line that stays, above the one drawn; in a pipe too.
+func (p *progress) note(w io.Writer, line string) {
+	p.end()
+	fmt.Fprintln(w, line)
+}
+
 // end takes the line away.
 func (p *progress) end() {
 	if p.visible {
