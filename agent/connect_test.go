@@ -243,7 +243,7 @@ func TestT7_S7_SecondAgentOnTheSameStateIsRefused(t *testing.T) {
 	start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
 
-	if parts, err := agent.Open(cfg, "test", discard()); !errors.Is(err, store.ErrLocked) {
+	if parts, err := agent.Open(cfg, "test", nil, discard()); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("open: got %v, %v; want ErrLocked", parts, err)
 	}
 	second := start(t, cfg)

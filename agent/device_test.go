@@ -78,7 +78,7 @@ func beDevice(path string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	parts, err := agent.Open(cfg, "test", log)
+	parts, err := agent.Open(cfg, "test", nil, log)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ var prepared = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv(envPrepared)
 	cfg := agent.Default()
 	cfg.State = dir
-	parts, err := agent.Open(cfg, "test", discard())
+	parts, err := agent.Open(cfg, "test", nil, discard())
 	if err != nil {
 		return dir, err
 	}

@@ -28,15 +28,16 @@ type Parts struct {
 	Store      *store.Store
 	Outbox     *store.Outbox
 
+	guard   resident.Guard
 	blobs   storedBlobs
 	closers []func() error
 }
 
 // Open opens state, family and runtime. A missing runtime is no error: the
-// device stays up and says so. The error is store.ErrLocked when another
-// process uses the state folder.
-func Open(cfg Config, version string, log *slog.Logger) (*Parts, error) {
-	p := &Parts{Version: version}
+// device stays up and says so. Foreign models are tried by guard; nil refuses
+// them. The error is store.ErrLocked when another process uses the state folder.
+func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Parts, error) {
+	p := &Parts{Version: version, guard: guard}
 	if err := p.open(cfg, log); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -103,7 +104,7 @@ func (p *Parts) openRuntime(cfg Config) error {
 	}
 	o := ort.DefaultOptions()
 	o.Threads = cfg.Runtime.Threads
-	p.Shelf = resident.New(p.Runtime, p.Family, p.blobs, cache, o)
+	p.Shelf = resident.New(p.Runtime, p.Family, p.blobs, cache, o, p.guard)
 	return nil
 }
 

@@ -121,10 +121,40 @@ func (f *Family) Validate() error {
 	if n := len(f.Classes); n < 2 {
 		errs = append(errs, fmt.Errorf("%d classes: wants at least two", n))
 	}
+	if err := f.validateLabels(); err != nil {
+		errs = append(errs, err)
+	}
 	if n := len(f.Members); n < 1 || n > maxMembers {
 		errs = append(errs, fmt.Errorf("%d members: wants 1 to %d", n, maxMembers))
 	}
 	return errors.Join(append(errs, f.validateMembers()...)...)
+}
+
+// validateLabels compares the classes with those of the description, where that
+// names them: with the labels of another network every answer would be wrong, and
+// no canary would tell.
+func (f *Family) validateLabels() error {
+	if len(f.Describe) == 0 {
+		return nil
+	}
+	var described struct {
+		Classes []string `json:"classes"`
+	}
+	if err := json.Unmarshal(f.Describe, &described); err != nil {
+		return fmt.Errorf("description: %w", err)
+	}
+	if len(described.Classes) == 0 {
+		return nil
+	}
+	if len(described.Classes) != len(f.Classes) {
+		return fmt.Errorf("%d classes, and the description names %d: are they of another network?", len(f.Classes), len(described.Classes))
+	}
+	for i, name := range described.Classes {
+		if f.Classes[i] != name {
+			return fmt.Errorf("class %d is %q, and %q in the description: are the classes of another network?", i, f.Classes[i], name)
+		}
+	}
+	return nil
 }
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)

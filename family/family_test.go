@@ -88,6 +88,9 @@ func TestManifestThatBreaksTheRuleIsRefused(t *testing.T) {
 		{"no statistics", func(f *family.Family) { f.Members[0].Stats = "" }, []string{"stats and canary"}},
 		{"canary of a path", func(f *family.Family) { f.Members[0].Canary = "../../etc/passwd" }, []string{"stats and canary"}},
 		{"no resolution", func(f *family.Family) { f.Members[0].Arch.R = 0 }, []string{"resolution 0"}},
+		{"M6 labels of another network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["dog","cat"]}`) }, []string{`class 0 is "cat"`, `"dog" in the description`, "another network"}},
+		{"M6 labels of a larger network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["cat","dog","emu"]}`) }, []string{"2 classes", "names 3", "another network"}},
+		{"description of no object", func(f *family.Family) { f.Describe = json.RawMessage(`"cat"`) }, []string{"description"}},
 		{"all at once", func(f *family.Family) { f.Schema, f.Name, f.Members = 0, "a b", nil }, []string{"schema 0", `name "a b"`, "0 members"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -249,7 +252,7 @@ func TestFolderWithoutASoundManifestIsNotOpened(t *testing.T) {
 	}
 }
 
-func TestProfileFitsOneFamilyRuntimeAndOptions(t *testing.T) {
+func TestM6_M19_ProfileFitsOneFamilyRuntimeAndOptions(t *testing.T) {
 	f, _ := two()
 	profile := func() *family.Profile {
 		return &family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: "1.30.0", Options: "cpu/1",

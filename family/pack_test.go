@@ -95,8 +95,8 @@ func TestM1_ABlobWithOtherBytesIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Blob(f.Members[0].Stats); err == nil {
-		t.Error("a blob with a flipped bit was handed out")
+	if b, err := g.Blob(f.Members[0].Stats); b != nil || err == nil || !strings.Contains(err.Error(), f.Members[0].Stats.Short()) {
+		t.Errorf("a blob with a flipped bit: got %d bytes, %v; want an error that names it", len(b), err)
 	}
 	if _, err := g.Blob(f.Members[1].Stats); err != nil {
 		t.Errorf("the blob beside it: %v", err)

@@ -148,7 +148,7 @@ func mustFleet(t *testing.T) *fleet {
 			Name: m.Name, Top1: m.Top1, Latency: time.Duration(i+1) * ms}})
 	}
 	f := &fleet{bench: mustBench(t, cfg), real: make([]family.Session, len(fam.Members))}
-	f.shelf = resident.New(rt, &fam.Family, fam, t.TempDir(), ort.DefaultOptions())
+	f.shelf = resident.New(rt, &fam.Family, fam, t.TempDir(), ort.DefaultOptions(), nil)
 	for i := range f.real {
 		f.load(i)
 	}

@@ -22,7 +22,7 @@ var ErrRefused = errors.New("model refused")
 // Limits of a foreign model.
 const (
 	minOpset     = 7
-	maxOpset     = 23      // what MinVersion of package ort knows to the last operator
+	maxOpset     = 26      // the newest that ONNX Runtime 1.30 knows; its kernels begin at minOpset
 	maxNodes     = 1 << 16 // of the graph
 	maxNumbers   = 1 << 31 // in one tensor
 	maxDims      = 8

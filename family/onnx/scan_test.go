@@ -97,6 +97,7 @@ func TestForeignModelsAreRefusedBeforeTheyAreLoaded(t *testing.T) {
 		{"M11 fewer numbers than declared", whole(weight(varint(1, 1000), varint(2, 1), message(9, make([]byte, 8)))), "holds 1000 numbers, there are 2"},
 		{"M11 numbers twice", whole(weight(varint(1, 2), varint(2, 1), message(4, make([]byte, 8)), message(9, make([]byte, 8)))), "beside"},
 		{"M11 half a number", whole(weight(varint(1, 2), varint(2, 1), message(9, make([]byte, 7)))), "raw data"},
+		{"M11 endless Loop", whole(node("Loop", message(5, str(1, "body"), message(6, nil)))), "is Loop, which is not among"},
 		{"M11 a hundred dimensions", whole(weight(message(1, bytes.Repeat([]byte{1}, 100)), varint(2, 1))), "dimensions"},
 		{"M12 custom domain imported", append(whole(), message(8, str(1, "ai.onnx.contrib"), varint(2, 1))...), "ai.onnx.contrib"},
 		{"M12 custom domain used", whole(node("Relu", str(7, "com.evil"))), "com.evil"},

@@ -14,22 +14,36 @@ const canaryTolerance = 1e-2
 
 // canary runs the member's stored input and compares the logits.
 func (s *Shelf) canary(m *family.Member, session family.Session) error {
-	b, err := s.blobs.Blob(m.Canary)
+	input, want, err := s.stored(m)
 	if err != nil {
 		return err
 	}
+	got := make([]float32, len(want))
+	if err := session.Run(input, got); err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
+	return agrees(got, want)
+}
+
+// stored reads the member's canary: an input, and the logits it must give.
+func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
+	b, err := s.blobs.Blob(m.Canary)
+	if err != nil {
+		return nil, nil, err
+	}
 	numbers, err := family.Floats(b)
 	if err != nil {
-		return fmt.Errorf("canary: %w", err)
+		return nil, nil, fmt.Errorf("canary: %w", err)
 	}
 	pixels := 3 * m.Arch.R * m.Arch.R
 	if len(numbers) != pixels+len(s.fam.Classes) {
-		return fmt.Errorf("canary: %d numbers are not an input of %d and %d logits", len(numbers), pixels, len(s.fam.Classes))
+		return nil, nil, fmt.Errorf("canary: %d numbers are not an input of %d and %d logits", len(numbers), pixels, len(s.fam.Classes))
 	}
-	got, want := make([]float32, len(s.fam.Classes)), numbers[pixels:]
-	if err := session.Run(numbers[:pixels], got); err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
+	return numbers[:pixels], numbers[pixels:], nil
+}
+
+// agrees tells whether logits are the stored ones.
+func agrees(got, want []float32) error {
 	if off := distance(got, want); !(off <= canaryTolerance) {
 		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the member is not used",
 			off, canaryTolerance)

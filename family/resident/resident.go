@@ -12,7 +12,8 @@
 // never found and a damaged one never loaded; both are built again. Stale ones
 // go once every member of the family has one of its own. The rule that makes a
 // member safe: it is handed out only after its canary, a stored input, gave the
-// stored logits on this very machine.
+// stored logits on this very machine. Somebody else's model is tried, in a
+// process of its own, before this one builds anything of it.
 package resident
 
 import (
@@ -40,6 +41,7 @@ type Shelf struct {
 	blobs   family.Blobs
 	cache   string
 	options ort.Options
+	guard   Guard
 
 	files    sync.Mutex // of the cache: a member is built once
 	swept    bool       // guarded by files: nothing stale is left
@@ -49,9 +51,10 @@ type Shelf struct {
 }
 
 // New assembles a shelf that keeps its files in the folder cache, which must
-// exist and which no other shelf may use at the same time.
-func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options) *Shelf {
-	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options}
+// exist and which no other shelf may use at the same time. Without a guard, nil,
+// it makes nothing of foreign models.
+func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options, guard Guard) *Shelf {
+	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard}
 }
 
 // Options is what sessions are made with.
@@ -79,7 +82,7 @@ func (s *Shelf) Session(i int) (family.Session, error) {
 
 func (s *Shelf) shape(m *family.Member) ort.Shape {
 	if s.fam.Foreign() {
-		return ort.Shape{Input: m.Input, R: m.Arch.R, Output: m.Output, Classes: len(s.fam.Classes)}
+		return ShapeOf(m, len(s.fam.Classes))
 	}
 	return ort.Shape{Input: ofa.InputName, R: m.Arch.R, Output: ofa.OutputName, Classes: len(s.fam.Classes)}
 }
@@ -141,7 +144,7 @@ func digestOf(folder string) (string, error) {
 func (s *Shelf) key(m *family.Member) (string, error) {
 	b, err := json.Marshal([]string{
 		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
-		ofa.Revision, s.rt.Version(), cpu(),
+		ofa.Revision, s.rt.Version(), CPU(),
 	})
 	if err != nil {
 		return "", fmt.Errorf("cache key: %w", err)
@@ -149,9 +152,9 @@ func (s *Shelf) key(m *family.Member) (string, error) {
 	return family.DigestOf(b).Short(), nil
 }
 
-// cpu is what /proc/cpuinfo says of the first core's features; empty where it
+// CPU is what /proc/cpuinfo says of the first core's features; empty where it
 // says nothing.
-func cpu() string {
+func CPU() string {
 	b, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return ""
@@ -192,7 +195,7 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 }
 
 // model writes the member's ONNX model with its own BN statistics folded in. A
-// foreign one is scanned before anything reads it.
+// foreign one is scanned and tried before this process reads it.
 func (s *Shelf) model(m *family.Member) ([]byte, error) {
 	if s.fam.Foreign() {
 		return s.foreign(m)

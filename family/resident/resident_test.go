@@ -61,7 +61,7 @@ func mustSession(t *testing.T, s *resident.Shelf, i int) family.Session {
 func TestM19_CacheIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	shelf := func(b family.Blobs) *resident.Shelf {
-		return resident.New(rt, &f.Family, b, cache, ort.DefaultOptions())
+		return resident.New(rt, &f.Family, b, cache, ort.DefaultOptions(), nil)
 	}
 	mustSession(t, shelf(f), 0)
 	path := mustOnly(t, cache)
@@ -106,7 +106,7 @@ func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	two := f.Family
 	two.Members = two.Members[:2]
-	s := resident.New(rt, &two, f, cache, ort.DefaultOptions())
+	s := resident.New(rt, &two, f, cache, ort.DefaultOptions(), nil)
 	stale := []string{"0123456789ab-" + string(family.DigestOf(nil)), "0123456789ab-" + string(family.DigestOf(nil)) + ".onnx", "0123456789ab.part"}
 	for _, name := range append(stale, "notes-of-a-human.txt") {
 		mustWrite(t, filepath.Join(cache, name), nil)
@@ -142,14 +142,14 @@ func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		mustSession(t, resident.New(rt, &f.Family, f, cache, ort.DefaultOptions()), 0)
+		mustSession(t, resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), nil), 0)
 	}
 	mustOnly(t, cache)
 }
 
 func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
-	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
+	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), nil)
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -201,7 +201,7 @@ func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := blobs{Blobs: f, instead: map[family.Digest][]byte{m.Canary: tt.canary}}
-			refused(t, resident.New(rt, &f.Family, b, cache, ort.DefaultOptions()), m.Name, "canary", tt.says)
+			refused(t, resident.New(rt, &f.Family, b, cache, ort.DefaultOptions(), nil), m.Name, "canary", tt.says)
 		})
 	}
 }
@@ -226,19 +226,19 @@ func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.blobs.Blobs = f
-			refused(t, resident.New(rt, &f.Family, tt.blobs, t.TempDir(), ort.DefaultOptions()), append(tt.says, m.Name)...)
+			refused(t, resident.New(rt, &f.Family, tt.blobs, t.TempDir(), ort.DefaultOptions(), nil), append(tt.says, m.Name)...)
 		})
 	}
 }
 
 func TestCacheFolderThatIsNotThereIsNamed(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
-	refused(t, resident.New(rt, &f.Family, f, filepath.Join(t.TempDir(), "none"), ort.DefaultOptions()), "cache", "none")
+	refused(t, resident.New(rt, &f.Family, f, filepath.Join(t.TempDir(), "none"), ort.DefaultOptions(), nil), "cache", "none")
 }
 
 func TestProfileIsPlausibleAndFits(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
-	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions())
+	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
 	var sessions []family.Session
 	for i := range f.Members {
 		sessions = append(sessions, mustSession(t, s, i))

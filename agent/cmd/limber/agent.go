@@ -90,7 +90,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	parts, err := agent.Open(cfg, version, log)
+	parts, err := agent.Open(cfg, version, newTrial(), log)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	parts, err := agent.Open(cfg, version, slog.New(slog.DiscardHandler))
+	parts, err := agent.Open(cfg, version, newTrial(), slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err

@@ -97,7 +97,7 @@ func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet stri
 }
 
 func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
-	shelf := resident.New(rt, fam, blobs, b.cache, ort.DefaultOptions())
+	shelf := resident.New(rt, fam, blobs, b.cache, ort.DefaultOptions(), nil)
 	core, err := newCore(ctx, fam, shelf)
 	if err != nil {
 		return err

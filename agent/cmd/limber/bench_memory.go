@@ -42,7 +42,7 @@ Every figure is a median of ` + fmt.Sprint(rounds) + ` rounds. Members are the s
   limber bench memory --supernet ofa_mbv3_w1.0.pth --json`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			b := memoryBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr())}
+			b := memoryBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr()), rounds: rounds}
 			if b.folder, err = os.MkdirTemp("", "limber-bench-"); err != nil {
 				return err
 			}
@@ -60,6 +60,7 @@ type memoryBench struct {
 	printer
 	progress *progress
 	folder   string
+	rounds   int
 }
 
 // lodger is one model that a process of the benchmark keeps resident.
@@ -157,8 +158,8 @@ func (b *memoryBench) lodgers(rt *ort.Runtime, f *family.Family, blobs family.Bl
 // family measures one family both ways, in turns.
 func (b *memoryBench) family(ctx context.Context, name string, plain, ours []lodger) error {
 	var memory, create, runs [2][]float64
-	for round := range rounds {
-		b.progress.tell(name, round, rounds)
+	for round := range b.rounds {
+		b.progress.tell(name, round, b.rounds)
 		for i, members := range [][]lodger{ours, plain} {
 			found, err := lodge(ctx, members)
 			if err != nil {

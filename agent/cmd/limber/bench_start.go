@@ -164,7 +164,7 @@ func agentStart(ctx context.Context, w io.Writer, state string) (err error) {
 	log := slog.New(slog.DiscardHandler)
 	cfg := agent.Default()
 	cfg.State, cfg.Broker.URL = state, "mqtt://127.0.0.1:9" // nobody is there
-	parts, err := agent.Open(cfg, version, log)
+	parts, err := agent.Open(cfg, version, newTrial(), log)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (d *demo) run(ctx context.Context, state string) (err error) {
 	cfg.Fleet, cfg.Device, cfg.State = deskFleet, deskDevice, state
 	cfg.Broker.URL = "mqtt://" + broker.Addr()
 	cfg.Telemetry.Every.Duration = 250 * time.Millisecond
-	if d.parts, err = agent.Open(cfg, version, d.log); err != nil {
+	if d.parts, err = agent.Open(cfg, version, newTrial(), d.log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.parts.Close()) }()

@@ -124,7 +124,6 @@ func TestADemoWhoseAccountDoesNotAddUpFails(t *testing.T) {
 }
 
 func TestHogsLiveAsLongAsTheyAreWanted(t *testing.T) {
-	t.Setenv(asProgram, "1") // the test binary is the program that runs as a hog
 	var h hogs
 	for _, n := range []int{2, 3, 1, 0} {
 		if err := h.set(n); err != nil || len(h.running) != n {

@@ -34,8 +34,16 @@ type desk struct {
 // mustDesk starts both and waits until the agent is online.
 func mustDesk(t *testing.T) *desk {
 	t.Helper()
+	d := mustDeskOn(t, t.TempDir())
+	d.awaitOnline(t)
+	return d
+}
+
+// mustDeskOn starts both, the agent with a state folder.
+func mustDeskOn(t *testing.T, state string) *desk {
+	t.Helper()
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	d := &desk{url: "mqtt://" + mustBroker(t), state: t.TempDir(), ended: make(chan int, 1), log: new(bytes.Buffer)}
+	d := &desk{url: "mqtt://" + mustBroker(t), state: state, ended: make(chan int, 1), log: new(bytes.Buffer)}
 	working, stop := context.WithCancel(t.Context())
 	d.stop = stop
 	go func() {
@@ -49,16 +57,19 @@ func mustDesk(t *testing.T) *desk {
 			t.Error("the agent did not stop")
 		}
 	})
-	d.awaitOnline(t)
 	return d
 }
 
-// asProgram makes the test binary the program itself.
+// asProgram makes the test binary the program itself, which every process is that
+// the tests start.
 const asProgram = "LIMBER_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	if err := os.Setenv(asProgram, "1"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -72,7 +83,6 @@ func mustBroker(t *testing.T) (addr string) {
 		t.Fatal(err)
 	}
 	c := exec.Command(exe, "broker", "--listen", "127.0.0.1:0")
-	c.Env = append(os.Environ(), asProgram+"=1")
 	stderr, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,8 +105,8 @@ func mustBroker(t *testing.T) (addr string) {
 	return ""
 }
 
-// awaitOnline reads the device's state until it is online.
-func (d *desk) awaitOnline(t *testing.T) {
+// awaitOnline reads the device's state until it is online, and returns it.
+func (d *desk) awaitOnline(t *testing.T) wire.State {
 	t.Helper()
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = d.url, "watcher"
@@ -115,7 +125,7 @@ func (d *desk) awaitOnline(t *testing.T) {
 		}
 		var state wire.State
 		if wire.Decode(m.Payload, &state) == nil && state.State == wire.Online {
-			return
+			return state
 		}
 	}
 }

@@ -21,10 +21,10 @@ import (
 func newFamily() *cobra.Command {
 	c := group("family", "Make, measure and look at families of sub-networks", `  limber family show
   limber family eval
-  limber family build --supernet supernet.pth --train ./train --test ./test --out ./mine`)
+  limber family build --supernet ofa.pth --calibration ./train --validation ./val --out mine.family`)
 	c.Long = c.Short + `. A member is named after
 its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyTrial())
 	return c
 }
 

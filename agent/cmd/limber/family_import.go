@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/onnx"
-	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 )
 
@@ -31,7 +31,10 @@ func newFamilyImport() *cobra.Command {
 chooses among them as among the members of any family. Each takes one image,
 float32 1x3xRxR (or any number of them), and gives logits for the same classes;
 its top-1 is what you measured. The models are scanned before ONNX Runtime sees
-them: one graph of ONNX's own operators, no control flow, every weight in the file.
+them: one graph of ONNX's own operators, no control flow, every weight in the
+file. Then each runs in a process of its own, which may take a gigabyte of memory
+over four times the model's size, and half a minute over what its size takes; a
+device does the same before it uses a member.
 
 The description says how a picture becomes the input:
 {"mean":[..3],"std":[..3],"resize":"bilinear","antialias":true,"crop":"none","classes":[...]}`,
@@ -47,7 +50,7 @@ The description says how a picture becomes the input:
 	return c
 }
 
-func (a *importArgs) run(c *cobra.Command) (err error) {
+func (a *importArgs) run(c *cobra.Command) error {
 	if err := needed("limber family import", "describe", a.describe, "out", a.out, "member", strings.Join(a.members, "")); err != nil {
 		return err
 	}
@@ -55,14 +58,9 @@ func (a *importArgs) run(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	rt, err := openRuntime()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
 	blobs := blobMap{}
 	for _, m := range a.members {
-		member, err := importMember(rt, f, blobs, m)
+		member, err := importMember(c.Context(), f, blobs, m)
 		if err != nil {
 			return fmt.Errorf("member %s: %w", m, err)
 		}
@@ -93,18 +91,14 @@ func (a *importArgs) family() (*family.Family, error) {
 	return f, nil
 }
 
-// importMember scans a model, runs it once on a fixed input, and keeps both.
-func importMember(rt *ort.Runtime, f *family.Family, blobs blobMap, text string) (family.Member, error) {
-	name, rest, _ := strings.Cut(text, "=")
-	at := strings.LastIndex(rest, ":")
-	if name == "" || at <= 0 {
-		return family.Member{}, usageError{errors.New("wants NAME=FILE:TOP1, such as small=small.onnx:0.712")}
+// importMember scans a model, tries it on a fixed input, and keeps both with what
+// it gave.
+func importMember(ctx context.Context, f *family.Family, blobs blobMap, text string) (family.Member, error) {
+	name, file, top1, err := parseMember(text)
+	if err != nil {
+		return family.Member{}, err
 	}
-	top1, err := strconv.ParseFloat(rest[at+1:], 64)
-	if err != nil || !(top1 > 0 && top1 <= 1) {
-		return family.Member{}, usageError{fmt.Errorf("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])}
-	}
-	model, err := os.ReadFile(rest[:at])
+	model, err := os.ReadFile(file)
 	if err != nil {
 		return family.Member{}, err
 	}
@@ -119,21 +113,25 @@ func importMember(rt *ort.Runtime, f *family.Family, blobs blobMap, text string)
 	if err := resident.Fits(info, &m, len(f.Classes)); err != nil {
 		return family.Member{}, err
 	}
-	canary, err := canaryOf(rt, &m, model)
-	m.Canary = blobs.add(canary)
-	return m, err
+	input := noise(3 * m.Arch.R * m.Arch.R)
+	logits, err := newTrial().Try(ctx, model, resident.ShapeOf(&m, len(f.Classes)), input)
+	if err != nil {
+		return family.Member{}, err
+	}
+	m.Canary = blobs.add(resident.Canary(input, logits))
+	return m, nil
 }
 
-// canaryOf runs a model on noise.
-func canaryOf(rt *ort.Runtime, m *family.Member, model []byte) ([]byte, error) {
-	run, err := rt.NewBatch(model, m.Input, []string{m.Output}, ort.DefaultOptions())
-	if err != nil {
-		return nil, err
+// parseMember reads NAME=FILE:TOP1.
+func parseMember(text string) (name, file string, top1 float64, err error) {
+	name, rest, _ := strings.Cut(text, "=")
+	at := strings.LastIndex(rest, ":")
+	if name == "" || at <= 0 {
+		return "", "", 0, usageError{errors.New("wants NAME=FILE:TOP1, such as small=small.onnx:0.712")}
 	}
-	input := noise(3 * m.Arch.R * m.Arch.R)
-	out, err := run.Run(input, 1, m.Arch.R)
-	if err = errors.Join(err, run.Close()); err != nil {
-		return nil, err
+	top1, err = strconv.ParseFloat(rest[at+1:], 64)
+	if err != nil || !(top1 > 0 && top1 <= 1) {
+		return "", "", 0, usageError{fmt.Errorf("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])}
 	}
-	return resident.Canary(input, out[0]), nil
+	return name, rest[:at], top1, nil
 }

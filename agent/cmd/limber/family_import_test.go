@@ -31,6 +31,10 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	}
 	mustWrite(t, in("d.json"), f.Describe)
 	mustWrite(t, in("text.onnx"), []byte("this is no model"))
+	mustWrite(t, in("bomb.onnx"), mustBomb(t))
+	mustWrite(t, in("loop.onnx"), mustModel(t, "Loop"))
+	mustWrite(t, in("nan.onnx"), mustModel(t, "Log"))
+	mustWrite(t, in("two.json"), []byte(`{"mean":[0,0,0],"std":[1,1,1],"resize":"bilinear","crop":"none","classes":["a","b"]}`))
 	mustWrite(t, in("bad.json"), []byte(`{"mean":[0,0,0],"std":[0,1,1],"resize":"bilinear","crop":"none","classes":["a","b"]}`))
 
 	build := func(describe string, members ...string) []string {
@@ -53,7 +57,11 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 
 	for _, tt := range []struct{ name, describe, member, want string }{
 		{"M10 text", "d.json", "m=" + in("text.onnx") + ":0.5", "protobuf"},
-		{"M13 other classes", "bad.json", small, "std"},
+		{"M11 bomb at run time", "d.json", "m=" + in("bomb.onnx") + ":0.5", "MiB of memory"},
+		{"M12 control flow", "d.json", "m=" + in("loop.onnx") + ":0.5", "Loop, which is not among the operators"},
+		{"M13 other classes", "two.json", small, "[1 10] of the model is not the manifest's"},
+		{"M14 no numbers", "d.json", "m=" + in("nan.onnx") + ":0.5", "computes no numbers"},
+		{"standard deviation of nothing", "bad.json", small, "std"},
 		{"no such file", "d.json", "m=" + in("none.onnx") + ":0.5", "no such file"},
 		{"no accuracy", "d.json", "m=" + in("0.onnx"), "NAME=FILE:TOP1"},
 		{"accuracy in percent", "d.json", "m=" + in("0.onnx") + ":72", "fraction"},

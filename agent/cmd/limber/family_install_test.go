@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -49,12 +50,52 @@ func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
 	says(t, 1, "choose another", "family", "install", "--family", small, "--state", state)
 }
 
+func TestM1_AFamilyWithOtherBytesIsNotInstalledAndTheOneBeforeStays(t *testing.T) {
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, all := filepath.Join(t.TempDir(), "state"), f.Members
+	f.Name, f.Members = "sound", all[:3]
+	sound := mustPack(t, f)
+	says(t, 0, "3 members", "family", "install", "--family", sound, "--state", state)
+
+	f.Name, f.Members = "damaged", all[3:]
+	damaged := mustPack(t, f)
+	b, err := os.ReadFile(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats, err := f.Blob(all[3].Stats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[bytes.Index(b, stats)+len(stats)/2] ^= 1
+	mustWrite(t, damaged, b)
+	says(t, 1, all[3].Stats.Short(), "family", "install", "--family", damaged, "--state", state)
+	if got := installed(t, state); got != "sound" {
+		t.Errorf("the device has family %s, want the one it had", got)
+	}
+}
+
+// mustPack writes a whole family to a file.
+func mustPack(t *testing.T, f *family.Folder) (path string) {
+	t.Helper()
+	var packed bytes.Buffer
+	if err := family.Pack(&packed, &f.Family, f, func(family.Digest) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), f.Name+".family")
+	mustWrite(t, path, packed.Bytes())
+	return path
+}
+
 // installed is the family that the next start of a device uses.
 func installed(t *testing.T, state string) string {
 	t.Helper()
 	cfg := agent.Default()
 	cfg.State = state
-	parts, err := agent.Open(cfg, "test", slog.New(slog.DiscardHandler))
+	parts, err := agent.Open(cfg, "test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ already, some tens of kilobytes a member.`,
   limber family pack --family ./mine --without-supernet --out mine-small.family`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needed("family pack", "--out", out); err != nil {
+			if err := needed("limber family pack", "out", out); err != nil {
 				return err
 			}
 			f, err := openFamily(dir)
@@ -109,7 +109,7 @@ func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
-	shelf := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions())
+	shelf := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())
 	progress := newProgress(c.ErrOrStderr())
 	defer progress.end()
 	for i := range f.Members {

@@ -45,7 +45,8 @@ var ranks = [][]imports{
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
-		{of: "family/search", ours: []string{"family", "family/ofa"}},
+		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx"}},
+		{of: "family/trial", ours: []string{"family", "family/ort"}},
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
@@ -57,7 +58,7 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"},
+			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/family/ort/orttest"
+)
+
+func TestBenchMemoryPrintsWhatTheContractSays(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	var out bytes.Buffer
+	b := memoryBench{printer: printer{w: &out, asJSON: true}, progress: newProgress(io.Discard), folder: t.TempDir(), rounds: 1}
+	if err := b.run(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{"base", "bench", "better", "goal", "name", "ours", "ratio", "rounds", "stretch", "unit"}
+	var names []string
+	for line := range strings.Lines(out.String()) {
+		var found map[string]any
+		if err := json.Unmarshal([]byte(line), &found); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, keys) {
+			t.Errorf("got keys %v, want %v", got, keys)
+		}
+		var f figure
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if f.Bench != "memory" || f.Better != "lower" || f.Rounds != 1 || !(f.Ours > 0 && f.Base > 0 && f.Ratio > 0) || !(f.Stretch < f.Goal) {
+			t.Errorf("got %+v", f)
+		}
+		// Memory does not depend on who else uses the machine, times do.
+		if strings.HasPrefix(f.Name, "resident") && !(f.Unit == "MiB" && f.Ours < f.Base && f.Ratio < 1) {
+			t.Errorf("got %+v, want less memory than plain sessions take", f)
+		}
+		names = append(names, f.Name)
+	}
+	if want := []string{"resident stock, 7 members", "create stock, 7 members", "run stock, 7 members"}; !slices.Equal(names, want) {
+		t.Errorf("got figures %q, want %q", names, want)
+	}
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/family/trial"
+)
+
+// trialCommand is the process that newTrial starts.
+const trialCommand = "trial"
+
+// newTrial tries foreign models in processes of this very program.
+func newTrial() *trial.Trial {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = os.Args[0] // if that is no program either, the trial says so
+	}
+	return trial.New(trial.LimitsOf, exe, "family", trialCommand)
+}
+
+func newFamilyTrial() *cobra.Command {
+	return &cobra.Command{
+		Use:    trialCommand,
+		Short:  "Run the foreign model on standard input once, and say what it gave",
+		Args:   exactly(0, "no arguments"),
+		Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			rt, err := openRuntime()
+			if err != nil {
+				return err
+			}
+			return errors.Join(trial.Serve(rt, c.InOrStdin(), c.OutOrStdout()), rt.Close())
+		},
+	}
+}
