@@ -5,11 +5,15 @@ import "fmt"
 // mobileNetV3 walks OFA-MobileNetV3: stem, block 0, stages of elastic blocks, a
 // final expansion, and after the pooling a feature mix without BN.
 func (c *cutter) mobileNetV3() {
+	c.begin()
 	c.plain("first_conv", 3, c.desc.StemStride, hSwish)
 	c.firstBlock(true)
 	c.stages()
+	c.begin()
 	c.plain("final_expand_layer", 1, 1, hSwish)
+	c.begin()
 	c.add(layer{kind: globalPool})
+	c.begin()
 	c.featureMix()
 	c.classifier(c.width)
 }
@@ -17,10 +21,13 @@ func (c *cutter) mobileNetV3() {
 // proxylessNAS walks OFA-ProxylessNASNets: everything with ReLU6, block 0 without
 // a shortcut, and the feature mix, with BN, before the pooling.
 func (c *cutter) proxylessNAS() {
+	c.begin()
 	c.plain("first_conv", 3, c.desc.StemStride, relu6)
 	c.firstBlock(false)
 	c.stages()
+	c.begin()
 	c.plain("feature_mix_layer", 1, 1, relu6)
+	c.begin()
 	c.add(layer{kind: globalPool})
 	c.classifier(c.width)
 }
@@ -44,6 +51,7 @@ func (c *cutter) firstBlock(mayShortcut bool) {
 	if !ok {
 		return
 	}
+	c.begin()
 	entry := c.last
 	c.convolve(convolution{weight: w.Data, in: in, out: in, k: w.Shape[2], stride: d.Strides[0], group: in,
 		bn: c.norm(name+"depth_conv.bn", in, in), act: activation(d.Acts[0])})
@@ -64,12 +72,13 @@ func (c *cutter) block(stage, slot int, first bool) {
 	if first {
 		stride = d.Strides[stage+1]
 	}
-	widest, mid := expanded(in, maxOf(d.E)), expanded(in, c.net.arch.E[slot])
+	widest, mid := Expanded(in, maxOf(d.E)), Expanded(in, c.net.arch.E[slot])
 	up, ok := c.load(name+"inverted_bottleneck.conv.weight", widest, in, 1, 1)
 	down, ok2 := c.load(name+"point_linear.conv.weight", anySize, widest, 1, 1)
 	if !ok || !ok2 {
 		return
 	}
+	c.begin()
 	entry, out := c.last, down.Shape[0]
 	c.convolve(convolution{weight: slice(up, mid, in), in: in, out: mid, k: 1, stride: 1, group: 1,
 		bn: c.norm(name+"inverted_bottleneck.bn", widest, mid), act: act})
@@ -94,7 +103,7 @@ func (c *cutter) shortcut(entry, in, stride int) {
 // squeezeExcite adds the two 1×1 convolutions of a squeeze-and-excite module,
 // whose middle is a quarter of the block's.
 func (c *cutter) squeezeExcite(name string, widest, mid int) {
-	most, m := makeDivisible(float64(widest/4)), makeDivisible(float64(mid/4))
+	most, m := Divisible(float64(widest/4)), Divisible(float64(mid/4))
 	rw, ok := c.load(name+"reduce.weight", most, widest, 1, 1)
 	rb, ok2 := c.load(name+"reduce.bias", most)
 	ew, ok3 := c.load(name+"expand.weight", widest, most, 1, 1)

@@ -19,7 +19,7 @@ func (c *cutter) resNet50() {
 		return
 	}
 	widest := out.Shape[1]
-	mid := makeDivisible(float64(d.narrowed(out.Shape[0], a.W[0]) / 2))
+	mid := Divisible(float64(d.narrowed(out.Shape[0], a.W[0]) / 2))
 	c.elastic("input_stem.0", elastic{widestIn: 3, widestOut: widest, out: mid, k: 3, stride: d.StemStride, act: relu})
 	if a.D[0] == slices.Max(d.D) {
 		entry := c.last
@@ -65,7 +65,7 @@ func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut in
 	}
 	widestOut = w.Shape[0]
 	out := d.narrowed(widestOut, c.net.arch.W[stage+2])
-	widest, mid := expanded(widestOut, maxOf(d.E)), expanded(out, c.net.arch.E[slot])
+	widest, mid := Expanded(widestOut, maxOf(d.E)), Expanded(out, c.net.arch.E[slot])
 	entry, in, stride := c.last, c.width, 1
 	if first {
 		stride = d.Strides[stage]
@@ -89,5 +89,5 @@ func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut in
 // narrowed is a width for one of the width multipliers, of which the checkpoint
 // has the greatest.
 func (d *Description) narrowed(widest, index int) int {
-	return makeDivisible(float64(widest) / maxOf(d.W) * d.W[index])
+	return Divisible(float64(widest) / maxOf(d.W) * d.W[index])
 }

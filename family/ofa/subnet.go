@@ -60,6 +60,7 @@ type Subnet struct {
 	arch    family.Arch
 	eps     float64
 	layers  []layer
+	begins  []int     // first layer of each section but the classifier, see Sections
 	weight  []float32 // classifier, classes × width
 	bias    []float32 // classifier
 	classes int
@@ -108,6 +109,9 @@ func (c *cutter) add(l layer) {
 	c.last = len(c.net.layers)
 	c.net.layers = append(c.net.layers, l)
 }
+
+// begin starts a section with the next layer.
+func (c *cutter) begin() { c.net.begins = append(c.net.begins, len(c.net.layers)) }
 
 // convolve adds a convolution of the first out×in channels of a weight.
 func (c *cutter) convolve(v convolution) {

@@ -303,7 +303,7 @@ func TestLoadNamesTheFileAndWhatIsWrong(t *testing.T) {
 
 func TestWidthsAreRoundedAsInTheOriginal(t *testing.T) {
 	for v, want := range map[float64]int{1: 8, 8: 8, 11: 16, 12: 16, 17: 16, 18: 24, 19.2: 24, 134.4: 136, 1152: 1152} {
-		if got := makeDivisible(v); got != want {
+		if got := Divisible(v); got != want {
 			t.Errorf("%v: got %d, want %d", v, got, want)
 		}
 	}
@@ -312,7 +312,7 @@ func TestWidthsAreRoundedAsInTheOriginal(t *testing.T) {
 		ratio float64
 		want  int
 	}{{24, 3, 72}, {40, 4, 160}, {112, 6, 672}, {136, 3, 408}, {80, 4, 320}} {
-		if got := expanded(tt.in, tt.ratio); got != tt.want {
+		if got := Expanded(tt.in, tt.ratio); got != tt.want {
 			t.Errorf("%d channels, ratio %v: got %d, want %d", tt.in, tt.ratio, got, tt.want)
 		}
 	}

@@ -106,9 +106,9 @@ func shapeString(shape []int) string {
 	return strings.ReplaceAll(fmt.Sprint(shape), "-1", "any")
 }
 
-// makeDivisible rounds a width to a multiple of 8 as the original code does:
+// Divisible rounds a width to a multiple of 8 as the original code does:
 // to the nearest, but never more than a tenth down.
-func makeDivisible(v float64) int {
+func Divisible(v float64) int {
 	n := max(8, int(v+4)/8*8)
 	if float64(n) < 0.9*v {
 		n += 8
@@ -116,7 +116,7 @@ func makeDivisible(v float64) int {
 	return n
 }
 
-// expanded is the width of a block's middle for an expand ratio.
-func expanded(in int, ratio float64) int {
-	return makeDivisible(math.RoundToEven(float64(in) * ratio))
+// Expanded is the width of a block's middle for an expand ratio.
+func Expanded(in int, ratio float64) int {
+	return Divisible(math.RoundToEven(float64(in) * ratio))
 }

@@ -1,7 +1,8 @@
 // Package ort runs ONNX models on ONNX Runtime.
 //
-//	Find ──▶ Open ──▶ Runtime ──▶ Session   one member, batch 1, fixed buffers
-//	                         └──▶ Batch     any batch, any number of outputs
+//	Find ──▶ Open ──▶ Runtime ┬──▶ Session   one member, batch 1, fixed buffers
+//	                         ├──▶ Batch     any batch, any number of outputs
+//	                         └──▶ Probe     any shape, to be timed
 //
 // The library is loaded when the program runs, so the program builds and
 // starts without it; whoever needs an answer gets one sentence that says what
@@ -47,4 +48,10 @@ type Shape struct {
 	R       int    // pixels a side
 	Output  string // name of the output, float32 1×Classes
 	Classes int
+}
+
+// Port is a named input or output of float32 with fixed dimensions.
+type Port struct {
+	Name string
+	Dims []int
 }

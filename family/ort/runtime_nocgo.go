@@ -35,6 +35,9 @@ func (*Runtime) NewBatch(model []byte, input string, outputs []string, o Options
 	return nil, errNoCgo
 }
 
+// NewProbe returns an error that wraps ErrMissing.
+func (*Runtime) NewProbe(model []byte, in, out Port, o Options) (*Probe, error) { return nil, errNoCgo }
+
 // Optimize returns an error that wraps ErrMissing.
 func (*Runtime) Optimize(model []byte, path string, shape Shape, o Options) error { return errNoCgo }
 
@@ -55,3 +58,12 @@ func (*Batch) Run(in []float32, n, r int) ([][]float32, error) { return nil, err
 
 // Close does nothing.
 func (*Batch) Close() error { return nil }
+
+// Probe stands in for a model that is timed.
+type Probe struct{}
+
+// Run returns an error that wraps ErrMissing.
+func (*Probe) Run() error { return errNoCgo }
+
+// Close does nothing.
+func (*Probe) Close() error { return nil }

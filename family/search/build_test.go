@@ -193,9 +193,9 @@ func TestJournalForgetsALineThatWasCutOff(t *testing.T) {
 }
 
 func TestTimerMeasuresSubNetworksInTurns(t *testing.T) {
-	net, load := mustSupernet(t), loader(t)
+	net := mustSupernet(t)
 	d := net.Description()
-	timer := search.Timer{Net: net, Load: load, Runs: 5}
+	timer := search.Timer{Net: net, Probe: prober(t), Runs: 5}
 	ms, err := timer.Times(t.Context(), []family.Arch{d.Uniform(3, 3, 2, 24), d.Uniform(7, 6, 4, 32)})
 	if err != nil || len(ms) != 2 || !(ms[0] > 0 && ms[1] > 0 && ms[1] < 10_000) {
 		t.Errorf("got %v ms, %v; want two latencies", ms, err)

@@ -2,7 +2,6 @@ package search
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/limber-edge/limber/family/ofa"
 )
@@ -22,22 +21,37 @@ type Layout struct {
 // PublishedLayout is that of the published ImageNet supernets of
 // OFA-MobileNetV3; width is 1.0 or 1.2. The published tables are of 1.2.
 func PublishedLayout(width float64) Layout {
-	l := Layout{Description: ofa.Published(), Classes: 1000,
-		Stem: rounded(16 * width), First: rounded(16 * width), Final: rounded(960 * width), Mix: rounded(1280 * width)}
-	for _, w := range []float64{24, 40, 80, 112, 160} {
-		l.Stages = append(l.Stages, rounded(w*width))
+	wide := func(channels float64) int { return ofa.Divisible(channels * width) }
+	l := Layout{Description: ofa.Published(), Classes: 1000, Stem: wide(16), First: wide(16), Final: wide(960), Mix: wide(1280)}
+	for _, channels := range []float64{24, 40, 80, 112, 160} {
+		l.Stages = append(l.Stages, wide(channels))
 	}
 	return l
 }
 
-// rounded is a width as a multiple of 8: the nearest, but never more than a
-// tenth down.
-func rounded(w float64) int {
-	n := max(8, int(w+4)/8*8)
-	if float64(n) < 0.9*w {
-		n += 8
+// LayoutOf reads a supernet's widths off its largest sub-network.
+func LayoutOf(net *ofa.Supernet) (Layout, error) {
+	l := Layout{Description: net.Description(), Classes: net.Classes()}
+	space, err := SpaceOf(l.Description)
+	if err != nil {
+		return Layout{}, err
 	}
-	return n
+	largest, err := net.Cut(net.Largest())
+	if err != nil {
+		return Layout{}, err
+	}
+	sections := largest.Sections()
+	const before = 2 // the stem and block 0
+	l.Stem, l.First = sections[0].Out.Channels, sections[1].Out.Channels
+	for _, stage := range space.Stages {
+		l.Stages = append(l.Stages, sections[before+stage.First].Out.Channels)
+	}
+	behind := sections[before+space.slots():]
+	l.Final = behind[0].Out.Channels
+	if mix := behind[2]; !mix.Classifier { // an OFA-ProxylessNASNet has none there
+		l.Mix = mix.Out.Channels
+	}
+	return l, nil
 }
 
 // half is the side of a feature map behind a convolution of that stride.
@@ -62,6 +76,37 @@ func (b block) key() string {
 		b.in, b.out, b.middle, b.kernel, b.stride, bit(b.shortcut), bit(b.se), bit(b.hSwish))
 }
 
+func stemKey(in, out shape) string  { return fmt.Sprintf("Conv-input:%v-output:%v", in, out) }
+func finalKey(in, out shape) string { return fmt.Sprintf("Conv_1-input:%v-output:%v", in, out) }
+func poolKey(in shape) string {
+	return fmt.Sprintf("AvgPool2D-input:%v-output:%v", in, shape{1, in.channels})
+}
+func mixKey(in, out int) string {
+	return fmt.Sprintf("Conv_2-input:%v-output:%v", shape{1, in}, shape{1, out})
+}
+func classifierKey(in, classes int) string {
+	return fmt.Sprintf("Logits-input:%v-output:%d", shape{1, in}, classes)
+}
+
+// keyOf is the key of a section of a sub-network; pooled tells whether it lies
+// behind the pool.
+func keyOf(s ofa.Section, resolution int, pooled bool) string {
+	in, out := shape{s.In.Side, s.In.Channels}, shape{s.Out.Side, s.Out.Channels}
+	switch {
+	case s.Classifier:
+		return classifierKey(in.channels, out.channels)
+	case s.Pool:
+		return poolKey(in)
+	case s.Kernel > 0:
+		return block{in: in, out: out, middle: s.Middle, kernel: s.Kernel, stride: s.Stride, shortcut: s.Shortcut, se: s.SE, hSwish: s.HSwish}.key()
+	case in == shape{resolution, 3}:
+		return stemKey(in, out)
+	case pooled:
+		return mixKey(in.channels, out.channels)
+	}
+	return finalKey(in, out)
+}
+
 // blockOf is a block of a stage: its first, or one of those behind it, which
 // are all alike. Stage 0 is the static block before the first stage.
 func (l *Layout) blockOf(stage int, in shape, first bool, middle, kernel int) block {
@@ -76,9 +121,6 @@ func (l *Layout) blockOf(stage int, in shape, first bool, middle, kernel int) bl
 		shortcut: stride == 1 && in.channels == width, se: l.SE[stage], hSwish: l.Acts[stage] == "h_swish"}
 }
 
-// expanded is the width of a block's middle.
-func expanded(in int, ratio float64) int { return rounded(math.RoundToEven(float64(in) * ratio)) }
-
 // staticKeys lists the rows that every architecture of a resolution has: the
 // layers before and behind the stages.
 func (l *Layout) staticKeys(resolution int) []string {
@@ -87,12 +129,15 @@ func (l *Layout) staticKeys(resolution int) []string {
 	for _, stride := range l.Strides[1:] {
 		side = half(side, stride)
 	}
-	return []string{
-		fmt.Sprintf("Conv-input:%v-output:%v", shape{resolution, 3}, stem),
+	keys := []string{
+		stemKey(shape{resolution, 3}, stem),
 		l.blockOf(0, stem, true, l.Stem, 3).key(),
-		fmt.Sprintf("Conv_1-input:%v-output:%v", shape{side, l.Stages[len(l.Stages)-1]}, shape{side, l.Final}),
-		fmt.Sprintf("AvgPool2D-input:%v-output:%v", shape{side, l.Final}, shape{1, l.Final}),
-		fmt.Sprintf("Conv_2-input:%v-output:%v", shape{1, l.Final}, shape{1, l.Mix}),
-		fmt.Sprintf("Logits-input:%v-output:%d", shape{1, l.Mix}, l.Classes),
+		finalKey(shape{side, l.Stages[len(l.Stages)-1]}, shape{side, l.Final}),
+		poolKey(shape{side, l.Final}),
 	}
+	features := l.Final
+	if l.Mix > 0 {
+		keys, features = append(keys, mixKey(l.Final, l.Mix)), l.Mix
+	}
+	return append(keys, classifierKey(features, l.Classes))
 }

@@ -69,6 +69,13 @@ func loader(t *testing.T) ofa.Loader {
 	}
 }
 
+func prober(t *testing.T) search.Prober {
+	rt := orttest.Open(t)
+	return func(model []byte, input string, in []int, output string, out []int) (search.Probe, error) {
+		return rt.NewProbe(model, ort.Port{Name: input, Dims: in}, ort.Port{Name: output, Dims: out}, ort.DefaultOptions())
+	}
+}
+
 func TestRankIsTheNumberOfClassesBeforeTheLabel(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	for _, tt := range []struct {

@@ -43,9 +43,8 @@ const maxTable = 4 << 20
 
 // ReadTable reads the files of the space's resolutions.
 func ReadTable(dir fs.FS, layout Layout, space Space) (*Table, error) {
-	if layout.Kind != ofa.MobileNetV3 || len(layout.Stages) != len(space.Stages) || len(layout.Strides) != len(space.Stages)+1 {
-		return nil, fmt.Errorf("latency table: its rows are those of an OFA-MobileNetV3 (%s), not of %s with %d stages",
-			ofa.MobileNetV3, layout.Kind, len(space.Stages))
+	if len(layout.Stages) != len(space.Stages) || len(layout.Strides) != len(space.Stages)+1 {
+		return nil, fmt.Errorf("latency table: the layout is of %s with %d stages, the search space has %d", layout.Kind, len(layout.Stages), len(space.Stages))
 	}
 	t := &Table{space: space, rows: make(map[int]costs)}
 	for _, r := range space.Resolutions {
@@ -147,7 +146,7 @@ func (t tableRows) options(layout Layout, space Space, stage int, in shape, firs
 	options := make([][]float64, len(space.KS))
 	for k, kernel := range space.KS {
 		for _, ratio := range space.E {
-			ms, err := t.mean(layout.blockOf(stage, in, first, expanded(in.channels, ratio), kernel).key())
+			ms, err := t.mean(layout.blockOf(stage, in, first, ofa.Expanded(in.channels, ratio), kernel).key())
 			if err != nil {
 				return nil, err
 			}

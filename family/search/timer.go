@@ -4,75 +4,58 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
 )
 
-// Timer measures latency: the median of Runs inferences of one image, on
-// whatever the loader runs models on. Architectures take turns, and nothing
+// Timer measures latency: the median of Runs inferences of one image. Nothing
 // else should run meanwhile.
 type Timer struct {
-	Net  *ofa.Supernet
-	Load ofa.Loader
-	Runs int
+	Net   *ofa.Supernet
+	Probe Prober
+	Runs  int
 }
 
-// warmUp is how many turns go before those that count.
-const warmUp = 3
-
-// Times measures architectures, which are all in memory meanwhile. BN
+// Times measures architectures in turns; they are all in memory meanwhile. BN
 // statistics do not matter here.
 func (t Timer) Times(ctx context.Context, archs []family.Arch) (ms []float64, err error) {
-	runs := make([]ofa.BatchRunner, 0, len(archs))
+	var probes []Probe
 	defer func() {
-		for _, run := range runs {
-			err = errors.Join(err, run.Close())
+		for _, p := range probes {
+			err = errors.Join(err, p.Close())
 		}
 	}()
 	for _, a := range archs {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		run, err := t.open(a)
+		p, err := t.open(a)
 		if err != nil {
 			return nil, err
 		}
-		runs = append(runs, run)
+		probes = append(probes, p)
 	}
-	took := make([][]time.Duration, len(archs))
-	for turn := range warmUp + max(t.Runs, 1) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		for i, a := range archs {
-			input := make([]float32, 3*a.R*a.R)
-			began := time.Now()
-			if _, err := runs[i].Run(input, 1, a.R); err != nil {
-				return nil, err
-			}
-			if turn >= warmUp {
-				took[i] = append(took[i], time.Since(began))
-			}
-		}
+	runs, err := Turns(ctx, probes, max(t.Runs, 1), func(string, int, int) {})
+	if err != nil {
+		return nil, err
 	}
-	for _, d := range took {
-		slices.Sort(d)
-		ms = append(ms, float64(d[len(d)/2])/float64(time.Millisecond))
+	for _, r := range runs {
+		slices.Sort(r)
+		ms = append(ms, r[len(r)/2])
 	}
 	return ms, nil
 }
 
-// open makes a sub-network ready to run.
-func (t Timer) open(a family.Arch) (ofa.BatchRunner, error) {
+// open makes a sub-network ready to be timed.
+func (t Timer) open(a family.Arch) (Probe, error) {
 	sub, err := t.Net.Cut(a)
 	if err != nil {
 		return nil, err
 	}
-	model, err := sub.Model(0)
+	model, err := sub.Model(1)
 	if err != nil {
 		return nil, err
 	}
-	return t.Load(model, ofa.InputName, []string{ofa.OutputName})
+	return t.Probe(model, ofa.InputName, []int{1, 3, a.R, a.R}, ofa.OutputName, []int{1, sub.Classes()})
 }

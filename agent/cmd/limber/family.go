@@ -15,6 +15,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/search"
 	"github.com/limber-edge/limber/family/stock"
 )
 
@@ -24,7 +25,7 @@ func newFamily() *cobra.Command {
   limber family build --supernet ofa.pth --calibration ./train --validation ./val --out mine.family`)
 	c.Long = c.Short + `. A member is named after
 its cost: 29.7M takes 29.7 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyTrial())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyProfile(), newFamilyTable(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyTrial())
 	return c
 }
 
@@ -52,6 +53,15 @@ func loader(rt *ort.Runtime, threads int) ofa.Loader {
 	o.Threads = threads
 	return func(model []byte, input string, outputs []string) (ofa.BatchRunner, error) {
 		return rt.NewBatch(model, input, outputs, o)
+	}
+}
+
+// prober makes sessions to be timed, with as many threads as asked for.
+func prober(rt *ort.Runtime, threads int) search.Prober {
+	o := ort.DefaultOptions()
+	o.Threads = threads
+	return func(model []byte, input string, in []int, output string, out []int) (search.Probe, error) {
+		return rt.NewProbe(model, ort.Port{Name: input, Dims: in}, ort.Port{Name: output, Dims: out}, o)
 	}
 }
 

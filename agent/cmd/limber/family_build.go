@@ -150,7 +150,7 @@ func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, out io.Writer,
 	defer func() { err = errors.Join(err, journal.Close()) }()
 	bench := &search.Bench{Net: net, Load: loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: a.batch, Journal: journal, Tell: progress.tell}
 	if a.cost == "latency" {
-		bench.Clock = search.Timer{Net: net, Load: loader(rt, a.threads), Runs: 20}
+		bench.Clock = search.Timer{Net: net, Probe: prober(rt, a.threads), Runs: 20}
 	}
 	if journal.Len() > 0 {
 		progress.note(out, fmt.Sprintf("%s: %d measurements taken over", a.workFolder(), journal.Len()))

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/search"
+)
+
+// profileArgs are the flags of `family profile`.
+type profileArgs struct {
+	family           string
+	threads, batches []int
+	rounds           int
+	json             bool
+}
+
+func newFamilyProfile() *cobra.Command {
+	var a profileArgs
+	c := &cobra.Command{
+		Use:   "profile",
+		Short: "Measure the members of a family on this device",
+		Long: `Measure how long the members of a family take on this device, for every number of
+threads with every size of batch asked for. All of them take turns, so that a
+machine that grows slower favours none, and warm up first. A batch of 1 runs as
+in the agent; larger ones in sessions of their own. Nothing else should run
+meanwhile: "cv" is standard deviation over mean, and tells whether it did.
+
+The agent takes a profile of its own, see "limber agent --help"; this one is for
+choosing the threads it runs with.`,
+		Example: `  limber family profile
+  limber family profile --family mine.family --threads 1,2,4 --batch 1,8 --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	familyFlag(c, &a.family)
+	f := c.Flags()
+	f.IntSliceVar(&a.threads, "threads", []int{1}, "threads of an inference")
+	f.IntSliceVar(&a.batches, "batch", []int{1}, "images of an inference")
+	f.IntVar(&a.rounds, "rounds", 50, "inferences of each")
+	f.BoolVar(&a.json, "json", false, "print a JSON object a line")
+	return c
+}
+
+// profileLine is one line of `family profile --json`.
+type profileLine struct {
+	Member    string  `json:"member"`
+	Provider  string  `json:"provider"`
+	Threads   int     `json:"threads"`
+	Batch     int     `json:"batch"`
+	P50       float64 `json:"p50_ms"` // of the whole batch
+	P95       float64 `json:"p95_ms"`
+	CVPercent float64 `json:"cv_percent"`
+	PerSecond float64 `json:"images_per_second"` // at the median
+	Runs      int     `json:"runs"`
+}
+
+func (a *profileArgs) run(c *cobra.Command) (err error) {
+	for _, n := range slices.Concat(a.threads, a.batches, []int{a.rounds}) {
+		if n < 1 {
+			return usageError{errors.New("limber family profile: --threads, --batch and --rounds want at least 1")}
+		}
+	}
+	f, err := openFamily(a.family)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	cache, err := os.MkdirTemp("", "limber-profile-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
+
+	progress := newProgress(c.ErrOrStderr())
+	defer progress.end()
+	p := profiler{rt: rt, fam: f, cache: cache}
+	defer func() { err = errors.Join(err, p.close()) }()
+	for _, threads := range a.threads {
+		for _, batch := range a.batches {
+			for i, m := range f.Members {
+				progress.say(fmt.Sprintf("preparing %s with %d threads and batches of %d", m.Name, threads, batch))
+				if err := p.prepare(i, threads, batch); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	runs, err := search.Turns(c.Context(), p.probes, a.rounds, progress.tell)
+	if err != nil {
+		return err
+	}
+	progress.end()
+	for i := range p.lines {
+		p.lines[i].fill(runs[i])
+	}
+	if a.json {
+		return printLatenciesJSON(c.OutOrStdout(), p.lines)
+	}
+	return printLatencies(c.OutOrStdout(), p.lines)
+}
+
+// profiler holds what takes turns.
+type profiler struct {
+	rt     *ort.Runtime
+	fam    *family.Folder
+	cache  string
+	lines  []profileLine
+	probes []search.Probe // by line
+}
+
+func (p *profiler) prepare(member, threads, batch int) error {
+	o := ort.DefaultOptions()
+	o.Threads = threads
+	shelf := resident.New(p.rt, &p.fam.Family, p.fam, p.cache, o, newTrial())
+	m := &p.fam.Members[member]
+	probe, err := p.probe(shelf, member, o, batch)
+	if err != nil {
+		return fmt.Errorf("member %s, %d threads, batches of %d: %w", m.Name, threads, batch, err)
+	}
+	provider, _, _ := strings.Cut(o.String(), "/")
+	p.lines = append(p.lines, profileLine{Member: m.Name, Provider: provider, Threads: threads, Batch: batch})
+	p.probes = append(p.probes, probe)
+	return nil
+}
+
+// probe is the agent's own session for one image.
+func (p *profiler) probe(shelf *resident.Shelf, member int, o ort.Options, batch int) (search.Probe, error) {
+	m := &p.fam.Members[member]
+	if batch == 1 {
+		session, err := shelf.Session(member)
+		if err != nil {
+			return nil, err
+		}
+		return single{session, make([]float32, 3*m.Arch.R*m.Arch.R), make([]float32, len(p.fam.Classes))}, nil
+	}
+	if p.fam.Foreign() {
+		return nil, errors.New("a foreign model takes one image at a time")
+	}
+	net, err := shelf.Supernet()
+	if err != nil {
+		return nil, err
+	}
+	sub, err := net.Member(*m, p.fam)
+	if err != nil {
+		return nil, err
+	}
+	model, err := sub.Model(batch)
+	if err != nil {
+		return nil, err
+	}
+	return p.rt.NewProbe(model, ort.Port{Name: ofa.InputName, Dims: []int{batch, 3, m.Arch.R, m.Arch.R}},
+		ort.Port{Name: ofa.OutputName, Dims: []int{batch, sub.Classes()}}, o)
+}
+
+// single runs the agent's kind of session.
+type single struct {
+	family.Session
+	in, out []float32
+}
+
+func (s single) Run() error { return s.Session.Run(s.in, s.out) }
+
+func (p *profiler) close() error {
+	var errs []error
+	for _, probe := range p.probes {
+		errs = append(errs, probe.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// fill computes the figures from runs in milliseconds.
+func (l *profileLine) fill(ms []float64) {
+	slices.Sort(ms)
+	var sum, square float64
+	for _, v := range ms {
+		sum, square = sum+v, square+v*v
+	}
+	mean := sum / float64(len(ms))
+	l.P50, l.P95, l.Runs = ms[len(ms)/2], ms[len(ms)*95/100], len(ms)
+	l.CVPercent = 100 * math.Sqrt(max(0, square/float64(len(ms))-mean*mean)) / mean
+	l.PerSecond = 1000 * float64(l.Batch) / l.P50
+}
+
+func printLatenciesJSON(w io.Writer, lines []profileLine) error {
+	out := json.NewEncoder(w)
+	for _, l := range lines {
+		if err := out.Encode(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printLatencies(w io.Writer, lines []profileLine) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "member\tprovider\tthreads\tbatch\tp50 ms\tp95 ms\tcv %\timages/s\truns")
+	for _, l := range lines {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.1f\t%.0f\t%d\n", l.Member, l.Provider, l.Threads, l.Batch, l.P50, l.P95, l.CVPercent, l.PerSecond, l.Runs)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,106 @@
+package ofa
+
+import (
+	"fmt"
+
+	"github.com/limber-edge/limber/family/onnx"
+)
+
+// Section is a stretch of a sub-network that is measured as one: the stem, a
+// block, one of the layers behind the blocks, or the classifier.
+type Section struct {
+	In, Out Map
+	// Of a block, the static first one or an elastic one; Kernel is 0 for
+	// everything else.
+	Middle   int // channels between expansion and projection
+	Kernel   int // of the depthwise convolution
+	Stride   int
+	Shortcut bool // adds its input
+	SE       bool // has squeeze-and-excite
+	HSwish   bool // activates with h_swish
+
+	Pool       bool // is the mean over all pixels
+	Classifier bool // gives logits, of 1×Out.Channels
+
+	net      *Subnet
+	from, to int // layers
+}
+
+// Map is the shape of a feature map, of one image: Channels×Side×Side.
+type Map struct{ Side, Channels int }
+
+// Sections lists what a sub-network consists of, front to back. That of an
+// OFA-ResNet50 is not divided.
+func (n *Subnet) Sections() []Section {
+	if len(n.begins) == 0 {
+		return nil
+	}
+	var all []Section
+	in := Map{n.arch.R, 3}
+	sides, channels := n.sides(), n.channels()
+	for i, from := range n.begins {
+		to := len(n.layers)
+		if i+1 < len(n.begins) {
+			to = n.begins[i+1]
+		}
+		s := Section{In: in, Out: Map{sides[to-1], channels[to-1]}, net: n, from: from, to: to}
+		s.describe()
+		all, in = append(all, s), s.Out
+	}
+	return append(all, Section{In: in, Out: Map{1, n.classes}, Classifier: true, net: n, from: len(n.layers), to: len(n.layers)})
+}
+
+// channels is how many channels each layer gives.
+func (n *Subnet) channels() []int {
+	all := make([]int, len(n.layers))
+	for i, l := range n.layers {
+		switch {
+		case l.kind == conv:
+			all[i] = l.conv.out
+		case l.in == image:
+			all[i] = 3
+		default:
+			all[i] = all[l.in]
+		}
+	}
+	return all
+}
+
+// describe reads off the layers what kind of section it is.
+func (s *Section) describe() {
+	for _, l := range s.net.layers[s.from:s.to] {
+		switch {
+		case l.kind == conv && l.conv.group > 1: // depthwise
+			s.Middle, s.Kernel, s.Stride, s.HSwish = l.conv.out, l.conv.k, l.conv.stride, l.conv.act == hSwish
+		case l.kind == squeezeExcite:
+			s.SE = true
+		case l.kind == shortcut:
+			s.Shortcut = true
+		case l.kind == globalPool:
+			s.Pool = true
+		}
+	}
+}
+
+// Model writes the section alone as an ONNX model of one image: InputName, of
+// 1×In.Channels×In.Side×In.Side, to the output named. BN is folded in.
+func (s Section) Model() (model []byte, output string, err error) {
+	in := onnx.Value{Name: InputName, Dims: []int{1, s.In.Channels, s.In.Side, s.In.Side}}
+	w := &writer{net: s.net, graph: onnx.New("section", in)}
+	w.norm = w.fold
+	for range s.from {
+		w.outs = append(w.outs, InputName) // whatever came before is what enters
+	}
+	for i := s.from; i < s.to; i++ {
+		w.outs = append(w.outs, w.layer(fmt.Sprintf("l%d", i), s.net.layers[i]))
+	}
+	out := onnx.Value{Name: OutputName, Dims: []int{1, s.Out.Channels}}
+	if s.Classifier {
+		w.classifier(InputName)
+	} else {
+		out = onnx.Value{Name: w.outs[s.to-1], Dims: []int{1, s.Out.Channels, s.Out.Side, s.Out.Side}}
+	}
+	w.graph.Output(out)
+	model, err = w.graph.Marshal()
+	return model, out.Name, err
+}
