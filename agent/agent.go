@@ -14,6 +14,9 @@
 // acknowledgement a job is in the inbox or its answer in the outbox, never in
 // neither, so no job is run twice and none is forgotten.
 //
+// Where another execution provider than the CPU is configured, a second crew of
+// members is made ready on it while the first serves, and relieves it.
+//
 // Run owns every goroutine. They stop in the order of the arrows: no more jobs,
 // then those that wait are finished, their answers sent, the farewell
 // published, the link closed, and last the outbox committed.
@@ -46,7 +49,7 @@ type Agent struct {
 	boot  string // names this run of the agent
 	self  wire.Address
 	link  *mqtt.Link
-	crew  *crew // the members in use; nil when the device cannot infer
+	crew  atomic.Pointer[crew] // the members in use; nil when the device cannot infer
 
 	inbox      *inbox
 	news       *news
@@ -63,6 +66,8 @@ type Agent struct {
 	orders     chan order
 	ready      chan struct{}         // closed when the first member is
 	noCrew     atomic.Pointer[error] // set when no member could be loaded
+
+	relief sync.RWMutex // held for reading while crew is given a job or a mode, so that none goes to one that was relieved
 
 	standing sync.Mutex     // held while a retained state is handed to the link, so that the newest stays
 	left     bool           // guarded by standing: the farewell was handed over
@@ -115,7 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { a.crew.close() }()
+	defer func() { a.crew.Load().close() }()
 	if err := a.muster(ctx, mode); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -143,11 +148,16 @@ func (a *Agent) serve(ctx context.Context) error {
 	for _, part := range []func(context.Context) error{a.uplink, a.control, a.report} {
 		g.Go(func() error { return part(gctx) })
 	}
-	if a.crew != nil {
-		piping, close := context.WithCancel(gctx)
-		defer close()
-		g.Go(func() error { return a.crew.pipe.Run(piping) })
-		g.Go(func() error { return a.board(gctx, close) })
+	if c := a.crew.Load(); c != nil {
+		piping, end := context.WithCancel(gctx)
+		defer end()
+		g.Go(func() error { return c.run(piping) })
+		g.Go(func() error {
+			if err := a.board(gctx, c, end); err != nil {
+				return err
+			}
+			return a.relieve(gctx, g, c, end)
+		})
 	}
 	select {
 	case <-ctx.Done():
@@ -169,8 +179,8 @@ func (a *Agent) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	a.stopping.Store(true)
-	if a.crew != nil {
-		a.crew.pipe.Drain(ctx)
+	if c := a.crew.Load(); c != nil {
+		c.pipe.Drain(ctx)
 	}
 	a.news.flush(0)
 	tick := time.NewTicker(5 * time.Millisecond)

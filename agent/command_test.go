@@ -177,6 +177,7 @@ func TestDesiredIsAppliedByVersion(t *testing.T) {
 
 		desire(cfg.Device, `{"version":4,"mode":"fixed:3.3M"}`)
 		d.stop()
+		o.fence() // what it reported last may still be on its way
 		n := len(o.matching(self(cfg).Reported()))
 		start(t, cfg) // gets all that is retained, and has applied it
 		if sync := decoded[wire.Sync](t, o.await(self(cfg).Sync(), 2)); sync.Version != 4 {

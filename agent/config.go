@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family/ort"
 )
 
 // Config is what a device is told. Default is complete; a file changes single
@@ -65,7 +67,10 @@ type Telemetry struct {
 
 // Runtime is how members run.
 type Runtime struct {
-	Threads int `toml:"threads"` // inside one inference
+	Threads int `toml:"threads"` // inside one inference on the CPU
+	// Providers are execution providers by preference. The CPU is the last: it
+	// serves until another one is ready, and where none is.
+	Providers []string `toml:"providers"`
 }
 
 // Duration is a time.Duration that is written "200ms" or "5s".
@@ -95,7 +100,7 @@ func Default() Config {
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Outbox:    Outbox{MiB: 64},
 		Telemetry: Telemetry{Every: Duration{5 * time.Second}},
-		Runtime:   Runtime{Threads: 1},
+		Runtime:   Runtime{Threads: 1, Providers: []string{ort.CPU}},
 	}
 }
 
@@ -213,7 +218,18 @@ func (c Config) Validate() error {
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
 	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
+	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
+		c.Runtime.Providers, ort.Providers(), ort.CPU)
 	return errors.Join(append(errs, c.validateLink())...)
+}
+
+func validProviders(names []string) bool {
+	for i, name := range names {
+		if !slices.Contains(ort.Providers(), name) || slices.Contains(names[:i], name) {
+			return false
+		}
+	}
+	return len(names) > 0 && names[len(names)-1] == ort.CPU
 }
 
 // validateLink says why there can be no connection, with the files it names as

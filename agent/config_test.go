@@ -86,13 +86,30 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
 	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
+	c.Runtime.Providers = []string{"cuda"}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "outbox.mib:", "telemetry.every:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
+		}
+	}
+}
+
+func TestProvidersEndWithTheCPU(t *testing.T) {
+	for _, tt := range []struct {
+		names []string
+		good  bool
+	}{
+		{[]string{"cpu"}, true}, {[]string{"tensorrt", "cuda", "cpu"}, true}, {nil, false}, {[]string{"cuda"}, false},
+		{[]string{"cpu", "cuda"}, false}, {[]string{"cuda", "cuda", "cpu"}, false}, {[]string{"gpu", "cpu"}, false},
+	} {
+		c := agent.Default()
+		c.Runtime.Providers = tt.names
+		if err := c.Validate(); (err == nil) != tt.good {
+			t.Errorf("%q: got %v, want good: %t", tt.names, err, tt.good)
 		}
 	}
 }

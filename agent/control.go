@@ -164,11 +164,12 @@ func (a *Agent) judgeMode(name string) (wire.Reason, error) {
 		return "", nil
 	}
 	var names []string
-	for at := range a.crew.front {
-		if a.member(at).Name == member {
+	c := a.crew.Load()
+	for at := range c.front {
+		if c.member(at).Name == member {
 			return "", nil
 		}
-		names = append(names, a.member(at).Name)
+		names = append(names, c.member(at).Name)
 	}
 	return wire.Invalid, fmt.Errorf("mode %s: no such member in use; there are %s", name, joined(names))
 }
@@ -274,7 +275,9 @@ func (a *Agent) setMode(ctx context.Context, name string) error {
 		return err
 	}
 	a.log.Info("mode set", "mode", name)
-	return a.crew.pipe.SetMode(ctx, mode)
+	a.relief.RLock()
+	defer a.relief.RUnlock()
+	return a.crew.Load().pipe.SetMode(ctx, mode)
 }
 
 // reportMode publishes what is in force; version 0 stands for the last one
@@ -310,9 +313,9 @@ func (a *Agent) sayReported(ctx context.Context, r *wire.Reported) <-chan error 
 
 // inForce adds mode and operating member to a report.
 func (a *Agent) inForce(r wire.Reported) wire.Reported {
-	if a.crew != nil {
-		op, mode := a.crew.pipe.Governed()
-		r.Mode, r.Member = mode.String(), a.member(op).Name
+	if c := a.crew.Load(); c != nil {
+		op, mode := c.pipe.Governed()
+		r.Mode, r.Member = mode.String(), c.member(op).Name
 	}
 	return r
 }

@@ -13,17 +13,56 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/store"
 )
 
-// crew is the members of the family that are worth using on this device: the
-// Pareto front of their accuracy and of their measured latency.
+// Shelf makes the members of a family ready on one execution provider. A
+// resident.Shelf is one.
+type Shelf interface {
+	// Session returns member i ready to run. It may take minutes, where an
+	// engine is built.
+	Session(i int) (family.Session, error)
+	// Profile measures sessions in the family's order, nil for those that
+	// cannot be used.
+	Profile(sessions []family.Session) (*family.Profile, error)
+	Options() ort.Options
+}
+
+// crew is the members of the family that are worth using on this device, on one
+// execution provider: the Pareto front of their accuracy and of their latency
+// as measured there.
 type crew struct {
+	shelf    Shelf
+	family   *family.Family
 	profile  *family.Profile
 	front    []int            // indices into the family, by rising latency
 	sessions []family.Session // by position in front; nil until it is loaded
 	pipe     *pipeline.Pipeline
+	over     chan struct{} // closed when the pipeline has answered everything
+}
+
+// newCrew chooses from sessions, in the family's order or none at all, and
+// closes those that are not worth using.
+func newCrew(shelf Shelf, f *family.Family, profile *family.Profile, sessions []family.Session) *crew {
+	c := &crew{shelf: shelf, family: f, profile: profile, front: profile.Front(f), over: make(chan struct{})}
+	c.sessions = make([]family.Session, len(c.front))
+	for i, s := range sessions {
+		if at := slices.Index(c.front, i); at >= 0 {
+			c.sessions[at] = s
+		} else if s != nil {
+			s.Close() // dominated on this device, so never chosen; freeing it cannot be mended if it fails
+		}
+	}
+	return c
+}
+
+// member returns the family's entry for a position in front.
+func (c *crew) member(at int) *family.Member { return &c.family.Members[c.front[at]] }
+
+// run runs the pipeline until ctx ends.
+func (c *crew) run(ctx context.Context) error {
+	defer close(c.over)
+	return c.pipe.Run(ctx)
 }
 
 // close frees the sessions, once nothing runs them any more.
@@ -37,9 +76,6 @@ func (c *crew) close() {
 		}
 	}
 }
-
-// member returns the family's entry for a position in front.
-func (a *Agent) member(i int) *family.Member { return &a.parts.Family.Members[a.crew.front[i]] }
 
 // muster chooses the crew by this device's profile, which it takes if there is
 // none that fits. Without a runtime, or when no member can be used, the device
@@ -58,33 +94,29 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 		a.log.Error("no member can be used", "err", err)
 		return nil
 	}
-	c := &crew{profile: profile, front: profile.Front(a.parts.Family)}
-	c.sessions = make([]family.Session, len(c.front))
-	for i, s := range sessions {
-		if at := slices.Index(c.front, i); at >= 0 {
-			c.sessions[at] = s
-		} else if s != nil {
-			s.Close() // dominated on this device, so never chosen; freeing it cannot be mended if it fails
-		}
+	c := newCrew(a.parts.Shelf, a.parts.Family, profile, sessions)
+	if err := a.lay(c, mode); err != nil {
+		c.close()
+		return err
 	}
-	a.crew = c
+	a.crew.Store(c)
 	a.boarding.Store(true)
-	return a.lay(mode)
+	return nil
 }
 
 // lay makes the crew's pipeline. A mode that names a member of an earlier
 // family must not keep the device from working: balanced takes its place.
-func (a *Agent) lay(mode governor.Mode) (err error) {
+func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20}
-	for _, i := range a.crew.front {
-		cfg.Members = append(cfg.Members, frontMember(a.parts.Family, a.crew.profile, i))
+	for _, i := range c.front {
+		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))
 	}
-	a.crew.pipe, err = pipeline.New(cfg, a)
+	c.pipe, err = pipeline.New(cfg, switches{a, c})
 	if err != nil {
 		a.log.Warn("mode not usable, balanced is used", "err", err)
 		cfg.Mode = governor.Mode{}
-		a.crew.pipe, err = pipeline.New(cfg, a)
+		c.pipe, err = pipeline.New(cfg, switches{a, c})
 	}
 	return err
 }
@@ -99,20 +131,20 @@ func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
 // board loads the members, the smallest first so that the first answer does
 // not wait for the largest, and hands each to the pipeline when it is ready.
 // When there is none at all, the pipeline is closed and the device refuses jobs.
-func (a *Agent) board(ctx context.Context, closePipe func()) error {
+func (a *Agent) board(ctx context.Context, c *crew, closePipe func()) error {
 	defer a.boarding.Store(false)
 	ready := 0
-	for at, i := range a.crew.front {
-		if a.crew.sessions[at] == nil {
-			s, err := a.parts.Shelf.Session(i)
+	for at, i := range c.front {
+		if c.sessions[at] == nil {
+			s, err := c.shelf.Session(i)
 			if err != nil {
 				a.log.Error("member not usable", "member", a.parts.Family.Members[i].Name, "err", err)
 				a.fault(fmt.Sprintf("member %s cannot be used: %v", a.parts.Family.Members[i].Name, err))
 				continue
 			}
-			a.crew.sessions[at] = s
+			c.sessions[at] = s
 		}
-		if err := a.crew.pipe.Use(ctx, at, a.crew.sessions[at]); err != nil {
+		if err := c.pipe.Use(ctx, at, c.sessions[at]); err != nil {
 			return err
 		}
 		ready++
@@ -136,7 +168,7 @@ func (a *Agent) unfit() error {
 	if err := a.noCrew.Load(); err != nil {
 		return *err
 	}
-	if a.crew == nil {
+	if a.crew.Load() == nil {
 		return a.parts.Fault
 	}
 	return nil
@@ -145,18 +177,18 @@ func (a *Agent) unfit() error {
 // profile returns the stored profile if it fits the family and the runtime,
 // else a new one with the sessions it took.
 func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
-	p, err := StoredProfile(a.parts)
+	p, err := StoredProfile(a.parts, a.parts.Shelf)
 	if p != nil || err != nil {
 		return p, nil, err
 	}
 	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
-	return TakeProfile(ctx, a.parts)
+	return TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
 }
 
 // StoredProfile returns this device's profile, or nil if none was taken that
-// fits the family, the runtime and the options.
-func StoredProfile(parts *Parts) (*family.Profile, error) {
-	b, err := parts.Store.Profile(profileKey(parts))
+// fits the family, the runtime and the shelf's options.
+func StoredProfile(parts *Parts, shelf Shelf) (*family.Profile, error) {
+	b, err := parts.Store.Profile(profileKey(parts.Family, shelf))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -166,7 +198,7 @@ func StoredProfile(parts *Parts) (*family.Profile, error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return nil, nil // unreadable is as good as none: it is taken again
 	}
-	if !p.Fits(parts.Family, parts.Runtime.Version(), parts.Shelf.Options().String()) {
+	if !p.Fits(parts.Family, parts.Runtime.Version(), shelf.Options().String()) {
 		return nil, nil
 	}
 	return &p, nil
@@ -174,16 +206,17 @@ func StoredProfile(parts *Parts) (*family.Profile, error) {
 
 // TakeProfile makes every member ready, measures them and stores the profile. A
 // member that cannot be made ready is noted there and left out; its session is
-// nil. The sessions, in the family's order, are the caller's to close.
-func TakeProfile(ctx context.Context, parts *Parts) (*family.Profile, []family.Session, error) {
-	sessions, faults, err := makeReady(ctx, parts)
+// nil. The sessions, in the family's order, are the caller's to close. Before
+// each member tell is called with its index.
+func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member int)) (*family.Profile, []family.Session, error) {
+	sessions, faults, err := makeReady(ctx, parts.Family, shelf, tell)
 	if err == nil {
 		var p *family.Profile
-		if p, err = measured(parts.Shelf, sessions); err == nil {
+		if p, err = measured(shelf, sessions); err == nil {
 			for i, fault := range faults {
 				p.Members[i].Fault = fault
 			}
-			if err = saveProfile(parts, p); err == nil {
+			if err = saveProfile(parts, shelf, p); err == nil {
 				return p, sessions, nil
 			}
 		}
@@ -198,15 +231,16 @@ func TakeProfile(ctx context.Context, parts *Parts) (*family.Profile, []family.S
 
 // makeReady returns a session for each member, or why there is none. It is an
 // error when there is none at all.
-func makeReady(ctx context.Context, parts *Parts) ([]family.Session, []string, error) {
-	n := len(parts.Family.Members)
+func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(member int)) ([]family.Session, []string, error) {
+	n := len(f.Members)
 	sessions, faults := make([]family.Session, n), make([]string, n)
 	var errs []error
 	for i := range n {
 		if err := ctx.Err(); err != nil {
 			return sessions, faults, err
 		}
-		s, err := parts.Shelf.Session(i)
+		tell(i)
+		s, err := shelf.Session(i)
 		if err != nil {
 			errs = append(errs, err)
 			faults[i] = err.Error()
@@ -215,21 +249,21 @@ func makeReady(ctx context.Context, parts *Parts) ([]family.Session, []string, e
 		sessions[i] = s
 	}
 	if len(errs) == n {
-		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", parts.Family.Name, errors.Join(errs...))
+		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, errors.Join(errs...))
 	}
 	return sessions, faults, nil
 }
 
-func saveProfile(parts *Parts, p *family.Profile) error {
+func saveProfile(parts *Parts, shelf Shelf, p *family.Profile) error {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	return parts.Store.SetProfile(profileKey(parts), b)
+	return parts.Store.SetProfile(profileKey(parts.Family, shelf), b)
 }
 
 // measured takes a profile and notes what other processes used meanwhile.
-func measured(shelf *resident.Shelf, sessions []family.Session) (*family.Profile, error) {
+func measured(shelf Shelf, sessions []family.Session) (*family.Profile, error) {
 	m := monitor.New("/")
 	m.Sample() // the next one tells of the time in between
 	p, err := shelf.Profile(sessions)
@@ -240,14 +274,11 @@ func measured(shelf *resident.Shelf, sessions []family.Session) (*family.Profile
 	return p, nil
 }
 
-func profileKey(parts *Parts) store.ProfileKey {
-	digest, err := store.ParseDigest(string(parts.Family.Digest()))
+func profileKey(f *family.Family, shelf Shelf) store.ProfileKey {
+	digest, err := store.ParseDigest(string(f.Digest()))
 	if err != nil {
 		panic("agent: a family's digest is none: " + err.Error())
 	}
-	o := ort.DefaultOptions()
-	if parts.Shelf != nil {
-		o = parts.Shelf.Options()
-	}
-	return store.ProfileKey{Family: digest, Provider: "cpu", Threads: o.Threads}
+	o := shelf.Options()
+	return store.ProfileKey{Family: digest, Provider: o.Provider, Threads: o.Threads}
 }

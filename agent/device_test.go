@@ -31,6 +31,9 @@ const envConfig = "LIMBER_TEST_CONFIG"
 // envPrepared names the folder for the state that tests start from.
 const envPrepared = "LIMBER_TEST_STATE"
 
+// envGPU gives the device an execution provider that no machine here has: see gpu.
+const envGPU = "LIMBER_TEST_GPU"
+
 // envBroker turns it into the embedded broker.
 const envBroker = "LIMBER_TEST_BROKER"
 
@@ -82,6 +85,9 @@ func beDevice(path string) error {
 	if err != nil {
 		return err
 	}
+	if kind := os.Getenv(envGPU); kind != "" {
+		parts.On = gpu(cfg, parts, kind)
+	}
 	a, err := agent.New(cfg, parts, log)
 	if err == nil {
 		err = a.Run(ctx)
@@ -102,7 +108,7 @@ var prepared = sync.OnceValues(func() (string, error) {
 	if parts.Fault != nil {
 		return dir, errors.Join(parts.Fault, parts.Close())
 	}
-	_, sessions, err := agent.TakeProfile(context.Background(), parts)
+	_, sessions, err := agent.TakeProfile(context.Background(), parts, parts.Shelf, func(int) {})
 	for _, s := range sessions {
 		err = errors.Join(err, s.Close())
 	}

@@ -23,6 +23,7 @@ type ticket struct {
 	received time.Time
 	deadline time.Duration
 	acks     []func() // one for each time it was delivered
+	crew     *crew    // that it was given to, if any
 }
 
 // inbox holds what came in until it is acknowledged.
@@ -166,11 +167,14 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 	if header.MinTop1 != nil {
 		j.Floor = *header.MinTop1
 	}
-	if best := a.member(len(a.crew.front) - 1); j.Floor > best.Top1 {
+	a.relief.RLock()
+	defer a.relief.RUnlock()
+	t.crew = a.crew.Load()
+	if best := t.crew.member(len(t.crew.front) - 1); j.Floor > best.Top1 {
 		refuse(wire.Infeasible, "no member reaches a top-1 of %v; the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)
 		return
 	}
-	a.crew.pipe.Submit(j)
+	t.crew.pipe.Submit(j)
 }
 
 // fromPipeline tells a member that is missing from one that is not loaded yet.
@@ -258,7 +262,7 @@ func (a *Agent) result(t *ticket, seq uint64, ans *pipeline.Answer) *wire.Result
 		r.Status, r.Reason, r.Detail = wire.Refused, ans.Reason, ans.Detail
 		return r
 	}
-	m := a.member(ans.Member)
+	m := t.crew.member(ans.Member)
 	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.parts.Family.Name, m.Name, &m.Top1, ans.Choice.String()
 	for _, c := range ans.Top {
 		r.Classes = append(r.Classes, wire.Class{Label: a.parts.Family.Classes[c.Index], Index: c.Index, P: math.Round(c.P*1e6) / 1e6})

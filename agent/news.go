@@ -94,10 +94,16 @@ func (a *Agent) fault(detail string) {
 	a.news.tell(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: detail})
 }
 
-// Switched tells of a change of the operating member.
-func (a *Agent) Switched(from, to int, why string) {
-	a.news.tell(wire.SeverityInfo, wire.Event{
-		Kind: wire.EventSwitch, From: a.member(from).Name, Member: a.member(to).Name, Detail: why,
+// switches tells of changes of a crew's operating member.
+type switches struct {
+	agent *Agent
+	crew  *crew
+}
+
+// Switched implements pipeline.Observer.
+func (s switches) Switched(from, to int, why string) {
+	s.agent.news.tell(wire.SeverityInfo, wire.Event{
+		Kind: wire.EventSwitch, From: s.crew.member(from).Name, Member: s.crew.member(to).Name, Detail: why,
 	})
 }
 
@@ -107,9 +113,9 @@ func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {
 	e := wire.Event{Kind: wire.EventInfeasible, Detail: ans.Detail}
 	switch {
 	case ans.Reason == wire.Infeasible:
-		e.Member = a.member(len(a.crew.front) - 1).Name
+		e.Member = t.crew.member(len(t.crew.front) - 1).Name
 	case ans.Reason == "" && ans.Choice == governor.Infeasible:
-		e.Member = a.member(ans.Member).Name
+		e.Member = t.crew.member(ans.Member).Name
 		e.Detail = fmt.Sprintf("no member is in time for a deadline of %v; the least late, %s, is expected to take %.1f ms",
 			t.deadline, e.Member, wire.Millis(ans.Predicted))
 	default:
@@ -120,8 +126,8 @@ func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {
 
 // reportStart tells of what was found at the start.
 func (a *Agent) reportStart() {
-	if a.crew != nil {
-		for _, m := range a.crew.profile.Members {
+	if c := a.crew.Load(); c != nil {
+		for _, m := range c.profile.Members {
 			if m.Fault != "" {
 				a.fault("a member cannot be used: " + m.Fault)
 			}

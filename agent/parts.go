@@ -23,10 +23,13 @@ type Parts struct {
 	Preprocess frame.Preprocess
 	Shelf      *resident.Shelf // nil: no ONNX Runtime, see Fault
 	Runtime    *ort.Runtime    // nil likewise
-	Fault      error           // why there is no Shelf
-	Unsaved    error           // why the family could not be stored; it is served from the program's copy
-	Store      *store.Store
-	Outbox     *store.Outbox
+	// On makes a shelf on another execution provider than the CPU. Its error
+	// wraps ort.ErrNoProvider when the runtime cannot use it.
+	On      func(provider string) (Shelf, error)
+	Fault   error // why there is no Shelf
+	Unsaved error // why the family could not be stored; it is served from the program's copy
+	Store   *store.Store
+	Outbox  *store.Outbox
 
 	guard   resident.Guard
 	blobs   storedBlobs
@@ -104,8 +107,25 @@ func (p *Parts) openRuntime(cfg Config) error {
 	}
 	o := ort.DefaultOptions()
 	o.Threads = cfg.Runtime.Threads
-	p.Shelf = resident.New(p.Runtime, p.Family, p.blobs, cache, o, p.guard)
+	p.Shelf = p.shelf(cache, o)
+	p.On = func(provider string) (Shelf, error) {
+		if err := p.Runtime.Provides(provider); err != nil {
+			return nil, err
+		}
+		// A folder of its own: a shelf sweeps what it does not know.
+		cache := filepath.Join(cfg.State, "cache-"+provider)
+		if err := os.MkdirAll(cache, 0o700); err != nil {
+			return nil, fmt.Errorf("model cache: %w", err)
+		}
+		o := o
+		o.Provider = provider
+		return p.shelf(cache, o), nil
+	}
 	return nil
+}
+
+func (p *Parts) shelf(cache string, o ort.Options) *resident.Shelf {
+	return resident.New(p.Runtime, p.Family, p.blobs, cache, o, p.guard)
 }
 
 // installed returns the device's family. A new device, or one whose program

@@ -44,7 +44,7 @@ func (a *Agent) report(ctx context.Context) error {
 
 // standings is what is told when it changes.
 type standings struct {
-	member int
+	member string
 	outbox bool // cannot write
 	store  bool // likewise
 }
@@ -55,8 +55,9 @@ type standings struct {
 func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
 	outbox, store := a.parts.Outbox.Fault(), a.parts.Store.Fault()
 	now := standings{outbox: outbox != nil, store: store != nil}
-	if a.crew != nil {
-		now.member, _ = a.crew.pipe.Governed()
+	if c := a.crew.Load(); c != nil {
+		at, _ := c.pipe.Governed()
+		now.member = c.member(at).Name
 	}
 	if now.member != told.member && a.linkUp.Load() {
 		a.sayReported(ctx, nil)
@@ -81,11 +82,12 @@ func (a *Agent) telemetry(s monitor.Sample) wire.Telemetry {
 	}
 	t.Jobs = a.turnedAway.Load()
 	t.Refused = t.Jobs
-	if a.crew == nil {
+	crew := a.crew.Load()
+	if crew == nil {
 		return t
 	}
-	p := a.crew.pipe.Snapshot()
-	t.Mode, t.Member = p.Mode.String(), a.member(p.Operating).Name
+	p := crew.pipe.Snapshot()
+	t.Mode, t.Member = p.Mode.String(), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
 	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
@@ -115,14 +117,15 @@ func (a *Agent) caps() wire.Caps {
 	if a.parts.Runtime != nil {
 		c.Versions.Runtime = a.parts.Runtime.Version()
 	}
-	if a.crew == nil {
+	crew := a.crew.Load()
+	if crew == nil {
 		return c
 	}
-	p := a.crew.profile
+	p, o := crew.profile, crew.shelf.Options()
 	c.Family = &wire.Family{Name: a.parts.Family.Name, Digest: "sha256:" + string(a.parts.Family.Digest())}
-	c.Profile = &wire.Profile{TS: wire.At(p.Taken), Provider: "cpu", Threads: a.parts.Shelf.Options().Threads, OthersPercent: p.OthersPercent}
-	for at, i := range a.crew.front {
-		m := a.member(at)
+	c.Profile = &wire.Profile{TS: wire.At(p.Taken), Provider: o.Provider, Threads: o.Threads, OthersPercent: p.OthersPercent}
+	for at, i := range crew.front {
+		m := crew.member(at)
 		c.Members = append(c.Members, wire.Member{Name: m.Name, Top1: m.Top1, MMACs: m.MMACs, Resolution: m.Arch.R,
 			P50MS: &p.Members[i].P50ms, P95MS: &p.Members[i].P95ms})
 	}

@@ -87,5 +87,7 @@ const (
 	EventInfeasible EventKind = "infeasible" // a goal cannot be met; detail has the nearest that can
 	EventGap        EventKind = "gap"        // records were evicted from the outbox
 	EventFault      EventKind = "fault"      // a part of the agent does not work
+	EventProgress   EventKind = "progress"   // of long work; detail says what of what
+	EventProvider   EventKind = "provider"   // another execution provider took over, or was given up; detail says why
 	EventBadID      EventKind = "bad_id"     // a job or command came with an id that is no name
 )

@@ -28,19 +28,34 @@ const WeightsSuffix = ".data"
 // found cannot be used; its message names the remedy.
 var ErrMissing = errors.New("ONNX Runtime is not usable")
 
+// The execution providers: what runs a model's operators.
+const (
+	CPU      = "cpu"
+	CUDA     = "cuda"
+	TensorRT = "tensorrt"
+)
+
+// Providers lists them.
+func Providers() []string { return []string{CPU, CUDA, TensorRT} }
+
+// ErrNoProvider is returned when the library cannot run models on an execution
+// provider; its message says why, and the remedy.
+var ErrNoProvider = errors.New("execution provider is not usable")
+
 // Options of a session. The zero value is not useful: see DefaultOptions.
 type Options struct {
-	Threads   int    // threads inside one operator
-	Optimized bool   // the model was written by Optimize: take the graph as it is
-	provider  string // execution provider, named in profiles
+	Provider  string // of Providers
+	Threads   int    // inside one operator that runs on the CPU
+	Optimized bool   // the model was written by Optimize: take the graph as it is; CPU only
+	Engines   string // folder where TensorRT keeps the engines it builds, so that it builds them once
 }
 
 // DefaultOptions is one thread on the CPU. Spinning threads are always off:
 // on an edge device they burn the cores that frames are decoded on.
-func DefaultOptions() Options { return Options{Threads: 1, provider: "cpu"} }
+func DefaultOptions() Options { return Options{Provider: CPU, Threads: 1} }
 
 // String names what a profile depends on, for example "cpu/1".
-func (o Options) String() string { return fmt.Sprintf("%s/%d", o.provider, o.Threads) }
+func (o Options) String() string { return fmt.Sprintf("%s/%d", o.Provider, o.Threads) }
 
 // Shape of the one input and the one output of a Session.
 type Shape struct {

@@ -326,3 +326,17 @@ func floats(b []byte) []float32 {
 	}
 	return v
 }
+
+func TestProvidesSaysWhichProviderTheLibraryLacks(t *testing.T) {
+	rt := orttest.Open(t)
+	if err := rt.Provides(ort.CPU); err != nil {
+		t.Errorf("cpu: got %v", err)
+	}
+	for _, provider := range []string{ort.CUDA, ort.TensorRT, "abacus"} {
+		err := rt.Provides(provider)
+		if !errors.Is(err, ort.ErrNoProvider) || !strings.Contains(err.Error(), provider) {
+			t.Errorf("%s: got %v, want an error that names it: this library is for the CPU", provider, err)
+		}
+		t.Log(err)
+	}
+}

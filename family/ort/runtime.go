@@ -121,6 +121,9 @@ func options(o Options) (*onnxruntime.SessionOptions, error) {
 		// Denormal numbers in a frame must not slow an inference down.
 		opts.AddSessionConfigEntry("session.set_denormal_as_zero", "1"),
 	)
+	if err == nil {
+		err = provide(opts, o)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("session options: %w", err), opts.Destroy())
 	}

@@ -25,6 +25,9 @@ func (*Runtime) Path() string { return "" }
 // Close does nothing.
 func (*Runtime) Close() error { return nil }
 
+// Provides returns an error that wraps ErrMissing.
+func (*Runtime) Provides(provider string) error { return errNoCgo }
+
 // NewSession returns an error that wraps ErrMissing.
 func (*Runtime) NewSession(path string, shape Shape, o Options) (*Session, error) {
 	return nil, errNoCgo

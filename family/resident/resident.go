@@ -7,8 +7,8 @@
 //
 // A cache folder holds the optimised model of one member, and its weights in a
 // file that sessions map: those of a member that does not run can leave memory.
-// It belongs to one member, one version of ONNX Runtime and one CPU: all three
-// are in its name, together with the SHA-256 of its bytes, so a stale one is
+// It belongs to one member, one version of ONNX Runtime, one CPU and one
+// execution provider: all four are in its name, together with the SHA-256 of its bytes, so a stale one is
 // never found and a damaged one never loaded; both are built again. Stale ones
 // go once every member of the family has one of its own. The rule that makes a
 // member safe: it is handed out only after its canary, a stored input, gave the
@@ -67,9 +67,7 @@ func (s *Shelf) Session(i int) (family.Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %w", m.Name, err)
 	}
-	o := s.options
-	o.Optimized = true
-	session, err := s.rt.NewSession(path, s.shape(m), o)
+	session, err := s.open(path, m)
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %w", m.Name, err)
 	}
@@ -78,6 +76,30 @@ func (s *Shelf) Session(i int) (family.Session, error) {
 	}
 	s.sweep()
 	return session, nil
+}
+
+// open makes a session of a model's file. TensorRT builds its engine there the
+// first time, which takes minutes; one that does not load any more, being of
+// another GPU or damaged, is built again.
+func (s *Shelf) open(path string, m *family.Member) (*ort.Session, error) {
+	o := s.options
+	if o.Provider == ort.CPU {
+		o.Optimized = true
+		return s.rt.NewSession(path, s.shape(m), o)
+	}
+	o.Engines = filepath.Join(filepath.Dir(path), "engines")
+	found, _ := os.ReadDir(o.Engines) // none, or unreadable: then there is nothing to build again
+	if err := os.MkdirAll(o.Engines, 0o700); err != nil {
+		return nil, fmt.Errorf("engines: %w", err)
+	}
+	session, err := s.rt.NewSession(path, s.shape(m), o)
+	if err == nil || len(found) == 0 {
+		return session, err
+	}
+	if err := errors.Join(os.RemoveAll(o.Engines), os.Mkdir(o.Engines, 0o700)); err != nil {
+		return nil, fmt.Errorf("engines: %w", err)
+	}
+	return s.rt.NewSession(path, s.shape(m), o)
 }
 
 func (s *Shelf) shape(m *family.Member) ort.Shape {
@@ -144,7 +166,7 @@ func digestOf(folder string) (string, error) {
 func (s *Shelf) key(m *family.Member) (string, error) {
 	b, err := json.Marshal([]string{
 		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
-		ofa.Revision, s.rt.Version(), CPU(),
+		ofa.Revision, s.rt.Version(), CPU(), s.options.Provider,
 	})
 	if err != nil {
 		return "", fmt.Errorf("cache key: %w", err)
@@ -180,7 +202,7 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o700)); err != nil { // an earlier build may have been cut off
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
-	if err := s.rt.Optimize(model, filepath.Join(part, modelFile), s.shape(m), s.options); err != nil {
+	if err := s.optimize(model, filepath.Join(part, modelFile), m); err != nil {
 		return "", err
 	}
 	digest, err := digestOf(part)
@@ -192,6 +214,18 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
 	return filepath.Join(folder, modelFile), nil
+}
+
+// optimize writes the model as sessions want it: for the CPU's kernels, or, since
+// GPUs arrange a graph in their own ways, as it is.
+func (s *Shelf) optimize(model []byte, path string, m *family.Member) error {
+	if s.options.Provider == ort.CPU {
+		return s.rt.Optimize(model, path, s.shape(m), s.options)
+	}
+	if err := os.WriteFile(path, model, 0o600); err != nil {
+		return fmt.Errorf("model: %w", err)
+	}
+	return nil
 }
 
 // model writes the member's ONNX model with its own BN statistics folded in. A

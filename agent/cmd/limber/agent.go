@@ -155,7 +155,7 @@ func printState(w io.Writer, p *agent.Parts) error {
 	if p.Shelf == nil {
 		return nil
 	}
-	profile, err := agent.StoredProfile(p)
+	profile, err := agent.StoredProfile(p, p.Shelf)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func printNewProfile(c *cobra.Command, p *agent.Parts) error {
 	if p.Shelf == nil {
 		return p.Fault
 	}
-	profile, sessions, err := agent.TakeProfile(c.Context(), p)
+	profile, sessions, err := agent.TakeProfile(c.Context(), p, p.Shelf, func(int) {})
 	if err != nil {
 		return err
 	}

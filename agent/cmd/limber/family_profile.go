@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -23,6 +24,7 @@ import (
 // profileArgs are the flags of `family profile`.
 type profileArgs struct {
 	family           string
+	providers        []string
 	threads, batches []int
 	rounds           int
 	json             bool
@@ -33,8 +35,8 @@ func newFamilyProfile() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "profile",
 		Short: "Measure the members of a family on this device",
-		Long: `Measure how long the members of a family take on this device, for every number of
-threads with every size of batch asked for. All of them take turns, so that a
+		Long: `Measure how long the members of a family take on this device, for every execution
+provider with every number of threads and every size of batch asked for. All of them take turns, so that a
 machine that grows slower favours none, and warm up first. A batch of 1 runs as
 in the agent; larger ones in sessions of their own. Nothing else should run
 meanwhile: "cv" is standard deviation over mean, and tells whether it did.
@@ -48,6 +50,7 @@ choosing the threads it runs with.`,
 	}
 	familyFlag(c, &a.family)
 	f := c.Flags()
+	f.StringSliceVar(&a.providers, "providers", []string{ort.CPU}, "execution providers: "+strings.Join(ort.Providers(), ", "))
 	f.IntSliceVar(&a.threads, "threads", []int{1}, "threads of an inference")
 	f.IntSliceVar(&a.batches, "batch", []int{1}, "images of an inference")
 	f.IntVar(&a.rounds, "rounds", 50, "inferences of each")
@@ -94,15 +97,22 @@ func (a *profileArgs) run(c *cobra.Command) (err error) {
 	defer progress.end()
 	p := profiler{rt: rt, fam: f, cache: cache}
 	defer func() { err = errors.Join(err, p.close()) }()
-	for _, threads := range a.threads {
-		for _, batch := range a.batches {
-			for i, m := range f.Members {
-				progress.say(fmt.Sprintf("preparing %s with %d threads and batches of %d", m.Name, threads, batch))
-				if err := p.prepare(i, threads, batch); err != nil {
+	for _, provider := range a.providers {
+		if err := rt.Provides(provider); err != nil {
+			progress.note(c.ErrOrStderr(), "left out: "+err.Error())
+			continue
+		}
+		for _, threads := range a.threads {
+			for _, batch := range a.batches {
+				progress.say(fmt.Sprintf("preparing %s with %d threads and batches of %d", provider, threads, batch))
+				if err := p.prepare(ort.Options{Provider: provider, Threads: threads}, batch); err != nil {
 					return err
 				}
 			}
 		}
+	}
+	if len(p.probes) == 0 {
+		return fmt.Errorf("none of the execution providers %s is usable", strings.Join(a.providers, ", "))
 	}
 	runs, err := search.Turns(c.Context(), p.probes, a.rounds, progress.tell)
 	if err != nil {
@@ -127,18 +137,21 @@ type profiler struct {
 	probes []search.Probe // by line
 }
 
-func (p *profiler) prepare(member, threads, batch int) error {
-	o := ort.DefaultOptions()
-	o.Threads = threads
-	shelf := resident.New(p.rt, &p.fam.Family, p.fam, p.cache, o, newTrial())
-	m := &p.fam.Members[member]
-	probe, err := p.probe(shelf, member, o, batch)
-	if err != nil {
-		return fmt.Errorf("member %s, %d threads, batches of %d: %w", m.Name, threads, batch, err)
+// prepare makes every member ready in one way.
+func (p *profiler) prepare(o ort.Options, batch int) error {
+	cache := filepath.Join(p.cache, o.Provider) // a shelf sweeps what is not its own
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return err
 	}
-	provider, _, _ := strings.Cut(o.String(), "/")
-	p.lines = append(p.lines, profileLine{Member: m.Name, Provider: provider, Threads: threads, Batch: batch})
-	p.probes = append(p.probes, probe)
+	shelf := resident.New(p.rt, &p.fam.Family, p.fam, cache, o, newTrial())
+	for i, m := range p.fam.Members {
+		probe, err := p.probe(shelf, i, o, batch)
+		if err != nil {
+			return fmt.Errorf("member %s on %s, batches of %d: %w", m.Name, o, batch, err)
+		}
+		p.lines = append(p.lines, profileLine{Member: m.Name, Provider: o.Provider, Threads: o.Threads, Batch: batch})
+		p.probes = append(p.probes, probe)
+	}
 	return nil
 }
 

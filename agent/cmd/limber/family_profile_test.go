@@ -40,6 +40,9 @@ func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
 	if got := limber(t, "family", "profile", "--rounds", "1"); got.code != exitDone || !strings.Contains(got.stdout, "images/s") {
 		t.Errorf("got %+v, want a table", got)
 	}
+	if got := limber(t, "family", "profile", "--rounds", "1", "--providers", "tensorrt,cpu"); got.code != exitDone || !strings.Contains(got.stderr, "left out") || !strings.Contains(got.stdout, "cpu") {
+		t.Errorf("got %+v, want what the library lacks left out, and the rest measured", got)
+	}
 	limber(t, "family", "profile", "--batch", "0").complained(t, exitUsage, "at least 1")
 }
 

@@ -1,0 +1,158 @@
+package agent_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+// gpuShelf stands in for a GPU: its sessions run on the CPU under another name.
+type gpuShelf struct {
+	*resident.Shelf
+	kind     string
+	provider string
+	members  int
+}
+
+// gpu makes a provider of a kind: "cuda" works, and "broken" has no member that
+// can be used. Whatever else is asked for the library lacks.
+func gpu(cfg agent.Config, parts *agent.Parts, kind string) func(string) (agent.Shelf, error) {
+	return func(provider string) (agent.Shelf, error) {
+		if provider != ort.CUDA {
+			return nil, parts.Runtime.Provides(provider)
+		}
+		cache := filepath.Join(cfg.State, "cache-gpu")
+		carried, err := stock.Family()
+		if err = errors.Join(err, os.MkdirAll(cache, 0o700)); err != nil {
+			return nil, err
+		}
+		return gpuShelf{resident.New(parts.Runtime, parts.Family, carried, cache, ort.DefaultOptions(), nil), kind, provider, len(parts.Family.Members)}, nil
+	}
+}
+
+func (s gpuShelf) Session(i int) (family.Session, error) {
+	if s.kind == "broken" {
+		return nil, errors.New("canary: a logit is far from the stored one")
+	}
+	return s.Shelf.Session(i)
+}
+
+func (s gpuShelf) Options() ort.Options {
+	o := s.Shelf.Options()
+	o.Provider = s.provider
+	return o
+}
+
+// Profile has only the two ends of the family on its front.
+func (s gpuShelf) Profile(sessions []family.Session) (*family.Profile, error) {
+	p, err := s.Shelf.Profile(sessions)
+	if err != nil {
+		return nil, err
+	}
+	p.Options = s.Options().String()
+	for i := range p.Members {
+		if p.Members[i].P50ms = 2; i == 0 {
+			p.Members[i].P50ms = 1
+		}
+	}
+	return p, nil
+}
+
+func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	cfg.Runtime.Providers = []string{ort.TensorRT, ort.CUDA, ort.CPU}
+	o := operate(t, addr)
+	d := start(t, cfg, envGPU+"=cuda")
+	o.presence(cfg, wire.Online, 0)
+
+	frame := job(t, patient, pngFrame(t, 0))
+	var names []string
+	of := func(kind wire.EventKind) (events []wire.Event) {
+		for _, m := range o.matching(self(cfg).Event(wire.SeverityInfo)) {
+			if e := decoded[wire.Event](t, m); e.Kind == kind {
+				events = append(events, e)
+			}
+		}
+		return events
+	}
+	for i := 0; i < 20 || len(of(wire.EventProvider)) == 0; i++ {
+		names = append(names, fmt.Sprintf("during-%d", i))
+		o.publish(self(cfg).Job(names[i]), frame)
+		o.result(cfg, names[i], 1)
+	}
+	o.publish(self(cfg).Job("after"), frame)
+	for _, name := range append(names, "after") {
+		if r := o.result(cfg, name, 1); r.Status != wire.OK || o.identical(cfg, name) != 1 {
+			t.Errorf("%s: got %+v %d times, want one answer", name, r, o.identical(cfg, name))
+		}
+	}
+
+	given := decoded[wire.Event](t, o.await(self(cfg).Event(wire.SeverityWarning), 1))
+	if given.Kind != wire.EventProvider || !strings.Contains(given.Detail, "tensorrt is given up") || !strings.Contains(given.Detail, "ONNXRUNTIME_LIB") {
+		t.Errorf("got %+v, want tensorrt given up, and the remedy", given)
+	}
+	if e := of(wire.EventProgress); len(e) == 0 || !strings.Contains(e[0].Detail, "cuda: preparing member 1 of 7; cpu serves") {
+		t.Errorf("got %+v, want progress", e)
+	}
+	if e := of(wire.EventProvider); !strings.Contains(e[0].Detail, "cuda took over from cpu with 2 members") {
+		t.Errorf("got %+v", e)
+	}
+	o.until(func() bool {
+		all := o.matching(self(cfg).Caps())
+		caps := decoded[wire.Caps](t, all[len(all)-1])
+		return caps.Profile.Provider == ort.CUDA && len(caps.Members) == 2
+	}, "capabilities with the front of cuda, two members")
+	if ack := o.command(cfg, cfg.Device, "mode", "m1", `{"mode":"fixed:3.3M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
+		t.Errorf("a mode of a member on the front: got %+v", ack)
+	}
+	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:7.8M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
+		t.Errorf("a mode of a member that only the CPU had on its front: got %+v", ack)
+	}
+	d.stop()
+	o.presence(cfg, wire.Offline, 0)
+}
+
+func TestTheCPUServesWhereNoGPUCanBeUsed(t *testing.T) {
+	for _, tt := range []struct {
+		name, env string
+		providers []string
+		says      []string
+	}{
+		{"the library is for the CPU", "", []string{ort.TensorRT, ort.CUDA, ort.CPU}, []string{"tensorrt is given up", "cuda is given up"}},
+		{"no member passes its canary", envGPU + "=broken", []string{ort.CUDA, ort.CPU}, []string{"canary", "cpu serves"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			cfg := newConfig(t, addr)
+			cfg.Runtime.Providers = tt.providers
+			o := operate(t, addr)
+			start(t, cfg, tt.env)
+			o.presence(cfg, wire.Online, 0)
+			o.until(func() bool {
+				var all string
+				for _, m := range o.matching(self(cfg).Event(wire.SeverityWarning)) {
+					all += decoded[wire.Event](t, m).Detail
+				}
+				return !slices.ContainsFunc(tt.says, func(s string) bool { return !strings.Contains(all, s) })
+			}, "warnings that say %q", tt.says)
+			o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
+			if r := o.result(cfg, "frame", 1); r.Status != wire.OK {
+				t.Errorf("got %+v, want an answer", r)
+			}
+		})
+	}
+}
