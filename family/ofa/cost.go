@@ -4,16 +4,22 @@ package ofa
 // convolutions and the classifier, as OFA's own exact counter does (BN,
 // activations and pooling are left out).
 func (n *Subnet) MMACs() float64 {
-	macs := n.classes * n.width
-	for i, side := range n.sides() {
+	return float64(n.macs(0, len(n.layers))+n.classes*n.width) / 1e6
+}
+
+// macs counts those of layers from one up to another.
+func (n *Subnet) macs(from, to int) int {
+	macs := 0
+	sides := n.sides()
+	for i := from; i < to; i++ {
 		switch l := n.layers[i]; l.kind {
 		case conv:
-			macs += len(l.conv.weight) * side * side
+			macs += len(l.conv.weight) * sides[i] * sides[i]
 		case squeezeExcite:
 			macs += len(l.reduce.weight) + len(l.expand.weight)
 		}
 	}
-	return float64(macs) / 1e6
+	return macs
 }
 
 // sides is how many pixels a side each layer gives.

@@ -82,6 +82,14 @@ func (s *Section) describe() {
 	}
 }
 
+// MMACs counts the section's share of its sub-network's.
+func (s Section) MMACs() float64 {
+	if s.Classifier {
+		return float64(s.net.classes*s.net.width) / 1e6
+	}
+	return float64(s.net.macs(s.from, s.to)) / 1e6
+}
+
 // Model writes the section alone as an ONNX model of one image: InputName, of
 // 1×In.Channels×In.Side×In.Side, to the output named. BN is folded in.
 func (s Section) Model() (model []byte, output string, err error) {

@@ -13,9 +13,9 @@ import (
 // same search space. It is safe for concurrent use.
 type Fitted struct{ fit }
 
-// FittedCost predicts in the same way what an inference costs: milliseconds on
-// the device they were measured on, or MMACs. It is safe for concurrent use.
-type FittedCost struct {
+// FittedLatency predicts in the same way how long an inference takes on the
+// device the samples were measured on. It is safe for concurrent use.
+type FittedLatency struct {
 	fit
 	least float64 // of what was measured
 }
@@ -60,17 +60,17 @@ func Fit(space Space, measured []Entry, seed uint64) (*Fitted, error) {
 	return &Fitted{f}, nil
 }
 
-// FitCost learns the latency, or the MMACs where none was measured.
-func FitCost(space Space, measured []Entry, seed uint64) (*FittedCost, error) {
-	f, err := learn(fit{space: space, cost: true}, measured, Entry.cost, seed)
+// FitLatency learns the latency from measurements that have one.
+func FitLatency(space Space, measured []Entry, seed uint64) (*FittedLatency, error) {
+	f, err := learn(fit{space: space, cost: true}, measured, func(e Entry) float64 { return e.Latency }, seed)
 	if err != nil {
-		return nil, fmt.Errorf("fit a predictor of cost: %w", err)
+		return nil, fmt.Errorf("fit a predictor of latency: %w", err)
 	}
-	c := &FittedCost{fit: f, least: math.Inf(1)}
+	l := &FittedLatency{fit: f, least: math.Inf(1)}
 	for _, e := range measured {
-		c.least = min(c.least, e.cost())
+		l.least = min(l.least, e.Latency)
 	}
-	return c, nil
+	return l, nil
 }
 
 // sample is an architecture's choices and the number to learn.
@@ -349,11 +349,11 @@ func (f *Fitted) Guess(a family.Arch, neighbours []family.Arch) ([]float64, erro
 	return more, err
 }
 
-// Latency predicts the cost, which is never less than half of the least that
-// was measured: where there are no samples a sum may even be negative.
-func (f *FittedCost) Latency(a family.Arch) (float64, error) {
-	cost, err := f.at(a)
-	return max(cost, f.least/2), err
+// Latency predicts milliseconds, never less than half of the least that was
+// measured: where there are no samples a sum may even be negative.
+func (f *FittedLatency) Latency(a family.Arch) (float64, error) {
+	ms, err := f.at(a)
+	return max(ms, f.least/2), err
 }
 
 // Kendall is the rank correlation tau-b of two lists: 1 if they rank alike, -1

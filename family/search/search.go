@@ -43,10 +43,10 @@ type Plan struct {
 
 // Built is what Build found, and how much is to be thought of it.
 type Built struct {
-	Members  []Entry     // by rising cost and accuracy
-	Samples  int         // measured, or taken over from the journal
-	Accuracy *Fitted     // nil where the space is not one that estimators know
-	Cost     *FittedCost // likewise
+	Members  []Entry        // by rising cost and accuracy
+	Samples  int            // measured, or taken over from the journal
+	Accuracy *Fitted        // nil where the space is not one that estimators know
+	Latency  *FittedLatency // nil likewise, and where the cost is MMACs, which are known
 }
 
 // Progress is told what a search does: what, and how many of how many.
@@ -63,7 +63,7 @@ func Build(ctx context.Context, bench *Bench, plan Plan) (*Built, error) {
 	built := &Built{Samples: len(samples)}
 	archs := archsOf(front(samples))
 	if space, err := SpaceOf(bench.Net.Description()); err == nil {
-		more, err := built.estimate(ctx, space, samples, plan, bench.Tell)
+		more, err := built.estimate(ctx, bench, space, samples, plan)
 		if err != nil {
 			return nil, err
 		}
@@ -79,14 +79,20 @@ func Build(ctx context.Context, bench *Bench, plan Plan) (*Built, error) {
 
 // estimate fits estimators and returns architectures from all along the front
 // that they see.
-func (b *Built) estimate(ctx context.Context, space Space, samples []Entry, plan Plan, tell Progress) (archs []family.Arch, err error) {
+func (b *Built) estimate(ctx context.Context, bench *Bench, space Space, samples []Entry, plan Plan) (archs []family.Arch, err error) {
 	if b.Accuracy, err = Fit(space, samples, plan.Seed); err != nil {
 		return nil, err
 	}
-	if b.Cost, err = FitCost(space, samples, plan.Seed); err != nil {
+	q := Query{Space: space, Accuracy: b.Accuracy, Seed: plan.Seed, Climbs: plan.Climbs}
+	if bench.Clock == nil {
+		q.Latency, err = MACTable(bench.Net, space.Resolutions)
+	} else if b.Latency, err = FitLatency(space, samples, plan.Seed); err == nil {
+		q.Latency = b.Latency
+	}
+	if err != nil {
 		return nil, err
 	}
-	seen, err := Find(ctx, Query{Space: space, Accuracy: b.Accuracy, Latency: b.Cost, Seed: plan.Seed, Climbs: plan.Climbs}, tell)
+	seen, err := Find(ctx, q, bench.Tell)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,35 @@ func ReadTable(dir fs.FS, layout Layout, space Space) (*Table, error) {
 	return t, nil
 }
 
+// MACTable is a table of a supernet's multiply-accumulates instead of a latency:
+// what it adds up is exact, in millions.
+func MACTable(net *ofa.Supernet, resolutions []int) (*Table, error) {
+	layout, err := LayoutOf(net)
+	if err != nil {
+		return nil, err
+	}
+	layout.Resolutions = resolutions
+	space, err := SpaceOf(layout.Description)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{space: space, rows: make(map[int]costs)}
+	for _, r := range space.Resolutions {
+		sections, err := sectionsOf(net, r)
+		if err != nil {
+			return nil, err
+		}
+		rows := make(tableRows, len(sections))
+		for key, s := range sections {
+			rows[key] = s.MMACs()
+		}
+		if t.rows[r], err = rows.costs(layout, space, r); err != nil {
+			return nil, fmt.Errorf("table of multiply-accumulates: %w", err)
+		}
+	}
+	return t, nil
+}
+
 // tableRows are the mean milliseconds by key.
 type tableRows map[string]float64
 

@@ -183,8 +183,12 @@ func account(b *search.Built) string {
 	if b.Accuracy == nil {
 		return fmt.Sprintf("%d samples; estimators do not know this kind of supernet, so the family is the best of them", b.Samples)
 	}
-	return fmt.Sprintf("%d samples; on %d that a first fit did not see, predicted top-1 is off by %.2f points on average (rank correlation %.2f), cost by %.3g (%.2f)",
-		b.Samples, b.Accuracy.HeldOut, 100*b.Accuracy.Error, b.Accuracy.Tau, b.Cost.Error, b.Cost.Tau)
+	told := fmt.Sprintf("%d samples; on %d that a first fit did not see, predicted top-1 is off by %.2f points on average (rank correlation %.2f)",
+		b.Samples, b.Accuracy.HeldOut, 100*b.Accuracy.Error, b.Accuracy.Tau)
+	if b.Latency != nil {
+		told += fmt.Sprintf(", latency by %.3g ms (%.2f)", b.Latency.Error, b.Latency.Tau)
+	}
+	return told
 }
 
 // buildImages are the three sets of a build.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -20,8 +21,11 @@ import (
 // searchArgs are the flags of `family search`.
 type searchArgs struct {
 	predictor, table string
+	supernet         string
 	resolutions      []int
-	limits           []float64
+	limits           []float64 // ms
+	macs             []float64 // MMACs, instead
+	climbs           int
 	seed             uint64
 	json             bool
 }
@@ -32,10 +36,12 @@ func newFamilySearch() *cobra.Command {
 		Use:   "search",
 		Short: "Find the most accurate sub-network for each latency, by estimates",
 		Long: `Find the most accurate sub-network for each latency, by the published accuracy
-predictor and latency tables of OFA-MobileNetV3 w1.2.
+predictor and a latency table: a published one of OFA-MobileNetV3 w1.2, or one that
+"family table" measured here, of the supernet that --supernet then names. With
+--max-mmacs it is multiply-accumulates that are limited, and no table is needed.
 
-One search works out the whole front and answers for every --max-latency; without
-one, for ten latencies over the whole range. A limit that nothing meets is
+One search works out the whole front and answers for every limit; without one, for
+ten over the whole range. A limit that nothing meets is
 answered with the fastest sub-network there is. The same seed gives the same
 answer.
 
@@ -44,7 +50,8 @@ milliseconds. Accuracy is on the predictor's own scale, 4 to 6 points above what
 ImageNet's validation images then say; the order is right.`,
 		Example: `  limber family search --accuracy-predictor acc_predictor.pth --latency-table ./jetson-cpu
   limber family search --accuracy-predictor acc_predictor.pth --latency-table ./jetson-gpu \
-      --resolutions 192,208,224 --max-latency 21 --max-latency 26 --json`,
+      --resolutions 192,208,224 --max-latency 21 --max-latency 26 --json
+  limber family search --accuracy-predictor acc_predictor.pth --supernet ofa.pth --max-mmacs 300`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
@@ -53,19 +60,17 @@ ImageNet's validation images then say; the order is right.`,
 	f.StringVar(&a.table, "latency-table", "", "folder of the latency table")
 	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224}, "input resolutions to choose from, pixels a side")
 	f.Float64SliceVar(&a.limits, "max-latency", nil, "the most an inference may take, in ms; may be given again")
+	f.StringVar(&a.supernet, "supernet", "", "checkpoint of the supernet (default: the published OFA-MobileNetV3 w1.2)")
+	f.Float64SliceVar(&a.macs, "max-mmacs", nil, "the most millions of multiply-accumulates; may be given again")
+	f.IntVar(&a.climbs, "climbs", search.DefaultClimbs, "how long to look: fewer take less time and miss more")
 	f.Uint64Var(&a.seed, "seed", 1, "of the search")
 	f.BoolVar(&a.json, "json", false, "print a JSON object for each limit")
 	return c
 }
 
 func (a *searchArgs) run(c *cobra.Command) error {
-	if err := needed("limber family search", "accuracy-predictor", a.predictor, "latency-table", a.table); err != nil {
+	if err := a.check(); err != nil {
 		return err
-	}
-	for _, l := range a.limits {
-		if !(l > 0) || math.IsInf(l, 0) {
-			return usageError{fmt.Errorf("limber family search: --max-latency %v: wants milliseconds above 0", l)}
-		}
 	}
 	query, err := a.query()
 	if err != nil {
@@ -77,39 +82,83 @@ func (a *searchArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if len(a.macs) > 0 {
+		return a.printMACs(c.OutOrStdout(), front)
+	}
 	lines := answers(front, a.limits)
 	if a.json {
 		return printJSON(c.OutOrStdout(), lines)
 	}
-	return printAnswers(c.OutOrStdout(), lines)
+	return printAnswers(c.OutOrStdout(), "ms", lines)
+}
+
+func (a *searchArgs) check() error {
+	wants := []string{"accuracy-predictor", a.predictor, "latency-table", a.table}
+	if len(a.macs) > 0 {
+		wants = []string{"accuracy-predictor", a.predictor, "supernet", a.supernet}
+	}
+	if err := needed("limber family search", wants...); err != nil {
+		return err
+	}
+	if len(a.macs) > 0 && (a.table != "" || len(a.limits) > 0) {
+		return usageError{errors.New("limber family search: limit either latency, by a table, or MMACs")}
+	}
+	if a.climbs < 1 {
+		return usageError{fmt.Errorf("limber family search: --climbs %d: wants at least 1", a.climbs)}
+	}
+	for _, l := range slices.Concat(a.limits, a.macs) {
+		if !(l > 0) || math.IsInf(l, 0) {
+			return usageError{fmt.Errorf("limber family search: --max-latency or --max-mmacs %v: wants a number above 0", l)}
+		}
+	}
+	return nil
 }
 
 // query opens what the flags name.
 func (a *searchArgs) query() (search.Query, error) {
-	layout := search.PublishedLayout(1.2)
+	predictor, err := search.LoadPredictor(a.predictor)
+	if err != nil {
+		return search.Query{}, err
+	}
+	layout, net, err := a.layout()
+	if err != nil {
+		return search.Query{}, err
+	}
+	known := layout.Resolutions
 	layout.Resolutions = slices.Compact(slices.Sorted(slices.Values(a.resolutions)))
-	if err := knownPixels(layout.Resolutions); err != nil {
+	if err := knownPixels(layout.Resolutions, known); err != nil {
 		return search.Query{}, err
 	}
 	space, err := search.SpaceOf(layout.Description)
 	if err != nil {
 		return search.Query{}, err
 	}
-	predictor, err := search.LoadPredictor(a.predictor)
-	if err != nil {
-		return search.Query{}, err
+	q := search.Query{Space: space, Accuracy: predictor, Limits: slices.Concat(a.limits, a.macs), Seed: a.seed, Climbs: a.climbs}
+	if len(a.macs) > 0 {
+		q.Latency, err = search.MACTable(net, layout.Resolutions)
+		return q, err
 	}
-	table, err := search.ReadTable(os.DirFS(a.table), layout, space)
-	if err != nil {
+	if q.Latency, err = search.ReadTable(os.DirFS(a.table), layout, space); err != nil {
 		return search.Query{}, fmt.Errorf("%s: %w", a.table, err)
 	}
-	return search.Query{Space: space, Accuracy: predictor, Latency: table, Limits: a.limits, Seed: a.seed,
-		Climbs: search.DefaultClimbs}, nil
+	return q, nil
 }
 
-// knownPixels tells whether the published supernet can take these resolutions.
-func knownPixels(resolutions []int) error {
-	known := ofa.Published().Resolutions
+// layout is that of the supernet named, which is nil for the published one.
+func (a *searchArgs) layout() (search.Layout, *ofa.Supernet, error) {
+	if a.supernet == "" {
+		return search.PublishedLayout(1.2), nil, nil
+	}
+	net, err := ofa.Load(a.supernet)
+	if err != nil {
+		return search.Layout{}, nil, err
+	}
+	layout, err := search.LayoutOf(net)
+	return layout, net, err
+}
+
+// knownPixels tells whether a supernet can take these resolutions.
+func knownPixels(resolutions, known []int) error {
 	if len(resolutions) == 0 {
 		return usageError{fmt.Errorf("limber family search: --resolutions is empty, choose from %v", known)}
 	}
@@ -143,6 +192,30 @@ func answers(front search.Front, limits []float64) []searchLine {
 	return lines
 }
 
+// macLine is one line of `family search --max-mmacs --json`.
+type macLine struct {
+	Max      float64     `json:"max_mmacs"`
+	Feasible bool        `json:"feasible"`
+	Arch     family.Arch `json:"arch"`
+	Accuracy float64     `json:"accuracy"` // predictor's scale
+	MMACs    float64     `json:"mmacs"`
+}
+
+// printMACs answers limits of MMACs, which are what the front has for latencies.
+func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
+	lines := answers(front, a.macs)
+	if !a.json {
+		return printAnswers(w, "MMACs", lines)
+	}
+	out := json.NewEncoder(w)
+	for _, l := range lines {
+		if err := out.Encode(macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy, MMACs: l.Latency}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func printJSON(w io.Writer, lines []searchLine) error {
 	out := json.NewEncoder(w)
 	for _, l := range lines {
@@ -153,13 +226,14 @@ func printJSON(w io.Writer, lines []searchLine) error {
 	return nil
 }
 
-func printAnswers(w io.Writer, lines []searchLine) error {
+// printAnswers prints lines whose limits and costs are in some unit.
+func printAnswers(w io.Writer, unit string, lines []searchLine) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "limit ms\tlatency ms\taccuracy %\tpixels\tkernel sizes by stage\texpand ratios by stage\t")
+	fmt.Fprintf(t, "limit %s\t%s\taccuracy %%\tpixels\tkernel sizes by stage\texpand ratios by stage\t\n", unit, unit)
 	for _, l := range lines {
 		remark := ""
 		if !l.Feasible {
-			remark = "nothing is that fast; this is the fastest"
+			remark = "nothing has so little; this has the least"
 		}
 		kernels, ratios := byStage(l.Arch)
 		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R, kernels, ratios, remark)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ var searchFixtures = filepath.Join("..", "..", "..", "family", "search", "testda
 
 func searchCommand(more ...string) []string {
 	return append([]string{"family", "search", "--accuracy-predictor", filepath.Join(searchFixtures, "predictor.pth"),
-		"--latency-table", filepath.Join(searchFixtures, "table"), "--resolutions", "160,176"}, more...)
+		"--latency-table", filepath.Join(searchFixtures, "table"), "--resolutions", "160,176", "--climbs", "10"}, more...)
 }
 
 func TestSearchPrintsALineForEachLimit(t *testing.T) {
@@ -43,14 +44,39 @@ func TestSearchPrintsALineForEachLimit(t *testing.T) {
 
 func TestSearchPrintsATableForPeople(t *testing.T) {
 	got := limber(t, searchCommand("--max-latency", "1,60")...)
-	for _, part := range []string{"limit ms", "accuracy %", "\n1.0", "nothing is that fast", "\n60.0"} {
+	for _, part := range []string{"limit ms", "accuracy %", "\n1.0", "nothing has so little", "\n60.0"} {
 		if got.code != exitDone || got.stderr != "" || !strings.Contains(got.stdout, part) {
 			t.Errorf("got %+v, want exit 0 and %q", got, part)
 		}
 	}
 	whole := limber(t, searchCommand()...)
-	if n := strings.Count(whole.stdout, "\n"); whole.code != exitDone || n != 11 || strings.Contains(whole.stdout, "nothing is that fast") {
+	if n := strings.Count(whole.stdout, "\n"); whole.code != exitDone || n != 11 || strings.Contains(whole.stdout, "nothing has so little") {
 		t.Errorf("without limits: got %+v, want a head and ten lines", whole)
+	}
+}
+
+func TestSearchLimitsMMACsOfASupernet(t *testing.T) {
+	net := filepath.Join("..", "..", "..", "family", "ofa", "testdata", "imagenet", "supernet.pth")
+	got := limber(t, "family", "search", "--accuracy-predictor", filepath.Join(searchFixtures, "predictor.pth"), "--supernet", net,
+		"--resolutions", "160", "--max-mmacs", "1e9", "--max-mmacs", "0.001", "--climbs", "10", "--json")
+	var lines []macLine
+	for text := range strings.Lines(got.stdout) {
+		var l macLine
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
+	}
+	if got.code != exitDone || len(lines) != 2 || !lines[0].Feasible || lines[1].Feasible || !(lines[0].MMACs > lines[1].MMACs && lines[1].MMACs > 0) {
+		t.Fatalf("got %+v, want one limit met and the least there is for the other", got)
+	}
+	supernet, err := ofa.Load(net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := supernet.Cut(lines[0].Arch)
+	if err != nil || math.Abs(sub.MMACs()-lines[0].MMACs) > 1e-9 {
+		t.Errorf("got %v MMACs, %v; want those of the sub-network, %v", lines[0].MMACs, err, sub.MMACs())
 	}
 }
 
@@ -63,8 +89,10 @@ func TestSearchSaysWhatIsWrong(t *testing.T) {
 	}{
 		{"no predictor", []string{"family", "search", "--latency-table", "."}, exitUsage, "--accuracy-predictor is missing"},
 		{"no table", []string{"family", "search", "--accuracy-predictor", "p.pth"}, exitUsage, "--latency-table is missing"},
-		{"limit of nothing", searchCommand("--max-latency", "0"), exitUsage, "--max-latency 0"},
-		{"limit that is no number", searchCommand("--max-latency", "NaN"), exitUsage, "--max-latency NaN"},
+		{"limit of nothing", searchCommand("--max-latency", "0"), exitUsage, "--max-mmacs 0"},
+		{"limit that is no number", searchCommand("--max-latency", "NaN"), exitUsage, "--max-mmacs NaN"},
+		{"both kinds of limit", searchCommand("--max-mmacs", "3", "--supernet", "x.pth"), exitUsage, "either latency"},
+		{"MMACs of no supernet", []string{"family", "search", "--accuracy-predictor", "p.pth", "--max-mmacs", "3"}, exitUsage, "--supernet is missing"},
 		{"unknown resolution", searchCommand("--resolutions", "161"), exitUsage, "--resolutions 161"},
 		{"resolution without a table", searchCommand("--resolutions", "192"), exitFailed, "192_lookup_table.json"},
 		{"missing predictor", searchCommand("--accuracy-predictor", "none.pth"), exitFailed, "none.pth"},
