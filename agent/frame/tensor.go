@@ -61,12 +61,17 @@ func NewScaler(p Preprocess) (*Scaler, error) {
 // green, then blue. It does not allocate once it has met a picture of this
 // size.
 func (s *Scaler) Tensor(dst []float32, p *Picture, r int) {
-	dst = dst[:3*r*r]
 	x, y := s.pre.axes(p.Width, p.Height, r)
+	s.fill(dst[:3*r*r], p, x, y)
+}
+
+// fill makes a tensor of the part of the picture that two axes lay out.
+func (s *Scaler) fill(dst []float32, p *Picture, x, y axis) {
 	if !x.plain() || !y.plain() {
 		s.resize(dst, p, x, y)
 		return
 	}
+	r := x.want
 	line := grow(&s.line, 3*r)
 	for row := range r {
 		p.row(line, x.from, y.from+row)

@@ -24,6 +24,7 @@ type buildArgs struct {
 	supernet, name, out           string
 	calibration, validation, test string
 	cost                          string
+	augment                       bool
 	plan                          search.Plan
 	calibrationN, validationN     int
 	batch, threads                int
@@ -68,6 +69,7 @@ the choices were made on, which flatter a little.`,
 	f.IntVar(&a.plan.Rough, "sample-images", 1000, "validation images for each of these")
 	f.IntVar(&a.plan.Finalists, "finalists", 24, "sub-networks to measure on all validation images, beside the best samples")
 	f.IntVar(&a.calibrationN, "calibration-images", 2000, "images for BN statistics")
+	f.BoolVar(&a.augment, "augment", false, "compute BN statistics on random crops, mirror images and colours, as OFA's own for ImageNet are")
 	f.IntVar(&a.batch, "calibration-batch", 200, "images of a batch of these; fewer take less memory and give other statistics")
 	f.IntVar(&a.validationN, "validation-images", 5000, "images to choose by")
 	f.Uint64Var(&a.plan.Seed, "seed", 1, "of everything that is drawn")
@@ -199,9 +201,13 @@ type buildImages struct {
 }
 
 func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
-	calibration, _, err := openSet(a.calibration, d)
+	opened, _, err := openSet(a.calibration, d)
 	if err != nil {
 		return buildImages{}, err
+	}
+	calibration := search.Images(opened)
+	if a.augment {
+		calibration = augmented{opened, a.plan.Seed}
 	}
 	validation, classes, err := openSet(a.validation, d)
 	if err != nil {
@@ -220,29 +226,30 @@ func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
 	}
 	sets := search.Sets{Calibration: some(calibration, first, a.calibrationN), Validation: some(validation, second, a.validationN)}
 	all := buildImages{Sets: sets, classes: classes}
-	if a.test != "" {
-		all.test, _, err = openSet(a.test, d)
+	if a.test == "" {
+		return all, nil
 	}
+	all.test, _, err = openSet(a.test, d)
 	return all, err
 }
 
 // openSet opens a folder of images, or the sheets in it that match a pattern,
 // and names the classes: a folder does where the description does not.
-func openSet(path string, d ofa.Description) (search.Images, []string, error) {
+func openSet(path string, d ofa.Description) (images, []string, error) {
 	dir, pattern := path, "*"
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		dir, pattern = filepath.Split(path)
 	}
 	p, err := openImages(filepath.Clean(dir), pattern, d.Classes)
 	if err != nil {
-		return nil, nil, err
+		return images{}, nil, err
 	}
 	classes := d.Classes
 	if folder, ok := p.(*frame.Folder); ok {
 		classes = folder.Classes()
 	}
-	images, err := preprocessed(p, d.Preprocess)
-	return images, classes, err
+	set, err := preprocessed(p, d.Preprocess)
+	return set, classes, err
 }
 
 // begun says what measurements will depend on.

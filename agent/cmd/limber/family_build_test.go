@@ -81,7 +81,7 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "mine.family")
 	args := []string{"family", "build", "--supernet", mustNarrowSupernet(t, dir), "--calibration", mustTree(t, filepath.Join(dir, "train"), 0, 40),
-		"--validation", mustTree(t, filepath.Join(dir, "val"), 500, 40), "--samples", "12", "--finalists", "3", "--size", "3", "--out", out}
+		"--validation", mustTree(t, filepath.Join(dir, "val"), 500, 40), "--samples", "12", "--finalists", "3", "--size", "3", "--augment", "--out", out}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout, stderr strings.Builder

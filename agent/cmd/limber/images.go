@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,7 +12,6 @@ import (
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/search"
 )
 
 // pictures is what sheets and folders have in common.
@@ -37,16 +37,29 @@ func (s images) Tensor(dst []float32, i, r int) error {
 	return nil
 }
 
-func preprocessed(p pictures, how family.Preprocess) (search.Images, error) {
+// augmented is images as they are drawn in training. An image is the same every
+// time, whatever was asked for before.
+type augmented struct {
+	images
+	seed uint64
+}
+
+func (s augmented) Tensor(dst []float32, i, r int) error {
+	p, err := s.Picture(i)
+	if err != nil {
+		return fmt.Errorf("image %d: %w", i, err)
+	}
+	s.scaler.Augmented(dst, p, r, rand.New(rand.NewPCG(s.seed, uint64(i))))
+	return nil
+}
+
+func preprocessed(p pictures, how family.Preprocess) (images, error) {
 	pre, err := agent.Preprocess(how)
 	if err != nil {
-		return nil, err
+		return images{}, err
 	}
 	scaler, err := frame.NewScaler(pre)
-	if err != nil {
-		return nil, err
-	}
-	return images{p, scaler}, nil
+	return images{p, scaler}, err
 }
 
 // openImages reads a folder: sheets NAME.png with NAME.labels.json (those that
