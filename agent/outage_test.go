@@ -236,7 +236,7 @@ func TestS8_FullOutboxDropsTheOldestAndCountsThem(t *testing.T) {
 	c, through := lay(t, m.Addr)
 	cfg := newConfig(t, through)
 	cfg.Fleet, cfg.Device = strings.Repeat("f", 64), strings.Repeat("d", 64)
-	cfg.Mode = "fixed:3.3M" // there from the start: no event of a switch takes a number
+	cfg.Mode = "fixed:4.9M" // there from the start: no event of a switch takes a number
 	cfg.Outbox.MiB, cfg.Jobs.Queue = 1, 5000
 	o := operate(t, m.Addr)
 	d := start(t, cfg)

@@ -8,9 +8,11 @@
 // A cache folder holds the optimised model of one member, and its weights in a
 // file that sessions map: those of a member that does not run can leave memory.
 // It belongs to one member, one version of ONNX Runtime, one CPU and one
-// execution provider: all four are in its name, together with the SHA-256 of its bytes, so a stale one is
-// never found and a damaged one never loaded; both are built again. Stale ones
-// go once every member of the family has one of its own. The rule that makes a
+// execution provider: all four are in its name, together with the SHA-256 of its
+// bytes, so a stale one is never found and a damaged one never loaded; both are
+// built again. Stale ones go once every member of the family has one of its own.
+// For a GPU the model is kept as it is, and TensorRT's engine beside it, which
+// TensorRT itself checks and the canary after it. The rule that makes a
 // member safe: it is handed out only after its canary, a stored input, gave the
 // stored logits on this very machine. Somebody else's model is tried, in a
 // process of its own, before this one builds anything of it.

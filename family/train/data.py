@@ -48,6 +48,15 @@ def read_training(folder):
     return everything[:-HELD_OUT], everything[-HELD_OUT:]
 
 
+def write_held_out(folder):
+    """Writes the held-out images as a sheet, for `limber family build --validation`."""
+    held = read_training(folder)[1]
+    rows = held.pixels.permute(0, 2, 3, 1).reshape(len(held), -1, 3).numpy()
+    path = pathlib.Path(folder) / "held_out.png"
+    Image.fromarray(rows).save(path)
+    path.with_suffix(".labels.json").write_text(json.dumps(held.labels.tolist()), encoding="utf-8")
+
+
 def synthetic(n, seed):
     """Noise whose hue tells its class, for --smoke where CIFAR-10 is absent."""
     g = torch.Generator().manual_seed(seed)
@@ -100,3 +109,7 @@ class Order:
             self.left = torch.randperm(self.n, generator=self.g)
         index, self.left = self.left[: self.batch], self.left[self.batch :]
         return index
+
+
+if __name__ == "__main__":
+    write_held_out(pathlib.Path(__file__).resolve().parent / "../../.data/cifar10")

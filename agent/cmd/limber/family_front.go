@@ -26,13 +26,17 @@ func drawFront(w io.Writer, f *family.Family) {
 	}
 	first, last := f.Members[0], f.Members[len(f.Members)-1]
 	span := max(last.Top1-first.Top1, 1e-9)
-	decades := max(math.Log(last.MMACs/first.MMACs), 1e-9)
+	least, most := first.MMACs, first.MMACs // the more accurate need not have more: it may be the faster all the same
+	for _, m := range f.Members {
+		least, most = min(least, m.MMACs), max(most, m.MMACs)
+	}
+	decades := max(math.Log(most/least), 1e-9)
 	grid := make([][]rune, frontHeight)
 	for y := range grid {
 		grid[y] = []rune(strings.Repeat(" ", frontWidth+8))
 	}
 	for _, m := range f.Members {
-		x := int(math.Log(m.MMACs/first.MMACs) / decades * (frontWidth - 1))
+		x := int(math.Log(m.MMACs/least) / decades * (frontWidth - 1))
 		y := frontHeight - 1 - int((m.Top1-first.Top1)/span*(frontHeight-1))
 		copy(grid[y][x:], []rune("● "+m.Name))
 	}
@@ -47,7 +51,7 @@ func drawFront(w io.Writer, f *family.Family) {
 		fmt.Fprintf(w, "%s │%s\n", label, strings.TrimRight(string(row), " "))
 	}
 	fmt.Fprintf(w, "  top-1 └%s\n", strings.Repeat("─", frontWidth))
-	fmt.Fprintf(w, "         %-*s%s MMACs (log)\n\n", frontWidth-12, fmt.Sprintf("%.1f", first.MMACs), fmt.Sprintf("%.1f", last.MMACs))
+	fmt.Fprintf(w, "         %-*s%s MMACs (log)\n\n", frontWidth-12, fmt.Sprintf("%.1f", least), fmt.Sprintf("%.1f", most))
 }
 
 // plotFront writes the same as a picture.
