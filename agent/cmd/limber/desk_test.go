@@ -192,7 +192,7 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 }
 
 func (d *desk) publishes(t *testing.T) {
-	png, label := mustFrame(t, 0)
+	png, label := mustFrame(t, 1)
 	out, errs, code := d.limber(t, "publish", "--json", png)
 	var r wire.Result
 	if err := json.Unmarshal([]byte(out), &r); code != exitDone || err != nil || r.Status != wire.OK || len(r.Classes) != 5 {
