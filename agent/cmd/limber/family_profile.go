@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,7 +122,7 @@ func (a *profileArgs) run(c *cobra.Command) (err error) {
 		p.lines[i].fill(runs[i])
 	}
 	if a.json {
-		return printLatenciesJSON(c.OutOrStdout(), p.lines)
+		return printJSON(c.OutOrStdout(), p.lines)
 	}
 	return printLatencies(c.OutOrStdout(), p.lines)
 }
@@ -211,16 +210,6 @@ func (l *profileLine) fill(ms []float64) {
 	l.P50, l.P95, l.Runs = ms[len(ms)/2], ms[len(ms)*95/100], len(ms)
 	l.CVPercent = 100 * math.Sqrt(max(0, square/float64(len(ms))-mean*mean)) / mean
 	l.PerSecond = 1000 * float64(l.Batch) / l.P50
-}
-
-func printLatenciesJSON(w io.Writer, lines []profileLine) error {
-	out := json.NewEncoder(w)
-	for _, l := range lines {
-		if err := out.Encode(l); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func printLatencies(w io.Writer, lines []profileLine) error {

@@ -207,16 +207,15 @@ func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 	if !a.json {
 		return printAnswers(w, "MMACs", lines)
 	}
-	out := json.NewEncoder(w)
+	var macs []macLine
 	for _, l := range lines {
-		if err := out.Encode(macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy, MMACs: l.Latency}); err != nil {
-			return err
-		}
+		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy, MMACs: l.Latency})
 	}
-	return nil
+	return printJSON(w, macs)
 }
 
-func printJSON(w io.Writer, lines []searchLine) error {
+// printJSON prints an object a line.
+func printJSON[Line searchLine | macLine | profileLine](w io.Writer, lines []Line) error {
 	out := json.NewEncoder(w)
 	for _, l := range lines {
 		if err := out.Encode(l); err != nil {
