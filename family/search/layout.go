@@ -114,11 +114,12 @@ func (l *Layout) blockOf(stage int, in shape, first bool, middle, kernel int) bl
 	if first {
 		stride = l.Strides[stage]
 	}
+	mayShortcut := l.Kind != ofa.ProxylessNAS // whose block 0 has none
 	if stage > 0 {
-		width = l.Stages[stage-1]
+		width, mayShortcut = l.Stages[stage-1], true
 	}
 	return block{in: in, out: shape{half(in.side, stride), width}, middle: middle, kernel: kernel, stride: stride,
-		shortcut: stride == 1 && in.channels == width, se: l.SE[stage], hSwish: l.Acts[stage] == "h_swish"}
+		shortcut: mayShortcut && stride == 1 && in.channels == width, se: l.SE[stage], hSwish: l.Acts[stage] == "h_swish"}
 }
 
 // staticKeys lists the rows that every architecture of a resolution has: the

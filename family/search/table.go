@@ -23,8 +23,11 @@ import (
 //	    {"count": 79, "mean": 104.3, "std": 29.5}
 //
 // in milliseconds. The keys are made from a Layout; every one that the search
-// space needs must be there. What a table says is not monotone: measured rows
-// are noisy, and its rows leave out what happens between layers.
+// space needs must be there. Tables of OFA-ProxylessNASNets, of which none was
+// published, have the same form: their feature mix lies before the pool, so it
+// is the row Conv_1, there is no Conv_2, and every block ends in se:0-hs:0. What
+// a table says is not monotone: measured rows are noisy, and its rows leave out
+// what happens between layers.
 type Table struct {
 	space Space
 	rows  map[int]costs // by resolution
@@ -154,9 +157,9 @@ func (t tableRows) costs(layout Layout, space Space, resolution int) (costs, err
 		c.static += ms
 	}
 	in := shape{half(half(resolution, layout.StemStride), layout.Strides[0]), layout.First}
-	for stage := range space.Stages {
+	for stage, blocks := range space.Stages {
 		var position [2][][]float64
-		for i := range position {
+		for i := range min(blocks.Slots, len(position)) { // a stage of one block has none behind it
 			first := i == 0
 			options, err := t.options(layout, space, stage+1, in, first)
 			if err != nil {

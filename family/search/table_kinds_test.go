@@ -1,0 +1,46 @@
+package search_test
+
+import (
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/search"
+)
+
+// kinds are the narrow fixtures of every structure that a table can be of.
+var kinds = []string{"imagenet", "cifar", "proxyless"}
+
+func mustKind(t *testing.T, name string) *ofa.Supernet {
+	t.Helper()
+	net, err := ofa.Load(filepath.Join("..", "ofa", "testdata", name, "supernet.pth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
+
+// An OFA-ProxylessNASNet's block 0 has no shortcut, and its last stage has one
+// block.
+func TestTableHasTheRowsOfEveryKindOfSupernet(t *testing.T) {
+	for _, name := range kinds {
+		t.Run(name, func(t *testing.T) {
+			net := mustKind(t, name)
+			d := net.Description()
+			table, err := search.MACTable(net, d.Resolutions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, a := range search.Candidates(d, search.Plan{Samples: 30, Seed: 2}) {
+				sub, err := net.Cut(a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := table.Latency(a); err != nil || math.Abs(got-sub.MMACs()) > 1e-9 {
+					t.Errorf("architecture %d: got %v MMACs, %v; want %v", i, got, err, sub.MMACs())
+				}
+			}
+		})
+	}
+}
