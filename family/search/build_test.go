@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -208,23 +207,5 @@ func TestTimerMeasuresSubNetworksInTurns(t *testing.T) {
 	cancel()
 	if _, err := timer.Times(stopped, []family.Arch{d.Uniform(3, 3, 2, 24)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: got %v, want %v", err, context.Canceled)
-	}
-}
-
-func TestMACTableAddsUpWhatASubNetworkHas(t *testing.T) {
-	net := mustSupernet(t)
-	d := net.Description()
-	table, err := search.MACTable(net, d.Resolutions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, a := range search.Candidates(d, search.Plan{Samples: 30, Seed: 2}) {
-		sub, err := net.Cut(a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := table.Latency(a); err != nil || math.Abs(got-sub.MMACs()) > 1e-9 {
-			t.Errorf("architecture %d: got %v MMACs, %v; want %v", i, got, err, sub.MMACs())
-		}
 	}
 }

@@ -9,24 +9,16 @@ import (
 	"github.com/limber-edge/limber/family/search"
 )
 
-// kinds are the narrow fixtures of every structure that a table can be of.
-var kinds = []string{"imagenet", "cifar", "proxyless"}
-
-func mustKind(t *testing.T, name string) *ofa.Supernet {
-	t.Helper()
-	net, err := ofa.Load(filepath.Join("..", "ofa", "testdata", name, "supernet.pth"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return net
-}
-
-// An OFA-ProxylessNASNet's block 0 has no shortcut, and its last stage has one
+// A table of multiply-accumulates adds up what a sub-network has, exactly: so it
+// has its rows. An OFA-ProxylessNASNet's block 0 has no shortcut, and its last stage has one
 // block.
 func TestTableHasTheRowsOfEveryKindOfSupernet(t *testing.T) {
-	for _, name := range kinds {
+	for _, name := range []string{"imagenet", "cifar", "proxyless"} { // narrow fixtures of every structure that a table can be of
 		t.Run(name, func(t *testing.T) {
-			net := mustKind(t, name)
+			net, err := ofa.Load(filepath.Join("..", "ofa", "testdata", name, "supernet.pth"))
+			if err != nil {
+				t.Fatal(err)
+			}
 			d := net.Description()
 			table, err := search.MACTable(net, d.Resolutions)
 			if err != nil {
