@@ -91,8 +91,8 @@ type Calibration struct {
 // Schema is the version of the manifest this package reads and writes.
 const Schema = 1
 
-// maxMembers bounds what one governor has to choose from.
-const maxMembers = 16
+// MaxMembers bounds what one governor has to choose from.
+const MaxMembers = 16
 
 // Parse reads a manifest and refuses one that breaks the family's rule.
 func Parse(b []byte) (*Family, error) {
@@ -112,8 +112,8 @@ func (f *Family) Validate() error {
 	if f.Schema != Schema {
 		errs = append(errs, fmt.Errorf("schema %d: this program reads %d", f.Schema, Schema))
 	}
-	if !namePattern.MatchString(f.Name) {
-		errs = append(errs, fmt.Errorf("name %q: wants 1-64 of A-Z a-z 0-9 _ . -", f.Name))
+	if err := CheckName(f.Name); err != nil {
+		errs = append(errs, err)
 	}
 	if !f.Foreign() && !f.Supernet.Valid() {
 		errs = append(errs, fmt.Errorf("supernet %q is not a SHA-256 digest", f.Supernet))
@@ -124,8 +124,8 @@ func (f *Family) Validate() error {
 	if err := f.validateLabels(); err != nil {
 		errs = append(errs, err)
 	}
-	if n := len(f.Members); n < 1 || n > maxMembers {
-		errs = append(errs, fmt.Errorf("%d members: wants 1 to %d", n, maxMembers))
+	if n := len(f.Members); n < 1 || n > MaxMembers {
+		errs = append(errs, fmt.Errorf("%d members: wants 1 to %d", n, MaxMembers))
 	}
 	return errors.Join(append(errs, f.validateMembers()...)...)
 }
@@ -153,6 +153,14 @@ func (f *Family) validateLabels() error {
 		if f.Classes[i] != name {
 			return fmt.Errorf("class %d is %q, and %q in the description: are the classes of another network?", i, f.Classes[i], name)
 		}
+	}
+	return nil
+}
+
+// CheckName tells why a family cannot have that name.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("name %q: wants 1-64 of A-Z a-z 0-9 _ . -", name)
 	}
 	return nil
 }

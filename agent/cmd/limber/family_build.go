@@ -88,12 +88,18 @@ func (a *buildArgs) check() error {
 		flag         string
 		value, least int
 	}{
-		{"size", a.plan.Size, 1}, {"samples", a.plan.Samples, 10}, {"sample-images", a.plan.Rough, 1}, {"finalists", a.plan.Finalists, 2},
+		{"size", a.plan.Size, 2}, {"samples", a.plan.Samples, 10}, {"sample-images", a.plan.Rough, 1}, {"finalists", a.plan.Finalists, 2},
 		{"calibration-images", a.calibrationN, 1}, {"calibration-batch", a.batch, 1}, {"validation-images", a.validationN, 1}, {"threads", a.threads, 1},
 	} {
 		if n.value < n.least {
 			return usageError{fmt.Errorf("limber family build: --%s %d: wants at least %d", n.flag, n.value, n.least)}
 		}
+	}
+	if a.plan.Size > family.MaxMembers {
+		return usageError{fmt.Errorf("limber family build: --size %d: a family has at most %d members", a.plan.Size, family.MaxMembers)}
+	}
+	if err := family.CheckName(a.name); err != nil {
+		return usageError{fmt.Errorf("limber family build: --name: %w", err)}
 	}
 	if _, err := os.Stat(a.out); err == nil {
 		return fmt.Errorf("%s exists: name a file that does not", a.out)

@@ -140,7 +140,9 @@ func TestBuildSaysWhatItNeeds(t *testing.T) {
 	}{
 		{"no flags", exitUsage, []string{"family", "build"}, "--supernet is missing"},
 		{"unknown cost", exitUsage, with("--cost", "money"), "known are latency and mmacs"},
-		{"no members", exitUsage, with("--size", "0"), "--size 0: wants at least 1"},
+		{"one member", exitUsage, with("--size", "1"), "--size 1: wants at least 2"},
+		{"too many members", exitUsage, with("--size", "17"), "at most 16"},
+		{"name of no family", exitUsage, with("--name", "a b"), "--name"},
 		{"too few images", exitFailed, with(), "has 9 images; after 2000 for BN statistics none is left"},
 		{"nine classes of ten", exitFailed, with("--calibration-images", "5"), "9 classes, and the supernet tells 10 apart"},
 	} {
