@@ -1,7 +1,5 @@
 package governor
 
-import "math"
-
 const (
 	tooSlow = 5 // inferences in a row beyond the histograms that contradict a profile
 	tooFast = 8 // inferences in a row below the histograms that contradict it
@@ -42,12 +40,12 @@ func (c *contradiction) meet(ratio float64) (scale float64, ok bool) {
 	return scale, true
 }
 
-// rescale multiplies every profile and starts the belief afresh. What the
-// histograms learned is relative to the profile and stays.
+// rescale multiplies every profile and starts the belief afresh.
 func (g *Grid) rescale(scale float64) {
 	for j := range g.profile {
 		g.profile[j] *= scale
-		g.logProfile[j] += math.Log(scale)
+		g.tables[j] = newTable(g.profile[j])
+		g.adjust(j)
 	}
-	g.filtered, g.predicted = g.prior, g.prior
+	g.met, g.filtered, g.predicted = g.prior, g.prior, g.prior
 }

@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -33,15 +34,19 @@ func TestDecideAndObserveDoNotAllocate(t *testing.T) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	g := mustGovernor(b, largest(), Mode{})
-	g.Observe(ms(5), 3, ms(5))
-	waiting := make([]time.Duration, 16)
-	for i := range waiting {
-		waiting[i] = ms(100)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		g.Decide(ms(10), Queue{Deadline: ms(60), Waiting: waiting})
+	for _, members := range [][]Member{six(), largest()} {
+		b.Run(fmt.Sprintf("%d members", len(members)), func(b *testing.B) {
+			g := mustGovernor(b, members, Mode{})
+			g.Observe(ms(5), 3, ms(5))
+			waiting := make([]time.Duration, 16)
+			for i := range waiting {
+				waiting[i] = ms(100)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				g.Decide(ms(10), Queue{Deadline: ms(60), Waiting: waiting})
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -10,11 +11,14 @@ import (
 // six is a family like the one the policy was developed with.
 func six() []Member {
 	var members []Member
-	for j, p := range []float64{3, 4, 6.5, 8.5, 13.5, 23} {
-		members = append(members, Member{Name: []string{"s0", "s1", "s2", "s3", "s4", "s5"}[j], Top1: replayTop1[j], Latency: ms(p)})
+	for j, top1 := range []float64{0.74202, 0.74968, 0.76134, 0.7754, 0.78346, 0.7903} {
+		members = append(members, Member{Name: fmt.Sprintf("s%d", j), Top1: top1, Latency: ms([]float64{3, 4, 6.5, 8.5, 13.5, 23}[j])})
 	}
 	return members
 }
+
+// ms converts milliseconds to the nearest nanosecond.
+func ms(x float64) time.Duration { return time.Duration(math.Round(x * 1e6)) }
 
 func mustGovernor(t testing.TB, members []Member, mode Mode) *Governor {
 	t.Helper()

@@ -147,59 +147,48 @@ func TestFaultyClocksAreHarmless(t *testing.T) {
 	}
 }
 
-// TestMovesUpWaitLongerWhenTheyDoNotLast has a load that comes for a second
-// and goes for a second: after the first few attempts the member waits below.
-func TestMovesUpWaitLongerWhenTheyDoNotLast(t *testing.T) {
+// TestMovesUpHaveABudget has a load that comes and goes ten times a second:
+// the member cannot follow, and waits.
+func TestMovesUpHaveABudget(t *testing.T) {
 	d := newDevice(mustGovernor(t, six(), Mode{}), ms(10), ms(48))
 	d.jobs(100)
-	var last time.Duration
-	ups, start, loaded := 0, d.now, false
-	for d.now < start+time.Minute {
-		if odd := d.now/time.Second%2 == 1; odd != loaded {
+	ups, jobs, start, loaded := 0, 0, d.now, false
+	for ; d.now < start+time.Minute; jobs++ {
+		if odd := d.now/(100*time.Millisecond)%2 == 1; odd != loaded {
 			loaded = odd
 			d.load(map[bool]float64{true: 6, false: 1}[odd])
 		}
-		now := d.now
-		got := d.job()
-		if !got.Switched {
-			continue
-		}
-		if got.Operating > got.Previous {
+		if got := d.job(); got.Switched && got.Operating > got.Previous {
 			ups++
-			if now-last < dwell {
-				t.Errorf("moved up %v after the last move, want %v", now-last, dwell)
-			}
 		}
-		last = now
 	}
-	if most := int(time.Minute/longestDwell) + 5; ups > most || ups < 5 {
-		t.Errorf("moved up %d times in a restless minute, want 5 to %d", ups, most)
+	if most := upBudget + upRefill*float64(jobs); float64(ups) > most || ups < 5 {
+		t.Errorf("moved up %d times in %d jobs of a restless minute, want 5 to %.0f", ups, jobs, most)
 	}
 }
 
-func TestDwellGrowsWithMovesTakenBackAndShrinksWithOneThatLasts(t *testing.T) {
+func TestMovesUpWaitForTheDwellAndTheBudget(t *testing.T) {
 	s := newStanding()
 	s.move(0, 5)
-	now := 10 * time.Second
-	waits := func(want time.Duration) {
-		t.Helper()
+	for now := time.Second; s.budget >= 1; now += time.Second {
 		s.move(now, 3)
-		if s.move(now+want-1, 5); s.member != 3 {
-			t.Errorf("moved up before a dwell of %v", want)
+		if s.move(now+dwell-1, 5); s.member != 3 {
+			t.Fatal("moved up before the dwell was over")
 		}
-		now += want
-		if s.move(now, 5); s.member != 5 {
-			t.Errorf("did not move up after a dwell of %v", want)
+		if s.move(now+dwell, 5); s.member != 5 {
+			t.Fatal("did not move up after the dwell")
 		}
-		now += dwell / 5
 	}
-	waits(dwell)
-	waits(2 * dwell)
-	waits(longestDwell)
-	waits(longestDwell)
-	now += lasting * longestDwell
-	s.move(now, 5)
-	waits(dwell)
+	s.move(time.Hour, 0)
+	if s.move(2*time.Hour, 5); s.member != 0 {
+		t.Error("moved up without a budget")
+	}
+	for s.budget < 1 {
+		s.earn()
+	}
+	if s.move(2*time.Hour, 5); s.member != 5 {
+		t.Error("did not move up when inferences had refilled the budget")
+	}
 }
 
 func TestHurriedJobsDoNotMoveTheOperatingMember(t *testing.T) {

@@ -27,7 +27,7 @@
 //
 //	can any member do it? ── no ──→ infeasible
 //	is the smallest likely to be in time? ── no ──→ busy, unless nothing was observed for 100 ms
-//	does the job find the device free? ── yes ──→ the operating member, seldom the one above (probe)
+//	does the job find the device free? ── yes ──→ the operating member
 //	── no ──→ up to the operating member, the best after what it takes from those who wait
 //	does that meet the job's floor? ── no ──→ the smallest member that does
 //
@@ -35,7 +35,7 @@
 // observing. A governor that only sheds, or only runs the smallest member,
 // which often looks the same on a loaded device, would never learn that the
 // load has gone. Hence the job served after 100 ms without an observation, the
-// probes, and the forgetting while idle.
+// credit for what a larger member may reveal, and the forgetting while idle.
 package governor
 
 import (
@@ -71,12 +71,12 @@ type Governor struct {
 	crowd    float64       // jobs waiting, averaged likewise
 	usual    usual
 	standing standing
-	probe    probe
 	profile  contradiction
 	scale    float64 // of the profiles now in use to those given
 	observed bool
 	running  bool          // a decision to run was taken, its inference not yet observed
 	last     time.Duration // end of the last observed inference
+	outlooks [2]outlook    // room for those of a moment
 }
 
 // New starts a governor for a Pareto front of 1 to MaxMembers members, sorted:
@@ -91,7 +91,6 @@ func New(members []Member, mode Mode) (*Governor, error) {
 		eligible: all(len(members)),
 		grid:     NewGrid(members),
 		standing: newStanding(),
-		probe:    newProbe(),
 		arrivals: rate{memory: rateMemory},
 		demand:   rate{memory: demandMemory},
 		scale:    1,
@@ -189,12 +188,9 @@ func (g *Governor) Operating() int {
 // Slowdown is the factor by which the operating member is expected to take
 // longer than the profile New was given, under the belief; 1 is unloaded.
 func (g *Governor) Slowdown() float64 {
-	mean := 0.0
-	rows := &g.grid.rows[g.Operating()]
-	for k, w := range g.grid.filtered {
-		mean += w * rows[k].mean
-	}
-	return mean * g.scale
+	operating := g.Operating()
+	mean := g.grid.filtered.dot(&g.grid.tables[operating].mean)
+	return mean * g.scale * g.grid.expected(operating) / g.grid.profile[operating]
 }
 
 // Arrive counts a job that joined the queue. Choices make room for the arrivals
@@ -226,7 +222,7 @@ func (g *Governor) Observe(now time.Duration, member int, latency time.Duration)
 	}
 	g.grid.Observe(member, latency)
 	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)
-	g.probe.judge(member, latency)
+	g.standing.earn()
 	g.last, g.observed, g.running = now, true, false
 }
 
@@ -245,7 +241,6 @@ func (g *Governor) Decide(now time.Duration, q Queue) Decision {
 	g.stand(&m)
 	d := Decision{Slack: m.slack, Waiting: m.waiting, Operating: g.Operating()}
 	d.Previous, d.Switched = g.standing.report(d.Operating)
-	g.probe.forget()
 	d.Member, d.Reason, d.Shed = g.serve(&m)
 	g.running = !d.Shed
 	d.Predicted = time.Duration(m.head.mean[d.Member] * float64(time.Millisecond))
@@ -258,11 +253,11 @@ type moment struct {
 	now     time.Duration
 	slack   time.Duration // left to the head
 	waiting int
-	alone   bool    // nobody waits, and the head did not either
-	fits    set     // eligible members that meet the head's floor
-	room    float64 // ms that one inference may take on average at the present rate of arrivals
-	head    outlook // of the head: its own slack, time shared with the queue
-	usual   outlook // of a job that finds the device free
+	alone   bool     // nobody waits, and the head did not either
+	fits    set      // eligible members that meet the head's floor
+	room    float64  // ms that one inference may take on average at the present rate of arrivals
+	head    *outlook // of the head: its own slack, time shared with the queue
+	usual   *outlook // of a job that finds the device free
 }
 
 func (g *Governor) moment(now time.Duration, q Queue) moment {
@@ -281,15 +276,20 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	g.usual.meet(now, min(m.slack, g.farthest()))
 	m.alone = m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
 	b := mix(g.grid.filtered, g.grid.prior, kept(g.idle(now)))
-	m.head = g.grid.outlook(b, m.slack, share)
-	m.usual = g.grid.outlook(b, g.usual.slack, m.room)
+	m.head, m.usual = &g.outlooks[0], &g.outlooks[1]
+	m.head.look(g.grid, &b, m.slack, share)
+	if m.slack == g.usual.slack && share == m.room {
+		*m.usual = *m.head
+	} else {
+		m.usual.look(g.grid, &b, g.usual.slack, m.room)
+	}
 	if g.mode.goal == balanced {
 		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
 		proven := -1
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
 			proven = g.standing.member
 		}
-		m.usual.sustain(g.grid, steady, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
+		m.usual.sustain(g.grid, &steady, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
 	}
 	return m
 }
@@ -310,3 +310,7 @@ func (g *Governor) atLeast(top1 float64) (s set) {
 	}
 	return s
 }
+
+// Hint tells how many others compete for the processor, read just before the
+// next decision: see Grid.Hint.
+func (g *Governor) Hint(competitors int) { g.grid.Hint(competitors) }

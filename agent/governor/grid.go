@@ -6,81 +6,102 @@ import (
 )
 
 const (
-	jump     = 0.01 // chance per inference that the load becomes any other
-	drift    = 0.05 // chance per inference that it moves to a neighbouring level
-	credited = 0.02 // least belief in a level for an observation to teach its row
+	firstJump  = 0.03  // chance per inference that the load becomes another, before anything was seen
+	leastJump  = 0.003 // what it may come down to on a device that is left alone
+	mostJump   = 0.05
+	jumpWeight = 0.005 // of one inference in that chance
 
 	idleGrace  = 50 * time.Millisecond // without an observation before the belief fades
 	idleMemory = 2 * time.Second       // time constant of the fading after that
+
+	habit = 0.005 // weight of one inference in what loads this device usually meets
 )
 
-// Grid is a Bayes filter over load levels. For every level and member it keeps
-// a histogram of latency in units of the member's profile, started from a
-// physical prior and learned online; what was learned under a load is back at
-// once when that load returns. It knows nothing of time but what it is told.
+// Grid is a Bayes filter over loads. What each member takes under each load
+// follows from the physics of load.go, so one inference by any member tells
+// about all of them. It learns which loads this device meets, what a hint is
+// worth, and where a profile is off. It knows nothing of time but what it is
+// told.
 type Grid struct {
-	points     []float64 // top-1 of each member, percent
-	logProfile []float64 // natural logarithm of each member's profile, ms
-	profile    []float64 // ms
-	rows       [][levels]row
-	lowest     float64 // natural logarithm of binLow
-	width      float64 // natural logarithm of binRatio
+	points  []float64 // top-1 of each member, percent
+	profile []float64 // ms
+	factor  []float64 // by which each profile was found to be off
+	logs    []float64 // natural logarithm of what each member takes unloaded, ms, as was found
+	tables  []*table
+	bias    []bias
+	lowest  float64 // natural logarithm of binLow
+	width   float64 // natural logarithm of binRatio
 
 	prior     belief
-	filtered  belief // given everything observed: for choosing
-	predicted belief // the same one inference later: for observing
-	current   int    // Pick's standing choice, -1 before the first
+	met       belief  // the loads that were met, a moving average: where a jump goes
+	jump      float64 // chance per inference that the load becomes another
+	filtered  belief  // given everything observed: for choosing
+	predicted belief  // the same one inference later: for observing
 	hint      hint
 }
 
 // NewGrid starts a filter for members, which New would accept.
 func NewGrid(members []Member) *Grid {
-	g := &Grid{
-		lowest: math.Log(binLow), width: math.Log(binRatio),
-		prior: priorBelief(), current: -1, hint: newHint(),
+	g := &Grid{lowest: math.Log(binLow), width: math.Log(binRatio)}
+	for k, l := range loads() {
+		g.prior[k] = l.chance
 	}
-	g.filtered, g.predicted = g.prior, g.prior
+	g.met, g.filtered, g.predicted = g.prior, g.prior, g.prior
+	g.jump = firstJump
+	g.hint = newHint(g.prior)
 	for _, m := range members {
 		p := milliseconds(m.Latency)
-		var rows [levels]row
-		for k, l := range loads() {
-			rows[k] = priorRow(l, p)
-		}
 		g.points = append(g.points, 100*m.Top1)
 		g.profile = append(g.profile, p)
-		g.logProfile = append(g.logProfile, math.Log(p))
-		g.rows = append(g.rows, rows)
+		g.tables = append(g.tables, newTable(p))
+		g.bias = append(g.bias, bias{})
+		g.factor, g.logs = append(g.factor, 1), append(g.logs, math.Log(p))
 	}
 	return g
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// adjust works out what follows from a member's profile and bias.
+func (g *Grid) adjust(member int) {
+	g.factor[member] = math.Exp(g.bias[member].log)
+	g.logs[member] = math.Log(g.profile[member]) + g.bias[member].log
+}
+
+// expected is what member takes unloaded, in milliseconds.
+func (g *Grid) expected(member int) float64 { return g.profile[member] * g.factor[member] }
+
 // position places a latency, given as the logarithm of its milliseconds, on
 // member's histogram: in bins above the lower edge of the first.
 func (g *Grid) position(member int, logMS float64) float64 {
-	return (logMS - g.logProfile[member] - g.lowest) / g.width
+	return (logMS - g.logs[member] - g.lowest) / g.width
 }
 
 // Observe takes the latency of one inference by member. A cancelled or failed
 // inference says nothing about load and must not be observed.
 func (g *Grid) Observe(member int, latency time.Duration) {
-	x := g.position(member, math.Log(max(milliseconds(latency), 1e-3)))
-	b := min(bins-1, max(0, int(x)))
-	rows := &g.rows[member]
-	var likelihood belief
-	for k := range rows {
-		likelihood[k] = rows[k].weight[b] / rows[k].total
-	}
+	ln := math.Log(max(milliseconds(latency), 1e-3))
+	b := min(bins-1, max(0, int(g.position(member, ln))))
+	likelihood := g.tables[member].bin(b)
 	g.hint.judge(likelihood)
+	g.expectJumps(&likelihood)
 	g.filtered = posterior(g.predicted, likelihood)
-	for k, w := range g.filtered {
-		if w >= credited {
-			rows[k].add(b, w)
-		}
+	if g.bias[member].learn(ln-g.logs[member], &g.filtered) {
+		g.adjust(member)
 	}
 	g.hint.learn(g.filtered)
-	g.predicted = g.predict()
+	for k, w := range g.filtered {
+		g.met[k] += habit * (w + g.prior[k] - 2*g.met[k]) // never only what was met
+	}
+	g.predicted = mix(g.filtered, g.met, 1-g.jump)
+}
+
+// expectJumps learns how often the load changes, from how likely it is that it
+// did before the inference with this likelihood.
+func (g *Grid) expectJumps(likelihood *belief) {
+	jumped, stayed := g.jump*g.met.dot(likelihood), (1-g.jump)*g.filtered.dot(likelihood)
+	g.jump += jumpWeight * (jumped/(jumped+stayed) - g.jump)
+	g.jump = min(mostJump, max(leastJump, g.jump))
 }
 
 func posterior(prior, likelihood belief) (p belief) {
@@ -95,17 +116,6 @@ func posterior(prior, likelihood belief) (p belief) {
 	return p
 }
 
-// predict lets the load drift or jump, once per inference.
-func (g *Grid) predict() belief {
-	var p belief
-	for k, w := range g.filtered {
-		p[k] += w * (1 - drift)
-		p[max(k-1, 0)] += w * drift / 2
-		p[min(k+1, levels-1)] += w * drift / 2
-	}
-	return mix(p, g.prior, 1-jump)
-}
-
 // mix keeps share of a and takes the rest from b.
 func mix(a, b belief, share float64) (m belief) {
 	for k := range m {
@@ -117,6 +127,9 @@ func mix(a, b belief, share float64) (m belief) {
 // Idle forgets: nothing was observed for d, so the load may have changed.
 func (g *Grid) Idle(d time.Duration) {
 	keep := kept(d)
+	if keep == 1 {
+		return
+	}
 	g.filtered = mix(g.filtered, g.prior, keep)
 	g.predicted = mix(g.predicted, g.prior, keep)
 }
@@ -127,4 +140,35 @@ func kept(d time.Duration) float64 {
 		return 1
 	}
 	return math.Exp(-milliseconds(d-idleGrace) / milliseconds(idleMemory))
+}
+
+const (
+	biasWeight = 30.0 // inferences that a profile counts for
+	biasMemory = 100  // inferences that its correction is averaged over
+	biasQuiet  = 0.9  // belief that nothing competes, for an inference to correct a profile
+	biasRange  = 0.4  // natural logarithm: what is further off is no error of a profile
+)
+
+// bias is by how much a profile is off, compared with the other members.
+type bias struct {
+	log  float64 // natural logarithm of the factor
+	seen float64 // inferences it was learned from
+}
+
+// learn corrects the bias by an inference that took exp(log) times what was
+// found so far, if that met no competitor. What all members have in common is
+// the processor's slowdown, not a bias.
+func (b *bias) learn(log float64, filtered *belief) bool {
+	quiet, slowdown := 0.0, 0.0
+	for k, s := range unloadedSlowdowns() {
+		quiet += filtered[k]
+		slowdown += filtered[k] * math.Log(s)
+	}
+	off := log - slowdown/quiet
+	if !(quiet > biasQuiet) || math.Abs(off) > biasRange {
+		return false
+	}
+	b.seen = min(b.seen+1, biasMemory)
+	b.log += off / (b.seen + biasWeight)
+	return true
 }

@@ -5,6 +5,7 @@ const (
 	hintTrust     = 0.6 // in a change of the hint, before anything was seen
 	hintTrustStep = 0.1 // towards what the next latency said of it
 	hintWeight    = 2.0 // inferences the first guess about a hint counts for
+	hintMemory    = 200 // inferences that what a hint meant is remembered for
 )
 
 // hint is an outside opinion of the load, the number of busy competitors read
@@ -19,18 +20,19 @@ type hint struct {
 	pending bool          // a jump not yet judged by an observation
 }
 
-func newHint() hint {
+// newHint guesses that no competitors mean an unloaded device, most of the time.
+func newHint(prior belief) hint {
 	h := hint{trust: hintTrust}
 	for load := range h.seen {
 		quiet := 0.2
 		if load == 0 {
 			quiet = 0.8
 		}
-		for k := range h.seen[load] {
+		for k, p := range prior {
 			if k < unloaded {
-				h.seen[load][k] = hintWeight * quiet / unloaded
+				h.seen[load][k] = hintWeight * quiet * p / priorQuiet
 			} else {
-				h.seen[load][k] = hintWeight * (1 - quiet) / (levels - unloaded)
+				h.seen[load][k] = hintWeight * (1 - quiet) * p / (1 - priorQuiet)
 			}
 		}
 	}
@@ -79,7 +81,7 @@ func (h *hint) learn(filtered belief) {
 		seen[k] += w
 		sum += seen[k]
 	}
-	if sum <= memory {
+	if sum <= hintMemory {
 		return
 	}
 	for k := range seen {

@@ -69,23 +69,15 @@ func (g *Governor) prefer(m *moment) (int, Reason) {
 	}
 }
 
-// accurate is the best choice for the head if nobody else mattered, or a probe
-// of the member above it.
+// accurate is the best choice for the head if nobody else mattered.
 func (g *Governor) accurate(m *moment) (int, Reason) {
-	member := best(g.eligible, &m.head.worth)
-	if larger, ok := g.tryAbove(m, member); ok {
-		return larger, Probe
-	}
-	return member, Best
+	return best(g.eligible, &m.head.worth), Best
 }
 
 // balance is the choice up to the operating member that leaves the others in
 // the queue their share of time.
 func (g *Governor) balance(m *moment) (int, Reason) {
 	operating := g.Operating()
-	if larger, ok := g.tryAbove(m, operating); ok {
-		return larger, Probe
-	}
 	member := best(g.eligible.upTo(operating), &m.head.score)
 	if m.alone {
 		member = operating

@@ -3,54 +3,47 @@ package governor
 import "time"
 
 const (
-	dwell        = 500 * time.Millisecond  // after a move, before a move up
-	longestDwell = 1500 * time.Millisecond // what it grows to when moves up do not last
-	lasting      = 4                       // dwells that a move up must stand to have been right
-	upMargin     = 0.25                    // of the top-1 to be won, if that is less than margin
+	downMargin = 0.25                  // points by which a smaller member must be better
+	upMargin   = 0.5                   // points by which a larger one must
+	upShare    = 0.6                   // of the top-1 to be won, if that is less than upMargin
+	dwell      = 50 * time.Millisecond // after a move, before a move up
+
+	upBudget = 8.0       // moves up that may be made in a row
+	upRefill = 1.0 / 20. // moves up earned by an inference
 )
 
-// standing is the operating member and what limits its moves up. Moves down
-// and moves that the user asked for are free. A move up that is taken back
-// before it has lasted doubles the dwell after the move down, so that a load
-// that comes and goes finds the member waiting, not flapping; one that lasts
-// brings the short dwell back.
+// standing is the operating member and what limits its moves up: a short dwell
+// after each move, and a budget that inferences refill, so that a load that
+// comes and goes faster than it can be followed finds the member waiting, not
+// flapping. Moves down and moves that the user asked for are free.
 type standing struct {
 	member int           // -1 when the next decision chooses afresh
 	told   int           // the member that the last decision named, -1 before the first
 	rest   time.Duration // no move up before
-	dwell  time.Duration // after the next move down
-	proven time.Duration // when the last move up will have lasted; 0 when it has, or was taken back
+	budget float64       // moves up
 }
 
-func newStanding() standing { return standing{member: -1, told: -1, dwell: dwell} }
+func newStanding() standing { return standing{member: -1, told: -1, budget: upBudget} }
 
 // vacate lets the next decision choose without regard to the present member.
 func (s *standing) vacate() { s.member = -1 }
 
+// earn counts an inference towards the next move up.
+func (s *standing) earn() { s.budget = min(s.budget+upRefill, upBudget) }
+
 // move makes member the operating one, unless that is a move up which comes
-// too soon.
+// too soon or too often.
 func (s *standing) move(now time.Duration, member int) {
-	if s.proven > 0 && now >= s.proven {
-		s.dwell, s.proven = dwell, 0
-	}
 	switch {
 	case member == s.member:
 	case s.member < 0:
 		s.member = member
 	case member < s.member:
-		s.fall(now)
-		s.member = member
-	case now >= s.rest:
-		s.member, s.rest, s.proven = member, now+dwell, now+lasting*s.dwell
+		s.member, s.rest = member, now+dwell
+	case now >= s.rest && s.budget >= 1:
+		s.member, s.rest = member, now+dwell
+		s.budget--
 	}
-}
-
-// fall notes a move down.
-func (s *standing) fall(now time.Duration) {
-	if s.proven > 0 {
-		s.dwell, s.proven = min(2*s.dwell, longestDwell), 0
-	}
-	s.rest = now + s.dwell
 }
 
 // report names the operating member to the outside and tells how that differs
@@ -83,16 +76,16 @@ func (g *Governor) stand(m *moment) {
 }
 
 // improve is the member that should operate. Up it takes a margin that fits
-// the family: members may lie closer together than the margin of Pick.
+// the family, whose members may lie closer together.
 func (g *Governor) improve(m *moment) int {
 	current := g.standing.member
 	if m.usual.hopeless(g.eligible) {
 		return g.eligible.first()
 	}
 	b, lead := m.usual.challenger(g.eligible, current)
-	need := margin
+	need := downMargin
 	if current >= 0 && b > current {
-		need = min(margin, upMargin*(g.grid.points[b]-g.grid.points[current]))
+		need = min(upMargin, upShare*(g.grid.points[b]-g.grid.points[current]))
 	}
 	if lead > need {
 		return b

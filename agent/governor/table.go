@@ -1,0 +1,95 @@
+package governor
+
+import "math"
+
+// The bins of a latency histogram, in units of the member's profile.
+const (
+	bins      = 42
+	binLow    = 0.75 // lower edge of the first bin
+	binRatio  = 1.08 // width of a bin
+	binHigh   = 19.0 // upper edge of the last bin, which holds everything beyond
+	meanLimit = 8    // times the profile: the tail of outliers must not rule a mean
+)
+
+// belief is a probability for each load.
+type belief [levels]float64
+
+// dot is the mean of what depends on the load.
+func (b *belief) dot(v *belief) (mean float64) {
+	for k, w := range b {
+		mean += w * v[k]
+	}
+	return mean
+}
+
+// table is how long one member takes, under each load.
+type table struct {
+	below [bins + 1]belief // chance to take less than each bin's lower edge; 1 at the end
+	mean  belief           // in units of the profile, bins counted at most meanLimit
+}
+
+// newTable works out the table of a member that takes profile ms unloaded.
+func newTable(profile float64) *table {
+	t := new(table)
+	for k, l := range loads() {
+		t.fill(k, histogram(l, profile))
+	}
+	return t
+}
+
+// histogram is the chance of each bin. A latency near an edge counts on both
+// sides: the edges mean nothing.
+func histogram(l load, profile float64) (h [bins]float64) {
+	edge := func(b int) float64 { return l.within(profile*binLow*math.Pow(binRatio, float64(b)), profile) }
+	var mass [bins]float64
+	sum := 0.0
+	for b := range mass {
+		mass[b] = max(0, edge(b+1)-edge(b))
+	}
+	mass[0] += edge(0)
+	mass[bins-1] += 1 - edge(bins)
+	for _, m := range mass {
+		sum += m
+	}
+	for b, m := range mass {
+		m = (1-outlierMass)*m/sum + outlierMass/bins
+		h[b] += m / 2
+		h[max(b-1, 0)] += m / 4
+		h[min(b+1, bins-1)] += m / 4
+	}
+	return h
+}
+
+func (t *table) fill(k int, h [bins]float64) {
+	sum := 0.0
+	center := binLow * math.Sqrt(binRatio)
+	for b, share := range h {
+		sum += share
+		t.below[b+1][k] = sum
+		t.mean[k] += share * min(center, meanLimit)
+		center *= binRatio
+	}
+}
+
+// bin is the chance of bin b under each load.
+func (t *table) bin(b int) (chance belief) {
+	low, high := &t.below[b], &t.below[b+1]
+	for k := range chance {
+		chance[k] = high[k] - low[k]
+	}
+	return chance
+}
+
+// upTo fills in the chance to take at most x bins above the first edge, under
+// each load, and returns that under a belief; see Grid.position.
+func (t *table) upTo(x float64, b *belief, chance *belief) (likely float64) {
+	n := max(0, min(int(x), bins-1))
+	part := max(0, min(x-float64(n), 1))
+	low, high := &t.below[n], &t.below[n+1]
+	for k := range chance {
+		c := low[k] + part*(high[k]-low[k])
+		chance[k] = c
+		likely += b[k] * c
+	}
+	return likely
+}
