@@ -139,7 +139,7 @@ func (d *demo) run(ctx context.Context, state string) (err error) {
 	work.Go(func() error { return dev.Run(working) })
 	defer func() {
 		stopWorking()
-		err = errors.Join(err, d.hogs.set(0), work.Wait())
+		err = errors.Join(err, d.hogs.clear(), work.Wait())
 		stopServing()
 		err = errors.Join(err, serve.Wait())
 	}()
@@ -212,7 +212,7 @@ func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, ca
 		}
 		p.frames = append(p.frames, job)
 	}
-	defer d.hogs.set(0)
+	defer d.hogs.clear()
 	gauge := &gauge{station: s, self: self, sheet: sheet}
 	if err := d.measure(ctx, gauge, p); err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (d *demo) measure(ctx context.Context, g *gauge, p *plan) error {
 	demand := float64(p.cameras * cameraRate)
 	for p.hogs = runtime.NumCPU(); p.hogs < 8*runtime.NumCPU(); p.hogs++ {
 		d.progress.say(fmt.Sprintf("counting the frames a second that %s answers beside %d other programs", largest, p.hogs))
-		if err := d.hogs.set(p.hogs); err != nil {
+		if err := d.hogs.set(cpuHog, p.hogs); err != nil {
 			return err
 		}
 		if capacity, err = g.capacity(ctx, largest); err != nil {
@@ -278,7 +278,7 @@ func (d *demo) phases(ctx context.Context, set *filmset) error {
 		hogs int
 		d    time.Duration
 	}{{"quiet", 0, d.args.quiet}, {"busy", set.plan.hogs, d.args.busy}, {"quiet", 0, d.args.quiet}} {
-		if err := d.hogs.set(phase.hogs); err != nil {
+		if err := d.hogs.set(cpuHog, phase.hogs); err != nil {
 			return err
 		}
 		set.rec.begin(phase.name, phase.hogs)

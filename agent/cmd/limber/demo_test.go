@@ -126,12 +126,12 @@ func TestADemoWhoseAccountDoesNotAddUpFails(t *testing.T) {
 func TestHogsLiveAsLongAsTheyAreWanted(t *testing.T) {
 	var h hogs
 	for _, n := range []int{2, 3, 1, 0} {
-		if err := h.set(n); err != nil || len(h.running) != n {
+		if err := h.set(cpuHog, n); err != nil || len(h.running) != n {
 			t.Fatalf("set(%d): %v, %d run", n, err, len(h.running))
 		}
 		for _, c := range h.running {
-			if c.ProcessState != nil {
-				t.Errorf("a hog ended by itself: %v", c.ProcessState)
+			if c.cmd.ProcessState != nil {
+				t.Errorf("a hog ended by itself: %v", c.cmd.ProcessState)
 			}
 		}
 	}

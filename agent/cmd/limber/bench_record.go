@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+// recordArgs are the flags of `bench record`.
+type recordArgs struct {
+	supernet, out, schedule string
+	seed                    uint64
+}
+
+const defaultSchedule = "12s idle, 8s cpu:1, 12s idle, 8s cpu:2, 12s idle, 8s cpu:4, 12s idle"
+
+func newBenchRecord() *cobra.Command {
+	var a recordArgs
+	c := &cobra.Command{
+		Use:   "record",
+		Short: "Record what every member takes under a scripted load, for bench governor",
+		Long: `Run every member at each step, in random order, while a scripted load comes and
+goes, and write a trace that "bench governor" replays. A script is a list of stages,
+each a duration and a load:
+
+  idle       nothing; the first stage must be idle
+  cpu:N      N processes that compute
+  memory:N   N processes that copy memory
+  low:N      N processes that compute at a low priority
+  quota:N    N percent of one CPU for the members, by a control group (needs root)
+  A+B        both
+
+Members are the stock family's, and with --supernet six sub-networks of an
+OFA-MobileNetV3 for ImageNet instead.`,
+		Example: `  limber bench record --out cpu.txt
+  limber bench record --supernet ofa_mbv3_w1.0.pth --out mixed.txt \
+      --schedule '12s idle, 8s memory:1, 6s idle, 8s cpu:1+low:2, 6s quota:40, 8s idle'`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	c.Flags().StringVar(&a.supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut six members from")
+	c.Flags().StringVar(&a.out, "out", "", "file for the trace (default: standard output)")
+	c.Flags().StringVar(&a.schedule, "schedule", defaultSchedule, "the script of the load")
+	c.Flags().Uint64Var(&a.seed, "seed", 1, "of the order of members within a step")
+	return c
+}
+
+func (a *recordArgs) run(c *cobra.Command) error {
+	stages, err := parseSchedule(a.schedule)
+	if err != nil {
+		return usageError{fmt.Errorf("limber bench record: --schedule: %w", err)}
+	}
+	out := c.OutOrStdout()
+	if a.out != "" {
+		f, err := os.Create(a.out)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = f
+	}
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	cache, err := os.MkdirTemp("", "limber-bench-")
+	if err != nil {
+		return errors.Join(err, rt.Close())
+	}
+	r := recorder{random: rand.New(rand.NewPCG(a.seed, 0)), progress: newProgress(c.ErrOrStderr())}
+	err = r.open(rt, a.supernet, cache)
+	if err == nil {
+		err = r.record(c.Context(), stages, out)
+	}
+	r.progress.end()
+	return errors.Join(err, r.close(), rt.Close(), os.RemoveAll(cache))
+}
+
+// recorder measures members in turns.
+type recorder struct {
+	random   *rand.Rand
+	progress *progress
+	sessions []family.Session
+	inputs   [][]float32
+	logits   []float32
+	load     load
+}
+
+// benchFamily is the stock family, or six members of another supernet.
+func benchFamily(rt *ort.Runtime, supernet string) (*family.Family, family.Blobs, error) {
+	if supernet != "" {
+		return imageNetFamily(rt, supernet)
+	}
+	f, err := stock.Family()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &f.Family, f, nil
+}
+
+func (r *recorder) open(rt *ort.Runtime, supernet, cache string) error {
+	fam, blobs, err := benchFamily(rt, supernet)
+	if err != nil {
+		return err
+	}
+	r.logits = make([]float32, len(fam.Classes))
+	shelf := resident.New(rt, fam, blobs, cache, ort.DefaultOptions(), nil)
+	for i, m := range fam.Members {
+		r.progress.tell("loading members", i, len(fam.Members))
+		s, err := shelf.Session(i)
+		if err != nil {
+			return err
+		}
+		r.sessions = append(r.sessions, s)
+		r.inputs = append(r.inputs, noise(3*m.Arch.R*m.Arch.R))
+	}
+	return nil
+}
+
+func (r *recorder) close() error {
+	var errs []error
+	for _, s := range r.sessions {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// warmUp is how often each member runs before the recording.
+const warmUp = 20
+
+func (r *recorder) record(ctx context.Context, stages []stage, w io.Writer) error {
+	for range warmUp {
+		if _, err := r.step(); err != nil {
+			return err
+		}
+	}
+	b := bufio.NewWriter(w)
+	began := time.Now()
+	for phase, s := range stages {
+		if err := r.load.set(s); err != nil {
+			return errors.Join(err, r.load.clear())
+		}
+		for end := time.Now().Add(s.length); time.Now().Before(end) && ctx.Err() == nil; {
+			r.progress.tell("recording, stage", phase+1, len(stages))
+			at := time.Since(began)
+			latency, err := r.step()
+			if err != nil {
+				return errors.Join(err, r.load.clear())
+			}
+			fmt.Fprintln(b, replay.Step{At: at, Phase: phase, Load: s.load(), Latency: latency})
+		}
+	}
+	return errors.Join(ctx.Err(), b.Flush(), r.load.clear())
+}
+
+// step runs every member once, in random order.
+func (r *recorder) step() ([]time.Duration, error) {
+	latency := make([]time.Duration, len(r.sessions))
+	for _, i := range r.random.Perm(len(r.sessions)) {
+		start := time.Now()
+		if err := r.sessions[i].Run(r.inputs[i], r.logits); err != nil {
+			return nil, err
+		}
+		latency[i] = time.Since(start)
+	}
+	return latency, nil
+}
