@@ -32,13 +32,14 @@ const (
 	Probe                    // run to find out about the load
 	Fixed                    // mode fixed:M
 	Fastest                  // mode low-latency
+	Cheapest                 // mode power-save
 	Infeasible               // Shed: no eligible member has the top-1 asked for; else run, the least late, though no member is in time on a free device
 	Busy                     // Shed: not even the smallest member is likely to be in time
 )
 
 // String is the code word: lower case, stable.
 func (r Reason) String() string {
-	return [...]string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "infeasible", "busy"}[r]
+	return [...]string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}[r]
 }
 
 // Explain says d in plain words, for an event or a log. It allocates.
@@ -71,7 +72,9 @@ func (d Decision) because() string {
 	case Fixed:
 		return "is fixed by the mode"
 	case Fastest:
-		return "is the fastest within two points of the best"
+		return "is the fastest with the accuracy that the mode asks for"
+	case Cheapest:
+		return "takes the least energy with the accuracy that the mode asks for"
 	case Infeasible:
 		return "is the least late, nothing is likely to be in time"
 	default:

@@ -64,8 +64,10 @@ type Governor struct {
 	mode     Mode
 	fixed    int // index of the member that mode fixed names
 	grid     *Grid
-	arrivals rate          // that had to wait, over a burst
-	demand   rate          // all, over many bursts, while jobs have to wait
+	arrivals rate // that had to wait, over a burst
+	demand   rate // all, over many bursts, while jobs have to wait
+	jobs     rate // all, always
+	power    Power
 	waited   time.Duration // the last arrival that had to wait
 	steady   belief        // the filtered belief, averaged over the last inferences
 	crowd    float64       // jobs waiting, averaged likewise
@@ -93,6 +95,7 @@ func New(members []Member, mode Mode) (*Governor, error) {
 		standing: newStanding(),
 		arrivals: rate{memory: rateMemory},
 		demand:   rate{memory: demandMemory},
+		jobs:     rate{memory: demandMean},
 		scale:    1,
 	}
 	g.steady = g.grid.prior
@@ -124,7 +127,7 @@ func validate(members []Member) error {
 // SetMode changes the mode from the next decision on, without dwell. Its only
 // error is a member that does not exist in fixed:M; the mode then stays.
 func (g *Governor) SetMode(m Mode) error {
-	if m.goal == fixed {
+	if m.kind == fixed {
 		j, err := g.find(m.member)
 		if err != nil {
 			return fmt.Errorf("mode %s: %w", m, err)
@@ -175,10 +178,10 @@ func (g *Governor) Operating() int {
 	switch {
 	case g.eligible.has(g.standing.member):
 		return g.standing.member
-	case g.mode.goal == fixed:
+	case g.mode.kind == fixed:
 		return g.nearest(g.fixed)
-	case g.mode.goal == lowLatency:
-		return g.fastEnough()
+	case g.mode.kind == lowLatency || g.mode.kind == powerSave:
+		return g.cheapest(g.eligible)
 	case g.eligible.has(g.standing.told):
 		return g.standing.told
 	}
@@ -198,6 +201,7 @@ func (g *Governor) Slowdown() float64 {
 // awaits each answer before it asks again adapts to the device, and must not
 // drive it to ever smaller members.
 func (g *Governor) Arrive(now time.Duration) {
+	g.jobs.arrive(now)
 	if g.running || now < g.last {
 		g.arrivals.arrive(now)
 		g.waited = now
@@ -254,7 +258,8 @@ type moment struct {
 	slack   time.Duration // left to the head
 	waiting int
 	alone   bool     // nobody waits, and the head did not either
-	fits    set      // eligible members that meet the head's floor
+	fits    set      // eligible members that meet the head's floor, or else the goal's
+	allowed set      // eligible members that the goal leaves
 	room    float64  // ms that one inference may take on average at the present rate of arrivals
 	head    *outlook // of the head: its own slack, time shared with the queue
 	usual   *outlook // of a job that finds the device free
@@ -265,11 +270,14 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		now:     now,
 		slack:   q.Deadline - now,
 		waiting: min(len(q.Waiting), lookahead),
-		fits:    g.atLeast(q.Floor),
+		allowed: g.within(now),
 		room:    math.Inf(1),
 	}
+	if m.fits = m.allowed; q.Floor > 0 { // a job's own floor overrides the goal
+		m.fits = g.atLeast(q.Floor)
+	}
 	share := math.Inf(1)
-	if g.mode.goal == balanced {
+	if g.mode.kind == balanced {
 		arrivals := g.arrivals.at(now)
 		share, m.room = q.share(now, arrivals), Queue{Overhead: q.Overhead}.share(now, arrivals)
 	}
@@ -283,7 +291,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	} else {
 		m.usual.look(g.grid, &b, g.usual.slack, m.room)
 	}
-	if g.mode.goal == balanced {
+	if g.mode.kind == balanced {
 		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
 		proven := -1
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {

@@ -98,6 +98,8 @@ func TestModes(t *testing.T) {
 		{"max-accuracy", 150, 2, 1, 0, Infeasible},
 		{"low-latency", 20, 48, 1, 3, Fastest},
 		{"low-latency", 20, 5, 1, 0, Fastest},
+		{"power-save", 20, 48, 1, 2, Cheapest},
+		{"power-save", 20, 5, 1, 0, Cheapest},
 		{"fixed:s2", 20, 48, 1, 2, Fixed},
 		{"fixed:s2", 20, 48, 3, 2, Fixed},
 	} {
@@ -243,7 +245,7 @@ func TestExplainNamesMemberAndFigures(t *testing.T) {
 }
 
 func TestReasonsAreStableWords(t *testing.T) {
-	want := []string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "infeasible", "busy"}
+	want := []string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}
 	for r := Best; r <= Busy; r++ {
 		if got := r.String(); got != want[r] {
 			t.Errorf("reason %d: got %q, want %q", r, got, want[r])

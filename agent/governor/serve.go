@@ -32,7 +32,7 @@ func (g *Governor) serve(m *moment) (member int, why Reason, shed bool) {
 // least is the smallest member that the mode may run for a job that accepts
 // those in fits.
 func (g *Governor) least(fits set) int {
-	if operating := g.Operating(); g.mode.goal == fixed && fits.has(operating) {
+	if operating := g.Operating(); g.mode.kind == fixed && fits.has(operating) {
 		return operating
 	}
 	return fits.first()
@@ -51,17 +51,21 @@ func (g *Governor) blind(now time.Duration) bool {
 
 // prefer is the member that the mode wants for a job without a floor.
 func (g *Governor) prefer(m *moment) (int, Reason) {
-	switch operating := g.Operating(); g.mode.goal {
+	switch operating := g.Operating(); g.mode.kind {
 	case fixed:
 		if operating != g.fixed {
 			return operating, Hold
 		}
 		return operating, Fixed
-	case lowLatency:
-		if g.likely(m, operating) {
-			return operating, Fastest
+	case lowLatency, powerSave:
+		why := Fastest
+		if g.mode.kind == powerSave {
+			why = Cheapest
 		}
-		return g.eligible.first(), Fastest
+		if g.likely(m, operating) {
+			return operating, why
+		}
+		return m.allowed.first(), why
 	case maxAccuracy:
 		return g.accurate(m)
 	default:
@@ -71,21 +75,21 @@ func (g *Governor) prefer(m *moment) (int, Reason) {
 
 // accurate is the best choice for the head if nobody else mattered.
 func (g *Governor) accurate(m *moment) (int, Reason) {
-	return best(g.eligible, &m.head.worth), Best
+	return best(m.allowed, &m.head.worth), Best
 }
 
 // balance is the choice up to the operating member that leaves the others in
 // the queue their share of time.
 func (g *Governor) balance(m *moment) (int, Reason) {
 	operating := g.Operating()
-	member := best(g.eligible.upTo(operating), &m.head.score)
+	member := best(m.allowed.upTo(operating), &m.head.score)
 	if m.alone {
 		member = operating
 	}
 	switch {
-	case member >= best(g.eligible, &m.head.worth):
+	case member >= best(m.allowed, &m.head.worth):
 		return member, Best
-	case best(g.eligible, &m.head.score) > member:
+	case best(m.allowed, &m.head.score) > member:
 		return member, Hold
 	default:
 		return member, Queued

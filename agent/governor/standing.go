@@ -63,11 +63,11 @@ func (g *Governor) stand(m *moment) {
 	if s.member >= 0 && !g.eligible.has(s.member) {
 		s.vacate()
 	}
-	switch g.mode.goal {
+	switch g.mode.kind {
 	case fixed:
 		s.member = g.nearest(g.fixed)
-	case lowLatency:
-		s.member = g.fastEnough()
+	case lowLatency, powerSave:
+		s.member = g.cheapest(m.allowed)
 	default:
 		if g.usual.known() {
 			s.move(m.now, g.improve(m))
@@ -79,10 +79,13 @@ func (g *Governor) stand(m *moment) {
 // the family, whose members may lie closer together.
 func (g *Governor) improve(m *moment) int {
 	current := g.standing.member
-	if m.usual.hopeless(g.eligible) {
-		return g.eligible.first()
+	if m.usual.hopeless(m.allowed) {
+		return m.allowed.first()
 	}
-	b, lead := m.usual.challenger(g.eligible, current)
+	if current >= 0 && !m.allowed.has(current) {
+		return best(m.allowed, &m.usual.score)
+	}
+	b, lead := m.usual.challenger(m.allowed, current)
 	need := downMargin
 	if current >= 0 && b > current {
 		need = min(upMargin, upShare*(g.grid.points[b]-g.grid.points[current]))
@@ -101,8 +104,12 @@ func (g *Governor) nearest(j int) int {
 	return g.eligible.first()
 }
 
-// fastEnough is the fastest eligible member within two points of the best.
-func (g *Governor) fastEnough() int {
-	const points = 0.02 + 1e-9 // two points exactly are within
-	return g.atLeast(g.members[g.eligible.last()].Top1 - points).first()
+// cheapest is the fastest affordable member with the top-1 that the mode asks
+// for, which is also the one that takes the least energy; the most accurate one
+// if none has it.
+func (g *Governor) cheapest(within set) int {
+	if good := g.atLeast(g.mode.floor(g.members[g.eligible.last()].Top1)) & within; good != 0 {
+		return good.first()
+	}
+	return within.last()
 }
