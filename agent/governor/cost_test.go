@@ -59,3 +59,9 @@ func BenchmarkObserve(b *testing.B) {
 		g.Observe(now, 3, ms(5))
 	}
 }
+
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		mustGovernor(b, six(), Mode{})
+	}
+}

@@ -36,6 +36,16 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestAnyProfileHasATable(t *testing.T) {
+	for _, p := range []time.Duration{1, time.Microsecond, time.Second, 24 * time.Hour} {
+		g := mustGovernor(t, []Member{{Name: "a", Top1: 0.5, Latency: p}}, Mode{})
+		d := g.Decide(0, Queue{Deadline: math.MaxInt64})
+		if math.IsNaN(d.Chance) || d.Chance < 0.5 {
+			t.Errorf("profile %v: got %+v", p, d)
+		}
+	}
+}
+
 func TestFirstJobIsServedAndTheOperatingMemberSettles(t *testing.T) {
 	d := newDevice(mustGovernor(t, six(), Mode{}), ms(50), ms(48))
 	first := d.job()

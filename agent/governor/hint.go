@@ -3,6 +3,8 @@ package governor
 const (
 	hints         = 8   // distinct hints; a greater one counts as the last
 	hintTrust     = 0.6 // in a change of the hint, before anything was seen
+	leastTrust    = 0.05
+	mostTrust     = 0.9
 	hintTrustStep = 0.1 // towards what the next latency said of it
 	hintWeight    = 2.0 // inferences the first guess about a hint counts for
 	hintMemory    = 200 // inferences that what a hint meant is remembered for
@@ -67,7 +69,7 @@ func (h *hint) judge(likelihood belief) {
 		jumped += h.jump[k] * l
 	}
 	right := h.trust * jumped / (h.trust*jumped + (1-h.trust)*stayed)
-	h.trust = min(0.9, max(0.05, h.trust+hintTrustStep*(right-h.trust)))
+	h.trust = min(mostTrust, max(leastTrust, h.trust+hintTrustStep*(right-h.trust)))
 }
 
 // learn remembers which levels were met under the standing hint.

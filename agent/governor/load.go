@@ -48,58 +48,94 @@ func loads() [levels]load {
 	return all
 }
 
-// within is the probability that a run which takes profile ms unloaded takes at
-// most ms.
-func (l load) within(ms, profile float64) float64 {
-	work := l.slowdown * profile
-	alone := 1 - 0.6*math.Exp(-math.Log(ms/work)/jitter) // little is below the median, and that is close
-	if ms < work {
-		alone = 0.4 * math.Exp(math.Log(ms/work)/(0.35*jitter))
-	}
+// run is how long one run takes under a load: alone, or interrupted n times.
+type run struct {
+	work  float64 // ms without interruptions
+	alone float64 // chance of none
+	times []stolen
+}
+
+// stolen is what some number of interruptions takes, log-normal.
+type stolen struct {
+	chance       float64 // of this number
+	mean, spread float64 // of the natural logarithm of the milliseconds
+}
+
+const (
+	unlikely = 1e-6 // chance below which more interruptions are left out
+	many     = 64   // interruptions from which on only their sum counts
+)
+
+// run works out what a load does to a run of profile ms.
+func (l load) run(profile float64) run {
+	r := run{work: l.slowdown * profile, alone: 1}
 	if l.every == 0 {
-		return alone
+		return r
 	}
-	chance := l.interruptions(work)
-	p := chance(0) * alone
-	if ms <= work {
+	mean, each := r.work/l.every, theft
+	if !l.even {
+		each = math.Hypot(1, theft) // their number varies, too
+	}
+	if mean > many {
+		r.alone, r.times = 0, []stolen{newStolen(1, mean*l.stolen, each/math.Sqrt(mean))}
+		return r
+	}
+	chances := evenly(mean)
+	if !l.even {
+		chances = atRandom(mean)
+	}
+	r.alone = chances[0]
+	for i, c := range chances[1:] {
+		n := float64(i + 1)
+		r.times = append(r.times, newStolen(c, n*l.stolen, theft/math.Sqrt(n)))
+	}
+	return r
+}
+
+// newStolen is ms lost with some chance, give or take a relative spread.
+func newStolen(chance, ms, spread float64) stolen {
+	variance := math.Log(1 + spread*spread)
+	return stolen{chance, math.Log(ms) - variance/2, math.Sqrt(variance)}
+}
+
+// evenly is the chance of each number of interruptions, from none, if there are
+// mean on average and they come at even distances: the slice in which a run
+// begins is anywhere.
+func evenly(mean float64) []float64 {
+	whole, part := math.Modf(mean)
+	chances := make([]float64, int(whole)+2)
+	chances[int(whole)], chances[int(whole)+1] = 1-part, part
+	return chances
+}
+
+// atRandom is the same for interruptions that know nothing of each other
+// (Poisson).
+func atRandom(mean float64) []float64 {
+	c := math.Exp(-mean)
+	chances, left := []float64{c}, 1-c
+	for n := 1.0; left > unlikely && n < mean+10*math.Sqrt(mean)+10; n++ {
+		c *= mean / n
+		left -= c
+		chances = append(chances, c)
+	}
+	return chances
+}
+
+// within is the probability that the run takes at most ms.
+func (r run) within(ms float64) float64 {
+	x := math.Log(ms / r.work)
+	if x < 0 { // little is below the median, and that is close
+		return r.alone * 0.4 * math.Exp(x/(0.35*jitter))
+	}
+	p := r.alone * (1 - 0.6*math.Exp(-x/jitter))
+	if ms == r.work {
 		return p
 	}
-	most := int(work/l.every) + 30
-	for n, left := 1, 1-chance(0); n <= most && left > 1e-6; n++ {
-		c := chance(n)
-		left -= c
-		p += c * stolenWithin(ms-work, float64(n)*l.stolen, theft/math.Sqrt(float64(n)))
+	lost := math.Log(ms - r.work)
+	for _, s := range r.times {
+		p += s.chance * normal((lost-s.mean)/s.spread)
 	}
 	return p
-}
-
-// interruptions is the distribution of how often a run of some work, in ms, is
-// interrupted. Evenly: the slice in which it begins is anywhere.
-func (l load) interruptions(work float64) func(n int) float64 {
-	mean := work / l.every
-	if !l.even {
-		return func(n int) float64 {
-			log, _ := math.Lgamma(float64(n) + 1)
-			return math.Exp(float64(n)*math.Log(mean) - mean - log)
-		}
-	}
-	whole, part := math.Modf(mean)
-	return func(n int) float64 {
-		switch n {
-		case int(whole):
-			return 1 - part
-		case int(whole) + 1:
-			return part
-		}
-		return 0
-	}
-}
-
-// stolenWithin is the probability that what interruptions take, log-normal with
-// this mean and relative spread, is at most ms.
-func stolenWithin(ms, mean, spread float64) float64 {
-	variance := math.Log(1 + spread*spread)
-	return normal((math.Log(ms/mean) + variance/2) / math.Sqrt(variance))
 }
 
 // normal is the cumulative distribution of the standard normal.

@@ -40,14 +40,17 @@ func newTable(profile float64) *table {
 // histogram is the chance of each bin. A latency near an edge counts on both
 // sides: the edges mean nothing.
 func histogram(l load, profile float64) (h [bins]float64) {
-	edge := func(b int) float64 { return l.within(profile*binLow*math.Pow(binRatio, float64(b)), profile) }
+	r := l.run(profile)
+	edge := func(b int) float64 { return r.within(profile * binLow * math.Pow(binRatio, float64(b))) }
 	var mass [bins]float64
 	sum := 0.0
+	below := 0.0
 	for b := range mass {
-		mass[b] = max(0, edge(b+1)-edge(b))
+		upper := edge(b + 1)
+		mass[b] = max(0, upper-below)
+		below = upper
 	}
-	mass[0] += edge(0)
-	mass[bins-1] += 1 - edge(bins)
+	mass[bins-1] += 1 - below
 	for _, m := range mass {
 		sum += m
 	}

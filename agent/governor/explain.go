@@ -1,0 +1,56 @@
+package governor
+
+import "fmt"
+
+// Option is what a member was worth to a decision.
+type Option struct {
+	Member    int
+	Predicted float64 // mean latency expected under the belief, ms
+	Chance    float64 // to be in time, in [0, 1]
+	Worth     float64 // top-1 times that chance, points: expected effective accuracy
+	Score     float64 // Worth less what the member takes from those who wait, points
+}
+
+// Options appends what every member was worth to the last decision, by rising
+// latency. They are valid until the next one.
+func (g *Governor) Options(to []Option) []Option {
+	o := &g.outlooks[0]
+	for j := range g.members {
+		to = append(to, Option{Member: j, Predicted: o.mean[j], Chance: o.worth[j] / g.grid.points[j], Worth: o.worth[j], Score: o.score[j]})
+	}
+	return to
+}
+
+// Belief is the belief over loads, summed up.
+type Belief struct {
+	Quiet    float64 // chance that nothing competes, in [0, 1]
+	Slowdown float64 // of the processor alone, expected
+	Every    float64 // processor time between two interruptions, ms, under the likeliest load; 0 is none
+	Stolen   float64 // what an interruption takes then, ms
+}
+
+// Belief sums up what is believed of the load.
+func (g *Governor) Belief() (b Belief) {
+	best := 0
+	for k, l := range loads() {
+		w := g.grid.filtered[k]
+		if k < unloaded {
+			b.Quiet += w
+		}
+		b.Slowdown += w * l.slowdown
+		if w > g.grid.filtered[best] {
+			best = k
+		}
+	}
+	likeliest := loads()[best]
+	b.Every, b.Stolen = likeliest.every, likeliest.stolen
+	return b
+}
+
+// String says b in plain words.
+func (b Belief) String() string {
+	if b.Every == 0 {
+		return fmt.Sprintf("%.0f %% likely alone on the processor, which is %.2f times slower than profiled", 100*b.Quiet, b.Slowdown)
+	}
+	return fmt.Sprintf("%.0f %% likely alone on the processor; likeliest is an interruption of %.0f ms every %.0f ms of work", 100*b.Quiet, b.Stolen, b.Every)
+}

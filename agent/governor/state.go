@@ -1,0 +1,212 @@
+package governor
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Experience is what a governor learned of a device that outlives a restart.
+// What it believes of this moment is no part of it.
+type Experience struct {
+	Met   []float64             `json:"met"`   // how usual each load is here
+	Jump  float64               `json:"jump"`  // chance per inference that the load changes
+	Trust float64               `json:"trust"` // in a change of the hint
+	Hints [][]float64           `json:"hints"` // loads met under each hint, in inferences
+	Bias  map[string]Correction `json:"bias"`  // of the members' profiles, by name
+}
+
+// Correction is by how much a profile was found to be off.
+type Correction struct {
+	Profile time.Duration `json:"profile"` // that it was learned with
+	Log     float64       `json:"log"`     // natural logarithm of the factor
+	Seen    float64       `json:"seen"`    // inferences it was learned from
+}
+
+// Experience is what was learned so far.
+func (g *Governor) Experience() Experience {
+	e := Experience{Met: g.grid.met[:], Jump: g.grid.jump, Trust: g.grid.hint.trust, Bias: map[string]Correction{}}
+	for _, seen := range g.grid.hint.seen {
+		e.Hints = append(e.Hints, seen[:])
+	}
+	for j, m := range g.members {
+		b := g.grid.bias[j]
+		e.Bias[m.Name] = Correction{Profile: m.Latency, Log: b.log, Seen: b.seen}
+	}
+	return e
+}
+
+// Remember takes up what an earlier governor of this device learned, before the
+// first job. Corrections of members that were profiled anew do not count. An
+// error leaves everything as it was: the experience is of another version, or
+// damaged.
+func (g *Governor) Remember(e Experience) error {
+	if len(e.Met) != levels || len(e.Hints) != hints {
+		return fmt.Errorf("experience of %d loads and %d hints, this version knows %d and %d", len(e.Met), len(e.Hints), levels, hints)
+	}
+	met, err := share(e.Met)
+	if err != nil {
+		return fmt.Errorf("experience: loads met: %w", err)
+	}
+	if !(e.Trust >= leastTrust && e.Trust <= mostTrust) || !(e.Jump >= leastJump && e.Jump <= mostJump) {
+		return fmt.Errorf("experience: trust %v or chance of a change %v is out of range", e.Trust, e.Jump)
+	}
+	h := hint{trust: e.Trust}
+	for load, seen := range e.Hints {
+		if _, err := share(seen); err != nil {
+			return fmt.Errorf("experience: hint %d: %w", load, err)
+		}
+		copy(h.seen[load][:], seen)
+	}
+	g.grid.met, g.grid.jump, g.grid.hint = met, e.Jump, h
+	for j, m := range g.members {
+		if c := e.Bias[m.Name]; c.Profile == m.Latency && math.Abs(c.Log) <= biasRange && c.Seen >= 0 && c.Seen <= biasMemory {
+			g.grid.bias[j] = bias{log: c.Log, seen: c.Seen}
+			g.grid.adjust(j)
+		}
+	}
+	return nil
+}
+
+// share makes probabilities of weights that have a sum.
+func share(weights []float64) (b belief, err error) {
+	sum := 0.0
+	for k, w := range weights {
+		if !(w >= 0 && w <= 1e6) {
+			return b, fmt.Errorf("weight %v of load %d is out of range", w, k)
+		}
+		b[k] = w
+		sum += w
+	}
+	if sum == 0 || len(weights) != levels {
+		return b, fmt.Errorf("%d weights with a sum of %v", len(weights), sum)
+	}
+	for k := range b {
+		b[k] /= sum
+	}
+	return b, nil
+}
+
+// snapshot is everything that a Governor's decisions depend on, but for what
+// follows from it. Its fields are those of Governor and Grid.
+type snapshot struct {
+	Members    []Member
+	Kind       kind
+	Fixed      string
+	Goal       Goal
+	Eligible   set
+	Power      Power
+	Arrivals   rateState
+	Demand     rateState
+	Jobs       rateState
+	Waited     time.Duration
+	Steady     belief
+	Crowd      float64
+	UsualSlack time.Duration
+	UsualAt    time.Duration
+	Standing   standingState
+	Runs       contradictionState
+	Scale      float64
+	Observed   bool
+	Running    bool
+	Last       time.Duration
+
+	Profile   []float64
+	Bias      []biasState
+	Met       belief
+	Jump      float64
+	Filtered  belief
+	Predicted belief
+	Hint      hintState
+}
+
+type rateState struct {
+	PerMS float64
+	Last  time.Duration
+}
+
+type standingState struct {
+	Member, Told int
+	Rest         time.Duration
+	Budget       float64
+}
+
+type contradictionState struct {
+	Runs  int
+	Slow  bool
+	Ratio float64
+}
+
+type biasState struct{ Log, Seen float64 }
+
+type hintState struct {
+	Given        bool
+	Load         int
+	Trust        float64
+	Seen         [hints]belief
+	Before, Jump belief
+	Pending      bool
+}
+
+// Snapshot is the state of g as JSON, from which Restore makes a governor that
+// decides the same, bit for bit. It belongs to this version of the package.
+func (g *Governor) Snapshot() ([]byte, error) {
+	d := g.grid
+	s := snapshot{
+		Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
+		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last}, Jobs: rateState{g.jobs.perMS, g.jobs.last},
+		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
+		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.budget},
+		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
+		Scale:    g.scale, Observed: g.observed, Running: g.running, Last: g.last,
+		Profile: d.profile, Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
+		Hint: hintState{d.hint.given, d.hint.load, d.hint.trust, d.hint.seen, d.hint.before, d.hint.jump, d.hint.pending},
+	}
+	for _, b := range d.bias {
+		s.Bias = append(s.Bias, biasState{b.log, b.seen})
+	}
+	return json.Marshal(s)
+}
+
+// Restore makes a governor of a Snapshot.
+func Restore(b []byte) (*Governor, error) {
+	var s snapshot
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("snapshot of a governor: %w", err)
+	}
+	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal})
+	if err != nil {
+		return nil, fmt.Errorf("snapshot of a governor: %w", err)
+	}
+	n := len(s.Members)
+	if len(s.Profile) != n || len(s.Bias) != n || s.Standing.Member >= n || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
+		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
+	}
+	g.eligible, g.power, g.waited, g.steady, g.crowd = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd
+	for r, from := range map[*rate]rateState{&g.arrivals: s.Arrivals, &g.demand: s.Demand, &g.jobs: s.Jobs} {
+		r.perMS, r.last = from.PerMS, from.Last
+	}
+	g.usual = usual{slack: s.UsualSlack, at: s.UsualAt}
+	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest, budget: s.Standing.Budget}
+	g.profile = contradiction{runs: s.Runs.Runs, slow: s.Runs.Slow, ratio: s.Runs.Ratio}
+	g.scale, g.observed, g.running, g.last = s.Scale, s.Observed, s.Running, s.Last
+	return g, g.grid.restore(&s)
+}
+
+func (g *Grid) restore(s *snapshot) error {
+	for j, p := range s.Profile {
+		if !(p > 0) {
+			return fmt.Errorf("snapshot of a governor: profile %v ms of member %d", p, j)
+		}
+		if p != g.profile[j] {
+			g.profile[j], g.tables[j] = p, newTable(p)
+		}
+		g.bias[j] = bias{log: s.Bias[j].Log, seen: s.Bias[j].Seen}
+		g.adjust(j)
+	}
+	g.met, g.jump, g.filtered, g.predicted = s.Met, s.Jump, s.Filtered, s.Predicted
+	h := s.Hint
+	g.hint = hint{given: h.Given, load: h.Load, trust: h.Trust, seen: h.Seen, before: h.Before, jump: h.Jump, pending: h.Pending}
+	return nil
+}
