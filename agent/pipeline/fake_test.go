@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -39,12 +40,23 @@ type fakeSession struct {
 	took   time.Duration
 	logits []float32
 	err    error
-	enter  func() // called at the beginning of Run
+	enter  func()        // called at the beginning of Run
+	stuck  chan struct{} // Run waits until it is interrupted, if not nil
+}
+
+func (s *fakeSession) Interrupt() {
+	if s.stuck != nil {
+		close(s.stuck)
+	}
 }
 
 func (s *fakeSession) Run(in, out []float32) error {
 	if s.enter != nil {
 		s.enter()
+	}
+	if s.stuck != nil {
+		<-s.stuck
+		return errors.New("terminated")
 	}
 	if s.took > 0 {
 		<-time.After(s.took)

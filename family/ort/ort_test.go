@@ -12,8 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
@@ -123,6 +125,49 @@ func TestSessionAddsWhatTheModelAdds(t *testing.T) {
 	}
 	if out[0] != 10 || out[1] != 100 || out[2] != 1000 {
 		t.Errorf("got %v, want the sum of each channel: 10 100 1000", out)
+	}
+}
+
+// TestR4_InterruptEndsARunThatTakesTooLong has a model that works for many
+// seconds.
+func TestR4_InterruptEndsARunThatTakesTooLong(t *testing.T) {
+	rt := orttest.Open(t)
+	const side, layers = 256, 3000
+	g := onnx.New("long", onnx.Value{Name: "x", Dims: []int{1, 3, side, side}})
+	kernel := g.Weight("kernel", []int{3, 3, 5, 5}, slices.Repeat([]float32{0.01}, 3*3*5*5))
+	last := "x"
+	for n := range layers {
+		last = g.Node("Conv", fmt.Sprintf("c%d", n), []string{last, kernel}, onnx.Ints("pads", 2, 2, 2, 2))
+	}
+	mean := g.Node("ReduceMean", "mean", []string{last}, onnx.Ints("axes", 2, 3), onnx.Int("keepdims", 0))
+	g.Output(onnx.Value{Name: mean, Dims: []int{1, 3}})
+	model, err := g.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := rt.NewSession(mustFile(t, model), ort.Shape{R: side, Classes: 3, Input: "x", Output: mean}, ort.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in, out := make([]float32, 3*side*side), make([]float32, 3)
+
+	began := time.Now()
+	soon := time.AfterFunc(50*time.Millisecond, s.Interrupt)
+	defer soon.Stop()
+	err = s.Run(in, out)
+	if err == nil || !strings.Contains(err.Error(), "terminate") {
+		t.Errorf("an interrupted run: got %v, want an error that says so", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the run ended %v after its interruption", took-50*time.Millisecond)
+	}
+	s.Interrupt() // between runs: no effect on the next
+	stop := time.AfterFunc(300*time.Millisecond, s.Interrupt)
+	defer stop.Stop()
+	began = time.Now()
+	if err := s.Run(in, out); time.Since(began) < 200*time.Millisecond {
+		t.Errorf("the next run ended after %v: %v", time.Since(began), err)
 	}
 }
 

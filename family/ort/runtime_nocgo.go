@@ -50,6 +50,9 @@ type Session struct{}
 // Run returns an error that wraps ErrMissing.
 func (*Session) Run(in, out []float32) error { return errNoCgo }
 
+// Interrupt does nothing.
+func (*Session) Interrupt() {}
+
 // Close does nothing.
 func (*Session) Close() error { return nil }
 

@@ -5,6 +5,7 @@ package ort
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	onnxruntime "github.com/yalue/onnxruntime_go"
 )
@@ -14,6 +15,11 @@ import (
 type Session struct {
 	session *onnxruntime.AdvancedSession
 	in, out *onnxruntime.Tensor[float32]
+	options *onnxruntime.RunOptions
+
+	mu          sync.Mutex
+	running     bool
+	interrupted bool // options ask a run to end
 }
 
 // NewSession loads the model file at path. Asking the library for the model's
@@ -26,8 +32,11 @@ func (r *Runtime) NewSession(path string, shape Shape, o Options) (*Session, err
 	}
 	defer opts.Destroy()
 	s := new(Session)
+	if s.options, err = onnxruntime.NewRunOptions(); err != nil {
+		return nil, fmt.Errorf("session %s: %w", path, err)
+	}
 	if s.in, err = onnxruntime.NewEmptyTensor[float32](onnxruntime.NewShape(1, 3, int64(shape.R), int64(shape.R))); err != nil {
-		return nil, fmt.Errorf("session %s: input buffer: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("session %s: input buffer: %w", path, err), s.Close())
 	}
 	if s.out, err = onnxruntime.NewEmptyTensor[float32](onnxruntime.NewShape(1, int64(shape.Classes))); err != nil {
 		return nil, errors.Join(fmt.Errorf("session %s: output buffer: %w", path, err), s.Close())
@@ -48,11 +57,41 @@ func (s *Session) Run(in, out []float32) error {
 			len(in), len(out), len(s.in.GetData()), len(s.out.GetData()))
 	}
 	copy(s.in.GetData(), in)
-	if err := s.session.Run(); err != nil {
+	if err := s.begin(); err != nil {
+		return fmt.Errorf("infer: %w", err)
+	}
+	err := s.session.RunWithOptions(s.options)
+	s.mu.Lock()
+	s.running = false
+	s.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("infer: %w", err)
 	}
 	copy(out, s.out.GetData())
 	return nil
+}
+
+// begin takes back an interruption of the run before.
+func (s *Session) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.interrupted {
+		if err := s.options.UnsetTerminate(); err != nil {
+			return err
+		}
+	}
+	s.running, s.interrupted = true, false
+	return nil
+}
+
+// Interrupt makes the Run that is under way, if any, fail between two
+// operators, or two rounds of a loop.
+func (s *Session) Interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running && !s.interrupted {
+		s.interrupted = s.options.Terminate() == nil
+	}
 }
 
 // Close frees the model. It must not run any more.
@@ -65,6 +104,9 @@ func (s *Session) Close() error {
 		if t != nil {
 			errs = append(errs, t.Destroy())
 		}
+	}
+	if s.options != nil {
+		errs = append(errs, s.options.Destroy())
 	}
 	return errors.Join(errs...)
 }

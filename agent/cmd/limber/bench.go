@@ -50,7 +50,7 @@ func median(v []float64) float64 {
 func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
   limber bench memory --json`)
-	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchGovernor(), newBenchRecord())
+	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchGovernor(), newBenchRecord(), newBenchLive())
 	return c
 }
 

@@ -162,12 +162,7 @@ func (b *governorBench) deadlinesOf(w io.Writer, trace replay.Trace, members []g
 		return printLines(w, lines)
 	}
 	b.describe(w, trace, members)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed, l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
-	}
-	return t.Flush()
+	return printGovernorLines(w, lines)
 }
 
 // describe says what was replayed.

@@ -86,7 +86,7 @@ func (a *recordArgs) run(c *cobra.Command) error {
 		err = r.record(c.Context(), stages, out)
 	}
 	r.progress.end()
-	return errors.Join(err, r.close(), rt.Close(), os.RemoveAll(cache))
+	return errors.Join(err, closeSessions(r.sessions), rt.Close(), os.RemoveAll(cache))
 }
 
 // recorder measures members in turns.
@@ -117,25 +117,15 @@ func (r *recorder) open(rt *ort.Runtime, supernet, cache string) error {
 		return err
 	}
 	r.logits = make([]float32, len(fam.Classes))
-	shelf := resident.New(rt, fam, blobs, cache, ort.DefaultOptions(), nil)
-	for i, m := range fam.Members {
-		r.progress.tell("loading members", i, len(fam.Members))
-		s, err := shelf.Session(i)
-		if err != nil {
-			return err
-		}
-		r.sessions = append(r.sessions, s)
+	r.progress.say("loading members")
+	r.sessions, err = openSessions(resident.New(rt, fam, blobs, cache, ort.DefaultOptions(), nil), len(fam.Members))
+	if err != nil {
+		return err
+	}
+	for _, m := range fam.Members {
 		r.inputs = append(r.inputs, noise(3*m.Arch.R*m.Arch.R))
 	}
 	return nil
-}
-
-func (r *recorder) close() error {
-	var errs []error
-	for _, s := range r.sessions {
-		errs = append(errs, s.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // warmUp is how often each member runs before the recording.

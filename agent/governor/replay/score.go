@@ -103,31 +103,41 @@ func steady(t Trace, choices []int) float64 {
 // until the choice is within a point of the best member of the phase.
 func settle(t Trace, deadline time.Duration, members []governor.Member, choices []int) (down, up []int) {
 	for _, r := range t.stretches() {
-		if r.from == 0 || r.to-r.from < settlePhase {
+		if r.from == 0 {
 			continue
 		}
-		worth := worth(t[r.from:r.to], deadline, members)
-		best := argmax(worth)
-		good := func(choice int) bool { return choice != shed && worth[choice] >= worth[best]-settlePoints }
-		first := choices[r.from]
-		if good(first) {
-			continue
-		}
-		n := slices.IndexFunc(choices[r.from:r.to], good)
-		if n < 0 {
-			n = r.to - r.from
-		}
-		if best < first {
+		n, move := Settled(t[r.from:r.to].Worth(deadline, members), choices[r.from:r.to])
+		switch {
+		case move < 0:
 			down = append(down, n)
-		} else {
+		case move > 0:
 			up = append(up, n)
 		}
 	}
 	return down, up
 }
 
-// worth is the effective accuracy of each member over some steps.
-func worth(t Trace, deadline time.Duration, members []governor.Member) []float64 {
+// Settled counts the inferences of a phase until the choice is within a point of
+// the best member, by what each is worth in it. move is negative if that took a
+// smaller member than the first choice, positive if a larger one, and 0 if no
+// move was needed or the phase is too short to tell.
+func Settled(worth []float64, choices []int) (n, move int) {
+	best := argmax(worth)
+	good := func(choice int) bool { return choice != shed && worth[choice] >= worth[best]-settlePoints }
+	if len(choices) < settlePhase || good(choices[0]) {
+		return 0, 0
+	}
+	if n = slices.IndexFunc(choices, good); n < 0 {
+		n = len(choices)
+	}
+	if best < choices[0] {
+		return n, -1
+	}
+	return n, 1
+}
+
+// Worth is the effective accuracy of each member over a trace.
+func (t Trace) Worth(deadline time.Duration, members []governor.Member) []float64 {
 	w := make([]float64, len(members))
 	for j, m := range members {
 		for _, s := range t {
@@ -168,7 +178,7 @@ func Clairvoyant(t Trace, deadline time.Duration) []int {
 func PhaseOracle(t Trace, deadline time.Duration, members []governor.Member) []int {
 	var choices []int
 	for _, r := range t.stretches() {
-		best := argmax(worth(t[r.from:r.to], deadline, members))
+		best := argmax(t[r.from:r.to].Worth(deadline, members))
 		choices = append(choices, slices.Repeat([]int{best}, r.to-r.from)...)
 	}
 	return choices
@@ -176,7 +186,7 @@ func PhaseOracle(t Trace, deadline time.Duration, members []governor.Member) []i
 
 // BestStatic is the one member that turns out to be best over all.
 func BestStatic(t Trace, deadline time.Duration, members []governor.Member) []int {
-	return slices.Repeat([]int{argmax(worth(t, deadline, members))}, len(t))
+	return slices.Repeat([]int{argmax(t.Worth(deadline, members))}, len(t))
 }
 
 // Pool is the mean over deadlines, with the phases of all of them.

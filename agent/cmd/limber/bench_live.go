@@ -1,0 +1,347 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+)
+
+// liveArgs are the flags of `bench live`.
+type liveArgs struct {
+	supernet  string
+	deadlines []float64 // ms
+	slot      time.Duration
+	asJSON    bool
+}
+
+// liveHogs is the load that comes and goes, in CPU-bound processes.
+func liveHogs() []int { return []int{0, 1, 0, 2, 0, 4} }
+
+func newBenchLive() *cobra.Command {
+	var a liveArgs
+	c := &cobra.Command{
+		Use:   "live",
+		Short: "Let policies serve frames on this machine under the same load, in turns",
+		Long: `Run the pipeline of the agent (queue, decoding, sessions) on JPEG frames, one each
+deadline, while 0, 1, 0, 2, 0 and 4 CPU-bound processes run beside it. In each of these
+phases every policy serves in its turn: limber with its own governor, the others by
+naming the member for each frame. Between the turns all members are measured, which
+tells the best member of the phase; regret is against it.
+
+Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
+Members are the stock family's, and with --supernet six sub-networks of an
+OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
+		Example: `  limber bench live
+  limber bench live --supernet ofa_mbv3_w1.0.pth --deadlines 16,24,32,48 --json`,
+		Args: exactly(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	c.Flags().StringVar(&a.supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut six members from")
+	c.Flags().Float64SliceVar(&a.deadlines, "deadlines", nil, "deadlines, ms (default: by the largest member)")
+	c.Flags().DurationVar(&a.slot, "slot", 2*time.Second, "how long a policy serves in each phase with each deadline")
+	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a policy and deadline")
+	return c
+}
+
+func (a *liveArgs) run(c *cobra.Command) error {
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	cache, err := os.MkdirTemp("", "limber-bench-")
+	if err != nil {
+		return errors.Join(err, rt.Close())
+	}
+	l := liveBench{args: a, progress: newProgress(c.ErrOrStderr())}
+	lines, err := l.measure(c.Context(), rt, cache)
+	l.progress.end()
+	if err = errors.Join(err, rt.Close(), os.RemoveAll(cache)); err != nil {
+		return err
+	}
+	if a.asJSON {
+		return printLines(c.OutOrStdout(), lines)
+	}
+	return printGovernorLines(c.OutOrStdout(), lines)
+}
+
+// liveBench is one run of the benchmark.
+type liveBench struct {
+	args     *liveArgs
+	progress *progress
+	members  []governor.Member
+	core     *core
+	frame    []byte
+	servers  []*server
+	phases   []replay.Trace // all members, measured in each phase
+}
+
+// server is one policy with one deadline.
+type server struct {
+	name     string
+	deadline time.Duration
+	policy   replay.Policy // nil: the pipeline's own governor
+	overhead time.Duration // of the last frame beside its inference
+	choices  [][]int       // by phase
+	score    replay.Score
+}
+
+func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) ([]governorLine, error) {
+	fam, blobs, err := benchFamily(rt, l.args.supernet)
+	if err != nil {
+		return nil, err
+	}
+	shelf := resident.New(rt, fam, blobs, cache, ort.DefaultOptions(), nil)
+	l.progress.say("loading and profiling members")
+	sessions, err := openSessions(shelf, len(fam.Members))
+	if err != nil {
+		return nil, err
+	}
+	profile, err := shelf.Profile(sessions)
+	if err != nil {
+		return nil, errors.Join(err, closeSessions(sessions))
+	}
+	for i, m := range fam.Members {
+		l.members = append(l.members, governor.Member{Name: m.Name, Top1: m.Top1, Latency: millis(profile.Members[i].P50ms)})
+	}
+	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
+		return nil, err
+	}
+	err = l.serve(ctx)
+	return l.lines(), errors.Join(err, l.core.close())
+}
+
+func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// deadlines are those asked for, or such that the largest member just misses
+// the first, as 16 to 48 ms are for one that takes 23 ms.
+func (l *liveBench) deadlines() []time.Duration {
+	var all []time.Duration
+	for _, ms := range l.args.deadlines {
+		all = append(all, millis(ms))
+	}
+	if len(all) > 0 {
+		return all
+	}
+	largest := l.members[len(l.members)-1].Latency
+	for _, times := range [4]float64{0.7, 1, 1.4, 2.1} {
+		all = append(all, time.Duration(times*float64(largest)).Round(100*time.Microsecond))
+	}
+	return all
+}
+
+// serve goes through the phases. The order of policies turns with each.
+func (l *liveBench) serve(ctx context.Context) error {
+	l.frame = liveFrame()
+	largest := fmt.Sprintf("static:%d", len(l.members)-1)
+	for _, d := range l.deadlines() {
+		for _, e := range replay.Field(l.members) {
+			switch s := (&server{name: e.Name, deadline: d, policy: e.New()}); e.Name {
+			case "limber":
+				s.policy = nil
+				l.servers = append(l.servers, s)
+			case "alert", "dynamic-ofa", largest:
+				l.servers = append(l.servers, s)
+			}
+		}
+	}
+	var h hogs
+	defer h.clear()
+	for phase, n := range liveHogs() {
+		if err := h.set(cpuHog, n); err != nil {
+			return err
+		}
+		if err := l.survey(ctx, phase, n); err != nil {
+			return err
+		}
+		for i := range l.servers {
+			l.progress.tell(fmt.Sprintf("phase %d of %d, %d processes", phase+1, len(liveHogs()), n), i, len(l.servers))
+			if err := l.turn(ctx, l.servers[(i+phase)%len(l.servers)], phase); err != nil {
+				return err
+			}
+		}
+	}
+	return h.clear()
+}
+
+// survey measures all members in turns, to know the phase's best one.
+func (l *liveBench) survey(ctx context.Context, phase, hogs int) error {
+	r := rand.New(rand.NewPCG(uint64(phase), 0))
+	out := make([]float32, len(l.core.fam.Classes))
+	var trace replay.Trace
+	for end := time.Now().Add(2 * l.args.slot); time.Now().Before(end); {
+		s := replay.Step{Phase: phase, Load: hogs, Latency: make([]time.Duration, len(l.members))}
+		for _, i := range r.Perm(len(l.members)) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			ms, err := l.core.bare(i, out)
+			if err != nil {
+				return err
+			}
+			s.Latency[i] = millis(ms)
+		}
+		trace = append(trace, s)
+	}
+	l.phases = append(l.phases, trace)
+	return nil
+}
+
+// turn lets one policy serve frames for a slot, one each deadline, and scores
+// what became of them.
+func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
+	if err := l.core.pipe.SetMode(ctx, governor.Mode{}); err != nil {
+		return err
+	}
+	var choices []int
+	missed, accuracy := 0.0, 0.0
+	for begin, n := time.Now(), 0; time.Since(begin) < l.args.slot; n++ {
+		if err := l.pause(ctx, begin.Add(time.Duration(n)*s.deadline)); err != nil {
+			return err
+		}
+		member, met, err := l.one(ctx, s)
+		if err != nil {
+			return err
+		}
+		choices = append(choices, member)
+		if met {
+			accuracy += l.members[member].Top1
+		} else {
+			missed++
+		}
+	}
+	s.choices = append(s.choices, choices)
+	n := float64(len(choices)) * float64(len(liveHogs()))
+	s.score.Accuracy += accuracy / n
+	s.score.Missed += missed / n
+	settled, move := replay.Settled(l.phases[phase].Worth(s.deadline-s.overhead, l.members), choices)
+	switch {
+	case phase > 0 && move < 0:
+		s.score.Down = append(s.score.Down, settled)
+	case phase > 0 && move > 0:
+		s.score.Up = append(s.score.Up, settled)
+	}
+	return nil
+}
+
+// pause waits for the moment of the next frame.
+func (l *liveBench) pause(ctx context.Context, until time.Time) error {
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// one serves one frame. A policy that is not the pipeline's own fixes the member
+// before, and is told the latency after.
+func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, err error) {
+	if s.policy != nil {
+		now := time.Since(l.core.began)
+		s.policy.Arrive(now)
+		choice, _ := s.policy.Decide(now, governor.Queue{Deadline: now + s.deadline - s.overhead})
+		if err := l.core.fix(ctx, choice); err != nil {
+			return 0, false, err
+		}
+	}
+	done := make(chan pipeline.Answer, 1)
+	l.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: s.deadline, Answer: func(a *pipeline.Answer) {
+		done <- *a
+	}})
+	a := <-done
+	if a.Infer > 0 {
+		s.overhead = a.Total - a.Infer
+		if s.policy != nil {
+			s.policy.Observe(time.Since(l.core.began), a.Member, a.Infer)
+		}
+	}
+	return a.Member, a.Met, nil
+}
+
+// lines are the figures of every policy with each deadline, and with all.
+func (l *liveBench) lines() (lines []governorLine) {
+	byName := map[string][]replay.Score{}
+	var names []string
+	for _, s := range l.servers {
+		s.score.Switches, s.score.Steady = switchesOf(s.choices)
+		best := 0.0
+		for _, p := range l.phases {
+			best += slices.Max(p.Worth(s.deadline-s.overhead, l.members)) / float64(len(l.phases))
+		}
+		s.score.Regret = 1 - s.score.Accuracy/max(best, 1e-9)
+		if byName[s.name] == nil {
+			names = append(names, s.name)
+		}
+		byName[s.name] = append(byName[s.name], s.score)
+		lines = append(lines, newGovernorLine(s.name, float64(s.deadline)/1e6, s.score))
+	}
+	for _, name := range names {
+		lines = append(lines, newGovernorLine(name, 0, replay.Pool(byName[name])))
+	}
+	return lines
+}
+
+// switchesOf counts changes of member per frame, in all and from the fifth of a
+// phase.
+func switchesOf(phases [][]int) (all, steady float64) {
+	frames, calm := 0.0, 0.0
+	for _, choices := range phases {
+		for i, c := range choices {
+			frames++
+			if i >= 4 {
+				calm++
+			}
+			if i > 0 && c != choices[i-1] {
+				all++
+				if i >= 4 {
+					steady++
+				}
+			}
+		}
+	}
+	return all / max(frames, 1), steady / max(calm, 1)
+}
+
+// liveFrame is a JPEG of 224×224 pixels with some detail.
+func liveFrame() []byte {
+	img := image.NewRGBA(image.Rect(0, 0, 224, 224))
+	for y := range 224 {
+		for x := range 224 {
+			img.Set(x, y, color.RGBA{uint8(x * y / 200), uint8(x + y), uint8(x ^ y), 255})
+		}
+	}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, nil); err != nil {
+		panic(err) // a buffer does not fail
+	}
+	return b.Bytes()
+}
+
+func printGovernorLines(w io.Writer, lines []governorLine) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
+	for _, l := range lines {
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed, l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
+	}
+	return t.Flush()
+}
