@@ -1,7 +1,7 @@
 // Package chart draws what people would rather look at than read: families as
-// points in the plane of cost and accuracy.
+// points in the plane of cost and accuracy, policies as lines over time.
 //
-//	series ──Draw──▶ SVG or PNG
+//	series ──Draw, DrawPanels──▶ SVG or PNG
 //
 // It knows pictures and no families; the caller says what the axes mean. The one
 // rule: the same series give the same bytes, so that a picture can be committed.
@@ -67,7 +67,7 @@ func Draw(w io.Writer, name string, axes Axes, series ...Series) error {
 	p.X.Min, p.X.Max = p.X.Min-x/40, p.X.Max+x/10
 	p.Y.Min, p.Y.Max = p.Y.Min-y/12, p.Y.Max+y/20
 	p.Title.Padding = font.Points(8)
-	return write(w, name, p)
+	return write(w, name, width, height, p.Draw)
 }
 
 // palette is told apart by the colour-blind, too (Okabe and Ito 2008).
@@ -93,15 +93,16 @@ func add(p *plot.Plot, s Series, c color.Color) (line *plotter.Line, marks *plot
 	return line, marks, nil
 }
 
-func write(w io.Writer, name string, p *plot.Plot) (err error) {
+// write lets draw fill a canvas of some size and encodes it.
+func write(w io.Writer, name string, width, height vg.Length, fill func(draw.Canvas)) (err error) {
 	switch {
 	case strings.HasSuffix(name, ".svg"):
 		c := vgsvg.New(width, height)
-		p.Draw(draw.New(c))
+		fill(draw.New(c))
 		_, err = c.WriteTo(w)
 	case strings.HasSuffix(name, ".png"):
 		c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(144))}
-		p.Draw(draw.New(c))
+		fill(draw.New(c))
 		_, err = c.WriteTo(w)
 	default:
 		return fmt.Errorf("draw %s: the name must end in %s", name, strings.Join(Formats(), " or "))

@@ -51,6 +51,27 @@ func TestPicturesAreWholeAndTheSameEachTime(t *testing.T) {
 	}
 }
 
+func TestPanelsShareTheirAxis(t *testing.T) {
+	panels := []chart.Panel{
+		{Y: "accuracy", Legend: true, Series: []chart.Series{{Name: "ours", Points: series().Points}, {Name: "theirs", Points: series().Points}}},
+		{Y: "load", Step: true, Series: []chart.Series{{Name: "hogs", Points: series().Points}}},
+	}
+	var first, second bytes.Buffer
+	for _, w := range []io.Writer{&first, &second} {
+		if err := chart.DrawPanels(w, "a.svg", chart.Axes{Title: "trace", X: "seconds"}, panels...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("two drawings differ")
+	}
+	for _, text := range []string{"trace", "seconds", "accuracy", "load", "ours", "theirs"} {
+		if !strings.Contains(first.String(), ">"+text+"<") {
+			t.Errorf("no %q in the picture", text)
+		}
+	}
+}
+
 func TestOtherFormatsAreNamed(t *testing.T) {
 	err := chart.Draw(io.Discard, "front.pdf", chart.Axes{}, series())
 	if err == nil || !strings.Contains(err.Error(), ".svg or .png") {

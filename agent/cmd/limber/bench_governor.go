@@ -23,6 +23,7 @@ type governorBench struct {
 	queue     bool
 	seed      uint64
 	json      bool
+	picture   string // file to draw, or empty
 }
 
 func newBenchGovernor() *cobra.Command {
@@ -52,7 +53,8 @@ With --queue jobs come in bursts at four times the calm rate instead. Attainment
 is the share of jobs in time; effective accuracy counts the others as 0, mean
 accuracy leaves them out.`,
 		Example: `  limber bench governor --trace cpu.txt --deadlines 16,24,32,48 --top1 0.742,0.75,0.761,0.775,0.783,0.79
-  limber bench governor --trace cpu.txt --top1 0.742,0.79 --queue --json`,
+  limber bench governor --trace cpu.txt --top1 0.742,0.79 --queue --json
+  limber bench governor --trace cpu.txt --top1 0.742,0.79 --deadlines 24 --plot out.svg`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.OutOrStdout()) },
 	}
@@ -61,6 +63,7 @@ accuracy leaves them out.`,
 	c.Flags().Float64SliceVar(&b.top1, "top1", nil, "top-1 of each member of the trace, fractions by rising latency")
 	c.Flags().BoolVar(&b.queue, "queue", false, "jobs come in bursts and queue")
 	c.Flags().Uint64Var(&b.seed, "seed", 1, "of the arrivals, with --queue")
+	c.Flags().StringVar(&b.picture, "plot", "", "draw accuracy, misses and members over time, with the first deadline: .svg or .png")
 	c.Flags().BoolVar(&b.json, "json", false, "print one JSON object a policy and deadline")
 	return c
 }
@@ -72,6 +75,11 @@ func (b *governorBench) run(w io.Writer) error {
 	trace, members, err := b.read()
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.trace, err)
+	}
+	if b.picture != "" {
+		if err := b.plot(trace, members); err != nil {
+			return err
+		}
 	}
 	if b.queue {
 		return b.queues(w, trace, members)

@@ -78,12 +78,21 @@ func inTime(s Step, member int, deadline time.Duration) bool {
 
 func accuracy(t Trace, deadline time.Duration, members []governor.Member, choices []int) float64 {
 	sum := 0.0
-	for i, c := range choices {
-		if inTime(t[i], c, deadline) {
-			sum += members[c].Top1
-		}
+	for _, top1 := range t.Gained(deadline, members, choices) {
+		sum += top1
 	}
 	return sum / float64(len(t))
+}
+
+// Gained is the top-1 of each choice, 0 of one that was not in time.
+func (t Trace) Gained(deadline time.Duration, members []governor.Member, choices []int) []float64 {
+	gained := make([]float64, len(choices))
+	for i, c := range choices {
+		if inTime(t[i], c, deadline) {
+			gained[i] = members[c].Top1
+		}
+	}
+	return gained
 }
 
 func steady(t Trace, choices []int) float64 {

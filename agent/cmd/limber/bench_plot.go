@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/family/chart"
+)
+
+// plotted are the policies that a picture compares.
+func plotted() []string { return []string{"limber", "alert", "dynamic-ofa", "phase-oracle"} }
+
+// plotWindow is how many steps the accuracy of a picture is averaged over.
+const plotWindow = 25
+
+// plot draws what the policies did over time, with the first deadline that was
+// asked for.
+func (b *governorBench) plot(trace replay.Trace, members []governor.Member) error {
+	deadline := millis(b.deadlines[0])
+	var accuracy, missed, member chart.Panel
+	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, mean of %d", plotWindow), "missed so far", "member"
+	missed.Step, member.Step, missed.Legend = true, true, true
+	for _, c := range replay.Choosers(members) {
+		for _, name := range plotted() {
+			if c.Name != name {
+				continue
+			}
+			choices := c.Choose(trace, deadline)
+			worth := trace.Gained(deadline, members, choices)
+			accuracy.Series = append(accuracy.Series, chart.Series{Name: name, Points: moving(trace, worth)})
+			missed.Series = append(missed.Series, chart.Series{Name: name, Points: misses(trace, worth)})
+			if name == "limber" || name == "phase-oracle" {
+				member.Series = append(member.Series, chart.Series{Name: name, Points: steps(trace, choices)})
+			}
+		}
+	}
+	load := chart.Panel{Y: "load", Step: true, Series: []chart.Series{{Name: "load"}}}
+	for _, s := range trace {
+		load.Series[0].Points = append(load.Series[0].Points, chart.Point{X: s.At.Seconds(), Y: float64(s.Load)})
+	}
+	return writeFile(b.picture, func(w io.Writer) error {
+		title := fmt.Sprintf("%s, deadline %v", filepath.Base(b.trace), deadline.Round(time.Microsecond))
+		return chart.DrawPanels(w, b.picture, chart.Axes{Title: title, X: "seconds"}, accuracy, missed, member, load)
+	})
+}
+
+// writeFile makes a file that is whole or absent.
+func writeFile(name string, fill func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".limber-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	err = fill(f)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Chmod(f.Name(), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// moving is the mean of the last steps, in percent.
+func moving(trace replay.Trace, worth []float64) (points []chart.Point) {
+	sum := 0.0
+	for i, v := range worth {
+		if sum += v; i >= plotWindow {
+			sum -= worth[i-plotWindow]
+		}
+		points = append(points, chart.Point{X: trace[i].At.Seconds(), Y: 100 * sum / float64(min(i+1, plotWindow))})
+	}
+	return points
+}
+
+func misses(trace replay.Trace, worth []float64) (points []chart.Point) {
+	n := 0
+	for i, v := range worth {
+		if v == 0 {
+			n++
+		}
+		points = append(points, chart.Point{X: trace[i].At.Seconds(), Y: float64(n)})
+	}
+	return points
+}
+
+func steps(trace replay.Trace, choices []int) (points []chart.Point) {
+	for i, c := range choices {
+		points = append(points, chart.Point{X: trace[i].At.Seconds(), Y: float64(c)})
+	}
+	return points
+}
