@@ -98,7 +98,7 @@ type server struct {
 	name     string
 	deadline time.Duration
 	policy   replay.Policy // nil: the pipeline's own governor
-	overhead time.Duration // of the last frame beside its inference
+	overhead time.Duration // of a frame beside its inference, a moving average
 	choices  [][]int       // by phase
 	score    replay.Score
 }
@@ -270,13 +270,16 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 	}})
 	a := <-done
 	if a.Infer > 0 {
-		s.overhead = a.Total - a.Infer
+		s.overhead += (min(a.Total-a.Infer, s.deadline/2) - s.overhead) / overheadMemory
 		if s.policy != nil {
 			s.policy.Observe(time.Since(l.core.began), a.Member, a.Infer)
 		}
 	}
 	return a.Member, a.Met, nil
 }
+
+// overheadMemory is how many frames the overhead is averaged over.
+const overheadMemory = 8
 
 // lines are the figures of every policy with each deadline, and with all.
 func (l *liveBench) lines() (lines []governorLine) {
@@ -288,7 +291,9 @@ func (l *liveBench) lines() (lines []governorLine) {
 		for _, p := range l.phases {
 			best += slices.Max(p.Worth(s.deadline-s.overhead, l.members)) / float64(len(l.phases))
 		}
-		s.score.Regret = 1 - s.score.Accuracy/max(best, 1e-9)
+		if best > 0 {
+			s.score.Regret = 1 - s.score.Accuracy/best
+		}
 		if byName[s.name] == nil {
 			names = append(names, s.name)
 		}

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
@@ -31,7 +32,7 @@ type Entry struct {
 func Field(members []governor.Member) []Entry {
 	var field []Entry
 	for i := range members {
-		field = append(field, Entry{"static:" + members[i].Name[1:], func() Policy { return static(i) }})
+		field = append(field, Entry{fmt.Sprintf("static:%d", i), func() Policy { return static(i) }})
 	}
 	return append(field,
 		Entry{"dynamic-ofa", func() Policy { return newDynamicOFA(members) }},
