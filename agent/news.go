@@ -107,6 +107,11 @@ func (s switches) Switched(from, to int, why string) {
 	})
 }
 
+// Hung implements pipeline.Observer.
+func (s switches) Hung(member int) {
+	s.agent.fault(fmt.Sprintf("member %s hung and was interrupted", s.crew.member(member).Name))
+}
+
 // tellInfeasible tells of a job whose goal no member meets, with the nearest that
 // one does.
 func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {

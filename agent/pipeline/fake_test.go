@@ -81,7 +81,12 @@ func fakeSessions(cfg Config) []*fakeSession {
 }
 
 // switches is an Observer that forgets nothing.
-type switches struct{ seen []string }
+type switches struct {
+	seen []string
+	hung []int
+}
+
+func (s *switches) Hung(member int) { s.hung = append(s.hung, member) }
 
 func (s *switches) Switched(from, to int, why string) {
 	s.seen = append(s.seen, fmt.Sprintf("%d to %d: %s", from, to, why))

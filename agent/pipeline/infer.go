@@ -18,6 +18,7 @@ import (
 type inferrer struct {
 	*Pipeline
 	gov      *governor.Governor
+	dog      *watchdog
 	sessions []family.Session // by member; nil until one was handed over
 	eligible []bool
 	able     bool          // at least one is eligible
@@ -46,7 +47,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 	}
 	n := len(p.cfg.Members)
 	return &inferrer{
-		Pipeline: p, gov: gov,
+		Pipeline: p, gov: gov, dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
 		own:     newSlot(p.cfg.Members),
@@ -152,8 +153,13 @@ func (f *inferrer) serve(s *slot) {
 		e.decode += time.Since(start)
 		start = time.Now()
 	}
+	f.current.Store(e)
+	f.dog.watch(f.sessions[d.Member], patienceWith(f.cfg.Members[d.Member].Latency))
 	err := f.sessions[d.Member].Run(s.tensor, f.logits)
 	f.answer.Infer = time.Since(start)
+	if f.dog.release() {
+		err = f.retire(d.Member, f.answer.Infer)
+	}
 	now := f.now()
 	f.lastRun.Store(int64(now))
 	if err == nil {
@@ -168,6 +174,18 @@ func (f *inferrer) serve(s *slot) {
 	if f.ended = 0; f.queue.busy() {
 		f.ended = now
 	}
+}
+
+// retire takes a member out of use whose run was interrupted, unless it is the
+// only one, and tells the observer, who may bring it back in a new session.
+func (f *inferrer) retire(member int, took time.Duration) error {
+	left := slices.Clone(f.eligible)
+	left[member] = false
+	if f.gov.SetEligible(left) == nil {
+		f.eligible = left
+	}
+	f.watch.Hung(member)
+	return fmt.Errorf("it was interrupted after %v", took.Round(time.Millisecond))
 }
 
 // How the overhead is averaged: over so many jobs, and a stall, which is not

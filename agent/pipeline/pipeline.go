@@ -98,6 +98,9 @@ type Observer interface {
 	// Switched reports a change of the operating member, with the reason in
 	// plain words.
 	Switched(from, to int, why string)
+	// Hung reports a member whose run was interrupted because it did not end.
+	// It is out of use, unless it is the only one, until Use brings it back.
+	Hung(member int)
 }
 
 // Pipeline is a running Config. Its methods are safe for concurrent use.
@@ -106,14 +109,16 @@ type Pipeline struct {
 	watch   Observer
 	epoch   time.Time
 	queue   *queue
+	dog     *watchdog
 	stats   *stats
 	free    chan *slot
 	ready   chan *slot
 	orders  chan order
-	lastRun atomic.Int64  // end of the last inference, nanoseconds since epoch
-	hotR    atomic.Int64  // resolution of the operating member
-	open    atomic.Int64  // jobs submitted and not yet answered
-	settled chan struct{} // holds one token when open came down to nothing
+	current atomic.Pointer[entry] // being inferred
+	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
+	hotR    atomic.Int64          // resolution of the operating member
+	open    atomic.Int64          // jobs submitted and not yet answered
+	settled chan struct{}         // holds one token when open came down to nothing
 }
 
 // order changes what the inferring goroutine owns.
@@ -137,6 +142,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(),
+		dog:     newWatchdog(),
 		free:    make(chan *slot, inWork),
 		ready:   make(chan *slot, 1),
 		orders:  make(chan order),
@@ -206,7 +212,8 @@ func (p *Pipeline) order(ctx context.Context, o order) error {
 }
 
 // Run works until ctx ends, then answers what is left busy. Being asked to
-// stop is not an error.
+// stop is not an error. It returns ErrHung, without waiting for the goroutine
+// that hangs.
 func (p *Pipeline) Run(ctx context.Context) error {
 	infer, err := newInferrer(p)
 	if err != nil {
@@ -215,7 +222,16 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.decode(gctx) })
 	g.Go(func() error { return infer.run(gctx) })
-	err = g.Wait()
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	select {
+	case err = <-done:
+	case <-p.dog.hung:
+		err = ErrHung
+		if e := p.current.Load(); e != nil {
+			p.refuse(e, wire.Internal, ErrHung.Error())
+		}
+	}
 	p.abandon()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
@@ -257,8 +273,11 @@ func (p *Pipeline) refuse(e *entry, reason wire.Reason, detail string) {
 	p.finish(e, &Answer{Reason: reason, Detail: detail})
 }
 
-// finish fills in the times and answers.
+// finish fills in the times and answers. A job that hung may come to it twice.
 func (p *Pipeline) finish(e *entry, a *Answer) {
+	if e.answered.Swap(true) {
+		return
+	}
 	a.Total = p.now() - e.arrived
 	a.Decode = e.decode
 	a.Queue = max(0, a.Total-a.Decode-a.Infer)

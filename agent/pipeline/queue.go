@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type entry struct {
 	arrived time.Duration
 	due     time.Duration // when it must be answered
 	decode  time.Duration // spent decoding
+
+	answered atomic.Bool
 }
 
 // maxArrivals bounds what is remembered while nobody glances. The governor's

@@ -151,6 +151,7 @@ type core struct {
 type nobody struct{}
 
 func (nobody) Switched(int, int, string) {}
+func (nobody) Hung(int)                  {}
 
 // openSessions makes every member of a shelf resident.
 func openSessions(shelf *resident.Shelf, members int) ([]family.Session, error) {
