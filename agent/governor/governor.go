@@ -273,7 +273,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		allowed: g.within(now),
 		room:    math.Inf(1),
 	}
-	if m.fits = m.allowed; q.Floor > 0 { // a job's own floor overrides the goal
+	if m.fits = m.allowed; q.Floor != 0 { // a job's own floor overrides the goal, also one that is no number
 		m.fits = g.atLeast(q.Floor)
 	}
 	share := math.Inf(1)
