@@ -1,6 +1,9 @@
 package governor
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Option is what a member was worth to a decision.
 type Option struct {
@@ -19,6 +22,24 @@ func (g *Governor) Options(to []Option) []Option {
 		to = append(to, Option{Member: j, Predicted: o.mean[j], Chance: o.worth[j] / g.grid.points[j], Worth: o.worth[j], Score: o.score[j]})
 	}
 	return to
+}
+
+// Predicted is the mean latency of a member expected by the last decision.
+func (g *Governor) Predicted(member int) time.Duration {
+	return time.Duration(g.outlooks[0].mean[member] * float64(time.Millisecond))
+}
+
+// Smallest is the smallest member that a job with this floor may run, -1 if
+// there is none.
+func (g *Governor) Smallest(now time.Duration, floor float64) int {
+	may := g.within(now)
+	if floor != 0 {
+		may = g.atLeast(floor)
+	}
+	if may == 0 {
+		return -1
+	}
+	return may.first()
 }
 
 // Belief is the belief over loads, summed up.

@@ -146,34 +146,72 @@ func (f *inferrer) serve(s *slot) {
 		return
 	}
 	f.meetOverhead()
-	f.answer = Answer{Member: d.Member, Choice: d.Reason, Predicted: d.Predicted}
-	start := time.Now()
-	if r := f.cfg.Members[d.Member].R; s.pic != nil && s.r != r {
-		s.make(f.scaler, r)
-		e.decode += time.Since(start)
-		start = time.Now()
-	}
-	f.current.Store(e)
-	f.dog.watch(f.sessions[d.Member], patienceWith(f.cfg.Members[d.Member].Latency))
-	err := f.sessions[d.Member].Run(s.tensor, f.logits)
-	f.answer.Infer = time.Since(start)
-	if f.dog.release() {
-		err = f.retire(d.Member, f.answer.Infer)
-	}
-	now := f.now()
-	f.lastRun.Store(int64(now))
-	if err == nil {
-		f.gov.Observe(now, d.Member, f.answer.Infer)
-		f.answer.Top, err = best(f.top[:0], f.logits)
-	}
-	if err != nil {
+	f.answer = Answer{Choice: d.Reason}
+	if err := f.infer(s, d); err != nil {
 		f.answer.Reason = wire.Internal
-		f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[d.Member].Name, err)
+		f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[f.answer.Member].Name, err)
 	}
 	f.finish(e, &f.answer)
 	if f.ended = 0; f.queue.busy() {
-		f.ended = now
+		f.ended = f.now()
 	}
+}
+
+// infer runs the member that was decided on, in a cascade only if a smaller one
+// is not sure of what it saw.
+func (f *inferrer) infer(s *slot, d governor.Decision) error {
+	first, ok := f.first(s.entry, d)
+	if !ok {
+		return f.look(s, d.Member)
+	}
+	if err := f.look(s, first); err != nil {
+		return err
+	}
+	p := f.answer.Top[0].P
+	if p >= f.cfg.Cascade || s.entry.due-f.now() < f.gov.Predicted(d.Member) {
+		f.answer.Cascade = true
+		return nil
+	}
+	f.answer.Cascade, f.answer.First, f.answer.FirstP = true, first, p
+	return f.look(s, d.Member)
+}
+
+// first is the member that begins a cascade: the smallest one that the job
+// accepts, if there is time for both.
+func (f *inferrer) first(e *entry, d governor.Decision) (int, bool) {
+	if f.cfg.Cascade == 0 || d.Reason != governor.Best && d.Reason != governor.Hold && d.Reason != governor.Queued {
+		return 0, false
+	}
+	first := f.gov.Smallest(f.now(), e.Floor)
+	both := f.gov.Predicted(first) + f.gov.Predicted(d.Member)
+	return first, first < d.Member && d.Slack >= both
+}
+
+// look runs one member on a frame.
+func (f *inferrer) look(s *slot, member int) error {
+	m := f.cfg.Members[member]
+	start := time.Now()
+	if s.pic != nil && s.r != m.R {
+		s.make(f.scaler, m.R)
+		s.entry.decode += time.Since(start)
+		start = time.Now()
+	}
+	f.current.Store(s.entry)
+	f.dog.watch(f.sessions[member], patienceWith(m.Latency))
+	err := f.sessions[member].Run(s.tensor, f.logits)
+	took := time.Since(start)
+	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, f.gov.Predicted(member), f.answer.Infer+took
+	if f.dog.release() {
+		err = f.retire(member, took)
+	}
+	now := f.now()
+	f.lastRun.Store(int64(now))
+	if err != nil {
+		return err
+	}
+	f.gov.Observe(now, member, took)
+	f.answer.Top, err = best(f.top[:0], f.logits)
+	return err
 }
 
 // retire takes a member out of use whose run was interrupted, unless it is the
@@ -211,6 +249,11 @@ func (f *inferrer) decide(e *entry) governor.Decision {
 	f.waiting, f.arrivals = f.queue.glance(f.waiting, f.arrivals)
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
+	}
+	if f.cfg.Load != nil {
+		if others, ok := f.cfg.Load(); ok {
+			f.gov.Hint(others)
+		}
 	}
 	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Overhead: max(0, f.overhead)})
 }

@@ -46,7 +46,10 @@ type Answer struct {
 	Member    int             // index of the member that answered
 	Choice    governor.Reason // why that member
 	Top       []Class         // the best classes, best first, at most five
-	Predicted time.Duration   // of Infer, when the member was chosen
+	Predicted time.Duration   // of Member's run, when the member was chosen
+	Cascade   bool            // a smaller member than the one chosen ran first
+	First     int             // index of that one, if it was not sure enough to answer
+	FirstP    float64         // softmax probability of its best class then
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer
@@ -73,6 +76,14 @@ type Config struct {
 	Mode       governor.Mode
 	QueueJobs  int // jobs that may wait
 	QueueBytes int // bytes of encoded frames that may wait
+
+	// Cascade is the softmax probability from which on the smallest member's
+	// answer is taken, in (0, 1]; below it the member that was chosen runs as
+	// well. 0 is no cascade.
+	Cascade float64
+	// Load says how many others want a processor now, if that is known; nil
+	// never does. It is called before each decision and must take microseconds.
+	Load func() (others int, ok bool)
 }
 
 // check joins what the governor does not look at.
@@ -85,6 +96,9 @@ func (c *Config) check() error {
 	}
 	if c.Classes < 1 {
 		errs = append(errs, fmt.Errorf("%d classes: wants at least one", c.Classes))
+	}
+	if !(c.Cascade >= 0 && c.Cascade <= 1) {
+		errs = append(errs, fmt.Errorf("a cascade from a probability of %v: wants one in [0, 1]", c.Cascade))
 	}
 	if c.QueueJobs < 1 || c.QueueBytes < 1 {
 		errs = append(errs, fmt.Errorf("a queue of %d jobs and %d bytes: wants room", c.QueueJobs, c.QueueBytes))
