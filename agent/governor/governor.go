@@ -6,18 +6,22 @@
 //
 // It is built in two layers.
 //
-// Grid, the lower one, believes. It is a Bayes filter over load levels: for
-// each level and member it holds a histogram of latency in units of the
-// member's profile, so one inference by any member tells about all of them.
-// From the belief follows what a member is worth for a deadline: its top-1
-// times its chance to be in time, the expected effective accuracy.
+// Grid, the lower one, believes. It is a Bayes filter over loads: hypotheses of
+// how fast the processor is and how often, and for how long, others interrupt a
+// run. From the physics of each follows how long every member takes under it,
+// so one inference by any member tells about all of them. From the belief
+// follows what a member is worth for a deadline: its top-1 times its chance to
+// be in time, the expected effective accuracy. Learned are which loads this
+// device meets, how often they change, what a hint of a monitor is worth, and
+// where a profile is off; Experience keeps that over a restart.
 //
 // Governor, the upper one, acts. In mode balanced it keeps an operating member,
 // the standing choice for a job that finds the device free:
 //
 //	smaller ←─────────────────── operating ──────────────────→ larger
-//	         at once when better              when better, after a dwell that
-//	         by a margin                      grows while moves up do not last
+//	         at once when better              when better by a margin, counting
+//	         by a small margin                what it may reveal; after a dwell,
+//	                                          within a budget of moves
 //
 // A member that takes longer than the time between two arrivals, on average and
 // for a while, is worth only the share of jobs it could answer. The operating

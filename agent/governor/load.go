@@ -10,6 +10,7 @@ type load struct {
 	every    float64 // ms of processor time between two interruptions; 0 is none
 	even     bool    // interruptions come evenly, as a scheduler's slices end; else at random
 	stolen   float64 // ms that an interruption takes, on average
+	spared   float64 // share of runs that meet nothing of it: another core was free
 	chance   float64 // before anything was seen
 }
 
@@ -30,7 +31,8 @@ const (
 func unloadedSlowdowns() [unloaded]float64 { return [unloaded]float64{1, 1.15, 1.4} }
 
 // loads are the hypotheses: the processor alone at three speeds, and others on
-// it that run for slices of the scheduler, or interrupt at random.
+// it that run for slices of the scheduler, on every core or on some, or interrupt
+// at random.
 func loads() [levels]load {
 	var all [levels]load
 	for i, slowdown := range unloadedSlowdowns() {
@@ -38,9 +40,10 @@ func loads() [levels]load {
 	}
 	n := unloaded
 	for _, slowdown := range [2]float64{1, 1.15} {
-		for _, way := range [5]load{{every: 3, even: true}, {every: 4, even: true}, {every: 5, even: true}, {every: 4}, {every: 16}} {
+		for _, way := range [5]load{{every: 3, even: true}, {every: 4, even: true}, {every: 4, even: true, spared: 1. / 3}, {every: 4}, {every: 16}} {
 			for _, stolen := range [7]float64{2, 3, 5, 8, 13, 21, 34} {
-				all[n] = load{slowdown, way.every, way.even, stolen, (1 - priorQuiet) / (levels - unloaded)}
+				way.slowdown, way.stolen, way.chance = slowdown, stolen, (1-priorQuiet)/(levels-unloaded)
+				all[n] = way
 				n++
 			}
 		}
@@ -77,17 +80,17 @@ func (l load) run(profile float64) run {
 		each = math.Hypot(1, theft) // their number varies, too
 	}
 	if mean > many {
-		r.alone, r.times = 0, []stolen{newStolen(1, mean*l.stolen, each/math.Sqrt(mean))}
+		r.alone, r.times = l.spared, []stolen{newStolen(1-l.spared, mean*l.stolen, each/math.Sqrt(mean))}
 		return r
 	}
 	chances := evenly(mean)
 	if !l.even {
 		chances = atRandom(mean)
 	}
-	r.alone = chances[0]
+	r.alone = l.spared + (1-l.spared)*chances[0]
 	for i, c := range chances[1:] {
 		n := float64(i + 1)
-		r.times = append(r.times, newStolen(c, n*l.stolen, theft/math.Sqrt(n)))
+		r.times = append(r.times, newStolen((1-l.spared)*c, n*l.stolen, theft/math.Sqrt(n)))
 	}
 	return r
 }

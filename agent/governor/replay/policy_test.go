@@ -135,9 +135,9 @@ func regretOfLimber(t Trace, members []governor.Member) float64 {
 	return Pool(s).Regret
 }
 
-// TestLimberOnRecordedLoad holds the manager that devices run to what issue and
+// TestR1_LimberOnRecordedLoad holds the manager that devices run to what issue and
 // user were promised, on the traces that were given and those recorded here.
-func TestLimberOnRecordedLoad(t *testing.T) {
+func TestR1_LimberOnRecordedLoad(t *testing.T) {
 	gained, possible, above, traces := 0.0, 0.0, 0.0, 0.0
 	for _, name := range []string{"cpu-hogs-1.txt", "cpu-bursts.txt"} {
 		trace, members := mustShared(t, name)
