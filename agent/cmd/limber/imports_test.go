@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "agent/frame"},
 		{of: "broker-config"},
 		{of: "family"},
+		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 	},
@@ -53,7 +54,7 @@ var ranks = [][]imports{
 	},
 	{ // the device, and the operator
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"family", "family/ort", "family/resident", "family/stock", "store"},
+			"family", "family/ort", "family/resident", "family/stock", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},

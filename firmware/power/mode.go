@@ -1,0 +1,174 @@
+package power
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Modes are the power modes of a board, and the one in force.
+type Modes struct {
+	Names    []string // in the board's order; none where there is nothing to choose
+	Current  string   // one of Names, or empty if unknown
+	Governor string   // cpufreq's governor of the first processor; empty if unknown
+
+	ids map[string]int // nvpmodel's number by name; nil where modes are limits of the clock
+}
+
+// steps of the clock's limit that are modes where there is no nvpmodel, in
+// percent of the full clock.
+var steps = [...]int{100, 75, 50}
+
+// Modes reads the power modes: those of nvpmodel on a Jetson; elsewhere, where
+// the processors' clocks can be limited, clock-100, clock-75 and clock-50.
+func (b *Board) Modes() Modes {
+	m := Modes{}
+	for _, path := range b.glob(cpufreq + "/scaling_governor") {
+		if g, ok := text(path); ok {
+			m.Governor = g
+			break
+		}
+	}
+	if conf, ok := text(b.path("etc/nvpmodel.conf")); ok {
+		if list, standard := parseModes(conf); len(list) > 0 {
+			m.jetson(list, b.currentID(standard))
+			return m
+		}
+	}
+	b.clockModes(&m)
+	return m
+}
+
+// jetson takes nvpmodel's modes.
+func (m *Modes) jetson(list []nvMode, current int) {
+	m.ids = make(map[string]int, len(list))
+	for _, mode := range list {
+		m.Names = append(m.Names, mode.name)
+		m.ids[mode.name] = mode.id
+		if mode.id == current {
+			m.Current = mode.name
+		}
+	}
+}
+
+// currentID is the number of the mode that nvpmodel set last, or standard, with
+// which a board starts that was never told otherwise.
+func (b *Board) currentID(standard int) int {
+	status, ok := text(b.path("var/lib/nvpmodel/status"))
+	if !ok {
+		return standard
+	}
+	if id, ok := parseStatus(status); ok {
+		return id
+	}
+	return -1
+}
+
+// clockModes takes limits of the clock. The current one is known when all
+// processors have it.
+func (b *Board) clockModes(m *Modes) {
+	shares := map[int]bool{}
+	for _, dir := range b.glob(cpufreq) {
+		full, ok1 := number(filepath.Join(dir, "cpuinfo_max_freq"))
+		limit, ok2 := number(filepath.Join(dir, "scaling_max_freq"))
+		if ok1 && ok2 && full > 0 {
+			shares[nearestStep(100*limit/full)] = true
+		}
+	}
+	if len(shares) == 0 {
+		return
+	}
+	for _, step := range steps {
+		m.Names = append(m.Names, clockMode(step))
+		if shares[step] && len(shares) == 1 {
+			m.Current = clockMode(step)
+		}
+	}
+}
+
+func clockMode(step int) string { return fmt.Sprintf("clock-%d", step) }
+
+// stepTolerance is how far a clock's limit may be from a step, in percent of
+// the full clock: hardware has a clock only every few per cent.
+const stepTolerance = 6
+
+// nearestStep is the step that a limit stands for; 0 is none.
+func nearestStep(percent float64) int {
+	for _, step := range steps {
+		if off := percent - float64(step); off <= stepTolerance && off >= -stepTolerance {
+			return step
+		}
+	}
+	return 0
+}
+
+// nvMode is one power model of nvpmodel.
+type nvMode struct {
+	id   int
+	name string
+}
+
+// modeName is what a mode may be called, as everything that is named on the
+// wire.
+var modeName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// parseModes reads nvpmodel's configuration: its lines
+//
+//	< POWER_MODEL ID=0 NAME=MAXN >
+//	< PM_CONFIG DEFAULT=2 >
+//
+// and the standard mode, -1 if there is none. What is no such line is left out.
+func parseModes(conf string) (list []nvMode, standard int) {
+	standard = -1
+	for line := range strings.Lines(conf) {
+		kind, attributes, ok := section(line)
+		if !ok {
+			continue
+		}
+		switch kind {
+		case "POWER_MODEL":
+			id, err := strconv.Atoi(attributes["ID"])
+			name := attributes["NAME"]
+			known := func(m nvMode) bool { return m.id == id || m.name == name }
+			if err == nil && id >= 0 && modeName.MatchString(name) && !slices.ContainsFunc(list, known) {
+				list = append(list, nvMode{id, name})
+			}
+		case "PM_CONFIG":
+			if id, err := strconv.Atoi(attributes["DEFAULT"]); err == nil {
+				standard = id
+			}
+		}
+	}
+	return list, standard
+}
+
+// section reads a line < KIND NAME=VALUE ... >.
+func section(line string) (kind string, attributes map[string]string, ok bool) {
+	line, open := strings.CutPrefix(strings.TrimSpace(line), "<")
+	line, closed := strings.CutSuffix(line, ">")
+	fields := strings.Fields(line)
+	if !open || !closed || len(fields) == 0 {
+		return "", nil, false
+	}
+	attributes = make(map[string]string, len(fields))
+	for _, f := range fields[1:] {
+		if name, value, ok := strings.Cut(f, "="); ok {
+			attributes[name] = value
+		}
+	}
+	return fields[0], attributes, true
+}
+
+// parseStatus reads what nvpmodel keeps of the mode: "pmode:0002".
+func parseStatus(status string) (id int, ok bool) {
+	digits, ok := strings.CutPrefix(strings.TrimSpace(status), "pmode:")
+	if !ok {
+		return 0, false
+	}
+	digits, _, _ = strings.Cut(digits, " ") // some versions go on with the fan's mode
+	id, err := strconv.Atoi(digits)
+	return id, err == nil && id >= 0
+}
