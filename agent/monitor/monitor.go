@@ -7,6 +7,11 @@
 // Shares of the processor are those between two samples. The Monitor keeps the
 // last counters, so nothing here waits. Percentages and temperatures are rounded
 // to a tenth, which is more than they are good for.
+//
+// There are three speeds. A Sample, some hundred microseconds, is for telemetry.
+// ReadMemory is for whoever must give memory back before the kernel kills
+// somebody. A Pulse, a few microseconds and no allocation, may be felt before
+// every inference.
 package monitor
 
 import (
@@ -16,11 +21,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shirou/gopsutil/v4/common"
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/load"
-	"github.com/shirou/gopsutil/v4/mem"
 	"github.com/shirou/gopsutil/v4/process"
 	"github.com/shirou/gopsutil/v4/sensors"
 )
@@ -33,12 +38,16 @@ type Sample struct {
 	Load1         *float64           // runnable and blocked tasks, mean of a minute
 	Pressure      *float64           // % of the last 10 s in which a task waited for a processor (PSI)
 	TempsC        map[string]float64 // °C by sensor; of sensors of one name, the hottest
+	Trend         *float64           // °C a minute by which the hottest sensor rose over the last minute; after 20 s of samples
+	NearTrip      *bool              // a sensor is within 5 °C of where the kernel begins to throttle it
+	Memory
 }
 
 // Monitor takes samples. It belongs to one goroutine.
 type Monitor struct {
 	root string
 	last counters
+	heat heat
 }
 
 // counters are processor seconds since the machine, or the process, started.
@@ -53,23 +62,26 @@ func New(root string) *Monitor { return &Monitor{root: root} }
 
 // Sample reads the machine.
 func (m *Monitor) Sample() Sample {
-	ctx := context.WithValue(context.Background(), common.EnvKey, common.EnvMap{ // where gopsutil looks for its root
-		common.HostProcEnvKey: filepath.Join(m.root, "proc"),
-		common.HostSysEnvKey:  filepath.Join(m.root, "sys"),
-	})
+	ctx := below(m.root)
 	var s Sample
 	s.CPUPercent, s.OthersPercent = m.shares(ctx)
-	if v, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		s.MemPercent = tenths(v.UsedPercent)
-	}
+	s.Memory, s.MemPercent = memory(ctx, m.root)
 	if v, err := load.AvgWithContext(ctx); err == nil {
 		s.Load1 = known(v.Load1)
 	}
-	if b, err := os.ReadFile(filepath.Join(m.root, "proc", "pressure", "cpu")); err == nil {
-		s.Pressure = pressure(string(b))
-	}
+	s.Pressure = waited(m.root, "cpu")
 	s.TempsC = temperatures(ctx)
+	s.Trend = m.heat.trend(time.Now(), s.TempsC)
+	s.NearTrip = nearTrip(m.root)
 	return s
+}
+
+// below tells gopsutil where its root is.
+func below(root string) context.Context {
+	return context.WithValue(context.Background(), common.EnvKey, common.EnvMap{
+		common.HostProcEnvKey: filepath.Join(root, "proc"),
+		common.HostSysEnvKey:  filepath.Join(root, "sys"),
+	})
 }
 
 // shares are the percentages of the processor since the last call.
@@ -119,6 +131,16 @@ func temperatures(ctx context.Context) map[string]float64 {
 		temps[s.SensorKey] = tenth(s.Temperature)
 	}
 	return temps
+}
+
+// waited is the share of the last 10 s in which a task waited for a resource, in
+// percent.
+func waited(root, resource string) *float64 {
+	b, err := os.ReadFile(filepath.Join(root, "proc", "pressure", resource))
+	if err != nil {
+		return nil
+	}
+	return pressure(string(b))
 }
 
 // pressure is avg10 of the line "some avg10=1.32 avg60=... total=...".
