@@ -70,8 +70,18 @@ type Telemetry struct {
 	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
 	Slowdown      *float64           `json:"slowdown,omitempty"` // infer over the unloaded profile; 1 is no load
 	Outbox        int                `json:"outbox"`             // answers and events waiting for the link
-	PowerW        *float64           `json:"power_w,omitempty"`
-	Stages        *Stages            `json:"stages,omitempty"` // absent if no job ended in the last interval
+	PowerW        *float64           `json:"power_w,omitempty"`  // W of the whole board, or of the processors where only they are measured
+
+	MemHeadroom  *float64 `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
+	MemPressure  *float64 `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
+	TempTrend    *float64 `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor rose over the last minute
+	NearTrip     *bool    `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
+	GPUPercent   *float64 `json:"gpu_percent,omitempty"`          // of the GPU's time
+	ClockPercent *float64 `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
+	Throttled    *bool    `json:"throttled,omitempty"`            // something keeps a processor from its full clock
+	Joules       *float64 `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by inferences in it
+	CPUSeconds   *float64 `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
+	Stages       *Stages  `json:"stages,omitempty"`               // absent if no job ended in the last interval
 }
 
 // Stages are the latencies of the jobs that ended in the last interval.
@@ -139,7 +149,7 @@ type Event struct {
 	Kind   EventKind `json:"kind"`
 	Detail string    `json:"detail"`
 	From   string    `json:"from,omitempty"`   // of a switch: the member before
-	Member string    `json:"member,omitempty"` // of a switch: the member now
+	Member string    `json:"member,omitempty"` // of a switch: the member now; of memory: the one that went or came
 	Count  uint64    `json:"count,omitempty"`  // how many of this kind since the last event told of
 }
 

@@ -54,6 +54,8 @@ func deviceMessages() []message {
 		{"telemetry-full", wire.Telemetry{
 			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), Pressure: new(12.5), MemPercent: new(40.2), Load1: new(1.25),
 			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
+			MemHeadroom: new(35.5), MemPressure: new(0.2), TempTrend: new(-1.5), NearTrip: new(false), GPUPercent: new(15.2), ClockPercent: new(50.0), Throttled: new(true),
+			Joules: new(0.125), CPUSeconds: new(0.0125),
 			Stages: &wire.Stages{Queue: q, Decode: q, Infer: q, Total: q},
 		}},
 		{"telemetry-unknown", wire.Telemetry{TS: noon()}},
@@ -65,6 +67,7 @@ func deviceMessages() []message {
 		}},
 		{"caps-bare", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.2.3"}, Verbs: []string{}, Modes: []string{}, Groups: []string{wire.Everybody}, Members: []wire.Member{}}},
 		{"event-switch", wire.Event{TS: noon(), Kind: wire.EventSwitch, Detail: "slack fell under the p95 of s3", From: "s3", Member: "s1", Count: 2}},
+		{"event-memory", wire.Event{TS: noon(), Kind: wire.EventMemory, Detail: "s3 is taken out of use: 8.5 % of the memory are left", Member: "s3"}},
 		{"event-bad_id", wire.Event{TS: noon(), Kind: wire.EventBadID, Detail: "a job id is not [A-Za-z0-9_.-]{1,64}", Count: 1}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
