@@ -26,7 +26,8 @@ type Parts struct {
 	// On makes a shelf on another execution provider than the CPU. Its error
 	// wraps ort.ErrNoProvider when the runtime cannot use it.
 	On      func(provider string) (Shelf, error)
-	Fault   error // why there is no Shelf
+	Root    string // where the machine's proc and sys lie: "/", but for a test
+	Fault   error  // why there is no Shelf
 	Unsaved error // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
 	Outbox  *store.Outbox
@@ -40,7 +41,7 @@ type Parts struct {
 // device stays up and says so. Foreign models are tried by guard; nil refuses
 // them. The error is store.ErrLocked when another process uses the state folder.
 func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Parts, error) {
-	p := &Parts{Version: version, guard: guard}
+	p := &Parts{Version: version, Root: "/", guard: guard}
 	if err := p.open(cfg, log); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
@@ -14,8 +13,7 @@ import (
 
 // report publishes telemetry and the events that were held back, until ctx ends.
 func (a *Agent) report(ctx context.Context) error {
-	m := monitor.New("/")
-	m.Sample() // the next one tells of the time in between
+	v := newVitals(a.parts.Root)
 	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
 	defer telemetry.Stop()
 	events := time.NewTicker(eventPace)
@@ -26,6 +24,7 @@ func (a *Agent) report(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-events.C:
+			v.feel()
 			a.reportGap()
 			a.news.flush(eventPace)
 			told = a.reportStanding(ctx, told)
@@ -33,7 +32,7 @@ func (a *Agent) report(ctx context.Context) error {
 			if !a.linkUp.Load() {
 				continue // telemetry is about now; nobody wants it later
 			}
-			msg := a.message(a.self.Telemetry(), false, a.telemetry(m.Sample()))
+			msg := a.message(a.self.Telemetry(), false, a.telemetry(v))
 			msg.QoS = 0
 			if err := a.link.Publish(ctx, msg); err != nil && ctx.Err() == nil && !errors.Is(err, mqtt.ErrDown) {
 				a.log.Warn("telemetry not published", "err", err)
@@ -73,20 +72,19 @@ func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
 }
 
 // telemetry is the state of the machine and of the pipeline. It begins a new
-// interval for the quantiles.
-func (a *Agent) telemetry(s monitor.Sample) wire.Telemetry {
+// interval for the quantiles, and for what an inference costs.
+func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 	depth, _ := a.parts.Outbox.Depth()
-	t := wire.Telemetry{
-		TS: wire.At(time.Now()), CPUPercent: s.CPUPercent, OthersPercent: s.OthersPercent, Pressure: s.Pressure, MemPercent: s.MemPercent,
-		Load1: s.Load1, TempsC: s.TempsC, Outbox: depth,
-	}
+	t := wire.Telemetry{TS: wire.At(time.Now()), Outbox: depth}
 	t.Jobs = a.turnedAway.Load()
 	t.Refused = t.Jobs
 	crew := a.crew.Load()
 	if crew == nil {
+		v.tell(&t, 0)
 		return t
 	}
 	p := crew.pipe.Snapshot()
+	v.tell(&t, p.Ended)
 	t.Mode, t.Member = p.Mode.String(), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown

@@ -34,6 +34,7 @@ import (
 type Sample struct {
 	CPUPercent    *float64           // of all processors together, since the last Sample
 	OthersPercent *float64           // the part of it that is not this process
+	OwnSeconds    *float64           // s of processors that this process used since it began, to a hundredth
 	MemPercent    *float64           // not available to a new program
 	Load1         *float64           // runnable and blocked tasks, mean of a minute
 	Pressure      *float64           // % of the last 10 s in which a task waited for a processor (PSI)
@@ -65,6 +66,9 @@ func (m *Monitor) Sample() Sample {
 	ctx := below(m.root)
 	var s Sample
 	s.CPUPercent, s.OthersPercent = m.shares(ctx)
+	if m.last.known {
+		s.OwnSeconds = known(m.last.own)
+	}
 	s.Memory, s.MemPercent = memory(ctx, m.root)
 	if v, err := load.AvgWithContext(ctx); err == nil {
 		s.Load1 = known(v.Load1)

@@ -70,6 +70,9 @@ func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
 		if show(s.CPUPercent) != tt.cpu || show(s.OthersPercent) != tt.others {
 			t.Errorf("%s: got %s and %s of others, want %s and %s", tt.name, show(s.CPUPercent), show(s.OthersPercent), tt.cpu, tt.others)
 		}
+		if want := fmt.Sprintf("%.2f", float64(tt.own)/100); show(s.OwnSeconds) != want {
+			t.Errorf("%s: got %s s of ours, want %s", tt.name, show(s.OwnSeconds), want)
+		}
 	}
 }
 
@@ -99,7 +102,7 @@ func TestAMissingPartTakesNoOtherWithIt(t *testing.T) {
 	m := New(fake.root)
 	for range 2 {
 		s := m.Sample()
-		if s.CPUPercent != nil || s.OthersPercent != nil || s.MemPercent != nil || s.Pressure != nil || s.TempsC != nil {
+		if s.CPUPercent != nil || s.OthersPercent != nil || s.OwnSeconds != nil || s.MemPercent != nil || s.Pressure != nil || s.TempsC != nil {
 			t.Errorf("got %+v, want the load alone", s)
 		}
 		if show(s.Load1) != "1.25" {

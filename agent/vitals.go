@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"math"
+	"time"
+
+	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/power"
+)
+
+// vitals are what the machine and its board say of themselves, for telemetry,
+// and what an inference costs of them. They belong to one goroutine.
+type vitals struct {
+	machine *monitor.Monitor
+	board   *power.Board
+	reading power.Reading // the last one
+	told    cost          // at the last telemetry
+}
+
+// cost is what was spent up to a time. What is unknown is nil.
+type cost struct {
+	at     time.Time
+	joules *float64 // J of the whole board
+	cpu    *float64 // s of processors that the agent used
+}
+
+func newVitals(root string) *vitals {
+	v := &vitals{machine: monitor.New(root), board: power.New(root)}
+	s := v.machine.Sample() // the next one tells of the time in between
+	v.feel()
+	v.told = cost{time.Now(), v.reading.Joules, s.OwnSeconds}
+	return v
+}
+
+// feel reads the board. Energy is that between two readings: the more there are,
+// the better is it known.
+func (v *vitals) feel() { v.reading = v.board.Read(time.Now()) }
+
+// tell writes everything known into a telemetry before which there were so many
+// inferences since the last one.
+func (v *vitals) tell(t *wire.Telemetry, inferences int) {
+	s := v.machine.Sample()
+	v.feel()
+	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
+	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
+	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
+	t.GPUPercent, t.ClockPercent, t.Throttled = v.reading.GPUPercent, rounded(v.reading.ClockPercent, 10), v.reading.Capped
+	now := cost{time.Now(), v.reading.Joules, s.OwnSeconds}
+	t.PowerW = rounded(v.watts(now), 1000)
+	t.Joules = rounded(each(v.told.joules, now.joules, inferences), 1e6)
+	if now.joules == nil {
+		t.CPUSeconds = rounded(each(v.told.cpu, now.cpu, inferences), 1e6)
+	}
+	v.told = now
+}
+
+// watts are the mean since the last telemetry: that of a moment says little of
+// bursts, and RAPL has none. Where there is no mean yet it is that of now.
+func (v *vitals) watts(now cost) *float64 {
+	seconds := now.at.Sub(v.told.at).Seconds()
+	if v.reading.Watts == nil || now.joules == nil || v.told.joules == nil || seconds <= 0 {
+		return v.reading.Watts
+	}
+	mean := (*now.joules - *v.told.joules) / seconds
+	return &mean
+}
+
+// each is the share of every inference in what was spent between two times.
+func each(from, to *float64, inferences int) *float64 {
+	if from == nil || to == nil || *to < *from || inferences == 0 {
+		return nil
+	}
+	share := (*to - *from) / float64(inferences)
+	return &share
+}
+
+// rounded is v to so many parts of one.
+func rounded(v *float64, parts float64) *float64 {
+	if v == nil {
+		return nil
+	}
+	r := math.Round(*v*parts) / parts
+	return &r
+}
