@@ -15,7 +15,12 @@
 // neither, so no job is run twice and none is forgotten.
 //
 // Where another execution provider than the CPU is configured, a second crew of
-// members is made ready on it while the first serves, and relieves it.
+// members is made ready on it while the first serves, and relieves it. Should
+// that provider fail later, the CPU answers at once and a new crew on it takes
+// over; the provider is tried again, less and less often.
+//
+// Where memory becomes short, the largest members go out of use, one after the
+// other and never the last one, and come back when there is room again.
 //
 // Run owns every goroutine. They stop in the order of the arrows: no more jobs,
 // then those that wait are finished, their answers sent, the farewell
@@ -149,14 +154,13 @@ func (a *Agent) serve(ctx context.Context) error {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {
-		piping, end := context.WithCancel(gctx)
-		defer end()
-		g.Go(func() error { return c.run(piping) })
+		c.start(gctx, g)
+		g.Go(func() error { return a.economise(gctx) })
 		g.Go(func() error {
-			if err := a.board(gctx, c, end); err != nil {
+			if err := a.board(gctx, c); err != nil {
 				return err
 			}
-			return a.relieve(gctx, g, c, end)
+			return a.relieve(gctx, g, c)
 		})
 	}
 	select {

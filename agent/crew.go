@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
@@ -36,16 +39,22 @@ type crew struct {
 	family   *family.Family
 	profile  *family.Profile
 	front    []int            // indices into the family, by rising latency
-	sessions []family.Session // by position in front; nil until it is loaded
+	sessions []family.Session // by position in front; nil until it is loaded, and while it makes room
 	pipe     *pipeline.Pipeline
-	over     chan struct{} // closed when the pipeline has answered everything
+	line     *lifeline          // what catches a failing execution provider; nil on the CPU
+	end      context.CancelFunc // stops the pipeline
+	over     chan struct{}      // closed when the pipeline has answered everything
+
+	mu      sync.Mutex // held while a member comes into use or goes out of it
+	spared  []*spared  // guarded by mu, by position in front: out of use to make room in memory; nil for others
+	retired bool       // guarded by mu: another crew takes over, and nothing is changed here any more
 }
 
 // newCrew chooses from sessions, in the family's order or none at all, and
 // closes those that are not worth using.
 func newCrew(shelf Shelf, f *family.Family, profile *family.Profile, sessions []family.Session) *crew {
 	c := &crew{shelf: shelf, family: f, profile: profile, front: profile.Front(f), over: make(chan struct{})}
-	c.sessions = make([]family.Session, len(c.front))
+	c.sessions, c.spared = make([]family.Session, len(c.front)), make([]*spared, len(c.front))
 	for i, s := range sessions {
 		if at := slices.Index(c.front, i); at >= 0 {
 			c.sessions[at] = s
@@ -59,10 +68,42 @@ func newCrew(shelf Shelf, f *family.Family, profile *family.Profile, sessions []
 // member returns the family's entry for a position in front.
 func (c *crew) member(at int) *family.Member { return &c.family.Members[c.front[at]] }
 
-// run runs the pipeline until ctx ends.
-func (c *crew) run(ctx context.Context) error {
-	defer close(c.over)
-	return c.pipe.Run(ctx)
+// start runs the pipeline until ctx ends, or end is called.
+func (c *crew) start(ctx context.Context, g *errgroup.Group) {
+	ctx, c.end = context.WithCancel(ctx)
+	g.Go(func() error {
+		defer close(c.over)
+		defer c.end()
+		return c.pipe.Run(ctx)
+	})
+}
+
+// retire keeps members from coming and going, for good.
+func (c *crew) retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+}
+
+// finish lets the crew answer what it has, then frees it. It must be retired.
+func (c *crew) finish(ctx context.Context) {
+	c.pipe.Drain(ctx)
+	c.end()
+	<-c.over
+	c.close()
+}
+
+// load makes the member at a position in front ready, if it is not.
+func (c *crew) load(at int) error {
+	if c.sessions[at] != nil {
+		return nil
+	}
+	s, err := c.shelf.Session(c.front[at])
+	if err != nil {
+		return err
+	}
+	c.sessions[at] = c.line.hold(s, c.front[at])
+	return nil
 }
 
 // close frees the sessions, once nothing runs them any more.
@@ -128,39 +169,63 @@ func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
 	}}
 }
 
-// board loads the members, the smallest first so that the first answer does
-// not wait for the largest, and hands each to the pipeline when it is ready.
-// When there is none at all, the pipeline is closed and the device refuses jobs.
-func (a *Agent) board(ctx context.Context, c *crew, closePipe func()) error {
+// board loads the members of the first crew. When there is none at all, the
+// pipeline is ended and the device refuses jobs.
+func (a *Agent) board(ctx context.Context, c *crew) error {
 	defer a.boarding.Store(false)
-	ready := 0
-	for at, i := range c.front {
-		if c.sessions[at] == nil {
-			s, err := c.shelf.Session(i)
-			if err != nil {
-				a.log.Error("member not usable", "member", a.parts.Family.Members[i].Name, "err", err)
-				a.fault(fmt.Sprintf("member %s cannot be used: %v", a.parts.Family.Members[i].Name, err))
-				continue
-			}
-			c.sessions[at] = s
-		}
-		if err := c.pipe.Use(ctx, at, c.sessions[at]); err != nil {
-			return err
-		}
-		ready++
-		if ready == 1 {
-			close(a.ready)
-			a.log.Info("ready", "member", a.parts.Family.Members[i].Name)
-		}
-	}
-	if ready == 0 {
+	ready, err := a.enlist(ctx, c, func(first string) {
+		close(a.ready)
+		a.log.Info("ready", "member", first)
+	})
+	if err == nil && ready == 0 {
 		err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
 		a.noCrew.Store(&err)
-		closePipe()
+		c.end()
 		a.log.Error("device refuses jobs", "err", err)
 		a.fault(err.Error())
 	}
-	return nil
+	return err
+}
+
+// enlist loads a crew's members, the smallest first so that the first answer
+// does not wait for the largest, and hands each to the pipeline when it is
+// ready. It calls first with the name of the first. Where memory is short it
+// stops after that one. It returns how many are in use; its error is ctx's.
+func (a *Agent) enlist(ctx context.Context, c *crew, first func(name string)) (ready int, err error) {
+	for at := range c.front {
+		used, err := a.enlistOne(ctx, c, at, ready > 0)
+		if err != nil {
+			return ready, err
+		}
+		if !used {
+			continue
+		}
+		if ready++; ready == 1 {
+			first(c.member(at).Name)
+		}
+	}
+	return ready, nil
+}
+
+// enlistOne loads one member and hands it to the pipeline; false means that it
+// cannot be used, or is spared because memory is short.
+func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (used bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spared[at] != nil {
+		return false, nil
+	}
+	if m := monitor.ReadMemory(a.parts.Root); optional {
+		if why := short(m); why != "" {
+			return false, a.spare(ctx, c, at, m, why)
+		}
+	}
+	if err := c.load(at); err != nil {
+		a.log.Error("member not usable", "member", c.member(at).Name, "err", err)
+		a.fault(fmt.Sprintf("member %s cannot be used: %v", c.member(at).Name, err))
+		return false, nil
+	}
+	return true, c.pipe.Use(ctx, at, c.sessions[at])
 }
 
 // unfit says why the device cannot infer at all; nil when it can.

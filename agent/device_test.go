@@ -34,6 +34,9 @@ const envPrepared = "LIMBER_TEST_STATE"
 // envGPU gives the device an execution provider that no machine here has: see gpu.
 const envGPU = "LIMBER_TEST_GPU"
 
+// envRoot names a folder with the proc and sys of another machine.
+const envRoot = "LIMBER_TEST_ROOT"
+
 // envBroker turns it into the embedded broker.
 const envBroker = "LIMBER_TEST_BROKER"
 
@@ -84,6 +87,9 @@ func beDevice(path string) error {
 	parts, err := agent.Open(cfg, "test", nil, log)
 	if err != nil {
 		return err
+	}
+	if root := os.Getenv(envRoot); root != "" {
+		parts.Root = root
 	}
 	if kind := os.Getenv(envGPU); kind != "" {
 		parts.On = gpu(cfg, parts, kind)

@@ -28,7 +28,7 @@ type Parts struct {
 	On      func(provider string) (Shelf, error)
 	Root    string // where the machine's proc and sys lie: "/", but for a test
 	Fault   error  // why there is no Shelf
-	Unsaved error // why the family could not be stored; it is served from the program's copy
+	Unsaved error  // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
 	Outbox  *store.Outbox
 

@@ -4,49 +4,144 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 )
 
 // relieve hands the work over to a crew on the first of the configured execution
-// providers that can be used. The crew on the CPU serves meanwhile: building
-// engines takes minutes. A provider that cannot be used is given up until the
-// next start, with an event that says why.
-func (a *Agent) relieve(ctx context.Context, g *errgroup.Group, old *crew, endOld context.CancelFunc) error {
+// providers that can be used, and keeps it there. The crew on the CPU serves
+// meanwhile: building engines takes minutes. A provider that cannot be used is
+// given up until the next start, with an event that says why.
+func (a *Agent) relieve(ctx context.Context, g *errgroup.Group, first *crew) error {
 	for _, provider := range a.cfg.Runtime.Providers {
 		if provider == ort.CPU {
 			return nil // it serves already, and comes last
 		}
-		next, err := a.raise(ctx, provider, old)
-		if ctx.Err() == nil && err == nil {
-			return a.handOver(ctx, g, old, next, endOld)
+		a.log.Info("preparing the family for another execution provider", "provider", provider)
+		next, err := a.raise(ctx, provider, first, a.tellProgress(provider, first))
+		if err == nil {
+			if err := a.handOver(ctx, g, first, next); err != nil {
+				return err
+			}
+			return a.hold(ctx, g, provider, next, first.profile)
 		}
-		next.close()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		a.log.Warn("execution provider not usable", "provider", provider, "err", err)
 		a.news.tell(wire.SeverityWarning, wire.Event{Kind: wire.EventProvider,
-			Detail: fmt.Sprintf("%s is given up until the next start: %v; %s serves", provider, err, old.shelf.Options().Provider)})
+			Detail: fmt.Sprintf("%s is given up until the next start: %v; %s serves", provider, err, first.shelf.Options().Provider)})
 	}
 	return nil
 }
 
+// The pauses before a provider that failed is tried again: they double, and
+// begin anew once it served for longer than the longest of them.
+const (
+	retryLeast = 5 * time.Second
+	retryMost  = 10 * time.Minute
+)
+
+// hold keeps the work on a provider for as long as that works:
+//
+//	          fails                      raised again
+//	provider ──────▶ CPU ── pause ─ try ─────────────▶ provider
+//	                          ▲      │
+//	                          └──────┘ cannot be raised: twice the pause
+//
+// cpu is the profile of the members on the CPU. Its error is ctx's.
+func (a *Agent) hold(ctx context.Context, g *errgroup.Group, provider string, serving *crew, cpu *family.Profile) error {
+	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
+		since := time.Now()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-serving.line.failed:
+			if time.Since(since) > retryMost {
+				pause = retryLeast
+			}
+			a.log.Error("execution provider failed", "provider", provider, "err", err)
+			a.news.tell(wire.SeverityError, wire.Event{Kind: wire.EventProvider,
+				Detail: fmt.Sprintf("%s failed: %v; %s serves, the next attempt is in %v", provider, err, ort.CPU, pause)})
+		}
+		var err error
+		if serving, err = a.fallBack(ctx, g, serving, cpu); err != nil {
+			return err
+		}
+		if serving, pause, err = a.regain(ctx, g, provider, serving, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// fallBack hands the work over to a new crew on the CPU, the smallest member
+// first, and returns the crew that serves: the old one, on its lifeline, where
+// the CPU has no member. Its error is ctx's.
+func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, profile *family.Profile) (*crew, error) {
+	next := newCrew(old.line.spare, old.family, profile, nil)
+	_, mode := old.pipe.Governed()
+	if err := a.lay(next, mode); err != nil {
+		return nil, err
+	}
+	next.start(ctx, g)
+	old.retire()
+	ready, err := a.enlist(ctx, next, func(string) {
+		if err := a.swap(ctx, old, next); err != nil {
+			a.log.Warn("mode not usable on the CPU, balanced is used", "err", err)
+		}
+	})
+	if ready == 0 {
+		next.end()
+		<-next.over
+		return old, err
+	}
+	old.finish(ctx)
+	a.sayCaps(ctx)
+	return next, err
+}
+
+// regain raises a provider again, after a pause that doubles with every attempt
+// in vain, and hands the work over to it. It returns the crew and the last
+// pause. Its error is ctx's.
+func (a *Agent) regain(ctx context.Context, g *errgroup.Group, provider string, serving *crew, pause time.Duration) (*crew, time.Duration, error) {
+	for ; ; pause = min(2*pause, retryMost) {
+		select {
+		case <-ctx.Done():
+			return nil, pause, ctx.Err()
+		case <-time.After(pause):
+		}
+		if short(monitor.ReadMemory(a.parts.Root)) != "" {
+			continue // two crews at once want more of it, not less
+		}
+		next, err := a.raise(ctx, provider, serving, func(int) {})
+		if err == nil {
+			return next, pause, a.handOver(ctx, g, serving, next)
+		}
+		a.log.Debug("execution provider still not usable", "provider", provider, "err", err)
+	}
+}
+
+// tellProgress tells of each member that is prepared.
+func (a *Agent) tellProgress(provider string, serving *crew) func(i int) {
+	return func(i int) {
+		a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: serving.family.Members[i].Name,
+			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(serving.family.Members), serving.shelf.Options().Provider)})
+	}
+}
+
 // raise makes a crew ready on an execution provider: engines, canaries, profile.
-func (a *Agent) raise(ctx context.Context, provider string, old *crew) (*crew, error) {
+// Before each member tell is called with its index.
+func (a *Agent) raise(ctx context.Context, provider string, old *crew, tell func(i int)) (*crew, error) {
 	shelf, err := a.parts.On(provider)
 	if err != nil {
 		return nil, err
-	}
-	a.log.Info("preparing the family for another execution provider", "provider", provider)
-	tell := func(i int) {
-		a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: old.family.Members[i].Name,
-			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(old.family.Members), old.shelf.Options().Provider)})
 	}
 	profile, sessions, err := a.readied(ctx, shelf, tell)
 	if err != nil {
@@ -58,8 +153,18 @@ func (a *Agent) raise(ctx context.Context, provider string, old *crew) (*crew, e
 		}
 	}
 	next := newCrew(shelf, old.family, profile, sessions)
+	next.line = newLifeline(a.parts.Shelf)
+	for at, s := range next.sessions {
+		if s != nil {
+			next.sessions[at] = next.line.hold(s, next.front[at])
+		}
+	}
 	_, mode := old.pipe.Governed()
-	return next, a.lay(next, mode)
+	if err := a.lay(next, mode); err != nil {
+		next.close()
+		return nil, err
+	}
+	return next, nil
 }
 
 // readied returns a session for each member, with the stored profile if there is
@@ -90,12 +195,14 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 }
 
 // handOver gives every job from now on to the next crew, and lets the old one
-// answer what it has.
-func (a *Agent) handOver(ctx context.Context, g *errgroup.Group, old, next *crew, endOld context.CancelFunc) error {
-	g.Go(func() error { return next.run(ctx) })
+// answer what it has. Its error is ctx's.
+func (a *Agent) handOver(ctx context.Context, g *errgroup.Group, old, next *crew) error {
+	old.retire()
+	next.start(ctx, g)
 	for at, s := range next.sessions {
 		if err := next.pipe.Use(ctx, at, s); err != nil {
-			<-next.over // it runs on ctx, whose end is the only error
+			next.end()
+			<-next.over
 			next.close()
 			return err
 		}
@@ -103,10 +210,7 @@ func (a *Agent) handOver(ctx context.Context, g *errgroup.Group, old, next *crew
 	if err := a.swap(ctx, old, next); err != nil {
 		a.log.Warn("mode not usable on the new execution provider, balanced is used", "err", err)
 	}
-	old.pipe.Drain(ctx)
-	endOld()
-	<-old.over
-	old.close()
+	old.finish(ctx)
 	from, to := old.shelf.Options().Provider, next.shelf.Options().Provider
 	a.log.Info("execution provider took over", "provider", to)
 	a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider,

@@ -25,8 +25,9 @@ type gpuShelf struct {
 	members  int
 }
 
-// gpu makes a provider of a kind: "cuda" works, and "broken" has no member that
-// can be used. Whatever else is asked for the library lacks.
+// gpu makes a provider of a kind: "cuda" works, "broken" has no member that can
+// be used, and the path of a file is one that fails while the file is there.
+// Whatever else is asked for the library lacks.
 func gpu(cfg agent.Config, parts *agent.Parts, kind string) func(string) (agent.Shelf, error) {
 	return func(provider string) (agent.Shelf, error) {
 		if provider != ort.CUDA {
@@ -45,7 +46,32 @@ func (s gpuShelf) Session(i int) (family.Session, error) {
 	if s.kind == "broken" {
 		return nil, errors.New("canary: a logit is far from the stored one")
 	}
-	return s.Shelf.Session(i)
+	if err := s.gone(); err != nil {
+		return nil, err
+	}
+	session, err := s.Shelf.Session(i)
+	return gpuSession{session, s}, err
+}
+
+// gone is the error of a GPU that has disappeared.
+func (s gpuShelf) gone() error {
+	if _, err := os.Stat(s.kind); err == nil {
+		return errors.New("CUDA failure 999: unknown error")
+	}
+	return nil
+}
+
+// gpuSession fails when its GPU does.
+type gpuSession struct {
+	family.Session
+	shelf gpuShelf
+}
+
+func (s gpuSession) Run(in, out []float32) error {
+	if err := s.shelf.gone(); err != nil {
+		return err
+	}
+	return s.Session.Run(in, out)
 }
 
 func (s gpuShelf) Options() ort.Options {
@@ -155,4 +181,67 @@ func TestTheCPUServesWhereNoGPUCanBeUsed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestR11_AGPUThatDisappearsIsReplacedByTheCPUAndTriedAgain(t *testing.T) {
+	t.Parallel()
+	addr, broken := serve(t), filepath.Join(t.TempDir(), "broken")
+	cfg := newConfig(t, addr)
+	cfg.Runtime.Providers = []string{ort.CUDA, ort.CPU}
+	o := operate(t, addr)
+	d := start(t, cfg, envGPU+"="+broken)
+	o.presence(cfg, wire.Online, 0)
+	provider := func() string {
+		all := o.matching(self(cfg).Caps())
+		if len(all) == 0 {
+			return ""
+		}
+		if p := decoded[wire.Caps](t, all[len(all)-1]).Profile; p != nil {
+			return p.Provider
+		}
+		return ""
+	}
+	o.until(func() bool { return provider() == ort.CUDA }, "cuda serves")
+
+	if err := os.WriteFile(broken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	frame, sent := job(t, patient, pngFrame(t, 0)), 0
+	answers := func(until func() bool, what string) { // one frame after the other
+		o.until(func() bool {
+			if sent > 0 && len(o.matching(self(cfg).Result(ids("frame", sent)[sent-1]))) == 0 {
+				return false
+			}
+			if until() {
+				return true
+			}
+			sent++
+			o.publish(self(cfg).Job(ids("frame", sent)[sent-1]), frame)
+			return false
+		}, what)
+	}
+	alarms := func() []wire.Event {
+		var events []wire.Event
+		for _, m := range o.matching(self(cfg).Event(wire.SeverityError)) {
+			events = append(events, decoded[wire.Event](t, m))
+		}
+		return events
+	}
+	answers(func() bool { return provider() == ort.CPU && len(alarms()) > 0 }, "the CPU takes over, with an alarm")
+	d.awaitLog("execution provider still not usable", 1)
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	answers(func() bool { return provider() == ort.CUDA }, "cuda serves again")
+
+	for _, id := range ids("frame", sent) {
+		if r := o.result(cfg, id, 1); r.Status != wire.OK || r.Classes[0].Label == "" || o.identical(cfg, id) != 1 {
+			t.Errorf("%s: got %+v, want one answer", id, r)
+		}
+	}
+	if e := alarms(); len(e) != 1 || e[0].Kind != wire.EventProvider || e[0].Count > 1 ||
+		!strings.Contains(e[0].Detail, "cuda failed: CUDA failure 999") || !strings.Contains(e[0].Detail, "cpu serves, the next attempt is in 5s") {
+		t.Errorf("got alarms %+v, want one", e)
+	}
+	d.stop()
 }

@@ -1,0 +1,66 @@
+package agent_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// machine is a tree with the proc and sys of a machine that a device runs on.
+type machine struct {
+	tb   testing.TB
+	root string
+}
+
+// mustMachine is one with half of its memory left.
+func mustMachine(tb testing.TB) machine {
+	tb.Helper()
+	m := machine{tb, tb.TempDir()}
+	m.memory(50)
+	return m
+}
+
+// env tells a device that it runs there.
+func (m machine) env() string { return envRoot + "=" + m.root }
+
+// write replaces a file at once, as those who read it expect of a kernel.
+func (m machine) write(path string, value ...any) {
+	m.tb.Helper()
+	path = filepath.Join(m.root, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		m.tb.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", []byte(fmt.Sprintln(value...)), 0o600); err != nil {
+		m.tb.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		m.tb.Fatal(err)
+	}
+}
+
+// memory sets how much of it is left, in percent.
+func (m machine) memory(left int) {
+	m.tb.Helper()
+	m.write("proc/meminfo", fmt.Sprintf("MemTotal: 4096000 kB\nMemFree: 1 kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: 0 kB", 40960*left))
+}
+
+// clock sets the clock of both processors and its limit, in MHz of 2000.
+func (m machine) clock(now, limit int) {
+	m.tb.Helper()
+	for n := range 2 {
+		dir := fmt.Sprintf("sys/devices/system/cpu/cpu%d/cpufreq/", n)
+		m.write(dir+"cpuinfo_max_freq", 2_000_000)
+		m.write(dir+"scaling_max_freq", 1000*limit)
+		m.write(dir+"scaling_cur_freq", 1000*now)
+	}
+}
+
+// rail sets the power of the whole board, in watts.
+func (m machine) rail(watts int) {
+	m.tb.Helper()
+	m.write("sys/class/hwmon/hwmon0/name", "ina3221")
+	m.write("sys/class/hwmon/hwmon0/in1_label", "VDD_IN")
+	m.write("sys/class/hwmon/hwmon0/in1_input", 5000)
+	m.write("sys/class/hwmon/hwmon0/curr1_input", 200*watts)
+}

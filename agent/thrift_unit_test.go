@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/monitor"
+)
+
+// room is a look at the memory; what is under zero is unknown.
+func room(left, stalled float64) (m monitor.Memory) {
+	if left >= 0 {
+		m.Headroom = &left
+	}
+	if stalled >= 0 {
+		m.Stalled = &stalled
+	}
+	return m
+}
+
+func TestR2_AMemberGoesWhenMemoryIsShort(t *testing.T) {
+	start := time.Now()
+	for _, tt := range []struct {
+		name string
+		went time.Duration // ago, the last one; 0 for none
+		m    monitor.Memory
+		why  string
+	}{
+		{"half is left", 0, room(50, 0), ""},
+		{"just enough", 0, room(10, 10), ""},
+		{"too little is left", 0, room(9.9, 0), "9.9 % of the memory are left"},
+		{"too little is left, and one went a second ago", time.Second, room(9.9, 0), "9.9 %"},
+		{"tasks wait", 0, room(50, 10.1), "waited for memory in 10.1 %"},
+		{"tasks wait, room is not known", 0, room(-1, 30), "waited"},
+		{"tasks waited before the last one went", 9 * time.Second, room(50, 30), ""},
+		{"tasks wait although one went", 10 * time.Second, room(50, 30), "waited"},
+		{"nothing is known", 0, room(-1, -1), ""},
+	} {
+		var r thrift
+		if tt.went > 0 {
+			r.gone(start.Add(-tt.went))
+		}
+		if why := r.mustGo(start, tt.m); (why == "") != (tt.why == "") || !strings.Contains(why, tt.why) {
+			t.Errorf("%s: got %q, want %q", tt.name, why, tt.why)
+		}
+	}
+}
+
+// returnsAfter is how many seconds of the same room it takes until a member
+// that went comes back; -1 is never, within an hour.
+func returnsAfter(r *thrift, now time.Time, s *spared, m monitor.Memory) int {
+	for second := range 3600 {
+		if r.mayReturn(now.Add(time.Duration(second)*time.Second), m, s) {
+			return second
+		}
+	}
+	return -1
+}
+
+func TestR2_AMemberReturnsToRoomForItAndNotTooOften(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		left, gain float64 // when it went, and what that gave
+		m          monitor.Memory
+		seconds    int
+	}{
+		{"plenty", 9, 5, room(50, 0), 10},
+		{"the margin is not reached", 9, 0, room(14.9, 0), -1},
+		{"tasks still wait", 9, 0, room(50, 1.1), -1},
+		{"room for the margin and for it", 9, 20, room(35, 0), 10},
+		{"no room for it, until who gave it is forgotten", 9, 20, room(25, 0), 300},
+		{"what others gave is not asked for", 9, 90, room(46, 0), 10},
+		{"room is not known", math.NaN(), 0, room(-1, 0), 10},
+	} {
+		var r thrift
+		now := time.Now()
+		r.gone(now)
+		s := &spared{left: tt.left, gain: math.NaN()}
+		s.look(room(tt.left+tt.gain, 0))
+		if got := returnsAfter(&r, now, s, tt.m); got != tt.seconds {
+			t.Errorf("%s: back after %d s, want %d", tt.name, got, tt.seconds)
+		}
+	}
+}
+
+func TestR2_WhoMustGoAgainWaitsTwiceAsLong(t *testing.T) {
+	var r thrift
+	now := time.Now()
+	for i, want := range []int{10, 20, 40, 80, 160, 320, 600, 600} {
+		r.gone(now)
+		got := returnsAfter(&r, now, &spared{}, room(90, 0))
+		if got != want {
+			t.Errorf("return %d: after %d s, want %d", i+1, got, want)
+		}
+		now = now.Add(time.Duration(got) * time.Second)
+		r.back(now)
+		now = now.Add(time.Second)
+	}
+	r.gone(now.Add(waitMost))
+	if got := returnsAfter(&r, now.Add(waitMost), &spared{}, room(90, 0)); got != 10 {
+		t.Errorf("after a long time in use: back after %d s, want 10", got)
+	}
+}
