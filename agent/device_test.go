@@ -37,6 +37,9 @@ const envGPU = "LIMBER_TEST_GPU"
 // envRoot names a folder with the proc and sys of another machine.
 const envRoot = "LIMBER_TEST_ROOT"
 
+// envGroup names the folder of a control group that the device goes into.
+const envGroup = "LIMBER_TEST_GROUP"
+
 // envBroker turns it into the embedded broker.
 const envBroker = "LIMBER_TEST_BROKER"
 
@@ -78,6 +81,11 @@ func runTests(m *testing.M) int {
 // beDevice runs an agent until SIGTERM.
 func beDevice(path string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if group := os.Getenv(envGroup); group != "" {
+		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return err
+		}
+	}
 	cfg, err := agent.ReadConfig(path)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"github.com/limber-edge/limber/agent/monitor"
@@ -194,7 +195,8 @@ func (a *Agent) spare(ctx context.Context, c *crew, at int, m monitor.Memory, wh
 			return err
 		}
 		c.sessions[at] = nil
-		s.Close() // freeing memory: nothing a caller could do about it
+		s.Close()            // freeing memory: nothing a caller could do about it
+		debug.FreeOSMemory() // what the garbage collector would give back some minutes later
 	}
 	c.spared[at] = &spared{left: math.NaN(), gain: math.NaN()}
 	if m.Headroom != nil {
