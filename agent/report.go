@@ -9,6 +9,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/power"
 )
 
 // report publishes telemetry and the events that were held back, until ctx ends.
@@ -114,6 +115,9 @@ func (a *Agent) caps() wire.Caps {
 	}
 	if a.parts.Runtime != nil {
 		c.Versions.Runtime = a.parts.Runtime.Version()
+	}
+	if m := power.New(a.parts.Root).Modes(); len(m.Names) > 0 {
+		c.Power = &wire.Power{Modes: m.Names, Mode: m.Current}
 	}
 	crew := a.crew.Load()
 	if crew == nil {

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"math"
+	"reflect"
 	"testing"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -17,6 +18,10 @@ func TestR3_AClockThatStepsDownShowsInTelemetry(t *testing.T) {
 	o.telemetry(cfg, func(s wire.Telemetry) bool {
 		return s.ClockPercent != nil && *s.ClockPercent == 100 && s.Throttled != nil && !*s.Throttled
 	}, "the clock is full")
+	caps := decoded[wire.Caps](t, o.await(self(cfg).Caps(), 1))
+	if want := (wire.Power{Modes: []string{"clock-100", "clock-75", "clock-50"}, Mode: "clock-100"}); caps.Power == nil || !reflect.DeepEqual(*caps.Power, want) {
+		t.Errorf("got power modes %+v, want %+v", caps.Power, want)
+	}
 	m.clock(800, 800)
 	o.telemetry(cfg, func(s wire.Telemetry) bool {
 		return s.ClockPercent != nil && *s.ClockPercent == 40 && s.Throttled != nil && *s.Throttled

@@ -110,6 +110,13 @@ type Caps struct {
 	Family   *Family  `json:"family,omitempty"`  // absent if none is loaded
 	Profile  *Profile `json:"profile,omitempty"` // absent before the first one
 	Members  []Member `json:"members"`           // the Pareto front, fastest first
+	Power    *Power   `json:"power,omitempty"`   // absent where there is nothing to choose
+}
+
+// Power is the power modes of a board.
+type Power struct {
+	Modes []string `json:"modes"`          // in the board's order
+	Mode  string   `json:"mode,omitempty"` // in force when the device connected; absent if unknown
 }
 
 // Versions are those of the software on the device.

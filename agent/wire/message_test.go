@@ -64,6 +64,7 @@ func deviceMessages() []message {
 			Family:  &wire.Family{Name: "stock", Digest: "sha256:" + strings.Repeat("0f", 32)},
 			Profile: &wire.Profile{TS: noon(), Provider: "cpu", Threads: 1, OthersPercent: new(3.0)},
 			Members: []wire.Member{{Name: "s0", Top1: 0.8, MMACs: 4.5, Resolution: 24, P50MS: new(0.9), P95MS: new(1.1)}, {Name: "s1", Top1: 0.9, MMACs: 14, Resolution: 32}},
+			Power:   &wire.Power{Modes: []string{"MAXN", "MODE_15W"}, Mode: "MODE_15W"},
 		}},
 		{"caps-bare", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.2.3"}, Verbs: []string{}, Modes: []string{}, Groups: []string{wire.Everybody}, Members: []wire.Member{}}},
 		{"event-switch", wire.Event{TS: noon(), Kind: wire.EventSwitch, Detail: "slack fell under the p95 of s3", From: "s3", Member: "s1", Count: 2}},
