@@ -28,6 +28,9 @@ type Shelf interface {
 	// Profile measures sessions in the family's order, nil for those that
 	// cannot be used.
 	Profile(sessions []family.Session) (*family.Profile, error)
+	// Pin keeps the weights of member i in memory until they are released. The
+	// error says why it may not.
+	Pin(i int) (release func() error, err error)
 	Options() ort.Options
 }
 
@@ -44,6 +47,7 @@ type crew struct {
 	line     *lifeline          // what catches a failing execution provider; nil on the CPU
 	end      context.CancelFunc // stops the pipeline
 	over     chan struct{}      // closed when the pipeline has answered everything
+	unpin    func() error       // of the smallest member in use; nil if it is not pinned
 
 	mu      sync.Mutex // held while a member comes into use or goes out of it
 	spared  []*spared  // guarded by mu, by position in front: out of use to make room in memory; nil for others
@@ -116,6 +120,15 @@ func (c *crew) close() {
 			s.Close() // freeing memory: nothing a caller could do about it
 		}
 	}
+	if c.unpin != nil {
+		c.unpin() // likewise
+	}
+}
+
+// pin keeps the member at a position in front in memory.
+func (c *crew) pin(at int) (err error) {
+	c.unpin, err = c.shelf.Pin(c.front[at])
+	return err
 }
 
 // muster chooses the crew by this device's profile, which it takes if there is
@@ -189,7 +202,8 @@ func (a *Agent) board(ctx context.Context, c *crew) error {
 
 // enlist loads a crew's members, the smallest first so that the first answer
 // does not wait for the largest, and hands each to the pipeline when it is
-// ready. It calls first with the name of the first. Where memory is short it
+// ready. It calls first with the name of the first, which stays in memory
+// whatever happens there: it is the one to fall back on. Where memory is short it
 // stops after that one. It returns how many are in use; its error is ctx's.
 func (a *Agent) enlist(ctx context.Context, c *crew, first func(name string)) (ready int, err error) {
 	for at := range c.front {
@@ -200,8 +214,12 @@ func (a *Agent) enlist(ctx context.Context, c *crew, first func(name string)) (r
 		if !used {
 			continue
 		}
-		if ready++; ready == 1 {
-			first(c.member(at).Name)
+		if ready++; ready > 1 {
+			continue
+		}
+		first(c.member(at).Name)
+		if err := c.pin(at); err != nil {
+			a.log.Warn("smallest member may leave memory", "member", c.member(at).Name, "err", err)
 		}
 	}
 	return ready, nil

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -232,6 +233,13 @@ func (d *device) awaitLog(text string, n int) {
 			d.tb.Fatalf("the device logged %q %d times, want %d", text, found, n)
 		}
 	}
+}
+
+// logged tells whether a line of the log has a text by now.
+func (d *device) logged(text string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.said, func(line string) bool { return strings.Contains(line, text) })
 }
 
 // stop asks the device to stop and returns how long it took; it must exit with
