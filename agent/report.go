@@ -25,7 +25,7 @@ func (a *Agent) report(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-events.C:
-			v.feel()
+			v.feel(a.busy())
 			a.reportGap()
 			a.news.flush(eventPace)
 			told = a.reportStanding(ctx, told)
@@ -81,11 +81,11 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 	t.Refused = t.Jobs
 	crew := a.crew.Load()
 	if crew == nil {
-		v.tell(&t, 0)
+		v.tell(&t, 0, 0)
 		return t
 	}
 	p := crew.pipe.Snapshot()
-	v.tell(&t, p.Ended)
+	v.tell(&t, p.Ended, crew.pipe.Busy())
 	t.Mode, t.Member = p.Mode.String(), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
@@ -94,6 +94,14 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
 	return t
+}
+
+// busy is how long the crew's inferences have run.
+func (a *Agent) busy() time.Duration {
+	if c := a.crew.Load(); c != nil {
+		return c.pipe.Busy()
+	}
+	return 0
 }
 
 // stages turns the pipeline's quantiles into the wire's; nil when nothing ended.

@@ -16,6 +16,9 @@ type vitals struct {
 	board   *power.Board
 	reading power.Reading // the last one
 	told    cost          // at the last telemetry
+	felt    cost          // at the last reading that taught draw something
+	busy    time.Duration // that inferences had taken, at that time
+	draw    power.Draw
 }
 
 // cost is what was spent up to a time. What is unknown is nil.
@@ -28,20 +31,35 @@ type cost struct {
 func newVitals(root string) *vitals {
 	v := &vitals{machine: monitor.New(root), board: power.New(root)}
 	s := v.machine.Sample() // the next one tells of the time in between
-	v.feel()
+	v.feel(0)
 	v.told = cost{time.Now(), v.reading.Joules, s.OwnSeconds}
 	return v
 }
 
-// feel reads the board. Energy is that between two readings: the more there are,
-// the better is it known.
-func (v *vitals) feel() { v.reading = v.board.Read(time.Now()) }
+// feelLeast is the shortest interval that says something of power: RAPL's
+// counters move in steps of a millisecond, and a frame is inferred in some.
+const feelLeast = 500 * time.Millisecond
+
+// feel reads the board, after inferences that took so long in all. Energy is that
+// between two readings: the more there are, the better is it known.
+func (v *vitals) feel(busy time.Duration) {
+	now := time.Now()
+	v.reading = v.board.Read(now)
+	since := now.Sub(v.felt.at)
+	if since < feelLeast {
+		return
+	}
+	if from, to := v.felt.joules, v.reading.Joules; from != nil && to != nil && busy >= v.busy {
+		v.draw.Add(min(1, (busy-v.busy).Seconds()/since.Seconds()), (*to-*from)/since.Seconds())
+	}
+	v.felt, v.busy = cost{at: now, joules: v.reading.Joules}, busy
+}
 
 // tell writes everything known into a telemetry before which there were so many
-// inferences since the last one.
-func (v *vitals) tell(t *wire.Telemetry, inferences int) {
+// inferences since the last one, and busy since the start.
+func (v *vitals) tell(t *wire.Telemetry, inferences int, busy time.Duration) {
 	s := v.machine.Sample()
-	v.feel()
+	v.feel(busy)
 	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
 	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
 	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
@@ -53,6 +71,9 @@ func (v *vitals) tell(t *wire.Telemetry, inferences int) {
 		t.CPUSeconds = rounded(each(v.told.cpu, now.cpu, inferences), 1e6)
 	}
 	v.told = now
+	if idle, active, ok := v.draw.Split(); ok {
+		t.IdleW, t.ActiveW = rounded(&idle, 1000), rounded(&active, 1000)
+	}
 }
 
 // watts are the mean since the last telemetry: that of a moment says little of

@@ -20,6 +20,7 @@ type stats struct {
 	op     int
 	mode   governor.Mode
 	slow   float64
+	busy   time.Duration // spent inferring
 }
 
 // Counts of jobs since the pipeline was made.
@@ -55,6 +56,7 @@ func (s *stats) accepted() {
 func (s *stats) answered(a *Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.busy += a.Infer
 	if a.Reason != "" {
 		s.counts.Refused++
 		return
@@ -83,6 +85,13 @@ func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
 	p.stats.mu.Lock()
 	defer p.stats.mu.Unlock()
 	return p.stats.op, p.stats.mode
+}
+
+// Busy is how long inferences ran since the pipeline was made.
+func (p *Pipeline) Busy() time.Duration {
+	p.stats.mu.Lock()
+	defer p.stats.mu.Unlock()
+	return p.stats.busy
 }
 
 // Snapshot returns the state and begins a new interval for the quantiles.

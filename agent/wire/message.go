@@ -81,6 +81,8 @@ type Telemetry struct {
 	Throttled    *bool    `json:"throttled,omitempty"`            // something keeps a processor from its full clock
 	Joules       *float64 `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by inferences in it
 	CPUSeconds   *float64 `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
+	IdleW        *float64 `json:"idle_w,omitempty"`               // W with no inference running, as learnt from load that came and went
+	ActiveW      *float64 `json:"active_w,omitempty"`             // W more while one runs
 	Stages       *Stages  `json:"stages,omitempty"`               // absent if no job ended in the last interval
 }
 
