@@ -15,6 +15,7 @@ type vitals struct {
 	machine *monitor.Monitor
 	board   *power.Board
 	reading power.Reading // the last one
+	at      time.Time     // of that
 	told    cost          // at the last telemetry
 	felt    cost          // at the last reading that taught draw something
 	busy    time.Duration // that inferences had taken, at that time
@@ -32,7 +33,7 @@ func newVitals(root string) *vitals {
 	v := &vitals{machine: monitor.New(root), board: power.New(root)}
 	s := v.machine.Sample() // the next one tells of the time in between
 	v.feel(0)
-	v.told = cost{time.Now(), v.reading.Joules, s.OwnSeconds}
+	v.told = cost{v.at, v.reading.Joules, s.OwnSeconds}
 	return v
 }
 
@@ -43,16 +44,16 @@ const feelLeast = 500 * time.Millisecond
 // feel reads the board, after inferences that took so long in all. Energy is that
 // between two readings: the more there are, the better is it known.
 func (v *vitals) feel(busy time.Duration) {
-	now := time.Now()
-	v.reading = v.board.Read(now)
-	since := now.Sub(v.felt.at)
+	v.at = time.Now()
+	v.reading = v.board.Read(v.at)
+	since := v.at.Sub(v.felt.at)
 	if since < feelLeast {
 		return
 	}
 	if from, to := v.felt.joules, v.reading.Joules; from != nil && to != nil && busy >= v.busy {
 		v.draw.Add(min(1, (busy-v.busy).Seconds()/since.Seconds()), (*to-*from)/since.Seconds())
 	}
-	v.felt, v.busy = cost{at: now, joules: v.reading.Joules}, busy
+	v.felt, v.busy = cost{at: v.at, joules: v.reading.Joules}, busy
 }
 
 // tell writes everything known into a telemetry before which there were so many
@@ -64,7 +65,7 @@ func (v *vitals) tell(t *wire.Telemetry, inferences int, busy time.Duration) {
 	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
 	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
 	t.GPUPercent, t.ClockPercent, t.Throttled = v.reading.GPUPercent, rounded(v.reading.ClockPercent, 10), v.reading.Capped
-	now := cost{time.Now(), v.reading.Joules, s.OwnSeconds}
+	now := cost{v.at, v.reading.Joules, s.OwnSeconds}
 	t.PowerW = rounded(v.watts(now), 1000)
 	t.Joules = rounded(each(v.told.joules, now.joules, inferences), 1e6)
 	if now.joules == nil {

@@ -41,7 +41,7 @@ func TestAnInferencesEnergyIsThatOfTheBoardWhileItIsMeasured(t *testing.T) {
 	o.presence(cfg, wire.Online, 0)
 	s := o.telemetry(cfg, func(s wire.Telemetry) bool { return s.GPUPercent != nil }, "the GPU's load is known")
 	if *s.GPUPercent != 12.5 || s.PowerW == nil || math.Abs(*s.PowerW-8) > 0.01 || s.MemHeadroom == nil || *s.MemHeadroom != 50 {
-		t.Errorf("got %+v, want 12.5 %% of the GPU, 8 W and 50 %% of the memory", s)
+		t.Errorf("got %s, want 12.5 %% of the GPU, 8 W and 50 %% of the memory", encoded(t, s))
 	}
 	if s.Joules != nil || s.CPUSeconds != nil {
 		t.Errorf("got %+v without an inference, want no cost of one", s)
