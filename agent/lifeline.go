@@ -40,8 +40,8 @@ func (l *lifeline) snap(err error) {
 type tied struct {
 	family.Session
 	line   *lifeline
-	member int            // in the family's order
-	spare  family.Session // nil until it is needed
+	member int                            // in the family's order
+	spare  atomic.Pointer[family.Session] // nil until it is needed
 }
 
 // Run infers where it can. Its error is that of the CPU, or that no session
@@ -54,19 +54,29 @@ func (t *tied) Run(in, out []float32) error {
 		}
 		t.line.snap(err)
 	}
-	if t.spare == nil {
+	if t.spare.Load() == nil {
 		s, err := t.line.spare.Session(t.member)
 		if err != nil {
 			return err
 		}
-		t.spare = s
+		t.spare.Store(&s)
 	}
-	return t.spare.Run(in, out)
+	return (*t.spare.Load()).Run(in, out)
+}
+
+// Interrupt makes the run fail where it is under way. A run that the provider
+// was interrupted in goes on, from its start, on the CPU.
+func (t *tied) Interrupt() {
+	t.Session.Interrupt()
+	if s := t.spare.Load(); s != nil {
+		(*s).Interrupt()
+	}
 }
 
 func (t *tied) Close() error {
-	if t.spare == nil {
-		return t.Session.Close()
+	err := t.Session.Close()
+	if s := t.spare.Load(); s != nil {
+		err = errors.Join(err, (*s).Close())
 	}
-	return errors.Join(t.Session.Close(), t.spare.Close())
+	return err
 }
