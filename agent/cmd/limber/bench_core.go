@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -143,6 +145,8 @@ type core struct {
 	inputs   [][]float32
 	pipe     *pipeline.Pipeline
 	began    time.Time
+	hinting  atomic.Bool // the pipeline reads the load
+	pulse    *monitor.Pulse
 	work     errgroup.Group
 	stop     context.CancelFunc
 }
@@ -180,6 +184,13 @@ func newCore(ctx context.Context, fam *family.Family, sessions []family.Session,
 	c := &core{fam: fam, sessions: sessions, began: time.Now()}
 	cfg := pipeline.Config{Classes: len(fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
 	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
+	c.pulse = monitor.NewPulse("/")
+	cfg.Load = func() (int, bool) {
+		if !c.hinting.Load() {
+			return 0, false
+		}
+		return c.pulse.Hint(time.Now())
+	}
 	for i, m := range fam.Members {
 		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: members[i]})
@@ -204,7 +215,7 @@ func (c *core) close() error {
 		c.stop()
 		errs = append(errs, c.work.Wait())
 	}
-	return errors.Join(append(errs, closeSessions(c.sessions))...)
+	return errors.Join(append(errs, c.pulse.Close(), closeSessions(c.sessions))...)
 }
 
 // noise is a fixed input that is neither constant nor denormal.

@@ -175,7 +175,7 @@ func TestBenchLivePrintsWhatTheContractSays(t *testing.T) {
 			t.Errorf("got %v", l)
 		}
 	}
-	if want := map[string]int{"static:6": 2, "dynamic-ofa": 2, "alert": 2, "limber": 2}; !maps.Equal(policies, want) {
+	if want := map[string]int{"static:6": 2, "dynamic-ofa": 2, "alert": 2, "limber": 2, "limber+hint": 2}; !maps.Equal(policies, want) {
 		t.Errorf("got lines %v, want %v", policies, want)
 	}
 }

@@ -44,7 +44,8 @@ func newBenchLive() *cobra.Command {
 deadline, while 0, 1, 0, 2, 0 and 4 CPU-bound processes run beside it. In each of these
 phases every policy serves in its turn: limber with its own governor, the others by
 naming the member for each frame. Between the turns all members are measured, which
-tells the best member of the phase; regret is against it.
+tells the best member of the phase; regret is against it. limber+hint also reads how many
+others want a processor before each frame.
 
 Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
 Members are the stock family's, and with --supernet six sub-networks of an
@@ -98,6 +99,7 @@ type server struct {
 	name     string
 	deadline time.Duration
 	policy   replay.Policy // nil: the pipeline's own governor
+	hint     bool          // which reads the load
 	overhead time.Duration // of a frame beside its inference, a moving average
 	choices  [][]int       // by phase
 	score    replay.Score
@@ -154,8 +156,8 @@ func (l *liveBench) serve(ctx context.Context) error {
 	for _, d := range l.deadlines() {
 		for _, e := range replay.Field(l.members) {
 			switch s := (&server{name: e.Name, deadline: d, policy: e.New()}); e.Name {
-			case "limber":
-				s.policy = nil
+			case "limber", "limber+hint":
+				s.policy, s.hint = nil, e.Name == "limber+hint"
 				l.servers = append(l.servers, s)
 			case "alert", "dynamic-ofa", largest:
 				l.servers = append(l.servers, s)
@@ -210,6 +212,7 @@ func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
 	if err := l.core.pipe.SetMode(ctx, governor.Mode{}); err != nil {
 		return err
 	}
+	l.core.hinting.Store(s.hint)
 	var choices []int
 	missed, accuracy := 0.0, 0.0
 	for begin, n := time.Now(), 0; time.Since(begin) < l.args.slot; n++ {
