@@ -154,7 +154,7 @@ func (a *Agent) serve(ctx context.Context) error {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {
-		c.start(gctx, g)
+		a.work(gctx, g, c)
 		g.Go(func() error { return a.economise(gctx) })
 		g.Go(func() error {
 			if err := a.board(gctx, c); err != nil {

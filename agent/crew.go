@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +49,8 @@ type crew struct {
 	end      context.CancelFunc // stops the pipeline
 	over     chan struct{}      // closed when the pipeline has answered everything
 	unpin    func() error       // of the smallest member in use; nil if it is not pinned
+	hung     chan int           // members whose run was interrupted, by position in front
+	hangs    atomic.Bool        // a session may still be running: none may be freed
 
 	mu      sync.Mutex // held while a member comes into use or goes out of it
 	spared  []*spared  // guarded by mu, by position in front: out of use to make room in memory; nil for others
@@ -57,7 +60,8 @@ type crew struct {
 // newCrew chooses from sessions, in the family's order or none at all, and
 // closes those that are not worth using.
 func newCrew(shelf Shelf, f *family.Family, profile *family.Profile, sessions []family.Session) *crew {
-	c := &crew{shelf: shelf, family: f, profile: profile, front: profile.Front(f), over: make(chan struct{})}
+	c := &crew{shelf: shelf, family: f, profile: profile, front: profile.Front(f), over: make(chan struct{}),
+		hung: make(chan int, hangsMost)}
 	c.sessions, c.spared = make([]family.Session, len(c.front)), make([]*spared, len(c.front))
 	for i, s := range sessions {
 		if at := slices.Index(c.front, i); at >= 0 {
@@ -78,7 +82,11 @@ func (c *crew) start(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error {
 		defer close(c.over)
 		defer c.end()
-		return c.pipe.Run(ctx)
+		err := c.pipe.Run(ctx)
+		if errors.Is(err, pipeline.ErrHung) {
+			c.hangs.Store(true)
+		}
+		return err
 	})
 }
 
@@ -112,7 +120,7 @@ func (c *crew) load(at int) error {
 
 // close frees the sessions, once nothing runs them any more.
 func (c *crew) close() {
-	if c == nil {
+	if c == nil || c.hangs.Load() {
 		return
 	}
 	for _, s := range c.sessions {

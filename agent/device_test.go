@@ -38,6 +38,9 @@ const envGPU = "LIMBER_TEST_GPU"
 // envRoot names a folder with the proc and sys of another machine.
 const envRoot = "LIMBER_TEST_ROOT"
 
+// envHang names a member whose first run does not end.
+const envHang = "LIMBER_TEST_HANG"
+
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
 
@@ -102,6 +105,9 @@ func beDevice(path string) error {
 	}
 	if kind := os.Getenv(envGPU); kind != "" {
 		parts.On = gpu(cfg, parts, kind)
+	}
+	if name := os.Getenv(envHang); name != "" {
+		parts.Shelf = &hangingShelf{Shelf: parts.Shelf, member: parts.Family.Index(name)}
 	}
 	a, err := agent.New(cfg, parts, log)
 	if err == nil {

@@ -107,9 +107,13 @@ func (s switches) Switched(from, to int, why string) {
 	})
 }
 
-// Hung implements pipeline.Observer.
+// Hung implements pipeline.Observer. Nobody waits for more hangs than end the
+// agent.
 func (s switches) Hung(member int) {
-	s.agent.fault(fmt.Sprintf("member %s hung and was interrupted", s.crew.member(member).Name))
+	select {
+	case s.crew.hung <- member:
+	default:
+	}
 }
 
 // tellInfeasible tells of a job whose goal no member meets, with the nearest that

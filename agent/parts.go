@@ -21,8 +21,8 @@ type Parts struct {
 	Version    string // of the program
 	Family     *family.Family
 	Preprocess frame.Preprocess
-	Shelf      *resident.Shelf // nil: no ONNX Runtime, see Fault
-	Runtime    *ort.Runtime    // nil likewise
+	Shelf      Shelf        // nil: no ONNX Runtime, see Fault
+	Runtime    *ort.Runtime // nil likewise
 	// On makes a shelf on another execution provider than the CPU. Its error
 	// wraps ort.ErrNoProvider when the runtime cannot use it.
 	On      func(provider string) (Shelf, error)

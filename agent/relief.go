@@ -90,7 +90,7 @@ func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, prof
 	if err := a.lay(next, mode); err != nil {
 		return nil, err
 	}
-	next.start(ctx, g)
+	a.work(ctx, g, next)
 	old.retire()
 	ready, err := a.enlist(ctx, next, func(string) {
 		if err := a.swap(ctx, old, next); err != nil {
@@ -198,7 +198,7 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 // answer what it has. Its error is ctx's.
 func (a *Agent) handOver(ctx context.Context, g *errgroup.Group, old, next *crew) error {
 	old.retire()
-	next.start(ctx, g)
+	a.work(ctx, g, next)
 	for at, s := range next.sessions {
 		if err := next.pipe.Use(ctx, at, s); err != nil {
 			next.end()

@@ -103,7 +103,12 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 		return err
 	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
-	if err := dev.Run(c.Context()); err != nil {
+	err = dev.Run(c.Context())
+	if errors.Is(err, agent.ErrHung) {
+		log.Error("agent ends, to be started anew", "err", err)
+		os.Exit(exitFailed) // whatever is closed may wait for what hangs
+	}
+	if err != nil {
 		return err
 	}
 	log.Info("agent stopped")
