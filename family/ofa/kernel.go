@@ -8,7 +8,8 @@ import (
 // kernel returns the depthwise weights of the first mid channels for kernel
 // size k: from the largest size down, each smaller kernel is the centre of the
 // one before, flattened row by row and multiplied by a learned matrix that all
-// channels share (OFA's elastic kernel; 3×3 always goes through 5×5).
+// channels share (OFA's elastic kernel; 3×3 always goes through 5×5). The
+// matrices of all sizes must be there, whichever is asked for.
 func (c *cutter) kernel(name string, channels, mid, k int) []float32 {
 	sizes := slices.Clone(c.desc.KS)
 	slices.Sort(sizes)
@@ -18,13 +19,15 @@ func (c *cutter) kernel(name string, channels, mid, k int) []float32 {
 		return nil
 	}
 	w := t.Data[:mid*size*size]
-	for i := len(sizes) - 2; i >= 0 && size > k; i-- {
+	for i := len(sizes) - 2; i >= 0; i-- {
 		small := sizes[i]
 		m, ok := c.load(fmt.Sprintf("%s%dto%d_matrix", name, size, small), small*small, small*small)
 		if !ok {
 			return nil
 		}
-		w = shrink(w, mid, size, small, m.Data)
+		if size > k {
+			w = shrink(w, mid, size, small, m.Data)
+		}
 		size = small
 	}
 	return w

@@ -19,8 +19,8 @@ func (n *Subnet) Stats() []float32 {
 
 // SetStats puts statistics in the order of Stats into the sub-network.
 func (n *Subnet) SetStats(stats []float32) error {
-	want := 0
-	for _, bn := range n.norms() {
+	want, norms := 0, n.norms()
+	for _, bn := range norms {
 		want += 2 * len(bn.mean)
 	}
 	if len(stats) != want {
@@ -31,7 +31,16 @@ func (n *Subnet) SetStats(stats []float32) error {
 			return fmt.Errorf("BN statistics: number %d is %v", i, v)
 		}
 	}
-	for _, bn := range n.norms() {
+	for i, at := 0, 0; i < len(norms); i++ {
+		at += len(norms[i].mean)
+		for channel, v := range stats[at:][:len(norms[i].mean)] {
+			if v < 0 {
+				return fmt.Errorf("BN statistics: variance %d of BN %d is %v", channel, i, v)
+			}
+		}
+		at += len(norms[i].mean)
+	}
+	for _, bn := range norms {
 		c := len(bn.mean)
 		bn.mean, bn.variance, stats = stats[:c], stats[c:2*c], stats[2*c:]
 	}

@@ -78,8 +78,16 @@ func (s *Supernet) Cut(a family.Arch) (*Subnet, error) {
 	if err := s.desc.Check(a); err != nil {
 		return nil, err
 	}
-	c := cutter{Supernet: s, net: &Subnet{arch: a, eps: s.desc.BNEps}, last: image, width: 3}
-	switch s.desc.Kind {
+	return s.cutter(a).cut()
+}
+
+func (s *Supernet) cutter(a family.Arch) *cutter {
+	return &cutter{Supernet: s, net: &Subnet{arch: a, eps: s.desc.BNEps}, last: image, width: 3}
+}
+
+// cut walks the network that the supernet's kind has.
+func (c *cutter) cut() (*Subnet, error) {
+	switch c.desc.Kind {
 	case MobileNetV3:
 		c.mobileNetV3()
 	case ProxylessNAS:
@@ -101,6 +109,8 @@ type cutter struct {
 	last  int // layer that the next one reads
 	width int // channels that it gives
 	err   error
+
+	judging bool // looks at every number that it loads, which a supernet needs once
 }
 
 // add adds a layer that reads the last one, and becomes the last.
@@ -124,7 +134,9 @@ func (c *cutter) load(name string, shape ...int) (t Tensor, ok bool) {
 	if c.err != nil {
 		return Tensor{}, false
 	}
-	t, c.err = c.tensor(name, shape...)
+	if t, c.err = c.tensor(name, shape...); c.judging && c.err == nil {
+		c.err = checkNumbers(name, t.Data)
+	}
 	return t, c.err == nil
 }
 

@@ -133,6 +133,7 @@ func TestStatisticsSurviveTakingOutAndPuttingIn(t *testing.T) {
 		"too few": want[1:], "too many": append(slices.Clone(want), 1), "none": nil,
 		"NaN":      append(slices.Clone(want[1:]), float32(math.NaN())),
 		"infinite": append(slices.Clone(want[1:]), float32(math.Inf(1))),
+		"variance": append(slices.Clone(want[:len(want)-1]), -1),
 	} {
 		if err := sub.SetStats(bad); err == nil || !strings.Contains(err.Error(), "BN statistics") {
 			t.Errorf("%s: got %v, want an error about BN statistics", name, err)

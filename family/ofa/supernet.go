@@ -34,15 +34,18 @@ type Supernet struct {
 }
 
 // New checks that the checkpoint holds a supernet that the description
-// fits. Every tensor the largest sub-network needs is there with the shape it
-// must have; what is missing or does not fit is named.
-func New(c *Checkpoint, desc Description) (*Supernet, error) {
+// fits. Every tensor that sub-networks need is there with the shape it must
+// have, and holds finite numbers, no variance under zero; what is missing or
+// does not fit is named.
+func New(checkpoint *Checkpoint, desc Description) (*Supernet, error) {
 	s := &Supernet{desc: desc, tensors: make(map[string]Tensor)}
-	for _, name := range c.Names() {
-		t, _ := c.Tensor(name)
+	for _, name := range checkpoint.Names() {
+		t, _ := checkpoint.Tensor(name)
 		s.tensors[normalize(name)] = t
 	}
-	if _, err := s.Cut(s.Largest()); err != nil {
+	c := s.cutter(s.Largest())
+	c.judging = true
+	if _, err := c.cut(); err != nil {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}
 	for _, extra := range []string{
@@ -100,6 +103,24 @@ func (s *Supernet) tensor(name string, shape ...int) (Tensor, error) {
 		return Tensor{}, fmt.Errorf("tensor %s has shape %v, want %s", name, t.Shape, shapeString(shape))
 	}
 	return t, nil
+}
+
+// checkNumbers tells which number of a tensor no network can have.
+func checkNumbers(name string, numbers []float32) error {
+	least := float32(-math.MaxFloat32)
+	if strings.HasSuffix(name, ".running_var") {
+		least = 0
+	}
+	for i, v := range numbers {
+		if v >= least && v <= math.MaxFloat32 {
+			continue
+		}
+		if v < 0 && least == 0 {
+			return fmt.Errorf("tensor %s: number %d is %v, and a variance is at least 0", name, i, v)
+		}
+		return fmt.Errorf("tensor %s: number %d is %v, and weights are finite", name, i, v)
+	}
+	return nil
 }
 
 func shapeString(shape []int) string {
