@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 
@@ -115,7 +116,7 @@ func readImages(path string, r int) ([]float32, error) {
 	return v, nil
 }
 
-// infer runs the folded sub-network on a batch.
+// infer runs the folded sub-network on a batch and wants numbers for logits.
 func infer(sub *ofa.Subnet, load ofa.Loader, in []float32) (logits []float32, err error) {
 	model, err := sub.Model(0)
 	if err != nil {
@@ -130,6 +131,11 @@ func infer(sub *ofa.Subnet, load ofa.Loader, in []float32) (logits []float32, er
 	out, err := run.Run(in, len(in)/(3*r*r), r)
 	if err != nil {
 		return nil, err
+	}
+	for i, v := range out[0] {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, fmt.Errorf("logit %d of image %d is %v: the image or the weights are out of the range of a float32", i%sub.Classes(), i/sub.Classes(), v)
+		}
 	}
 	return out[0], nil
 }

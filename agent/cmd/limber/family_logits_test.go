@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
@@ -76,6 +78,8 @@ func TestLogitsFailureLeavesNoFile(t *testing.T) {
 	dir, bad := filepath.Join(fixtures, "cifar"), t.TempDir()
 	cases, _ := mustCases(t, dir)
 	checkpoint := mustRead(t, filepath.Join(dir, "supernet.pth"))
+	pixels := mustFloats(t, filepath.Join(dir, cases[0].Input))
+	pixels[7] = float32(math.NaN())
 	file := func(name string, b []byte) string {
 		mustWrite(t, filepath.Join(bad, name), b)
 		return filepath.Join(bad, name)
@@ -94,6 +98,7 @@ func TestLogitsFailureLeavesNoFile(t *testing.T) {
 		{"empty input", "--input", file("empty.f32", nil), []string{"empty.f32", "0 bytes"}},
 		{"not an architecture", "--arch", file("arch.json", []byte("[]")), []string{"arch.json", "architecture"}},
 		{"not of this supernet", "--arch", file("other.json", []byte(`{"ks":[3],"e":[3],"d":[2],"r":32}`)), []string{"wants 20 ks, 20 e and 5 d"}},
+		{"pixel that is no number", "--input", file("nan.f32", family.FloatBytes(pixels)), []string{"of image 0 is NaN"}},
 		{"wrong batch size", "--calibrate", file("batch.f32", make([]byte, 16)), []string{"batch.f32"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,6 +121,45 @@ func TestLogitsWithoutARuntimeSaysWhatToDo(t *testing.T) {
 	got.complained(t, exitFailed, "none.so", "ONNX Runtime is not usable", "set ONNXRUNTIME_LIB")
 	if n := strings.Count(got.stderr, "\n"); n != 1 {
 		t.Errorf("got %d lines, want one: %q", n, got.stderr)
+	}
+}
+
+// The legacy container has no checksums: what is written over is found by its
+// meaning, or not at all.
+func TestLogitsOfWeightsThatAreNoNumbersAreRefused(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	from := filepath.Join(fixtures, "imagenet")
+	cases, _ := mustCases(t, from)
+	for _, tt := range []struct {
+		name, tensor string
+		v            float32
+		says         []string
+	}{
+		{"NaN in a weight", "classifier.linear.weight", float32(math.NaN()), []string{"tensor classifier.linear.weight", "NaN"}},
+		{"negative variance", "final_expand_layer.bn.running_var", -1, []string{"tensor final_expand_layer.bn.running_var", "-1"}},
+		{"overflow", "final_expand_layer.bn.weight", math.MaxFloat32, []string{"logit 0 of image 0 is", "out of the range"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			checkpoint := mustRead(t, filepath.Join(from, "supernet.pth"))
+			c, err := ofa.ReadCheckpoint(bytes.NewReader(checkpoint), int64(len(checkpoint)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tensor, ok := c.Tensor(tt.tensor)
+			at := bytes.Index(checkpoint, family.FloatBytes(tensor.Data))
+			if !ok || at < 0 {
+				t.Fatalf("the checkpoint has no %s of float32", tt.tensor)
+			}
+			for i := range 8 { // a single overflow may meet a zero
+				copy(checkpoint[at+4*i:], family.FloatBytes([]float32{tt.v}))
+			}
+			dir, out := t.TempDir(), filepath.Join(t.TempDir(), "y.f32")
+			mustWrite(t, filepath.Join(dir, "supernet.pth"), checkpoint)
+			limber(t, append(logitsCommand(t, from, cases[0], out), "--supernet", filepath.Join(dir, "supernet.pth"))...).complained(t, exitFailed, tt.says...)
+			if _, err := os.Stat(out); err == nil {
+				t.Error("it wrote logits")
+			}
+		})
 	}
 }
 
