@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,9 +18,10 @@ type Folder struct {
 	labels  []int
 }
 
-// OpenFolder lists the JPEG and PNG files of a tree. Where every class folder
-// is named after one of classes, that is its label; otherwise the folders are
-// numbered in alphabetical order, as for ImageNet's synsets.
+// OpenFolder lists the JPEG and PNG files of a tree. Every class folder is named
+// after one of classes, which is its label; or all are ImageNet's synsets, as many
+// as there are classes, and are numbered in alphabetical order, as they are where
+// there are no classes. Hidden folders are no classes.
 func OpenFolder(tree fs.FS, classes []string) (*Folder, error) {
 	folders, err := fs.ReadDir(tree, ".")
 	if err != nil {
@@ -27,21 +29,19 @@ func OpenFolder(tree fs.FS, classes []string) (*Folder, error) {
 	}
 	var names []string
 	for _, f := range folders {
-		if f.IsDir() {
+		if f.IsDir() && !strings.HasPrefix(f.Name(), ".") {
 			names = append(names, f.Name())
 		}
 	}
 	f := &Folder{tree: tree, classes: classes}
-	named := !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(classes, n) })
-	if !named {
+	switch strange := without(names, classes); {
+	case len(classes) == 0 || len(strange) > 0 && numbered(names, classes):
 		f.classes = names
+	case len(strange) > 0: // a label that was made up would be counted as right or wrong
+		return nil, fmt.Errorf("image folder: folders %s are none of the classes %s", some(strange), some(classes))
 	}
-	for i, name := range names {
-		label := i
-		if named {
-			label = slices.Index(classes, name)
-		}
-		if err := f.add(name, label); err != nil {
+	for _, name := range names {
+		if err := f.add(name, slices.Index(f.classes, name)); err != nil {
 			return nil, fmt.Errorf("image folder: %w", err)
 		}
 	}
@@ -49,6 +49,34 @@ func OpenFolder(tree fs.FS, classes []string) (*Folder, error) {
 		return nil, fmt.Errorf("image folder: no CLASS/NAME.jpg or CLASS/NAME.png in it")
 	}
 	return f, nil
+}
+
+// numbered tells whether the folders are ImageNet's synsets (n01440764), whose
+// alphabetical order is that of the classes.
+func numbered(names, classes []string) bool {
+	return len(names) == len(classes) && !slices.ContainsFunc(names, func(n string) bool { return !synset.MatchString(n) })
+}
+
+var synset = regexp.MustCompile(`^n[0-9]{8}$`)
+
+// without is the names that are not among others.
+func without(names, others []string) []string {
+	var rest []string
+	for _, n := range names {
+		if !slices.Contains(others, n) {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// some names the first few.
+func some(names []string) string {
+	const few = 10
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
 func (f *Folder) add(class string, label int) error {
