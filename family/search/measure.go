@@ -55,9 +55,6 @@ type Guess struct {
 
 // Guesses runs a sub-network on labelled images.
 func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, err error) {
-	if err := labelled(images, sub.Classes()); err != nil {
-		return nil, err
-	}
 	model, err := sub.Model(0)
 	if err != nil {
 		return nil, err
@@ -67,15 +64,33 @@ func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	r, classes := sub.Arch().R, sub.Classes()
-	batch := atOnce(r)
-	buffer := make([]float32, batch*3*r*r)
-	for at := 0; at < images.Len(); at += batch {
+	r := sub.Arch().R
+	return Classifier{Run: run.Run, R: r, Classes: sub.Classes(), AtOnce: atOnce(r)}.Guesses(images)
+}
+
+// Classifier is a network that is ready to run, a sub-network or not.
+type Classifier struct {
+	// Run infers n images of r×r pixels; the first of what it returns holds
+	// n × Classes logits.
+	Run     func(in []float32, n, r int) ([][]float32, error)
+	R       int // pixels a side
+	Classes int
+	AtOnce  int // images of a run
+}
+
+// Guesses runs a classifier on labelled images.
+func (c Classifier) Guesses(images Images) (guesses []Guess, err error) {
+	if err := labelled(images, c.Classes); err != nil {
+		return nil, err
+	}
+	r, classes := c.R, c.Classes
+	buffer := make([]float32, c.AtOnce*3*r*r)
+	for at := 0; at < images.Len(); at += c.AtOnce {
 		in, err := tensors(buffer, images, at, r)
 		if err != nil {
 			return nil, err
 		}
-		out, err := run.Run(in, len(in)/(3*r*r), r)
+		out, err := c.Run(in, len(in)/(3*r*r), r)
 		if err != nil {
 			return nil, err
 		}
