@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -139,16 +140,27 @@ func shortened(names []string, n int) string {
 	return strings.Join(names[:n], ", ") + ", ..."
 }
 
-// testImages opens the folder named, else all of CIFAR-10's test images where
-// they have been fetched, else those that the program carries.
-func testImages(dir string, classes []string) (pictures, error) {
-	if dir != "" {
-		return openImages(dir, "*", classes)
+// testImages opens what is named, else all of CIFAR-10's test images where they
+// have been fetched, else those that the program carries. CIFAR-10's are counted
+// by the numbers of its classes, whatever the family calls them; it says so on w.
+func testImages(w io.Writer, path string, f *family.Family) (pictures, error) {
+	if path != "" {
+		return openPictures(path, f.Classes)
+	}
+	known, err := stock.Family()
+	if err != nil {
+		return nil, err
+	}
+	switch names := shortened(f.Classes, 6); {
+	case len(f.Classes) != len(known.Classes):
+		return nil, fmt.Errorf("family %s is of %d classes (%s) and not of CIFAR-10's: name images of them with --data", f.Name, len(f.Classes), names)
+	case !slices.Equal(f.Classes, known.Classes):
+		fmt.Fprintf(w, "limber: on CIFAR-10's images, for which the family's classes %s stand for %s; --data names others\n", names, shortened(known.Classes, 6))
 	}
 	if exe, err := os.Executable(); err == nil {
 		fetched := filepath.Join(filepath.Dir(filepath.Dir(exe)), ".data", "cifar10")
 		if _, err := os.Stat(filepath.Join(fetched, "test.png")); err == nil {
-			return openImages(fetched, "test", classes)
+			return openPictures(filepath.Join(fetched, "test"), f.Classes)
 		}
 	}
 	sheet, err := stock.Sheet(frame.OpenSheet)
@@ -166,7 +178,7 @@ type cut struct {
 
 func cutFamily(f *family.Folder) (*cut, error) {
 	if f.Foreign() {
-		return nil, fmt.Errorf("family %s is of foreign models, whose accuracy its maker measured", f.Name)
+		return nil, fmt.Errorf("family %s is of foreign models, and of no supernet", f.Name)
 	}
 	desc, err := ofa.ParseDescription(f.Describe)
 	if err != nil {

@@ -116,7 +116,7 @@ func (a *buildArgs) run(c *cobra.Command) error {
 		return err
 	}
 	progress := newProgress(c.ErrOrStderr())
-	err = a.build(c.Context(), net, c.OutOrStdout(), progress)
+	err = a.build(c, net, progress)
 	progress.end()
 	if err != nil {
 		return err
@@ -129,11 +129,16 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	if err := verifyFamily(c, f); err != nil {
 		return fmt.Errorf("%s: %w", a.out, err)
 	}
+	if n := len(f.Members); n < a.plan.Size {
+		fmt.Fprintf(c.ErrOrStderr(), "limber: %s: %d members, --size asked for %d: whatever else was measured costs more than one of them and is not more accurate; more --samples, --finalists and --validation-images may find others\n",
+			a.out, n, a.plan.Size)
+	}
 	return showFamily(c.OutOrStdout(), f)
 }
 
 // build searches the supernet and writes what it found.
-func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, out io.Writer, progress *progress) (err error) {
+func (a *buildArgs) build(c *cobra.Command, net *ofa.Supernet, progress *progress) (err error) {
+	ctx, out := c.Context(), c.OutOrStdout()
 	images, err := a.images(net.Description())
 	if err != nil {
 		return err
@@ -141,6 +146,7 @@ func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, out io.Writer,
 	if len(images.classes) != net.Classes() {
 		return fmt.Errorf("%s: %d classes, and the supernet tells %d apart; name them in the supernet's description, or keep a folder for each", a.validation, len(images.classes), net.Classes())
 	}
+	a.tellShort(c.ErrOrStderr(), images.Sets)
 	progress.say("reading the images")
 	begun, err := a.begun(net, images.Sets)
 	if err != nil {
@@ -175,6 +181,21 @@ func (a *buildArgs) build(ctx context.Context, net *ofa.Supernet, out io.Writer,
 	return os.RemoveAll(a.workFolder())
 }
 
+// tellShort says where there are fewer images than asked for.
+func (a *buildArgs) tellShort(w io.Writer, sets search.Sets) {
+	for _, s := range []struct {
+		path, flag  string
+		found, want int
+	}{
+		{a.calibration, "calibration-images", sets.Calibration.Len(), a.calibrationN},
+		{a.validation, "validation-images", sets.Validation.Len(), a.validationN},
+	} {
+		if s.found < s.want {
+			fmt.Fprintf(w, "limber: %s: all of its %d images are used, fewer than --%s %d\n", s.path, s.found, s.flag, s.want)
+		}
+	}
+}
+
 // workFolder is where measurements are kept until the family is written.
 func (a *buildArgs) workFolder() string { return a.out + ".work" }
 
@@ -207,7 +228,8 @@ type buildImages struct {
 }
 
 func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
-	opened, _, err := openSet(a.calibration, d)
+	// Labels of these do not matter.
+	opened, _, err := openSet(a.calibration, nil, d.Preprocess)
 	if err != nil {
 		return buildImages{}, err
 	}
@@ -215,7 +237,7 @@ func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
 	if a.augment {
 		calibration = augmented{opened, a.plan.Seed}
 	}
-	validation, classes, err := openSet(a.validation, d)
+	validation, classes, err := openSet(a.validation, d.Classes, d.Preprocess)
 	if err != nil {
 		return buildImages{}, err
 	}
@@ -235,26 +257,21 @@ func (a *buildArgs) images(d ofa.Description) (buildImages, error) {
 	if a.test == "" {
 		return all, nil
 	}
-	all.test, _, err = openSet(a.test, d)
+	all.test, _, err = openSet(a.test, classes, d.Preprocess)
 	return all, err
 }
 
-// openSet opens a folder of images, or the sheets in it that match a pattern,
-// and names the classes: a folder does where the description does not.
-func openSet(path string, d ofa.Description) (images, []string, error) {
-	dir, pattern := path, "*"
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		dir, pattern = filepath.Split(path)
-	}
-	p, err := openImages(filepath.Clean(dir), pattern, d.Classes)
+// openSet opens images and names their classes: a tree does where nothing else
+// has.
+func openSet(path string, classes []string, how family.Preprocess) (images, []string, error) {
+	p, err := openPictures(path, classes)
 	if err != nil {
 		return images{}, nil, err
 	}
-	classes := d.Classes
-	if folder, ok := p.(*frame.Folder); ok {
+	if folder, ok := p.(*frame.Folder); ok && len(classes) == 0 {
 		classes = folder.Classes()
 	}
-	set, err := preprocessed(p, d.Preprocess)
+	set, err := preprocessed(p, how)
 	return set, classes, err
 }
 

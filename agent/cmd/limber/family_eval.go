@@ -57,7 +57,7 @@ that the program carries.`,
 		},
 	}
 	familyFlag(c, &a.dir)
-	c.Flags().StringVar(&a.data, "data", "", "folder of labelled images")
+	c.Flags().StringVar(&a.data, "data", "", "folder of labelled images, or a pattern of sheets in it (dir/test_*)")
 	c.Flags().BoolVar(&a.agreement, "agreement", false, "also print how often two members agree")
 	c.Flags().StringVar(&a.confusion, "confusion", "", "also print what this member takes each class for")
 	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line, of the accuracies only")
@@ -65,7 +65,7 @@ that the program carries.`,
 }
 
 func (a *evalArgs) run(c *cobra.Command, f *family.Folder) error {
-	labelled, err := testImages(a.data, f.Classes)
+	labelled, err := testImages(c.ErrOrStderr(), a.data, &f.Family)
 	if err != nil {
 		return err
 	}

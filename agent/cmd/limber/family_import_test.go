@@ -48,7 +48,7 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	says(t, 0, "2 members", build("d.json", small, large)...)
 	says(t, 0, "2 members pass their canaries", "family", "verify", "--family", in("foreign.family"))
 	says(t, 0, "foreign models", "family", "show", "--family", in("foreign.family"))
-	says(t, 1, "its maker measured", "family", "eval", "--family", in("foreign.family"))
+	says(t, 1, "of no supernet", "family", "eval", "--family", in("foreign.family"))
 	says(t, 0, "foreign", "family", "install", "--family", in("foreign.family"), "--state", in("state"))
 	if got := installed(t, in("state")); got != "foreign" {
 		t.Errorf("the device has family %s, want foreign", got)

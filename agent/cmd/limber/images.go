@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -62,27 +63,58 @@ func preprocessed(p pictures, how family.Preprocess) (images, error) {
 	return images{p, scaler}, err
 }
 
-// openImages reads a folder: sheets NAME.png with NAME.labels.json (those that
-// match pattern, in alphabetical order), else an ImageFolder tree.
-func openImages(dir, pattern string, classes []string) (pictures, error) {
+// openPictures opens what a flag names: a folder, of sheets NAME.png with
+// NAME.labels.json or else an ImageFolder tree, or a pattern of sheets in a
+// folder (dir/train_*). Nothing but what is named is read. The folders of a tree
+// are named after the classes, see frame.OpenFolder.
+func openPictures(path string, classes []string) (pictures, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return openFolder(path, classes)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("images: %w", err)
+	}
+	dir, pattern := filepath.Split(strings.TrimSuffix(filepath.Clean(path), ".png"))
+	found, err := openSheets(filepath.Clean(dir), pattern)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("no such folder, and no sheets %s.png with %[1]s.labels.json in %s", pattern, filepath.Clean(dir))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("images %s: %w", path, err)
+	}
+	return found, nil
+}
+
+func openFolder(dir string, classes []string) (pictures, error) {
+	found, err := openSheets(dir, "*")
+	if err != nil {
+		return nil, fmt.Errorf("images %s: %w", dir, err)
+	}
+	if len(found) > 0 {
+		return found, nil
+	}
+	folder, err := frame.OpenFolder(os.DirFS(dir), classes)
+	if err != nil {
+		return nil, fmt.Errorf("images %s: no sheets NAME.png with NAME.labels.json in it; %w", dir, err)
+	}
+	return folder, nil
+}
+
+// openSheets opens the sheets of a folder that match a pattern, in alphabetical
+// order; none where there is no such folder.
+func openSheets(dir, pattern string) (sheets, error) {
 	tree := os.DirFS(dir)
 	found, err := fs.Glob(tree, pattern+".labels.json")
 	if err != nil {
 		return nil, err
-	}
-	if len(found) == 0 {
-		folder, err := frame.OpenFolder(tree, classes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: neither sheets %s.png with labels nor an %w", filepath.Clean(dir), pattern, err)
-		}
-		return folder, nil
 	}
 	slices.Sort(found)
 	var all sheets
 	for _, name := range found {
 		sheet, err := frame.OpenSheet(tree, strings.TrimSuffix(name, ".labels.json"))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Clean(dir), err)
+			return nil, err
 		}
 		all = append(all, sheet)
 	}
