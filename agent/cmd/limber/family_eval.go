@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
 )
 
@@ -34,11 +38,16 @@ func newFamilyEval() *cobra.Command {
 		Use:   "eval",
 		Short: "Measure the top-1 and top-5 accuracy of every member",
 		Long: `Measure the accuracy of every member on labelled images: an ImageFolder tree
-(CLASS/NAME.jpg), or sheets NAME.png with NAME.labels.json. Without --data these
-are all 10,000 test images of CIFAR-10 once "make data" has run, else the 1,000
-that the program carries.`,
+(CLASS/NAME.jpg) whose folders are named after the family's classes, or sheets
+NAME.png with NAME.labels.json, all of a folder or those of a pattern
+(dir/test_*). Without --data these are all 10,000 test images of CIFAR-10 once
+"make data" has run, else the 1,000 that the program carries.
+
+The members of a family of foreign models are run as on a device, one image at a
+time after a trial; "stated" is the top-1 that was given at their import.`,
 		Example: `  limber family eval
   limber family eval --family ./mine --data ./photos --json
+  limber family eval --family shop.family --data './sheets/test_*'
   limber family eval --agreement --confusion 29.7M`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -64,8 +73,8 @@ that the program carries.`,
 	return c
 }
 
-func (a *evalArgs) run(c *cobra.Command, f *family.Folder) error {
-	labelled, err := testImages(c.ErrOrStderr(), a.data, &f.Family)
+func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
+	set, err := a.images(c.ErrOrStderr(), &f.Family)
 	if err != nil {
 		return err
 	}
@@ -73,32 +82,89 @@ func (a *evalArgs) run(c *cobra.Command, f *family.Folder) error {
 	if err != nil {
 		return err
 	}
-	defer rt.Close()
-	cut, err := cutFamily(f)
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	cache, err := os.MkdirTemp("", "limber-eval-")
 	if err != nil {
 		return err
 	}
-	set, err := preprocessed(labelled, cut.description.Preprocess)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
+	e := evaluator{fam: f, set: set, load: loader(rt, 2), shelf: resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())}
 	out, progress := c.OutOrStdout(), newProgress(c.ErrOrStderr())
 	defer progress.end()
 	if !a.asJSON {
-		fmt.Fprintf(out, "%-12s %8s %8s %8s %8s\n", "member", "MMACs", "top-1 %", "top-5 %", "images")
+		printHead(out, f.Foreign())
 	}
 	guesses := make([][]search.Guess, len(f.Members))
 	for i, m := range f.Members {
 		progress.tell("members", i, len(f.Members))
-		if guesses[i], err = search.Guesses(cut.members[i], loader(rt, 2), set); err != nil {
-			return fmt.Errorf("member %s: %w", m.Name, err)
+		if guesses[i], err = e.guesses(i); err != nil {
+			return err
 		}
 		progress.end()
-		if err := printScore(out, m, search.ScoreOf(guesses[i]), a.asJSON); err != nil {
+		if err := a.print(out, m, search.ScoreOf(guesses[i]), f.Foreign()); err != nil {
 			return err
 		}
 	}
 	return a.printMore(out, f, guesses, set)
+}
+
+// images opens those to evaluate on, preprocessed as the family wants them.
+func (a *evalArgs) images(w io.Writer, f *family.Family) (images, error) {
+	labelled, err := testImages(w, a.data, f)
+	if err != nil {
+		return images{}, err
+	}
+	how, err := f.Preprocessing()
+	if err != nil {
+		return images{}, err
+	}
+	return preprocessed(labelled, how)
+}
+
+// evaluator runs the members of one family on one set of images.
+type evaluator struct {
+	fam   *family.Folder
+	set   search.Images
+	load  ofa.Loader
+	shelf *resident.Shelf // of the members of a foreign family, and of the supernet
+}
+
+func (e *evaluator) guesses(i int) ([]search.Guess, error) {
+	if e.fam.Foreign() {
+		return e.foreign(i)
+	}
+	net, err := e.shelf.Supernet()
+	if err != nil {
+		return nil, err
+	}
+	sub, err := net.Member(e.fam.Members[i], e.fam)
+	if err != nil {
+		return nil, err
+	}
+	guesses, err := search.Guesses(sub, e.load, e.set)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", e.fam.Members[i].Name, err)
+	}
+	return guesses, nil
+}
+
+// foreign runs somebody else's model.
+func (e *evaluator) foreign(i int) (guesses []search.Guess, err error) {
+	session, err := e.shelf.Session(i)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	logits := make([]float32, len(e.fam.Classes))
+	one := func(in []float32, _, _ int) ([][]float32, error) {
+		return [][]float32{logits}, session.Run(in, logits)
+	}
+	m := e.fam.Members[i]
+	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(e.set)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	return guesses, nil
 }
 
 // printMore prints what was asked for beside the accuracies.
@@ -148,10 +214,22 @@ func printConfusion(w io.Writer, f *family.Folder, counts [][]int) error {
 	return t.Flush()
 }
 
-func printScore(w io.Writer, m family.Member, score search.Score, asJSON bool) error {
-	if asJSON {
+func printHead(w io.Writer, foreign bool) {
+	first := "MMACs"
+	if foreign { // which nobody counted
+		first = "stated %"
+	}
+	fmt.Fprintf(w, "%-12s %8s %8s %8s %8s\n", "member", first, "top-1 %", "top-5 %", "images")
+}
+
+func (a *evalArgs) print(w io.Writer, m family.Member, score search.Score, foreign bool) error {
+	if a.asJSON {
 		return json.NewEncoder(w).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
 	}
-	_, err := fmt.Fprintf(w, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, m.MMACs, 100*score.Top1, 100*score.Top5, score.Images)
+	first := m.MMACs
+	if foreign {
+		first = 100 * m.Top1
+	}
+	_, err := fmt.Fprintf(w, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, first, 100*score.Top1, 100*score.Top5, score.Images)
 	return err
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/limber-edge/limber/family/onnx"
@@ -48,7 +50,8 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	says(t, 0, "2 members", build("d.json", small, large)...)
 	says(t, 0, "2 members pass their canaries", "family", "verify", "--family", in("foreign.family"))
 	says(t, 0, "foreign models", "family", "show", "--family", in("foreign.family"))
-	says(t, 1, "of no supernet", "family", "eval", "--family", in("foreign.family"))
+	mustEvalAlike(t, in("foreign.family"), mustTreeOf(t, in("photos"), f.Classes, 0, 50), map[string]string{"small": f.Members[0].Name, "large": f.Members[6].Name})
+	says(t, 0, "stated %", "family", "eval", "--family", in("foreign.family"), "--data", in("photos"), "--agreement", "--confusion", "small")
 	says(t, 0, "foreign", "family", "install", "--family", in("foreign.family"), "--state", in("state"))
 	if got := installed(t, in("state")); got != "foreign" {
 		t.Errorf("the device has family %s, want foreign", got)
@@ -75,4 +78,31 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 		})
 	}
 	says(t, 1, "more accurate", build("d.json", large, small)...)
+}
+
+// mustEvalAlike checks that a foreign family's members classify images as the
+// stock family's do that they were exported from.
+func mustEvalAlike(t *testing.T, foreign, data string, exported map[string]string) {
+	t.Helper()
+	lines := func(args ...string) map[string]evalLine {
+		got := limber(t, append([]string{"family", "eval", "--data", data, "--json"}, args...)...)
+		found := map[string]evalLine{}
+		for text := range strings.Lines(got.stdout) {
+			var l evalLine
+			if err := json.Unmarshal([]byte(text), &l); err != nil {
+				t.Fatal(err)
+			}
+			found[l.Member] = l
+		}
+		return found
+	}
+	ours, theirs := lines(), lines("--family", foreign)
+	if len(theirs) != len(exported) {
+		t.Errorf("got %v, want a line for each of %v", theirs, exported)
+	}
+	for name, from := range exported {
+		if got, want := theirs[name], ours[from]; got.Top1 != want.Top1 || got.Top5 != want.Top5 || got.Images != want.Images || got.MMACs != 0 {
+			t.Errorf("got %+v, want what it was exported from gives, %+v", got, want)
+		}
+	}
 }
