@@ -106,6 +106,65 @@ func TestM18_OpenRefusesALibraryThatDoesNotDo(t *testing.T) {
 	})
 }
 
+// Package managers rename a new library over the old one, or remove it; the one
+// that is mapped stays. To write into the mapped file itself would end any
+// process, and no test outlives it.
+func TestM18_ALibraryReplacedAtRunTimeStaysInUse(t *testing.T) {
+	whole := orttest.Path(t)
+	library := mustRead(t, whole)
+	for _, tt := range []struct {
+		name    string
+		replace func(path string) error
+	}{
+		{"by another file", func(path string) error { return os.Rename(mustFile(t, []byte("text")), path) }},
+		{"by half a library", func(path string) error { return os.Rename(mustFile(t, library[:len(library)/2]), path) }},
+		{"by nothing", os.Remove},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := mustFile(t, library)
+			rt, err := ort.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := mustAdder(t, rt)
+			adds(t, before)
+			if err := tt.replace(path); err != nil {
+				t.Fatal(err)
+			}
+			adds(t, before)
+			after := mustAdder(t, rt) // a session of a member that had none yet
+			adds(t, after)
+			if err := errors.Join(rt.Provides(ort.CPU), before.Close(), after.Close(), rt.Close()); err != nil {
+				t.Error(err)
+			}
+			// The next start looks at what lies there now.
+			t.Setenv("ONNXRUNTIME_LIB", path)
+			_, err = ort.Find()
+			complains(t, err, path)
+			t.Setenv("ONNXRUNTIME_LIB", whole)
+			adds(t, mustSession(t, orttest.Open(t), mustFile(t, sums(t, 1))))
+		})
+	}
+}
+
+// mustAdder is a session of sums that the test closes.
+func mustAdder(t *testing.T, rt *ort.Runtime) *ort.Session {
+	t.Helper()
+	s, err := rt.NewSession(mustFile(t, sums(t, 1)), shape, ort.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func adds(t *testing.T, s *ort.Session) {
+	t.Helper()
+	out := make([]float32, 3)
+	if err := s.Run([]float32{1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300, 400}, out); err != nil || out[0] != 10 || out[1] != 100 || out[2] != 1000 {
+		t.Errorf("got %v, %v; want the sum of each channel: 10 100 1000", out, err)
+	}
+}
+
 func TestOnlyOneRuntimeIsOpenInAProcess(t *testing.T) {
 	rt := orttest.Open(t)
 	if _, err := ort.Open(rt.Path()); err == nil || !strings.Contains(err.Error(), "one open already") {
@@ -118,14 +177,7 @@ func TestOnlyOneRuntimeIsOpenInAProcess(t *testing.T) {
 
 func TestSessionAddsWhatTheModelAdds(t *testing.T) {
 	rt := orttest.Open(t)
-	s := mustSession(t, rt, mustFile(t, sums(t, 1)))
-	out := make([]float32, 3)
-	if err := s.Run([]float32{1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300, 400}, out); err != nil {
-		t.Fatal(err)
-	}
-	if out[0] != 10 || out[1] != 100 || out[2] != 1000 {
-		t.Errorf("got %v, want the sum of each channel: 10 100 1000", out)
-	}
+	adds(t, mustSession(t, rt, mustFile(t, sums(t, 1))))
 }
 
 // TestR4_InterruptEndsARunThatTakesTooLong has a model that works for many

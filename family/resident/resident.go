@@ -44,6 +44,8 @@ type Shelf struct {
 	cache   string
 	options ort.Options
 	guard   Guard
+	version string // of the runtime
+	cpu     string // its features
 
 	files    sync.Mutex // of the cache: a member is built once
 	swept    bool       // guarded by files: nothing stale is left
@@ -56,7 +58,8 @@ type Shelf struct {
 // exist and which no other shelf may use at the same time. Without a guard, nil,
 // it makes nothing of foreign models.
 func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options, guard Guard) *Shelf {
-	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard}
+	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
+		version: rt.Version(), cpu: CPU()}
 }
 
 // Options is what sessions are made with.
@@ -168,7 +171,7 @@ func digestOf(folder string) (string, error) {
 func (s *Shelf) key(m *family.Member) (string, error) {
 	b, err := json.Marshal([]string{
 		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
-		ofa.Revision, s.rt.Version(), CPU(), s.options.Provider,
+		ofa.Revision, s.version, s.cpu, s.options.Provider,
 	})
 	if err != nil {
 		return "", fmt.Errorf("cache key: %w", err)
