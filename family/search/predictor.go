@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -71,7 +72,10 @@ func ReadPredictor(r io.ReaderAt, size int64) (*Predictor, error) {
 		p.layers, width = append(p.layers, d), d.out
 	}
 	if len(p.layers) == 0 || width != 1 || len(c.Names()) != 2*len(p.layers) {
-		return nil, fmt.Errorf("it is no predictor: want layers 0, 2, ... from %d inputs to 1 output, got the tensors %.8v", predictorInputs, c.Names())
+		names := c.Names()
+		few := min(len(names), 4)
+		return nil, fmt.Errorf("it is no predictor: want layers 0, 2, ... from %d inputs to 1 output, got %d tensors, the first of them %s",
+			predictorInputs, len(names), strings.Join(names[:few], ", "))
 	}
 	return p, nil
 }

@@ -70,11 +70,27 @@ type profileLine struct {
 	Runs      int     `json:"runs"`
 }
 
-func (a *profileArgs) run(c *cobra.Command) (err error) {
+func (a *profileArgs) check() error {
 	for _, n := range slices.Concat(a.threads, a.batches, []int{a.rounds}) {
 		if n < 1 {
 			return usageError{errors.New("limber family profile: --threads, --batch and --rounds want at least 1")}
 		}
+	}
+	known := ort.Providers()
+	if len(a.providers) == 0 {
+		return usageError{fmt.Errorf("limber family profile: --providers is empty: known are %s", strings.Join(known, ", "))}
+	}
+	for _, p := range a.providers {
+		if !slices.Contains(known, p) {
+			return usageError{fmt.Errorf("limber family profile: --providers %s: known are %s", p, strings.Join(known, ", "))}
+		}
+	}
+	return nil
+}
+
+func (a *profileArgs) run(c *cobra.Command) (err error) {
+	if err := a.check(); err != nil {
+		return err
 	}
 	f, err := openFamily(a.family)
 	if err != nil {

@@ -44,6 +44,8 @@ func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
 		t.Errorf("got %+v, want what the library lacks left out, and the rest measured", got)
 	}
 	limber(t, "family", "profile", "--batch", "0").complained(t, exitUsage, "at least 1")
+	limber(t, "family", "profile", "--providers", "cpu,foo").complained(t, exitUsage, "--providers foo: known are cpu, cuda, tensorrt")
+	limber(t, "family", "profile", "--providers", "").complained(t, exitUsage, "--providers is empty")
 }
 
 func TestTableIsReadByASearchAndKept(t *testing.T) {

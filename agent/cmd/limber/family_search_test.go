@@ -97,8 +97,15 @@ func TestSearchSaysWhatIsWrong(t *testing.T) {
 		{"resolution without a table", searchCommand("--resolutions", "192"), exitFailed, "192_lookup_table.json"},
 		{"missing predictor", searchCommand("--accuracy-predictor", "none.pth"), exitFailed, "none.pth"},
 		{"other checkpoint", searchCommand("--accuracy-predictor", filepath.Join(fixtures, "containers", "zip.pth")), exitFailed, "zip.pth"},
+		{"supernet for a predictor", searchCommand("--accuracy-predictor", filepath.Join(fixtures, "imagenet", "supernet.pth")), exitFailed, "tensors, the first of them "},
 		{"missing table", searchCommand("--latency-table", "none"), exitFailed, "none: latency table"},
 	} {
-		t.Run(tt.name, func(t *testing.T) { limber(t, tt.args...).complained(t, tt.code, tt.says) })
+		t.Run(tt.name, func(t *testing.T) {
+			got := limber(t, tt.args...)
+			got.complained(t, tt.code, tt.says)
+			if len(got.stderr) > 400 {
+				t.Errorf("got a message of %d bytes, want a sentence: %s", len(got.stderr), got.stderr)
+			}
+		})
 	}
 }
