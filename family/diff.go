@@ -7,9 +7,14 @@ type Change struct {
 }
 
 // Same tells whether the member is the same sub-network with the same
-// statistics in both.
+// statistics in both, or the same foreign model. What was measured of it may
+// differ.
 func (c Change) Same() bool {
-	return c.Old != nil && c.New != nil && c.Old.Arch.Equal(c.New.Arch) && c.Old.Stats == c.New.Stats
+	if c.Old == nil || c.New == nil {
+		return false
+	}
+	a, b := c.Old, c.New
+	return a.Arch.Equal(b.Arch) && a.Stats == b.Stats && a.Model == b.Model && a.Input == b.Input && a.Output == b.Output
 }
 
 // Diff lists the members of two families by name, in the order of the second,

@@ -195,6 +195,27 @@ func TestDiffNamesWhatChanged(t *testing.T) {
 	}
 }
 
+func TestForeignMembersAreTheSameIfTheirModelsAre(t *testing.T) {
+	m := family.Member{Name: "m", Top1: 0.5, Model: family.DigestOf([]byte("a")), Input: "x", Output: "y"}
+	for _, tt := range []struct {
+		name   string
+		change func(m *family.Member)
+		want   bool
+	}{
+		{"nothing", func(*family.Member) {}, true},
+		{"stated accuracy", func(m *family.Member) { m.Top1 = 0.6 }, true},
+		{"model", func(m *family.Member) { m.Model = family.DigestOf([]byte("b")) }, false},
+		{"output", func(m *family.Member) { m.Output = "z" }, false},
+		{"resolution", func(m *family.Member) { m.Arch.R = 224 }, false},
+	} {
+		now := m
+		tt.change(&now)
+		if got := (family.Change{Name: "m", Old: &m, New: &now}).Same(); got != tt.want {
+			t.Errorf("other %s: got same %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func FuzzOpenPack(f *testing.F) {
 	small := mustStock(f)
 	f.Add(mustPack(f, small, func(d family.Digest) bool { return d == small.Supernet }))

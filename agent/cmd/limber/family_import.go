@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -30,11 +30,13 @@ func newFamilyImport() *cobra.Command {
 		Long: `Make a family of ONNX image classifiers, such as three sizes of one: the agent
 chooses among them as among the members of any family. Each takes one image,
 float32 1x3xRxR (or any number of them), and gives logits for the same classes;
-its top-1 is what you measured. The models are scanned before ONNX Runtime sees
-them: one graph of ONNX's own operators, no control flow, every weight in the
-file. Then each runs in a process of its own, which may take a gigabyte of memory
-over four times the model's size, and half a minute over what its size takes; a
-device does the same before it uses a member.
+its top-1 is what you measured, and "family eval" checks. With a Softmax at its
+end it gives probabilities: the classes are right, the confidence is not. The
+models are scanned before ONNX Runtime sees them: one graph of ONNX's own
+operators, no control flow, every weight in the file. Then each runs in a process
+of its own, which may take a gigabyte of memory over four times the model's size,
+and half a minute over what its size takes; a device does the same before it uses
+a member.
 
 The description says how a picture becomes the input:
 {"mean":[..3],"std":[..3],"resize":"bilinear","antialias":true,"crop":"none","classes":[...]}`,
@@ -60,7 +62,7 @@ func (a *importArgs) run(c *cobra.Command) error {
 	}
 	blobs := blobMap{}
 	for _, m := range a.members {
-		member, err := importMember(c.Context(), f, blobs, m)
+		member, err := importMember(c, f, blobs, m)
 		if err != nil {
 			return fmt.Errorf("member %s: %w", m, err)
 		}
@@ -93,7 +95,7 @@ func (a *importArgs) family() (*family.Family, error) {
 
 // importMember scans a model, tries it on a fixed input, and keeps both with what
 // it gave.
-func importMember(ctx context.Context, f *family.Family, blobs blobMap, text string) (family.Member, error) {
+func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string) (family.Member, error) {
 	name, file, top1, err := parseMember(text)
 	if err != nil {
 		return family.Member{}, err
@@ -114,12 +116,28 @@ func importMember(ctx context.Context, f *family.Family, blobs blobMap, text str
 		return family.Member{}, err
 	}
 	input := noise(3 * m.Arch.R * m.Arch.R)
-	logits, err := newTrial().Try(ctx, model, resident.ShapeOf(&m, len(f.Classes)), input)
+	logits, err := newTrial().Try(c.Context(), model, resident.ShapeOf(&m, len(f.Classes)), input)
 	if err != nil {
 		return family.Member{}, err
 	}
+	if probabilities(logits) {
+		fmt.Fprintf(c.ErrOrStderr(), "limber: member %s gives probabilities, and logits are expected: its classes are right, but answers make probabilities of them once more; export it without the Softmax at its end\n", name)
+	}
 	m.Canary = blobs.add(resident.Canary(input, logits))
 	return m, nil
+}
+
+// probabilities tells whether numbers are what a Softmax gives: none negative, and
+// 1 together. Logits of noise are neither.
+func probabilities(v []float32) bool {
+	sum := 0.0
+	for _, p := range v {
+		if !(p >= 0) {
+			return false
+		}
+		sum += float64(p)
+	}
+	return math.Abs(sum-1) < 1e-3
 }
 
 // parseMember reads NAME=FILE:TOP1.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
@@ -78,6 +79,60 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 		})
 	}
 	says(t, 1, "more accurate", build("d.json", large, small)...)
+}
+
+func TestImportSaysWhichMembersGiveProbabilities(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, in("d.json"), f.Describe)
+	mustWrite(t, in("logits.onnx"), mustModel(t, "Identity"))
+	mustWrite(t, in("softmax.onnx"), mustTen(t, "Softmax"))
+	mustWrite(t, in("log.onnx"), mustTen(t, "LogSoftmax")) // whose probabilities are right
+	got := limber(t, "family", "import", "--describe", in("d.json"), "--out", in("f.family"),
+		"--member", "a="+in("logits.onnx")+":0.1", "--member", "b="+in("softmax.onnx")+":0.2", "--member", "c="+in("log.onnx")+":0.3")
+	if got.code != exitDone || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "member b gives probabilities") {
+		t.Errorf("got %+v, want b alone told", got)
+	}
+}
+
+func TestDiffOfForeignFamiliesSaysWhatDiffers(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	f, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	canary, identity, abs := make([]byte, 4*(3*24*24+10)), mustModel(t, "Identity"), mustModel(t, "Abs")
+	mustForeign(t, in("old"), canary, identity, identity)
+	mustForeign(t, in("now"), canary, identity, abs)
+	was, is := family.DigestOf(identity).Short(), family.DigestOf(abs).Short()
+	got := limber(t, "family", "diff", in("old"), in("now"))
+	for _, want := range []string{"a       same    50.00    24      " + was, "b       other   60.00    24      " + was + " -> " + is,
+		"both of foreign models, without a supernet; a device with the old family needs 1 blobs"} {
+		if got.code != exitDone || !strings.Contains(got.stdout, want) {
+			t.Errorf("got exit %d,\n%s%swant %q", got.code, got.stdout, got.stderr, want)
+		}
+	}
+	for _, no := range []string{"MMACs", "same supernet", "description"} {
+		if strings.Contains(got.stdout, no) {
+			t.Errorf("got\n%swant nothing of %q", got.stdout, no)
+		}
+	}
+
+	other := f.Family
+	other.Describe = append(append(json.RawMessage("  "), f.Describe...), ' ')
+	if got := whatTheyAre(&f.Family, &other); got != "the same supernet" {
+		t.Errorf("got %q of space in a description", got)
+	}
+	other.Supernet, other.Describe, other.Classes = "", json.RawMessage(`{}`), f.Classes[1:]
+	if got := whatTheyAre(&f.Family, &other); got != "the new one is of foreign models, without a supernet, other classes, another description" {
+		t.Errorf("got %q", got)
+	}
 }
 
 // mustEvalAlike checks that a foreign family's members classify images as the

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -125,63 +124,5 @@ func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
 	progress.end()
 	_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s): %d blobs have their bytes, %d members pass their canaries\n",
 		f.Name, f.Digest().Short(), len(f.Digests()), len(f.Members))
-	return err
-}
-
-func newFamilyDiff() *cobra.Command {
-	return &cobra.Command{
-		Use:   "diff OLD NEW",
-		Short: "Say how two families differ",
-		Long: `Say how two families differ, each a folder or a file of "family pack": member by
-member, and what a device with the old one must be sent for the new one.`,
-		Example: `  limber family diff ./mine ./better`,
-		Args:    exactly(2, "two families"),
-		RunE: func(c *cobra.Command, args []string) error {
-			old, err := family.Open(args[0])
-			if err != nil {
-				return err
-			}
-			defer old.Close()
-			now, err := family.Open(args[1])
-			if err != nil {
-				return err
-			}
-			defer now.Close()
-			return printDiff(c.OutOrStdout(), old, now)
-		},
-	}
-}
-
-func printDiff(w io.Writer, old, now *family.Folder) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tchange\tMMACs\ttop-1 %")
-	for _, c := range family.Diff(&old.Family, &now.Family) {
-		switch {
-		case c.Old == nil:
-			fmt.Fprintf(t, "%s\tnew\t%.2f\t%.2f\n", c.Name, c.New.MMACs, 100*c.New.Top1)
-		case c.New == nil:
-			fmt.Fprintf(t, "%s\tgone\t%.2f\t%.2f\n", c.Name, c.Old.MMACs, 100*c.Old.Top1)
-		case c.Same():
-			fmt.Fprintf(t, "%s\tsame\t%.2f\t%.2f\n", c.Name, c.New.MMACs, 100*c.New.Top1)
-		default:
-			fmt.Fprintf(t, "%s\tother\t%.2f -> %.2f\t%.2f -> %.2f\n", c.Name, c.Old.MMACs, c.New.MMACs, 100*c.Old.Top1, 100*c.New.Top1)
-		}
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	missing, bytes := family.Missing(&old.Family, &now.Family), 0
-	for _, d := range missing {
-		b, err := now.Blob(d)
-		if err != nil {
-			return err
-		}
-		bytes += len(b)
-	}
-	supernet := "another supernet"
-	if old.Supernet == now.Supernet {
-		supernet = "the same supernet"
-	}
-	_, err := fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n", supernet, len(missing), bytes/1000)
 	return err
 }

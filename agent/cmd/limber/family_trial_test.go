@@ -17,21 +17,29 @@ import (
 // mustModel takes images of 24×24 and gives ten logits, after one more operator.
 func mustModel(t *testing.T, op string) []byte {
 	t.Helper()
-	return mustTenLogits(t, func(g *onnx.Graph) string {
+	return mustTenLogits(t, "Identity", func(g *onnx.Graph) string {
 		return g.Node(op, "op", []string{g.Node("GlobalAveragePool", "mean", []string{"x"})})
+	})
+}
+
+// mustTen ends in the operator.
+func mustTen(t *testing.T, op string) []byte {
+	t.Helper()
+	return mustTenLogits(t, op, func(g *onnx.Graph) string {
+		return g.Node("GlobalAveragePool", "mean", []string{"x"})
 	})
 }
 
 // mustBomb is a model that a scan lets in and that takes 18 GiB when it runs.
 func mustBomb(t *testing.T) []byte {
 	t.Helper()
-	return mustTenLogits(t, func(g *onnx.Graph) string {
+	return mustTenLogits(t, "Identity", func(g *onnx.Graph) string {
 		shape := g.Node("Cast", "shape", []string{g.Weight("numbers", []int{4}, []float32{1, 3, 40000, 40000})}, onnx.Int("to", 7))
 		return g.Node("Expand", "big", []string{g.Node("GlobalAveragePool", "mean", []string{"x"}), shape})
 	})
 }
 
-func mustTenLogits(t *testing.T, build func(g *onnx.Graph) string) []byte {
+func mustTenLogits(t *testing.T, last string, build func(g *onnx.Graph) string) []byte {
 	t.Helper()
 	g := onnx.New("ten", onnx.Value{Name: "x", Dims: []int{1, 3, 24, 24}})
 	channels := g.Node("ReduceMean", "channels", []string{build(g)}, onnx.Ints("axes", 2, 3), onnx.Int("keepdims", 0))
@@ -39,7 +47,7 @@ func mustTenLogits(t *testing.T, build func(g *onnx.Graph) string) []byte {
 	for i := range weight {
 		weight[i] = float32(i%7) - 3
 	}
-	g.Node("MatMul", "y", []string{channels, g.Weight("w", []int{3, 10}, weight)})
+	g.Node(last, "y", []string{g.Node("MatMul", "sums", []string{channels, g.Weight("w", []int{3, 10}, weight)})})
 	g.Output(onnx.Value{Name: "y", Dims: []int{1, 10}})
 	b, err := g.Marshal()
 	if err != nil {
