@@ -230,7 +230,7 @@ func (g *Governor) Observe(now time.Duration, member int, latency time.Duration)
 	}
 	g.grid.Observe(member, latency)
 	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)
-	g.standing.earn()
+	g.standing.earn(now)
 	g.last, g.observed, g.running = now, true, false
 }
 

@@ -8,8 +8,9 @@ const (
 	upShare    = 0.6                   // of the top-1 to be won, if that is less than upMargin
 	dwell      = 50 * time.Millisecond // after a move, before a move up
 
-	upBudget = 8.0       // moves up that may be made in a row
-	upRefill = 1.0 / 20. // moves up earned by an inference
+	upBudget = 8.0                    // moves up that may be made in a row
+	upRefill = 1.0 / 20.              // moves up earned by an inference
+	upPace   = 500 * time.Millisecond // in which no more than one is earned
 )
 
 // standing is the operating member and what limits its moves up: a short dwell
@@ -21,6 +22,7 @@ type standing struct {
 	told   int           // the member that the last decision named, -1 before the first
 	rest   time.Duration // no move up before
 	budget float64       // moves up
+	earned time.Duration // when the budget was refilled last
 }
 
 func newStanding() standing { return standing{member: -1, told: -1, budget: upBudget} }
@@ -29,7 +31,10 @@ func newStanding() standing { return standing{member: -1, told: -1, budget: upBu
 func (s *standing) vacate() { s.member = -1 }
 
 // earn counts an inference towards the next move up.
-func (s *standing) earn() { s.budget = min(s.budget+upRefill, upBudget) }
+func (s *standing) earn(now time.Duration) {
+	most := float64(max(0, now-s.earned)) / float64(upPace)
+	s.budget, s.earned = min(s.budget+min(upRefill, most), upBudget), now
+}
 
 // move makes member the operating one, unless that is a move up which comes
 // too soon or too often.

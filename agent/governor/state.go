@@ -128,7 +128,7 @@ type rateState struct {
 
 type standingState struct {
 	Member, Told int
-	Rest         time.Duration
+	Rest, Earned time.Duration
 	Budget       float64
 }
 
@@ -157,7 +157,7 @@ func (g *Governor) Snapshot() ([]byte, error) {
 		Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
 		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last}, Jobs: rateState{g.jobs.perMS, g.jobs.last},
 		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
-		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.budget},
+		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
 		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
 		Scale:    g.scale, Observed: g.observed, Running: g.running, Last: g.last,
 		Profile: d.profile, Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
@@ -188,7 +188,7 @@ func Restore(b []byte) (*Governor, error) {
 		r.perMS, r.last = from.PerMS, from.Last
 	}
 	g.usual = usual{slack: s.UsualSlack, at: s.UsualAt}
-	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest, budget: s.Standing.Budget}
+	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest, earned: s.Standing.Earned, budget: s.Standing.Budget}
 	g.profile = contradiction{runs: s.Runs.Runs, slow: s.Runs.Slow, ratio: s.Runs.Ratio}
 	g.scale, g.observed, g.running, g.last = s.Scale, s.Observed, s.Running, s.Last
 	return g, g.grid.restore(&s)
