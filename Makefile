@@ -38,9 +38,16 @@ arm64:
 # published ImageNet supernet.
 SUPERNET ?= $(wildcard ../shared/data/parity/mbv3_w1.0/supernet.pth)
 
+# The published levels of Dynamic-OFA label the members of the recorded traces.
+TRACES    = $(wildcard agent/governor/replay/testdata/*.txt)
+TOP1      = 0.74202,0.74968,0.76134,0.7754,0.78346,0.7903
+DEADLINES = 6.3,9.5,12.6,19
+
 bench: build
 	bin/limber bench core $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 	bin/limber bench memory $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
+	for t in $(TRACES); do bin/limber bench governor --trace $$t --deadlines $(DEADLINES) --top1 $(TOP1) $(BENCH_ARGS); done
+	bin/limber bench live $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 
 data:
 	@family/stock/fetch.sh
