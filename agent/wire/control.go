@@ -6,14 +6,6 @@ import (
 	"time"
 )
 
-// Goal is what a user wants of a device.
-type Goal struct {
-	DeadlineMS *float64 `json:"deadline_ms,omitempty"`
-	MinTop1    *float64 `json:"min_top1,omitempty"` // in [0, 1]
-	MaxWatts   *float64 `json:"max_watts,omitempty"`
-	Prefer     string   `json:"prefer,omitempty"` // accuracy, latency or energy
-}
-
 // Desired is the state an operator wants, retained by the broker and applied
 // when its version is greater than the last one.
 type Desired struct {
@@ -29,29 +21,39 @@ type Reported struct {
 	Version uint64 `json:"version"` // of the desired state this is about
 	Status  Status `json:"status"`  // applied or rejected
 	Reason  Reason `json:"reason,omitempty"`
-	Mode    string `json:"mode,omitempty"` // in force now
+	Nearest *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
+	Mode    string `json:"mode,omitempty"`    // in force now; "goal" for one of figures
+	Goal    *Goal  `json:"goal,omitempty"`    // in force now
 	Member  string `json:"member,omitempty"`
 	Detail  string `json:"detail,omitempty"` // what differs from the desired state, and why
 }
 
 // Ack is a state a command has passed.
 type Ack struct {
-	Schema Schema `json:"schema"`
-	ID     string `json:"id"`
-	Verb   string `json:"verb"`
-	State  Step   `json:"state"`
-	Reason Reason `json:"reason,omitempty"`
-	Detail string `json:"detail,omitempty"`
-	TS     Time   `json:"ts"`
+	Schema  Schema `json:"schema"`
+	ID      string `json:"id"`
+	Verb    string `json:"verb"`
+	State   Step   `json:"state"`
+	Reason  Reason `json:"reason,omitempty"`
+	Nearest *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
+	Detail  string `json:"detail,omitempty"`
+	TS      Time   `json:"ts"`
 }
 
 // Command is an action asked for; its verb and id are in the topic.
 type Command struct {
 	Schema    Schema   `json:"schema"`
 	Mode      string   `json:"mode,omitempty"`       // of the verb mode
+	Goal      *Goal    `json:"goal,omitempty"`       // of the verb goal
 	ExpiresAt *Time    `json:"expires_at,omitempty"` // one of the two
 	TTLMS     *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
 }
+
+// The verbs there are.
+const (
+	VerbMode = "mode"
+	VerbGoal = "goal"
+)
 
 // maxTTL bounds how long a ledger must remember a command.
 const maxTTL = 365 * 24 * time.Hour
@@ -72,54 +74,28 @@ func (c Command) Expiry(received time.Time) (time.Time, error) {
 	return received.Add(duration(*c.TTLMS)), nil
 }
 
+// Aim is what a command of a verb asks for. An error means that it asks for
+// something else, or for what no device can have.
+func (c Command) Aim(verb string) (Aim, error) {
+	aim := Aim{Mode: c.Mode, Goal: c.Goal}
+	switch {
+	case verb == VerbMode && c.Goal != nil:
+		return aim, errors.New("goal: the verb mode takes none: use the verb goal")
+	case verb == VerbGoal && c.Mode != "":
+		return aim, errors.New("mode: the verb goal takes none: use the verb mode")
+	case aim == Aim{}:
+		return aim, fmt.Errorf("the command has no %s", verb)
+	}
+	return aim, aim.Check()
+}
+
 // Check tells why a desired state cannot be applied by any device.
 func (d Desired) Check() error {
-	switch {
-	case d.Version == 0:
+	if d.Version == 0 {
 		return errors.New("version: want a whole number from 1")
-	case d.Mode == "" && d.Goal == nil:
-		return errors.New("the desired state has neither mode nor goal: set one of them")
-	case d.Mode != "" && d.Goal != nil:
-		return errors.New("the desired state has both mode and goal: set one of them")
-	case d.Goal != nil:
-		return d.Goal.Check()
 	}
-	return nil
+	return d.Aim().Check()
 }
 
-// Check tells why no device can have the goal.
-func (g Goal) Check() error {
-	var errs []error
-	if g.DeadlineMS != nil {
-		errs = append(errs, checkDeadline(*g.DeadlineMS))
-	}
-	if g.MinTop1 != nil {
-		errs = append(errs, checkTop1(*g.MinTop1))
-	}
-	if g.MaxWatts != nil && !(*g.MaxWatts > 0) {
-		errs = append(errs, fmt.Errorf("max_watts: %v is not over 0", *g.MaxWatts))
-	}
-	switch g.Prefer {
-	case "", "accuracy", "latency", "energy":
-	default:
-		errs = append(errs, fmt.Errorf("prefer: %.40q is none of accuracy, latency, energy", g.Prefer))
-	}
-	if g == (Goal{}) {
-		errs = append(errs, errors.New("the goal is empty: set deadline_ms, min_top1, max_watts or prefer"))
-	}
-	return errors.Join(errs...)
-}
-
-func checkDeadline(ms float64) error {
-	if !(ms >= MinDeadlineMS && ms <= MaxDeadlineMS) {
-		return fmt.Errorf("deadline_ms: %v is not in [%d, %d]", ms, MinDeadlineMS, MaxDeadlineMS)
-	}
-	return nil
-}
-
-func checkTop1(v float64) error {
-	if !(v >= 0 && v <= 1) {
-		return fmt.Errorf("min_top1: %v is not a fraction in [0, 1]", v)
-	}
-	return nil
-}
+// Aim is what the desired state asks for.
+func (d Desired) Aim() Aim { return Aim{Mode: d.Mode, Goal: d.Goal} }

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -149,12 +150,21 @@ func visit(typ reflect.Type, see func(reflect.StructField, string)) {
 
 // decodeAs reads b as the message that which chooses.
 func decodeAs(b []byte, which byte) (any, error) {
-	switch which % 3 {
+	switch which % 6 {
 	case 0:
 		v := new(wire.Command)
 		return v, wire.Decode(b, v)
 	case 1:
 		v := new(wire.Desired)
+		return v, wire.Decode(b, v)
+	case 3:
+		v := new(wire.Ack)
+		return v, wire.Decode(b, v)
+	case 4:
+		v := new(wire.Reported)
+		return v, wire.Decode(b, v)
+	case 5:
+		v := new(wire.Telemetry)
 		return v, wire.Decode(b, v)
 	}
 	v := new(wire.Header)
@@ -168,6 +178,10 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add([]byte(s), byte(i))
 	}
+	f.Add([]byte(`{"goal":{"deadline_ms":50,"min_top1":0.8,"max_watts":5},"ttl_ms":500}`), byte(0))
+	f.Add([]byte(`{"state":"rejected","reason":"infeasible","nearest":{"min_top1":0.7,"prefer":"latency"}}`), byte(3))
+	f.Add([]byte(`{"version":3,"status":"rejected","nearest":{"max_watts":1e400},"goal":{"prefer":"energy"}}`), byte(4))
+	f.Add([]byte(`{"mode":"goal","goal":{"deadline_ms":5}}`), byte(5))
 	f.Fuzz(func(t *testing.T, b []byte, which byte) {
 		got, err := decodeAs(b, which)
 		if err != nil {
@@ -194,4 +208,26 @@ func canonical(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// An aim that is read as sound has a verb, and a command that asks for it the
+// same one.
+func FuzzAim(f *testing.F) {
+	f.Add([]byte(`{"goal":{"deadline_ms":50,"min_top1":0.8,"max_watts":5,"prefer":"energy"}}`))
+	f.Add([]byte(`{"mode":"balanced"}`))
+	f.Add([]byte(`{"mode":"balanced","goal":{}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var c wire.Command
+		if wire.Decode(b, &c) != nil {
+			return
+		}
+		aim := wire.Aim{Mode: c.Mode, Goal: c.Goal}
+		_, err := c.Aim(aim.Verb())
+		if (err == nil) != (aim.Check() == nil) {
+			t.Errorf("%s: the command is judged %v, its aim %v", b, err, aim.Check())
+		}
+		if g := aim.Goal; err == nil && g != nil && (g.Deadline() < 0 || g.Deadline() > 10*time.Minute || g.String() == "") {
+			t.Errorf("%s: deadline %v, in words %q", b, g.Deadline(), g)
+		}
+	})
 }

@@ -54,7 +54,8 @@ type State struct {
 type Telemetry struct {
 	Schema        Schema             `json:"schema"`
 	TS            Time               `json:"ts"`
-	Mode          string             `json:"mode,omitempty"`
+	Mode          string             `json:"mode,omitempty"`   // "goal" for one of figures
+	Goal          *Goal              `json:"goal,omitempty"`   // in force now
 	Member        string             `json:"member,omitempty"` // the operating member
 	CPUPercent    *float64           `json:"cpu_percent,omitempty"`
 	OthersPercent *float64           `json:"others_percent,omitempty"`   // CPU of all but the agent

@@ -58,6 +58,7 @@ func deviceMessages() []message {
 			Joules: new(0.125), CPUSeconds: new(0.0125), IdleW: new(4.25), ActiveW: new(3.5),
 			Stages: &wire.Stages{Queue: q, Decode: q, Infer: q, Total: q},
 		}},
+		{"telemetry-goal", wire.Telemetry{TS: noon(), Mode: "goal", Goal: &wire.Goal{DeadlineMS: new(33.3), Prefer: wire.PreferLatency}, Member: "s3"}},
 		{"telemetry-unknown", wire.Telemetry{TS: noon()}},
 		{"caps-full", wire.Caps{
 			TS: noon(), Versions: wire.Versions{Agent: "1.2.3", Runtime: "1.24.1"}, Verbs: []string{"mode"}, Modes: []string{"balanced", "fixed:s0"}, Groups: []string{wire.Everybody, "@line2"},
@@ -82,9 +83,19 @@ func controlMessages() []message {
 		{"desired-goal", wire.Desired{Version: 5, Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: "energy"}}},
 		{"reported-applied", wire.Reported{Version: 4, Status: wire.Applied, Mode: "balanced", Member: "s3"}},
 		{"reported-rejected", wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced", Member: "s3", Detail: "no member reaches 0.99; s5 has 0.92"}},
+		{"reported-goal", wire.Reported{Version: 6, Status: wire.Applied, Mode: "goal", Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85)}, Member: "s3"}},
+		{"reported-infeasible", wire.Reported{
+			Version: 7, Status: wire.Rejected, Reason: wire.Infeasible, Nearest: &wire.Goal{MinTop1: new(0.92), Prefer: wire.PreferEnergy}, Mode: "goal",
+			Goal: &wire.Goal{MinTop1: new(0.85)}, Member: "s3", Detail: "no member reaches a top-1 of 0.99",
+		}},
+		{"command-goal", wire.Command{Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: wire.PreferEnergy}, TTLMS: new(5000.0)}},
 		{"command-expires_at", wire.Command{Mode: "balanced", ExpiresAt: &expiry}},
 		{"command-ttl", wire.Command{Mode: "fixed:s0", TTLMS: new(5000.0)}},
 		{"ack-succeeded", wire.Ack{ID: "c-1", Verb: "mode", State: wire.CommandSucceeded, TS: noon()}},
+		{"ack-infeasible", wire.Ack{
+			ID: "c-3", Verb: "goal", State: wire.CommandRejected, Reason: wire.Infeasible, Nearest: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.92)},
+			Detail: "no member reaches a top-1 of 0.99", TS: noon(),
+		}},
 		{"ack-rejected", wire.Ack{ID: "c-2", Verb: "dance", State: wire.CommandRejected, Reason: wire.Unsupported, Detail: "verbs: mode", TS: noon()}},
 	}
 }
@@ -175,6 +186,43 @@ func TestDesiredHasAVersionAndEitherModeOrGoal(t *testing.T) {
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.json, err, tt.want)
 		}
+	}
+}
+
+func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
+	for _, tt := range []struct{ verb, json, want string }{
+		{"mode", `{"mode":"balanced"}`, ""},
+		{"goal", `{"goal":{"min_top1":0.5}}`, ""},
+		{"mode", `{}`, "the command has no mode"},
+		{"goal", `{}`, "the command has no goal"},
+		{"goal", `{"mode":"balanced"}`, "mode: the verb goal takes none"},
+		{"mode", `{"goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},
+		{"mode", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},
+		{"goal", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "mode: the verb goal takes none"},
+		{"goal", `{"goal":{}}`, "goal is empty"},
+		{"goal", `{"goal":{"deadline_ms":600001,"prefer":"speed"}}`, "deadline_ms: 600001 is not in"},
+	} {
+		var c wire.Command
+		if err := wire.Decode([]byte(tt.json), &c); err != nil {
+			t.Fatal(err)
+		}
+		aim, err := c.Aim(tt.verb)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s %s: got %v, want %q", tt.verb, tt.json, err, tt.want)
+		}
+		if err == nil && aim.Verb() != tt.verb {
+			t.Errorf("%s %s: got an aim of the verb %s", tt.verb, tt.json, aim.Verb())
+		}
+	}
+}
+
+func TestAGoalIsSaidWithUnits(t *testing.T) {
+	goal := wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: wire.PreferEnergy}
+	if got, want := goal.String(), "a deadline of 33.3 ms, a top-1 of 0.85, at most 7 W, rather energy"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if goal.Deadline() != 33_300*time.Microsecond || (wire.Goal{}).Deadline() != 0 {
+		t.Errorf("got %v and %v, want 33.3ms and 0", goal.Deadline(), (wire.Goal{}).Deadline())
 	}
 }
 

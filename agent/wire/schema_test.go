@@ -265,6 +265,8 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"command", `{"mode":"balanced"}`},
 		{"command", `{"ttl_ms":1,"expires_at":"2026-01-31T12:00:00Z"}`},
 		{"command", `{"ttl_ms":0}`},
+		{"command", `{"ttl_ms":1,"goal":{}}`},
+		{"command", `{"ttl_ms":1,"goal":{"prefer":"speed"}}`},
 		{"desired", `{"version":0,"mode":"balanced"}`},
 		{"desired", `{"version":1}`},
 		{"desired", `{"version":1,"mode":"balanced","goal":{"min_top1":0.5}}`},
