@@ -56,7 +56,9 @@ func (t Time) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads any RFC 3339 time, whatever its zone and precision.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	var read time.Time
-	if err := json.Unmarshal(b, &read); err != nil {
+	err := json.Unmarshal(b, &read)
+	year := read.UTC().Year() // of four digits in its own zone, but perhaps not in ours
+	if err != nil || year < 0 || year > 9999 {
 		return fmt.Errorf("time %.40s: want RFC 3339, such as \"2026-01-31T12:00:00Z\"", b)
 	}
 	t.Time = read.UTC()
