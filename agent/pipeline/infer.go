@@ -107,6 +107,9 @@ func (f *inferrer) obeyed(o order) {
 
 // obey carries out an order.
 func (f *inferrer) obey(o order) error {
+	if o.ask != nil {
+		return o.ask(f.gov)
+	}
 	if o.mode != nil {
 		if err := f.gov.SetMode(*o.mode); err != nil {
 			return err

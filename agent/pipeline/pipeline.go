@@ -135,9 +135,10 @@ type Pipeline struct {
 	settled chan struct{}         // holds one token when open came down to nothing
 }
 
-// order changes what the inferring goroutine owns.
+// order changes what the inferring goroutine owns, or asks about it.
 type order struct {
 	mode    *governor.Mode
+	ask     func(*governor.Governor) error
 	member  int
 	session family.Session
 	done    chan<- error
@@ -212,6 +213,17 @@ func (p *Pipeline) Use(ctx context.Context, i int, s family.Session) error {
 // fixed member that does not exist.
 func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 	return p.order(ctx, order{mode: &m})
+}
+
+// Feasible tells whether the members in use can give what a mode asks for on an
+// unloaded device; if not, the error says why, and nearest is the goal that they
+// can. Its other error is ctx's.
+func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
+	err = p.order(ctx, order{ask: func(g *governor.Governor) (err error) {
+		nearest, err = g.Feasible(m)
+		return err
+	}})
+	return nearest, err
 }
 
 func (p *Pipeline) order(ctx context.Context, o order) error {

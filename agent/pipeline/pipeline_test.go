@@ -281,6 +281,25 @@ func TestOrdersThatCannotBeObeyedChangeNothing(t *testing.T) {
 	})
 }
 
+func TestFeasibleIsWhatTheMembersInUseCanDo(t *testing.T) {
+	inBubble(t, testConfig(), func(b *bench) {
+		mode, err := governor.ModeOf(governor.Goal{Floor: 0.85})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if _, err := b.Feasible(b.t.Context(), mode); err != nil {
+			b.t.Errorf("with all members: got %v", err)
+		}
+		b.use(2, nil)
+		if nearest, err := b.Feasible(b.t.Context(), mode); err == nil || nearest != (governor.Goal{Floor: 0.8}) {
+			b.t.Errorf("without the largest: got %+v, %v; want a floor of 0.8", nearest, err)
+		}
+		if _, in := b.Governed(); in != (governor.Mode{}) {
+			b.t.Errorf("asking set the mode %s", in)
+		}
+	})
+}
+
 func TestOrderEndsWithItsContext(t *testing.T) {
 	b := mustBench(t, testConfig()) // does not run: nobody takes orders
 	ctx, cancel := context.WithCancel(t.Context())
