@@ -78,6 +78,11 @@ type Agent struct {
 	left     bool           // guarded by standing: the farewell was handed over
 	reported *wire.Reported // guarded by standing: what was answered to the last order
 
+	ordered      *ordered      // control's, and Run's before it, as are the next three
+	aim          aim           // what is in force
+	unmet        governor.Mode // the goal in force that was told of as infeasible
+	unmetDesired versions      // likewise desired states
+
 	untold store.Gap // of the last run or this; report's, and Run's before and after it
 }
 
@@ -97,13 +102,14 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 	rand.Read(id) // never fails, since Go 1.24
 	a := &Agent{
 		cfg: cfg, parts: parts, log: log,
-		boot:   hex.EncodeToString(id),
-		self:   wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
-		inbox:  newInbox(),
-		up:     make(chan connection, 1),
-		turned: make(chan struct{}, 1),
-		orders: make(chan order, 256),
-		ready:  make(chan struct{}),
+		boot:         hex.EncodeToString(id),
+		self:         wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
+		inbox:        newInbox(),
+		up:           make(chan connection, 1),
+		turned:       make(chan struct{}, 1),
+		orders:       make(chan order, 256),
+		ready:        make(chan struct{}),
+		unmetDesired: versions{},
 	}
 	a.news = newNews(a.publishEvent)
 	link, err := cfg.link()
@@ -231,11 +237,3 @@ func (a *Agent) takeLeave(ctx context.Context) error {
 
 // Ready is closed when the first member of the family can answer jobs.
 func (a *Agent) Ready() <-chan struct{} { return a.ready }
-
-// startMode is the mode an operator set last, else that of the configuration.
-func (a *Agent) startMode() (governor.Mode, error) {
-	if mode, ok := a.savedMode(); ok {
-		return mode, nil
-	}
-	return governor.ParseMode(a.cfg.Mode)
-}

@@ -25,7 +25,7 @@ type Config struct {
 	Device   string   `toml:"device"`
 	Groups   []string `toml:"groups"` // "@name"; everybody is in @all
 	State    string   `toml:"state"`  // folder
-	Mode     string   `toml:"mode"`   // until an operator sets another
+	Mode     string   `toml:"mode"`   // until an operator or the schedule sets another
 	LogLevel string   `toml:"log_level"`
 
 	Broker    Broker    `toml:"broker"`
@@ -33,6 +33,7 @@ type Config struct {
 	Outbox    Outbox    `toml:"outbox"`
 	Telemetry Telemetry `toml:"telemetry"`
 	Runtime   Runtime   `toml:"runtime"`
+	Schedule  Schedule  `toml:"schedule,omitempty"`
 }
 
 // Broker is the connection to the broker.
@@ -182,6 +183,7 @@ func plain(e *toml.DecodeError) string {
 	_, kind, _ := strings.Cut(field, " of type ")
 	wants, ok := map[string]string{
 		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "agent.Duration": `a duration such as "5s"`,
+		"agent.TimeOfDay": `a time of day such as "07:00"`, "[]agent.Weekday": `a list of days such as "mon"`, "float64": "a number",
 	}[kind]
 	if !ok {
 		wants = "a table"
@@ -220,7 +222,7 @@ func (c Config) Validate() error {
 	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
-	return errors.Join(append(errs, c.validateLink())...)
+	return errors.Join(append(errs, c.Schedule.validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

@@ -114,7 +114,7 @@ func (b *inbox) hangUp() {
 
 // receiveJob lets a job in, unless its id is known.
 func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
-	t := &ticket{id: id, qos: m.QoS, received: time.Now(), deadline: wire.DefaultDeadline, acks: []func(){ack}}
+	t := &ticket{id: id, qos: m.QoS, received: time.Now(), deadline: a.deadline(), acks: []func(){ack}}
 	t.request = digestOf(m)
 	if open := a.inbox.meet(t); open != nil {
 		if open.request != t.request {
@@ -142,6 +142,16 @@ func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
 	a.submit(t, m)
 }
 
+// deadline is that of a job which names none.
+func (a *Agent) deadline() time.Duration {
+	if c := a.crew.Load(); c != nil {
+		if _, mode := c.pipe.Governed(); mode.Goal().Deadline > 0 {
+			return mode.Goal().Deadline
+		}
+	}
+	return wire.DefaultDeadline
+}
+
 // submit reads the job and hands it to the pipeline; what cannot be answered
 // with classes is refused at once.
 func (a *Agent) submit(t *ticket, m mqtt.Message) {
@@ -157,7 +167,9 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Invalid, "%v", err)
 		return
 	}
-	t.deadline = header.Deadline()
+	if header.DeadlineMS != nil {
+		t.deadline = header.Deadline()
+	}
 	if err := a.unfit(); err != nil {
 		refuse(wire.Unsupported, "%v", err)
 		return
@@ -165,7 +177,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline,
 		Answer: func(ans *pipeline.Answer) { a.answer(t, a.fromPipeline(ans)) }}
 	if header.MinTop1 != nil {
-		j.Floor = *header.MinTop1
+		j.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
 	}
 	a.relief.RLock()
 	defer a.relief.RUnlock()

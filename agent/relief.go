@@ -92,6 +92,8 @@ func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, prof
 	}
 	a.work(ctx, g, next)
 	old.retire()
+	a.boarding.Store(true)
+	defer a.boarding.Store(false)
 	ready, err := a.enlist(ctx, next, func(string) {
 		if err := a.swap(ctx, old, next); err != nil {
 			a.log.Warn("mode not usable on the CPU, balanced is used", "err", err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/wire"
@@ -26,8 +27,8 @@ type gpuShelf struct {
 }
 
 // gpu makes a provider of a kind: "cuda" works, "broken" has no member that can
-// be used, and the path of a file is one that fails while the file is there.
-// Whatever else is asked for the library lacks.
+// be used, "slow" takes 20 ms and more for an inference, and the path of a file
+// is one that fails while the file is there. Whatever else is asked for the library lacks.
 func gpu(cfg agent.Config, parts *agent.Parts, kind string) func(string) (agent.Shelf, error) {
 	return func(provider string) (agent.Shelf, error) {
 		if provider != ort.CUDA {
@@ -50,7 +51,7 @@ func (s gpuShelf) Session(i int) (family.Session, error) {
 		return nil, err
 	}
 	session, err := s.Shelf.Session(i)
-	return gpuSession{session, s}, err
+	return gpuSession{session, s, i}, err
 }
 
 // gone is the error of a GPU that has disappeared.
@@ -64,12 +65,19 @@ func (s gpuShelf) gone() error {
 // gpuSession fails when its GPU does.
 type gpuSession struct {
 	family.Session
-	shelf gpuShelf
+	shelf  gpuShelf
+	member int
 }
+
+// slowness is what an inference takes on a slow GPU.
+func slowness(member int) time.Duration { return time.Duration(member+1) * 20 * time.Millisecond }
 
 func (s gpuSession) Run(in, out []float32) error {
 	if err := s.shelf.gone(); err != nil {
 		return err
+	}
+	if s.shelf.kind == "slow" {
+		<-time.After(slowness(s.member))
 	}
 	return s.Session.Run(in, out)
 }
@@ -80,16 +88,28 @@ func (s gpuShelf) Options() ort.Options {
 	return o
 }
 
-// Profile has only the two ends of the family on its front.
+// Profile has only the two ends of the family on its front; that of a slow GPU
+// has all.
 func (s gpuShelf) Profile(sessions []family.Session) (*family.Profile, error) {
-	p, err := s.Shelf.Profile(sessions)
+	inner := slices.Clone(sessions)
+	for i := range inner {
+		if on, ok := inner[i].(gpuSession); ok {
+			inner[i] = on.Session
+		}
+	}
+	p, err := s.Shelf.Profile(inner)
 	if err != nil {
 		return nil, err
 	}
 	p.Options = s.Options().String()
 	for i := range p.Members {
-		if p.Members[i].P50ms = 2; i == 0 {
+		switch {
+		case s.kind == "slow":
+			p.Members[i].P50ms = wire.Millis(slowness(i))
+		case i == 0:
 			p.Members[i].P50ms = 1
+		default:
+			p.Members[i].P50ms = 2
 		}
 	}
 	return p, nil

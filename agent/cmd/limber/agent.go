@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -132,6 +133,9 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	fmt.Fprintf(w, "%s\n", b)
+	if say := cfg.Schedule.Say(time.Now()); say != "" {
+		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
+	}
 	if path, err := ort.Find(); err != nil {
 		fmt.Fprintf(w, "# no inference: %v\n", err)
 	} else {

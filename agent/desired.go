@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// desire applies a desired state whose version is greater than the last one
+// from the same place (the device itself, or one of its groups).
+func (a *Agent) desire(ctx context.Context, o order) {
+	if len(o.msg.Payload) == 0 && o.msg.Oversize == 0 {
+		return // the operator took the retained message away
+	}
+	seen := a.savedDesired()
+	d, err := readDesired(o.msg)
+	if err != nil {
+		version := d.Version
+		if version == 0 { // unreadable: what was applied last stays in force
+			version = seen.newest()
+		}
+		a.reportDesired(ctx, version, refused{reason: wire.Invalid, error: err})
+		return
+	}
+	if d.Version <= seen[o.topic.Device] {
+		return
+	}
+	err = a.apply(ctx, o.topic.Device, d, seen)
+	switch {
+	case ctx.Err() != nil: // the agent stops; the broker keeps the desired state
+	case err != nil:
+		a.reportDesired(ctx, d.Version, err)
+		if a.unmetDesired[o.topic.Device] != d.Version { // it comes again with every connection
+			a.unmetDesired[o.topic.Device] = d.Version
+			a.tellUnmet(err)
+		}
+	default:
+		a.reportAim(ctx, d.Version)
+	}
+}
+
+// apply sets what a desired state asks for and remembers its version.
+func (a *Agent) apply(ctx context.Context, from string, d wire.Desired, seen versions) error {
+	if err := a.judgeAim(ctx, d.Aim()); err != nil {
+		return err
+	}
+	seen[from] = d.Version
+	if err := a.saveDesired(seen); err != nil {
+		return err
+	}
+	return a.setAim(ctx, d.Aim())
+}
+
+func readDesired(m mqtt.Message) (d wire.Desired, err error) {
+	if m.Oversize > 0 {
+		return d, fmt.Errorf("the desired state has %d bytes", m.Oversize)
+	}
+	if err := wire.Decode(m.Payload, &d); err != nil {
+		return d, err
+	}
+	return d, d.Check()
+}
+
+// reportAim publishes what is in force; version 0 stands for the last one
+// applied.
+func (a *Agent) reportAim(ctx context.Context, version uint64) {
+	if version == 0 {
+		version = a.savedDesired().newest()
+	}
+	a.publishReported(ctx, wire.Reported{Version: version, Status: wire.Applied})
+}
+
+func (a *Agent) reportDesired(ctx context.Context, version uint64, err error) {
+	r := wire.Reported{Version: version, Status: wire.Rejected}
+	r.Reason, r.Nearest, r.Detail = told(err)
+	a.publishReported(ctx, r)
+}
+
+// publishReported tells what became of an order. It is a state: without a link
+// it is told on the next connection, and only the newest.
+func (a *Agent) publishReported(ctx context.Context, r wire.Reported) { a.sayReported(ctx, &r) }
+
+// sayReported publishes a report, nil standing for the last one; at first that
+// is what the last run applied.
+func (a *Agent) sayReported(ctx context.Context, r *wire.Reported) <-chan error {
+	a.standing.Lock()
+	defer a.standing.Unlock()
+	if r != nil {
+		a.reported = r
+	}
+	if a.reported == nil {
+		a.reported = &wire.Reported{Version: a.savedDesired().newest(), Status: wire.Applied}
+	}
+	return a.link.Send(ctx, a.message(a.self.Reported(), true, a.inForce(*a.reported)))
+}
+
+// inForce adds mode, goal and operating member to a report.
+func (a *Agent) inForce(r wire.Reported) wire.Reported {
+	if c := a.crew.Load(); c != nil {
+		op, mode := c.pipe.Governed()
+		r.Mode, r.Goal, r.Member = mode.String(), wireGoal(mode.Goal()), c.member(op).Name
+	}
+	return r
+}
+
+// cellDesired holds the versions of the desired states that were applied.
+const cellDesired = "desired"
+
+// versions is the last desired version applied, by where it came from: the
+// device's own name, or a group.
+type versions map[string]uint64
+
+func (v versions) newest() uint64 {
+	var n uint64
+	for _, version := range v {
+		n = max(n, version)
+	}
+	return n
+}
+
+func (a *Agent) savedDesired() versions {
+	v := versions{}
+	b, err := a.parts.Store.Cell(cellDesired)
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	if err == nil {
+		return v
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		a.log.Error("desired versions not readable, the broker's retained ones are applied anew", "err", err)
+	}
+	return versions{}
+}
+
+func (a *Agent) saveDesired(v versions) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return a.parts.Store.SetCell(cellDesired, b)
+}
