@@ -1,7 +1,7 @@
 // Package agent is the behaviour of one device: it answers jobs, obeys
 // commands, and says what it does.
 //
-//	            ┌──▶ control ── mode ──┐   acknowledgements, reported state
+//	            ┌──▶ control ── goal ──┐   acknowledgements, reported state
 //	broker ──▶ link                    ▼          │
 //	            └──▶ inbox ──▶ pipeline ──▶ answer┴▶ outbox ──▶ uplink ──▶ broker
 //	                   ▲                      │
@@ -13,6 +13,9 @@
 // disk, whichever is first. The rule that makes it correct: between receipt and
 // acknowledgement a job is in the inbox or its answer in the outbox, never in
 // neither, so no job is run twice and none is forgotten.
+//
+// What the device pursues, a mode or a goal of figures, is what an operator set
+// last or what the schedule did, whichever was later by the clock on the wall.
 //
 // Where another execution provider than the CPU is configured, a second crew of
 // members is made ready on it while the first serves, and relieves it. Should

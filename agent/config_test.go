@@ -138,6 +138,7 @@ func FuzzReadConfig(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	f.Add([]byte("[[schedule]]\nat = \"07:00\"\ndays = [\"mon\"]\n[schedule.goal]\ndeadline = \"50ms\"\nmin_top1 = 0.5\n[[schedule]]\nat = \"22:00\"\nmode = \"balanced\"\n"))
 	f.Add([]byte("[broker]\nurl = 'mqtt://h'\n"))
 	f.Add([]byte("device = \"a\"\nflet = \"b\""))
 	path := filepath.Join(f.TempDir(), "limber.toml")
