@@ -17,9 +17,11 @@ type Outcome struct {
 	State  wire.Step   `json:"state"` // the last state it told of
 	Reason wire.Reason `json:"reason,omitempty"`
 	Detail string      `json:"detail,omitempty"`
+	// Nearest is the goal nearest to an infeasible one that the device can have.
+	Nearest *wire.Goal `json:"nearest,omitempty"`
 }
 
-// CommandFilters is what a station must subscribe to for SetMode.
+// CommandFilters is what a station must subscribe to for Command.
 func CommandFilters(fleet string) []string {
 	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindAck))
 }
@@ -27,11 +29,11 @@ func CommandFilters(fleet string) []string {
 // NewID returns an id for a job or a command that nobody else uses.
 func NewID() string { return rand.Text() }
 
-// SetMode sends a mode to a device or a group and waits, no longer than ttl,
-// until every device that is online and meant has ended the command. A device
-// that is off will not get it later: that is what a desired state is for. It
-// lists the fleet first, which a station can do once.
-func (s *Station) SetMode(ctx context.Context, fleet, target, mode string, ttl time.Duration) ([]Outcome, error) {
+// Command tells a device or a group to pursue an aim and waits, no longer than
+// ttl, until every device that is online and meant has ended the command. A
+// device that is off will not get it later: see Desire. It lists the fleet first,
+// which a station can do once.
+func (s *Station) Command(ctx context.Context, fleet, target string, aim wire.Aim, ttl time.Duration) ([]Outcome, error) {
 	devices, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ func (s *Station) SetMode(ctx context.Context, fleet, target, mode string, ttl t
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
-	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd("mode", id), mode, ttl); err != nil {
+	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd(aim.Verb(), id), aim, ttl); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, ttl)
@@ -81,16 +83,16 @@ func acked(m mqtt.Message, id string) (Outcome, bool) {
 	if err != nil {
 		return Outcome{}, false
 	}
-	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail}, true
+	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail, Nearest: ack.Nearest}, true
 }
 
-func (s *Station) command(ctx context.Context, topic, mode string, ttl time.Duration) error {
+func (s *Station) command(ctx context.Context, topic string, aim wire.Aim, ttl time.Duration) error {
 	ms := wire.Millis(ttl)
-	b, err := json.Marshal(wire.Command{Mode: mode, TTLMS: &ms})
-	if err != nil {
-		return fmt.Errorf("command: %w", err)
+	b, err := json.Marshal(wire.Command{Mode: aim.Mode, Goal: aim.Goal, TTLMS: &ms})
+	if err == nil {
+		err = s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
 	}
-	if err := s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1}); err != nil {
+	if err != nil {
 		return fmt.Errorf("command: %w", err)
 	}
 	return nil

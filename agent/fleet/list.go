@@ -36,12 +36,16 @@ func (s *Station) List(ctx context.Context) ([]Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	var devices []Device
+	return sorted(found), nil
+}
+
+// sorted lists the devices by name.
+func sorted(found map[string]*Device) (devices []Device) {
 	for _, d := range found {
 		devices = append(devices, *d)
 	}
 	slices.SortFunc(devices, func(a, b Device) int { return cmp.Compare(a.Name, b.Name) })
-	return devices, nil
+	return devices
 }
 
 // read puts a message into its place. What no device could have sent is not

@@ -2,7 +2,8 @@
 // they are to do.
 //
 //	Station ──subscribe──▶ retained state of every device ──▶ List
-//	        ──publish────▶ command ──▶ acknowledgements ────▶ SetMode
+//	        ──publish────▶ command ──▶ acknowledgements ────▶ Command
+//	        ──retain─────▶ desired state ──▶ reported state ▶ Desire
 //	        ──publish────▶ job     ──▶ result ──────────────▶ Next
 //
 // A Station is one connection. The rule that makes it simple: it keeps no state

@@ -167,6 +167,8 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 		}
 	})
 	t.Run("fleet mode sets the mode", d.changesMode)
+	t.Run("fleet goal sets a goal", d.changesGoal)
+	t.Run("fleet set sets the desired state", d.changesDesired)
 	t.Run("T7 a second agent on the same state is refused", func(t *testing.T) {
 		var errs bytes.Buffer
 		code := run(t.Context(), []string{"agent", "--state", d.state, "--broker", d.url}, &errs, &errs)
@@ -234,6 +236,58 @@ func (d *desk) changesMode(t *testing.T) {
 		out, errs, code := d.limber(t, "fleet", "mode", tt.target, tt.mode)
 		if code != tt.code || !strings.Contains(out, tt.want) {
 			t.Errorf("%s %s: exit %d, %q, %q; want %d, %q", tt.target, tt.mode, code, out, errs, tt.code, tt.want)
+		}
+	}
+}
+
+func (d *desk) changesGoal(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"desk --deadline 70s --min-top1 0.75 --prefer latency", exitDone, "desk: succeeded"},
+		{"desk --min-top1 0.99", exitFailed, "desk: rejected (infeasible): no member reaches a top-1 of 0.99"},
+		{"@all --max-watts 5 --json", exitFailed, `"reason":"infeasible"`},
+		{"desk --min-top1 0.99 --json", exitFailed, `"nearest":{"min_top1":0.8`},
+		{"desk", exitUsage, ""},
+		{"desk --min-top1 75", exitUsage, ""},
+		{"desk --prefer speed", exitUsage, ""},
+		{"desk --deadline 0s", exitUsage, ""},
+		{"a/b --prefer energy", exitUsage, ""},
+		{"absent --prefer energy", exitFailed, ""},
+	} {
+		out, errs, code := d.limber(t, append([]string{"fleet", "goal"}, strings.Fields(tt.args)...)...)
+		if code != tt.code || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: exit %d, %q, %q; want %d, %q", tt.args, code, out, errs, tt.code, tt.want)
+		}
+	}
+	png, _ := mustFrame(t, 1)
+	if out, errs, code := d.limber(t, "publish", "--json", png); code != exitDone || !strings.Contains(out, `"deadline_ms":70000,`) {
+		t.Errorf("exit %d, %q, %q; want the goal's deadline", code, out, errs)
+	}
+}
+
+func (d *desk) changesDesired(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"desk --mode power-save", exitDone, "desk: applied, version 1: power-save"},
+		{"desk --min-top1 0.75 --prefer energy", exitDone, "desk: applied, version 2: a top-1 of 0.75, rather energy"},
+		{"@all --min-top1 0.99", exitFailed, "desk: rejected, version 3 (infeasible): no member reaches a top-1 of 0.99"},
+		{"@all --mode low-latency --json", exitDone, `{"device":"desk","version":4,"status":"applied","mode":"low-latency"}`},
+		{"desk --mode warp", exitFailed, "desk: rejected, version 5 (invalid)"},
+		{"desk --mode balanced --min-top1 0.5", exitUsage, ""},
+		{"desk", exitUsage, ""},
+		{"desk --max-watts 0", exitUsage, ""},
+		{"a/b --mode balanced", exitUsage, ""},
+		{"absent --mode balanced", exitFailed, ""},
+	} {
+		out, errs, code := d.limber(t, append([]string{"fleet", "set"}, strings.Fields(tt.args)...)...)
+		if code != tt.code || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: exit %d, %q, %q; want %d, %q", tt.args, code, out, errs, tt.code, tt.want)
 		}
 	}
 }

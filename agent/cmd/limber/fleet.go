@@ -12,14 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/wire"
 )
 
 func newFleet() *cobra.Command {
 	c := group("fleet", "See and steer the devices of a fleet", `  limber fleet ls
   limber fleet mode desk max-accuracy
-  limber fleet mode @all balanced`)
-	c.AddCommand(newFleetLs(), newFleetMode())
+  limber fleet mode @all balanced
+  limber fleet goal @gate --deadline 50ms --min-top1 0.8
+  limber fleet set @all --mode power-save`)
+	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetSet())
 	return c
 }
 
@@ -120,80 +121,4 @@ func age(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%ds", max(d, 0)/time.Second) // the device's clock may run ahead
 	}
-}
-
-// modeArgs are the flags of `fleet mode`.
-type modeArgs struct {
-	operatorArgs
-	ttl    time.Duration
-	asJSON bool
-}
-
-func newFleetMode() *cobra.Command {
-	var a modeArgs
-	c := &cobra.Command{
-		Use:   "mode DEVICE|@GROUP MODE",
-		Short: "Set the mode of a device or of a group, and wait for the answers",
-		Long: `Set how a device chooses its sub-network:
-
-  balanced      highest expected accuracy that leaves the queue its share
-  max-accuracy  the most accurate member that meets each job's own deadline
-  low-latency   the fastest member within two points of the best
-  fixed:MEMBER  always that member
-
-Everybody is in the group @all. The exit code is 0 when every device that is
-online set the mode.`,
-		Example: `  limber fleet mode desk max-accuracy
-  limber fleet mode @all balanced
-  limber fleet mode cam-17 fixed:12.3M --json`,
-		Args: exactly(2, "a device or a group, and a mode"),
-		RunE: func(c *cobra.Command, args []string) error { return a.run(c, args[0], args[1]) },
-	}
-	a.flags(c)
-	c.Flags().DurationVar(&a.ttl, "ttl", 5*time.Second, "how long the command is good for, and how long to wait")
-	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
-	return c
-}
-
-// run leaves the mode to the device to judge: it may know more than this program
-// does, and says which it knows.
-func (a *modeArgs) run(c *cobra.Command, target, mode string) error {
-	if !wire.ValidName(target) && !wire.ValidGroup(target) {
-		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `limber fleet mode --help`", target)}
-	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-		outcomes, err := s.SetMode(ctx, a.fleet, target, mode, a.ttl)
-		if err != nil {
-			return err
-		}
-		return printOutcomes(c.OutOrStdout(), outcomes, a.asJSON)
-	})
-}
-
-func printOutcomes(w io.Writer, outcomes []fleet.Outcome, asJSON bool) error {
-	failed := 0
-	for _, o := range outcomes {
-		if o.State != wire.CommandSucceeded {
-			failed++
-		}
-		if !asJSON {
-			line := fmt.Sprintf("%s: %s", o.Device, o.State)
-			if o.Reason != "" {
-				line += fmt.Sprintf(" (%s)", o.Reason)
-			}
-			if o.Detail != "" {
-				line += ": " + o.Detail
-			}
-			fmt.Fprintln(w, line)
-		}
-	}
-	if asJSON {
-		if err := printLines(w, outcomes); err != nil {
-			return err
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d devices did not set the mode", failed, len(outcomes))
-	}
-	return nil
 }

@@ -108,6 +108,11 @@ func TestT4_ConfigurationErrorsNameTheLine(t *testing.T) {
 		{"no TOML", "fleet: demo\n", []string{"line 1"}},
 		{"key twice", "fleet = \"a\"\nfleet = \"b\"\n", []string{"line 2"}},
 		{"values out of range", "device = \"a/b\"\n[jobs]\nqueue = 0\n", []string{`device: "a/b"`, "jobs.queue: 0"}},
+		{"no time of day", "fleet = \"demo\"\n[[schedule]]\nat = \"7 am\"\nmode = \"balanced\"\n", []string{"line 3: schedule.at: 7 am is not a time of day"}},
+		{"no day", "[[schedule]]\nat = \"07:00\"\ndays = [\"monday\"]\n", []string{"line 3: schedule.days: monday is none of mon"}},
+		{"unknown key in a scheduled goal", "[[schedule]]\nat = \"07:00\"\n[schedule.goal]\nfloor = 0.5\n", []string{"line 4: unknown key schedule.goal.floor"}},
+		{"schedules that say nothing", "[[schedule]]\nat = \"07:00\"\n[[schedule]]\nat = \"07:00\"\nmode = \"warp\"\n",
+			[]string{"schedule: entry 1: neither mode nor goal", "schedule: entry 2: mode \"warp\"", "entries 1 and 2 have a moment in common, 07:00"}},
 		{"10 MB", strings.Repeat("# padding\n", 1<<20), []string{"more than 1048576"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -131,6 +136,16 @@ func TestCheckPrintsAConfigurationThatIsReadAgain(t *testing.T) {
 	mustWrite(t, path, []byte(first.stdout))
 	if again := limber(t, "agent", "--check", "--config", path); again != first {
 		t.Errorf("got %+v; want what was read: %+v", again, first)
+	}
+}
+
+func TestCheckPrintsTheScheduleAndWhatItAsksForNow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "limber.toml")
+	mustWrite(t, path, []byte("[[schedule]]\nat = \"22:00\"\n[schedule.goal]\nmin_top1 = 0.75\nprefer = \"energy\"\n"))
+	got := limber(t, "agent", "--check", "--config", path, "--state", t.TempDir())
+	if got.code != exitDone || !strings.Contains(got.stdout, "[[schedule]]\nat = '22:00'") || !strings.Contains(got.stdout, "# schedule: since ") ||
+		!strings.Contains(got.stdout, " 22:00 a top-1 of 0.75, rather energy, from ") {
+		t.Errorf("got %+v; want the schedule, and what is in force", got)
 	}
 }
 

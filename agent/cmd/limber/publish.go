@@ -50,7 +50,7 @@ file, from 0.`,
 	a.flags(c)
 	f := c.Flags()
 	f.StringVar(&a.device, "device", agent.Default().Device, "name of the device")
-	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt")
+	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt; if not given, its goal decides")
 	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction")
 	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
@@ -58,7 +58,7 @@ file, from 0.`,
 }
 
 func (a *publishArgs) run(c *cobra.Command, files []string) error {
-	header, err := a.header()
+	header, err := a.header(c)
 	if err != nil {
 		return usageError{err}
 	}
@@ -84,9 +84,11 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	})
 }
 
-func (a *publishArgs) header() (wire.Header, error) {
-	ms := wire.Millis(a.deadline)
-	h := wire.Header{DeadlineMS: &ms}
+func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
+	var h wire.Header
+	if c.Flags().Changed("deadline") {
+		h.DeadlineMS = new(wire.Millis(a.deadline))
+	}
 	if a.minTop1 != 0 {
 		h.MinTop1 = &a.minTop1
 	}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// commandArgs are the flags of `fleet mode` and `fleet goal`.
+type commandArgs struct {
+	operatorArgs
+	ttl    time.Duration
+	asJSON bool
+}
+
+func (a *commandArgs) flags(c *cobra.Command) {
+	a.operatorArgs.flags(c)
+	c.Flags().DurationVar(&a.ttl, "ttl", 5*time.Second, "how long the command is good for, and how long to wait")
+	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
+}
+
+func newFleetMode() *cobra.Command {
+	var a commandArgs
+	c := &cobra.Command{
+		Use:   "mode DEVICE|@GROUP MODE",
+		Short: "Set the mode of a device or of a group, and wait for the answers",
+		Long: `Set how a device chooses its sub-network:
+
+  balanced      highest expected accuracy that leaves the queue its share
+  max-accuracy  the most accurate member that meets each job's own deadline
+  low-latency   the fastest member within two points of the best
+  power-save    the cheapest member within three points of the best
+  fixed:MEMBER  always that member
+
+Everybody is in the group @all. The exit code is 0 when every device that is
+online set the mode.`,
+		Example: `  limber fleet mode desk max-accuracy
+  limber fleet mode @all balanced
+  limber fleet mode cam-17 fixed:12.3M --json`,
+		Args: exactly(2, "a device or a group, and a mode"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.run(c, args[0], wire.Aim{Mode: args[1]})
+		},
+	}
+	a.flags(c)
+	return c
+}
+
+func newFleetGoal() *cobra.Command {
+	var a commandArgs
+	var g goalArgs
+	c := &cobra.Command{
+		Use:   "goal DEVICE|@GROUP",
+		Short: "Set the goal of a device or of a group, and wait for the answers",
+		Long: `Set in figures what a device is to achieve; what no flag asks for is left to it.
+Deadline and accuracy are for frames that bring none of their own. A goal takes
+the place of the mode, and a mode that of the goal. A goal that a device cannot
+have is rejected with the nearest that it can.
+
+Everybody is in the group @all. The exit code is 0 when every device that is
+online set the goal.`,
+		Example: `  limber fleet goal desk --deadline 50ms --min-top1 0.8
+  limber fleet goal @all --max-watts 5 --prefer energy
+  limber fleet goal cam-17 --prefer latency --json`,
+		Args: exactly(1, "a device or a group"),
+		RunE: func(c *cobra.Command, args []string) error {
+			goal, err := g.goal(c)
+			if err != nil {
+				return err
+			}
+			return a.run(c, args[0], wire.Aim{Goal: goal})
+		},
+	}
+	a.flags(c)
+	g.flags(c)
+	return c
+}
+
+// run leaves the aim to the device to judge: it may know more than this program
+// does, and says which modes it knows.
+func (a *commandArgs) run(c *cobra.Command, target string, aim wire.Aim) error {
+	if err := checkTarget(c, target); err != nil {
+		return err
+	}
+	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
+		outcomes, err := s.Command(ctx, a.fleet, target, aim, a.ttl)
+		if err != nil {
+			return err
+		}
+		return printOutcomes(c.OutOrStdout(), outcomes, aim.Verb(), a.asJSON)
+	})
+}
+
+func checkTarget(c *cobra.Command, target string) error {
+	if !wire.ValidName(target) && !wire.ValidGroup(target) {
+		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}
+	}
+	return nil
+}
+
+func printOutcomes(w io.Writer, outcomes []fleet.Outcome, what string, asJSON bool) error {
+	failed := 0
+	for _, o := range outcomes {
+		if o.State != wire.CommandSucceeded {
+			failed++
+		}
+		if !asJSON {
+			fmt.Fprintln(w, sentence(o.Device, string(o.State), o.Reason, o.Detail))
+		}
+	}
+	if asJSON {
+		if err := printLines(w, outcomes); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d devices did not set the %s", failed, len(outcomes), what)
+	}
+	return nil
+}
+
+// sentence is how it went on a device, on one line.
+func sentence(device, state string, reason wire.Reason, detail string) string {
+	line := device + ": " + state
+	if reason != "" {
+		line += fmt.Sprintf(" (%s)", reason)
+	}
+	if detail != "" {
+		line += ": " + detail
+	}
+	return line
+}
+
+// goalArgs are the flags that make a goal.
+type goalArgs struct {
+	deadline         time.Duration
+	minTop1, maxWatt float64
+	prefer           string
+}
+
+func (g *goalArgs) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.DurationVar(&g.deadline, "deadline", 0, "of frames that bring none, from receipt")
+	f.Float64Var(&g.minTop1, "min-top1", 0, "least accuracy for frames that bring none, a fraction")
+	f.Float64Var(&g.maxWatt, "max-watts", 0, "most that the device may take on average, W")
+	f.StringVar(&g.prefer, "prefer", "", "what to have more of within the rest: accuracy, latency or energy")
+}
+
+// asked tells whether a flag of the goal was given.
+func (g *goalArgs) asked(c *cobra.Command) bool {
+	for _, name := range []string{"deadline", "min-top1", "max-watts", "prefer"} {
+		if c.Flags().Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// goal is what the flags ask for.
+func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
+	if !g.asked(c) {
+		return nil, usageError{fmt.Errorf("the goal is empty: set --deadline, --min-top1, --max-watts or --prefer; see `%s --help`", c.CommandPath())}
+	}
+	goal := wire.Goal{Prefer: g.prefer}
+	if c.Flags().Changed("deadline") {
+		goal.DeadlineMS = new(wire.Millis(g.deadline))
+	}
+	if c.Flags().Changed("min-top1") {
+		goal.MinTop1 = &g.minTop1
+	}
+	if c.Flags().Changed("max-watts") {
+		goal.MaxWatts = &g.maxWatt
+	}
+	if err := goal.Check(); err != nil {
+		return nil, usageError{err}
+	}
+	return &goal, nil
+}

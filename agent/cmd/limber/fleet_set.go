@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// setArgs are the flags of `fleet set`.
+type setArgs struct {
+	operatorArgs
+	goalArgs
+	mode   string
+	wait   time.Duration
+	asJSON bool
+}
+
+func newFleetSet() *cobra.Command {
+	var a setArgs
+	c := &cobra.Command{
+		Use:   "set DEVICE|@GROUP",
+		Short: "Set the desired state of a device or of a group, which also those get that are off",
+		Long: `Set what a device is to pursue, a mode or a goal, as a desired state: the broker
+retains it, and a device that is off gets it when it is back. Its version is one
+more than the last. Then wait for the devices that are online, and print what
+they report.
+
+A goal that a device cannot have is rejected with the nearest that it can; what
+was in force stays. The exit code is 0 when every device that is online applied
+the desired state.`,
+		Example: `  limber fleet set @all --mode power-save
+  limber fleet set desk --deadline 50ms --min-top1 0.8
+  limber fleet set cam-17 --prefer energy --json`,
+		Args: exactly(1, "a device or a group"),
+		RunE: func(c *cobra.Command, args []string) error { return a.run(c, args[0]) },
+	}
+	a.operatorArgs.flags(c)
+	f := c.Flags()
+	f.StringVar(&a.mode, "mode", "", "name of a mode, see `limber fleet mode --help`; or a goal:")
+	a.goalArgs.flags(c)
+	f.DurationVar(&a.wait, "wait", 5*time.Second, "how long to wait for the reports")
+	f.BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
+	return c
+}
+
+func (a *setArgs) run(c *cobra.Command, target string) error {
+	if err := checkTarget(c, target); err != nil {
+		return err
+	}
+	aim, err := a.aim(c)
+	if err != nil {
+		return err
+	}
+	return a.station(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
+		reports, err := s.Desire(ctx, a.fleet, target, aim, a.wait)
+		if err != nil {
+			return err
+		}
+		return printReports(c.OutOrStdout(), reports, a.asJSON)
+	})
+}
+
+// aim is what the flags ask for.
+func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
+	switch asked := a.asked(c); {
+	case a.mode != "" && asked:
+		return wire.Aim{}, usageError{fmt.Errorf("both --mode and a goal: give one of them; see `%s --help`", c.CommandPath())}
+	case a.mode != "":
+		return wire.Aim{Mode: a.mode}, nil
+	case !asked:
+		return wire.Aim{}, usageError{fmt.Errorf("neither --mode nor a goal: give one of them; see `%s --help`", c.CommandPath())}
+	}
+	goal, err := a.goal(c)
+	return wire.Aim{Goal: goal}, err
+}
+
+func printReports(w io.Writer, reports []fleet.Report, asJSON bool) error {
+	failed := 0
+	for _, r := range reports {
+		if r.Failed() {
+			failed++
+		}
+		if !asJSON {
+			fmt.Fprintln(w, reportLine(r))
+		}
+	}
+	if asJSON {
+		if err := printLines(w, reports); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d devices did not apply the desired state", failed, len(reports))
+	}
+	return nil
+}
+
+// reportLine is a report on one line.
+func reportLine(r fleet.Report) string {
+	state := string(r.Status)
+	if r.Pending {
+		state = "pending"
+	}
+	state += fmt.Sprintf(", version %d", r.Version)
+	detail := r.Detail
+	if r.Status == wire.Applied {
+		detail = wire.Aim{Mode: r.Mode, Goal: r.Goal}.String()
+	}
+	return sentence(r.Device, state, r.Reason, detail)
+}

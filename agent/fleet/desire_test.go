@@ -1,0 +1,109 @@
+package fleet_test
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// comply reports each desired state that comes for a device as the answer says.
+func comply(tb testing.TB, addr, name string, answer wire.Reported) {
+	tb.Helper()
+	s := open(tb, addr, wire.FleetFilter("yard", wire.KindDesired))
+	run(tb, func(ctx context.Context) error {
+		for {
+			m, err := s.Next(ctx)
+			if err != nil {
+				return nil
+			}
+			if m.Retained {
+				continue
+			}
+			var d wire.Desired
+			if err := wire.Decode(m.Payload, &d); err != nil {
+				return err
+			}
+			r := answer
+			r.Version = d.Version
+			if r.Status == wire.Applied {
+				r.Mode, r.Goal = d.Mode, d.Goal
+			}
+			b, err := json.Marshal(r)
+			if err != nil {
+				return err
+			}
+			s.Send(ctx, mqtt.Message{Topic: device(name).Reported(), Payload: b, QoS: 1, Retained: true})
+		}
+	})
+}
+
+func TestDesireIsNewerThanAllBeforeAndCollectsReports(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "willing", wire.Online, "@gate")
+	settle(t, s, "unable", wire.Online, "@gate")
+	settle(t, s, "gone", wire.Lost, "@gate")
+	settle(t, s, "elsewhere", wire.Online)
+	publish(t, s, device("unable").Reported(), true, wire.Reported{Version: 41, Status: wire.Applied, Mode: "balanced"})
+	publish(t, s, device("elsewhere").Reported(), true, wire.Reported{Version: 99, Status: wire.Applied, Mode: "balanced"})
+	publish(t, s, device("@gate").Desired(), true, wire.Desired{Version: 7, Mode: "balanced"})
+	comply(t, addr, "willing", wire.Reported{Status: wire.Applied})
+	nearest := &wire.Goal{MinTop1: new(0.8)}
+	comply(t, addr, "unable", wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Nearest: nearest, Mode: "balanced", Detail: "no member reaches it"})
+
+	goal := &wire.Goal{MinTop1: new(0.9)}
+	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "@gate", wire.Aim{Goal: goal}, patience)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("got %+v, %v; want three reports", got, err)
+	}
+	if r := got[0]; r.Device != "gone" || !r.Pending || r.Failed() || r.Version != 42 {
+		t.Errorf("got %+v, want it pending in version 42, and no failure", r)
+	}
+	if r := got[1]; r.Device != "unable" || r.Status != wire.Rejected || r.Reason != wire.Infeasible || !reflect.DeepEqual(r.Nearest, nearest) || !r.Failed() {
+		t.Errorf("got %+v, want it rejected with the nearest goal", r)
+	}
+	if r := got[2]; r.Device != "willing" || r.Status != wire.Applied || !reflect.DeepEqual(r.Goal, goal) || r.Failed() {
+		t.Errorf("got %+v, want the goal applied", r)
+	}
+	kept, err := open(t, addr, device("@gate").Desired()).Next(t.Context())
+	var d wire.Desired
+	if err == nil {
+		err = wire.Decode(kept.Payload, &d)
+	}
+	if err != nil || !kept.Retained || d.Version != 42 || !reflect.DeepEqual(d.Goal, goal) {
+		t.Errorf("got %+v, %v; want version 42 retained", d, err)
+	}
+}
+
+func TestDesireTellsWhoDidNotReport(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	settle(t, open(t, addr), "mute", wire.Online)
+	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "mute", wire.Aim{Mode: "balanced"}, 300*time.Millisecond)
+	if err != nil || len(got) != 1 || !got[0].Pending || !got[0].Failed() || got[0].Detail != "no report within 300ms" {
+		t.Errorf("got %+v, %v; want no report", got, err)
+	}
+}
+
+func TestDesireChangesNothingWhereItCannotWork(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr)
+	settle(t, s, "last", wire.Online)
+	publish(t, s, device("last").Desired(), true, wire.Desired{Version: math.MaxUint64, Mode: "balanced"})
+	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be"} {
+		_, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: got %v, want an error with %q", target, err, says)
+		}
+	}
+}
