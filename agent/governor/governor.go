@@ -264,6 +264,7 @@ type moment struct {
 	alone   bool     // nobody waits, and the head did not either
 	fits    set      // eligible members that meet the head's floor, or else the goal's
 	allowed set      // eligible members that the goal leaves
+	among   set      // members to choose the head's from: those, or more if it asks for less than the goal
 	room    float64  // ms that one inference may take on average at the present rate of arrivals
 	head    *outlook // of the head: its own slack, time shared with the queue
 	usual   *outlook // of a job that finds the device free
@@ -277,8 +278,13 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		allowed: g.within(now),
 		room:    math.Inf(1),
 	}
-	if m.fits = m.allowed; q.Floor != 0 { // a job's own floor overrides the goal, also one that is no number
+	m.fits, m.among = m.allowed, m.allowed
+	if q.Floor != 0 { // a job's own floor overrides the goal, also one that is no number
 		m.fits = g.atLeast(q.Floor)
+	}
+	less := q.Floor > 0 && q.Floor < g.mode.goal.Floor
+	if less {
+		m.among = m.fits
 	}
 	share := math.Inf(1)
 	if g.mode.kind == balanced {
@@ -286,7 +292,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		share, m.room = q.share(now, arrivals), Queue{Overhead: q.Overhead}.share(now, arrivals)
 	}
 	g.usual.meet(now, min(m.slack, g.farthest()))
-	m.alone = m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
+	m.alone = !less && m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
 	b := mix(g.grid.filtered, g.grid.prior, kept(g.idle(now)))
 	m.head, m.usual = &g.outlooks[0], &g.outlooks[1]
 	m.head.look(g.grid, &b, m.slack, share)

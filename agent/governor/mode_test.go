@@ -70,6 +70,23 @@ func TestAGoalOfFiguresIsAMode(t *testing.T) {
 	}
 }
 
+func TestAJobMayAskForLessThanTheGoal(t *testing.T) {
+	m, err := ModeOf(Goal{Floor: 0.78})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice(mustGovernor(t, six(), m), ms(20), ms(48))
+	d.jobs(500)
+	d.deadline, d.floor = ms(9), 0.5
+	if got := d.job(); got.Member > 2 || got.Shed || got.Chance < 0.9 {
+		t.Errorf("in a hurry: got %+v, want a member that fits 9 ms", got)
+	}
+	d.jobs(500) // now that is usual
+	if got := d.job(); got.Member > 2 || got.Shed || got.Chance < 0.9 {
+		t.Errorf("always in a hurry: got %+v, want a member that fits 9 ms", got)
+	}
+}
+
 func TestR10_FeasibleNamesTheNearestGoal(t *testing.T) {
 	g := mustGovernor(t, six(), Mode{})
 	for _, tt := range []struct {
@@ -79,6 +96,7 @@ func TestR10_FeasibleNamesTheNearestGoal(t *testing.T) {
 		{Goal{Floor: 0.78, Deadline: 20 * time.Millisecond}, Goal{Floor: 0.78, Deadline: 20 * time.Millisecond}, ""},
 		{Goal{Floor: 0.9}, Goal{Floor: 0.7903}, "no member reaches a top-1 of 0.9; the most accurate, s5, has 0.7903"},
 		{Goal{Floor: 0.78, Deadline: 10 * time.Millisecond}, Goal{Floor: 0.78, Deadline: ms(13.5)}, "s4, the fastest member with a top-1 of 0.78, takes 13.5ms"},
+		{Goal{Deadline: ms(1), Watts: 5}, Goal{Deadline: ms(3)}, "s0, the fastest member, takes 3ms unloaded, the deadline is 1ms\nthis device cannot"},
 		{Goal{Watts: 5}, Goal{}, "cannot measure its power"},
 	} {
 		m, err := ModeOf(tt.goal)

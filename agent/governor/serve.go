@@ -65,7 +65,7 @@ func (g *Governor) prefer(m *moment) (int, Reason) {
 		if g.likely(m, operating) {
 			return operating, why
 		}
-		return m.allowed.first(), why
+		return m.among.first(), why
 	case maxAccuracy:
 		return g.accurate(m)
 	default:
@@ -75,21 +75,22 @@ func (g *Governor) prefer(m *moment) (int, Reason) {
 
 // accurate is the best choice for the head if nobody else mattered.
 func (g *Governor) accurate(m *moment) (int, Reason) {
-	return best(m.allowed, &m.head.worth), Best
+	return best(m.among, &m.head.worth), Best
 }
 
 // balance is the choice up to the operating member that leaves the others in
 // the queue their share of time.
 func (g *Governor) balance(m *moment) (int, Reason) {
 	operating := g.Operating()
-	member := best(m.allowed.upTo(operating), &m.head.score)
+	among := m.among.upTo(max(operating, m.among.first()))
+	member := best(among, &m.head.score)
 	if m.alone {
 		member = operating
 	}
 	switch {
-	case member >= best(m.allowed, &m.head.worth):
+	case member >= best(m.among, &m.head.worth):
 		return member, Best
-	case best(m.allowed, &m.head.score) > member:
+	case best(m.among, &m.head.score) > member:
 		return member, Hold
 	default:
 		return member, Queued
