@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -26,8 +27,8 @@ type Correction struct {
 
 // Experience is what was learned so far.
 func (g *Governor) Experience() Experience {
-	e := Experience{Met: g.grid.met[:], Jump: g.grid.jump, Trust: g.grid.hint.trust, Bias: map[string]Correction{}}
-	for _, seen := range g.grid.hint.seen {
+	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.trust, Bias: map[string]Correction{}}
+	for _, seen := range g.grid.hint.seen { // a copy, as is each seen
 		e.Hints = append(e.Hints, seen[:])
 	}
 	for j, m := range g.members {
@@ -175,12 +176,15 @@ func Restore(b []byte) (*Governor, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
+	if s.Kind > fixed || s.Goal.Prefer > Energy {
+		return nil, fmt.Errorf("snapshot of a governor: mode %d or preference %d is not known", s.Kind, s.Goal.Prefer)
+	}
 	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal})
 	if err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
 	n := len(s.Members)
-	if len(s.Profile) != n || len(s.Bias) != n || s.Standing.Member >= n || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
+	if len(s.Profile) != n || len(s.Bias) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
 	g.eligible, g.power, g.waited, g.steady, g.crowd = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd

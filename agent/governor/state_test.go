@@ -122,6 +122,25 @@ func TestDamagedExperienceIsRefused(t *testing.T) {
 	}
 }
 
+func TestASnapshotThatDoesNotFitIsRefused(t *testing.T) {
+	b, err := mustGovernor(t, six(), Mode{}).Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, from, to string }{
+		{"member below none", `"Member":-1`, `"Member":-2`},
+		{"member that is not there", `"Told":-1`, `"Told":6`},
+		{"unknown mode", `"Kind":0`, `"Kind":9`},
+		{"unknown preference", `"Prefer":0`, `"Prefer":7`},
+		{"nobody eligible", `"Eligible":63`, `"Eligible":0`},
+	} {
+		damaged := strings.Replace(string(b), tt.from, tt.to, 1)
+		if _, err := Restore([]byte(damaged)); err == nil || damaged == string(b) {
+			t.Errorf("%s: got %v", tt.name, err)
+		}
+	}
+}
+
 func FuzzRestore(f *testing.F) {
 	g, err := New(six(), Mode{})
 	if err != nil {
