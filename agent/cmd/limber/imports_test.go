@@ -34,6 +34,7 @@ var ranks = [][]imports{
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 	},
 	{ // one library each, or one more step on the way of a family
+		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
@@ -45,7 +46,7 @@ var ranks = [][]imports{
 		{of: "store", libraries: []string{"go.etcd.io/bbolt"}},
 	},
 	{ // put together from those
-		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
 		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx"}},
 		{of: "family/trial", ours: []string{"family", "family/ort"}},

@@ -1,0 +1,190 @@
+// Package logbook keeps a log of what a governor was asked and what it decided,
+// and repeats it with the same outcome, bit for bit.
+//
+//	caller ──▶ Book ──▶ Governor
+//	            │ a line for each call
+//	            ▼
+//	          buffer ── full, or a second old ──▶ Log.Run ──▶ decisions.log, decisions.log.1
+//	            └── no room, or the disk failed ──▶ dropped and counted; a second later a new segment
+//
+// A log is text, a line for each call, in segments that can be repeated alone:
+//
+//	L {...}                the header: who wrote it, and the names of the members
+//	S {...}                the governor's Snapshot
+//	A now                  Arrive
+//	H competitors          Hint
+//	D now slack floor overhead waiting,... = member reason shed chance predicted operating
+//	O now member latency   Observe
+//	R met                  Ended: 1 in time, 0 not
+//	M "mode"               SetMode of a named mode
+//	G deadline floor watts preference    SetMode of one of figures
+//	E 0110                 SetEligible
+//	P idle active          SetPower
+//	X {...}                Remember
+//	C 1a2b3c4d             checksum of the lines since the last one, or the header
+//
+// Times are nanoseconds on the governor's clock; slack and what waits count from
+// now. A float is the shortest text that reads back as the same bits.
+//
+// The one rule: a line is written only after all lines of its segment, so that
+// whatever is in a file can be repeated. Hence a buffer that finds no room takes
+// the rest of its segment with it; and no call ever waits for the disk.
+package logbook
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+)
+
+// Book is a governor whose calls are written down. Like a Governor it has one
+// owner. Its methods are those of the Governor, and as cheap if there is no log.
+type Book struct {
+	gov *governor.Governor
+	pen *pen // nil: nothing is written
+}
+
+// New opens a book for a governor. Without a log, which is nil, it only passes
+// its calls on. A log has one book.
+func New(g *governor.Governor, log *Log) *Book {
+	b := &Book{gov: g}
+	if log != nil {
+		b.pen = newPen(log)
+	}
+	return b
+}
+
+// Close hands over what was written last, and lets the log's Run end. What is
+// asked after it is not written.
+func (b *Book) Close() {
+	if b.pen != nil {
+		b.pen.close()
+		b.pen = nil
+	}
+}
+
+// writes tells whether the next call, at now, is to be written.
+func (b *Book) writes(now time.Duration) bool { return b.pen != nil && b.pen.ready(b.gov, now) }
+
+// Arrive is Governor.Arrive.
+func (b *Book) Arrive(now time.Duration) {
+	if b.writes(now) {
+		b.pen.begin('A').duration(now).end()
+	}
+	b.gov.Arrive(now)
+}
+
+// Hint is Governor.Hint.
+func (b *Book) Hint(competitors int) {
+	if b.writes(0) {
+		b.pen.begin('H').whole(competitors).end()
+	}
+	b.gov.Hint(competitors)
+}
+
+// Decide is Governor.Decide.
+func (b *Book) Decide(now time.Duration, q governor.Queue) governor.Decision {
+	if !b.writes(now) {
+		return b.gov.Decide(now, q)
+	}
+	b.pen.begin('D').queue(now, q)
+	d := b.gov.Decide(now, q)
+	b.pen.word("=").decision(d).end()
+	return d
+}
+
+// Observe is Governor.Observe.
+func (b *Book) Observe(now time.Duration, member int, latency time.Duration) {
+	if b.writes(now) {
+		b.pen.begin('O').duration(now).whole(member).duration(latency).end()
+	}
+	b.gov.Observe(now, member, latency)
+}
+
+// Ended notes what became of the job that was decided last. The governor does
+// not want to know; who reads the log does.
+func (b *Book) Ended(met bool) {
+	if b.writes(0) {
+		b.pen.begin('R').flag(met).end()
+	}
+}
+
+// SetMode is Governor.SetMode. Like the others that may be refused it is written
+// after the fact, in a segment that begins before it.
+func (b *Book) SetMode(m governor.Mode) error {
+	writes := b.writes(0)
+	err := b.gov.SetMode(m)
+	if err == nil && writes {
+		b.pen.mode(m)
+	}
+	return err
+}
+
+// SetEligible is Governor.SetEligible.
+func (b *Book) SetEligible(eligible []bool) error {
+	writes := b.writes(0)
+	err := b.gov.SetEligible(eligible)
+	if err == nil && writes {
+		b.pen.begin('E').flags(eligible).end()
+	}
+	return err
+}
+
+// SetPower is Governor.SetPower.
+func (b *Book) SetPower(p governor.Power) {
+	if b.writes(0) {
+		b.pen.begin('P').float(p.Idle).float(p.Active).end()
+	}
+	b.gov.SetPower(p)
+}
+
+// Remember is Governor.Remember.
+func (b *Book) Remember(e governor.Experience) error {
+	if !b.writes(0) {
+		return b.gov.Remember(e)
+	}
+	text, err := json.Marshal(e)
+	if err != nil { // not a number: the governor refuses it, too
+		return fmt.Errorf("experience: %w", err)
+	}
+	if err := b.gov.Remember(e); err != nil {
+		return err
+	}
+	b.pen.begin('X').text(text).end()
+	return nil
+}
+
+// Mode is Governor.Mode.
+func (b *Book) Mode() governor.Mode { return b.gov.Mode() }
+
+// Operating is Governor.Operating.
+func (b *Book) Operating() int { return b.gov.Operating() }
+
+// Slowdown is Governor.Slowdown.
+func (b *Book) Slowdown() float64 { return b.gov.Slowdown() }
+
+// Feasible is Governor.Feasible.
+func (b *Book) Feasible(m governor.Mode) (governor.Goal, error) { return b.gov.Feasible(m) }
+
+// Joules is Governor.Joules.
+func (b *Book) Joules(member int) float64 { return b.gov.Joules(member) }
+
+// Explain is Governor.Explain.
+func (b *Book) Explain(d governor.Decision) string { return b.gov.Explain(d) }
+
+// Options is Governor.Options.
+func (b *Book) Options(to []governor.Option) []governor.Option { return b.gov.Options(to) }
+
+// Predicted is Governor.Predicted.
+func (b *Book) Predicted(member int) time.Duration { return b.gov.Predicted(member) }
+
+// Smallest is Governor.Smallest.
+func (b *Book) Smallest(now time.Duration, floor float64) int { return b.gov.Smallest(now, floor) }
+
+// Belief is Governor.Belief.
+func (b *Book) Belief() governor.Belief { return b.gov.Belief() }
+
+// Experience is Governor.Experience.
+func (b *Book) Experience() governor.Experience { return b.gov.Experience() }
