@@ -10,6 +10,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/governor/logbook"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 )
@@ -17,7 +18,7 @@ import (
 // inferrer is the goroutine that owns the governor and the sessions.
 type inferrer struct {
 	*Pipeline
-	gov      *governor.Governor
+	gov      *logbook.Book
 	dog      *watchdog
 	sessions []family.Session // by member; nil until one was handed over
 	eligible []bool
@@ -47,7 +48,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 	}
 	n := len(p.cfg.Members)
 	return &inferrer{
-		Pipeline: p, gov: gov, dog: p.dog,
+		Pipeline: p, gov: logbook.New(gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
 		own:     newSlot(p.cfg.Members),
@@ -59,6 +60,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 // run serves ready frames and orders, one at a time, until ctx ends. Before
 // there is a session, only orders are taken.
 func (f *inferrer) run(ctx context.Context) error {
+	defer f.gov.Close()
 	for {
 		if f.able && len(f.ready) == 0 && f.serveOwn() {
 			select {
@@ -144,6 +146,7 @@ func (f *inferrer) serve(s *slot) {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
 	f.publish()
+	f.stats.decided(f.epoch.Add(e.due-d.Slack), d, f.gov)
 	if d.Shed {
 		f.shed(e, d)
 		return
@@ -154,7 +157,9 @@ func (f *inferrer) serve(s *slot) {
 		f.answer.Reason = wire.Internal
 		f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[f.answer.Member].Name, err)
 	}
+	f.stats.inferred(f.answer.Infer)
 	f.finish(e, &f.answer)
+	f.gov.Ended(f.answer.Met)
 	if f.ended = 0; f.queue.busy() {
 		f.ended = f.now()
 	}
@@ -262,6 +267,7 @@ func (f *inferrer) decide(e *entry) governor.Decision {
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {
+	f.gov.Ended(false)
 	if d.Reason == governor.Infeasible {
 		f.refuse(e, wire.Infeasible, "no member in use is as accurate as min_top1 asks")
 		return

@@ -22,6 +22,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/governor/logbook"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 )
@@ -76,6 +77,7 @@ type Config struct {
 	Mode       governor.Mode
 	QueueJobs  int // jobs that may wait
 	QueueBytes int // bytes of encoded frames that may wait
+	Log        Log // of decisions
 
 	// Cascade is the softmax probability from which on the smallest member's
 	// answer is taken, in (0, 1]; below it the member that was chosen runs as
@@ -84,6 +86,13 @@ type Config struct {
 	// Load says how many others want a processor now, if that is known; nil
 	// never does. It is called before each decision and must take microseconds.
 	Load func() (others int, ok bool)
+}
+
+// Log is where decisions are logged, to be replayed elsewhere.
+type Log struct {
+	Path    string // of the newer of two files; empty: nowhere
+	Bytes   int64  // of both at most, from 1 MiB
+	Version string // of the program
 }
 
 // check joins what the governor does not look at.
@@ -125,6 +134,8 @@ type Pipeline struct {
 	queue   *queue
 	dog     *watchdog
 	stats   *stats
+	log     *logbook.Log         // nil: none is kept
+	learned *governor.Experience // to begin with; nil: none
 	free    chan *slot
 	ready   chan *slot
 	orders  chan order
@@ -138,9 +149,9 @@ type Pipeline struct {
 // order changes what the inferring goroutine owns, or asks about it.
 type order struct {
 	mode    *governor.Mode
-	ask     func(*governor.Governor) error
 	member  int
 	session family.Session
+	ask     func(*logbook.Book) error
 	done    chan<- error
 }
 
@@ -156,13 +167,14 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
-		stats:   newStats(),
+		stats:   newStats(len(cfg.Members)),
 		dog:     newWatchdog(),
 		free:    make(chan *slot, inWork),
 		ready:   make(chan *slot, 1),
 		orders:  make(chan order),
 		settled: make(chan struct{}, 1),
 	}
+	p.log = p.logTo(cfg.Log)
 	p.queue = newQueue(cfg.QueueJobs, cfg.QueueBytes)
 	for range inWork {
 		p.free <- newSlot(cfg.Members)
@@ -180,7 +192,52 @@ func (p *Pipeline) governor() (*governor.Governor, error) {
 	for i, m := range p.cfg.Members {
 		members[i] = m.Member
 	}
-	return governor.New(members, p.cfg.Mode)
+	g, err := governor.New(members, p.cfg.Mode)
+	if err == nil && p.learned != nil {
+		err = g.Remember(*p.learned)
+	}
+	return g, err
+}
+
+func (p *Pipeline) logTo(l Log) *logbook.Log {
+	if l.Path == "" {
+		return nil
+	}
+	about := logbook.About{Version: l.Version, Epoch: p.epoch}
+	for _, m := range p.cfg.Members {
+		about.Members = append(about.Members, m.Name)
+	}
+	return logbook.To(l.Path, l.Bytes, about)
+}
+
+// LogLost is how many of the governor's calls are missing in the log, and why
+// if it cannot be written now.
+func (p *Pipeline) LogLost() (calls uint64, err error) {
+	if p.log == nil {
+		return 0, nil
+	}
+	return p.log.Lost()
+}
+
+// Remember gives the governor what an earlier one learned on this device. It
+// must be called before Run. An error leaves everything as it was: see
+// governor.Remember.
+func (p *Pipeline) Remember(e governor.Experience) error {
+	p.learned = &e
+	_, err := p.governor()
+	if err != nil {
+		p.learned = nil
+	}
+	return err
+}
+
+// Experience returns what the governor has learned. Its error is ctx's.
+func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err error) {
+	err = p.order(ctx, order{ask: func(b *logbook.Book) error {
+		e = b.Experience()
+		return nil
+	}})
+	return e, err
 }
 
 // now is the time on the clock that jobs, queue and governor share.
@@ -219,7 +276,7 @@ func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 // unloaded device; if not, the error says why, and nearest is the goal that they
 // can. Its other error is ctx's.
 func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
-	err = p.order(ctx, order{ask: func(g *governor.Governor) (err error) {
+	err = p.order(ctx, order{ask: func(g *logbook.Book) (err error) {
 		nearest, err = g.Feasible(m)
 		return err
 	}})
@@ -248,6 +305,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.decode(gctx) })
 	g.Go(func() error { return infer.run(gctx) })
+	g.Go(func() error { p.writeLog(); return nil })
 	done := make(chan error, 1)
 	go func() { done <- g.Wait() }()
 	select {
@@ -263,6 +321,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// writeLog writes the log until the inferrer has ended.
+func (p *Pipeline) writeLog() {
+	if p.log != nil {
+		p.log.Run()
+	}
 }
 
 // Drain closes the queue for new jobs and waits until every job that was

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/governor/logbook"
 )
 
 // window is how many of the last answers the quantiles are taken over.
@@ -20,7 +21,21 @@ type stats struct {
 	op     int
 	mode   governor.Mode
 	slow   float64
-	busy   time.Duration // spent inferring
+	busy   time.Duration     // spent inferring
+	recent [recent]Explained // the last decisions
+	made   int               // decisions; the next one goes to recent[made%recent]
+}
+
+// recent is how many decisions are kept explained.
+const recent = 8
+
+// Explained is a decision with what led to it.
+type Explained struct {
+	At      time.Time // when it was taken
+	Belief  governor.Belief
+	Options []governor.Option // by rising latency
+	Infer   time.Duration     // what the inference took, in a cascade both; 0 if there was none, or it has not ended
+	governor.Decision
 }
 
 // Counts of jobs since the pipeline was made.
@@ -43,9 +58,45 @@ type Snapshot struct {
 
 	Ended                       int // jobs that were answered with classes since the last Snapshot
 	Queue, Decode, Infer, Total Quantiles
+
+	Decisions []Explained // the last ones, newest first, at most 8
 }
 
-func newStats() *stats { return &stats{slow: 1} }
+// newStats keeps figures of that many members.
+func newStats(members int) *stats {
+	s := &stats{slow: 1}
+	for i := range s.recent {
+		s.recent[i].Options = make([]governor.Option, 0, members)
+	}
+	return s
+}
+
+// decided keeps a decision with what the governor says of it.
+func (s *stats) decided(at time.Time, d governor.Decision, g *logbook.Book) {
+	belief := g.Belief()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.recent[s.made%recent]
+	s.made++
+	*e = Explained{At: at, Decision: d, Belief: belief, Options: g.Options(e.Options[:0])}
+}
+
+// inferred adds to the last decision what came of it.
+func (s *stats) inferred(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent[(s.made-1)%recent].Infer = took
+}
+
+// decisions are copies of those that are kept, newest first. The caller holds mu.
+func (s *stats) decisions() (all []Explained) {
+	for i := s.made - 1; i >= max(0, s.made-recent); i-- {
+		e := s.recent[i%recent]
+		e.Options = slices.Clone(e.Options)
+		all = append(all, e)
+	}
+	return all
+}
 
 func (s *stats) accepted() {
 	s.mu.Lock()
@@ -100,7 +151,8 @@ func (p *Pipeline) Snapshot() Snapshot {
 	s := p.stats
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap := Snapshot{Counts: s.counts, Waiting: waiting, Operating: s.op, Mode: s.mode, Slowdown: s.slow, Ended: s.next}
+	snap := Snapshot{Counts: s.counts, Waiting: waiting, Operating: s.op, Mode: s.mode, Slowdown: s.slow, Ended: s.next,
+		Decisions: s.decisions()}
 	for i, q := range []*Quantiles{&snap.Queue, &snap.Decode, &snap.Infer, &snap.Total} {
 		*q = quantiles(s.stages[i])
 		s.stages[i] = s.stages[i][:0]
