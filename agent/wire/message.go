@@ -73,18 +73,41 @@ type Telemetry struct {
 	Outbox        int                `json:"outbox"`             // answers and events waiting for the link
 	PowerW        *float64           `json:"power_w,omitempty"`  // W of the whole board, or of the processors where only they are measured
 
-	MemHeadroom  *float64 `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
-	MemPressure  *float64 `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
-	TempTrend    *float64 `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor rose over the last minute
-	NearTrip     *bool    `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
-	GPUPercent   *float64 `json:"gpu_percent,omitempty"`          // of the GPU's time
-	ClockPercent *float64 `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
-	Throttled    *bool    `json:"throttled,omitempty"`            // something keeps a processor from its full clock
-	Joules       *float64 `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by inferences in it
-	CPUSeconds   *float64 `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
-	IdleW        *float64 `json:"idle_w,omitempty"`               // W with no inference running, as learnt from load that came and went
-	ActiveW      *float64 `json:"active_w,omitempty"`             // W more while one runs
-	Stages       *Stages  `json:"stages,omitempty"`               // absent if no job ended in the last interval
+	MemHeadroom  *float64   `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
+	MemPressure  *float64   `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
+	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor rose over the last minute
+	NearTrip     *bool      `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
+	GPUPercent   *float64   `json:"gpu_percent,omitempty"`          // of the GPU's time
+	ClockPercent *float64   `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
+	Throttled    *bool      `json:"throttled,omitempty"`            // something keeps a processor from its full clock
+	Joules       *float64   `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by inferences in it
+	CPUSeconds   *float64   `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
+	IdleW        *float64   `json:"idle_w,omitempty"`               // W with no inference running, as learnt from load that came and went
+	ActiveW      *float64   `json:"active_w,omitempty"`             // W more while one runs
+	Stages       *Stages    `json:"stages,omitempty"`               // absent if no job ended in the last interval
+	Decisions    []Decision `json:"decisions,omitempty"`            // the newest, newest first
+}
+
+// Decision is what the governor did with a job, and what else it could have done.
+type Decision struct {
+	TS          Time     `json:"ts"`
+	Member      string   `json:"member"` // chosen; of a refusal, the one that came closest
+	Reason      string   `json:"reason"`
+	SlackMS     float64  `json:"slack_ms"`           // left to the deadline; negative when it had passed
+	Waiting     int      `json:"waiting"`            // jobs behind this one, at most 16
+	PredictedMS float64  `json:"predicted_ms"`       // of infer
+	Chance      float64  `json:"chance"`             // to be in time, in [0, 1]
+	InferMS     *float64 `json:"infer_ms,omitempty"` // absent if the job was refused, or still runs
+	Belief      string   `json:"belief"`             // about the load, in words
+	Options     []Option `json:"options"`            // by rising latency
+}
+
+// Option is what a member was worth to a decision.
+type Option struct {
+	Member      string  `json:"member"`
+	PredictedMS float64 `json:"predicted_ms"`
+	Chance      float64 `json:"chance"` // to be in time, in [0, 1]
+	Worth       float64 `json:"worth"`  // top-1 times that chance, percent
 }
 
 // Stages are the latencies of the jobs that ended in the last interval.

@@ -60,6 +60,11 @@ func deviceMessages() []message {
 		}},
 		{"telemetry-goal", wire.Telemetry{TS: noon(), Mode: "goal", Goal: &wire.Goal{DeadlineMS: new(33.3), Prefer: wire.PreferLatency}, Member: "s3"}},
 		{"telemetry-unknown", wire.Telemetry{TS: noon()}},
+		{"telemetry-decisions", wire.Telemetry{TS: noon(), Decisions: []wire.Decision{
+			{TS: noon(), Member: "s1", Reason: "hold", SlackMS: 47.1, Waiting: 2, PredictedMS: 12.5, Chance: 0.998, InferMS: new(12.1), Belief: "92 % likely alone",
+				Options: []wire.Option{{Member: "s0", PredictedMS: 6.2, Chance: 1, Worth: 70}, {Member: "s1", PredictedMS: 12.5, Chance: 0.998, Worth: 74.85}}},
+			{TS: noon(), Member: "s0", Reason: "busy", SlackMS: -3.2, PredictedMS: 6.2, Belief: "92 % likely alone", Options: []wire.Option{}},
+		}}},
 		{"caps-full", wire.Caps{
 			TS: noon(), Versions: wire.Versions{Agent: "1.2.3", Runtime: "1.24.1"}, Verbs: []string{"mode"}, Modes: []string{"balanced", "fixed:s0"}, Groups: []string{wire.Everybody, "@line2"},
 			Family:  &wire.Family{Name: "stock", Digest: "sha256:" + strings.Repeat("0f", 32)},
