@@ -159,7 +159,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return a.link.Run(work) })
-	for _, part := range []func(context.Context) error{a.uplink, a.control, a.report} {
+	for _, part := range []func(context.Context) error{a.uplink, a.control, a.report, a.learn} {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {
@@ -175,6 +175,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		a.finish(context.WithoutCancel(ctx))
+		a.saveExperience(context.WithoutCancel(ctx))
 	case <-gctx.Done(): // a part failed
 	}
 	a.goodbye(context.WithoutCancel(ctx))

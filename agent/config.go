@@ -32,6 +32,7 @@ type Config struct {
 	Jobs      Jobs      `toml:"jobs"`
 	Outbox    Outbox    `toml:"outbox"`
 	Telemetry Telemetry `toml:"telemetry"`
+	Governor  Governor  `toml:"governor"`
 	Runtime   Runtime   `toml:"runtime"`
 	Schedule  Schedule  `toml:"schedule,omitempty"`
 }
@@ -64,6 +65,11 @@ type Outbox struct {
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
 	Every Duration `toml:"every"`
+}
+
+// Governor is what is kept of its decisions.
+type Governor struct {
+	LogMiB int `toml:"log_mib"` // MiB of decisions.log and decisions.log.1; 0 is no log
 }
 
 // Runtime is how members run.
@@ -219,6 +225,7 @@ func (c Config) Validate() error {
 	complain(c.Outbox.MiB < 1 || c.Outbox.MiB > 65536, "outbox.mib: %d is not from 1 to 65536 MiB", c.Outbox.MiB)
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
+	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 for no log", c.Governor.LogMiB)
 	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)

@@ -85,13 +85,14 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Fleet, c.Device, c.Mode, c.State = "a/b", "", "warp", ""
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
+	c.Governor.LogMiB = 1025
 	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
 	c.Runtime.Providers = []string{"cuda"}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
 		}

@@ -170,7 +170,7 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 // family must not keep the device from working: balanced takes its place.
 func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
-		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20}
+		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Log: a.decisionLog(c)}
 	for _, i := range c.front {
 		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))
 	}
@@ -179,6 +179,9 @@ func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 		a.log.Warn("mode not usable, balanced is used", "err", err)
 		cfg.Mode = governor.Mode{}
 		c.pipe, err = pipeline.New(cfg, switches{a, c})
+	}
+	if err == nil {
+		a.recall(c)
 	}
 	return err
 }

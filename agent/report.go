@@ -47,6 +47,7 @@ type standings struct {
 	member string
 	outbox bool // cannot write
 	store  bool // likewise
+	log    bool // of decisions, likewise
 }
 
 // reportStanding publishes the reported state anew when another member operates,
@@ -58,6 +59,10 @@ func (a *Agent) reportStanding(ctx context.Context, told standings) standings {
 	if c := a.crew.Load(); c != nil {
 		at, _ := c.pipe.Governed()
 		now.member = c.member(at).Name
+		_, err := c.pipe.LogLost()
+		if now.log = err != nil; now.log && !told.log {
+			a.log.Warn("decisions are not logged", "err", err)
+		}
 	}
 	if now.member != told.member && a.linkUp.Load() {
 		a.sayReported(ctx, nil)
@@ -90,6 +95,7 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
 	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
+	t.Decisions = tellDecisions(crew, p.Decisions)
 	if t.Stages = stages(p); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}

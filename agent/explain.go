@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// What telemetry tells of the last decisions.
+const (
+	decisionsTold = 3
+	decisionsSize = 2 << 10 // bytes of JSON at most
+)
+
+// tellDecisions is the newest decisions that fit, newest first; nil if there
+// are none.
+func tellDecisions(c *crew, last []pipeline.Explained) []wire.Decision {
+	var told []wire.Decision
+	for _, e := range last[:min(len(last), decisionsTold)] {
+		told = append(told, tellDecision(c, &e))
+	}
+	for !fits(told) {
+		if n := len(told); n > 1 {
+			told = told[:n-1]
+			continue
+		}
+		told[0].Options = without(told[0].Options)
+	}
+	return told
+}
+
+func fits(told []wire.Decision) bool {
+	b, err := json.Marshal(told)
+	return err == nil && len(b) <= decisionsSize || len(told) == 1 && len(told[0].Options) == 0
+}
+
+// without is options less the one that is worth least.
+func without(options []wire.Option) []wire.Option {
+	least := 0
+	for i, o := range options {
+		if o.Worth < options[least].Worth {
+			least = i
+		}
+	}
+	return append(options[:least], options[least+1:]...)
+}
+
+func tellDecision(c *crew, e *pipeline.Explained) wire.Decision {
+	d := wire.Decision{
+		TS: wire.At(e.At), Member: c.member(e.Member).Name, Reason: e.Reason.String(), SlackMS: wire.Millis(e.Slack), Waiting: e.Waiting,
+		PredictedMS: wire.Millis(e.Predicted), Chance: digits(e.Chance, 3), Belief: e.Belief.String(), Options: []wire.Option{},
+	}
+	if e.Infer > 0 {
+		infer := wire.Millis(e.Infer)
+		d.InferMS = &infer
+	}
+	for _, o := range e.Options {
+		predicted := time.Duration(o.Predicted * float64(time.Millisecond))
+		d.Options = append(d.Options, wire.Option{Member: c.member(o.Member).Name, PredictedMS: wire.Millis(predicted),
+			Chance: digits(o.Chance, 3), Worth: digits(o.Worth, 2)})
+	}
+	return d
+}
+
+// digits rounds to so many digits after the point.
+func digits(f float64, n int) float64 {
+	shift := math.Pow10(n)
+	return math.Round(f*shift) / shift
+}
