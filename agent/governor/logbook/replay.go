@@ -35,6 +35,7 @@ type Entry struct {
 
 // Summary is what a log held.
 type Summary struct {
+	Version   string // of the program that wrote the last segment
 	Segments  int
 	Decisions int
 	Rounded   int    // decisions that agree but for the last digits of a figure: see Replay
@@ -156,6 +157,7 @@ func (p *player) begin(rest string) error {
 	}
 	p.head, p.gov = h, nil
 	p.summary.Segments++
+	p.summary.Version = h.Version
 	return nil
 }
 
