@@ -276,3 +276,24 @@ func TestReadyNamesTheBrokerThatIsNotThere(t *testing.T) {
 		t.Errorf("got %v, want the address", err)
 	}
 }
+
+func TestTelemetryIsTheNextOfItsDevice(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	s := open(t, addr, append(fleet.TelemetryFilters("yard", "cam-1"), fleet.TelemetryFilters("yard", "cam-2")...)...)
+	sender := open(t, addr)
+	publish(t, sender, device("cam-2").Telemetry(), false, wire.Telemetry{Jobs: 2})
+	publish(t, sender, device("cam-1").Telemetry(), false, []byte(`{"jobs":`))
+	publish(t, sender, device("cam-1").Telemetry(), false, wire.Telemetry{Jobs: 1, Decisions: []wire.Decision{{Member: "s0", Options: []wire.Option{}}}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	got, err := s.Telemetry(ctx, "cam-1")
+	if err != nil || got.Jobs != 1 || len(got.Decisions) != 1 {
+		t.Errorf("got %+v, %v; want that of cam-1", got, err)
+	}
+	soon, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	if _, err := s.Telemetry(soon, "cam-1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nothing came: got %v", err)
+	}
+}
