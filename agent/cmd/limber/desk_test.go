@@ -166,6 +166,7 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 			t.Errorf("exit %d, %q; want desk, online, balanced", code, out)
 		}
 	})
+	t.Run("fleet explain shows the last decisions", d.explains)
 	t.Run("fleet mode sets the mode", d.changesMode)
 	t.Run("fleet goal sets a goal", d.changesGoal)
 	t.Run("fleet set sets the desired state", d.changesDesired)
@@ -217,6 +218,26 @@ func (d *desk) refuses(t *testing.T) {
 	}
 	if _, errs, code := d.limber(t, "publish", "--min-top1", "2", text); code != exitUsage {
 		t.Errorf("exit %d, %q; want 2 for a min-top1 of 2", code, errs)
+	}
+}
+
+func (d *desk) explains(t *testing.T) {
+	out, errs, code := d.limber(t, "fleet", "explain", "desk")
+	for _, want := range []string{"mode balanced", "MEMBER  EXPECTED MS  IN TIME %  WORTH", "  >  ", "ms of inference"} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("exit %d, %q, %q; want %q", code, out, errs, want)
+		}
+	}
+	out, errs, code = d.limber(t, "fleet", "explain", "desk", "--json")
+	var first wire.Decision
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&first); code != exitDone || err != nil || first.InferMS == nil || len(first.Options) < 2 {
+		t.Errorf("exit %d, %q, %q, %v; want a decision a line", code, out, errs, err)
+	}
+	if _, errs, code = d.limber(t, "fleet", "explain", "nobody", "--wait", "100ms"); code != exitFailed || !strings.Contains(errs, "no telemetry of nobody within 100ms") {
+		t.Errorf("exit %d, %q; want 1 and that nothing came", code, errs)
+	}
+	if _, errs, code = d.limber(t, "fleet", "explain", "@all"); code != exitUsage {
+		t.Errorf("a group: exit %d, %q; want 2", code, errs)
 	}
 }
 

@@ -19,8 +19,9 @@ func newFleet() *cobra.Command {
   limber fleet mode desk max-accuracy
   limber fleet mode @all balanced
   limber fleet goal @gate --deadline 50ms --min-top1 0.8
-  limber fleet set @all --mode power-save`)
-	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetSet())
+  limber fleet set @all --mode power-save
+  limber fleet explain desk`)
+	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetSet(), newFleetExplain())
 	return c
 }
 

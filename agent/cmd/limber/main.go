@@ -87,7 +87,7 @@ func newRoot() *cobra.Command {
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newLodge(), newVersion())
+	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newLodge(), newVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
