@@ -2,6 +2,7 @@ package governor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -72,6 +73,9 @@ func (g *Governor) Remember(e Experience) error {
 
 // share makes probabilities of weights that have a sum.
 func share(weights []float64) (b belief, err error) {
+	if len(weights) != levels {
+		return b, fmt.Errorf("%d weights of %d loads", len(weights), levels)
+	}
 	sum := 0.0
 	for k, w := range weights {
 		if !(w >= 0 && w <= 1e6) {
@@ -80,8 +84,8 @@ func share(weights []float64) (b belief, err error) {
 		b[k] = w
 		sum += w
 	}
-	if sum == 0 || len(weights) != levels {
-		return b, fmt.Errorf("%d weights with a sum of %v", len(weights), sum)
+	if sum == 0 {
+		return b, errors.New("all weights are 0")
 	}
 	for k := range b {
 		b[k] /= sum

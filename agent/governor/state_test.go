@@ -108,8 +108,12 @@ func TestDamagedExperienceIsRefused(t *testing.T) {
 		"negative weight":   func(e *Experience) { e.Met = append([]float64{-1}, e.Met[1:]...) },
 		"no hints":          func(e *Experience) { e.Hints = nil },
 		"a hint of nothing": func(e *Experience) { e.Hints = append([][]float64{make([]float64, levels)}, e.Hints[1:]...) },
-		"no trust":          func(e *Experience) { e.Trust = 0 },
-		"jumps":             func(e *Experience) { e.Jump = 2 },
+		"a hint of more loads": func(e *Experience) {
+			e.Hints = append([][]float64{make([]float64, levels+1)}, e.Hints[1:]...)
+			e.Hints[0][0] = 1
+		},
+		"no trust": func(e *Experience) { e.Trust = 0 },
+		"jumps":    func(e *Experience) { e.Jump = 2 },
 	} {
 		e := good
 		damage(&e)
