@@ -183,6 +183,7 @@ func TestABookHasEveryMethodOfAGovernor(t *testing.T) {
 
 func FuzzReplay(f *testing.F) {
 	f.Add(written(f, 6, 12))
+	f.Add(written(f, 3, 40)) // has an experience
 	f.Add([]byte("L {\"format\":1}\nS {}\n"))
 	f.Fuzz(func(t *testing.T, log []byte) {
 		if len(log) > 1<<16 {
