@@ -67,9 +67,12 @@ type Telemetry struct {
 	Every Duration `toml:"every"`
 }
 
-// Governor is what is kept of its decisions.
+// Governor is what it may do beyond its mode, and what is kept of its decisions.
 type Governor struct {
-	LogMiB int `toml:"log_mib"` // MiB of decisions.log and decisions.log.1; 0 is no log
+	// Cascade is the probability from which on the smallest member's answer is
+	// taken; below it the member that was chosen looks as well. 0 is no cascade.
+	Cascade float64 `toml:"cascade"`
+	LogMiB  int     `toml:"log_mib"` // MiB of decisions.log and decisions.log.1; 0 is no log
 }
 
 // Runtime is how members run.
@@ -226,6 +229,7 @@ func (c Config) Validate() error {
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
 	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 for no log", c.Governor.LogMiB)
+	complain(!(c.Governor.Cascade >= 0 && c.Governor.Cascade <= 1), "governor.cascade: %v is not a probability", c.Governor.Cascade)
 	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)

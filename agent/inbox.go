@@ -276,6 +276,9 @@ func (a *Agent) result(t *ticket, seq uint64, ans *pipeline.Answer) *wire.Result
 	}
 	m := t.crew.member(ans.Member)
 	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.parts.Family.Name, m.Name, &m.Top1, ans.Choice.String()
+	if ans.FirstP > 0 {
+		r.Cascade = &wire.Cascade{First: t.crew.member(ans.First).Name, P: math.Round(ans.FirstP*1e6) / 1e6}
+	}
 	for _, c := range ans.Top {
 		r.Classes = append(r.Classes, wire.Class{Label: a.parts.Family.Classes[c.Index], Index: c.Index, P: math.Round(c.P*1e6) / 1e6})
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
@@ -26,6 +27,7 @@ func (a *Agent) report(ctx context.Context) error {
 			return ctx.Err()
 		case <-events.C:
 			v.feel(a.busy())
+			a.tellPower(ctx, v)
 			a.reportGap()
 			a.news.flush(eventPace)
 			told = a.reportStanding(ctx, told)
@@ -39,6 +41,21 @@ func (a *Agent) report(ctx context.Context) error {
 				a.log.Warn("telemetry not published", "err", err)
 			}
 		}
+	}
+}
+
+// tellPower tells the governor what an inference takes of the board's power, as
+// soon as that is known.
+func (a *Agent) tellPower(ctx context.Context, v *vitals) {
+	idle, active, ok := v.draw.Split()
+	c := a.crew.Load()
+	if !ok || c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, eventPace) // an inference may hang
+	defer cancel()
+	if err := c.pipe.SetPower(ctx, governor.Power{Idle: idle, Active: active}); err != nil && ctx.Err() == nil {
+		a.log.Debug("power not told", "err", err)
 	}
 }
 

@@ -18,15 +18,15 @@ func TestCascadeAsksTheLargerMemberOnlyWhenTheSmallOneIsNotSure(t *testing.T) {
 		mode     string
 		floor    float64
 		member   int
-		cascade  bool
+		first    int
 		firstP   float64
 	}{
-		{"sure", []float32{9, 0, 0, 0}, time.Second, "max-accuracy", 0, 0, true, 0},
-		{"not sure", []float32{1, 0, 0, 0}, time.Second, "max-accuracy", 0, 2, true, 0.475},
-		{"no time for both", []float32{1, 0, 0, 0}, 10 * ms, "max-accuracy", 0, 2, false, 0},
-		{"no time for more than the small one", []float32{1, 0, 0, 0}, 4 * ms, "max-accuracy", 0, 0, false, 0},
-		{"the floor of the job", []float32{9, 0, 0, 0}, time.Second, "max-accuracy", 0.75, 1, true, 0},
-		{"another mode", []float32{9, 0, 0, 0}, time.Second, "fixed:large", 0, 2, false, 0},
+		{"sure", []float32{9, 0, 0, 0}, time.Second, "max-accuracy", 0, 0, 0, 0.9996},
+		{"not sure", []float32{1, 0, 0, 0}, time.Second, "max-accuracy", 0, 2, 0, 0.475},
+		{"no time for both", []float32{1, 0, 0, 0}, 10 * ms, "max-accuracy", 0, 2, 0, 0},
+		{"no time for more than the small one", []float32{1, 0, 0, 0}, 4 * ms, "max-accuracy", 0, 0, 0, 0},
+		{"the floor of the job", []float32{9, 0, 0, 0}, time.Second, "max-accuracy", 0.75, 1, 1, 0.9996},
+		{"another mode", []float32{9, 0, 0, 0}, time.Second, "fixed:large", 0, 2, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, cfg, func(b *bench) {
@@ -37,10 +37,10 @@ func TestCascadeAsksTheLargerMemberOnlyWhenTheSmallOneIsNotSure(t *testing.T) {
 				b.sessions[0].logits = tt.small
 				b.sessions[1].logits = []float32{9, 0, 0, 0}
 				got := b.answer(Job{Body: picture(t, 8), Deadline: tt.deadline, Floor: tt.floor})
-				if got.Member != tt.member || got.Cascade != tt.cascade || math.Abs(got.FirstP-tt.firstP) > 1e-3 || !got.Met {
-					t.Errorf("got %+v, want member %d, a cascade: %v, with %v", got, tt.member, tt.cascade, tt.firstP)
+				if got.Member != tt.member || got.First != tt.first || math.Abs(got.FirstP-tt.firstP) > 1e-3 || !got.Met {
+					t.Errorf("got %+v, want member %d after %d with %v", got, tt.member, tt.first, tt.firstP)
 				}
-				if want := cfg.Members[tt.member].Latency; tt.firstP > 0 && got.Infer != want+cfg.Members[0].Latency {
+				if want := cfg.Members[tt.member].Latency; tt.firstP > 0 && tt.member != tt.first && got.Infer != want+cfg.Members[0].Latency {
 					t.Errorf("got %v of inference, want both members' time", got.Infer)
 				}
 			})
@@ -50,7 +50,7 @@ func TestCascadeAsksTheLargerMemberOnlyWhenTheSmallOneIsNotSure(t *testing.T) {
 
 func TestWithoutACascadeOneMemberRuns(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
-		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second}); got.Cascade || got.Choice == governor.Fixed {
+		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second}); got.FirstP > 0 || got.Choice == governor.Fixed {
 			t.Errorf("got %+v", got)
 		}
 	})

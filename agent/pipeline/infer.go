@@ -176,11 +176,10 @@ func (f *inferrer) infer(s *slot, d governor.Decision) error {
 		return err
 	}
 	p := f.answer.Top[0].P
+	f.answer.First, f.answer.FirstP = first, p
 	if p >= f.cfg.Cascade || s.entry.due-f.now() < f.gov.Predicted(d.Member) {
-		f.answer.Cascade = true
 		return nil
 	}
-	f.answer.Cascade, f.answer.First, f.answer.FirstP = true, first, p
 	return f.look(s, d.Member)
 }
 

@@ -48,9 +48,8 @@ type Answer struct {
 	Choice    governor.Reason // why that member
 	Top       []Class         // the best classes, best first, at most five
 	Predicted time.Duration   // of Member's run, when the member was chosen
-	Cascade   bool            // a smaller member than the one chosen ran first
-	First     int             // index of that one, if it was not sure enough to answer
-	FirstP    float64         // softmax probability of its best class then
+	First     int             // of a cascade: index of the member that ran first, which may be Member
+	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer
@@ -139,6 +138,7 @@ type Pipeline struct {
 	free    chan *slot
 	ready   chan *slot
 	orders  chan order
+	over    chan struct{}         // closed when Run has returned
 	current atomic.Pointer[entry] // being inferred
 	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
 	hotR    atomic.Int64          // resolution of the operating member
@@ -172,6 +172,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		free:    make(chan *slot, inWork),
 		ready:   make(chan *slot, 1),
 		orders:  make(chan order),
+		over:    make(chan struct{}),
 		settled: make(chan struct{}, 1),
 	}
 	p.log = p.logTo(cfg.Log)
@@ -231,6 +232,15 @@ func (p *Pipeline) Remember(e governor.Experience) error {
 	return err
 }
 
+// SetPower tells the governor what inferences cost from now on. Its error is
+// ctx's.
+func (p *Pipeline) SetPower(ctx context.Context, w governor.Power) error {
+	return p.order(ctx, order{ask: func(b *logbook.Book) error {
+		b.SetPower(w)
+		return nil
+	}})
+}
+
 // Experience returns what the governor has learned. Its error is ctx's.
 func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err error) {
 	err = p.order(ctx, order{ask: func(b *logbook.Book) error {
@@ -288,16 +298,24 @@ func (p *Pipeline) order(ctx context.Context, o order) error {
 	o.done = done
 	select {
 	case p.orders <- o:
-		return <-done
+	case <-p.over:
+		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-p.over:
+		return errClosed
 	}
 }
 
 // Run works until ctx ends, then answers what is left busy. Being asked to
 // stop is not an error. It returns ErrHung, without waiting for the goroutine
-// that hangs.
+// that hangs. It may be called once.
 func (p *Pipeline) Run(ctx context.Context) error {
+	defer close(p.over)
 	infer, err := newInferrer(p)
 	if err != nil {
 		return err

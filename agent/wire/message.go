@@ -17,9 +17,17 @@ type Result struct {
 	Classes      []Class  `json:"classes,omitempty"`       // the five best, best first; fewer if the family has fewer
 	MS           *Timing  `json:"ms,omitempty"`
 	DeadlineMS   float64  `json:"deadline_ms,omitempty"`
-	Met          bool     `json:"met"`              // total <= deadline; false when refused
-	Choice       string   `json:"choice,omitempty"` // why this member
-	Late         bool     `json:"late"`             // the answer waited out a broken link
+	Met          bool     `json:"met"`               // total <= deadline; false when refused
+	Choice       string   `json:"choice,omitempty"`  // why this member
+	Cascade      *Cascade `json:"cascade,omitempty"` // absent if one member was asked
+	Late         bool     `json:"late"`              // the answer waited out a broken link
+}
+
+// Cascade is the member that looked at the frame first. If it is the result's
+// own, it was sure enough, or there was no time for a larger one.
+type Cascade struct {
+	First string  `json:"first"`
+	P     float64 `json:"p"` // softmax probability of its best class, in [0, 1]
 }
 
 // Class is one class of a result.

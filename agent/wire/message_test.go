@@ -37,6 +37,11 @@ func jobMessages() []message {
 			ID: "frame-18", Status: wire.Refused, Reason: wire.Invalid, Detail: "neither JPEG nor PNG", Device: "desk", BootID: "b3f1", Seq: 18, TS: noon(),
 			Family: "stock", MS: &wire.Timing{Queue: 0.2, Decode: 0.01, Total: 0.21}, DeadlineMS: 100,
 		}},
+		{"result-cascade", wire.Result{
+			ID: "frame-18", Status: wire.OK, Device: "desk", BootID: "b3f1", Seq: 18, TS: noon(), Family: "stock", Member: "s3",
+			Classes: []wire.Class{{Label: "cat", Index: 3, P: 0.9}}, MS: &wire.Timing{Queue: 0.2, Infer: 7.5, Total: 8.2}, DeadlineMS: 50,
+			Met: true, Choice: "best", Cascade: &wire.Cascade{First: "s0", P: 0.41},
+		}},
 		{"result-minimal", wire.Result{
 			ID: "frame-19", Status: wire.Refused, Reason: wire.Unsupported, Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB", Device: "desk", BootID: "b3f1", Seq: 19, TS: noon(), Late: true,
 		}},
