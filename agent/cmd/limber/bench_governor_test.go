@@ -175,7 +175,14 @@ func TestBenchLivePrintsWhatTheContractSays(t *testing.T) {
 			t.Errorf("got %v", l)
 		}
 	}
-	if want := map[string]int{"static:6": 2, "dynamic-ofa": 2, "alert": 2, "limber": 2, "limber+hint": 2}; !maps.Equal(policies, want) {
-		t.Errorf("got lines %v, want %v", policies, want)
+	static := 0 // the largest that is worth using on this machine
+	for policy, n := range policies {
+		if strings.HasPrefix(policy, "static:") {
+			static += n
+			delete(policies, policy)
+		}
+	}
+	if want := map[string]int{"dynamic-ofa": 2, "alert": 2, "limber": 2, "limber+hint": 2}; static != 2 || !maps.Equal(policies, want) {
+		t.Errorf("got lines %v and %d of a static member, want %v and 2", policies, static, want)
 	}
 }

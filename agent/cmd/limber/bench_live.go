@@ -20,6 +20,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/governor/replay"
 	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 )
@@ -120,14 +121,32 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) 
 	if err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}
-	for i, m := range fam.Members {
-		l.members = append(l.members, governor.Member{Name: m.Name, Top1: m.Top1, Latency: millis(profile.Members[i].P50ms)})
+	fam, sessions, err = l.front(fam, profile, sessions)
+	if err != nil {
+		return nil, err
 	}
 	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
 		return nil, err
 	}
 	err = l.serve(ctx)
 	return l.lines(), errors.Join(err, l.core.close())
+}
+
+// front leaves the members that are worth using on this machine, as an agent
+// does, and closes the others.
+func (l *liveBench) front(fam *family.Family, p *family.Profile, all []family.Session) (*family.Family, []family.Session, error) {
+	front := *fam
+	front.Members = nil
+	var sessions, others []family.Session
+	for i, m := range fam.Members {
+		if !slices.Contains(p.Front(fam), i) {
+			others = append(others, all[i])
+			continue
+		}
+		front.Members, sessions = append(front.Members, m), append(sessions, all[i])
+		l.members = append(l.members, governor.Member{Name: m.Name, Top1: m.Top1, Latency: millis(p.Members[i].P50ms)})
+	}
+	return &front, sessions, closeSessions(others)
 }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

@@ -136,8 +136,9 @@ func (s Step) String() string {
 }
 
 // Members are sub-networks with these values of top-1, profiled by phase 0: the
-// median of each one's latency. They are named s0, s1 and so on. The error is
-// governor.New's about a front that is none.
+// median of each one's latency. They are named s0, s1 and so on. One that took
+// no longer than the one before counts as barely slower: policies want an order.
+// The error is governor.New's about top-1 that does not rise.
 func (t Trace) Members(top1 []float64) ([]governor.Member, error) {
 	members := make([]governor.Member, len(top1))
 	for j := range members {
@@ -149,6 +150,9 @@ func (t Trace) Members(top1 []float64) ([]governor.Member, error) {
 		}
 		slices.Sort(quiet)
 		members[j] = governor.Member{Name: fmt.Sprintf("s%d", j), Top1: top1[j], Latency: quiet[len(quiet)/2]}
+		if j > 0 {
+			members[j].Latency = max(members[j].Latency, members[j-1].Latency+1)
+		}
 	}
 	if _, err := governor.New(members, governor.Mode{}); err != nil {
 		return nil, fmt.Errorf("phase 0: %w", err)

@@ -65,6 +65,10 @@ func TestProfileIsTheMedianOfPhase0(t *testing.T) {
 	if err != nil || members[0].Latency != ms(1.2) || members[1].Latency != ms(2.2) || members[1].Top1 != 0.8 {
 		t.Errorf("got %+v, %v", members, err)
 	}
+	swapped, err := mustRead(t, "0 0 0 2 1.5\n", 2).Members([]float64{0.7, 0.8})
+	if err != nil || swapped[1].Latency != ms(2)+1 {
+		t.Errorf("the larger member was faster: got %+v, %v", swapped, err)
+	}
 	if _, err := mustRead(t, small, 2).Members([]float64{0.8, 0.7}); err == nil || !strings.Contains(err.Error(), "Pareto") {
 		t.Errorf("top-1 that falls: got %v", err)
 	}
