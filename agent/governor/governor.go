@@ -75,6 +75,7 @@ type Governor struct {
 	waited   time.Duration // the last arrival that had to wait
 	steady   belief        // the filtered belief, averaged over the last inferences
 	crowd    float64       // jobs waiting, averaged likewise
+	pace     float64       // what inferences take, in units of the mean expected of them, averaged likewise
 	usual    usual
 	standing standing
 	profile  contradiction
@@ -101,6 +102,7 @@ func New(members []Member, mode Mode) (*Governor, error) {
 		demand:   rate{memory: demandMemory},
 		jobs:     rate{memory: demandMean},
 		scale:    1,
+		pace:     1,
 	}
 	g.steady = g.grid.prior
 	return g, g.SetMode(mode)
@@ -228,6 +230,8 @@ func (g *Governor) Observe(now time.Duration, member int, latency time.Duration)
 		g.grid.rescale(scale)
 		g.scale *= scale
 	}
+	expected := g.grid.expected(member) * g.grid.predicted.dot(&g.grid.tables[member].mean)
+	g.pace += (min(milliseconds(latency)/expected, mostPace) - g.pace) / steadiness
 	g.grid.Observe(member, latency)
 	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)
 	g.standing.earn(now)
@@ -307,7 +311,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
 			proven = g.standing.member
 		}
-		m.usual.sustain(g.grid, &steady, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
+		m.usual.sustain(g.grid, &steady, g.pace, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
 	}
 	return m
 }

@@ -42,10 +42,10 @@ func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64
 // sustain takes from each member what it cannot be worth in the long run: where
 // jobs come every gap milliseconds and a member takes longer on average, the
 // rest of them must be refused. Members up to proven are spared: that they keep
-// up is a fact.
-func (o *outlook) sustain(g *Grid, steady *belief, gap float64, proven int) {
+// up is a fact. pace corrects the means, which belong to a model.
+func (o *outlook) sustain(g *Grid, steady *belief, pace, gap float64, proven int) {
 	for j := proven + 1; j < len(g.tables); j++ {
-		served, room := 0.0, doubt*gap/g.expected(j)
+		served, room := 0.0, doubt*gap/(pace*g.expected(j))
 		for k, w := range steady {
 			served += w * min(1, room/g.tables[j].mean[k])
 		}

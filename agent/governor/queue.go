@@ -13,6 +13,7 @@ const (
 	leastShare   = 1e-3  // ms
 
 	doubt        = 1.05                   // factor by which a mean latency may be too high an estimate
+	mostPace     = 3.0                    // that one inference counts for in the pace
 	steadiness   = 48.0                   // inferences that the steady belief and the crowd are averaged over
 	crowded      = 2.0                    // jobs waiting on average: the operating member does not keep up
 	demandMemory = 1500.0                 // time constant of the sustained rate, ms: longer than a burst

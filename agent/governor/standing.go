@@ -8,9 +8,9 @@ const (
 	upShare    = 0.6                   // of the top-1 to be won, if that is less than upMargin
 	dwell      = 50 * time.Millisecond // after a move, before a move up
 
-	upBudget = 8.0                    // moves up that may be made in a row
-	upRefill = 1.0 / 20.              // moves up earned by an inference
-	upPace   = 500 * time.Millisecond // in which no more than one is earned
+	upBudget = 8.0         // moves up that may be made in a row
+	upRefill = 1.0 / 20.   // moves up earned by an inference
+	upPace   = time.Second // in which no more than one is earned
 )
 
 // standing is the operating member and what limits its moves up: a short dwell

@@ -108,6 +108,7 @@ type snapshot struct {
 	Waited     time.Duration
 	Steady     belief
 	Crowd      float64
+	Pace       float64
 	UsualSlack time.Duration
 	UsualAt    time.Duration
 	Standing   standingState
@@ -161,7 +162,7 @@ func (g *Governor) Snapshot() ([]byte, error) {
 	s := snapshot{
 		Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
 		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last}, Jobs: rateState{g.jobs.perMS, g.jobs.last},
-		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
+		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
 		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
 		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
 		Scale:    g.scale, Observed: g.observed, Running: g.running, Last: g.last,
@@ -191,7 +192,7 @@ func Restore(b []byte) (*Governor, error) {
 	if len(s.Profile) != n || len(s.Bias) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
-	g.eligible, g.power, g.waited, g.steady, g.crowd = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd
+	g.eligible, g.power, g.waited, g.steady, g.crowd, g.pace = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd, s.Pace
 	for r, from := range map[*rate]rateState{&g.arrivals: s.Arrivals, &g.demand: s.Demand, &g.jobs: s.Jobs} {
 		r.perMS, r.last = from.PerMS, from.Last
 	}
