@@ -26,7 +26,7 @@ func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 		if err == nil {
 			t.Fatal("a top-1 of 0.9 is feasible")
 		}
-		b, err := json.Marshal(wireGoal(nearest))
+		b, err := json.Marshal(WireGoal(nearest))
 		var read wire.Goal
 		if err == nil {
 			err = wire.Decode(b, &read)

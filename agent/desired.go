@@ -103,7 +103,7 @@ func (a *Agent) sayReported(ctx context.Context, r *wire.Reported) <-chan error 
 func (a *Agent) inForce(r wire.Reported) wire.Reported {
 	if c := a.crew.Load(); c != nil {
 		op, mode := c.pipe.Governed()
-		r.Mode, r.Goal, r.Member = mode.String(), wireGoal(mode.Goal()), c.member(op).Name
+		r.Mode, r.Goal, r.Member = mode.String(), WireGoal(mode.Goal()), c.member(op).Name
 	}
 	return r
 }

@@ -189,9 +189,9 @@ func modeOf(w wire.Aim) (governor.Mode, error) {
 	return governor.ModeOf(g)
 }
 
-// wireGoal is a goal as it travels; nil if it asks for nothing. The deadline is
+// WireGoal is a goal as it travels; nil if it asks for nothing. The deadline is
 // rounded up, for the nearest feasible one must be feasible.
-func wireGoal(g governor.Goal) *wire.Goal {
+func WireGoal(g governor.Goal) *wire.Goal {
 	if g == (governor.Goal{}) {
 		return nil
 	}
@@ -262,7 +262,7 @@ func (a *Agent) judgeMember(mode governor.Mode) error {
 
 // infeasible is the refusal of a goal, with the nearest that can be had.
 func infeasible(nearest governor.Goal, why error) refused {
-	r := refused{reason: wire.Infeasible, nearest: wireGoal(nearest), error: why}
+	r := refused{reason: wire.Infeasible, nearest: WireGoal(nearest), error: why}
 	if r.nearest != nil {
 		r.error = fmt.Errorf("%w; the nearest that can be had is %v", why, r.nearest)
 	}

@@ -108,7 +108,7 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 	}
 	p := crew.pipe.Snapshot()
 	v.tell(&t, p.Ended, crew.pipe.Busy())
-	t.Mode, t.Goal, t.Member = p.Mode.String(), wireGoal(p.Mode.Goal()), crew.member(p.Operating).Name
+	t.Mode, t.Goal, t.Member = p.Mode.String(), WireGoal(p.Mode.Goal()), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
 	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/governor/logbook"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -117,6 +118,7 @@ type explained struct {
 	TS          wire.Time      `json:"ts"`
 	Version     string         `json:"version"`
 	Mode        string         `json:"mode"`
+	Goal        *wire.Goal     `json:"goal,omitempty"` // of mode goal
 	SlackMS     float64        `json:"slack_ms"`
 	Waiting     []float64      `json:"waiting_ms"`         // slack of the jobs behind, ms
 	MinTop1     *float64       `json:"min_top1,omitempty"` // of the job
@@ -143,7 +145,7 @@ type scoredOption struct {
 func explain(e *logbook.Entry) explained {
 	d := e.Decision
 	x := explained{
-		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
+		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: agent.WireGoal(e.Mode.Goal()), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
 		OverheadMS: wire.Millis(e.Queue.Overhead), Belief: e.Belief.String(), Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
 		Why: e.Why, PredictedMS: wire.Millis(d.Predicted), Chance: d.Chance, Operating: e.Members[d.Operating],
 	}
@@ -169,11 +171,19 @@ func explain(e *logbook.Entry) explained {
 
 // inputs says what was asked.
 func (x *explained) inputs() string {
-	s := fmt.Sprintf("mode %s, %.1f ms left, %d waiting", x.Mode, x.SlackMS, len(x.Waiting))
+	s := fmt.Sprintf("%s, %.1f ms left, %d waiting", pursued(x.Mode, x.Goal), x.SlackMS, len(x.Waiting))
 	if x.MinTop1 != nil {
 		s += fmt.Sprintf(", min_top1 %v", *x.MinTop1)
 	}
 	return s + "; " + x.Belief
+}
+
+// pursued is a mode or a goal in words.
+func pursued(mode string, goal *wire.Goal) string {
+	if goal != nil {
+		return "goal " + goal.String()
+	}
+	return "mode " + mode
 }
 
 // outcome says what became of the job.

@@ -155,6 +155,10 @@ func TestWhatBecameOfADecisionIsSaid(t *testing.T) {
 			t.Errorf("%+v: got %q, want %q", tt.x, got, tt.want)
 		}
 	}
+	top1 := 0.8
+	if got := pursued("goal", &wire.Goal{MinTop1: &top1}); got != "goal a top-1 of 0.8" {
+		t.Errorf("got %q", got)
+	}
 	var b bytes.Buffer
 	if err := printDecisions(&b, "desk", &wire.Telemetry{}); err != nil || b.String() != "desk has decided on no job since it started\n" {
 		t.Errorf("got %q, %v", b.String(), err)

@@ -74,7 +74,7 @@ func printDecisions(w io.Writer, device string, t *wire.Telemetry) error {
 		for _, o := range d.Options {
 			c.options = append(c.options, []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth)})
 		}
-		inputs := fmt.Sprintf("mode %s now, %.1f ms left, %d waiting; %s", t.Mode, d.SlackMS, d.Waiting, d.Belief)
+		inputs := fmt.Sprintf("%s now, %.1f ms left, %d waiting; %s", pursued(t.Mode, t.Goal), d.SlackMS, d.Waiting, d.Belief)
 		if err := c.print(w, inputs, took(&d)); err != nil {
 			return err
 		}
