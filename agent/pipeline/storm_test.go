@@ -124,7 +124,7 @@ func orderStorm(ctx context.Context, b *bench, rng *rand.Rand) {
 			if err == nil {
 				err = b.SetMode(ctx, m)
 			}
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
 				b.t.Errorf("mode: %v", err)
 			}
 			continue
