@@ -12,7 +12,7 @@ const (
 	lookahead    = 16    // waiting jobs that share the time with the head
 	leastShare   = 1e-3  // ms
 
-	doubt        = 1.05                   // factor by which a mean latency may be too high an estimate
+	doubt        = 1.15                   // factor by which a mean latency may be too high an estimate
 	mostPace     = 3.0                    // that one inference counts for in the pace
 	steadiness   = 48.0                   // inferences that the steady belief and the crowd are averaged over
 	crowded      = 2.0                    // jobs waiting on average: the operating member does not keep up

@@ -170,6 +170,39 @@ func TestR1_LimberOnRecordedLoad(t *testing.T) {
 	}
 }
 
+// TestR1_LimberUnderOtherKindsOfLoad holds it to ALERT where memory, processes of
+// low priority and a control group's quota slow the members down. The traces
+// were recorded by `limber bench record` on two cores, where the largest member
+// takes 10 ms.
+func TestR1_LimberUnderOtherKindsOfLoad(t *testing.T) {
+	for _, name := range []string{"memory-low.txt", "quota-cpu.txt"} {
+		f, err := os.Open(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		trace, err := Read(f, len(published))
+		if err != nil {
+			t.Fatal(err)
+		}
+		members, err := trace.Members(published)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := scores(trace, members, []time.Duration{ms(6.3), ms(9.5), ms(12.6), ms(19)})
+		limber, hint, alert, phase := s["limber"], s["limber+hint"], s["alert"], s["phase-oracle"]
+		t.Logf("%s: regret %.2f %%, with a hint %.2f %%, loadgrid %.2f %%, ALERT %.2f %%, phase oracle %.2f %%", name,
+			100*limber.Regret, 100*hint.Regret, 100*s["loadgrid"].Regret, 100*alert.Regret, 100*phase.Regret)
+		if limber.Regret >= alert.Regret || limber.Regret >= s["loadgrid"].Regret || hint.Regret >= limber.Regret {
+			t.Errorf("%s: regret %.2f %%, with a hint %.2f %%, loadgrid %.2f %%, ALERT %.2f %%", name,
+				100*limber.Regret, 100*hint.Regret, 100*s["loadgrid"].Regret, 100*alert.Regret)
+		}
+		if limber.Missed >= alert.Missed || 100*limber.Steady > 5 {
+			t.Errorf("%s: missed %.2f %%, ALERT %.2f %%; %.1f steady switches per 100", name, 100*limber.Missed, 100*alert.Missed, 100*limber.Steady)
+		}
+	}
+}
+
 func TestLimberInAQueue(t *testing.T) {
 	for _, name := range []string{"cpu-hogs-1.txt", "cpu-bursts.txt"} {
 		trace, members := mustShared(t, name)
