@@ -22,9 +22,18 @@ func deadlines() []time.Duration { return []time.Duration{ms(16), ms(24), ms(32)
 // mustShared reads one of the traces that lie beside the project.
 func mustShared(t *testing.T, name string) (Trace, []governor.Member) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "..", "..", "..", "shared", "data", "traces", name))
-	if err != nil {
+	path := filepath.Join("..", "..", "..", "..", "shared", "data", "traces", name)
+	if _, err := os.Stat(path); err != nil {
 		t.Skipf("the recorded trace is not beside this checkout: %v", err)
+	}
+	return mustTrace(t, path)
+}
+
+func mustTrace(t *testing.T, path string) (Trace, []governor.Member) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer f.Close()
 	trace, err := Read(f, len(published))
@@ -176,19 +185,7 @@ func TestR1_LimberOnRecordedLoad(t *testing.T) {
 // takes 10 ms.
 func TestR1_LimberUnderOtherKindsOfLoad(t *testing.T) {
 	for _, name := range []string{"memory-low.txt", "quota-cpu.txt"} {
-		f, err := os.Open(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		trace, err := Read(f, len(published))
-		if err != nil {
-			t.Fatal(err)
-		}
-		members, err := trace.Members(published)
-		if err != nil {
-			t.Fatal(err)
-		}
+		trace, members := mustTrace(t, filepath.Join("testdata", name))
 		s := scores(trace, members, []time.Duration{ms(6.3), ms(9.5), ms(12.6), ms(19)})
 		limber, hint, alert, phase := s["limber"], s["limber+hint"], s["alert"], s["phase-oracle"]
 		t.Logf("%s: regret %.2f %%, with a hint %.2f %%, loadgrid %.2f %%, ALERT %.2f %%, phase oracle %.2f %%", name,
