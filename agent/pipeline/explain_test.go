@@ -88,6 +88,19 @@ func TestADecisionLogIsReplayedWithTheSameOutcome(t *testing.T) {
 	}
 }
 
+func TestADecisionIsOnTheDiskASecondLaterThoughNoJobComes(t *testing.T) {
+	cfg := testConfig()
+	cfg.Log = Log{Path: filepath.Join(t.TempDir(), "decisions.log"), Bytes: 1 << 20}
+	inBubble(t, cfg, func(b *bench) {
+		b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms})
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		if all := logged(t, cfg.Log.Path); len(all) != 1 || !all[0].Ended {
+			t.Errorf("got %d decisions, want the one of the job, with its end", len(all))
+		}
+	})
+}
+
 func TestALogThatCannotBeWrittenIsToldOf(t *testing.T) {
 	cfg := testConfig()
 	cfg.Log = Log{Path: filepath.Join(t.TempDir(), "none", "decisions.log"), Bytes: 1 << 20}

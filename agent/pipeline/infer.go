@@ -85,6 +85,8 @@ func (f *inferrer) run(ctx context.Context) error {
 			f.serve(s)
 			f.free <- s
 		case <-f.queue.direct:
+		case <-f.gov.Due():
+			f.gov.Flush()
 		}
 	}
 }

@@ -4,7 +4,7 @@
 //	caller ──▶ Book ──▶ Governor
 //	            │ a line for each call
 //	            ▼
-//	          buffer ── full, or a second old ──▶ Log.Run ──▶ decisions.log, decisions.log.1
+//	          buffer ── full, or a second old (Due) ──▶ Log.Run ──▶ decisions.log, decisions.log.1
 //	            └── no room, or the disk failed ──▶ dropped and counted; a second later a new segment
 //
 // A log is text, a line for each call, in segments that can be repeated alone:
@@ -62,6 +62,23 @@ func (b *Book) Close() {
 	if b.pen != nil {
 		b.pen.close()
 		b.pen = nil
+	}
+}
+
+// Due yields a value when calls have waited in the buffer for a second and no
+// other came that could have handed them over: the owner then calls Flush. It
+// never does without a log.
+func (b *Book) Due() <-chan time.Time {
+	if b.pen == nil {
+		return nil
+	}
+	return b.pen.due.C
+}
+
+// Flush hands over what waits in the buffer. It does not wait for the disk.
+func (b *Book) Flush() {
+	if b.pen != nil {
+		b.pen.flush()
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
 )
@@ -146,4 +148,57 @@ func TestALogGoesOnAfterAPowerCut(t *testing.T) {
 			t.Errorf("without %d bytes: got %d decisions, %v", cut, decisions, err)
 		}
 	}
+}
+
+func TestADeviceThatFallsSilentLeavesNothingInTheBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := new(memory)
+		d := newDesk(t, newLog(out, 1<<20, about()))
+		decided := func() int {
+			got, err := Replay(bytes.NewReader(out.Bytes()), ignore)
+			if err != nil {
+				t.Error(err)
+			}
+			return got.Decisions
+		}
+		for jobs := 1; jobs <= 3; jobs++ {
+			asked := time.Now()
+			round(d.Book, d.now, nil)
+			<-d.Due()
+			d.Flush()
+			synctest.Wait()
+			if waited := time.Since(asked); decided() != jobs || waited != chunkAge {
+				t.Errorf("job %d: got %d decisions written after %v, want all after %v", jobs, decided(), waited, chunkAge)
+			}
+			d.now += 10 * time.Second
+		}
+		d.Flush() // nothing is left to hand over
+		d.shut()
+		if d.Due() != nil || decided() != 3 {
+			t.Errorf("closed: got %v and %d decisions, want nothing due and 3", d.Due(), decided())
+		}
+	})
+}
+
+func TestADueBufferWaitsForAWriterThatIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLog(new(memory), 1<<20, about())
+		b := New(mustGovernor(t), log)
+		var taken [][]byte
+		for len(log.free) > 0 {
+			taken = append(taken, <-log.free)
+		}
+		round(b, 0, nil)
+		<-b.Due()
+		b.Flush()
+		if lost, _ := log.Lost(); lost != 0 || len(log.full) != 0 {
+			t.Errorf("no buffer free: got %d calls lost and %d chunks handed over, want none", lost, len(log.full))
+		}
+		log.free <- taken[0]
+		<-b.Due()
+		b.Flush()
+		if len(log.full) != 1 {
+			t.Errorf("got %d chunks handed over, want 1", len(log.full))
+		}
+	})
 }

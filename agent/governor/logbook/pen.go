@@ -27,11 +27,16 @@ type pen struct {
 	open   bool          // the segment can be continued
 	size   int           // bytes of the segment that were handed over
 	now    time.Duration // of the last call that had a time
-	handed time.Duration // when buf was begun
+	begun  time.Duration // when the first call of buf was
+	due    *time.Timer   // set then, fires when buf is to be handed over
 	rest   time.Duration // no new segment before
 }
 
-func newPen(l *Log) *pen { return &pen{log: l, buf: <-l.free} }
+func newPen(l *Log) *pen {
+	p := &pen{log: l, buf: <-l.free, due: time.NewTimer(chunkAge)}
+	p.due.Stop()
+	return p
+}
 
 // ready tells whether the next call can be written, and begins a segment with
 // the state that g is in where one is due.
@@ -76,7 +81,7 @@ func (p *pen) head(g *governor.Governor) bool {
 	}
 	p.begin('L').text(first).line()
 	p.begin('S').text(state).line()
-	p.open, p.begins, p.size, p.handed = true, true, 0, p.now
+	p.open, p.begins, p.size = true, true, 0
 	return true
 }
 
@@ -89,11 +94,26 @@ func (p *pen) begin(kind byte) *pen {
 // end ends the line of a call, and hands the buffer over if it is time.
 func (p *pen) end() {
 	p.line()
-	p.calls++
+	if p.calls++; p.calls == 1 {
+		p.begun = p.now
+		p.due.Reset(chunkAge)
+	}
 	if len(p.buf) >= chunkSize {
 		p.hand()
-	} else if p.now-p.handed >= chunkAge && len(p.log.free) > 0 {
+	} else if p.now-p.begun >= chunkAge && len(p.log.free) > 0 {
 		p.hand()
+	}
+}
+
+// flush hands over the calls in the buffer. There is no hurry: if the writer has
+// no other buffer free, it is tried again later.
+func (p *pen) flush() {
+	switch {
+	case p.calls == 0:
+	case len(p.log.free) > 0:
+		p.hand()
+	default:
+		p.due.Reset(chunkAge)
 	}
 }
 
@@ -119,7 +139,7 @@ func (p *pen) pass() {
 	p.log.full <- chunk{text: p.buf, begins: p.begins, calls: p.calls}
 	p.size += len(p.buf)
 	p.open = p.size < p.log.segment
-	p.begins, p.calls, p.handed = false, 0, p.now
+	p.begins, p.calls = false, 0
 }
 
 // abandon drops the buffer and ends the segment.
@@ -130,6 +150,7 @@ func (p *pen) abandon() {
 }
 
 func (p *pen) close() {
+	p.due.Stop()
 	if len(p.buf) > 0 {
 		p.pass()
 	}
