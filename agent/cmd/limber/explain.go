@@ -37,9 +37,10 @@ be worth, what was chosen and why, and whether the job was answered in time. WOR
 is a member's top-1 times its chance to be in time, SCORE the same less what it
 takes from those who wait; both in percent.
 
-The exit code is 1 if the log is damaged or a decision comes out in another way;
-the line is named. Another version of the program may decide otherwise. Between
-architectures a chance may differ in its last digits, which is counted.`,
+The exit code is 1 if the log is damaged, holds no decision, or one comes out in
+another way; the line is named. Half a line at the end, as a power cut leaves it,
+is left out with a remark. Another version of the program may decide otherwise.
+Between architectures a chance may differ in its last digits, which is counted.`,
 		Example: `  limber explain decisions.log
   limber explain decisions.log --last 100 --json`,
 		Args: exactly(1, "one file"),
@@ -47,7 +48,7 @@ architectures a chance may differ in its last digits, which is counted.`,
 			if a.last < 1 {
 				return usageError{fmt.Errorf("--last %d is not at least 1", a.last)}
 			}
-			return a.run(c.OutOrStdout(), args[0])
+			return a.run(c.OutOrStdout(), c.ErrOrStderr(), args[0])
 		},
 	}
 	c.Flags().IntVar(&a.last, "last", 10, "decisions to explain")
@@ -55,7 +56,7 @@ architectures a chance may differ in its last digits, which is counted.`,
 	return c
 }
 
-func (a *explainArgs) run(w io.Writer, path string) error {
+func (a *explainArgs) run(w, stderr io.Writer, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -71,7 +72,12 @@ func (a *explainArgs) run(w io.Writer, path string) error {
 	if err := a.print(w, last, sum, wrong == nil); err != nil {
 		return err
 	}
+	if sum.Torn {
+		fmt.Fprintf(stderr, "%s: the last line is incomplete and was left out\n", path)
+	}
 	switch {
+	case wrong == nil && sum.Decisions == 0:
+		return fmt.Errorf("%s: there is no decision in it", path)
 	case wrong == nil:
 		return nil
 	case sum.Version != "" && sum.Version != version:
@@ -95,18 +101,26 @@ func (a *explainArgs) print(w io.Writer, last []*logbook.Entry, sum logbook.Summ
 			return err
 		}
 	}
-	if !same {
+	if !same || sum.Decisions == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "%d decisions in %d segments, replayed with the same outcome", sum.Decisions, sum.Segments)
+	_, err := fmt.Fprintf(w, "%s in %s, replayed with the same outcome", counted(sum.Decisions, "decision"), counted(sum.Segments, "segment"))
 	if sum.Rounded > 0 {
 		fmt.Fprintf(w, ", %d of them but for the last digits of a chance: the log is of another architecture", sum.Rounded)
 	}
 	if sum.Lost > 0 {
-		fmt.Fprintf(w, "; %d calls could not be written", sum.Lost)
+		fmt.Fprintf(w, "; %s could not be written", counted(sum.Lost, "call"))
 	}
 	fmt.Fprintln(w)
 	return err
+}
+
+// counted is a number of things in words.
+func counted[N int | uint64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // clockFormat is a time of day as lists of decisions show it, with the date.

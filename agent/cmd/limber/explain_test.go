@@ -126,6 +126,33 @@ func TestExplainNamesTheLineOfADifference(t *testing.T) {
 	}
 }
 
+func TestExplainSaysWhatIsMissingAtTheEnd(t *testing.T) {
+	log, err := os.ReadFile(mustLog(t, 30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const torn, none = "the last line is incomplete and was left out", "there is no decision in it"
+	for _, tt := range []struct {
+		name       string
+		log        []byte
+		code       int
+		says, hush string
+	}{
+		{"whole", log, exitDone, "30 decisions in 1 segment, replayed", torn},
+		{"half a line", log[:len(log)-3], exitDone, torn, none},
+		{"inside the snapshot", log[:bytes.Index(log, []byte("\nS "))+30], exitFailed, torn, "replayed"},
+		{"no decision", log[:bytes.Index(log, []byte("\nA "))+1], exitFailed, none, torn},
+		{"empty", nil, exitFailed, none, "replayed"},
+	} {
+		path := filepath.Join(t.TempDir(), "cut.log")
+		mustWrite(t, path, tt.log)
+		out, errs, code := program(t, "explain", path)
+		if all := out + errs; code != tt.code || !strings.Contains(all, tt.says) || strings.Contains(all, tt.hush) {
+			t.Errorf("%s: exit %d, %q, %q; want %d and %q, not %q", tt.name, code, out, errs, tt.code, tt.says, tt.hush)
+		}
+	}
+}
+
 func TestWhatBecameOfADecisionIsSaid(t *testing.T) {
 	infer := 12.0
 	for _, tt := range []struct {

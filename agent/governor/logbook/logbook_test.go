@@ -138,8 +138,9 @@ func TestALogOfAnotherArchitectureMayDifferInItsLastDigits(t *testing.T) {
 func TestHalfALineAtTheEndIsAPowerCut(t *testing.T) {
 	log := written(t, 5, 50)
 	for cut := range 120 {
-		if _, err := Replay(bytes.NewReader(log[:len(log)-cut]), ignore); err != nil {
-			t.Fatalf("without the last %d bytes: %v", cut, err)
+		part := log[:len(log)-cut]
+		if got, err := Replay(bytes.NewReader(part), ignore); err != nil || got.Torn == bytes.HasSuffix(part, []byte("\n")) {
+			t.Fatalf("without the last %d bytes: got torn %v, %v", cut, got.Torn, err)
 		}
 	}
 	if got, err := Replay(strings.NewReader(""), ignore); err != nil || got != (Summary{}) {

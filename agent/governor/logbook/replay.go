@@ -40,6 +40,7 @@ type Summary struct {
 	Decisions int
 	Rounded   int    // decisions that agree but for the last digits of a figure: see Replay
 	Lost      uint64 // calls that the writer could not write, by its own count
+	Torn      bool   // half a line at the end was left out
 }
 
 // maxLine bounds a line, in bytes. A snapshot is the longest, with some 20 kB.
@@ -49,7 +50,7 @@ const maxLine = 1 << 20
 // segment begins with, and tells report of every decision once it is known what
 // became of it. The error names the first line that cannot be read, that is not
 // as it was written, or whose decision comes out in another way. Half a line at
-// the end is none: a power cut leaves it.
+// the end is none: a power cut leaves it. The Summary tells of it.
 //
 // Architectures differ in how they round, such as a product and a sum at once.
 // In a log of another one a chance may be off by rounding, and is counted as
@@ -58,7 +59,7 @@ func Replay(r io.Reader, report func(*Entry)) (Summary, error) {
 	p := player{report: report}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
-	lines.Split(wholeLine)
+	lines.Split(p.wholeLine)
 	for lines.Scan() {
 		p.line++
 		if err := p.play(lines.Bytes()); err != nil {
@@ -72,11 +73,12 @@ func Replay(r io.Reader, report func(*Entry)) (Summary, error) {
 }
 
 // wholeLine is bufio.ScanLines without what follows the last line end.
-func wholeLine(data []byte, end bool) (advance int, line []byte, err error) {
+func (p *player) wholeLine(data []byte, end bool) (advance int, line []byte, err error) {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {
 		return i + 1, data[:i], nil
 	}
 	if end {
+		p.summary.Torn = len(data) > 0
 		return len(data), nil, nil
 	}
 	return 0, nil, nil
