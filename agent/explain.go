@@ -58,6 +58,9 @@ func tellDecision(c *crew, e *pipeline.Explained) wire.Decision {
 		d.InferMS = &infer
 	}
 	for _, o := range e.Options {
+		if !o.Eligible {
+			continue // it would take the room of those that could be chosen
+		}
 		predicted := time.Duration(o.Predicted * float64(time.Millisecond))
 		d.Options = append(d.Options, wire.Option{Member: c.member(o.Member).Name, PredictedMS: wire.Millis(predicted),
 			Chance: digits(o.Chance, 3), Worth: digits(o.Worth, 2)})

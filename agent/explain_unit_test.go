@@ -22,8 +22,9 @@ func TestToldDecisionsKeepTheirSize(t *testing.T) {
 		for i := range tt.members {
 			c.front = append(c.front, i)
 			c.family.Members = append(c.family.Members, family.Member{Name: fmt.Sprintf("%d%s", i%10, strings.Repeat("M", tt.name-1))})
-			e.Options = append(e.Options, governor.Option{Member: i, Predicted: 12.345678, Chance: 0.987654, Worth: 70.123456 - float64(i)})
+			e.Options = append(e.Options, governor.Option{Member: i, Eligible: true, Predicted: 12.345678, Chance: 0.987654, Worth: 70.123456 - float64(i)})
 		}
+		e.Options = append(e.Options, governor.Option{Member: 0, Worth: 99}) // not in use
 		got := tellDecisions(c, []pipeline.Explained{e, e, e, e}[:4*min(tt.members, 1)])
 		b, err := json.Marshal(got)
 		if err != nil || len(got) != tt.decisions || len(b) > decisionsSize {

@@ -56,28 +56,34 @@ func (g *Governor) Explain(d Decision) string {
 		}
 		return fmt.Sprintf("refused: even %s is not likely to meet %s (%s)", name, slack, figures)
 	}
-	return fmt.Sprintf("%s %s, with %s (%s)", name, d.because(), slack, figures)
+	of := ""
+	if g.eligible != all(len(g.members)) {
+		of = " of the members in use"
+	}
+	return fmt.Sprintf("%s %s, with %s (%s)", name, d.because(of), slack, figures)
 }
 
-func (d Decision) because() string {
+// because is the reason in words; of names the members that it was chosen from,
+// unless those are all.
+func (d Decision) because(of string) string {
 	switch d.Reason {
 	case Queued:
 		return fmt.Sprintf("leaves the queue its share, %d waiting", d.Waiting)
 	case Hold:
 		return "holds until a larger member has proved better"
 	case Floor:
-		return "is the smallest with the top-1 asked for"
+		return "is the smallest" + of + " with the top-1 asked for"
 	case Probe:
 		return "finds out about the load"
 	case Fixed:
 		return "is fixed by the mode"
 	case Fastest:
-		return "is the fastest with the accuracy that the mode asks for"
+		return "is the fastest" + of + " with the accuracy that the mode asks for"
 	case Cheapest:
-		return "takes the least energy with the accuracy that the mode asks for"
+		return "takes the least energy" + of + " with the accuracy that the mode asks for"
 	case Infeasible:
 		return "is the least late, nothing is likely to be in time"
 	default:
-		return "is the best expected accuracy"
+		return "is the best expected accuracy" + of
 	}
 }

@@ -8,6 +8,7 @@ import (
 // Option is what a member was worth to a decision.
 type Option struct {
 	Member    int
+	Eligible  bool    // whether it could be chosen
 	Predicted float64 // mean latency expected under the belief, ms
 	Chance    float64 // to be in time, in [0, 1]
 	Worth     float64 // top-1 times that chance, points: expected effective accuracy
@@ -15,11 +16,11 @@ type Option struct {
 }
 
 // Options appends what every member was worth to the last decision, by rising
-// latency. They are valid until the next one.
+// latency, those that are not eligible as well. They are valid until the next one.
 func (g *Governor) Options(to []Option) []Option {
 	o := &g.outlooks[0]
 	for j := range g.members {
-		to = append(to, Option{Member: j, Predicted: o.mean[j], Chance: o.worth[j] / g.grid.points[j], Worth: o.worth[j], Score: o.score[j]})
+		to = append(to, Option{Member: j, Eligible: g.eligible.has(j), Predicted: o.mean[j], Chance: o.likely(g.grid, j), Worth: o.worth[j], Score: o.score[j]})
 	}
 	return to
 }

@@ -256,7 +256,7 @@ func (g *Governor) Decide(now time.Duration, q Queue) Decision {
 	d.Member, d.Reason, d.Shed = g.serve(&m)
 	g.running = !d.Shed
 	d.Predicted = time.Duration(m.head.mean[d.Member] * float64(time.Millisecond))
-	d.Chance = m.head.worth[d.Member] / g.grid.points[d.Member]
+	d.Chance = m.head.likely(g.grid, d.Member)
 	return d
 }
 

@@ -39,6 +39,12 @@ func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64
 	}
 }
 
+// likely is the chance of a member to meet the deadline under the belief. Its
+// quotient may be off by rounding, but no chance is over 1.
+func (o *outlook) likely(g *Grid, member int) float64 {
+	return min(1, o.worth[member]/g.points[member])
+}
+
 // sustain takes from each member what it cannot be worth in the long run: where
 // jobs come every gap milliseconds and a member takes longer on average, the
 // rest of them must be refused. Members up to proven are spared: that they keep

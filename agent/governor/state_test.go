@@ -164,6 +164,30 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
+func TestAMemberThatIsNotEligibleIsNoAlternative(t *testing.T) {
+	g := mustGovernor(t, six(), Mode{})
+	for _, tt := range []struct {
+		eligible []bool
+		want     string
+	}{
+		{[]bool{true, true, true, true, true, true}, "s5 is the best expected accuracy, with"},
+		{[]bool{false, true, false, true, false, false}, "s3 is the best expected accuracy of the members in use, with"},
+	} {
+		if err := g.SetEligible(tt.eligible); err != nil {
+			t.Fatal(err)
+		}
+		d := g.Decide(0, Queue{Deadline: time.Minute})
+		if why := g.Explain(d); !strings.HasPrefix(why, tt.want) {
+			t.Errorf("got %q, want %q", why, tt.want)
+		}
+		for j, o := range g.Options(nil) {
+			if o.Eligible != tt.eligible[j] || o.Chance > 1 {
+				t.Errorf("%v: got %+v", tt.eligible, o)
+			}
+		}
+	}
+}
+
 func TestOptionsAndBeliefExplainADecision(t *testing.T) {
 	d := newDevice(mustGovernor(t, six(), Mode{}), ms(10), ms(48))
 	d.jobs(100)

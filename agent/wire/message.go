@@ -107,7 +107,7 @@ type Decision struct {
 	Chance      float64  `json:"chance"`             // to be in time, in [0, 1]
 	InferMS     *float64 `json:"infer_ms,omitempty"` // absent if the job was refused, or still runs
 	Belief      string   `json:"belief"`             // about the load, in words
-	Options     []Option `json:"options"`            // by rising latency
+	Options     []Option `json:"options"`            // the members in use, by rising latency
 }
 
 // Option is what a member was worth to a decision.

@@ -35,7 +35,8 @@ the device took it. A device keeps one if its configuration says so:
 For the last decisions it prints what was known, what each member was expected to
 be worth, what was chosen and why, and whether the job was answered in time. WORTH
 is a member's top-1 times its chance to be in time, SCORE the same less what it
-takes from those who wait; both in percent.
+takes from those who wait; both in percent. A member is not in use before it is
+loaded, and while it is out to make room.
 
 The exit code is 1 if the log is damaged, holds no decision, or one comes out in
 another way; the line is named. Half a line at the end, as a power cut leaves it,
@@ -154,6 +155,7 @@ type explained struct {
 type scoredOption struct {
 	wire.Option
 	Score float64 `json:"score"`
+	InUse bool    `json:"in_use"` // it could be chosen
 }
 
 func explain(e *logbook.Entry) explained {
@@ -171,7 +173,7 @@ func explain(e *logbook.Entry) explained {
 	}
 	for _, o := range e.Options {
 		predicted := wire.Millis(time.Duration(o.Predicted * float64(time.Millisecond)))
-		x.Options = append(x.Options, scoredOption{wire.Option{Member: e.Members[o.Member], PredictedMS: predicted, Chance: o.Chance, Worth: o.Worth}, o.Score})
+		x.Options = append(x.Options, scoredOption{wire.Option{Member: e.Members[o.Member], PredictedMS: predicted, Chance: o.Chance, Worth: o.Worth}, o.Score, o.Eligible})
 	}
 	if e.Infer > 0 {
 		infer := wire.Millis(e.Infer)
@@ -218,7 +220,11 @@ func (x *explained) outcome() string {
 func (x *explained) decision() choice {
 	c := choice{member: x.Member, refused: x.Refused}
 	for _, o := range x.Options {
-		c.options = append(c.options, []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth), fmt.Sprintf("%.2f", o.Score)})
+		row := []string{o.Member, "not in use", "-", "-", "-"}
+		if o.InUse {
+			row = []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth), fmt.Sprintf("%.2f", o.Score)}
+		}
+		c.options = append(c.options, row)
 	}
 	return c
 }

@@ -93,7 +93,7 @@ func TestExplainPrintsAnObjectADecision(t *testing.T) {
 	for _, line := range lines {
 		var x explained
 		err := json.Unmarshal([]byte(line), &x)
-		if err != nil || x.Line == 0 || x.Version != "v9" || x.SlackMS != 30 || len(x.Waiting) != 1 || len(x.Options) != 2 || x.Met == nil || x.Why == "" || x.Options[1].Worth == 0 {
+		if err != nil || x.Line == 0 || x.Version != "v9" || x.SlackMS != 30 || len(x.Waiting) != 1 || len(x.Options) != 2 || x.Met == nil || x.Why == "" || x.Options[1].Worth == 0 || !x.Options[1].InUse {
 			t.Errorf("got %s, %v", line, err)
 		}
 	}
@@ -149,6 +149,23 @@ func TestExplainSaysWhatIsMissingAtTheEnd(t *testing.T) {
 		out, errs, code := program(t, "explain", path)
 		if all := out + errs; code != tt.code || !strings.Contains(all, tt.says) || strings.Contains(all, tt.hush) {
 			t.Errorf("%s: exit %d, %q, %q; want %d and %q, not %q", tt.name, code, out, errs, tt.code, tt.says, tt.hush)
+		}
+	}
+}
+
+func TestAMemberThatIsNotInUseIsShownAsSuch(t *testing.T) {
+	x := explained{Member: "5.0M", Options: []scoredOption{
+		{wire.Option{Member: "5.0M", PredictedMS: 4, Chance: 1, Worth: 70}, 70, true},
+		{wire.Option{Member: "12.3M", PredictedMS: 9, Chance: 1, Worth: 76}, 76, false},
+	}}
+	var b bytes.Buffer
+	if err := x.decision().print(&b, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(b.String(), "\n")
+	for i, want := range map[int]string{2: "> 5.0M 4.00 100.0 70.00 70.00", 3: "12.3M not in use - - -"} {
+		if got := strings.Join(strings.Fields(lines[i]), " "); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func newFleetExplain() *cobra.Command {
 		Use:   "explain DEVICE",
 		Short: "Show what a device's last decisions knew, and what else it could have done",
 		Long: `Wait for the next telemetry of a device and show its last decisions: the slack of
-the job, who waited, what was believed of the load, and for each member the
+the job, who waited, what was believed of the load, and for each member in use the
 latency that was expected, the chance to be in time and what that is worth (top-1
 times chance, percent). The member that was chosen is marked.
 
