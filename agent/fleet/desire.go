@@ -38,7 +38,7 @@ func DesireFilters(fleet string) []string {
 // Desire publishes what a device or a group is to pursue, retained, with a
 // version greater than any it has seen there, and waits until every device that
 // is online and meant has reported, no longer than patience. A device that is off
-// gets it when it is back. It lists the fleet first, which a station can do once.
+// gets it when it is back. It is retained until the next, also if all reject it. It lists the fleet first, which a station can do once.
 func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim, patience time.Duration) ([]Report, error) {
 	meant, last, err := s.standing(ctx, target)
 	if err != nil {

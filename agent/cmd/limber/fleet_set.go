@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -32,7 +33,8 @@ more than the last. Then wait for the devices that are online, and print what
 they report.
 
 A goal that a device cannot have is rejected with the nearest that it can; what
-was in force stays. The exit code is 0 when every device that is online applied
+was in force stays. Rejected or not, a desired state stays at the broker until the
+next one is set, and a device reports on it again when it connects. The exit code is 0 when every device that is online applied
 the desired state.`,
 		Example: `  limber fleet set @all --mode power-save
   limber fleet set desk --deadline 50ms --min-top1 0.8
@@ -42,7 +44,7 @@ the desired state.`,
 	}
 	a.operatorArgs.flags(c)
 	f := c.Flags()
-	f.StringVar(&a.mode, "mode", "", "name of a mode, see `limber fleet mode --help`; or a goal:")
+	f.StringVar(&a.mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal:")
 	a.goalArgs.flags(c)
 	f.DurationVar(&a.wait, "wait", 5*time.Second, "how long to wait for the reports")
 	f.BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
@@ -72,6 +74,9 @@ func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	case a.mode != "" && asked:
 		return wire.Aim{}, usageError{fmt.Errorf("both --mode and a goal: give one of them; see `%s --help`", c.CommandPath())}
 	case a.mode != "":
+		if _, err := governor.ParseMode(a.mode); err != nil { // it would be retained
+			return wire.Aim{}, usageError{fmt.Errorf("--mode: %w", err)}
+		}
 		return wire.Aim{Mode: a.mode}, nil
 	case !asked:
 		return wire.Aim{}, usageError{fmt.Errorf("neither --mode nor a goal: give one of them; see `%s --help`", c.CommandPath())}

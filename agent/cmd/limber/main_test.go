@@ -52,6 +52,7 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"flag that wants a number", []string{"family", "build", "--size", "six"}, "--size"},
 		{"argument too many", []string{"version", "now"}, "limber version wants no arguments, got 1"},
 		{"logits without flags", []string{"family", "logits"}, "is missing"},
+		{"desired mode that is none", []string{"fleet", "set", "desk", "--mode", "blanced"}, `--mode: mode "blanced" is not known; supported are balanced`},
 		{"nothing to publish", []string{"publish"}, "limber publish"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { limber(t, tt.args...).complained(t, exitUsage, tt.says) })
@@ -78,6 +79,13 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 				t.Errorf("%s: got %+v, want what its --help prints, and exit 0", c.CommandPath(), alone)
 			}
 		}
+	}
+}
+
+// A text in backquotes is what pflag takes for the name of a flag's value.
+func TestTheHelpOfSetNamesTheValueOfMode(t *testing.T) {
+	if got := limber(t, "fleet", "set", "--help"); !strings.Contains(got.stdout, "--mode string ") {
+		t.Errorf("got %q, want --mode string", got.stdout)
 	}
 }
 
