@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -85,7 +86,7 @@ online set the goal.`,
 // run leaves the aim to the device to judge: it may know more than this program
 // does, and says which modes it knows.
 func (a *commandArgs) run(c *cobra.Command, target string, aim wire.Aim) error {
-	if err := checkTarget(c, target); err != nil {
+	if err := errors.Join(checkTarget(c, target), checkPositive("--ttl", a.ttl)); err != nil {
 		return err
 	}
 	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
@@ -100,6 +101,14 @@ func (a *commandArgs) run(c *cobra.Command, target string, aim wire.Aim) error {
 func checkTarget(c *cobra.Command, target string) error {
 	if !wire.ValidName(target) && !wire.ValidGroup(target) {
 		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}
+	}
+	return nil
+}
+
+// checkPositive judges a flag whose duration must leave time for something.
+func checkPositive(flag string, d time.Duration) error {
+	if d <= 0 {
+		return usageError{fmt.Errorf("%s: must be over 0", flag)}
 	}
 	return nil
 }

@@ -46,6 +46,9 @@ func (a *fleetExplainArgs) run(c *cobra.Command, device string) error {
 	if !wire.ValidName(device) {
 		return usageError{fmt.Errorf("%q is no device; see `limber fleet explain --help`", device)}
 	}
+	if err := checkPositive("--wait", a.wait); err != nil {
+		return err
+	}
 	return a.station(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device), func(ctx context.Context, s *fleet.Station) error {
 		wait, cancel := context.WithTimeout(ctx, a.wait)
 		defer cancel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -52,7 +53,7 @@ the desired state.`,
 }
 
 func (a *setArgs) run(c *cobra.Command, target string) error {
-	if err := checkTarget(c, target); err != nil {
+	if err := errors.Join(checkTarget(c, target), checkPositive("--wait", a.wait)); err != nil {
 		return err
 	}
 	aim, err := a.aim(c)

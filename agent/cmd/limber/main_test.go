@@ -53,6 +53,11 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"argument too many", []string{"version", "now"}, "limber version wants no arguments, got 1"},
 		{"logits without flags", []string{"family", "logits"}, "is missing"},
 		{"desired mode that is none", []string{"fleet", "set", "desk", "--mode", "blanced"}, `--mode: mode "blanced" is not known; supported are balanced`},
+		{"command that is good for no time", []string{"fleet", "mode", "desk", "balanced", "--ttl", "0"}, "--ttl: must be over 0"},
+		{"command that is over", []string{"fleet", "goal", "desk", "--prefer", "energy", "--ttl", "-5s"}, "--ttl: must be over 0"},
+		{"reports awaited in the past", []string{"fleet", "set", "desk", "--mode", "balanced", "--wait", "-1s"}, "--wait: must be over 0"},
+		{"telemetry awaited in the past", []string{"fleet", "explain", "desk", "--wait", "-1s"}, "--wait: must be over 0"},
+		{"device awaited in the past", []string{"publish", "cat.jpg", "--wait", "-1s"}, "--wait: must be over 0"},
 		{"nothing to publish", []string{"publish"}, "limber publish"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { limber(t, tt.args...).complained(t, exitUsage, tt.says) })

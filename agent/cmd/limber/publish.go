@@ -65,6 +65,9 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	if !wire.ValidName(a.device) {
 		return usageError{fmt.Errorf("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)}
 	}
+	if err := checkPositive("--wait", a.wait); err != nil {
+		return err
+	}
 	for _, name := range files {
 		if err := checkFrame(name); err != nil {
 			return err
