@@ -117,7 +117,7 @@ func TestGoalsAreJudged(t *testing.T) {
 			&wire.Goal{MinTop1: &best, Prefer: wire.PreferLatency}, fmt.Sprintf("the nearest that can be had is a top-1 of %v", best)},
 		{"power unknown", "goal", `{"goal":{"max_watts":5,"min_top1":0.5},"ttl_ms":1000}`, wire.Infeasible,
 			&wire.Goal{MinTop1: new(0.5)}, "cannot measure its power"},
-		{"power unknown and nothing else", "goal", `{"goal":{"max_watts":5},"ttl_ms":1000}`, wire.Infeasible, nil, "cannot measure its power"},
+		{"power unknown and nothing else", "goal", `{"goal":{"max_watts":5},"ttl_ms":1000}`, wire.Infeasible, nil, "cannot measure its power: max_watts has to be left out"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := len(o.warnings(cfg, wire.EventInfeasible))

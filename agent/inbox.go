@@ -183,7 +183,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 	defer a.relief.RUnlock()
 	t.crew = a.crew.Load()
 	if best := t.crew.member(len(t.crew.front) - 1); j.Floor > best.Top1 {
-		refuse(wire.Infeasible, "no member reaches a top-1 of %v; the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)
+		refuse(wire.Infeasible, "no member reaches a top-1 of %v: the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)
 		return
 	}
 	t.crew.pipe.Submit(j)

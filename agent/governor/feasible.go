@@ -1,13 +1,10 @@
 package governor
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // Feasible tells whether an unloaded device can have what a mode asks for, and
-// if not, the goal of figures nearest to it that it can have, with the reason.
-// Members that are not eligible do not count.
+// if not, the goal of figures nearest to it that it can have, with the reason
+// on one line. Members that are not eligible do not count.
 func (g *Governor) Feasible(m Mode) (nearest Goal, err error) {
 	if m.kind == fixed {
 		_, err := g.find(m.member)
@@ -15,25 +12,34 @@ func (g *Governor) Feasible(m Mode) (nearest Goal, err error) {
 	}
 	goal := m.goal
 	nearest = goal
-	var errs []error
 	if best := g.members[g.eligible.last()]; goal.Floor > best.Top1 {
 		nearest.Floor = best.Top1
-		errs = append(errs, fmt.Errorf("no member reaches a top-1 of %v; the most accurate, %s, has %.4f", goal.Floor, best.Name, best.Top1))
+		err = also(err, "no member reaches a top-1 of %v: the most accurate, %s, has %.4f", goal.Floor, best.Name, best.Top1)
 	}
 	if least := g.members[g.atLeast(nearest.Floor).first()]; goal.Deadline > 0 && least.Latency > goal.Deadline {
 		nearest.Deadline = least.Latency
-		errs = append(errs, fmt.Errorf("%s%s takes %v unloaded, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency, goal.Deadline))
+		err = also(err, "%s%s takes %v unloaded, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency, goal.Deadline)
 	}
 	switch {
 	case goal.Watts == 0:
 	case g.power.Active <= 0:
 		nearest.Watts = 0
-		errs = append(errs, fmt.Errorf("this device cannot measure its power, so that %v W cannot be kept", goal.Watts))
+		err = also(err, "this device cannot measure its power: max_watts has to be left out")
 	case goal.Watts <= g.power.Idle:
 		nearest.Watts = g.power.Idle + g.power.Active
-		errs = append(errs, fmt.Errorf("the device takes %.1f W when it does nothing, the goal is %v W", g.power.Idle, goal.Watts))
+		err = also(err, "the device takes %.1f W when it does nothing, the goal is %v W", g.power.Idle, goal.Watts)
 	}
-	return nearest, errors.Join(errs...)
+	return nearest, err
+}
+
+// also adds a complaint to those before it, on the same line: they are told in
+// the middle of a sentence.
+func also(err error, format string, args ...any) error {
+	next := fmt.Errorf(format, args...)
+	if err == nil {
+		return next
+	}
+	return fmt.Errorf("%w; %w", err, next)
 }
 
 // fastestWith says of a member what it is the fastest of.

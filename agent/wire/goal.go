@@ -78,7 +78,19 @@ func (g Goal) Check() error {
 	if g == (Goal{}) {
 		errs = append(errs, errors.New("the goal is empty: set deadline_ms, min_top1, max_watts or prefer"))
 	}
-	return errors.Join(errs...)
+	return oneLine(errs)
+}
+
+// oneLine is errors.Join for the middle of a sentence.
+func oneLine(errs []error) (all error) {
+	for _, err := range errs {
+		if all == nil {
+			all = err
+		} else {
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return all
 }
 
 func checkDeadline(ms float64) error {

@@ -210,7 +210,7 @@ func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
 		{"mode", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},
 		{"goal", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "mode: the verb goal takes none"},
 		{"goal", `{"goal":{}}`, "goal is empty"},
-		{"goal", `{"goal":{"deadline_ms":600001,"prefer":"speed"}}`, "deadline_ms: 600001 is not in"},
+		{"goal", `{"goal":{"deadline_ms":600001,"prefer":"speed"}}`, "deadline_ms: 600001 is not in [1, 600000]; prefer: \"speed\" is none of"},
 	} {
 		var c wire.Command
 		if err := wire.Decode([]byte(tt.json), &c); err != nil {
