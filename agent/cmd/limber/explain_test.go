@@ -204,6 +204,11 @@ func TestWhatBecameOfADecisionIsSaid(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	var b bytes.Buffer
+	if err := printDecisions(&b, "desk", &wire.Telemetry{Mode: "balanced", Decisions: make([]wire.Decision, 2)}); err != nil ||
+		strings.Count(b.String(), "balanced") != 1 || !strings.HasPrefix(b.String(), "in force now: mode balanced\n") {
+		t.Errorf("got %q, %v; want the mode once", b.String(), err)
+	}
+	b.Reset()
 	if err := printDecisions(&b, "desk", &wire.Telemetry{}); err != nil || b.String() != "desk has decided on no job since it started\n" {
 		t.Errorf("got %q, %v", b.String(), err)
 	}

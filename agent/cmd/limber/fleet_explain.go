@@ -71,13 +71,14 @@ func printDecisions(w io.Writer, device string, t *wire.Telemetry) error {
 		_, err := fmt.Fprintf(w, "%s has decided on no job since it started\n", device)
 		return err
 	}
+	fmt.Fprintf(w, "in force now: %s\n\n", pursued(t.Mode, t.Goal)) // the decisions may have been taken in another
 	for _, d := range t.Decisions {
 		fmt.Fprintf(w, "%s  %s: %s\n", d.TS.Format(clockFormat), d.Member, d.Reason)
 		c := choice{member: d.Member}
 		for _, o := range d.Options {
 			c.options = append(c.options, []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth)})
 		}
-		inputs := fmt.Sprintf("%s now, %.1f ms left, %d waiting; %s", pursued(t.Mode, t.Goal), d.SlackMS, d.Waiting, d.Belief)
+		inputs := fmt.Sprintf("%.1f ms left, %d waiting; %s", d.SlackMS, d.Waiting, d.Belief)
 		if err := c.print(w, inputs, took(&d)); err != nil {
 			return err
 		}
