@@ -113,6 +113,16 @@ func checkPositive(flag string, d time.Duration) error {
 	return nil
 }
 
+// checkDeadline judges a deadline in the words of the flag: those of the wire
+// are about milliseconds.
+func checkDeadline(d time.Duration) error {
+	const least, most = wire.MinDeadlineMS * time.Millisecond, wire.MaxDeadlineMS * time.Millisecond
+	if d < least || d > most {
+		return usageError{fmt.Errorf("--deadline: %v is not from %v to %v", d, least, most)}
+	}
+	return nil
+}
+
 func printOutcomes(w io.Writer, outcomes []fleet.Outcome, what string, asJSON bool) error {
 	failed := 0
 	for _, o := range outcomes {
@@ -178,6 +188,9 @@ func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
 	}
 	goal := wire.Goal{Prefer: g.prefer}
 	if c.Flags().Changed("deadline") {
+		if err := checkDeadline(g.deadline); err != nil {
+			return nil, err
+		}
 		goal.DeadlineMS = new(wire.Millis(g.deadline))
 	}
 	if c.Flags().Changed("min-top1") {

@@ -58,6 +58,8 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"reports awaited in the past", []string{"fleet", "set", "desk", "--mode", "balanced", "--wait", "-1s"}, "--wait: must be over 0"},
 		{"telemetry awaited in the past", []string{"fleet", "explain", "desk", "--wait", "-1s"}, "--wait: must be over 0"},
 		{"device awaited in the past", []string{"publish", "cat.jpg", "--wait", "-1s"}, "--wait: must be over 0"},
+		{"goal with a deadline too short", []string{"fleet", "goal", "desk", "--deadline", "100us"}, "--deadline: 100µs is not from 1ms to 10m0s"},
+		{"job with a deadline too long", []string{"publish", "cat.jpg", "--deadline", "11m"}, "--deadline: 11m0s is not from 1ms to 10m0s"},
 		{"nothing to publish", []string{"publish"}, "limber publish"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { limber(t, tt.args...).complained(t, exitUsage, tt.says) })

@@ -90,6 +90,9 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
 	var h wire.Header
 	if c.Flags().Changed("deadline") {
+		if err := checkDeadline(a.deadline); err != nil {
+			return h, err
+		}
 		h.DeadlineMS = new(wire.Millis(a.deadline))
 	}
 	if a.minTop1 != 0 {
