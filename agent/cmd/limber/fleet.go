@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 func newFleet() *cobra.Command {
@@ -34,7 +35,8 @@ func newFleetLs() *cobra.Command {
 		Long: `List the devices that were ever at this broker. FOR is how long a device has been
 in its STATE; MEMBER is the sub-network in force, named after its cost (29.7M:
 million multiply-accumulates); TOP-1 and P50, the unloaded latency, go from the
-smallest member to the largest. --json has every figure.`,
+smallest member to the largest. MEMBER and MODE are those of the device's last
+report; nobody knows since when a device is lost. --json has every figure.`,
 		Example: `  limber fleet ls
   limber fleet ls --broker mqtts://broker:8883 --fleet plant-3 --json`,
 		Args: exactly(0, "no arguments"),
@@ -84,7 +86,10 @@ func printDevices(w io.Writer, name string, devices []fleet.Device) error {
 func deviceRow(d fleet.Device, now time.Time) []string {
 	state, since, mode, member, fam, top1, p50, version := "-", "-", "-", "-", "-", "-", "-", "-"
 	if s := d.State; s != nil {
-		state, since = string(s.State), age(now.Sub(s.TS.Time))
+		state = string(s.State)
+		if s.State != wire.Lost { // its time is that of the connection, with which the will was left
+			since = age(now.Sub(s.TS.Time))
+		}
 	}
 	if r := d.Reported; r != nil && r.Mode != "" {
 		mode, member = r.Mode, r.Member
