@@ -56,6 +56,9 @@ func (g *Governor) Explain(d Decision) string {
 		}
 		return fmt.Sprintf("refused: even %s is not likely to meet %s (%s)", name, slack, figures)
 	}
+	if d.Reason == Hold && g.mode.kind == fixed {
+		return fmt.Sprintf("%s stands in for %s, which is not in use, with %s (%s)", name, g.mode.member, slack, figures)
+	}
 	of := ""
 	if g.eligible != all(len(g.members)) {
 		of = " of the members in use"

@@ -188,6 +188,17 @@ func TestAMemberThatIsNotEligibleIsNoAlternative(t *testing.T) {
 	}
 }
 
+func TestAMemberThatStandsInForTheFixedOneIsNamedAsSuch(t *testing.T) {
+	g := mustGovernor(t, six(), mustMode(t, "fixed:s4"))
+	if err := g.SetEligible([]bool{true, true, false, false, false, false}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "s1 stands in for s4, which is not in use, with"
+	if why := g.Explain(g.Decide(0, Queue{Deadline: time.Minute})); !strings.HasPrefix(why, want) {
+		t.Errorf("got %q, want %q", why, want)
+	}
+}
+
 func TestOptionsAndBeliefExplainADecision(t *testing.T) {
 	d := newDevice(mustGovernor(t, six(), Mode{}), ms(10), ms(48))
 	d.jobs(100)
