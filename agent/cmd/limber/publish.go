@@ -172,6 +172,9 @@ func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address, patie
 		if state.State == wire.Online {
 			return nil
 		}
-		last = fmt.Sprintf("%s since %s", state.State, state.TS.Local().Format(time.DateTime))
+		last = string(state.State)
+		if state.State != wire.Lost { // nobody knows since when that is
+			last += " since " + state.TS.Local().Format(time.DateTime)
+		}
 	}
 }
