@@ -34,11 +34,12 @@ func newBenchGovernor() *cobra.Command {
 		Long: `Ask every policy what it would have run at each step of a trace, and hold it
 against one that knows the future:
 
-  static:N, best-static  one member for everything; the best one in hindsight
+  static:N, best-static  one member for everything, 0 the smallest; the best one in hindsight
   dynamic-ofa            mean of 20 latencies against the deadline, one step at a time
   one-step               down after a miss, up after ten in time
   alert                  Kalman filter on one slowdown factor, the paper's constants
   slackfit               the largest member whose profile fits the slack
+  loadgrid               what limber began with; not with --queue
   limber                 what a device runs; reads the latency of its own choices only
   limber+hint            the same, told the load column before each step
   phase-oracle, oracle   the best member of each phase; of each step
@@ -94,9 +95,12 @@ func (b *governorBench) check() error {
 	if len(b.top1) == 0 || len(b.deadlines) == 0 {
 		return usageError{errors.New("limber bench governor: --top1 wants a value for each member, --deadlines at least one")}
 	}
+	if b.queue && b.picture != "" {
+		return usageError{errors.New("limber bench governor: --plot draws what happens without a queue: leave out --queue")}
+	}
 	for _, d := range b.deadlines {
 		if !(d > 0 && d <= 600_000) {
-			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not between 0 and 600000", d)}
+			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000", d)}
 		}
 	}
 	return nil

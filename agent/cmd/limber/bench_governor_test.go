@@ -113,6 +113,7 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--top1", "0.7,0.8"}, exitUsage, "--trace is missing"},
 		{[]string{"--trace", trace}, exitUsage, "--top1 wants"},
 		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--deadlines", "0"}, exitUsage, "--deadlines: 0 ms"},
+		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--queue", "--plot", "a.svg"}, exitUsage, "leave out --queue"},
 		{[]string{"--trace", "nowhere.txt", "--top1", "0.7"}, exitFailed, "nowhere.txt"},
 		{[]string{"--trace", trace, "--top1", "0.7"}, exitFailed, "line 1: 5 fields, want 4"},
 		{[]string{"--trace", trace, "--top1", "0.8,0.7"}, exitFailed, "Pareto"},

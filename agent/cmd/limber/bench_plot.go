@@ -23,7 +23,7 @@ const plotWindow = 25
 func (b *governorBench) plot(trace replay.Trace, members []governor.Member) error {
 	deadline := millis(b.deadlines[0])
 	var accuracy, missed, member chart.Panel
-	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, mean of %d", plotWindow), "missed so far", "member"
+	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, missed is 0, mean of %d", plotWindow), "missed so far", "member"
 	missed.Step, member.Step, missed.Legend = true, true, true
 	for _, c := range replay.Choosers(members) {
 		for _, name := range plotted() {
