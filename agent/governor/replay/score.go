@@ -63,7 +63,7 @@ func Judge(t Trace, deadline time.Duration, members []governor.Member, choices [
 		if !inTime(t[i], c, deadline) {
 			s.Missed += 1 / n
 		}
-		if i > 0 && c != choices[i-1] {
+		if i > 0 && switched(choices[i-1], c) {
 			s.Switches += 1 / n
 		}
 	}
@@ -95,12 +95,15 @@ func (t Trace) Gained(deadline time.Duration, members []governor.Member, choices
 	return gained
 }
 
+// switched tells that another member ran. A step at which none did is no switch.
+func switched(before, now int) bool { return before != now && before != shed && now != shed }
+
 func steady(t Trace, choices []int) float64 {
 	steps, switches := 0, 0
 	for _, r := range t.stretches() {
 		for i := r.from + settled; i < r.to; i++ {
 			steps++
-			if choices[i] != choices[i-1] {
+			if switched(choices[i-1], choices[i]) {
 				switches++
 			}
 		}

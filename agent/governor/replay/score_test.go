@@ -51,7 +51,7 @@ func TestScoreCountsMissesSwitchesAndSettling(t *testing.T) {
 	if !near(got.Missed, 4./40) || !near(got.Accuracy, (20*0.8+16*0.7)/40) || !near(got.Regret, 1-(20*0.8+16*0.7)/(20*0.8+20*0.7)) {
 		t.Errorf("got %+v", got)
 	}
-	if !near(got.Switches, 3./40) || !near(got.Steady, 2./32) || !slices.Equal(got.Down, []int{3}) || got.Up != nil {
+	if !near(got.Switches, 1./40) || !near(got.Steady, 0) || !slices.Equal(got.Down, []int{3}) || got.Up != nil {
 		t.Errorf("got %+v", got)
 	}
 	pooled := Pool([]Score{got, {Accuracy: got.Accuracy, Up: []int{5}}})
