@@ -45,7 +45,7 @@ func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 }
 
 func FuzzReadOrdered(f *testing.F) {
-	for _, s := range []string{"balanced", "fixed:4.9M", `{"mode":"power-save","set":"2026-11-23T12:00:00.000Z"}`,
+	for _, s := range []string{"balanced", "fixed:5.8M", `{"mode":"power-save","set":"2026-11-23T12:00:00.000Z"}`,
 		`{"goal":{"deadline_ms":50,"min_top1":0.8,"max_watts":5,"prefer":"energy"},"set":"2026-11-23T12:00:00Z"}`, `{"goal":{}}`, `{"mode":"x"}`, "{", ""} {
 		f.Add([]byte(s))
 	}

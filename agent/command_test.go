@@ -26,7 +26,7 @@ func TestCommandSetsTheMode(t *testing.T) {
 		o.presence(cfg, wire.Online, 0)
 		o.await(self(cfg).Reported(), 1)
 
-		if ack := o.command(cfg, cfg.Device, "mode", "c1", `{"mode":"fixed:4.9M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded || ack.ID != "c1" || ack.Verb != "mode" {
+		if ack := o.command(cfg, cfg.Device, "mode", "c1", `{"mode":"fixed:5.8M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded || ack.ID != "c1" || ack.Verb != "mode" {
 			t.Errorf("got %+v", ack)
 		}
 		var steps []wire.Step
@@ -39,16 +39,16 @@ func TestCommandSetsTheMode(t *testing.T) {
 		o.until(func() bool { // it may also report another member of the old mode
 			return slices.ContainsFunc(o.matching(self(cfg).Reported()), func(m mqtt.Message) bool {
 				r := decoded[wire.Reported](t, m)
-				return r.Mode == "fixed:4.9M" && r.Member == "4.9M" && r.Status == wire.Applied
+				return r.Mode == "fixed:5.8M" && r.Member == "5.8M" && r.Status == wire.Applied
 			})
-		}, "report of fixed:4.9M")
+		}, "report of fixed:5.8M")
 		o.publish(self(cfg).Job("small"), job(t, patient, pngFrame(t, 0)))
-		if r := o.result(cfg, "small", 1); r.Member != "4.9M" {
-			t.Errorf("answered by %s, want 4.9M", r.Member)
+		if r := o.result(cfg, "small", 1); r.Member != "5.8M" {
+			t.Errorf("answered by %s, want 5.8M", r.Member)
 		}
 
 		acks := len(o.matching(self(cfg).Ack("mode", "c1")))
-		again := o.command(cfg, cfg.Device, "mode", "c1", `{"mode":"fixed:4.9M","ttl_ms":60000}`)
+		again := o.command(cfg, cfg.Device, "mode", "c1", `{"mode":"fixed:5.8M","ttl_ms":60000}`)
 		if first := decoded[wire.Ack](t, o.matching(self(cfg).Ack("mode", "c1"))[acks-1]); again != first {
 			t.Errorf("the same command again: got %+v, want %+v", again, first)
 		}
@@ -59,11 +59,11 @@ func TestCommandSetsTheMode(t *testing.T) {
 		d.stop()
 		started := len(o.matching(self(cfg).Reported()))
 		d = start(t, cfg)
-		if r := decoded[wire.Reported](t, o.await(self(cfg).Reported(), started+1)); r.Mode != "fixed:4.9M" {
+		if r := decoded[wire.Reported](t, o.await(self(cfg).Reported(), started+1)); r.Mode != "fixed:5.8M" {
 			t.Errorf("after the restart: got %+v", r)
 		}
 		acks = len(o.matching(self(cfg).Ack("mode", "c1")))
-		o.publish(self(cfg).Cmd("mode", "c1"), []byte(`{"mode":"fixed:4.9M","ttl_ms":60000}`))
+		o.publish(self(cfg).Cmd("mode", "c1"), []byte(`{"mode":"fixed:5.8M","ttl_ms":60000}`))
 		o.until(func() bool { // the broker may deliver the other bytes once more
 			return slices.ContainsFunc(o.matching(self(cfg).Ack("mode", "c1"))[acks:], func(m mqtt.Message) bool {
 				return decoded[wire.Ack](t, m) == again
@@ -94,7 +94,7 @@ func TestCommandsAreJudged(t *testing.T) {
 		{"C4 ttl 0", "mode", `{"mode":"balanced","ttl_ms":0}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
 		{"C6 unknown verb", "dance", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported, "mode"},
 		{"C6 unknown mode", "mode", `{"mode":"warp","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "balanced"},
-		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "4.9M"},
+		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "5.8M"},
 		{"C6 no mode", "mode", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "mode"},
 		{"C6 mode is a number", "mode", `{"mode":5,"ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "mode"},
 		{"C6 oversize", "mode", `{"mode":"` + strings.Repeat("x", 70_000) + `","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "65536"},
@@ -167,15 +167,15 @@ func TestDesiredIsAppliedByVersion(t *testing.T) {
 		o.report(cfg, wire.Reported{Version: 4, Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
 		desire(cfg.Device, `{"version":5,"goal":{}}`)
 		o.report(cfg, wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
-		desire(cfg.Device, `{"version":4,"mode":"fixed:4.9M"}`) // the rejected ones do not count
-		o.report(cfg, wire.Reported{Version: 4, Status: wire.Applied, Mode: "fixed:4.9M"})
+		desire(cfg.Device, `{"version":4,"mode":"fixed:5.8M"}`) // the rejected ones do not count
+		o.report(cfg, wire.Reported{Version: 4, Status: wire.Applied, Mode: "fixed:5.8M"})
 		desire("@all", `{"version":1,"mode":"balanced"}`) // groups count by themselves
 		o.report(cfg, wire.Reported{Version: 1, Status: wire.Applied, Mode: "balanced"})
 		desire(cfg.Device, `{"version":0,"mode":"balanced"}`)
 		o.report(cfg, wire.Reported{Version: 4, Status: wire.Rejected, Reason: wire.Invalid, Mode: "balanced"})
 		desire("@gate", `{"version":2,"mode":"low-latency"}`)
 		o.report(cfg, wire.Reported{Version: 2, Status: wire.Applied, Mode: "low-latency"})
-		desire(cfg.Device, `{"version":4,"mode":"fixed:4.9M"}`)
+		desire(cfg.Device, `{"version":4,"mode":"fixed:5.8M"}`)
 		d.stop()
 		o.fence() // what it reported last may still be on its way
 		n := len(o.matching(self(cfg).Reported()))
@@ -232,12 +232,12 @@ func TestSwitchesArePublishedAtMostOnceASecond(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	cfg := newConfig(t, addr)
-	cfg.Mode = "fixed:4.9M"
+	cfg.Mode = "fixed:5.8M"
 	o := operate(t, addr)
 	start(t, cfg)
 	o.presence(cfg, wire.Online, 0)
 	members := decoded[wire.Caps](t, o.await(self(cfg).Caps(), 1)).Members
-	modes := []string{"4.9M", members[len(members)-1].Name}
+	modes := []string{"5.8M", members[len(members)-1].Name}
 	o.awaitCrew(cfg)
 	const orders = 12 // of which the first changes nothing
 	for i := range orders {
@@ -289,7 +289,7 @@ func TestOperatorSteersAFleet(t *testing.T) {
 		want         []fleet.Outcome
 	}{
 		{"cam-1", "low-latency", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}}},
-		{"@gate", "fixed:4.9M", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
+		{"@gate", "fixed:5.8M", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 		{"@all", "balanced", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 	} {
 		got, err := openStation(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", tt.target, wire.Aim{Mode: tt.mode}, patience)

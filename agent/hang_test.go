@@ -42,9 +42,9 @@ func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	cfg := newConfig(t, addr)
-	cfg.Mode = "fixed:29.7M"
+	cfg.Mode = "fixed:31.5M"
 	o := operate(t, addr)
-	d := start(t, cfg, envHang+"=29.7M")
+	d := start(t, cfg, envHang+"=31.5M")
 	o.presence(cfg, wire.Online, 0)
 	d.awaitLog("ready", 1)
 	frame := job(t, patient, pngFrame(t, 0))
@@ -55,12 +55,12 @@ func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 		o.publish(self(cfg).Job(id), frame)
 		first = o.result(cfg, id, 1)
 	}
-	if first.Reason != wire.Internal || !strings.Contains(first.Detail, "29.7M: it was interrupted after 5") {
+	if first.Reason != wire.Internal || !strings.Contains(first.Detail, "31.5M: it was interrupted after 5") {
 		t.Errorf("the job that hung: got %+v", first)
 	}
 	o.until(func() bool {
 		for _, m := range o.matching(self(cfg).Event(wire.SeverityError)) {
-			if strings.Contains(decoded[wire.Event](t, m).Detail, "29.7M hung and was interrupted; it gets a new session") {
+			if strings.Contains(decoded[wire.Event](t, m).Detail, "31.5M hung and was interrupted; it gets a new session") {
 				return true
 			}
 		}
@@ -70,5 +70,5 @@ func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 	if next := o.result(cfg, "next", 1); next.Status != wire.OK {
 		t.Errorf("the next job: got %+v", next)
 	}
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Member == "29.7M" }, "the member is back in use")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Member == "31.5M" }, "the member is back in use")
 }

@@ -237,7 +237,7 @@ func TestS8_FullOutboxDropsTheOldestAndCountsThem(t *testing.T) {
 	c, through := lay(t, m.Addr)
 	cfg := newConfig(t, through)
 	cfg.Fleet, cfg.Device = strings.Repeat("f", 64), strings.Repeat("d", 64)
-	cfg.Mode = "fixed:4.9M" // there from the start: no event of a switch takes a number
+	cfg.Mode = "fixed:5.8M" // there from the start: no event of a switch takes a number
 	cfg.Outbox.MiB, cfg.Jobs.Queue = 1, 5000
 	o := operate(t, m.Addr)
 	d := start(t, cfg)

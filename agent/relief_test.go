@@ -161,10 +161,10 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 		caps := decoded[wire.Caps](t, all[len(all)-1])
 		return caps.Profile.Provider == ort.CUDA && len(caps.Members) == 2
 	}, "capabilities with the front of cuda, two members")
-	if ack := o.command(cfg, cfg.Device, "mode", "m1", `{"mode":"fixed:4.9M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
+	if ack := o.command(cfg, cfg.Device, "mode", "m1", `{"mode":"fixed:5.8M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 		t.Errorf("a mode of a member on the front: got %+v", ack)
 	}
-	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:9.1M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
+	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:9.5M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
 		t.Errorf("a mode of a member that only the CPU had on its front: got %+v", ack)
 	}
 	d.stop()

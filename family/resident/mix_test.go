@@ -16,7 +16,7 @@ import (
 // or the canary.
 func TestM6_PartsOfDifferentMembersAreNotHandedOut(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
-	const smallest, sameSide = 0, 3 // members; the second takes images of the same size as member 1, the one that is mixed
+	const otherSide, sameSide = 3, 4 // members; the second takes images of the same size as member 1, the one that is mixed
 	for _, tt := range []struct {
 		name  string
 		other int
@@ -27,7 +27,7 @@ func TestM6_PartsOfDifferentMembersAreNotHandedOut(t *testing.T) {
 		{"statistics", sameSide, func(_ *family.Family, m *family.Member, other family.Member) { m.Stats = other.Stats }, "BN statistics"},
 		{"architecture of the same widths", sameSide, func(_ *family.Family, m *family.Member, other family.Member) { m.Arch.KS = other.Arch.KS }, "standard deviations"},
 		{"canary", sameSide, func(_ *family.Family, m *family.Member, other family.Member) { m.Canary = other.Canary }, "standard deviations"},
-		{"canary of another size", smallest, func(_ *family.Family, m *family.Member, other family.Member) { m.Canary = other.Canary }, "are not an input of"},
+		{"canary of another size", otherSide, func(_ *family.Family, m *family.Member, other family.Member) { m.Canary = other.Canary }, "are not an input of"},
 		{"network", sameSide, func(_ *family.Family, m *family.Member, other family.Member) {
 			m.Arch, m.Stats = other.Arch, other.Stats
 		}, "standard deviations"},

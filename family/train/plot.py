@@ -9,6 +9,7 @@ import sys
 
 WIDTH, HEIGHT = 720, 400
 LEFT, TOP, RIGHT, BOTTOM = 56, 24, 96, 44
+FLOOR = 0.7  # a session that begins below it, with weights of another structure, is drawn from its second look on
 COLOURS = {"largest": "#1b5e9b", "middle": "#c2571a", "smallest": "#2f7d32"}
 
 
@@ -19,7 +20,7 @@ def read(paths):
         with open(path, encoding="utf-8") as f:
             lines = [json.loads(line) for line in f]
         begins.append(before)
-        points += [(before + l["seconds"] / 3600, l["top1"]) for l in lines if "top1" in l]
+        points += [(before + l["seconds"] / 3600, l["top1"]) for l in lines if min(l.get("top1", {"": 0}).values()) > FLOOR]
         before += lines[-1]["seconds"] / 3600
     return points, begins
 

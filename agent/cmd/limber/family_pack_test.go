@@ -27,7 +27,7 @@ func TestAFamilyIsPackedVerifiedAndCompared(t *testing.T) {
 	says(t, 0, "7 members pass their canaries", "family", "verify", "--family", whole)
 	says(t, 1, "supernet.pth", "family", "verify", "--family", small)
 	says(t, 0, "needs 0 blobs", "family", "diff", stock, whole)
-	says(t, 0, "● 29.7M", "family", "show", "--family", whole)
+	says(t, 0, "● 31.5M", "family", "show", "--family", whole)
 	for _, plot := range []string{"front.svg", "front.png"} {
 		name := filepath.Join(dir, plot)
 		says(t, 0, "", "family", "show", "--family", whole, "--plot", name)

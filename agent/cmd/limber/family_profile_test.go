@@ -53,8 +53,8 @@ func TestTableIsReadByASearchAndKept(t *testing.T) {
 	dir := t.TempDir()
 	supernet, out := filepath.Join("..", "..", "..", "family", "stock", "supernet.pth"), filepath.Join(dir, "table")
 	args := []string{"family", "table", "--supernet", supernet, "--resolutions", "32", "--rounds", "2", "--out", out}
-	if got := limber(t, args...); got.code != exitDone || !strings.Contains(got.stdout, "87 rows") || !strings.Contains(got.stdout, "20 whole networks") {
-		t.Fatalf("got %+v, want 87 rows and a comparison with whole networks", got)
+	if got := limber(t, args...); got.code != exitDone || !strings.Contains(got.stdout, "96 rows") || !strings.Contains(got.stdout, "20 whole networks") {
+		t.Fatalf("got %+v, want 96 rows and a comparison with whole networks", got)
 	}
 	before, err := os.ReadFile(filepath.Join(out, "32_lookup_table.json"))
 	if err != nil {
