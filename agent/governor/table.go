@@ -31,22 +31,24 @@ type table struct {
 // newTable works out the table of a member that takes profile ms unloaded.
 func newTable(profile float64) *table {
 	t := new(table)
+	var edges [bins + 1]float64 // ms
+	for b := range edges {
+		edges[b] = profile * binLow * math.Pow(binRatio, float64(b))
+	}
 	for k, l := range loads() {
-		t.fill(k, histogram(l, profile))
+		t.fill(k, histogram(l.run(profile), &edges))
 	}
 	return t
 }
 
 // histogram is the chance of each bin. A latency near an edge counts on both
 // sides: the edges mean nothing.
-func histogram(l load, profile float64) (h [bins]float64) {
-	r := l.run(profile)
-	edge := func(b int) float64 { return r.within(profile * binLow * math.Pow(binRatio, float64(b))) }
+func histogram(r run, edges *[bins + 1]float64) (h [bins]float64) {
 	var mass [bins]float64
 	sum := 0.0
 	below := 0.0
 	for b := range mass {
-		upper := edge(b + 1)
+		upper := r.within(edges[b+1])
 		mass[b] = max(0, upper-below)
 		below = upper
 	}

@@ -38,17 +38,13 @@ type inferrer struct {
 const lookahead = 16
 
 func newInferrer(p *Pipeline) (*inferrer, error) {
-	gov, err := p.governor()
-	if err != nil {
-		return nil, err
-	}
 	scaler, err := frame.NewScaler(p.cfg.Preprocess)
 	if err != nil {
 		return nil, err
 	}
 	n := len(p.cfg.Members)
 	return &inferrer{
-		Pipeline: p, gov: logbook.New(gov, p.log), dog: p.dog,
+		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
 		own:     newSlot(p.cfg.Members),

@@ -133,8 +133,8 @@ type Pipeline struct {
 	queue   *queue
 	dog     *watchdog
 	stats   *stats
-	log     *logbook.Log         // nil: none is kept
-	learned *governor.Experience // to begin with; nil: none
+	log     *logbook.Log       // nil: none is kept
+	gov     *governor.Governor // Run's, and New's and Remember's before it
 	free    chan *slot
 	ready   chan *slot
 	orders  chan order
@@ -180,24 +180,17 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	for range inWork {
 		p.free <- newSlot(cfg.Members)
 	}
-	if _, err := p.governor(); err != nil {
+	members := make([]governor.Member, len(cfg.Members))
+	for i, m := range cfg.Members {
+		members[i] = m.Member
+	}
+	var err error
+	if p.gov, err = governor.New(members, cfg.Mode); err != nil {
 		return nil, err
 	}
 	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
 	p.hotR.Store(int64(cfg.Members[len(cfg.Members)-1].R))
 	return p, nil
-}
-
-func (p *Pipeline) governor() (*governor.Governor, error) {
-	members := make([]governor.Member, len(p.cfg.Members))
-	for i, m := range p.cfg.Members {
-		members[i] = m.Member
-	}
-	g, err := governor.New(members, p.cfg.Mode)
-	if err == nil && p.learned != nil {
-		err = g.Remember(*p.learned)
-	}
-	return g, err
 }
 
 func (p *Pipeline) logTo(l Log) *logbook.Log {
@@ -223,14 +216,7 @@ func (p *Pipeline) LogLost() (calls uint64, err error) {
 // Remember gives the governor what an earlier one learned on this device. It
 // must be called before Run. An error leaves everything as it was: see
 // governor.Remember.
-func (p *Pipeline) Remember(e governor.Experience) error {
-	p.learned = &e
-	_, err := p.governor()
-	if err != nil {
-		p.learned = nil
-	}
-	return err
-}
+func (p *Pipeline) Remember(e governor.Experience) error { return p.gov.Remember(e) }
 
 // SetPower tells the governor what inferences cost from now on. Its error is
 // ctx's.
