@@ -29,7 +29,7 @@ const (
 	Queued                   // smaller than that, because others wait or arrive
 	Hold                     // smaller than that, because the operating member stays for now; or M of fixed:M is not eligible
 	Floor                    // raised to the top-1 that the job asks for
-	Probe                    // run to find out about the load
+	Probe                    // run to find out about the load: nothing was observed for 100 ms
 	Fixed                    // mode fixed:M
 	Fastest                  // mode low-latency
 	Cheapest                 // mode power-save

@@ -41,8 +41,3 @@ func (g *Governor) affordable(now time.Duration) set {
 	}
 	return s
 }
-
-// Joules is what one inference by member takes unloaded; 0 if unknown.
-func (g *Governor) Joules(member int) float64 {
-	return g.power.Active * g.grid.expected(member) / 1e3
-}

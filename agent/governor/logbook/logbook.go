@@ -185,9 +185,6 @@ func (b *Book) Slowdown() float64 { return b.gov.Slowdown() }
 // Feasible is Governor.Feasible.
 func (b *Book) Feasible(m governor.Mode) (governor.Goal, error) { return b.gov.Feasible(m) }
 
-// Joules is Governor.Joules.
-func (b *Book) Joules(member int) float64 { return b.gov.Joules(member) }
-
 // Explain is Governor.Explain.
 func (b *Book) Explain(d governor.Decision) string { return b.gov.Explain(d) }
 
