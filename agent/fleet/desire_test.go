@@ -53,9 +53,11 @@ func TestDesireIsNewerThanAllBeforeAndCollectsReports(t *testing.T) {
 	settle(t, s, "unable", wire.Online, "@gate")
 	settle(t, s, "gone", wire.Lost, "@gate")
 	settle(t, s, "elsewhere", wire.Online)
+	// First: a broker acknowledges before it hands on, and who complies must not
+	// get this one live. The next acknowledgement says that it was handed on.
+	publish(t, s, device("@gate").Desired(), true, wire.Desired{Version: 7, Mode: "balanced"})
 	publish(t, s, device("unable").Reported(), true, wire.Reported{Version: 41, Status: wire.Applied, Mode: "balanced"})
 	publish(t, s, device("elsewhere").Reported(), true, wire.Reported{Version: 99, Status: wire.Applied, Mode: "balanced"})
-	publish(t, s, device("@gate").Desired(), true, wire.Desired{Version: 7, Mode: "balanced"})
 	comply(t, addr, "willing", wire.Reported{Status: wire.Applied})
 	nearest := &wire.Goal{MinTop1: new(0.8)}
 	comply(t, addr, "unable", wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Nearest: nearest, Mode: "balanced", Detail: "no member reaches it"})
