@@ -187,10 +187,13 @@ func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 }
 
 func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
-	return pipeline.Member{R: f.Members[i].Arch.R, Member: governor.Member{
-		Name: f.Members[i].Name, Top1: f.Members[i].Top1,
-		Latency: time.Duration(p.Members[i].P50ms * float64(time.Millisecond)),
-	}}
+	took := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+	m := pipeline.Member{R: f.Members[i].Arch.R, Member: governor.Member{
+		Name: f.Members[i].Name, Top1: f.Members[i].Top1, Latency: took(p.Members[i].P50ms)}}
+	if p.Batch == governor.Batch {
+		m.Batch = took(p.Members[i].Batch)
+	}
+	return m
 }
 
 // board loads the members of the first crew. When there is none at all, the

@@ -31,7 +31,7 @@ type hangingSession struct {
 	interrupted chan struct{}
 }
 
-func (s hangingSession) Run(in, out []float32) error {
+func (s hangingSession) Run(out []float32, in ...[]float32) error {
 	<-s.interrupted
 	return errors.New("terminated")
 }

@@ -174,7 +174,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Unsupported, "%v", err)
 		return
 	}
-	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline,
+	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
 		Answer: func(ans *pipeline.Answer) { a.answer(t, a.fromPipeline(ans)) }}
 	if header.MinTop1 != nil {
 		j.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
@@ -187,6 +187,17 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		return
 	}
 	t.crew.pipe.Submit(j)
+}
+
+// priority is the class that a header asks for.
+func priority(name string) pipeline.Priority {
+	switch name {
+	case wire.Low:
+		return pipeline.Low
+	case wire.High:
+		return pipeline.High
+	}
+	return pipeline.Normal
 }
 
 // fromPipeline tells a member that is missing from one that is not loaded yet.
@@ -278,6 +289,9 @@ func (a *Agent) result(t *ticket, seq uint64, ans *pipeline.Answer) *wire.Result
 	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.parts.Family.Name, m.Name, &m.Top1, ans.Choice.String()
 	if ans.FirstP > 0 {
 		r.Cascade = &wire.Cascade{First: t.crew.member(ans.First).Name, P: math.Round(ans.FirstP*1e6) / 1e6}
+	}
+	if ans.Batch > 1 {
+		r.Batch = ans.Batch
 	}
 	for _, c := range ans.Top {
 		r.Classes = append(r.Classes, wire.Class{Label: a.parts.Family.Classes[c.Index], Index: c.Index, P: math.Round(c.P*1e6) / 1e6})

@@ -46,9 +46,9 @@ type tied struct {
 
 // Run infers where it can. Its error is that of the CPU, or that no session
 // could be had there.
-func (t *tied) Run(in, out []float32) error {
+func (t *tied) Run(out []float32, in ...[]float32) error {
 	if !t.line.broken.Load() {
-		err := t.Session.Run(in, out)
+		err := t.Session.Run(out, in...)
 		if err == nil {
 			return nil
 		}
@@ -61,7 +61,7 @@ func (t *tied) Run(in, out []float32) error {
 		}
 		t.spare.Store(&s)
 	}
-	return (*t.spare.Load()).Run(in, out)
+	return (*t.spare.Load()).Run(out, in...)
 }
 
 // Interrupt makes the run fail where it is under way. A run that the provider

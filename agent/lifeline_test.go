@@ -15,7 +15,7 @@ type fakeSession struct {
 	runs, stops, closes int
 }
 
-func (s *fakeSession) Run(_, out []float32) error {
+func (s *fakeSession) Run(out []float32, _ ...[]float32) error {
 	s.runs++
 	out[0] = s.says
 	return s.err
@@ -49,17 +49,17 @@ func TestR11_TheFrameThatMeetsTheFailureIsInferredOnTheCPU(t *testing.T) {
 	shelf := &fakeShelf{session: cpu}
 	line := newLifeline(shelf)
 	a, b := line.hold(gpu, 3), line.hold(other, 4)
-	out := make([]float32, 1)
-	if n := testing.AllocsPerRun(10, func() { a.Run(nil, out) }); n > 0 || out[0] != 1 {
+	images, out := [][]float32{nil}, make([]float32, 1)
+	if n := testing.AllocsPerRun(10, func() { a.Run(out, images...) }); n > 0 || out[0] != 1 {
 		t.Errorf("while it works: got %v with %v allocations, want the GPU's 1 without", out, n)
 	}
 	gpu.err = errors.New("CUDA failure 999")
 	for range 2 {
-		if err := a.Run(nil, out); err != nil || out[0] != 2 {
+		if err := a.Run(out, images...); err != nil || out[0] != 2 {
 			t.Errorf("got %v, %v; want the CPU's 2", out, err)
 		}
 	}
-	if err := b.Run(nil, out); err != nil || out[0] != 2 || other.runs > 0 {
+	if err := b.Run(out, images...); err != nil || out[0] != 2 || other.runs > 0 {
 		t.Errorf("another member: got %v, %v after %d runs; want the CPU's 2 at once", out, err, other.runs)
 	}
 	if err := <-line.failed; !errors.Is(err, gpu.err) || len(line.failed) > 0 {
@@ -78,7 +78,7 @@ func TestR11_WithoutASessionOnTheCPUTheErrorSaysWhy(t *testing.T) {
 	gone := errors.New("member small: cache: disk full")
 	line := newLifeline(&fakeShelf{err: gone})
 	s := line.hold(&fakeSession{err: errors.New("CUDA failure 999")}, 0)
-	if err := s.Run(nil, make([]float32, 1)); !errors.Is(err, gone) {
+	if err := s.Run(make([]float32, 1), nil); !errors.Is(err, gone) {
 		t.Errorf("got %v, want %v", err, gone)
 	}
 	s.Interrupt()

@@ -72,14 +72,14 @@ type gpuSession struct {
 // slowness is what an inference takes on a slow GPU.
 func slowness(member int) time.Duration { return time.Duration(member+1) * 20 * time.Millisecond }
 
-func (s gpuSession) Run(in, out []float32) error {
+func (s gpuSession) Run(out []float32, in ...[]float32) error {
 	if err := s.shelf.gone(); err != nil {
 		return err
 	}
 	if s.shelf.kind == "slow" {
 		<-time.After(slowness(s.member))
 	}
-	return s.Session.Run(in, out)
+	return s.Session.Run(out, in...)
 }
 
 func (s gpuShelf) Options() ort.Options {

@@ -255,7 +255,7 @@ func TestFolderWithoutASoundManifestIsNotOpened(t *testing.T) {
 func TestM6_M19_ProfileFitsOneFamilyRuntimeAndOptions(t *testing.T) {
 	f, _ := two()
 	profile := func() *family.Profile {
-		return &family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: "1.30.0", Options: "cpu/1",
+		return &family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: "1.30.0", Options: "cpu/1", Batch: family.Batch,
 			Members: []family.MemberProfile{{Name: "small", P50ms: 2}, {Name: "large", P50ms: 4}}}
 	}
 	if !profile().Fits(f, "1.30.0", "cpu/1") {
@@ -266,6 +266,7 @@ func TestM6_M19_ProfileFitsOneFamilyRuntimeAndOptions(t *testing.T) {
 		"family":            func(p *family.Profile) { p.Family = family.DigestOf(nil) },
 		"runtime":           func(p *family.Profile) { p.Runtime = "1.31.0" },
 		"options":           func(p *family.Profile) { p.Options = "cpu/2" },
+		"batch":             func(p *family.Profile) { p.Batch = 0 }, // taken before there were any
 		"members":           func(p *family.Profile) { p.Members = p.Members[:1] },
 		"names":             func(p *family.Profile) { p.Members[0].Name = "tiny" },
 		"no latency":        func(p *family.Profile) { p.Members[1].P50ms = 0 },

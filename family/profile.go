@@ -2,8 +2,8 @@ package family
 
 import "time"
 
-// Profile is what the members of a family cost on one device: unloaded, one
-// image at a time.
+// Profile is what the members of a family cost on one device, unloaded: one image
+// at a time and, where they take several, in batches.
 type Profile struct {
 	Schema        int             `json:"schema"`
 	Family        Digest          `json:"family"`
@@ -12,6 +12,7 @@ type Profile struct {
 	Taken         time.Time       `json:"taken"`
 	OthersPercent *float64        `json:"others_percent,omitempty"` // CPU that other processes used meanwhile
 	Rounds        int             `json:"rounds"`                   // measured runs of each member
+	Batch         int             `json:"batch"`                    // images of a run in a batch
 	Members       []MemberProfile `json:"members"`                  // in the family's order
 }
 
@@ -21,13 +22,14 @@ type MemberProfile struct {
 	P50ms float64 `json:"p50_ms"`
 	P95ms float64 `json:"p95_ms"`
 	CV    float64 `json:"cv"`              // coefficient of variation: standard deviation over mean of the runs
+	Batch float64 `json:"batch_ms"`        // median of a run in a batch, all its images together; 0: it takes one only
 	Fault string  `json:"fault,omitempty"` // why the member cannot be used on this device; then nothing was measured
 }
 
 // Fits tells whether the profile was taken of this family, by this runtime,
 // with these options; otherwise it must be taken again.
 func (p *Profile) Fits(f *Family, runtime, options string) bool {
-	if p.Schema != Schema || p.Family != f.Digest() || p.Runtime != runtime || p.Options != options ||
+	if p.Schema != Schema || p.Family != f.Digest() || p.Runtime != runtime || p.Options != options || p.Batch != Batch ||
 		len(p.Members) != len(f.Members) {
 		return false
 	}

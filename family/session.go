@@ -1,11 +1,16 @@
 package family
 
+// Batch is how many images are inferred at once where many wait, and a member
+// takes more than one.
+const Batch = 4
+
 // Session is one member ready to run.
 type Session interface {
-	// Run infers one preprocessed image (3×R×R, red green blue) and writes
-	// the logits, one per class, to out. It allocates nothing. One goroutine
-	// at a time may call it.
-	Run(in, out []float32) error
+	// Run infers preprocessed images (3×R×R each, red green blue) at once and
+	// writes their logits, one per class, to out: those of the first image, then
+	// those of the next. A member that has no profile of a batch takes one image
+	// only. One goroutine at a time may call it.
+	Run(out []float32, in ...[]float32) error
 	// Interrupt makes the Run that is under way, if any, fail soon. Any
 	// goroutine may call it. It has no effect on later runs.
 	Interrupt()

@@ -42,9 +42,11 @@ func (c *contradiction) meet(ratio float64) (scale float64, ok bool) {
 
 // rescale multiplies every profile and starts the belief afresh.
 func (g *Grid) rescale(scale float64) {
-	for j := range g.profile {
-		g.profile[j] *= scale
-		g.tables[j] = newTable(g.profile[j])
+	for j := range g.single {
+		g.single[j] = newTiming(scale * g.single[j].profile)
+		if g.batch[j].table != nil {
+			g.batch[j] = newTiming(scale * g.batch[j].profile)
+		}
 		g.adjust(j)
 	}
 	g.met, g.filtered, g.predicted = g.prior, g.prior, g.prior

@@ -26,7 +26,7 @@ func TestDecideAndObserveDoNotAllocate(t *testing.T) {
 		}
 		g.Arrive(now)
 		d := g.Decide(now, Queue{Deadline: now + ms(50), Waiting: waiting})
-		g.Observe(now+ms(5), d.Member, ms(5))
+		g.Observe(now+ms(5), d.Member, 1, ms(5))
 	})
 	if allocs != 0 {
 		t.Errorf("got %v allocations per job, want none", allocs)
@@ -37,7 +37,7 @@ func BenchmarkDecide(b *testing.B) {
 	for _, members := range [][]Member{six(), largest()} {
 		b.Run(fmt.Sprintf("%d members", len(members)), func(b *testing.B) {
 			g := mustGovernor(b, members, Mode{})
-			g.Observe(ms(5), 3, ms(5))
+			g.Observe(ms(5), 3, 1, ms(5))
 			waiting := make([]time.Duration, 16)
 			for i := range waiting {
 				waiting[i] = ms(100)
@@ -56,7 +56,7 @@ func BenchmarkObserve(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now += ms(10)
-		g.Observe(now, 3, ms(5))
+		g.Observe(now, 3, 1, ms(5))
 	}
 }
 

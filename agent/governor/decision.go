@@ -9,10 +9,11 @@ import (
 // figures that led to it.
 type Decision struct {
 	Member    int           // index of the member to run; when Shed, of the one that came closest
+	Batch     int           // jobs to run at once, the head and those ready behind it: 1 or Batch
 	Shed      bool          // do not run the job: refuse it, for Reason
 	Reason    Reason        // why this member, or why not
 	Slack     time.Duration // what was left to the job's deadline; negative when it has passed
-	Predicted time.Duration // mean latency of Member expected under the belief
+	Predicted time.Duration // mean latency of this run of Member expected under the belief
 	Chance    float64       // that Member is in time, in [0, 1]
 	Waiting   int           // jobs behind this one, at most 16
 	Operating int           // the operating member
@@ -27,6 +28,7 @@ type Reason uint8
 const (
 	Best       Reason = iota // highest expected accuracy within the job's own slack
 	Queued                   // smaller than that, because others wait or arrive
+	Together                 // in a batch with some that wait, which takes less time for each
 	Hold                     // smaller than that, because the operating member stays for now; or M of fixed:M is not eligible
 	Floor                    // raised to the top-1 that the job asks for
 	Probe                    // run to find out about the load: nothing was observed for 100 ms
@@ -39,7 +41,7 @@ const (
 
 // String is the code word: lower case, stable.
 func (r Reason) String() string {
-	return [...]string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}[r]
+	return [...]string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}[r]
 }
 
 // Explain says d in plain words, for an event or a log. It allocates.
@@ -72,6 +74,8 @@ func (d Decision) because(of string) string {
 	switch d.Reason {
 	case Queued:
 		return fmt.Sprintf("leaves the queue its share, %d waiting", d.Waiting)
+	case Together:
+		return fmt.Sprintf("takes %d at once, %d waiting", d.Batch, d.Waiting)
 	case Hold:
 		return "holds until a larger member has proved better"
 	case Floor:

@@ -72,7 +72,7 @@ func (d *device) job() Decision {
 	if !decision.Shed {
 		took := d.latency(decision.Member)
 		d.now += took
-		d.g.Observe(d.now, decision.Member, took)
+		d.g.Observe(d.now, decision.Member, 1, took)
 	}
 	d.now = max(d.now, next)
 	return decision

@@ -132,15 +132,15 @@ func TestFaultyClocksAreHarmless(t *testing.T) {
 	d := newDevice(g, ms(10), ms(48))
 	d.jobs(10)
 	want := g.Decide(d.now, Queue{Deadline: d.now + ms(48)})
-	g.Observe(d.now, 3, 0)
-	g.Observe(d.now, 3, -time.Second)
-	g.Observe(d.now, -1, ms(3))
-	g.Observe(d.now, 6, ms(3))
+	g.Observe(d.now, 3, 1, 0)
+	g.Observe(d.now, 3, 1, -time.Second)
+	g.Observe(d.now, -1, 1, ms(3))
+	g.Observe(d.now, 6, 1, ms(3))
 	if got := g.Decide(d.now, Queue{Deadline: d.now + ms(48)}); got.Member != want.Member || got.Chance != want.Chance {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	g.Arrive(0)
-	g.Observe(0, 5, time.Duration(math.MaxInt64))
+	g.Observe(0, 5, 1, time.Duration(math.MaxInt64))
 	got := g.Decide(0, Queue{Deadline: time.Duration(math.MaxInt64)})
 	if math.IsNaN(got.Chance) || math.IsNaN(g.Slowdown()) || got.Shed {
 		t.Errorf("time going back, endless latency: got %+v, slowdown %v", got, g.Slowdown())

@@ -198,8 +198,7 @@ func (g *Governor) Operating() int {
 // longer than the profile New was given, under the belief; 1 is unloaded.
 func (g *Governor) Slowdown() float64 {
 	operating := g.Operating()
-	mean := g.grid.filtered.dot(&g.grid.tables[operating].mean)
-	return mean * g.scale * g.grid.expected(operating) / g.grid.profile[operating]
+	return g.grid.filtered.dot(&g.grid.single[operating].table.mean) * g.scale * g.grid.factor[operating]
 }
 
 // Arrive counts a job that joined the queue. Choices make room for the arrivals
@@ -217,22 +216,23 @@ func (g *Governor) Arrive(now time.Duration) {
 	}
 }
 
-// Observe takes the latency of one inference by member that ended now. Failed
-// and cancelled inferences must not be observed: they say nothing about load.
-// A latency that is not positive is the fault of a clock and is ignored, as is
-// a member that does not exist.
-func (g *Governor) Observe(now time.Duration, member int, latency time.Duration) {
-	if member < 0 || member >= len(g.members) || latency <= 0 {
+// Observe takes the latency of one run by member, of one image or of Batch, that
+// ended now. Failed and cancelled inferences must not be observed: they say
+// nothing about load. A latency that is not positive is the fault of a clock and
+// is ignored, as is a member that does not exist, or a batch it does not take.
+func (g *Governor) Observe(now time.Duration, member, images int, latency time.Duration) {
+	if member < 0 || member >= len(g.members) || latency <= 0 || g.grid.timing(member, images).table == nil {
 		return
 	}
 	g.grid.Idle(g.idle(now - latency))
-	if scale, ok := g.profile.meet(milliseconds(latency) / g.grid.profile[member]); ok {
+	if scale, ok := g.profile.meet(milliseconds(latency) / g.grid.timing(member, images).profile); ok {
 		g.grid.rescale(scale)
 		g.scale *= scale
 	}
-	expected := g.grid.expected(member) * g.grid.predicted.dot(&g.grid.tables[member].mean)
+	t := g.grid.timing(member, images)
+	expected := t.profile * g.grid.factor[member] * g.grid.predicted.dot(&t.table.mean)
 	g.pace += (min(milliseconds(latency)/expected, mostPace) - g.pace) / steadiness
-	g.grid.Observe(member, latency)
+	g.grid.Observe(member, images, latency)
 	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)
 	g.standing.earn(now)
 	g.last, g.observed, g.running = now, true, false
@@ -257,6 +257,9 @@ func (g *Governor) Decide(now time.Duration, q Queue) Decision {
 	g.running = !d.Shed
 	d.Predicted = time.Duration(m.head.mean[d.Member] * float64(time.Millisecond))
 	d.Chance = m.head.likely(g.grid, d.Member)
+	if d.Batch = 1; !d.Shed && q.Ready >= Batch-1 {
+		g.gather(&m, &d)
+	}
 	return d
 }
 
@@ -269,7 +272,8 @@ type moment struct {
 	fits    set      // eligible members that meet the head's floor, or else the goal's
 	allowed set      // eligible members that the goal leaves
 	among   set      // members to choose the head's from: those, or more if it asks for less than the goal
-	room    float64  // ms that one inference may take on average at the present rate of arrivals
+	share   float64  // ms that one image may take on average, for the sake of those that wait or arrive
+	room    float64  // the same at the present rate of arrivals only, if the mode cares
 	head    *outlook // of the head: its own slack, time shared with the queue
 	usual   *outlook // of a job that finds the device free
 }
@@ -281,6 +285,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		waiting: min(len(q.Waiting), lookahead),
 		allowed: g.within(now),
 		room:    math.Inf(1),
+		share:   q.share(now, g.arrivals.at(now)),
 	}
 	m.fits, m.among = m.allowed, m.allowed
 	if q.Floor != 0 { // a job's own floor overrides the goal, also one that is no number
@@ -292,8 +297,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	}
 	share := math.Inf(1)
 	if g.mode.kind == balanced {
-		arrivals := g.arrivals.at(now)
-		share, m.room = q.share(now, arrivals), Queue{Overhead: q.Overhead}.share(now, arrivals)
+		share, m.room = m.share, Queue{Overhead: q.Overhead}.share(now, g.arrivals.at(now))
 	}
 	g.usual.meet(now, min(m.slack, g.farthest()))
 	m.alone = !less && m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
@@ -306,6 +310,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		m.usual.look(g.grid, &b, g.usual.slack, m.room)
 	}
 	if g.mode.kind == balanced {
+		m.usual.pool(g.grid, m.room)
 		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
 		proven := -1
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
@@ -319,7 +324,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 // farthest is a slack within which any member is in time under any load the
 // grid knows. More is no different.
 func (g *Governor) farthest() time.Duration {
-	slowest := g.grid.profile[len(g.members)-1]
+	slowest := g.grid.single[len(g.members)-1].profile
 	return time.Duration(binHigh * slowest * float64(time.Millisecond))
 }
 

@@ -255,7 +255,7 @@ func TestExplainNamesMemberAndFigures(t *testing.T) {
 }
 
 func TestReasonsAreStableWords(t *testing.T) {
-	want := []string{"best", "queue", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}
+	want := []string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}
 	for r := Best; r <= Busy; r++ {
 		if got := r.String(); got != want[r] {
 			t.Errorf("reason %d: got %q, want %q", r, got, want[r])

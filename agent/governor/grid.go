@@ -23,14 +23,13 @@ const (
 // worth, and where a profile is off. It knows nothing of time but what it is
 // told.
 type Grid struct {
-	points  []float64 // top-1 of each member, percent
-	profile []float64 // ms
-	factor  []float64 // by which each profile was found to be off
-	logs    []float64 // natural logarithm of what each member takes unloaded, ms, as was found
-	tables  []*table
-	bias    []bias
-	lowest  float64 // natural logarithm of binLow
-	width   float64 // natural logarithm of binRatio
+	points []float64 // top-1 of each member, percent
+	single []timing  // of each member's runs of one image
+	batch  []timing  // of each member's runs of Batch images; without a table where it has none
+	factor []float64 // by which each member's profile was found to be off
+	bias   []bias
+	lowest float64 // natural logarithm of binLow
+	width  float64 // natural logarithm of binRatio
 
 	prior     belief
 	met       belief  // the loads that were met, a moving average: where a jump goes
@@ -38,6 +37,17 @@ type Grid struct {
 	filtered  belief  // given everything observed: for choosing
 	predicted belief  // the same one inference later: for observing
 	hint      hint
+}
+
+// timing is how long a run of a member takes.
+type timing struct {
+	profile float64 // ms
+	log     float64 // natural logarithm of what it takes unloaded, ms, as was found
+	table   *table
+}
+
+func newTiming(profile float64) timing {
+	return timing{profile: profile, log: math.Log(profile), table: newTable(profile)}
 }
 
 // NewGrid starts a filter for members, which New would accept.
@@ -50,43 +60,44 @@ func NewGrid(members []Member) *Grid {
 	g.jump = firstJump
 	g.hint = newHint(g.prior)
 	for _, m := range members {
-		p := milliseconds(m.Latency)
 		g.points = append(g.points, 100*m.Top1)
-		g.profile = append(g.profile, p)
-		g.tables = append(g.tables, newTable(p))
-		g.bias = append(g.bias, bias{})
-		g.factor, g.logs = append(g.factor, 1), append(g.logs, math.Log(p))
+		g.single = append(g.single, newTiming(milliseconds(m.Latency)))
+		g.batch = append(g.batch, timing{})
+		g.bias, g.factor = append(g.bias, bias{}), append(g.factor, 1)
 	}
 	return g
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// adjust works out what follows from a member's profile and bias.
+// adjust works out what follows from a member's profiles and bias.
 func (g *Grid) adjust(member int) {
 	g.factor[member] = math.Exp(g.bias[member].log)
-	g.logs[member] = math.Log(g.profile[member]) + g.bias[member].log
+	for _, t := range []*timing{&g.single[member], &g.batch[member]} {
+		t.log = math.Log(t.profile) + g.bias[member].log
+	}
 }
 
-// expected is what member takes unloaded, in milliseconds.
-func (g *Grid) expected(member int) float64 { return g.profile[member] * g.factor[member] }
+// expected is what member takes unloaded for one image, in milliseconds.
+func (g *Grid) expected(member int) float64 { return g.single[member].profile * g.factor[member] }
 
 // position places a latency, given as the logarithm of its milliseconds, on
-// member's histogram: in bins above the lower edge of the first.
-func (g *Grid) position(member int, logMS float64) float64 {
-	return (logMS - g.logs[member] - g.lowest) / g.width
+// the histogram of a timing: in bins above the lower edge of the first.
+func (g *Grid) position(t *timing, logMS float64) float64 {
+	return (logMS - t.log - g.lowest) / g.width
 }
 
-// Observe takes the latency of one inference by member. A cancelled or failed
-// inference says nothing about load and must not be observed.
-func (g *Grid) Observe(member int, latency time.Duration) {
+// Observe takes the latency of one run by member, of one image or of Batch. A
+// cancelled or failed inference says nothing about load and must not be observed.
+func (g *Grid) Observe(member, images int, latency time.Duration) {
+	t := g.timing(member, images)
 	ln := math.Log(max(milliseconds(latency), 1e-3))
-	b := min(bins-1, max(0, int(g.position(member, ln))))
-	likelihood := g.tables[member].bin(b)
+	b := min(bins-1, max(0, int(g.position(t, ln))))
+	likelihood := t.table.bin(b)
 	g.hint.judge(likelihood)
 	g.expectJumps(&likelihood)
 	g.filtered = posterior(g.predicted, likelihood)
-	if g.bias[member].learn(ln-g.logs[member], &g.filtered) {
+	if images == 1 && g.bias[member].learn(ln-t.log, &g.filtered) {
 		g.adjust(member)
 	}
 	g.hint.learn(g.filtered)
@@ -94,6 +105,14 @@ func (g *Grid) Observe(member int, latency time.Duration) {
 		g.met[k] += habit * (w + g.prior[k] - 2*g.met[k]) // never only what was met
 	}
 	g.predicted = mix(g.filtered, g.met, 1-g.jump)
+}
+
+// timing is that of a member's runs of so many images.
+func (g *Grid) timing(member, images int) *timing {
+	if images == 1 {
+		return &g.single[member]
+	}
+	return &g.batch[member]
 }
 
 // expectJumps learns how often the load changes, from how likely it is that it

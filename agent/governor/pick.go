@@ -15,6 +15,7 @@ const (
 // under a belief.
 type outlook struct {
 	belief belief
+	ln     float64             // natural logarithm of the milliseconds to the deadline
 	chance [MaxMembers]belief  // to meet the deadline, under each load
 	points [MaxMembers]float64 // top-1, less what cannot be sustained
 	worth  [MaxMembers]float64 // points times chance under the belief: expected effective accuracy
@@ -22,21 +23,32 @@ type outlook struct {
 	score  [MaxMembers]float64 // worth, less what the mean takes beyond the share
 }
 
-// look works out what every member is worth for a deadline, if each may take
-// share milliseconds on average.
+// look works out what every member is worth for a deadline, if each image may
+// take share milliseconds on average.
 func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64) {
-	o.belief = *b
-	ln := math.Inf(-1)
+	o.belief, o.ln = *b, math.Inf(-1)
 	if deadline > 0 {
-		ln = math.Log(milliseconds(deadline))
+		o.ln = math.Log(milliseconds(deadline))
 	}
-	for j, t := range g.tables {
-		likely := t.upTo(g.position(j, ln), b, &o.chance[j])
+	for j := range g.single {
+		t := &g.single[j]
+		likely := t.table.upTo(g.position(t, o.ln), b, &o.chance[j])
 		o.points[j] = g.points[j]
 		o.worth[j] = g.points[j] * likely
-		o.mean[j] = g.expected(j) * b.dot(&t.mean)
-		o.score[j] = o.worth[j] - overrun*max(0, o.mean[j]/share-1)
+		o.mean[j] = g.expected(j) * b.dot(&t.table.mean)
+		o.score[j] = o.worth[j] - penalty(o.mean[j], share)
 	}
+}
+
+// penalty is what a mean latency beyond the share takes from those who wait.
+func penalty(mean, share float64) float64 { return overrun * max(0, mean/share-1) }
+
+// run is the chance of a run to meet the deadline, and its expected latency in
+// milliseconds, if its profile is off by factor.
+func (o *outlook) run(g *Grid, t *timing, factor float64) (chance, mean float64) {
+	var under belief
+	chance = t.table.upTo(g.position(t, o.ln), &o.belief, &under)
+	return chance, t.profile * factor * o.belief.dot(&t.table.mean)
 }
 
 // likely is the chance of a member to meet the deadline under the belief. Its
@@ -47,13 +59,15 @@ func (o *outlook) likely(g *Grid, member int) float64 {
 
 // sustain takes from each member what it cannot be worth in the long run: where
 // jobs come every gap milliseconds and a member takes longer on average, the
-// rest of them must be refused. Members up to proven are spared: that they keep
-// up is a fact. pace corrects the means, which belong to a model.
+// rest of them must be refused; of a member that takes batches, they are run in
+// these. Members up to proven are spared: that they keep up is a fact. pace
+// corrects the means, which belong to a model.
 func (o *outlook) sustain(g *Grid, steady *belief, pace, gap float64, proven int) {
-	for j := proven + 1; j < len(g.tables); j++ {
-		served, room := 0.0, doubt*gap/(pace*g.expected(j))
+	for j := proven + 1; j < len(g.single); j++ {
+		t, images := g.each(j, math.Exp(o.ln))
+		served, room := 0.0, doubt*gap*images/(pace*t.profile*g.factor[j])
 		for k, w := range steady {
-			served += w * min(1, room/g.tables[j].mean[k])
+			served += w * min(1, room/t.table.mean[k])
 		}
 		o.score[j] -= o.worth[j] * (1 - served)
 		o.worth[j] *= served

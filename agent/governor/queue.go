@@ -26,10 +26,11 @@ type Queue struct {
 	Deadline time.Duration   // when the head, the job to decide, must be answered
 	Floor    float64         // least top-1 the head accepts, in [0, 1]; 0 is none
 	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first 16 are read
+	Ready    int             // jobs of Waiting that could run in one batch with the head now
 	Overhead time.Duration   // what one job takes beyond its expected latency while others wait; 0 if unknown
 }
 
-// share is the time in milliseconds that one inference may take on average
+// share is the time in milliseconds that one image may take on average
 // when arrivals come at rate r: half of what is left to the tightest of the
 // waiting jobs, divided among those up to it, and half of what two arrivals
 // leave. The head's own deadline is a matter of chance, not of the mean, and

@@ -119,6 +119,7 @@ type snapshot struct {
 	Last       time.Duration
 
 	Profile   []float64
+	Batch     []float64 // profile of batches; 0 is none
 	Bias      []biasState
 	Met       belief
 	Jump      float64
@@ -166,10 +167,11 @@ func (g *Governor) Snapshot() ([]byte, error) {
 		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
 		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
 		Scale:    g.scale, Observed: g.observed, Running: g.running, Last: g.last,
-		Profile: d.profile, Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
+		Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
 		Hint: hintState{d.hint.given, d.hint.load, d.hint.trust, d.hint.seen, d.hint.before, d.hint.jump, d.hint.pending},
 	}
-	for _, b := range d.bias {
+	for j, b := range d.bias {
+		s.Profile, s.Batch = append(s.Profile, d.single[j].profile), append(s.Batch, d.batch[j].profile)
 		s.Bias = append(s.Bias, biasState{b.log, b.seen})
 	}
 	return json.Marshal(s)
@@ -189,7 +191,7 @@ func Restore(b []byte) (*Governor, error) {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
 	n := len(s.Members)
-	if len(s.Profile) != n || len(s.Bias) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
+	if len(s.Profile) != n || len(s.Bias) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
 	g.eligible, g.power, g.waited, g.steady, g.crowd, g.pace = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd, s.Pace
@@ -208,8 +210,11 @@ func (g *Grid) restore(s *snapshot) error {
 		if !(p > 0) {
 			return fmt.Errorf("snapshot of a governor: profile %v ms of member %d", p, j)
 		}
-		if p != g.profile[j] {
-			g.profile[j], g.tables[j] = p, newTable(p)
+		if p != g.single[j].profile {
+			g.single[j] = newTiming(p)
+		}
+		if p := s.Batch[j]; p > 0 {
+			g.batch[j] = newTiming(p)
 		}
 		g.bias[j] = bias{log: s.Bias[j].Log, seen: s.Bias[j].Seen}
 		g.adjust(j)

@@ -25,17 +25,21 @@ func busy(t *testing.T, d *device, seed uint64, jobs int) (all []Decision) {
 			d.g.Hint(r.IntN(4))
 		case 3:
 			d.now += time.Second
+		case 4:
+			if j := r.IntN(len(d.g.members)); d.g.SetBatch(j, 3*d.g.members[j].Latency) != nil {
+				t.Fatalf("member %d takes no batches", j)
+			}
 		}
-		waiting := make([]time.Duration, r.IntN(5))
+		waiting := make([]time.Duration, r.IntN(8))
 		for i := range waiting {
 			waiting[i] = d.now + ms(20*float64(i))
 		}
 		d.g.Arrive(d.now)
-		got := d.g.Decide(d.now, Queue{Deadline: d.now + ms(48), Waiting: waiting})
+		got := d.g.Decide(d.now, Queue{Deadline: d.now + ms(48), Waiting: waiting, Ready: len(waiting) / 2})
 		all = append(all, got)
 		took := d.latency(got.Member)
 		d.now += took
-		d.g.Observe(d.now, got.Member, took)
+		d.g.Observe(d.now, got.Member, got.Batch, took)
 	}
 	return all
 }
@@ -159,7 +163,7 @@ func FuzzRestore(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if g, err := Restore(b); err == nil {
 			g.Decide(0, Queue{Deadline: ms(10)})
-			g.Observe(ms(3), 0, ms(3))
+			g.Observe(ms(3), 0, 1, ms(3))
 		}
 	})
 }

@@ -19,6 +19,17 @@ type slot struct {
 	r      int       // resolution that tensor was made for
 }
 
+// job is the frame's.
+func (s *slot) job() *entry { return s.entry }
+
+// pixels is the size of the picture.
+func (s *slot) pixels() int {
+	if s.pic == nil {
+		return 0
+	}
+	return s.pic.Width * s.pic.Height
+}
+
 // newSlot has room for the input of any member.
 func newSlot(members []Member) *slot {
 	widest := 0
@@ -33,28 +44,29 @@ func newSlot(members []Member) *slot {
 // refuse for ever.
 const blind = 100 * time.Millisecond
 
-// decode takes the most urgent job, decodes it and makes its tensor for the
-// operating member, until ctx ends.
+// decode takes the most urgent job, decodes it, makes its tensor for the
+// operating member and lines it up, until ctx ends.
 func (p *Pipeline) decode(ctx context.Context) error {
 	scaler, err := frame.NewScaler(p.cfg.Preprocess)
 	if err != nil {
 		return err
 	}
 	for {
-		var s *slot
-		select {
-		case s = <-p.free:
-		case <-ctx.Done():
-			return ctx.Err()
+		s := p.lineup.slot()
+		if s == nil {
+			select {
+			case <-p.lineup.taken:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 		if err := p.fill(ctx, scaler, s); err != nil {
 			return err
 		}
-		select {
-		case p.ready <- s:
-		case <-ctx.Done():
+		if !p.lineup.put(s) {
 			p.refuse(s.entry, wire.Busy, errClosed.Error())
-			return ctx.Err()
+			return nil
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,10 +39,14 @@ func testConfig() Config {
 type fakeSession struct {
 	r      int
 	took   time.Duration
+	batch  time.Duration // that several images take; 0: as long as one
 	logits []float32
 	err    error
+	spoil  int           // image of a batch whose logits are no numbers; 0: none
 	enter  func()        // called at the beginning of Run
 	stuck  chan struct{} // Run waits until it is interrupted, if not nil
+
+	several bool // only one of several images is stuck
 }
 
 func (s *fakeSession) Interrupt() {
@@ -50,21 +55,33 @@ func (s *fakeSession) Interrupt() {
 	}
 }
 
-func (s *fakeSession) Run(in, out []float32) error {
+func (s *fakeSession) Run(out []float32, in ...[]float32) error {
 	if s.enter != nil {
 		s.enter()
 	}
-	if s.stuck != nil {
+	if s.stuck != nil && !(s.several && len(in) == 1) {
 		<-s.stuck
 		return errors.New("terminated")
 	}
-	if s.took > 0 {
-		<-time.After(s.took)
+	took := s.took
+	if len(in) > 1 && s.batch > 0 {
+		took = s.batch
 	}
-	if len(in) != 3*s.r*s.r || len(out) != len(s.logits) {
-		return fmt.Errorf("%d inputs and %d outputs do not fit", len(in), len(out))
+	if took > 0 {
+		<-time.After(took)
 	}
-	copy(out, s.logits)
+	if len(out) != len(in)*len(s.logits) {
+		return fmt.Errorf("room for %d logits of %d images does not fit", len(out), len(in))
+	}
+	for i, image := range in {
+		if len(image) != 3*s.r*s.r {
+			return fmt.Errorf("an image of %d numbers does not fit", len(image))
+		}
+		copy(out[i*len(s.logits):], s.logits)
+		if i > 0 && i == s.spoil {
+			out[i*len(s.logits)] = float32(math.NaN())
+		}
+	}
 	return s.err
 }
 
@@ -75,7 +92,7 @@ func (s *fakeSession) Close() error { return nil }
 func fakeSessions(cfg Config) []*fakeSession {
 	var all []*fakeSession
 	for _, m := range cfg.Members {
-		all = append(all, &fakeSession{r: m.R, took: m.Latency, logits: []float32{0, 3, 1, 2}})
+		all = append(all, &fakeSession{r: m.R, took: m.Latency, batch: m.Batch, logits: []float32{0, 3, 1, 2}})
 	}
 	return all
 }

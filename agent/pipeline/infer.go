@@ -23,8 +23,9 @@ type inferrer struct {
 	sessions []family.Session // by member; nil until one was handed over
 	eligible []bool
 	able     bool          // at least one is eligible
-	own      *slot         // for a job that finds the device free
-	scaler   *frame.Scaler // for that one, and for a member of another resolution than foreseen
+	scaler   *frame.Scaler // for a job that finds the device free, and for a member of another resolution than foreseen
+	batch    []*slot       // that are inferred at once: one, or governor.Batch
+	images   [][]float32   // theirs
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
@@ -47,18 +48,17 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
-		own:     newSlot(p.cfg.Members),
 		waiting: make([]time.Duration, 0, lookahead),
-		logits:  make([]float32, p.cfg.Classes),
+		logits:  make([]float32, governor.Batch*p.cfg.Classes),
 	}, nil
 }
 
-// run serves ready frames and orders, one at a time, until ctx ends. Before
-// there is a session, only orders are taken.
+// run serves frames and orders, one at a time, until ctx ends. Before there is a
+// session, only orders are taken.
 func (f *inferrer) run(ctx context.Context) error {
 	defer f.gov.Close()
 	for {
-		if f.able && len(f.ready) == 0 && f.serveOwn() {
+		if f.able && (f.serveNext() || f.serveOwn()) {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -68,18 +68,12 @@ func (f *inferrer) run(ctx context.Context) error {
 			}
 			continue
 		}
-		var ready <-chan *slot
-		if f.able {
-			ready = f.ready
-		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case o := <-f.orders:
 			f.obeyed(o)
-		case s := <-ready:
-			f.serve(s)
-			f.free <- s
+		case <-f.lineup.ready:
 		case <-f.queue.direct:
 		case <-f.gov.Due():
 			f.gov.Flush()
@@ -87,12 +81,29 @@ func (f *inferrer) run(ctx context.Context) error {
 	}
 }
 
+// serveNext takes the most urgent of the decoded frames; false means that there
+// is none.
+func (f *inferrer) serveNext() bool {
+	s := f.lineup.take()
+	if s == nil {
+		return false
+	}
+	f.serve(s)
+	f.lineup.release(s)
+	return true
+}
+
 // serveOwn takes a job straight from the queue, unless the decoder has begun
 // with one; false means that there was none to serve.
 func (f *inferrer) serveOwn() bool {
 	for e := f.queue.popIdle(); e != nil; e = f.queue.popIdle() {
-		if f.prepare(f.scaler, f.own, e) {
-			f.serve(f.own)
+		s := f.lineup.own()
+		served := f.prepare(f.scaler, s, e)
+		if served {
+			f.serve(s)
+		}
+		f.lineup.release(s)
+		if served {
 			return true
 		}
 	}
@@ -124,7 +135,10 @@ func (f *inferrer) obey(o order) error {
 	}
 	f.sessions[o.member], f.eligible = o.session, eligible
 	f.publish()
-	return nil
+	if o.session == nil {
+		return nil
+	}
+	return f.gov.SetBatch(o.member, f.cfg.Members[o.member].Batch)
 }
 
 // publish shows the governor's state to the other goroutines.
@@ -134,12 +148,11 @@ func (f *inferrer) publish() {
 	f.stats.governed(op, f.gov.Mode(), f.gov.Slowdown())
 }
 
-// serve decides on one frame and answers it.
+// serve decides on one frame and answers it, and those that run with it.
 func (f *inferrer) serve(s *slot) {
-	defer func() { s.entry, s.pic = nil, nil }()
-	e := s.entry
+	e, goal := s.entry, f.gov.Mode().Goal().Floor
 	f.queue.done(e)
-	d := f.decide(e)
+	d := f.decide(e, f.lineup.count(e.floor(goal), goal))
 	if d.Switched {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
@@ -150,17 +163,42 @@ func (f *inferrer) serve(s *slot) {
 		return
 	}
 	f.meetOverhead()
-	f.answer = Answer{Choice: d.Reason}
-	if err := f.infer(s, d); err != nil {
-		f.answer.Reason = wire.Internal
-		f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[f.answer.Member].Name, err)
+	f.batch = f.lineup.takeMore(append(f.batch[:0], s), d.Batch-1, e.floor(goal), goal)
+	for _, mate := range f.batch[1:] {
+		f.queue.done(mate.entry)
+		e.mates = append(e.mates, mate.entry)
 	}
+	f.answer = Answer{Choice: d.Reason, Batch: len(f.batch)}
+	err := f.infer(s, d)
 	f.stats.inferred(f.answer.Infer)
-	f.finish(e, &f.answer)
-	f.gov.Ended(f.answer.Met)
+	f.gov.Ended(f.finishAll(err))
 	if f.ended = 0; f.queue.busy() {
 		f.ended = f.now()
 	}
+}
+
+// finishAll answers the jobs that were inferred and tells whether all of them
+// are in time.
+func (f *inferrer) finishAll(err error) (met bool) {
+	met = true
+	for i, s := range f.batch {
+		logits := f.logits[i*f.cfg.Classes:][:f.cfg.Classes]
+		fault := err
+		if fault == nil {
+			f.answer.Top, fault = best(f.top[:0], logits)
+		}
+		f.answer.Reason, f.answer.Detail = "", ""
+		if fault != nil {
+			f.answer.Reason, f.answer.Top = wire.Internal, nil
+			f.answer.Detail = fmt.Sprintf("member %s: %v", f.cfg.Members[f.answer.Member].Name, fault)
+		}
+		f.finish(s.entry, &f.answer)
+		met = met && f.answer.Met
+		if i > 0 {
+			f.lineup.release(s)
+		}
+	}
+	return met
 }
 
 // infer runs the member that was decided on, in a cascade only if a smaller one
@@ -168,17 +206,21 @@ func (f *inferrer) serve(s *slot) {
 func (f *inferrer) infer(s *slot, d governor.Decision) error {
 	first, ok := f.first(s.entry, d)
 	if !ok {
-		return f.look(s, d.Member)
+		return f.look(d.Member, d.Predicted)
 	}
-	if err := f.look(s, first); err != nil {
+	if err := f.look(first, f.gov.Predicted(first)); err != nil {
 		return err
 	}
-	p := f.answer.Top[0].P
+	top, err := best(f.top[:0], f.logits[:f.cfg.Classes])
+	if err != nil {
+		return err
+	}
+	p := top[0].P
 	f.answer.First, f.answer.FirstP = first, p
 	if p >= f.cfg.Cascade || s.entry.due-f.now() < f.gov.Predicted(d.Member) {
 		return nil
 	}
-	return f.look(s, d.Member)
+	return f.look(d.Member, d.Predicted)
 }
 
 // first is the member that begins a cascade: the smallest one that the job
@@ -192,31 +234,39 @@ func (f *inferrer) first(e *entry, d governor.Decision) (int, bool) {
 	return first, first < d.Member && d.Slack >= both
 }
 
-// look runs one member on a frame.
-func (f *inferrer) look(s *slot, member int) error {
-	m := f.cfg.Members[member]
-	start := time.Now()
-	if s.pic != nil && s.r != m.R {
-		s.make(f.scaler, m.R)
-		s.entry.decode += time.Since(start)
-		start = time.Now()
+// look runs one member on the batch.
+func (f *inferrer) look(member int, predicted time.Duration) error {
+	m, n := f.cfg.Members[member], len(f.batch)
+	f.images = f.images[:0]
+	for _, s := range f.batch {
+		f.fit(s, m.R)
+		f.images = append(f.images, s.tensor)
 	}
-	f.current.Store(s.entry)
-	f.dog.watch(f.sessions[member], patienceWith(m.Latency))
-	err := f.sessions[member].Run(s.tensor, f.logits)
+	f.current.Store(f.batch[0].entry)
+	start := time.Now()
+	f.dog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
+	err := f.sessions[member].Run(f.logits[:n*f.cfg.Classes], f.images...)
 	took := time.Since(start)
-	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, f.gov.Predicted(member), f.answer.Infer+took
+	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, predicted, f.answer.Infer+took
 	if f.dog.release() {
 		err = f.retire(member, took)
 	}
 	now := f.now()
 	f.lastRun.Store(int64(now))
-	if err != nil {
-		return err
+	if err == nil {
+		f.gov.Observe(now, member, n, took)
 	}
-	f.gov.Observe(now, member, took)
-	f.answer.Top, err = best(f.top[:0], f.logits)
 	return err
+}
+
+// fit makes the tensor anew where it was made for another resolution.
+func (f *inferrer) fit(s *slot, r int) {
+	if s.pic == nil || s.r == r {
+		return
+	}
+	start := time.Now()
+	s.make(f.scaler, r)
+	s.entry.decode += time.Since(start)
 }
 
 // retire takes a member out of use whose run was interrupted, unless it is the
@@ -244,13 +294,14 @@ const (
 func (f *inferrer) meetOverhead() {
 	beyond := time.Duration(0)
 	if f.ended > 0 {
-		beyond = min(f.now()-f.ended+f.answer.Infer-f.answer.Predicted, overheadMost)
+		beyond = min(f.now()-f.ended+f.answer.Infer-f.answer.Predicted, overheadMost) / time.Duration(f.answer.Batch)
 	}
 	f.overhead += (beyond - f.overhead) / overheadMemory
 }
 
-// decide shows the governor the queue as it is now.
-func (f *inferrer) decide(e *entry) governor.Decision {
+// decide shows the governor the queue as it is now; so many frames are ready to
+// run with e.
+func (f *inferrer) decide(e *entry, ready int) governor.Decision {
 	f.waiting, f.arrivals = f.queue.glance(f.waiting, f.arrivals)
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
@@ -260,7 +311,7 @@ func (f *inferrer) decide(e *entry) governor.Decision {
 			f.gov.Hint(others)
 		}
 	}
-	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Overhead: max(0, f.overhead)})
+	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: ready, Overhead: max(0, f.overhead)})
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {

@@ -1,13 +1,14 @@
 // Package pipeline answers jobs: frames come in with deadlines, classes go out.
 //
-//	Submit ──▶ queue ──▶ decode ──▶ ready (1) ──▶ infer ──▶ Answer
-//	           earliest             beside          governor chooses
-//	           deadline first       inference       the member
+//	Submit ──▶ queue ──▶ decode ──▶ lineup (4) ──▶ infer ──▶ Answer
+//	           by priority,         beside          governor chooses the
+//	           then deadline        inference       member, and whether
+//	                                                four run at once
 //
 // Two goroutines work: one decodes frames and makes the tensor for the member
-// in use, the other owns the governor and the sessions and infers. At most
-// three frames are decoded and not yet answered, so memory is bounded by the
-// queue. The rule that makes it correct: every job that was submitted is
+// in use, the other owns the governor and the sessions and infers. How many
+// frames are decoded and not yet answered is bounded, so memory is bounded by
+// the queue. The rule that makes it correct: every job that was submitted is
 // answered exactly once, by whichever stage ends it, whatever happens.
 package pipeline
 
@@ -35,8 +36,19 @@ type Job struct {
 	Received time.Time     // when the deadline began to count
 	Deadline time.Duration // from Received
 	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
+	Priority Priority      // served before those of lower priority, however urgent these are
 	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
 }
+
+// Priority is the class of a job.
+type Priority int8
+
+// The zero Priority is Normal.
+const (
+	Low Priority = iota - 1
+	Normal
+	High
+)
 
 // Answer is what became of a job. It is valid until the call it was passed to
 // returns.
@@ -50,6 +62,7 @@ type Answer struct {
 	Predicted time.Duration   // of Member's run, when the member was chosen
 	First     int             // of a cascade: index of the member that ran first, which may be Member
 	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
+	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer
@@ -65,7 +78,8 @@ type Class struct {
 // Member is one sub-network the pipeline may use.
 type Member struct {
 	governor.Member
-	R int // input resolution, pixels a side
+	R     int           // input resolution, pixels a side
+	Batch time.Duration // unloaded, for governor.Batch images at once; 0: it takes one only
 }
 
 // Config of a pipeline.
@@ -135,11 +149,10 @@ type Pipeline struct {
 	stats   *stats
 	log     *logbook.Log       // nil: none is kept
 	gov     *governor.Governor // Run's, and New's and Remember's before it
-	free    chan *slot
-	ready   chan *slot
+	lineup  *lineup
 	orders  chan order
 	over    chan struct{}         // closed when Run has returned
-	current atomic.Pointer[entry] // being inferred
+	current atomic.Pointer[entry] // being inferred, with its mates
 	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
 	hotR    atomic.Int64          // resolution of the operating member
 	open    atomic.Int64          // jobs submitted and not yet answered
@@ -155,11 +168,6 @@ type order struct {
 	done    chan<- error
 }
 
-// inWork is how many frames may be decoded and not yet answered: one being
-// decoded, one ready, one being inferred. More would be served in the order of
-// decoding, however urgent a job that comes after them.
-const inWork = 3
-
 // New assembles a pipeline. It has no sessions yet: see Use.
 func New(cfg Config, watch Observer) (*Pipeline, error) {
 	if err := cfg.check(); err != nil {
@@ -169,17 +177,13 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(len(cfg.Members)),
 		dog:     newWatchdog(),
-		free:    make(chan *slot, inWork),
-		ready:   make(chan *slot, 1),
+		lineup:  newLineup(cfg.Members),
 		orders:  make(chan order),
 		over:    make(chan struct{}),
 		settled: make(chan struct{}, 1),
 	}
 	p.log = p.logTo(cfg.Log)
 	p.queue = newQueue(cfg.QueueJobs, cfg.QueueBytes)
-	for range inWork {
-		p.free <- newSlot(cfg.Members)
-	}
 	members := make([]governor.Member, len(cfg.Members))
 	for i, m := range cfg.Members {
 		members[i] = m.Member
@@ -245,9 +249,14 @@ func (p *Pipeline) Submit(j Job) {
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
 	p.stats.accepted()
-	expired, err := p.queue.push(e, p.now())
-	for _, old := range expired {
-		p.refuse(old, wire.Busy, "the queue was full and the deadline had passed")
+	now := p.now()
+	out, err := p.queue.push(e, now)
+	for _, old := range out {
+		why := "the queue was full and the deadline had passed"
+		if old.due >= now {
+			why = "the queue was full and a job of higher priority came"
+		}
+		p.refuse(old, wire.Busy, why)
 	}
 	if err != nil {
 		p.refuse(e, wire.Busy, err.Error())
@@ -317,7 +326,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	case <-p.dog.hung:
 		err = ErrHung
 		if e := p.current.Load(); e != nil {
-			p.refuse(e, wire.Internal, ErrHung.Error())
+			for _, e := range append(e.mates, e) {
+				p.refuse(e, wire.Internal, ErrHung.Error())
+			}
 		}
 	}
 	p.abandon()
@@ -353,13 +364,9 @@ func (p *Pipeline) abandon() {
 	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
 		p.refuse(e, wire.Busy, "the agent is stopping")
 	}
-	for {
-		select {
-		case s := <-p.ready:
-			p.refuse(s.entry, wire.Busy, "the agent is stopping")
-		default:
-			return
-		}
+	p.lineup.close()
+	for s := p.lineup.take(); s != nil; s = p.lineup.take() {
+		p.refuse(s.entry, wire.Busy, "the agent is stopping")
 	}
 }
 

@@ -68,7 +68,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		{"floor that is no number", Job{Body: picture(t, 8), Floor: math.NaN()}, nil, wire.Infeasible, "min_top1"},
 		{"session fails", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.err = errors.New("out of memory") },
 			wire.Internal, "member small: out of memory"},
-		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal, "member small: 192 inputs"},
+		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal, "member small: an image of 192 numbers"},
 		{"logits are NaN", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.logits = []float32{1, nan, 2, 3} },
 			wire.Internal, "member small: a logit is not a finite number"},
 	} {

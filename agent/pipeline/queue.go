@@ -15,6 +15,7 @@ type entry struct {
 	arrived time.Duration
 	due     time.Duration // when it must be answered
 	decode  time.Duration // spent decoding
+	mates   []*entry      // inferred together with it
 
 	answered atomic.Bool
 }
@@ -25,14 +26,45 @@ const maxArrivals = 256
 
 var errClosed = errors.New("the agent is stopping")
 
-// queue keeps waiting jobs by deadline, earliest first, and of equal deadlines
-// the first come first. It is bounded in jobs and in bytes.
+// before is the order of service: by priority, then by deadline, and of equals
+// the first come first.
+func (e *entry) before(other *entry) bool {
+	if e.Priority != other.Priority {
+		return e.Priority > other.Priority
+	}
+	return e.due < other.due
+}
+
+// floor is the least top-1 that the job accepts; goal is that of jobs that name
+// none.
+func (e *entry) floor(goal float64) float64 {
+	if e.Floor == 0 {
+		return goal
+	}
+	return e.Floor
+}
+
+// place is where e belongs among what is in the order of service.
+func place[T any](among []T, e *entry, job func(T) *entry) int {
+	at, _ := slices.BinarySearchFunc(among, e, func(one T, e *entry) int {
+		if e.before(job(one)) {
+			return 1
+		}
+		return -1
+	})
+	return at
+}
+
+func itself(e *entry) *entry { return e }
+
+// queue keeps waiting jobs in the order of service. It is bounded in jobs and in
+// bytes.
 type queue struct {
 	maxJobs, maxBytes int
 
 	mu       sync.Mutex
-	waiting  []*entry        // sorted by due
-	ahead    []*entry        // taken out and not yet decided on, in order
+	waiting  []*entry        // in the order of service
+	ahead    []*entry        // taken out and not yet decided on, in that order
 	bytes    int             // of the waiting jobs' bodies
 	arrivals []time.Duration // since the last glance
 	closed   bool
@@ -45,10 +77,10 @@ func newQueue(maxJobs, maxBytes int) *queue {
 	return &queue{maxJobs: maxJobs, maxBytes: maxBytes, wake: make(chan struct{}, 1), direct: make(chan struct{}, 1)}
 }
 
-// push adds a job. Where there is no room, the jobs whose deadline has passed
-// at now are taken out for it and returned; the error says that there is still
-// none, or that the queue is closed.
-func (q *queue) push(e *entry, now time.Duration) (expired []*entry, err error) {
+// push adds a job. Where there is no room, the jobs whose deadline has passed at
+// now are taken out for it, then those of lower priority, from the end; they are
+// returned. The error says that there is still none, or that the queue is closed.
+func (q *queue) push(e *entry, now time.Duration) (out []*entry, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -58,42 +90,54 @@ func (q *queue) push(e *entry, now time.Duration) (expired []*entry, err error) 
 		q.arrivals = slices.Delete(q.arrivals, 0, 1)
 	}
 	q.arrivals = append(q.arrivals, e.arrived)
-	if !q.fits(e) {
-		expired = q.expire(now)
+	if !q.fits(e, 0, 0) {
+		out = q.expire(now)
 	}
-	if !q.fits(e) {
-		return expired, fmt.Errorf("the queue is full (%d jobs, %d bytes wait)", len(q.waiting), q.bytes)
+	if !q.fits(e, 0, 0) {
+		out = append(out, q.displace(e)...)
 	}
-	q.insert(e)
-	q.signal()
-	return expired, nil
-}
-
-func (q *queue) fits(e *entry) bool {
-	return len(q.waiting) < q.maxJobs && q.bytes+len(e.Body) <= q.maxBytes
-}
-
-func (q *queue) insert(e *entry) {
-	at, _ := slices.BinarySearchFunc(q.waiting, e.due, func(w *entry, due time.Duration) int {
-		if w.due <= due {
-			return -1
-		}
-		return 1
-	})
-	q.waiting = slices.Insert(q.waiting, at, e)
+	if !q.fits(e, 0, 0) {
+		return out, fmt.Errorf("the queue is full (%d jobs, %d bytes wait)", len(q.waiting), q.bytes)
+	}
+	q.waiting = slices.Insert(q.waiting, place(q.waiting, e, itself), e)
 	q.bytes += len(e.Body)
+	q.signal()
+	return out, nil
+}
+
+// fits tells whether there is room for a job if so many jobs and bytes were gone.
+func (q *queue) fits(e *entry, jobs, bytes int) bool {
+	return len(q.waiting)-jobs < q.maxJobs && q.bytes-bytes+len(e.Body) <= q.maxBytes
+}
+
+// displace takes out the last jobs of lower priority than e, as many as make
+// room for it; none if all of them would not.
+func (q *queue) displace(e *entry) []*entry {
+	from, bytes := len(q.waiting), 0
+	for from > 0 && q.waiting[from-1].Priority < e.Priority && !q.fits(e, len(q.waiting)-from, bytes) {
+		from--
+		bytes += len(q.waiting[from].Body)
+	}
+	if !q.fits(e, len(q.waiting)-from, bytes) {
+		return nil
+	}
+	out := slices.Clone(q.waiting[from:])
+	q.waiting = slices.Delete(q.waiting, from, len(q.waiting))
+	q.bytes -= bytes
+	return out
 }
 
 // expire takes out the jobs whose deadline has passed.
-func (q *queue) expire(now time.Duration) []*entry {
-	n := 0
-	for n < len(q.waiting) && q.waiting[n].due < now {
-		q.bytes -= len(q.waiting[n].Body)
-		n++
-	}
-	expired := slices.Clone(q.waiting[:n])
-	q.waiting = slices.Delete(q.waiting, 0, n)
-	return expired
+func (q *queue) expire(now time.Duration) (out []*entry) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(w *entry) bool {
+		if w.due >= now {
+			return false
+		}
+		out = append(out, w)
+		q.bytes -= len(w.Body)
+		return true
+	})
+	return out
 }
 
 // pop takes out the most urgent job, or nil. It stays counted as ahead until
@@ -125,7 +169,7 @@ func (q *queue) take() *entry {
 	e := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
 	q.bytes -= len(e.Body)
-	q.ahead = append(q.ahead, e)
+	q.ahead = slices.Insert(q.ahead, place(q.ahead, e, itself), e)
 	if len(q.waiting) > 0 {
 		token(q.wake)
 	}

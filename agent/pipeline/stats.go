@@ -107,7 +107,7 @@ func (s *stats) accepted() {
 func (s *stats) answered(a *Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy += a.Infer
+	s.busy += a.Infer / time.Duration(max(1, a.Batch))
 	if a.Reason != "" {
 		s.counts.Refused++
 		return

@@ -35,6 +35,9 @@ const (
 func storm(t *testing.T, rng *rand.Rand) {
 	cfg := testConfig()
 	cfg.QueueJobs, cfg.QueueBytes = 1+rng.IntN(30), 200+rng.IntN(3000)
+	for i := range cfg.Members {
+		cfg.Members[i].Batch = time.Duration(rng.IntN(4)) * cfg.Members[i].Latency // 0 to 3 images' time
+	}
 	b := mustBench(t, cfg)
 	for i := range b.sessions {
 		s, chance := b.sessions[i], rand.New(rand.NewPCG(rng.Uint64(), 0))
@@ -88,7 +91,7 @@ var refusals = []wire.Reason{wire.Invalid, wire.Busy, wire.Infeasible, wire.Unsu
 func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
 	good := picture(t, 8)
 	for i := range answers {
-		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms}
+		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms, Priority: Priority(rng.IntN(3) - 1)}
 		switch rng.IntN(8) {
 		case 0:
 			j.Body = good[:rng.IntN(len(good))]

@@ -197,7 +197,7 @@ func (f *fleet) prepare(t *testing.T) {
 		for j, s := range f.real {
 			in, out := make([]float32, 3*f.cfg.Members[j].R*f.cfg.Members[j].R), make([]float32, f.cfg.Classes)
 			scaler.Tensor(in, sheet.Picture(i), f.cfg.Members[j].R)
-			if err := s.Run(in, out); err != nil {
+			if err := s.Run(out, in); err != nil {
 				t.Fatal(err)
 			}
 			var room [5]Class

@@ -55,8 +55,8 @@ type deaf struct {
 	end chan struct{}
 }
 
-func (d *deaf) Run(in, out []float32) error { <-d.end; return nil }
-func (d *deaf) Interrupt()                  {}
+func (d *deaf) Run(out []float32, in ...[]float32) error { <-d.end; return nil }
+func (d *deaf) Interrupt()                               {}
 
 func TestR4_WhatCannotBeInterruptedEndsThePipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

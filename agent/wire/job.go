@@ -22,6 +22,13 @@ const (
 	PNG  = "png"
 )
 
+// The classes a header may ask for; a job without one is Normal.
+const (
+	Low    = "low"
+	Normal = "normal"
+	High   = "high"
+)
+
 // magic begins a job that has a header: magic, header length (uint16, big
 // endian), header (JSON), body.
 const magic = "LMB1"
@@ -34,6 +41,7 @@ type Header struct {
 	Codec      string   `json:"codec,omitempty"` // JPEG or PNG
 	DeadlineMS *float64 `json:"deadline_ms,omitempty"`
 	MinTop1    *float64 `json:"min_top1,omitempty"` // in [0, 1]
+	Priority   string   `json:"priority,omitempty"` // Low, Normal or High
 	TS         string   `json:"ts,omitempty"`       // when the frame was taken; a label, nothing depends on it
 	Trace      string   `json:"trace,omitempty"`    // the sender's mark; a label
 }
@@ -51,6 +59,11 @@ func (h Header) check() error {
 	case "", JPEG, PNG:
 	default:
 		return fmt.Errorf("codec: %.40q is not supported, want %s or %s", h.Codec, JPEG, PNG)
+	}
+	switch h.Priority {
+	case "", Low, Normal, High:
+	default:
+		return fmt.Errorf("priority: %.40q is not known, want %s, %s or %s", h.Priority, Low, Normal, High)
 	}
 	if h.DeadlineMS != nil {
 		if err := checkDeadline(*h.DeadlineMS); err != nil {

@@ -30,6 +30,7 @@ func TestJoinedJobSplitsAgain(t *testing.T) {
 	for _, h := range []wire.Header{
 		{},
 		{Codec: wire.PNG},
+		{Priority: wire.Low},
 		{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), TS: "2026-01-31T12:00:00Z", Trace: "cam<1>&"},
 		{DeadlineMS: new(16.7), MinTop1: new(0.0)},
 	} {
@@ -96,6 +97,7 @@ func TestABrokenEnvelopeIsRefused(t *testing.T) {
 		{"P15 unknown codec", envelope(`{"codec":"webp"}`, ""), `codec: "webp" is not supported, want jpeg or png`},
 		{"codec in capitals", envelope(`{"codec":"JPEG"}`, ""), "is not supported"},
 		{"top-1 in percent", envelope(`{"min_top1":70}`, ""), "min_top1: 70 is not a fraction in [0, 1]"},
+		{"unknown priority", envelope(`{"priority":"urgent"}`, ""), "priority: \"urgent\" is not known, want low, normal or high"},
 		{"negative top-1", envelope(`{"min_top1":-0.1}`, ""), "is not a fraction"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

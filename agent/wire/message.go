@@ -20,6 +20,7 @@ type Result struct {
 	Met          bool     `json:"met"`               // total <= deadline; false when refused
 	Choice       string   `json:"choice,omitempty"`  // why this member
 	Cascade      *Cascade `json:"cascade,omitempty"` // absent if one member was asked
+	Batch        int      `json:"batch,omitempty"`   // frames that were inferred at once, this one among them; absent if it was alone
 	Late         bool     `json:"late"`              // the answer waited out a broken link
 }
 

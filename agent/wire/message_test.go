@@ -42,10 +42,15 @@ func jobMessages() []message {
 			Classes: []wire.Class{{Label: "cat", Index: 3, P: 0.9}}, MS: &wire.Timing{Queue: 0.2, Infer: 7.5, Total: 8.2}, DeadlineMS: 50,
 			Met: true, Choice: "best", Cascade: &wire.Cascade{First: "s0", P: 0.41},
 		}},
+		{"result-batch", wire.Result{
+			ID: "frame-20", Status: wire.OK, Device: "desk", BootID: "b3f1", Seq: 20, TS: noon(), Family: "stock", Member: "s3",
+			Classes: []wire.Class{{Label: "cat", Index: 3, P: 0.9}}, MS: &wire.Timing{Queue: 2.5, Infer: 7.5, Total: 10}, DeadlineMS: 50,
+			Met: true, Choice: "batch", Batch: 4,
+		}},
 		{"result-minimal", wire.Result{
 			ID: "frame-19", Status: wire.Refused, Reason: wire.Unsupported, Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB", Device: "desk", BootID: "b3f1", Seq: 19, TS: noon(), Late: true,
 		}},
-		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
+		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), Priority: wire.High, TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
 		{"header-empty", wire.Header{}},
 	}
 }

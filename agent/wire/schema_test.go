@@ -274,6 +274,7 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"desired", `{"schema":2,"version":1,"mode":"balanced"}`},
 		{"header", `{"codec":"gif"}`},
 		{"header", `{"deadline_ms":0}`},
+		{"header", `{"priority":"urgent"}`},
 		{"header", `{"min_top1":70}`},
 	} {
 		var v any

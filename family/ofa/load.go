@@ -11,7 +11,7 @@ import (
 
 // Revision changes whenever the same weights would be cut into another model,
 // so that models kept from before are built again.
-const Revision = "1"
+const Revision = "2"
 
 // Load reads the checkpoint at path and the description beside it: X.json for
 // X.pth. Without one it is taken for a published ImageNet supernet.

@@ -48,7 +48,7 @@ func (*Runtime) Optimize(model []byte, path string, shape Shape, o Options) erro
 type Session struct{}
 
 // Run returns an error that wraps ErrMissing.
-func (*Session) Run(in, out []float32) error { return errNoCgo }
+func (*Session) Run(out []float32, in ...[]float32) error { return errNoCgo }
 
 // Interrupt does nothing.
 func (*Session) Interrupt() {}

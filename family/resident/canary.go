@@ -19,7 +19,7 @@ func (s *Shelf) canary(m *family.Member, session family.Session) error {
 		return err
 	}
 	got := make([]float32, len(want))
-	if err := session.Run(input, got); err != nil {
+	if err := session.Run(got, input); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
 	return agrees(got, want)

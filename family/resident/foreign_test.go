@@ -119,7 +119,7 @@ func TestAForeignModelIsTriedOnceAndAgainWhenItsCacheIsLost(t *testing.T) {
 		}
 		s := mustSession(t, resident.New(rt, f, p, cache, ort.DefaultOptions(), g), 0)
 		out := make([]float32, 3)
-		if err := s.Run(image, out); err != nil || !slices.Equal(out, []float32{2.5, 25, 250}) {
+		if err := s.Run(out, image); err != nil || !slices.Equal(out, []float32{2.5, 25, 250}) {
 			t.Errorf("start %d: got %v, %v; want the mean of each channel", start, out, err)
 		}
 		if g.trials != trials {
@@ -226,7 +226,7 @@ func TestM10_AFlippedBitInAForeignModelDoesNoHarm(t *testing.T) {
 			continue
 		}
 		out := make([]float32, 3)
-		if err := errors.Join(s.Run(image, out), s.Close()); err != nil || !slices.Equal(out, []float32{2.5, 25, 250}) {
+		if err := errors.Join(s.Run(out, image), s.Close()); err != nil || !slices.Equal(out, []float32{2.5, 25, 250}) {
 			t.Errorf("byte %d: got %v, %v", at, out, err)
 		}
 	}

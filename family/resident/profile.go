@@ -23,37 +23,49 @@ const (
 // order; nil for one that cannot be used, which is left out. It runs them on
 // this goroutine.
 func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
-	runs := make([][]float64, len(sessions)) // milliseconds
-	out := make([]float32, len(s.fam.Classes))
+	runs, batches := make([][]float64, len(sessions)), make([][]float64, len(sessions)) // milliseconds
 	began := time.Now()
 	for round := 0; round < fewestRounds || round < profileRounds && time.Since(began) < profileLimit; round++ {
 		for i, session := range sessions {
 			if session == nil {
 				continue
 			}
-			r := s.fam.Members[i].Arch.R
-			taken, err := timeRuns(session, make([]float32, 3*r*r), out)
+			taken, err := s.timeRuns(session, i, 1)
 			if err != nil {
 				return nil, fmt.Errorf("profile member %s: %w", s.fam.Members[i].Name, err)
 			}
 			runs[i] = append(runs[i], taken...)
+			if !s.batches() {
+				continue
+			}
+			if taken, err = s.timeRuns(session, i, family.Batch); err != nil {
+				return nil, fmt.Errorf("profile member %s in batches of %d: %w", s.fam.Members[i].Name, family.Batch, err)
+			}
+			batches[i] = append(batches[i], taken...)
 		}
 	}
 	p := &family.Profile{Schema: family.Schema, Family: s.fam.Digest(), Runtime: s.rt.Version(),
-		Options: s.options.String(), Taken: began.UTC().Truncate(time.Second)}
+		Options: s.options.String(), Taken: began.UTC().Truncate(time.Second), Batch: family.Batch}
 	for i, ms := range runs {
 		p.Rounds = max(p.Rounds, len(ms))
-		p.Members = append(p.Members, summary(s.fam.Members[i].Name, ms))
+		m := summary(s.fam.Members[i].Name, ms)
+		m.Batch = summary(m.Name, batches[i]).P50ms
+		p.Members = append(p.Members, m)
 	}
 	return p, nil
 }
 
-// timeRuns runs once for the caches, then measures, in milliseconds.
-func timeRuns(session family.Session, in, out []float32) ([]float64, error) {
-	var ms []float64
+// timeRuns runs member i on so many images once for the caches, then measures,
+// in milliseconds.
+func (s *Shelf) timeRuns(session family.Session, i, images int) (ms []float64, err error) {
+	r := s.fam.Members[i].Arch.R
+	in, out := make([][]float32, images), make([]float32, images*len(s.fam.Classes))
+	for n := range in {
+		in[n] = make([]float32, 3*r*r)
+	}
 	for n := range 1 + runsPerRound {
 		start := time.Now()
-		if err := session.Run(in, out); err != nil {
+		if err := session.Run(out, in...); err != nil {
 			return nil, err
 		}
 		if n > 0 {

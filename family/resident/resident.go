@@ -33,6 +33,7 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
 )
 
@@ -247,8 +248,16 @@ func (s *Shelf) model(m *family.Member) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.batches() {
+		return sub.Model(onnx.Dynamic)
+	}
 	return sub.Model(1)
 }
+
+// batches tells whether members take more than one image at once. Those of others
+// were tried with one; and for TensorRT a number of images is another engine,
+// which it would build, for minutes, when the first batch comes.
+func (s *Shelf) batches() bool { return !s.fam.Foreign() && s.options.Provider != ort.TensorRT }
 
 // Supernet returns the family's supernet, read once.
 func (s *Shelf) Supernet() (*ofa.Supernet, error) {

@@ -251,7 +251,7 @@ func TestProfileIsPlausibleAndFits(t *testing.T) {
 		t.Errorf("got a profile that does not fit: %+v", p)
 	}
 	for i, m := range p.Members {
-		if !(m.P50ms > 0 && m.P50ms <= m.P95ms && m.CV >= 0) || m.Name != f.Members[i].Name {
+		if !(m.P50ms > 0 && m.P50ms <= m.P95ms && m.CV >= 0 && m.Batch > m.P50ms && m.Batch < 2*family.Batch*m.P50ms) || m.Name != f.Members[i].Name {
 			t.Errorf("member %d: got %+v", i, m)
 		}
 	}

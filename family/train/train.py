@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import muon
 from network import Space, Supernet, Widths, calibrate, widths_of
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -41,7 +42,8 @@ CALIBRATION = 2000  # images that BN statistics are measured on
 LOOK = 2000  # held-out images of an evaluation on the way
 WARM_UP = 0.05  # of the schedule
 SMOOTHING = 0.1  # of the labels
-WEIGHT_DECAY = 0.03  # AdamW's; none for BN, biases and kernel matrices
+WEIGHT_DECAY = 0.03  # none for BN, biases and kernel matrices
+MUON = 4  # times AdamW's learning rate is Muon's
 
 
 def options():
@@ -56,7 +58,7 @@ def options():
     start = p.add_mutually_exclusive_group()
     start.add_argument("--warm", type=pathlib.Path, help="checkpoint to start from, with a new schedule")
     start.add_argument("--resume", action="store_true", help="go on from resume.pth in --out")
-    p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of AdamW")
     p.add_argument("--batch", type=int, default=96, help="images a step")
     p.add_argument("--workers", type=int, default=2, help="threads; each takes its part of the batch")
     p.add_argument("--average", type=float, default=0.995, help="decay of the average of the weights")
@@ -97,12 +99,16 @@ class Schedule:
         return (self.steps - step) * (self.pace or 0) if self.steps else self.deadline - time.time()
 
 
-def optimizer_of(net):
-    """Decay for the weights of convolutions and the classifier only."""
-    decayed = [p for n, p in net.named_parameters() if p.ndim > 1 and not n.endswith("_matrix")]
-    plain = [p for n, p in net.named_parameters() if p.ndim <= 1 or n.endswith("_matrix")]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99))
+def optimizers_of(net):
+    """Muon for the 1x1 convolutions; AdamW for the rest, which decays only the
+    weights of convolutions and the classifier."""
+    groups = {"muon": [], "decayed": [], "plain": []}
+    for name, p in net.named_parameters():
+        kind = "muon" if muon.fits(p) else "decayed" if p.ndim > 1 and not name.endswith("_matrix") else "plain"
+        groups[kind].append(p)
+    return (muon.Muon(groups["muon"], weight_decay=WEIGHT_DECAY),
+            torch.optim.AdamW([{"params": groups["decayed"], "weight_decay": WEIGHT_DECAY},
+                               {"params": groups["plain"], "weight_decay": 0.0}], betas=(0.9, 0.99)))
 
 
 def sandwich(net, x, y, random_arch):
@@ -134,7 +140,8 @@ class Trainer:
             self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in warm.items()})
         self.net.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net)
-        self.optimizer, self.schedule = optimizer_of(self.net), Schedule(opts)
+        self.muon, self.adamw = optimizers_of(self.net)
+        self.schedule = Schedule(opts)
         self.step, self.trained = 0, 0.0  # steps and seconds, over all resumptions
         opts.out.mkdir(parents=True, exist_ok=True)
         if opts.resume:
@@ -151,8 +158,9 @@ class Trainer:
 
     def train_step(self):
         lr = self.schedule.lr()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for optimizer, rate in ((self.muon, MUON * lr), (self.adamw, lr)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         batch = self.train[self.order.next()]
         resolution = self.rng.choice(self.space.description["resolutions"])
         x = self.prepare(data.augment(batch.pixels, self.g), resolution)
@@ -161,7 +169,8 @@ class Trainer:
                 for i, net in enumerate(self.replicas)]
         losses = list(self.pool.map(lambda w: sandwich(*w), work))
         self.gather()
-        self.optimizer.step()
+        self.muon.step(self.pool)
+        self.adamw.step()
         self.step += 1
         self.follow()
         return {"lr": lr, "r": resolution, "losses": [sum(v) / n for v in zip(*losses)]}
@@ -215,7 +224,7 @@ class Trainer:
 
     def keep(self):
         """Writes what --resume needs."""
-        save({"net": self.net.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+        save({"net": self.net.state_dict(), "average": self.average.state_dict(), "muon": self.muon.state_dict(), "adamw": self.adamw.state_dict(),
               "step": self.step, "trained": self.trained, "progress": self.schedule.progress, "left": self.order.left,
               "random": self.rng.getstate(), "generator": self.g.get_state()}, self.opts.out / "resume.pth")
 
@@ -223,7 +232,8 @@ class Trainer:
         s = torch.load(self.opts.out / "resume.pth")
         self.net.load_state_dict(s["net"])
         self.average.load_state_dict(s["average"])
-        self.optimizer.load_state_dict(s["optimizer"])
+        self.muon.load_state_dict(s["muon"])
+        self.adamw.load_state_dict(s["adamw"])
         self.step, self.trained, self.schedule.progress = s["step"], s["trained"], s["progress"]
         self.order.left = s["left"]
         self.rng.setstate(s["random"])

@@ -90,10 +90,10 @@ func run(rt *ort.Runtime, r request, input []float32, model []byte) (logits, oth
 		negative[i] = -v
 	}
 	logits, other = make([]float32, r.Shape.Classes), make([]float32, r.Shape.Classes)
-	if err := session.Run(negative, other); err != nil {
+	if err := session.Run(other, negative); err != nil {
 		return nil, nil, err
 	}
-	return logits, other, session.Run(input, logits)
+	return logits, other, session.Run(logits, input)
 }
 
 // usable tells what is wrong with the logits of two images.

@@ -255,7 +255,7 @@ func (c *core) job(i int) (float64, error) {
 // bare is one run of the session alone, in milliseconds.
 func (c *core) bare(i int, out []float32) (float64, error) {
 	start := time.Now()
-	err := c.sessions[i].Run(c.inputs[i], out)
+	err := c.sessions[i].Run(out, c.inputs[i])
 	return float64(time.Since(start)) / 1e6, err
 }
 

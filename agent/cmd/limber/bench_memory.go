@@ -17,6 +17,7 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
+	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
 )
@@ -139,7 +140,7 @@ func (b *memoryBench) lodgers(rt *ort.Runtime, f *family.Family, blobs family.Bl
 		if err != nil {
 			return nil, nil, err
 		}
-		model, err := sub.Model(1)
+		model, err := sub.Model(onnx.Dynamic)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -247,7 +248,7 @@ func takeIn(members []lodger) (found lodging, err error) {
 		var ms []float64
 		for range lodgerRuns {
 			begin := time.Now()
-			if err := s.Run(in, out); err != nil {
+			if err := s.Run(out, in); err != nil {
 				return found, err
 			}
 			ms = append(ms, float64(time.Since(begin))/1e6)

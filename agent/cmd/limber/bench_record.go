@@ -161,7 +161,7 @@ func (r *recorder) step() ([]time.Duration, error) {
 	latency := make([]time.Duration, len(r.sessions))
 	for _, i := range r.random.Perm(len(r.sessions)) {
 		start := time.Now()
-		if err := r.sessions[i].Run(r.inputs[i], r.logits); err != nil {
+		if err := r.sessions[i].Run(r.logits, r.inputs[i]); err != nil {
 			return nil, err
 		}
 		latency[i] = time.Since(start)

@@ -151,7 +151,7 @@ func bareStart(w io.Writer, model string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Run(noise(3*m.Arch.R*m.Arch.R), make([]float32, len(f.Classes))); err != nil {
+	if err := s.Run(make([]float32, len(f.Classes)), noise(3*m.Arch.R*m.Arch.R)); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%.3f\n", float64(time.Since(begin))/1e6)

@@ -346,7 +346,7 @@ func (d *demo) correct(ctx context.Context, s family.Session, scaler *frame.Scal
 			return 0, err
 		}
 		scaler.Tensor(in, sheet.Picture(image), r)
-		if err := s.Run(in, out); err != nil {
+		if err := s.Run(out, in); err != nil {
 			return 0, err
 		}
 		if argmax(out) == sheet.Label(image) {

@@ -49,7 +49,7 @@ func logJob(b *logbook.Book, r *rand.Rand, now time.Duration, load int) (took ti
 	d := b.Decide(now, governor.Queue{Deadline: now + 30*time.Millisecond, Waiting: []time.Duration{now + 50*time.Millisecond}})
 	took = time.Duration((2 + float64(load)*8*r.Float64()) * float64(time.Millisecond))
 	if !d.Shed {
-		b.Observe(now+took, d.Member, took)
+		b.Observe(now+took, d.Member, d.Batch, took)
 	}
 	b.Ended(!d.Shed && took <= 30*time.Millisecond)
 	return took + 3*time.Millisecond

@@ -157,7 +157,7 @@ func (e *evaluator) foreign(i int) (guesses []search.Guess, err error) {
 	defer func() { err = errors.Join(err, session.Close()) }()
 	logits := make([]float32, len(e.fam.Classes))
 	one := func(in []float32, _, _ int) ([][]float32, error) {
-		return [][]float32{logits}, session.Run(in, logits)
+		return [][]float32{logits}, session.Run(logits, in)
 	}
 	m := e.fam.Members[i]
 	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(e.set)

@@ -205,7 +205,7 @@ type single struct {
 	in, out []float32
 }
 
-func (s single) Run() error { return s.Session.Run(s.in, s.out) }
+func (s single) Run() error { return s.Session.Run(s.out, s.in) }
 
 func (p *profiler) close() error {
 	var errs []error

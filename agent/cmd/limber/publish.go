@@ -22,6 +22,7 @@ type publishArgs struct {
 	device   string
 	deadline time.Duration
 	minTop1  float64
+	priority string
 	wait     time.Duration
 	asJSON   bool
 }
@@ -52,6 +53,7 @@ file, from 0.`,
 	f.StringVar(&a.device, "device", agent.Default().Device, "name of the device")
 	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt; if not given, its goal decides")
 	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction")
+	f.StringVar(&a.priority, "priority", wire.Normal, "low, normal or high: frames of higher priority go first")
 	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
 	return c
@@ -97,6 +99,9 @@ func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
 	}
 	if a.minTop1 != 0 {
 		h.MinTop1 = &a.minTop1
+	}
+	if c.Flags().Changed("priority") {
+		h.Priority = a.priority
 	}
 	_, err := wire.JoinJob(h, nil) // judges the values
 	return h, err

@@ -17,7 +17,7 @@ func (nowhere) close() error             { return nil }
 func round(b *Book, now time.Duration, waiting []time.Duration) {
 	b.Arrive(now)
 	d := b.Decide(now, governor.Queue{Deadline: now + 50*ms, Overhead: ms, Waiting: waiting})
-	b.Observe(now+5*ms, d.Member, 5*ms)
+	b.Observe(now+5*ms, d.Member, 1, 5*ms)
 	b.Ended(true)
 }
 
@@ -61,7 +61,7 @@ func BenchmarkJob(b *testing.B) {
 	bench("governor alone", func(now time.Duration) {
 		g.Arrive(now)
 		d := g.Decide(now, governor.Queue{Deadline: now + 50*ms, Overhead: ms})
-		g.Observe(now+5*ms, d.Member, 5*ms)
+		g.Observe(now+5*ms, d.Member, 1, 5*ms)
 	}, func() {})
 	plain := New(mustGovernor(b), nil)
 	bench("no log", func(now time.Duration) { round(plain, now, nil) }, func() {})

@@ -86,17 +86,18 @@ func (d *desk) job(r *rand.Rand) {
 	}
 	d.Arrive(d.now)
 	q := governor.Queue{Deadline: d.now + time.Duration(r.IntN(100)-5)*ms, Overhead: time.Duration(r.IntN(1000))}
-	for range r.IntN(4) {
+	for range r.IntN(6) {
 		q.Waiting = append(q.Waiting, q.Deadline+time.Duration(r.IntN(50))*ms)
 	}
 	if r.IntN(10) == 0 {
 		q.Floor = 0.7 + 0.1*r.Float64()
 	}
+	q.Ready = r.IntN(1 + len(q.Waiting))
 	got := d.Decide(d.now, q)
 	if !got.Shed {
 		took := time.Duration((3 + 20*r.Float64()) * float64(ms))
 		d.now += took
-		d.Observe(d.now, got.Member, took)
+		d.Observe(d.now, got.Member, got.Batch, took)
 	}
 	d.Ended(!got.Shed && d.now <= q.Deadline)
 }
@@ -105,7 +106,7 @@ func (d *desk) job(r *rand.Rand) {
 func (d *desk) upset(r *rand.Rand) {
 	d.tb.Helper()
 	var err error
-	switch r.IntN(7) {
+	switch r.IntN(8) {
 	case 0:
 		d.Hint(r.IntN(5))
 	case 1:
@@ -123,6 +124,8 @@ func (d *desk) upset(r *rand.Rand) {
 		err = d.Remember(d.Experience())
 	case 6:
 		d.now += time.Second
+	case 7:
+		err = d.SetBatch(r.IntN(3), time.Duration(r.IntN(100))*ms)
 	}
 	if err != nil {
 		d.tb.Fatal(err)

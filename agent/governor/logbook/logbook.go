@@ -13,13 +13,14 @@
 //	S {...}                the governor's Snapshot
 //	A now                  Arrive
 //	H competitors          Hint
-//	D now slack floor overhead waiting,... = member reason shed chance predicted operating
-//	O now member latency   Observe
+//	D now slack floor overhead ready waiting,... = member batch reason shed chance predicted operating
+//	O now member images latency   Observe
 //	R met                  Ended: 1 in time, 0 not
 //	M "mode"               SetMode of a named mode
 //	G deadline floor watts preference    SetMode of one of figures
 //	E 0110                 SetEligible
 //	P idle active          SetPower
+//	B member latency       SetBatch
 //	X {...}                Remember
 //	C 1a2b3c4d             checksum of the lines since the last one, or the header
 //
@@ -113,11 +114,11 @@ func (b *Book) Decide(now time.Duration, q governor.Queue) governor.Decision {
 }
 
 // Observe is Governor.Observe.
-func (b *Book) Observe(now time.Duration, member int, latency time.Duration) {
+func (b *Book) Observe(now time.Duration, member, images int, latency time.Duration) {
 	if b.writes(now) {
-		b.pen.begin('O').duration(now).whole(member).duration(latency).end()
+		b.pen.begin('O').duration(now).whole(member).whole(images).duration(latency).end()
 	}
-	b.gov.Observe(now, member, latency)
+	b.gov.Observe(now, member, images, latency)
 }
 
 // Ended notes what became of the job that was decided last. The governor does
@@ -145,6 +146,16 @@ func (b *Book) SetEligible(eligible []bool) error {
 	err := b.gov.SetEligible(eligible)
 	if err == nil && writes {
 		b.pen.begin('E').flags(eligible).end()
+	}
+	return err
+}
+
+// SetBatch is Governor.SetBatch.
+func (b *Book) SetBatch(member int, latency time.Duration) error {
+	writes := b.writes(0)
+	err := b.gov.SetBatch(member, latency)
+	if err == nil && writes {
+		b.pen.begin('B').whole(member).duration(latency).end()
 	}
 	return err
 }

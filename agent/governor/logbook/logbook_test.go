@@ -51,7 +51,7 @@ func TestAnEntryTellsWhatWasAskedAndWhatBecameOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Decide(10*ms, governor.Queue{Deadline: 50 * ms, Waiting: nil, Floor: 0.72})
-	d.Observe(21*ms, 1, 11*ms)
+	d.Observe(21*ms, 1, 1, 11*ms)
 	d.Ended(true)
 	d.Decide(30*ms, governor.Queue{Deadline: 29 * ms})
 	d.Ended(false)
@@ -113,15 +113,15 @@ func TestALogOfAnotherArchitectureMayDifferInItsLastDigits(t *testing.T) {
 	for _, tt := range []struct {
 		name, decision, want string
 	}{
-		{"the same", "1 best 0 0.5 1000000 2", ""},
-		{"rounded", "1 best 0 0.5000000000000002 1000001 2", ""},
-		{"another member", "0 best 0 0.5 1000000 2", "is \"0 best"},
-		{"another reason", "1 hold 0 0.5 1000000 2", "is \"1 hold"},
-		{"another chance", "1 best 0 0.6 1000000 2", "is \"1 best 0 0.6"},
-		{"half of it", "1 best 0", "is \"1 best 0\""},
+		{"the same", "1 1 best 0 0.5 1000000 2", ""},
+		{"rounded", "1 1 best 0 0.5000000000000002 1000001 2", ""},
+		{"another member", "0 1 best 0 0.5 1000000 2", "is \"0 1 best"},
+		{"another reason", "1 1 hold 0 0.5 1000000 2", "is \"1 1 hold"},
+		{"another chance", "1 1 best 0 0.6 1000000 2", "is \"1 1 best 0 0.6"},
+		{"half of it", "1 1 best 0", "is \"1 1 best 0\""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := governor.Decision{Member: 1, Chance: 0.5, Predicted: ms, Operating: 2}
+			d := governor.Decision{Member: 1, Batch: 1, Chance: 0.5, Predicted: ms, Operating: 2}
 			abroad := player{head: &header{Arch: "none"}}
 			switch err := abroad.compare(d, tt.decision); {
 			case tt.want == "" && err != nil, tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
@@ -153,9 +153,9 @@ func TestWhatIsNoLogIsSaidToBeNone(t *testing.T) {
 		{"hello\n", "line 1: not a decision log"},
 		{"S {}\n", "line 1: not a decision log"},
 		{"L {\n", "line 1: header"},
-		{`L {"format":2}` + "\n", "line 1: format 2, this program reads 1"},
-		{`L {"format":1}` + "\nA 5\n", "line 2: a call before the snapshot"},
-		{`L {"format":1}` + "\nS {}\n", "line 2: snapshot"},
+		{`L {"format":1}` + "\n", "line 1: format 1, this program reads 2"},
+		{`L {"format":2}` + "\nA 5\n", "line 2: a call before the snapshot"},
+		{`L {"format":2}` + "\nS {}\n", "line 2: snapshot"},
 	} {
 		if _, err := Replay(strings.NewReader(tt.text), ignore); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, want %q", tt.text, err, tt.want)

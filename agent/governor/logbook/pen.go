@@ -65,7 +65,7 @@ type header struct {
 	Members []string `json:"members"`
 }
 
-const format = 1
+const format = 2
 
 // head begins a segment; false means that the state cannot be written.
 func (p *pen) head(g *governor.Governor) bool {
@@ -221,7 +221,7 @@ func (p *pen) hex(sum uint32) *pen {
 // queue writes what Decide is asked. The deadlines that wait are one word,
 // which is "-" if there are none.
 func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
-	p.duration(now).duration(q.Deadline - now).float(q.Floor).duration(q.Overhead)
+	p.duration(now).duration(q.Deadline - now).float(q.Floor).duration(q.Overhead).whole(q.Ready)
 	if len(q.Waiting) == 0 {
 		return p.word("-")
 	}
@@ -238,7 +238,7 @@ func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
 
 // decision writes what Decide answered.
 func (p *pen) decision(d governor.Decision) *pen {
-	return p.whole(d.Member).word(d.Reason.String()).flag(d.Shed).float(d.Chance).duration(d.Predicted).whole(d.Operating)
+	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flag(d.Shed).float(d.Chance).duration(d.Predicted).whole(d.Operating)
 }
 
 // mode writes the line of a mode.

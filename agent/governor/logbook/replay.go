@@ -199,6 +199,8 @@ func (p *player) call(kind string, w *words) error {
 		return p.gov.SetEligible(w.flags(len(p.head.Members)))
 	case "P":
 		p.gov.SetPower(governor.Power{Idle: w.float(), Active: w.float()})
+	case "B":
+		return p.gov.SetBatch(w.whole(), w.duration())
 	case "X":
 		return p.remember(w)
 	default:
@@ -230,21 +232,21 @@ func (p *player) remember(w *words) error {
 }
 
 func (p *player) observe(w *words) {
-	now, member, latency := w.duration(), w.whole(), w.duration()
+	now, member, images, latency := w.duration(), w.whole(), w.whole(), w.duration()
 	if w.err != nil {
 		return
 	}
 	if p.entry != nil {
 		p.entry.Infer += latency
 	}
-	p.gov.Observe(now, member, latency)
+	p.gov.Observe(now, member, images, latency)
 }
 
 // decide repeats a decision and compares it with the one that was written.
 func (p *player) decide(w *words) error {
 	p.done()
 	now := w.duration()
-	q := governor.Queue{Deadline: now + w.duration(), Floor: w.float(), Overhead: w.duration(), Waiting: w.durations(now)}
+	q := governor.Queue{Deadline: now + w.duration(), Floor: w.float(), Overhead: w.duration(), Ready: w.whole(), Waiting: w.durations(now)}
 	w.only("=")
 	written := w.all()
 	if w.err != nil {
@@ -305,7 +307,7 @@ type figures struct {
 
 func decided(written string) (f figures) {
 	w := &words{rest: written, more: true}
-	f.rest = w.next() + " " + w.next() + " " + w.next()
+	f.rest = w.next() + " " + w.next() + " " + w.next() + " " + w.next()
 	f.chance, f.predicted = w.float(), w.duration()
 	f.rest += " " + w.all()
 	f.err = w.err

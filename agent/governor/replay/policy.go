@@ -64,7 +64,7 @@ func (l limber) Decide(now time.Duration, q governor.Queue) (member int, shed bo
 }
 
 func (l limber) Observe(now time.Duration, member int, latency time.Duration) {
-	l.governor.Observe(now, member, latency)
+	l.governor.Observe(now, member, 1, latency)
 }
 
 // hintedLimber is the same with a monitor that reads the load.

@@ -1,0 +1,135 @@
+package pipeline
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/limber-edge/limber/agent/governor"
+)
+
+// How far decoding goes ahead of inference: enough for a batch, but no more than
+// one picture beyond so many pixels. A pixel takes 1.5 bytes as a rule, 8 at most.
+const (
+	aheadFrames = governor.Batch
+	aheadPixels = 4 << 20
+)
+
+// lineup holds decoded frames until they are inferred, the most urgent first,
+// and the slots that are free.
+type lineup struct {
+	members []Member
+	ready   chan struct{} // holds one token when a frame came
+	taken   chan struct{} // holds one token when frames were taken
+
+	mu     sync.Mutex
+	slots  []*slot // with a frame, in the order of service
+	pixels int     // of their pictures
+	free   []*slot
+	closed bool
+}
+
+func newLineup(members []Member) *lineup {
+	return &lineup{members: members, ready: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
+}
+
+// slot is a free one for the next frame; nil if enough are lined up.
+func (l *lineup) slot() *slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.slots) >= aheadFrames || len(l.slots) > 0 && l.pixels >= aheadPixels {
+		return nil
+	}
+	return l.spare()
+}
+
+// own is a free one for a frame that is not lined up.
+func (l *lineup) own() *slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.spare()
+}
+
+func (l *lineup) spare() *slot {
+	n := len(l.free)
+	if n == 0 {
+		return newSlot(l.members)
+	}
+	s := l.free[n-1]
+	l.free = l.free[:n-1]
+	return s
+}
+
+// put lines up a slot with a frame; false means that the lineup is closed.
+func (l *lineup) put(s *slot) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.slots = slices.Insert(l.slots, place(l.slots, s.entry, (*slot).job), s)
+	l.pixels += s.pixels()
+	token(l.ready)
+	return true
+}
+
+// take takes out the most urgent frame, or nil.
+func (l *lineup) take() *slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.slots) == 0 {
+		return nil
+	}
+	s := l.slots[0]
+	l.slots = slices.Delete(l.slots, 0, 1)
+	l.pixels -= s.pixels()
+	token(l.taken)
+	return s
+}
+
+// takeMore moves the n most urgent frames to the end of some, of those whose
+// jobs ask for no more than floor where goal is the floor of those that name none.
+func (l *lineup) takeMore(some []*slot, n int, floor, goal float64) []*slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.slots[:0]
+	for _, s := range l.slots {
+		if n == 0 || s.entry.floor(goal) > floor {
+			left = append(left, s)
+			continue
+		}
+		n--
+		some = append(some, s)
+		l.pixels -= s.pixels()
+	}
+	clear(l.slots[len(left):])
+	l.slots = left
+	token(l.taken)
+	return some
+}
+
+// count is how many frames takeMore would find.
+func (l *lineup) count(floor, goal float64) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.slots {
+		if s.entry.floor(goal) <= floor {
+			n++
+		}
+	}
+	return n
+}
+
+// release empties a slot and lets it be used again.
+func (l *lineup) release(s *slot) {
+	s.entry, s.pic = nil, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, s)
+}
+
+// close lets no more frames in.
+func (l *lineup) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
