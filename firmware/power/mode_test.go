@@ -1,12 +1,14 @@
 package power_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/firmware/power"
 )
@@ -98,6 +100,7 @@ func TestSetOnAJetson(t *testing.T) {
 		current            string
 	}{
 		{"it obeys", obeys, "MAXN", nil, nil, "MAXN"},
+		{"it leaves a child behind", "sleep 5 & " + obeys, "MAXN", nil, nil, "MAXN"},
 		{"it wants a reboot", `echo 'NVPM WARN: Reboot required for changing to this power mode'; read answer; [ "$answer" = yes ] && ` + obeys + "; exit 0",
 			"MAXN", []string{"MAXN", "takes a reboot", "nvpmodel -m 0"}, power.ErrReboot, "MODE_15W"},
 		{"it fails", `echo some; echo 'NVPM ERROR: failed to set power mode!' >&2; exit 3`, "MAXN", []string{"exit status 3", "NVPM ERROR"}, nil, "MODE_15W"},
@@ -125,6 +128,20 @@ func TestSetOnAJetson(t *testing.T) {
 				t.Errorf("%s is in force, want %s", m.Current, tt.current)
 			}
 		})
+	}
+}
+
+// The shell leaves a child behind that holds its output.
+func TestAHangingToolIsKilledWhenTimeIsOver(t *testing.T) {
+	b := mustBoard(t)
+	b.jetson()
+	b.nvpmodel("sleep 5; true")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := mustSetter(t, b).Set(ctx, "MAXN")
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "MAXN: nvpmodel did not end in time") || took > 4*time.Second {
+		t.Errorf("got %v after %v, want that it was killed at once", err, took)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Permission is what the owner of a device allows. Its zero value allows
@@ -41,7 +42,8 @@ func (b *Board) Setter(p Permission) (*Setter, error) {
 // Set puts a mode of Modes in force and makes sure that it is. It never
 // reboots: the error wraps ErrReboot where the mode takes one, and ErrUnknown
 // where there is no such mode. What fails half way leaves some processors
-// limited and others not; the error says so.
+// limited and others not; the error says so. Where ctx ends nvpmodel is killed,
+// and the error wraps ctx's.
 func (s *Setter) Set(ctx context.Context, mode string) error {
 	m := s.board.Modes()
 	if id, ok := m.ids[mode]; ok {
@@ -55,16 +57,24 @@ func (s *Setter) Set(ctx context.Context, mode string) error {
 	return fmt.Errorf("power mode %s: %w; there are %s", mode, ErrUnknown, strings.Join(m.Names, ", "))
 }
 
+// pipePatience is how long the output of an nvpmodel that has ended may stay open:
+// what it started may hold it.
+const pipePatience = 100 * time.Millisecond
+
 // nvpmodel asks NVIDIA's tool. Its question whether to reboot now is answered
 // with no; some modes are not taken then.
 func (s *Setter) nvpmodel(ctx context.Context, mode string, id int) error {
 	cmd := exec.CommandContext(ctx, s.board.path("usr/sbin/nvpmodel"), "-m", strconv.Itoa(id))
-	cmd.Stdin = strings.NewReader("no\n")
+	cmd.Stdin, cmd.WaitDelay = strings.NewReader("no\n"), pipePatience
 	out, err := cmd.CombinedOutput()
 	if bytes.Contains(bytes.ToLower(out), []byte("reboot")) {
 		return fmt.Errorf("power mode %s: %w: run nvpmodel -m %d on the device and confirm", mode, ErrReboot, id)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, exec.ErrWaitDelay): // it ended well
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("power mode %s: nvpmodel did not end in time and was killed: %w", mode, ctx.Err())
+	case err != nil:
 		return fmt.Errorf("power mode %s: nvpmodel: %w: %s", mode, err, lastLine(out))
 	}
 	if now := s.board.Modes().Current; now != mode {
