@@ -292,7 +292,7 @@ func TestOperatorSteersAFleet(t *testing.T) {
 		{"@gate", "fixed:5.8M", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 		{"@all", "balanced", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 	} {
-		got, err := openStation(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", tt.target, wire.Aim{Mode: tt.mode}, patience)
+		got, err := openStation(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", tt.target, wire.Command{Mode: tt.mode}, patience)
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s %s: got %+v, %v; want %+v", tt.target, tt.mode, got, err, tt.want)
 		}

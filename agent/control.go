@@ -180,10 +180,10 @@ func (a *Agent) judge(ctx context.Context, o order) (w wire.Aim, expires time.Ti
 	if verb := o.topic.Verb; !slices.Contains(verbs(), verb) {
 		return w, expires, refuse(wire.Unsupported, fmt.Sprintf("verb %s: this device knows %s", verb, joined(verbs())))
 	}
-	if w, err = c.Aim(o.topic.Verb); err != nil {
+	if err := c.Check(o.topic.Verb); err != nil {
 		return w, expires, refused{reason: wire.Invalid, error: err}
 	}
-	return w, expires, a.judgeAim(ctx, w)
+	return c.Aim(), expires, a.judgeAim(ctx, c.Aim())
 }
 
 // advance records a state, then publishes it. What cannot be recorded must not

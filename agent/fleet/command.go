@@ -29,11 +29,11 @@ func CommandFilters(fleet string) []string {
 // NewID returns an id for a job or a command that nobody else uses.
 func NewID() string { return rand.Text() }
 
-// Command tells a device or a group to pursue an aim and waits, no longer than
-// ttl, until every device that is online and meant has ended the command. A
+// Command sends a device or a group a command that is good for ttl and waits, no
+// longer than that, until every device that is online and meant has ended it. A
 // device that is off will not get it later: see Desire. It lists the fleet first,
 // which a station can do once.
-func (s *Station) Command(ctx context.Context, fleet, target string, aim wire.Aim, ttl time.Duration) ([]Outcome, error) {
+func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Command, ttl time.Duration) ([]Outcome, error) {
 	devices, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (s *Station) Command(ctx context.Context, fleet, target string, aim wire.Ai
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
-	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd(aim.Verb(), id), aim, ttl); err != nil {
+	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd(c.Verb(), id), c, ttl); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, ttl)
@@ -86,9 +86,9 @@ func acked(m mqtt.Message, id string) (Outcome, bool) {
 	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail, Nearest: ack.Nearest}, true
 }
 
-func (s *Station) command(ctx context.Context, topic string, aim wire.Aim, ttl time.Duration) error {
-	ms := wire.Millis(ttl)
-	b, err := json.Marshal(wire.Command{Mode: aim.Mode, Goal: aim.Goal, TTLMS: &ms})
+func (s *Station) command(ctx context.Context, topic string, c wire.Command, ttl time.Duration) error {
+	c.TTLMS = new(wire.Millis(ttl))
+	b, err := json.Marshal(c)
 	if err == nil {
 		err = s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
 	}

@@ -185,7 +185,7 @@ func TestCommandCollectsOutcomes(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded)
 	obey(t, addr, "unable", wire.Unsupported, wire.CommandRejected)
 
-	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Aim{Mode: "balanced"}, patience)
+	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, patience)
 	want := []fleet.Outcome{
 		{Device: "unable", State: wire.CommandRejected, Reason: wire.Unsupported},
 		{Device: "willing", State: wire.CommandSucceeded},
@@ -205,7 +205,7 @@ func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandSucceeded)
 	obey(t, addr, "stuck", "", wire.CommandExecuting)
 
-	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Aim{Mode: "balanced"}, 500*time.Millisecond)
+	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Command{Mode: "balanced"}, 500*time.Millisecond)
 	want := []fleet.Outcome{
 		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 500ms"},
 		{Device: "stuck", State: wire.CommandExecuting},
@@ -221,7 +221,7 @@ func TestCommandNeedsSomebodyOnline(t *testing.T) {
 	addr := serve(t)
 	settle(t, open(t, addr), "gone", wire.Offline)
 	for _, target := range []string{"gone", "nobody", "@gate", "@all"} {
-		_, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
+		_, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target, wire.Command{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), target) {
 			t.Errorf("%s: got %v, want an error that names it", target, err)
 		}
@@ -240,7 +240,7 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 		watch.Next(ctx) // the command was sent
 		cancel()
 	}()
-	if _, err := station.Command(ctx, "yard", "mute", wire.Aim{Mode: "balanced"}, patience); !errors.Is(err, context.Canceled) {
+	if _, err := station.Command(ctx, "yard", "mute", wire.Command{Mode: "balanced"}, patience); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }

@@ -45,15 +45,28 @@ type Command struct {
 	Schema    Schema   `json:"schema"`
 	Mode      string   `json:"mode,omitempty"`       // of the verb mode
 	Goal      *Goal    `json:"goal,omitempty"`       // of the verb goal
+	PowerMode string   `json:"power_mode,omitempty"` // of the verb power
 	ExpiresAt *Time    `json:"expires_at,omitempty"` // one of the two
 	TTLMS     *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
 }
 
 // The verbs there are.
 const (
-	VerbMode = "mode"
-	VerbGoal = "goal"
+	VerbMode  = "mode"
+	VerbGoal  = "goal"
+	VerbPower = "power"
 )
+
+// Verb is the one that the command belongs to.
+func (c Command) Verb() string {
+	switch {
+	case c.PowerMode != "":
+		return VerbPower
+	case c.Goal != nil:
+		return VerbGoal
+	}
+	return VerbMode
+}
 
 // maxTTL bounds how long a ledger must remember a command.
 const maxTTL = 365 * 24 * time.Hour
@@ -74,20 +87,33 @@ func (c Command) Expiry(received time.Time) (time.Time, error) {
 	return received.Add(duration(*c.TTLMS)), nil
 }
 
-// Aim is what a command of a verb asks for. An error means that it asks for
-// something else, or for what no device can have.
-func (c Command) Aim(verb string) (Aim, error) {
-	aim := Aim{Mode: c.Mode, Goal: c.Goal}
-	switch {
-	case verb == VerbMode && c.Goal != nil:
-		return aim, errors.New("goal: the verb mode takes none: use the verb goal")
-	case verb == VerbGoal && c.Mode != "":
-		return aim, errors.New("mode: the verb goal takes none: use the verb mode")
-	case aim == Aim{}:
-		return aim, fmt.Errorf("the command has no %s", verb)
+// Check tells why a command of a verb can be obeyed by no device: it asks for
+// something else, or for what none can have. Modes are the device's to judge.
+func (c Command) Check(verb string) error {
+	var missing error
+	for _, field := range []struct {
+		name, verb string
+		given      bool
+	}{
+		{"mode", VerbMode, c.Mode != ""},
+		{"goal", VerbGoal, c.Goal != nil},
+		{"power_mode", VerbPower, c.PowerMode != ""},
+	} {
+		switch {
+		case field.given && field.verb != verb:
+			return fmt.Errorf("%s: the verb %s takes none: use the verb %s", field.name, verb, field.verb)
+		case !field.given && field.verb == verb:
+			missing = fmt.Errorf("the command has no %s", field.name)
+		}
 	}
-	return aim, aim.Check()
+	if missing != nil || c.Goal == nil {
+		return missing
+	}
+	return c.Goal.Check()
 }
+
+// Aim is what a command of the verb mode or goal asks for.
+func (c Command) Aim() Aim { return Aim{Mode: c.Mode, Goal: c.Goal} }
 
 // Check tells why a desired state cannot be applied by any device.
 func (d Desired) Check() error {

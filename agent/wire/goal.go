@@ -29,14 +29,6 @@ type Aim struct {
 	Goal *Goal  `json:"goal,omitempty"`
 }
 
-// Verb is that of the command which asks for the aim.
-func (a Aim) Verb() string {
-	if a.Goal != nil {
-		return VerbGoal
-	}
-	return VerbMode
-}
-
 // Check tells why no device can have the aim. Modes are the device's to judge.
 func (a Aim) Check() error {
 	switch {

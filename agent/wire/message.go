@@ -151,7 +151,7 @@ type Caps struct {
 // Power is the power modes of a board.
 type Power struct {
 	Modes []string `json:"modes"`          // in the board's order
-	Mode  string   `json:"mode,omitempty"` // in force when the device connected; absent if unknown
+	Mode  string   `json:"mode,omitempty"` // in force when the device connected, or since a command set it; absent if unknown
 }
 
 // Versions are those of the software on the device.

@@ -85,6 +85,7 @@ func deviceMessages() []message {
 		{"caps-bare", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.2.3"}, Verbs: []string{}, Modes: []string{}, Groups: []string{wire.Everybody}, Members: []wire.Member{}}},
 		{"event-switch", wire.Event{TS: noon(), Kind: wire.EventSwitch, Detail: "slack fell under the p95 of s3", From: "s3", Member: "s1", Count: 2}},
 		{"event-memory", wire.Event{TS: noon(), Kind: wire.EventMemory, Detail: "s3 is taken out of use: 8.5 % of the memory are left", Member: "s3"}},
+		{"event-power", wire.Event{TS: noon(), Kind: wire.EventPower, Detail: "the board's power mode is MODE_15W; it was MAXN"}},
 		{"event-bad_id", wire.Event{TS: noon(), Kind: wire.EventBadID, Detail: "a job id is not [A-Za-z0-9_.-]{1,64}", Count: 1}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
@@ -104,12 +105,16 @@ func controlMessages() []message {
 			Goal: &wire.Goal{MinTop1: new(0.85)}, Member: "s3", Detail: "no member reaches a top-1 of 0.99",
 		}},
 		{"command-goal", wire.Command{Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: wire.PreferEnergy}, TTLMS: new(5000.0)}},
+		{"command-power", wire.Command{PowerMode: "MODE_15W", TTLMS: new(30_000.0)}},
 		{"command-expires_at", wire.Command{Mode: "balanced", ExpiresAt: &expiry}},
 		{"command-ttl", wire.Command{Mode: "fixed:s0", TTLMS: new(5000.0)}},
 		{"ack-succeeded", wire.Ack{ID: "c-1", Verb: "mode", State: wire.CommandSucceeded, TS: noon()}},
 		{"ack-infeasible", wire.Ack{
 			ID: "c-3", Verb: "goal", State: wire.CommandRejected, Reason: wire.Infeasible, Nearest: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.92)},
 			Detail: "no member reaches a top-1 of 0.99", TS: noon(),
+		}},
+		{"ack-failed", wire.Ack{
+			ID: "c-4", Verb: "power", State: wire.CommandFailed, Reason: wire.NeedsReboot, Detail: "power mode MAXN: it takes a reboot, which is left to the operator", TS: noon(),
 		}},
 		{"ack-rejected", wire.Ack{ID: "c-2", Verb: "dance", State: wire.CommandRejected, Reason: wire.Unsupported, Detail: "verbs: mode", TS: noon()}},
 	}
@@ -211,6 +216,11 @@ func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
 		{"mode", `{}`, "the command has no mode"},
 		{"goal", `{}`, "the command has no goal"},
 		{"goal", `{"mode":"balanced"}`, "mode: the verb goal takes none"},
+		{"power", `{"power_mode":"MODE_15W"}`, ""},
+		{"power", `{}`, "the command has no power_mode"},
+		{"power", `{"mode":"balanced"}`, "mode: the verb power takes none: use the verb mode"},
+		{"mode", `{"power_mode":"MAXN"}`, "power_mode: the verb mode takes none: use the verb power"},
+		{"goal", `{"goal":{"min_top1":0.5},"power_mode":"MAXN"}`, "power_mode: the verb goal takes none"},
 		{"mode", `{"goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},
 		{"mode", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},
 		{"goal", `{"mode":"balanced","goal":{"min_top1":0.5}}`, "mode: the verb goal takes none"},
@@ -221,12 +231,12 @@ func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
 		if err := wire.Decode([]byte(tt.json), &c); err != nil {
 			t.Fatal(err)
 		}
-		aim, err := c.Aim(tt.verb)
+		err := c.Check(tt.verb)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s %s: got %v, want %q", tt.verb, tt.json, err, tt.want)
 		}
-		if err == nil && aim.Verb() != tt.verb {
-			t.Errorf("%s %s: got an aim of the verb %s", tt.verb, tt.json, aim.Verb())
+		if err == nil && c.Verb() != tt.verb {
+			t.Errorf("%s %s: got a command of the verb %s", tt.verb, tt.json, c.Verb())
 		}
 	}
 }

@@ -46,7 +46,7 @@ online set the mode.`,
   limber fleet mode cam-17 fixed:12.3M --json`,
 		Args: exactly(2, "a device or a group, and a mode"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.run(c, args[0], wire.Aim{Mode: args[1]})
+			return a.run(c, args[0], "mode", wire.Command{Mode: args[1]})
 		},
 	}
 	a.flags(c)
@@ -75,7 +75,7 @@ online set the goal.`,
 			if err != nil {
 				return err
 			}
-			return a.run(c, args[0], wire.Aim{Goal: goal})
+			return a.run(c, args[0], "goal", wire.Command{Goal: goal})
 		},
 	}
 	a.flags(c)
@@ -83,18 +83,18 @@ online set the goal.`,
 	return c
 }
 
-// run leaves the aim to the device to judge: it may know more than this program
-// does, and says which modes it knows.
-func (a *commandArgs) run(c *cobra.Command, target string, aim wire.Aim) error {
+// run leaves what is asked for to the device to judge: it may know more than this
+// program does, and says which modes it knows.
+func (a *commandArgs) run(c *cobra.Command, target, what string, command wire.Command) error {
 	if err := errors.Join(checkTarget(c, target), checkPositive("--ttl", a.ttl)); err != nil {
 		return err
 	}
 	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-		outcomes, err := s.Command(ctx, a.fleet, target, aim, a.ttl)
+		outcomes, err := s.Command(ctx, a.fleet, target, command, a.ttl)
 		if err != nil {
 			return err
 		}
-		return printOutcomes(c.OutOrStdout(), outcomes, aim.Verb(), a.asJSON)
+		return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
 	})
 }
 
