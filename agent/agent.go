@@ -25,6 +25,9 @@
 // Where memory becomes short, the largest members go out of use, one after the
 // other and never the last one, and come back when there is room again.
 //
+// Commands for the power mode of the board, where its owner allows them, have a
+// goroutine of their own: one that hangs keeps no mode and no goal waiting.
+//
 // Run owns every goroutine. They stop in the order of the arrows: no more jobs,
 // then those that wait are finished, their answers sent, the farewell
 // published, the link closed, and last the outbox committed.
@@ -69,9 +72,10 @@ type Agent struct {
 	turnedAway atomic.Uint64 // jobs refused without the pipeline
 	failed     atomic.Uint64 // attempts to connect without success
 	up         chan connection
-	lost       chan struct{} // of the connection that is up; the link's goroutine alone touches it
-	turned     chan struct{} // holds one token when the link came up, broke, or could not come up
-	orders     chan order
+	lost       chan struct{}         // of the connection that is up; the link's goroutine alone touches it
+	turned     chan struct{}         // holds one token when the link came up, broke, or could not come up
+	orders     chan order            // control's
+	power      chan order            // controlPower's
 	ready      chan struct{}         // closed when the first member is
 	noCrew     atomic.Pointer[error] // set when no member could be loaded
 
@@ -111,6 +115,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 		up:           make(chan connection, 1),
 		turned:       make(chan struct{}, 1),
 		orders:       make(chan order, 256),
+		power:        make(chan order, powerQueue),
 		ready:        make(chan struct{}),
 		unmetDesired: versions{},
 	}
@@ -159,7 +164,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return a.link.Run(work) })
-	for _, part := range []func(context.Context) error{a.uplink, a.control, a.report, a.learn} {
+	for _, part := range []func(context.Context) error{a.uplink, a.control, a.controlPower, a.report, a.learn} {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {

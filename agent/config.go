@@ -34,6 +34,7 @@ type Config struct {
 	Telemetry Telemetry `toml:"telemetry"`
 	Governor  Governor  `toml:"governor"`
 	Runtime   Runtime   `toml:"runtime"`
+	Power     Power     `toml:"power"`
 	Schedule  Schedule  `toml:"schedule,omitempty"`
 }
 
@@ -81,6 +82,11 @@ type Runtime struct {
 	// Providers are execution providers by preference. The CPU is the last: it
 	// serves until another one is ready, and where none is.
 	Providers []string `toml:"providers"`
+}
+
+// Power is what its owner lets operators do to the board.
+type Power struct {
+	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
 }
 
 // Duration is a time.Duration that is written "200ms" or "5s".
@@ -191,7 +197,7 @@ func plain(e *toml.DecodeError) string {
 	}
 	_, kind, _ := strings.Cut(field, " of type ")
 	wants, ok := map[string]string{
-		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "agent.Duration": `a duration such as "5s"`,
+		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false", "agent.Duration": `a duration such as "5s"`,
 		"agent.TimeOfDay": `a time of day such as "07:00"`, "[]agent.Weekday": `a list of days such as "mon"`, "float64": "a number",
 	}[kind]
 	if !ok {

@@ -57,6 +57,7 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"string for a number", "[jobs]\nqueue = \"many\"", "line 2: jobs.queue: wants a whole number, got a value of type string"},
 		{"fraction for a number", "[jobs]\nqueue = 1.5", "line 2: jobs.queue: wants a whole number, got a value of type float"},
 		{"number for a string", "fleet = 3", "line 1: fleet: wants a string, got a value of type integer"},
+		{"number for yes or no", "[power]\nset_mode = 1", "line 2: power.set_mode: wants true or false, got a value of type integer"},
 		{"string for a list", "groups = \"@a\"", "line 1: groups: wants a list of strings, got a value of type string"},
 		{"number for a table", "jobs = 3", "line 1: jobs: wants a table, got a value of type integer"},
 		{"date for a duration", "[telemetry]\nevery = 1979-05-27", `line 2: telemetry.every: wants a duration such as "5s", got a value of type local date`},

@@ -63,7 +63,7 @@ func checkRetained(t *testing.T, cfg agent.Config, newcomer *operator) {
 
 func checkCaps(t *testing.T, cfg agent.Config, c wire.Caps) {
 	t.Helper()
-	if c.Versions.Agent != "test" || c.Versions.Runtime == "" || !slices.Equal(c.Verbs, []string{"mode", "goal"}) {
+	if c.Versions.Agent != "test" || c.Versions.Runtime == "" || !slices.Equal(c.Verbs, []string{"mode", "goal", "power"}) {
 		t.Errorf("caps: got versions %+v, verbs %v", c.Versions, c.Verbs)
 	}
 	if want := append([]string{"@all"}, cfg.Groups...); !slices.Equal(c.Groups, want) {

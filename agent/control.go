@@ -12,7 +12,7 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// order is a command or a desired state that waits for the control goroutine.
+// order is a command or a desired state that waits for its turn.
 type order struct {
 	topic    wire.Topic
 	msg      mqtt.Message
@@ -20,7 +20,10 @@ type order struct {
 	received time.Time
 }
 
-func verbs() []string { return []string{wire.VerbMode, wire.VerbGoal} }
+// deed is what a command does. All deeds can be repeated.
+type deed func(ctx context.Context) error
+
+func verbs() []string { return []string{wire.VerbMode, wire.VerbGoal, wire.VerbPower} }
 
 func modes() []string {
 	return []string{"max-accuracy", "balanced", "low-latency", "power-save", "fixed:{member}"}
@@ -72,11 +75,15 @@ func (a *Agent) Receive(m mqtt.Message, ack func()) {
 	}
 }
 
-// receiveOrder hands an order to the control goroutine. One that finds no room
-// is refused: the reader must not wait.
+// receiveOrder hands an order to the goroutine of its class. One that finds no
+// room is refused: the reader must not wait.
 func (a *Agent) receiveOrder(o order) {
+	queue := a.orders
+	if o.topic.Verb == wire.VerbPower {
+		queue = a.power
+	}
 	select {
-	case a.orders <- o:
+	case queue <- o:
 	default:
 		if o.topic.Kind == wire.KindCmd {
 			a.acknowledge(o, wire.CommandRejected, refuse(wire.Busy, "too many commands wait"))
@@ -109,8 +116,8 @@ func (a *Agent) control(ctx context.Context) error {
 
 // command takes a command through its states. The ledger has each state before
 // it is acted on, so a command that comes twice is answered, not run again. One
-// that the end of an earlier run cut off is begun anew: all that commands do
-// can be repeated. The broker gets its acknowledgement with the last state.
+// that the end of an earlier run cut off is begun anew. The broker gets its
+// acknowledgement with the last state.
 func (a *Agent) command(ctx context.Context, o order) {
 	request := digestOf(o.msg)
 	known, err := a.parts.Store.Command(o.topic.ID)
@@ -126,64 +133,78 @@ func (a *Agent) command(ctx context.Context, o order) {
 		return
 	}
 	a.acknowledge(o, wire.CommandReceived, nil)
-	w, expires, err := a.judge(ctx, o)
+	do, expires, err := a.judge(ctx, o)
 	switch {
 	case ctx.Err() != nil: // the agent stops; the broker will deliver the command to the next start
 	case err != nil:
 		a.advance(o, request, expires, wire.CommandRejected, err)
 		a.tellUnmet(err)
 	default:
-		a.execute(ctx, o, request, expires, w)
+		a.execute(ctx, o, request, expires, do)
 	}
 }
 
 // execute takes a command that may be accepted to its end.
-func (a *Agent) execute(ctx context.Context, o order, request store.Digest, expires time.Time, w wire.Aim) {
+func (a *Agent) execute(ctx context.Context, o order, request store.Digest, expires time.Time, do deed) {
 	for _, step := range []wire.Step{wire.CommandAccepted, wire.CommandExecuting} {
 		if err := a.advance(o, request, expires, step, nil); err != nil {
 			a.acknowledge(o, wire.CommandFailed, err)
 			return
 		}
 	}
-	err := a.setAim(ctx, w)
+	err := do(ctx)
 	switch {
 	case ctx.Err() != nil: // as above
+	case errors.Is(err, context.DeadlineExceeded):
+		a.advance(o, request, expires, wire.CommandTimedOut, err)
 	case err != nil:
 		a.advance(o, request, expires, wire.CommandFailed, err)
 	default:
 		a.advance(o, request, expires, wire.CommandSucceeded, nil)
-		a.reportAim(ctx, 0)
 	}
 }
 
-// judge reads a command and says why it cannot be accepted.
-func (a *Agent) judge(ctx context.Context, o order) (w wire.Aim, expires time.Time, err error) {
+// judge reads a command, and says what it does or why it cannot be accepted.
+func (a *Agent) judge(ctx context.Context, o order) (do deed, expires time.Time, err error) {
 	expires = o.received.Add(time.Hour)
 	if o.msg.Retained {
-		return w, expires, refuse(wire.Invalid, "commands are never retained: publish it without the retain flag")
+		return nil, expires, refuse(wire.Invalid, "commands are never retained: publish it without the retain flag")
 	}
 	if o.msg.Oversize > 0 {
-		return w, expires, refuse(wire.Invalid, fmt.Sprintf("the command has %d bytes", o.msg.Oversize))
+		return nil, expires, refuse(wire.Invalid, fmt.Sprintf("the command has %d bytes", o.msg.Oversize))
 	}
 	var c wire.Command
 	if err := wire.Decode(o.msg.Payload, &c); err != nil {
-		return w, expires, refused{reason: wire.Invalid, error: err}
+		return nil, expires, refused{reason: wire.Invalid, error: err}
 	}
 	until, err := c.Expiry(o.received)
 	if err != nil {
-		return w, expires, refused{reason: wire.Invalid, error: err}
+		return nil, expires, refused{reason: wire.Invalid, error: err}
 	}
 	expires = until
 	if !expires.After(time.Now()) {
-		return w, expires, refuse(wire.Expired, "it expired at "+expires.UTC().Format(time.RFC3339))
+		return nil, expires, refuse(wire.Expired, "it expired at "+expires.UTC().Format(time.RFC3339))
 	}
 	if verb := o.topic.Verb; !slices.Contains(verbs(), verb) {
-		return w, expires, refuse(wire.Unsupported, fmt.Sprintf("verb %s: this device knows %s", verb, joined(verbs())))
+		return nil, expires, refuse(wire.Unsupported, fmt.Sprintf("verb %s: this device knows %s", verb, joined(verbs())))
 	}
 	if err := c.Check(o.topic.Verb); err != nil {
-		return w, expires, refused{reason: wire.Invalid, error: err}
+		return nil, expires, refused{reason: wire.Invalid, error: err}
 	}
-	return c.Aim(), expires, a.judgeAim(ctx, c.Aim())
+	if o.topic.Verb == wire.VerbPower {
+		do, err = a.judgePower(c.PowerMode, expires)
+		return do, expires, err
+	}
+	return func(ctx context.Context) error { return a.obeyAim(ctx, c.Aim()) }, expires, a.judgeAim(ctx, c.Aim())
+}
+
+// obeyAim carries out a command's aim, and reports what is in force then.
+func (a *Agent) obeyAim(ctx context.Context, w wire.Aim) error {
+	err := a.setAim(ctx, w)
+	if err == nil {
+		a.reportAim(ctx, 0)
+	}
+	return err
 }
 
 // advance records a state, then publishes it. What cannot be recorded must not

@@ -31,7 +31,7 @@ func (m machine) write(path string, value ...any) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		m.tb.Fatal(err)
 	}
-	if err := os.WriteFile(path+".new", []byte(fmt.Sprintln(value...)), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(fmt.Sprintln(value...)), 0o700); err != nil {
 		m.tb.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -54,6 +54,27 @@ func (m machine) clock(now, limit int) {
 		m.write(dir+"scaling_max_freq", 1000*limit)
 		m.write(dir+"scaling_cur_freq", 1000*now)
 	}
+}
+
+// nvpmodel makes it a Jetson in the mode MAXN, with a stand-in for NVIDIA's tool
+// that does what the names of its modes say.
+func (m machine) nvpmodel() {
+	m.tb.Helper()
+	m.write("etc/nvpmodel.conf", `
+< POWER_MODEL ID=0 NAME=MAXN >
+< POWER_MODEL ID=1 NAME=MODE_15W >
+< POWER_MODEL ID=2 NAME=REBOOTS >
+< POWER_MODEL ID=3 NAME=FAILS >
+< POWER_MODEL ID=4 NAME=HANGS >
+< PM_CONFIG DEFAULT=0 >`)
+	m.write("var/lib/nvpmodel/status", "pmode:0000")
+	m.write("usr/sbin/nvpmodel", `#!/bin/sh
+case "$2" in
+2) echo 'Reboot required for changing to this power mode'; exit 0 ;;
+3) echo 'NVPM ERROR: out of order'; exit 3 ;;
+4) exec sleep 600 ;;
+esac
+printf 'pmode:%04d\n' "$2" >`+filepath.Join(m.root, "var/lib/nvpmodel/status"))
 }
 
 // rail sets the power of the whole board, in watts.

@@ -235,9 +235,10 @@ func (a *Agent) swap(ctx context.Context, old, next *crew) error {
 	return err
 }
 
-// sayCaps publishes what the device can do anew.
-func (a *Agent) sayCaps(ctx context.Context) {
+// sayCaps publishes what the device can do; without a link the next connection
+// tells it.
+func (a *Agent) sayCaps(ctx context.Context) <-chan error {
 	a.standing.Lock()
 	defer a.standing.Unlock()
-	a.link.Send(ctx, a.message(a.self.Caps(), true, a.caps())) // without a link the next connection tells it
+	return a.link.Send(ctx, a.message(a.self.Caps(), true, a.caps()))
 }

@@ -125,7 +125,7 @@ func (a *Agent) greet(ctx context.Context, connSeq uint64) error {
 	version := a.savedDesired().newest()
 	greeting := []<-chan error{
 		a.sayOnline(ctx, connSeq),
-		a.link.Send(ctx, a.message(a.self.Caps(), true, a.caps())),
+		a.sayCaps(ctx),
 		a.link.Send(ctx, a.message(a.self.Sync(), false, wire.Sync{TS: wire.At(time.Now()), BootID: a.boot,
 			ConnSeq: connSeq, Version: version, Seq: a.lastSeq.Load(), Outbox: depth})),
 		a.sayReported(ctx, nil),
