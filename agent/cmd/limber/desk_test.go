@@ -169,6 +169,7 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 	t.Run("fleet explain shows the last decisions", d.explains)
 	t.Run("fleet mode sets the mode", d.changesMode)
 	t.Run("fleet goal sets a goal", d.changesGoal)
+	t.Run("fleet power needs the owner's permission", d.keepsPower)
 	t.Run("fleet set sets the desired state", d.changesDesired)
 	t.Run("T7 a second agent on the same state is refused", func(t *testing.T) {
 		var errs bytes.Buffer
@@ -286,6 +287,25 @@ func (d *desk) changesGoal(t *testing.T) {
 	png, _ := mustFrame(t, 1)
 	if out, errs, code := d.limber(t, "publish", "--json", png); code != exitDone || !strings.Contains(out, `"deadline_ms":70000,`) {
 		t.Errorf("exit %d, %q, %q; want the goal's deadline", code, out, errs)
+	}
+}
+
+func (d *desk) keepsPower(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"desk clock-75", exitFailed, "desk: rejected (unauthorized): changing the power mode was not allowed on this device: its configuration must have power.set_mode = true"},
+		{"@all MAXN --json", exitFailed, `"state":"rejected","reason":"unauthorized"`},
+		{"desk", exitUsage, ""},
+		{"a/b MAXN", exitUsage, ""},
+		{"absent MAXN", exitFailed, ""},
+	} {
+		out, errs, code := d.limber(t, append([]string{"fleet", "power"}, strings.Fields(tt.args)...)...)
+		if code != tt.code || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: exit %d, %q, %q; want %d, %q", tt.args, code, out, errs, tt.code, tt.want)
+		}
 	}
 }
 

@@ -20,9 +20,10 @@ func newFleet() *cobra.Command {
   limber fleet mode desk max-accuracy
   limber fleet mode @all balanced
   limber fleet goal @gate --deadline 50ms --min-top1 0.8
+  limber fleet power desk clock-75
   limber fleet set @all --mode power-save
   limber fleet explain desk`)
-	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetSet(), newFleetExplain())
+	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetExplain())
 	return c
 }
 

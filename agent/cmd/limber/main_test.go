@@ -55,6 +55,7 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"desired mode that is none", []string{"fleet", "set", "desk", "--mode", "blanced"}, `--mode: mode "blanced" is not known; supported are balanced`},
 		{"command that is good for no time", []string{"fleet", "mode", "desk", "balanced", "--ttl", "0"}, "--ttl: must be over 0"},
 		{"command that is over", []string{"fleet", "goal", "desk", "--prefer", "energy", "--ttl", "-5s"}, "--ttl: must be over 0"},
+		{"power mode without a name", []string{"fleet", "power", "desk", ""}, `"" is not a power mode; see`},
 		{"reports awaited in the past", []string{"fleet", "set", "desk", "--mode", "balanced", "--wait", "-1s"}, "--wait: must be over 0"},
 		{"telemetry awaited in the past", []string{"fleet", "explain", "desk", "--wait", "-1s"}, "--wait: must be over 0"},
 		{"device awaited in the past", []string{"publish", "cat.jpg", "--wait", "-1s"}, "--wait: must be over 0"},
