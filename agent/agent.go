@@ -22,6 +22,9 @@
 // that provider fail later, the CPU answers at once and a new crew on it takes
 // over; the provider is tried again, less and less often.
 //
+// Where inferences may take more than one processor, a crew with more threads
+// relieves the first while others leave these free, and the other way round.
+//
 // Where memory becomes short, the largest members go out of use, one after the
 // other and never the last one, and come back when there is room again.
 //

@@ -78,7 +78,7 @@ type Governor struct {
 
 // Runtime is how members run.
 type Runtime struct {
-	Threads int `toml:"threads"` // inside one inference on the CPU
+	Threads int `toml:"threads"` // inside one inference on the CPU; 0: one, or more while others leave processors free
 	// Providers are execution providers by preference. The CPU is the last: it
 	// serves until another one is ready, and where none is.
 	Providers []string `toml:"providers"`
@@ -116,7 +116,7 @@ func Default() Config {
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Outbox:    Outbox{MiB: 64},
 		Telemetry: Telemetry{Every: Duration{5 * time.Second}},
-		Runtime:   Runtime{Threads: 1, Providers: []string{ort.CPU}},
+		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
 }
 
@@ -236,7 +236,7 @@ func (c Config) Validate() error {
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
 	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 for no log", c.Governor.LogMiB)
 	complain(!(c.Governor.Cascade >= 0 && c.Governor.Cascade <= 1), "governor.cascade: %v is not a probability", c.Governor.Cascade)
-	complain(c.Runtime.Threads < 1 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64", c.Runtime.Threads)
+	complain(c.Runtime.Threads < 0 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64, or 0 for what the load allows", c.Runtime.Threads)
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
 	return errors.Join(append(errs, c.Schedule.validate(), c.validateLink())...)

@@ -279,7 +279,23 @@ func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session,
 		return p, nil, err
 	}
 	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
+	if n := a.wideThreads(); n > 1 { // now that nothing else runs yet
+		_, wide, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
+		if err = errors.Join(err, closeAll(wide)); err != nil {
+			return nil, nil, err
+		}
+	}
 	return TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
+}
+
+func closeAll(sessions []family.Session) error {
+	var errs []error
+	for _, s := range sessions {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // StoredProfile returns this device's profile, or nil if none was taken that
@@ -318,12 +334,7 @@ func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(membe
 			}
 		}
 	}
-	for _, s := range sessions {
-		if s != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}
-	return nil, nil, err
+	return nil, nil, errors.Join(err, closeAll(sessions))
 }
 
 // makeReady returns a session for each member, or why there is none. It is an

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,6 +41,10 @@ const envRoot = "LIMBER_TEST_ROOT"
 
 // envHang names a member whose first run does not end.
 const envHang = "LIMBER_TEST_HANG"
+
+// envCores is how many processors the device believes to have. More threads make
+// it faster with three of them, and slower with four.
+const envCores = "LIMBER_TEST_CORES"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -105,6 +110,10 @@ func beDevice(path string) error {
 	}
 	if kind := os.Getenv(envGPU); kind != "" {
 		parts.On = gpu(cfg, parts, kind)
+	}
+	if cores := os.Getenv(envCores); cores != "" {
+		parts.Cores, _ = strconv.Atoi(cores)
+		parts.Threads = wide(parts, parts.Threads)
 	}
 	if name := os.Getenv(envHang); name != "" {
 		parts.Shelf = &hangingShelf{Shelf: parts.Shelf, member: parts.Family.Index(name)}

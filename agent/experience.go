@@ -116,14 +116,18 @@ func (c *crew) remember(b []byte) error {
 }
 
 // decisionLog is where the crew's decisions are logged: a file of its own for
-// each execution provider, as two crews work at once while one relieves the other.
+// each execution provider and number of threads, as two crews work at once while
+// one relieves the other.
 func (a *Agent) decisionLog(c *crew) pipeline.Log {
 	if a.cfg.Governor.LogMiB == 0 {
 		return pipeline.Log{}
 	}
 	name := "decisions.log"
-	if p := c.provider(); p != ort.CPU {
-		name = "decisions-" + p + ".log"
+	switch o := c.shelf.Options(); {
+	case o.Provider != ort.CPU:
+		name = "decisions-" + o.Provider + ".log"
+	case o.Threads != a.parts.Shelf.Options().Threads:
+		name = fmt.Sprintf("decisions-%d.log", o.Threads)
 	}
 	return pipeline.Log{Path: filepath.Join(a.cfg.State, name), Bytes: int64(a.cfg.Governor.LogMiB) << 20, Version: a.parts.Version}
 }

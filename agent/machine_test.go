@@ -45,6 +45,14 @@ func (m machine) memory(left int) {
 	m.write("proc/meminfo", fmt.Sprintf("MemTotal: 4096000 kB\nMemFree: 1 kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: 0 kB", 40960*left))
 }
 
+// work sets what a device of that process id reads of the processors after so
+// many seconds, others having used them for so many hundredths of one.
+func (m machine) work(pid, seconds, others int) {
+	m.tb.Helper()
+	m.write("proc/stat", fmt.Sprintf("cpu  %d 0 0 %d 0 0 0 0 0 0", others, 100*seconds-others))
+	m.write(fmt.Sprintf("proc/%d/stat", pid), pid, "(device) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 8 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")
+}
+
 // clock sets the clock of both processors and its limit, in MHz of 2000.
 func (m machine) clock(now, limit int) {
 	m.tb.Helper()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
@@ -26,9 +27,11 @@ type Parts struct {
 	// On makes a shelf on another execution provider than the CPU. Its error
 	// wraps ort.ErrNoProvider when the runtime cannot use it.
 	On      func(provider string) (Shelf, error)
-	Root    string // where the machine's proc and sys lie: "/", but for a test
-	Fault   error  // why there is no Shelf
-	Unsaved error  // why the family could not be stored; it is served from the program's copy
+	Threads func(n int) Shelf // makes one on the CPU whose sessions run on n threads
+	Cores   int               // processors that this process may use
+	Root    string            // where the machine's proc and sys lie: "/", but for a test
+	Fault   error             // why there is no Shelf
+	Unsaved error             // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
 	Outbox  *store.Outbox
 
@@ -41,7 +44,7 @@ type Parts struct {
 // device stays up and says so. Foreign models are tried by guard; nil refuses
 // them. The error is store.ErrLocked when another process uses the state folder.
 func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Parts, error) {
-	p := &Parts{Version: version, Root: "/", guard: guard}
+	p := &Parts{Version: version, Root: "/", Cores: runtime.GOMAXPROCS(0), guard: guard}
 	if err := p.open(cfg, log); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -107,8 +110,9 @@ func (p *Parts) openRuntime(cfg Config) error {
 		return fmt.Errorf("model cache: %w", err)
 	}
 	o := ort.DefaultOptions()
-	o.Threads = cfg.Runtime.Threads
-	p.Shelf = p.shelf(cache, o)
+	o.Threads = max(1, cfg.Runtime.Threads)
+	onCPU := p.shelf(cache, o)
+	p.Shelf, p.Threads = onCPU, func(n int) Shelf { return onCPU.WithThreads(n) }
 	p.On = func(provider string) (Shelf, error) {
 		if err := p.Runtime.Provides(provider); err != nil {
 			return nil, err

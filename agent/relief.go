@@ -22,10 +22,10 @@ import (
 func (a *Agent) relieve(ctx context.Context, g *errgroup.Group, first *crew) error {
 	for _, provider := range a.cfg.Runtime.Providers {
 		if provider == ort.CPU {
-			return nil // it serves already, and comes last
+			return a.broaden(ctx, g, first) // it serves already, and comes last
 		}
 		a.log.Info("preparing the family for another execution provider", "provider", provider)
-		next, err := a.raise(ctx, provider, first, a.tellProgress(provider, first))
+		next, err := a.raiseOn(ctx, provider, first, a.tellProgress(provider, first))
 		if err == nil {
 			if err := a.handOver(ctx, g, first, next); err != nil {
 				return err
@@ -72,7 +72,7 @@ func (a *Agent) hold(ctx context.Context, g *errgroup.Group, provider string, se
 				Detail: fmt.Sprintf("%s failed: %v; %s serves, the next attempt is in %v", provider, err, ort.CPU, pause)})
 		}
 		var err error
-		if serving, err = a.fallBack(ctx, g, serving, cpu); err != nil {
+		if serving, err = a.fallBack(ctx, g, serving, serving.line.spare, cpu); err != nil {
 			return err
 		}
 		if serving, pause, err = a.regain(ctx, g, provider, serving, pause); err != nil {
@@ -82,10 +82,10 @@ func (a *Agent) hold(ctx context.Context, g *errgroup.Group, provider string, se
 }
 
 // fallBack hands the work over to a new crew on the CPU, the smallest member
-// first, and returns the crew that serves: the old one, on its lifeline, where
-// the CPU has no member. Its error is ctx's.
-func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, profile *family.Profile) (*crew, error) {
-	next := newCrew(old.line.spare, old.family, profile, nil)
+// first, and returns the crew that serves: the old one where the CPU has no
+// member. Its error is ctx's.
+func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, shelf Shelf, profile *family.Profile) (*crew, error) {
+	next := newCrew(shelf, old.family, profile, nil)
 	_, mode := old.pipe.Governed()
 	if err := a.lay(next, mode); err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (a *Agent) regain(ctx context.Context, g *errgroup.Group, provider string, 
 		if short(monitor.ReadMemory(a.parts.Root)) != "" {
 			continue // two crews at once want more of it, not less
 		}
-		next, err := a.raise(ctx, provider, serving, func(int) {})
+		next, err := a.raiseOn(ctx, provider, serving, func(int) {})
 		if err == nil {
 			return next, pause, a.handOver(ctx, g, serving, next)
 		}
@@ -138,24 +138,29 @@ func (a *Agent) tellProgress(provider string, serving *crew) func(i int) {
 	}
 }
 
-// raise makes a crew ready on an execution provider: engines, canaries, profile.
-// Before each member tell is called with its index.
-func (a *Agent) raise(ctx context.Context, provider string, old *crew, tell func(i int)) (*crew, error) {
+// raiseOn makes a crew ready on an execution provider, with a lifeline.
+func (a *Agent) raiseOn(ctx context.Context, provider string, old *crew, tell func(i int)) (*crew, error) {
 	shelf, err := a.parts.On(provider)
 	if err != nil {
 		return nil, err
 	}
+	return a.raise(ctx, shelf, newLifeline(a.parts.Shelf), old, tell)
+}
+
+// raise makes a crew ready: engines, canaries, profile. Before each member tell is
+// called with its index.
+func (a *Agent) raise(ctx context.Context, shelf Shelf, line *lifeline, old *crew, tell func(i int)) (*crew, error) {
 	profile, sessions, err := a.readied(ctx, shelf, tell)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range profile.Members {
 		if m.Fault != "" {
-			a.fault(fmt.Sprintf("a member cannot be used on %s: %s", provider, m.Fault))
+			a.fault(fmt.Sprintf("a member cannot be used on %s: %s", shelf.Options(), m.Fault))
 		}
 	}
 	next := newCrew(shelf, old.family, profile, sessions)
-	next.line = newLifeline(a.parts.Shelf)
+	next.line = line
 	for at, s := range next.sessions {
 		if s != nil {
 			next.sessions[at] = next.line.hold(s, next.front[at])
@@ -186,12 +191,7 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 		}
 	}
 	if err != nil {
-		for _, s := range sessions {
-			if s != nil {
-				err = errors.Join(err, s.Close())
-			}
-		}
-		return nil, nil, err
+		return nil, nil, errors.Join(err, closeAll(sessions))
 	}
 	return profile, sessions, nil
 }
@@ -210,15 +210,28 @@ func (a *Agent) handOver(ctx context.Context, g *errgroup.Group, old, next *crew
 		}
 	}
 	if err := a.swap(ctx, old, next); err != nil {
-		a.log.Warn("mode not usable on the new execution provider, balanced is used", "err", err)
+		a.log.Warn("mode not usable by the new crew, balanced is used", "err", err)
 	}
 	old.finish(ctx)
-	from, to := old.shelf.Options().Provider, next.shelf.Options().Provider
-	a.log.Info("execution provider took over", "provider", to)
-	a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider,
-		Detail: fmt.Sprintf("%s took over from %s with %d members", to, from, len(next.front))})
+	a.tellTakeOver(old, next)
 	a.sayCaps(ctx)
 	return nil
+}
+
+func (a *Agent) tellTakeOver(old, next *crew) {
+	from, to := way(old, next), way(next, old)
+	a.log.Info("crew took over", "provider", to)
+	a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider,
+		Detail: fmt.Sprintf("%s took over from %s with %d members", to, from, len(next.front))})
+}
+
+// way says what a crew runs on, as far as that tells it from another.
+func way(c, other *crew) string {
+	o := c.shelf.Options()
+	if o.Provider != other.provider() {
+		return o.Provider
+	}
+	return o.String()
 }
 
 // swap makes next the crew, in the mode that is in force now. Its error is that

@@ -47,7 +47,11 @@ type Shelf struct {
 	guard   Guard
 	version string // of the runtime
 	cpu     string // its features
+	*common
+}
 
+// common is what shelves have that differ in nothing but their threads.
+type common struct {
 	files    sync.Mutex // of the cache: a member is built once
 	swept    bool       // guarded by files: nothing stale is left
 	once     sync.Once  // the supernet is read only if a member must be built
@@ -56,11 +60,18 @@ type Shelf struct {
 }
 
 // New assembles a shelf that keeps its files in the folder cache, which must
-// exist and which no other shelf may use at the same time. Without a guard, nil,
+// exist and which no other shelf, but WithThreads, may use at the same time. Without a guard, nil,
 // it makes nothing of foreign models.
 func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options, guard Guard) *Shelf {
 	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
-		version: rt.Version(), cpu: CPU()}
+		version: rt.Version(), cpu: CPU(), common: new(common)}
+}
+
+// WithThreads is a shelf of the same files whose sessions run on n threads.
+func (s *Shelf) WithThreads(n int) *Shelf {
+	other := *s
+	other.options.Threads = n
+	return &other
 }
 
 // Options is what sessions are made with.
