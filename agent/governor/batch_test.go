@@ -130,11 +130,9 @@ func TestNoBatchWhereItGainsNothing(t *testing.T) {
 }
 
 func TestABatchKeepsToTheMemberThatTheModeFixes(t *testing.T) {
-	g := mustGovernor(t, six(), mustMode(t, "fixed:s2"))
-	for j, m := range g.members {
-		if err := g.SetBatch(j, 2*m.Latency); err != nil {
-			t.Fatal(err)
-		}
+	g := mustBatching(t, six())
+	if err := g.SetMode(mustMode(t, "fixed:s2")); err != nil {
+		t.Fatal(err)
 	}
 	waiting := make([]time.Duration, 16)
 	for i := range waiting {

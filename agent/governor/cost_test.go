@@ -15,18 +15,30 @@ func largest() []Member {
 	return members
 }
 
+// mustBatching has members that take four images in the time of two.
+func mustBatching(tb testing.TB, members []Member) *Governor {
+	tb.Helper()
+	g := mustGovernor(tb, members, Mode{})
+	for j, m := range members {
+		if err := g.SetBatch(j, 2*m.Latency); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return g
+}
+
 func TestDecideAndObserveDoNotAllocate(t *testing.T) {
-	g := mustGovernor(t, largest(), Mode{})
+	g := mustBatching(t, largest())
 	waiting := make([]time.Duration, 32)
 	now := time.Duration(0)
 	allocs := testing.AllocsPerRun(1000, func() {
-		now += ms(20)
+		now += ms(100)
 		for i := range waiting {
 			waiting[i] = now + ms(100)
 		}
 		g.Arrive(now)
-		d := g.Decide(now, Queue{Deadline: now + ms(50), Waiting: waiting})
-		g.Observe(now+ms(5), d.Member, 1, ms(5))
+		d := g.Decide(now, Queue{Deadline: now + ms(50), Waiting: waiting, Ready: 8})
+		g.Observe(now+d.Predicted, d.Member, d.Batch, d.Predicted)
 	})
 	if allocs != 0 {
 		t.Errorf("got %v allocations per job, want none", allocs)
@@ -36,7 +48,7 @@ func TestDecideAndObserveDoNotAllocate(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	for _, members := range [][]Member{six(), largest()} {
 		b.Run(fmt.Sprintf("%d members", len(members)), func(b *testing.B) {
-			g := mustGovernor(b, members, Mode{})
+			g := mustBatching(b, members)
 			g.Observe(ms(5), 3, 1, ms(5))
 			waiting := make([]time.Duration, 16)
 			for i := range waiting {
@@ -44,7 +56,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				g.Decide(ms(10), Queue{Deadline: ms(60), Waiting: waiting})
+				g.Decide(ms(10), Queue{Deadline: ms(60), Waiting: waiting, Ready: 7})
 			}
 		})
 	}

@@ -34,6 +34,7 @@
 //	does the job find the device free? ── yes ──→ the operating member
 //	── no ──→ up to the operating member, the best after what it takes from those who wait
 //	does that meet the job's floor? ── no ──→ the smallest member that does
+//	are others ready to run with it, and is a batch better for all? ── yes ──→ that
 //
 // The one rule that makes it correct: whatever it believes, it goes on
 // observing. A governor that only sheds, or only runs the smallest member,

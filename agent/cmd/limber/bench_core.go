@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,7 @@ func newBenchCore() *cobra.Command {
   loop    a job through queue, governor and session, without MQTT and decoding,
           against a bare loop over the same session
   switch  the first job after a switch against the same member's steady latency
+  batch   an image among four that a session infers at once, against one alone
   start   process start to the first answer, with a warm state, against loading
           ONNX Runtime, the smallest session and one run
 
@@ -111,28 +113,21 @@ func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Fam
 	if err != nil {
 		return err
 	}
-	for i := range fam.Members {
-		b.progress.tell(name+" loop", i, len(fam.Members))
-		f, err := core.loop(ctx, i)
-		if err != nil {
-			return errors.Join(err, core.close())
-		}
-		f.Name = fmt.Sprintf("loop %s %s", name, fam.Members[i].Name)
-		b.progress.end()
-		if err := b.print(f); err != nil {
-			return err
-		}
-	}
-	for i := range fam.Members {
-		b.progress.tell(name+" switch", i, len(fam.Members))
-		f, err := core.switching(ctx, i)
-		if err != nil {
-			return errors.Join(err, core.close())
-		}
-		f.Name = fmt.Sprintf("switch %s %s", name, fam.Members[i].Name)
-		b.progress.end()
-		if err := b.print(f); err != nil {
-			return err
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, int) (figure, error)
+	}{{"loop", core.loop}, {"switch", core.switching}, {"batch", core.batch}} {
+		for i := range fam.Members {
+			b.progress.tell(name+" "+part.name, i, len(fam.Members))
+			f, err := part.measure(ctx, i)
+			b.progress.end()
+			if err != nil {
+				return errors.Join(err, core.close())
+			}
+			f.Name = fmt.Sprintf("%s %s %s", part.name, name, fam.Members[i].Name)
+			if err := b.print(f); err != nil {
+				return errors.Join(err, core.close())
+			}
 		}
 	}
 	return core.close()
@@ -252,11 +247,14 @@ func (c *core) job(i int) (float64, error) {
 	return float64(took) / 1e6, nil
 }
 
-// bare is one run of the session alone, in milliseconds.
+// bare is one run of the session alone, on so many images as out has room for, in
+// milliseconds an image.
 func (c *core) bare(i int, out []float32) (float64, error) {
+	n := len(out) / len(c.fam.Classes)
+	images := slices.Repeat([][]float32{c.inputs[i]}, n)
 	start := time.Now()
-	err := c.sessions[i].Run(out, c.inputs[i])
-	return float64(time.Since(start)) / 1e6, err
+	err := c.sessions[i].Run(out, images...)
+	return float64(time.Since(start)) / 1e6 / float64(n), err
 }
 
 // turns is how often a round changes between ours and base.
@@ -283,21 +281,11 @@ func (c *core) loop(ctx context.Context, i int) (figure, error) {
 	}
 	var ours, base []float64
 	for range rounds {
-		// In short turns: this machine's speed drifts within a round.
-		var mine, bare []float64
-		for range turns {
-			m, err := repeat(ctx, n/turns, func() (float64, error) { return c.job(i) })
-			if err != nil {
-				return figure{}, err
-			}
-			b, err := repeat(ctx, n/turns, func() (float64, error) { return c.bare(i, out) })
-			if err != nil {
-				return figure{}, err
-			}
-			// The first of a turn finds the caches as the other left them.
-			mine, bare = append(mine, m[1:]...), append(bare, b[1:]...)
+		mine, bare, err := inTurns(ctx, n, func() (float64, error) { return c.job(i) }, func() (float64, error) { return c.bare(i, out) })
+		if err != nil {
+			return figure{}, err
 		}
-		ours, base = append(ours, median(mine)), append(base, median(bare))
+		ours, base = append(ours, mine), append(base, bare)
 	}
 	b := median(base)
 	goal, stretch := 1.03, 1.01
@@ -305,6 +293,43 @@ func (c *core) loop(ctx context.Context, i int) (figure, error) {
 		goal, stretch = (b+0.060)/b, (b+0.020)/b // 60 and 20 microseconds
 	}
 	return newFigure("core", "", "ms", ours, base, round4(goal), round4(stretch)), nil
+}
+
+// batch measures an image among governor.Batch against one alone.
+func (c *core) batch(ctx context.Context, i int) (figure, error) {
+	one, several := make([]float32, len(c.fam.Classes)), make([]float32, governor.Batch*len(c.fam.Classes))
+	n, err := c.runsOf(i, one)
+	if err != nil {
+		return figure{}, err
+	}
+	var ours, base []float64
+	for range rounds {
+		mine, bare, err := inTurns(ctx, n, func() (float64, error) { return c.bare(i, several) }, func() (float64, error) { return c.bare(i, one) })
+		if err != nil {
+			return figure{}, err
+		}
+		ours, base = append(ours, mine), append(base, bare)
+	}
+	return newFigure("core", "", "ms", ours, base, 1, 0.8), nil
+}
+
+// inTurns repeats two measurements n times each, in short turns, as a machine's
+// speed drifts, and returns their medians.
+func inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o, b float64, err error) {
+	var mine, other []float64
+	for range turns {
+		m, err := repeat(ctx, n/turns, ours)
+		if err != nil {
+			return 0, 0, err
+		}
+		b, err := repeat(ctx, n/turns, base)
+		if err != nil {
+			return 0, 0, err
+		}
+		// The first of a turn finds the caches as the other left them.
+		mine, other = append(mine, m[1:]...), append(other, b[1:]...)
+	}
+	return median(mine), median(other), nil
 }
 
 // switching measures the first job after a switch against the member's steady

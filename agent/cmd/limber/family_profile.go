@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
@@ -36,9 +35,9 @@ func newFamilyProfile() *cobra.Command {
 		Short: "Measure the members of a family on this device",
 		Long: `Measure how long the members of a family take on this device, for every execution
 provider with every number of threads and every size of batch asked for. All of them take turns, so that a
-machine that grows slower favours none, and warm up first. A batch of 1 runs as
-in the agent; larger ones in sessions of their own. Nothing else should run
-meanwhile: "cv" is standard deviation over mean, and tells whether it did.
+machine that grows slower favours none, and warm up first. They run in sessions as
+the agent's. Nothing else should run meanwhile: "cv" is standard deviation over
+mean, and tells whether it did.
 
 The agent takes a profile of its own, see "limber agent --help"; this one is for
 choosing the threads it runs with.`,
@@ -160,7 +159,7 @@ func (p *profiler) prepare(o ort.Options, batch int) error {
 	}
 	shelf := resident.New(p.rt, &p.fam.Family, p.fam, cache, o, newTrial())
 	for i, m := range p.fam.Members {
-		probe, err := p.probe(shelf, i, o, batch)
+		probe, err := p.probe(shelf, i, batch)
 		if err != nil {
 			return fmt.Errorf("member %s on %s, batches of %d: %w", m.Name, o, batch, err)
 		}
@@ -170,42 +169,27 @@ func (p *profiler) prepare(o ort.Options, batch int) error {
 	return nil
 }
 
-// probe is the agent's own session for one image.
-func (p *profiler) probe(shelf *resident.Shelf, member int, o ort.Options, batch int) (search.Probe, error) {
-	m := &p.fam.Members[member]
-	if batch == 1 {
-		session, err := shelf.Session(member)
-		if err != nil {
-			return nil, err
-		}
-		return single{session, make([]float32, 3*m.Arch.R*m.Arch.R), make([]float32, len(p.fam.Classes))}, nil
-	}
-	if p.fam.Foreign() {
+// probe is the agent's own session with a batch of images.
+func (p *profiler) probe(shelf *resident.Shelf, member, batch int) (search.Probe, error) {
+	if batch > 1 && p.fam.Foreign() {
 		return nil, errors.New("a foreign model takes one image at a time")
 	}
-	net, err := shelf.Supernet()
+	session, err := shelf.Session(member)
 	if err != nil {
 		return nil, err
 	}
-	sub, err := net.Member(*m, p.fam)
-	if err != nil {
-		return nil, err
-	}
-	model, err := sub.Model(batch)
-	if err != nil {
-		return nil, err
-	}
-	return p.rt.NewProbe(model, ort.Port{Name: ofa.InputName, Dims: []int{batch, 3, m.Arch.R, m.Arch.R}},
-		ort.Port{Name: ofa.OutputName, Dims: []int{batch, sub.Classes()}}, o)
+	r := p.fam.Members[member].Arch.R
+	return timed{session, slices.Repeat([][]float32{make([]float32, 3*r*r)}, batch), make([]float32, batch*len(p.fam.Classes))}, nil
 }
 
-// single runs the agent's kind of session.
-type single struct {
+// timed is a session with what it runs on.
+type timed struct {
 	family.Session
-	in, out []float32
+	in  [][]float32
+	out []float32
 }
 
-func (s single) Run() error { return s.Session.Run(s.out, s.in) }
+func (t timed) Run() error { return t.Session.Run(t.out, t.in...) }
 
 func (p *profiler) close() error {
 	var errs []error
