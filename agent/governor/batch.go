@@ -2,7 +2,6 @@ package governor
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -52,7 +51,7 @@ func (g *Grid) each(member int, deadline float64) (t *timing, images float64) {
 // time that each may take is room.
 func (o *outlook) pool(g *Grid, room float64) {
 	for j := range g.batch {
-		if t, images := g.each(j, math.Exp(o.ln)); images > 1 {
+		if t, images := g.each(j, o.ms); images > 1 {
 			o.score[j] = o.worth[j] - penalty(t.profile*g.factor[j]*o.belief.dot(&t.table.mean)/images, room)
 		}
 	}
@@ -66,14 +65,15 @@ func (g *Governor) gather(m *moment, d *Decision) {
 	among := set(1 << d.Member)
 	switch {
 	case g.mode.kind == balanced:
-		among = m.among.upTo(max(d.Member, g.Operating())) & m.fits
+		among |= m.among.upTo(g.Operating()).above(d.Member) & m.fits
 	case d.Reason == Floor: // the mode has another member for the others
 		return
 	}
 	best := m.head.worth[d.Member] - penalty(m.head.mean[d.Member], m.share)
-	for j := range g.members {
+	for ; among != 0; among = among.above(among.first()) {
+		j := among.first()
 		t := &g.grid.batch[j]
-		if !among.has(j) || t.table == nil {
+		if t.table == nil {
 			continue
 		}
 		chance, mean := m.head.run(g.grid, t, g.grid.factor[j])

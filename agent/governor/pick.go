@@ -15,7 +15,8 @@ const (
 // under a belief.
 type outlook struct {
 	belief belief
-	ln     float64             // natural logarithm of the milliseconds to the deadline
+	ms     float64             // to the deadline
+	ln     float64             // natural logarithm of ms
 	chance [MaxMembers]belief  // to meet the deadline, under each load
 	points [MaxMembers]float64 // top-1, less what cannot be sustained
 	worth  [MaxMembers]float64 // points times chance under the belief: expected effective accuracy
@@ -26,9 +27,9 @@ type outlook struct {
 // look works out what every member is worth for a deadline, if each image may
 // take share milliseconds on average.
 func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64) {
-	o.belief, o.ln = *b, math.Inf(-1)
+	o.belief, o.ms, o.ln = *b, milliseconds(deadline), math.Inf(-1)
 	if deadline > 0 {
-		o.ln = math.Log(milliseconds(deadline))
+		o.ln = math.Log(o.ms)
 	}
 	for j := range g.single {
 		t := &g.single[j]
@@ -46,9 +47,7 @@ func penalty(mean, share float64) float64 { return overrun * max(0, mean/share-1
 // run is the chance of a run to meet the deadline, and its expected latency in
 // milliseconds, if its profile is off by factor.
 func (o *outlook) run(g *Grid, t *timing, factor float64) (chance, mean float64) {
-	var under belief
-	chance = t.table.upTo(g.position(t, o.ln), &o.belief, &under)
-	return chance, t.profile * factor * o.belief.dot(&t.table.mean)
+	return t.table.likely(g.position(t, o.ln), &o.belief), t.profile * factor * o.belief.dot(&t.table.mean)
 }
 
 // likely is the chance of a member to meet the deadline under the belief. Its
@@ -64,10 +63,13 @@ func (o *outlook) likely(g *Grid, member int) float64 {
 // corrects the means, which belong to a model.
 func (o *outlook) sustain(g *Grid, steady *belief, pace, gap float64, proven int) {
 	for j := proven + 1; j < len(g.single); j++ {
-		t, images := g.each(j, math.Exp(o.ln))
+		t, images := g.each(j, o.ms)
 		served, room := 0.0, doubt*gap*images/(pace*t.profile*g.factor[j])
+		if room >= meanLimit { // no mean is longer
+			continue
+		}
 		for k, w := range steady {
-			served += w * min(1, room/t.table.mean[k])
+			served += w * min(1, room*t.table.rate[k])
 		}
 		o.score[j] -= o.worth[j] * (1 - served)
 		o.worth[j] *= served

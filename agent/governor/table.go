@@ -14,18 +14,28 @@ const (
 // belief is a probability for each load.
 type belief [levels]float64
 
-// dot is the mean of what depends on the load.
-func (b *belief) dot(v *belief) (mean float64) {
-	for k, w := range b {
-		mean += w * v[k]
+// dot is the mean of what depends on the load. Four sums at once do not wait for
+// each other.
+func (b *belief) dot(v *belief) float64 {
+	var s0, s1, s2, s3 float64
+	k := 0
+	for ; k+4 <= levels; k += 4 {
+		s0 += b[k] * v[k]
+		s1 += b[k+1] * v[k+1]
+		s2 += b[k+2] * v[k+2]
+		s3 += b[k+3] * v[k+3]
 	}
-	return mean
+	for ; k < levels; k++ {
+		s0 += b[k] * v[k]
+	}
+	return s0 + s1 + (s2 + s3)
 }
 
 // table is how long one member takes, under each load.
 type table struct {
 	below [bins + 1]belief // chance to take less than each bin's lower edge; 1 at the end
 	mean  belief           // in units of the profile, bins counted at most meanLimit
+	rate  belief           // 1 / mean
 }
 
 // newTable works out the table of a member that takes profile ms unloaded.
@@ -74,6 +84,7 @@ func (t *table) fill(k int, h [bins]float64) {
 		t.mean[k] += share * min(center, meanLimit)
 		center *= binRatio
 	}
+	t.rate[k] = 1 / t.mean[k]
 }
 
 // bin is the chance of bin b under each load.
@@ -83,6 +94,14 @@ func (t *table) bin(b int) (chance belief) {
 		chance[k] = high[k] - low[k]
 	}
 	return chance
+}
+
+// likely is the chance to take at most x bins above the first edge under a belief;
+// see Grid.position.
+func (t *table) likely(x float64, b *belief) float64 {
+	n := max(0, min(int(x), bins-1))
+	part := max(0, min(x-float64(n), 1))
+	return (1-part)*b.dot(&t.below[n]) + part*b.dot(&t.below[n+1])
 }
 
 // upTo fills in the chance to take at most x bins above the first edge, under
