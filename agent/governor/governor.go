@@ -183,10 +183,10 @@ func (g *Governor) SetEligible(eligible []bool) error {
 // Operating is the index of the operating member.
 func (g *Governor) Operating() int {
 	switch {
+	case g.mode.kind == fixed: // also where its member came back since the last decision
+		return g.nearest(g.fixed)
 	case g.eligible.has(g.standing.member):
 		return g.standing.member
-	case g.mode.kind == fixed:
-		return g.nearest(g.fixed)
 	case g.mode.kind == lowLatency || g.mode.kind == powerSave:
 		return g.cheapest(g.eligible)
 	case g.eligible.has(g.standing.told):

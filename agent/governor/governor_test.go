@@ -152,6 +152,12 @@ func TestFixedMemberNotYetEligible(t *testing.T) {
 	if got := d.job(); got.Member != 1 || got.Reason != Hold {
 		t.Errorf("got %+v, want the next smaller member 1 on hold", got)
 	}
+	if err := d.g.SetEligible([]bool{true, true, false, false, true, true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.g.Operating(); got != 4 {
+		t.Errorf("the member came: got member %d operating before the next job, want 4", got)
+	}
 }
 
 func TestFloor(t *testing.T) {
