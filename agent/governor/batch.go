@@ -14,6 +14,9 @@ const Batch = 4
 const (
 	worthwhile = 0.95 // of what its images take one at a time: a batch that takes more is none
 	inTurn     = 2.0  // batches that must fit into a deadline, as who just missed one waits for it
+
+	tie       = 0.1 // points: less is no difference
+	longQueue = 8   // jobs that wait: from here on the time saved is reason enough
 )
 
 // SetBatch tells what member takes for Batch images at once, unloaded; 0 if it
@@ -60,7 +63,9 @@ func (o *outlook) pool(g *Grid, room float64) {
 // gather makes a batch of the job that was decided on and those that are ready
 // to go with it, where that is better for all of them: each counts as if it had
 // the first one's deadline, which is the tightest, but takes its part of the
-// time only. In mode balanced a larger member may be worth it then.
+// time only. In mode balanced a larger member may be worth it then. Where it makes
+// no difference, a batch saves time, but lets the first one wait: a long queue
+// decides for it, a short one against it.
 func (g *Governor) gather(m *moment, d *Decision) {
 	among := set(1 << d.Member)
 	switch {
@@ -69,7 +74,10 @@ func (g *Governor) gather(m *moment, d *Decision) {
 	case d.Reason == Floor: // the mode has another member for the others
 		return
 	}
-	best := m.head.worth[d.Member] - penalty(m.head.mean[d.Member], m.share)
+	best := m.head.worth[d.Member] - penalty(m.head.mean[d.Member], m.share) + tie
+	if m.waiting >= longQueue {
+		best -= 2 * tie
+	}
 	for ; among != 0; among = among.above(among.first()) {
 		j := among.first()
 		t := &g.grid.batch[j]

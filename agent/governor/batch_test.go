@@ -119,6 +119,18 @@ func TestNoBatchWhereItGainsNothing(t *testing.T) {
 	if d := crowd(); d.Batch != Batch || d.Reason != Together || d.Predicted < 2*g.members[d.Member].Latency*9/10 {
 		t.Errorf("a batch takes half the time: got %+v", d)
 	}
+	calm := Queue{Deadline: ms(700), Waiting: []time.Duration{ms(700), ms(700), ms(700)}, Ready: 3}
+	if d := g.Decide(ms(10), calm); d.Batch != 1 {
+		t.Errorf("there is time for all of a short queue: got %+v", d)
+	}
+	calm.Waiting = make([]time.Duration, 16)
+	for i := range calm.Waiting {
+		calm.Waiting[i] = time.Minute
+	}
+	calm.Deadline = time.Minute
+	if d := g.Decide(ms(10), calm); d.Batch != Batch {
+		t.Errorf("there is time for all of a long queue: got %+v", d)
+	}
 	few := Queue{Deadline: ms(70), Waiting: far, Ready: Batch - 2}
 	if d := g.Decide(ms(10), few); d.Batch != 1 {
 		t.Errorf("%d are ready: got %+v", few.Ready, d)
