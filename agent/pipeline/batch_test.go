@@ -95,6 +95,26 @@ func TestABatchHasOnlyJobsThatAcceptItsMember(t *testing.T) {
 	})
 }
 
+func TestWhoJoinsABatch(t *testing.T) {
+	const goal = 0.8
+	head := &entry{Job: Job{Floor: 0.75}, due: 50}
+	for _, tt := range []struct {
+		name string
+		job  *entry
+		want bool
+	}{
+		{"the same", &entry{Job: Job{Floor: 0.75}, due: 50}, true},
+		{"asks for less, and has more time", &entry{Job: Job{Floor: 0.7}, due: 60}, true},
+		{"asks for more", &entry{Job: Job{Floor: 0.76}, due: 60}, false},
+		{"names no floor, the goal's is higher", &entry{due: 60}, false},
+		{"has less time, being of lower priority", &entry{Job: Job{Floor: 0.7}, due: 49}, false},
+	} {
+		if got := tt.job.joins(head, goal); got != tt.want {
+			t.Errorf("%s: got %t", tt.name, got)
+		}
+	}
+}
+
 func TestOneBadImageDoesNotSpoilItsBatch(t *testing.T) {
 	inBubble(t, batching(), func(b *bench) {
 		b.mode("fixed:small")

@@ -152,7 +152,7 @@ func (f *inferrer) publish() {
 func (f *inferrer) serve(s *slot) {
 	e, goal := s.entry, f.gov.Mode().Goal().Floor
 	f.queue.done(e)
-	d := f.decide(e, f.lineup.count(e.floor(goal), goal))
+	d := f.decide(e, f.lineup.count(e, goal))
 	if d.Switched {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
@@ -163,7 +163,7 @@ func (f *inferrer) serve(s *slot) {
 		return
 	}
 	f.meetOverhead()
-	f.batch = f.lineup.takeMore(append(f.batch[:0], s), d.Batch-1, e.floor(goal), goal)
+	f.batch = f.lineup.takeMore(append(f.batch[:0], s), d.Batch-1, e, goal)
 	for _, mate := range f.batch[1:] {
 		f.queue.done(mate.entry)
 		e.mates = append(e.mates, mate.entry)

@@ -86,14 +86,14 @@ func (l *lineup) take() *slot {
 	return s
 }
 
-// takeMore moves the n most urgent frames to the end of some, of those whose
-// jobs ask for no more than floor where goal is the floor of those that name none.
-func (l *lineup) takeMore(some []*slot, n int, floor, goal float64) []*slot {
+// takeMore moves n frames to the end of some, in the order of service, of those
+// whose jobs may join the head.
+func (l *lineup) takeMore(some []*slot, n int, head *entry, goal float64) []*slot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.slots[:0]
 	for _, s := range l.slots {
-		if n == 0 || s.entry.floor(goal) > floor {
+		if n == 0 || !s.entry.joins(head, goal) {
 			left = append(left, s)
 			continue
 		}
@@ -108,11 +108,11 @@ func (l *lineup) takeMore(some []*slot, n int, floor, goal float64) []*slot {
 }
 
 // count is how many frames takeMore would find.
-func (l *lineup) count(floor, goal float64) (n int) {
+func (l *lineup) count(head *entry, goal float64) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.slots {
-		if s.entry.floor(goal) <= floor {
+		if s.entry.joins(head, goal) {
 			n++
 		}
 	}

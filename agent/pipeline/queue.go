@@ -44,6 +44,13 @@ func (e *entry) floor(goal float64) float64 {
 	return e.Floor
 }
 
+// joins tells whether the job may run in a batch that was decided on for head: it
+// accepts what head does and has no less time. goal is the floor of jobs that name
+// none.
+func (e *entry) joins(head *entry, goal float64) bool {
+	return e.floor(goal) <= head.floor(goal) && e.due >= head.due
+}
+
 // place is where e belongs among what is in the order of service.
 func place[T any](among []T, e *entry, job func(T) *entry) int {
 	at, _ := slices.BinarySearchFunc(among, e, func(one T, e *entry) int {
