@@ -20,10 +20,7 @@ const minute = 60_000 // ms
 
 func TestCommandSetsTheMode(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
-		cfg := newConfig(t, addr)
-		o := operate(t, addr)
-		d := start(t, cfg)
-		o.presence(cfg, wire.Online, 0)
+		o, cfg, d := online(t, addr)
 		o.await(self(cfg).Reported(), 1)
 
 		if ack := o.command(cfg, cfg.Device, "mode", "c1", `{"mode":"fixed:5.8M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded || ack.ID != "c1" || ack.Verb != "mode" {
@@ -74,11 +71,7 @@ func TestCommandSetsTheMode(t *testing.T) {
 
 func TestCommandsAreJudged(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	soon, past := time.Now().Add(time.Hour).UTC().Format(time.RFC3339), time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 	for i, tt := range []struct {
 		name, verb, payload string
@@ -212,10 +205,7 @@ func (o *operator) report(cfg agent.Config, want wire.Reported) {
 func TestCommandWaitsForTheDevice(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMosquitto(t)
-	cfg := newConfig(t, m.Addr)
-	o := operate(t, m.Addr)
-	d := start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, d := online(t, m.Addr)
 	d.stop()
 	o.publish(self(cfg).Cmd("mode", "late"), []byte(`{"mode":"balanced","expires_at":"`+time.Now().UTC().Format(time.RFC3339)+`"}`))
 	o.publish(self(cfg).Cmd("mode", "fine"), []byte(`{"mode":"low-latency","ttl_ms":60000}`))

@@ -237,11 +237,7 @@ func TestM18_StaysUpWithoutARuntime(t *testing.T) {
 
 func TestT7_S7_SecondAgentOnTheSameStateIsRefused(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 
 	if parts, err := agent.Open(cfg, "test", nil, discard()); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("open: got %v, %v; want ErrLocked", parts, err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
 )
 
@@ -173,6 +174,16 @@ type device struct {
 	mu   sync.Mutex
 	said []string      // lines of its log
 	more chan struct{} // closed when there is another
+}
+
+// online is a device that is connected to a broker, and its operator.
+func online(tb testing.TB, broker string, env ...string) (*operator, agent.Config, *device) {
+	tb.Helper()
+	cfg := newConfig(tb, broker)
+	o := operate(tb, broker)
+	d := start(tb, cfg, env...)
+	o.presence(cfg, wire.Online, 0)
+	return o, cfg, d
 }
 
 // start runs a device until the test ends, if nothing ends it before.

@@ -47,10 +47,7 @@ func ask(t *testing.T, o *operator, cfg agent.Config, run string, jobs int) {
 
 func TestWhatWasLearnedOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg, o := newConfig(t, addr), operate(t, addr)
-	d := start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, d := online(t, serve(t))
 	ask(t, o, cfg, "a", 40)
 	d.stop()
 	learned := saved(t, cfg)

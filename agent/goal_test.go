@@ -49,10 +49,7 @@ func (o *operator) bestTop1(cfg agent.Config) float64 {
 
 func TestCommandSetsAGoalWhichAModeReplaces(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
-		cfg := newConfig(t, addr)
-		o := operate(t, addr)
-		d := start(t, cfg)
-		o.presence(cfg, wire.Online, 0)
+		o, cfg, d := online(t, addr)
 		caps := decoded[wire.Caps](t, o.await(self(cfg).Caps(), 1))
 		if !slices.Contains(caps.Verbs, "goal") || !slices.Contains(caps.Modes, "power-save") {
 			t.Errorf("caps: got verbs %v and modes %v, want goal and power-save", caps.Verbs, caps.Modes)
@@ -90,11 +87,7 @@ func TestCommandSetsAGoalWhichAModeReplaces(t *testing.T) {
 
 func TestGoalsAreJudged(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	best := o.bestTop1(cfg)
 	for i, tt := range []struct {
 		name, verb, payload string

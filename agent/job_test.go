@@ -23,10 +23,7 @@ import (
 
 func TestAnswers(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
-		cfg := newConfig(t, addr)
-		o := operate(t, addr)
-		start(t, cfg)
-		o.presence(cfg, wire.Online, 0)
+		o, cfg, _ := online(t, addr)
 		for name, payload := range map[string][]byte{
 			"png-in-envelope":  job(t, patient, pngFrame(t, 0)),
 			"jpeg-in-envelope": job(t, patient, jpegFrame(t, 0)),
@@ -149,10 +146,7 @@ func TestAnswersOtherClients(t *testing.T) {
 
 func TestN10_SameJobTwiceIsAnsweredTheSame(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
-		cfg := newConfig(t, addr)
-		o := operate(t, addr)
-		d := start(t, cfg)
-		o.presence(cfg, wire.Online, 0)
+		o, cfg, d := online(t, addr)
 		payload := job(t, patient, pngFrame(t, 0))
 		other := job(t, patient, pngFrame(t, 1))
 
@@ -191,11 +185,7 @@ func TestN10_SameJobTwiceIsAnsweredTheSame(t *testing.T) {
 
 func TestN10_SameJobInABurstIsRunOnce(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	payload := job(t, patient, pngFrame(t, 0))
 	for range 50 {
 		o.publish(self(cfg).Job("again"), payload)
@@ -240,11 +230,7 @@ func TestN15_SizeLimit(t *testing.T) {
 
 func TestBadJobsAreRefused(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	good := pngFrame(t, 0)
 	for i, tt := range []struct {
 		name    string
@@ -308,10 +294,7 @@ func hugePNG() []byte {
 func TestP13_BadIDsAreCountedAndGetNoResult(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMosquitto(t)
-	cfg := newConfig(t, m.Addr)
-	o := operate(t, m.Addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, m.Addr)
 	frame := pngFrame(t, 0)
 	const rounds = 30
 	bad := []string{"a/b", "", "../../etc/passwd", "a b", "ü", strings.Repeat("x", 65), "a%b"}

@@ -175,11 +175,7 @@ func TestM19_LostBlobsAreMendedFromTheProgram(t *testing.T) {
 
 func TestS5_StateDeletedWhileInUseIsTold(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	o.awaitCrew(cfg)
 	if err := os.RemoveAll(cfg.State); err != nil {
 		t.Fatal(err)
@@ -215,11 +211,7 @@ func (o *operator) awaitCrew(cfg agent.Config) {
 
 func TestInfeasibleGoalIsToldWithTheNearestFeasible(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	for n := range 3 {
 		o.publish(self(cfg).Job(fmt.Sprint(n)), rawJob(`{"min_top1":0.999}`, pngFrame(t, 0)))
 	}

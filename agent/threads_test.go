@@ -51,10 +51,7 @@ func threadsOf(t *testing.T, o *operator, cfg agent.Config) int {
 func TestACrewWithMoreThreadsServesWhileOthersLeaveProcessorsFree(t *testing.T) {
 	t.Parallel()
 	addr, m := serve(t), mustMachine(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	d := start(t, cfg, m.env(), envCores+"=3")
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, d := online(t, addr, m.env(), envCores+"=3")
 	frame, seconds, others := job(t, patient, pngFrame(t, 0)), 0, 0
 	sent := []string{}
 	until := func(threads, percent int) { // a frame after the other meanwhile, and machine seconds pass
@@ -93,10 +90,7 @@ func providerSays(t *testing.T, o *operator, cfg agent.Config, text string) bool
 func TestMoreThreadsThatAreOfNoUseAreGivenUp(t *testing.T) {
 	t.Parallel()
 	addr, m := serve(t), mustMachine(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	d := start(t, cfg, m.env(), envCores+"=4")
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, d := online(t, addr, m.env(), envCores+"=4")
 	seconds := 0
 	o.until(func() bool {
 		seconds++

@@ -35,10 +35,7 @@ func TestAnInferencesEnergyIsThatOfTheBoardWhileItIsMeasured(t *testing.T) {
 	addr, m := serve(t), mustMachine(t)
 	m.rail(8)
 	m.write("sys/devices/platform/gpu.0/load", 125)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg, m.env())
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, addr, m.env())
 	s := o.telemetry(cfg, func(s wire.Telemetry) bool { return s.GPUPercent != nil }, "the GPU's load is known")
 	if *s.GPUPercent != 12.5 || s.PowerW == nil || math.Abs(*s.PowerW-8) > 0.01 || s.MemHeadroom == nil || *s.MemHeadroom != 50 {
 		t.Errorf("got %s, want 12.5 %% of the GPU, 8 W and 50 %% of the memory", encoded(t, s))
@@ -58,11 +55,7 @@ func TestAnInferencesEnergyIsThatOfTheBoardWhileItIsMeasured(t *testing.T) {
 
 func TestAnInferencesCostIsProcessorTimeWhereNoEnergyIsMeasured(t *testing.T) {
 	t.Parallel()
-	addr := serve(t)
-	cfg := newConfig(t, addr)
-	o := operate(t, addr)
-	start(t, cfg)
-	o.presence(cfg, wire.Online, 0)
+	o, cfg, _ := online(t, serve(t))
 	frame, sent := job(t, patient, largePNG(t)), 0 // slow to decode
 	s := o.telemetry(cfg, func(s wire.Telemetry) bool {
 		if s.Jobs == uint64(sent) {
