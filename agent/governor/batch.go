@@ -44,7 +44,7 @@ func (g *Grid) setBatch(member int, profile float64) {
 // batch, but not so long that it would miss a deadline for waiting: the timing,
 // and the number of images it is of.
 func (g *Grid) each(member int, deadline float64) (t *timing, images float64) {
-	if t := &g.batch[member]; t.table != nil && inTurn*t.profile*g.factor[member] <= deadline {
+	if t := &g.batch[member]; t.table != nil && inTurn*t.alone <= deadline {
 		return t, Batch
 	}
 	return &g.single[member], 1
@@ -55,7 +55,7 @@ func (g *Grid) each(member int, deadline float64) (t *timing, images float64) {
 func (o *outlook) pool(g *Grid, room float64) {
 	for j := range g.batch {
 		if t, images := g.each(j, o.ms); images > 1 {
-			o.score[j] = o.worth[j] - penalty(t.profile*g.factor[j]*o.belief.dot(&t.table.mean)/images, room)
+			o.score[j] = o.worth[j] - penalty(t.alone*o.belief.dot(&t.table.mean)/images, room)
 		}
 	}
 }
@@ -69,6 +69,8 @@ func (o *outlook) pool(g *Grid, room float64) {
 func (g *Governor) gather(m *moment, d *Decision) {
 	among := set(1 << d.Member)
 	switch {
+	case d.Reason == Probe || d.Reason == Infeasible: // only one job is served whatever its chance
+		return
 	case g.mode.kind == balanced:
 		among |= m.among.upTo(g.Operating()).above(d.Member) & m.fits
 	case d.Reason == Floor: // the mode has another member for the others
@@ -84,7 +86,10 @@ func (g *Governor) gather(m *moment, d *Decision) {
 		if t.table == nil {
 			continue
 		}
-		chance, mean := m.head.run(g.grid, t, g.grid.factor[j])
+		chance, mean := m.head.run(g.grid, t)
+		if chance < tooUnlikely {
+			continue
+		}
 		if score := g.grid.points[j]*chance - penalty(mean/Batch, m.share); score > best {
 			best = score
 			d.Member, d.Batch, d.Reason = j, Batch, Together

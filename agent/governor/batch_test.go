@@ -189,3 +189,46 @@ func TestSetBatchSaysWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestNoBatchWithoutAChance(t *testing.T) {
+	g := mustGovernor(t, []Member{{Name: "m", Top1: 0.75, Latency: ms(8)}}, Mode{})
+	if err := g.SetBatch(0, ms(26)); err != nil {
+		t.Fatal(err)
+	}
+	crowd := []time.Duration{ms(31), ms(32), ms(33), ms(34), ms(35), ms(36)}
+	q := Queue{Deadline: ms(30), Waiting: crowd, Ready: 3, Overhead: ms(2)} // each job's share of time is nothing
+	if d := g.Decide(ms(10), q); d.Batch != 1 {
+		t.Errorf("20 ms left, a batch takes 26: got %+v", d)
+	}
+}
+
+func TestABatchHidesNoReason(t *testing.T) {
+	g := mustGovernor(t, []Member{{Name: "m", Top1: 0.75, Latency: ms(100)}}, Mode{})
+	if err := g.SetBatch(0, ms(200)); err != nil {
+		t.Fatal(err)
+	}
+	crowd := []time.Duration{ms(61), ms(62), ms(63)}
+	if d := g.Decide(ms(10), Queue{Deadline: ms(60), Waiting: crowd, Ready: 3}); d.Reason != Infeasible || d.Batch != 1 {
+		t.Errorf("got %+v, want it told as infeasible", d)
+	}
+}
+
+func TestABatchProfileThatIsOffIsCorrected(t *testing.T) {
+	g := mustGovernor(t, six(), Mode{})
+	if err := g.SetBatch(2, ms(20)); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Duration(0)
+	for range 200 {
+		now += ms(50)
+		g.Observe(now, 2, Batch, ms(16)) // a fifth less
+		now += ms(50)
+		g.Observe(now, 2, 1, ms(6.6))
+	}
+	if got := g.grid.batch[2].alone; got > 17 {
+		t.Errorf("got %.1f ms for a batch, want about 16", got)
+	}
+	if got := g.grid.single[2].alone; got < 6.2 || got > 7 {
+		t.Errorf("got %.1f ms for one image, want about 6.5", got)
+	}
+}

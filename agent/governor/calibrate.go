@@ -43,9 +43,11 @@ func (c *contradiction) meet(ratio float64) (scale float64, ok bool) {
 // rescale multiplies every profile and starts the belief afresh.
 func (g *Grid) rescale(scale float64) {
 	for j := range g.single {
-		g.single[j] = newTiming(scale * g.single[j].profile)
-		if g.batch[j].table != nil {
-			g.batch[j] = newTiming(scale * g.batch[j].profile)
+		for _, t := range []*timing{&g.single[j], &g.batch[j]} {
+			if t.table != nil {
+				t.profile *= scale
+				t.table = newTable(t.profile)
+			}
 		}
 		g.adjust(j)
 	}

@@ -199,7 +199,8 @@ func (g *Governor) Operating() int {
 // longer than the profile New was given, under the belief; 1 is unloaded.
 func (g *Governor) Slowdown() float64 {
 	operating := g.Operating()
-	return g.grid.filtered.dot(&g.grid.single[operating].table.mean) * g.scale * g.grid.factor[operating]
+	t := &g.grid.single[operating]
+	return g.grid.filtered.dot(&t.table.mean) * g.scale * t.alone / t.profile
 }
 
 // Arrive counts a job that joined the queue. Choices make room for the arrivals
@@ -226,12 +227,14 @@ func (g *Governor) Observe(now time.Duration, member, images int, latency time.D
 		return
 	}
 	g.grid.Idle(g.idle(now - latency))
-	if scale, ok := g.profile.meet(milliseconds(latency) / g.grid.timing(member, images).profile); ok {
-		g.grid.rescale(scale)
-		g.scale *= scale
-	}
 	t := g.grid.timing(member, images)
-	expected := t.profile * g.grid.factor[member] * g.grid.predicted.dot(&t.table.mean)
+	if images == 1 { // a batch alone says nothing of the profiles of others
+		if scale, ok := g.profile.meet(milliseconds(latency) / t.profile); ok {
+			g.grid.rescale(scale)
+			g.scale *= scale
+		}
+	}
+	expected := t.alone * g.grid.predicted.dot(&t.table.mean)
 	g.pace += (min(milliseconds(latency)/expected, mostPace) - g.pace) / steadiness
 	g.grid.Observe(member, images, latency)
 	g.steady = mix(g.steady, g.grid.filtered, 1-1.0/steadiness)

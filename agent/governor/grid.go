@@ -26,10 +26,8 @@ type Grid struct {
 	points []float64 // top-1 of each member, percent
 	single []timing  // of each member's runs of one image
 	batch  []timing  // of each member's runs of Batch images; without a table where it has none
-	factor []float64 // by which each member's profile was found to be off
-	bias   []bias
-	lowest float64 // natural logarithm of binLow
-	width  float64 // natural logarithm of binRatio
+	lowest float64   // natural logarithm of binLow
+	width  float64   // natural logarithm of binRatio
 
 	prior     belief
 	met       belief  // the loads that were met, a moving average: where a jump goes
@@ -42,12 +40,17 @@ type Grid struct {
 // timing is how long a run of a member takes.
 type timing struct {
 	profile float64 // ms
-	log     float64 // natural logarithm of what it takes unloaded, ms, as was found
+	bias    bias
+	alone   float64 // ms that it takes unloaded, as was found
+	log     float64 // natural logarithm of alone
 	table   *table
 }
 
-func newTiming(profile float64) timing {
-	return timing{profile: profile, log: math.Log(profile), table: newTable(profile)}
+func newTiming(profile float64) timing { return timing{profile: profile, table: newTable(profile)} }
+
+// adjust works out what follows from the profile and a bias of it.
+func (t *timing) adjust(bias float64) {
+	t.alone, t.log = t.profile*math.Exp(bias), math.Log(t.profile)+bias
 }
 
 // NewGrid starts a filter for members, which New would accept.
@@ -63,23 +66,20 @@ func NewGrid(members []Member) *Grid {
 		g.points = append(g.points, 100*m.Top1)
 		g.single = append(g.single, newTiming(milliseconds(m.Latency)))
 		g.batch = append(g.batch, timing{})
-		g.bias, g.factor = append(g.bias, bias{}), append(g.factor, 1)
+		g.adjust(len(g.single) - 1)
 	}
 	return g
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// adjust works out what follows from a member's profiles and bias.
+// adjust works out what follows from a member's profiles and their biases. That of
+// its batches comes on top of its own.
 func (g *Grid) adjust(member int) {
-	g.factor[member] = math.Exp(g.bias[member].log)
-	for _, t := range []*timing{&g.single[member], &g.batch[member]} {
-		t.log = math.Log(t.profile) + g.bias[member].log
-	}
+	t, b := &g.single[member], &g.batch[member]
+	t.adjust(t.bias.log)
+	b.adjust(t.bias.log + b.bias.log)
 }
-
-// expected is what member takes unloaded for one image, in milliseconds.
-func (g *Grid) expected(member int) float64 { return g.single[member].profile * g.factor[member] }
 
 // position places a latency, given as the logarithm of its milliseconds, on
 // the histogram of a timing: in bins above the lower edge of the first.
@@ -97,7 +97,7 @@ func (g *Grid) Observe(member, images int, latency time.Duration) {
 	g.hint.judge(likelihood)
 	g.expectJumps(&likelihood)
 	g.filtered = posterior(g.predicted, likelihood)
-	if images == 1 && g.bias[member].learn(ln-t.log, &g.filtered) {
+	if t.bias.learn(ln-t.log, &g.filtered) {
 		g.adjust(member)
 	}
 	g.hint.learn(g.filtered)

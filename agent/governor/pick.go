@@ -36,7 +36,7 @@ func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64
 		likely := t.table.upTo(g.position(t, o.ln), b, &o.chance[j])
 		o.points[j] = g.points[j]
 		o.worth[j] = g.points[j] * likely
-		o.mean[j] = g.expected(j) * b.dot(&t.table.mean)
+		o.mean[j] = t.alone * b.dot(&t.table.mean)
 		o.score[j] = o.worth[j] - penalty(o.mean[j], share)
 	}
 }
@@ -45,9 +45,9 @@ func (o *outlook) look(g *Grid, b *belief, deadline time.Duration, share float64
 func penalty(mean, share float64) float64 { return overrun * max(0, mean/share-1) }
 
 // run is the chance of a run to meet the deadline, and its expected latency in
-// milliseconds, if its profile is off by factor.
-func (o *outlook) run(g *Grid, t *timing, factor float64) (chance, mean float64) {
-	return t.table.likely(g.position(t, o.ln), &o.belief), t.profile * factor * o.belief.dot(&t.table.mean)
+// milliseconds.
+func (o *outlook) run(g *Grid, t *timing) (chance, mean float64) {
+	return t.table.likely(g.position(t, o.ln), &o.belief), t.alone * o.belief.dot(&t.table.mean)
 }
 
 // likely is the chance of a member to meet the deadline under the belief. Its
@@ -64,7 +64,7 @@ func (o *outlook) likely(g *Grid, member int) float64 {
 func (o *outlook) sustain(g *Grid, steady *belief, pace, gap float64, proven int) {
 	for j := proven + 1; j < len(g.single); j++ {
 		t, images := g.each(j, o.ms)
-		served, room := 0.0, doubt*gap*images/(pace*t.profile*g.factor[j])
+		served, room := 0.0, doubt*gap*images/(pace*t.alone)
 		if room >= meanLimit { // no mean is longer
 			continue
 		}

@@ -35,7 +35,7 @@ func (g *Governor) affordable(now time.Duration) set {
 	gap := g.jobs.at(now).gap()
 	s := g.eligible.upTo(g.eligible.first())
 	for j := range g.members {
-		if g.eligible.has(j) && g.grid.expected(j) <= busy*gap {
+		if g.eligible.has(j) && g.grid.single[j].alone <= busy*gap {
 			s |= 1 << j
 		}
 	}

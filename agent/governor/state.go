@@ -33,7 +33,7 @@ func (g *Governor) Experience() Experience {
 		e.Hints = append(e.Hints, seen[:])
 	}
 	for j, m := range g.members {
-		b := g.grid.bias[j]
+		b := g.grid.single[j].bias
 		e.Bias[m.Name] = Correction{Profile: m.Latency, Log: b.log, Seen: b.seen}
 	}
 	return e
@@ -64,7 +64,7 @@ func (g *Governor) Remember(e Experience) error {
 	g.grid.met, g.grid.jump, g.grid.hint = met, e.Jump, h
 	for j, m := range g.members {
 		if c := e.Bias[m.Name]; c.Profile == m.Latency && math.Abs(c.Log) <= biasRange && c.Seen >= 0 && c.Seen <= biasMemory {
-			g.grid.bias[j] = bias{log: c.Log, seen: c.Seen}
+			g.grid.single[j].bias = bias{log: c.Log, seen: c.Seen}
 			g.grid.adjust(j)
 		}
 	}
@@ -118,9 +118,8 @@ type snapshot struct {
 	Running    bool
 	Last       time.Duration
 
-	Profile   []float64
-	Batch     []float64 // profile of batches; 0 is none
-	Bias      []biasState
+	Single    []timingState
+	Batch     []timingState // of profile 0 where there is none
 	Met       belief
 	Jump      float64
 	Filtered  belief
@@ -145,7 +144,17 @@ type contradictionState struct {
 	Ratio float64
 }
 
-type biasState struct{ Log, Seen float64 }
+type timingState struct{ Profile, Log, Seen float64 }
+
+func (t *timing) state() timingState { return timingState{t.profile, t.bias.log, t.bias.seen} }
+
+// restore is the inverse of state.
+func (t *timing) restore(s timingState) {
+	if s.Profile > 0 && s.Profile != t.profile {
+		*t = newTiming(s.Profile)
+	}
+	t.bias = bias{log: s.Log, seen: s.Seen}
+}
 
 type hintState struct {
 	Given        bool
@@ -170,9 +179,9 @@ func (g *Governor) Snapshot() ([]byte, error) {
 		Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
 		Hint: hintState{d.hint.given, d.hint.load, d.hint.trust, d.hint.seen, d.hint.before, d.hint.jump, d.hint.pending},
 	}
-	for j, b := range d.bias {
-		s.Profile, s.Batch = append(s.Profile, d.single[j].profile), append(s.Batch, d.batch[j].profile)
-		s.Bias = append(s.Bias, biasState{b.log, b.seen})
+	for j := range d.single {
+		s.Single = append(s.Single, d.single[j].state())
+		s.Batch = append(s.Batch, d.batch[j].state())
 	}
 	return json.Marshal(s)
 }
@@ -191,7 +200,7 @@ func Restore(b []byte) (*Governor, error) {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
 	n := len(s.Members)
-	if len(s.Profile) != n || len(s.Bias) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
+	if len(s.Single) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
 	g.eligible, g.power, g.waited, g.steady, g.crowd, g.pace = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd, s.Pace
@@ -206,17 +215,12 @@ func Restore(b []byte) (*Governor, error) {
 }
 
 func (g *Grid) restore(s *snapshot) error {
-	for j, p := range s.Profile {
-		if !(p > 0) {
+	for j := range g.single {
+		if p := s.Single[j].Profile; !(p > 0) {
 			return fmt.Errorf("snapshot of a governor: profile %v ms of member %d", p, j)
 		}
-		if p != g.single[j].profile {
-			g.single[j] = newTiming(p)
-		}
-		if p := s.Batch[j]; p > 0 {
-			g.batch[j] = newTiming(p)
-		}
-		g.bias[j] = bias{log: s.Bias[j].Log, seen: s.Bias[j].Seen}
+		g.single[j].restore(s.Single[j])
+		g.batch[j].restore(s.Batch[j])
 		g.adjust(j)
 	}
 	g.met, g.jump, g.filtered, g.predicted = s.Met, s.Jump, s.Filtered, s.Predicted

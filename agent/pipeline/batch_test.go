@@ -96,22 +96,105 @@ func TestABatchHasOnlyJobsThatAcceptItsMember(t *testing.T) {
 }
 
 func TestWhoJoinsABatch(t *testing.T) {
-	const goal = 0.8
-	head := &entry{Job: Job{Floor: 0.75}, due: 50}
 	for _, tt := range []struct {
 		name string
+		with party
 		job  *entry
 		want bool
 	}{
-		{"the same", &entry{Job: Job{Floor: 0.75}, due: 50}, true},
-		{"asks for less, and has more time", &entry{Job: Job{Floor: 0.7}, due: 60}, true},
-		{"asks for more", &entry{Job: Job{Floor: 0.76}, due: 60}, false},
-		{"names no floor, the goal's is higher", &entry{due: 60}, false},
-		{"has less time, being of lower priority", &entry{Job: Job{Floor: 0.7}, due: 49}, false},
+		{"as picky", party{&entry{due: 50}, 0.7, 0}, &entry{due: 50}, true},
+		{"has less time, being of lower priority", party{&entry{due: 50}, 0.7, 0}, &entry{due: 49}, false},
+		{"asks for what any member has", party{&entry{due: 50}, 0.7, 0}, &entry{Job: Job{Floor: 0.7}, due: 60}, true},
+		{"asks for more than the smallest has", party{&entry{due: 50}, 0.7, 0}, &entry{Job: Job{Floor: 0.71}, due: 60}, false},
+		{"leaves the goal, which is met", party{&entry{Job: Job{Floor: 0.8}, due: 50}, 0.85, 0.8}, &entry{due: 60}, true},
+		{"leaves the goal, which the head lifts", party{&entry{Job: Job{Floor: 0.7}, due: 50}, 0.7, 0.8}, &entry{due: 60}, false},
+		{"asks for less than the goal, which cannot be had", party{&entry{due: 50}, 0.7, 0.88}, &entry{Job: Job{Floor: 0.85}, due: 60}, false},
 	} {
-		if got := tt.job.joins(head, goal); got != tt.want {
+		if got := tt.with.admits(tt.job); got != tt.want {
 			t.Errorf("%s: got %t", tt.name, got)
 		}
+	}
+}
+
+func TestAFloorHoldsInABatchWhereTheGoalCannotBeHad(t *testing.T) {
+	batched := 0
+	for _, tt := range []struct {
+		name  string
+		goal  governor.Goal
+		floor float64
+		spoil func(b *bench) error
+	}{
+		{"a member is out of use", governor.Goal{Floor: 0.88}, 0.85, func(b *bench) error { return b.Use(b.t.Context(), 2, nil) }},
+		{"watts do not suffice", governor.Goal{Floor: 0.85, Watts: 5}, 0.8, func(b *bench) error {
+			return b.SetPower(b.t.Context(), governor.Power{Idle: 4.9, Active: 100})
+		}},
+	} {
+		inBubble(t, batching(), func(b *bench) {
+			m, err := governor.ModeOf(tt.goal)
+			if err = errors.Join(err, b.SetMode(b.t.Context(), m), tt.spoil(b)); err != nil {
+				t.Fatal(err)
+			}
+			far, picky := Job{Deadline: 60 * ms}, Job{Deadline: 60 * ms, Floor: tt.floor}
+			for i, c := range held(b, far, far, picky, far, far, far, far, far, far, far, far, far) {
+				a := <-c
+				if i == 2 && a.Reason == "" && b.cfg.Members[a.Member].Top1 < tt.floor {
+					t.Errorf("%s: min_top1 %v was answered by a member of %v", tt.name, tt.floor, b.cfg.Members[a.Member].Top1)
+				}
+				if a.Batch > 1 {
+					batched++
+				}
+			}
+		})
+	}
+	if batched == 0 {
+		t.Error("nothing ran in a batch")
+	}
+}
+
+func TestAJobOfHighPriorityDoesNotWaitForASecondBatch(t *testing.T) {
+	inBubble(t, batching(), func(b *bench) {
+		b.mode("fixed:large") // 8 ms, a batch 16
+		var jobs []Job
+		for range 24 {
+			jobs = append(jobs, Job{Deadline: time.Second, Priority: Low})
+		}
+		low := held(b, jobs...)
+		<-low[0] // a batch has ended, and the next begun
+		synctest.Wait()
+		if a := b.answer(Job{Body: picture(t, 8), Deadline: 30 * ms, Priority: High}); !a.Met {
+			t.Errorf("got %+v, want it answered after the batch that runs", a)
+		}
+		for _, c := range low[1:] {
+			<-c
+		}
+	})
+}
+
+func TestOverloadIsNoWorseInBatches(t *testing.T) {
+	var met [2]int
+	for i, batch := range []time.Duration{0, 23 * ms} {
+		cfg := testConfig()
+		cfg.Members = cfg.Members[:1]
+		cfg.Members[0].Latency, cfg.Members[0].Batch = 8*ms, batch
+		cfg.Load = func() (int, bool) { // what a job takes beside its inference
+			<-time.After(time.Millisecond)
+			return 0, false
+		}
+		inBubble(t, cfg, func(b *bench) {
+			frame, answers := picture(t, 8), make([]<-chan Answer, 1000)
+			for n := range answers {
+				answers[n] = b.submit(Job{Body: frame, Deadline: 25 * ms})
+				<-time.After(2 * ms)
+			}
+			for _, c := range answers {
+				if a := <-c; a.Met {
+					met[i]++
+				}
+			}
+		})
+	}
+	if met[1] < met[0]*95/100 {
+		t.Errorf("got %d in time one at a time, %d in batches that do not fit", met[0], met[1])
 	}
 }
 
@@ -241,13 +324,23 @@ func TestFewFramesAreDecodedAhead(t *testing.T) {
 	} {
 		l := newLineup(testConfig().Members)
 		n := 0
-		for s := l.slot(); s != nil; s = l.slot() {
+		for s := l.slot(Normal); s != nil; s = l.slot(Normal) {
 			s.entry, s.pic = &entry{}, &frame.Picture{Width: tt.pixels, Height: 1}
 			l.put(s)
 			n++
 		}
 		if n != tt.want {
 			t.Errorf("%s: got %d decoded ahead, want %d", tt.name, n, tt.want)
+		}
+		for _, p := range []Priority{High, Normal, High} { // one finds room
+			if s := l.slot(p); s != nil {
+				s.entry, s.pic = &entry{Job: Job{Priority: p}}, &frame.Picture{Width: tt.pixels, Height: 1}
+				l.put(s)
+				n++
+			}
+		}
+		if n != tt.want+1 {
+			t.Errorf("%s: got %d decoded ahead after one of high priority, want %d", tt.name, n, tt.want+1)
 		}
 		for s := l.take(); s != nil; s = l.take() {
 			l.release(s)

@@ -52,42 +52,38 @@ func (p *Pipeline) decode(ctx context.Context) error {
 		return err
 	}
 	for {
-		s := p.lineup.slot()
+		next, waits := p.queue.next()
+		var s *slot
+		if waits {
+			s = p.lineup.slot(next)
+		}
 		if s == nil {
 			select {
+			case <-p.queue.wake:
 			case <-p.lineup.taken:
-				continue
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			continue
 		}
-		if err := p.fill(ctx, scaler, s); err != nil {
-			return err
-		}
-		if !p.lineup.put(s) {
+		if !p.fill(scaler, s) {
+			p.lineup.release(s)
+		} else if !p.lineup.put(s) {
 			p.refuse(s.entry, wire.Busy, errClosed.Error())
 			return nil
 		}
 	}
 }
 
-// fill waits for a job that can be decoded and puts it into the slot. Jobs
-// that cannot are answered here.
-func (p *Pipeline) fill(ctx context.Context, scaler *frame.Scaler, s *slot) error {
-	for {
-		e := p.queue.pop()
-		if e == nil {
-			select {
-			case <-p.queue.wake:
-				continue
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+// fill decodes the first job that waits and can be decoded into a slot; false
+// means that there is none. Jobs that cannot are answered here.
+func (p *Pipeline) fill(scaler *frame.Scaler, s *slot) bool {
+	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
 		if p.prepare(scaler, s, e) {
-			return nil
+			return true
 		}
 	}
+	return false
 }
 
 // prepare decodes a job into the slot; false means that it was refused, because

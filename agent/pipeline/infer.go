@@ -150,9 +150,9 @@ func (f *inferrer) publish() {
 
 // serve decides on one frame and answers it, and those that run with it.
 func (f *inferrer) serve(s *slot) {
-	e, goal := s.entry, f.gov.Mode().Goal().Floor
+	e := s.entry
 	f.queue.done(e)
-	d := f.decide(e, f.lineup.count(e, goal))
+	d, with := f.decide(e)
 	if d.Switched {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
@@ -163,7 +163,7 @@ func (f *inferrer) serve(s *slot) {
 		return
 	}
 	f.meetOverhead()
-	f.batch = f.lineup.takeMore(append(f.batch[:0], s), d.Batch-1, e, goal)
+	f.batch = f.lineup.takeMore(append(f.batch[:0], s), d.Batch-1, with)
 	for _, mate := range f.batch[1:] {
 		f.queue.done(mate.entry)
 		e.mates = append(e.mates, mate.entry)
@@ -299,9 +299,8 @@ func (f *inferrer) meetOverhead() {
 	f.overhead += (beyond - f.overhead) / overheadMemory
 }
 
-// decide shows the governor the queue as it is now; so many frames are ready to
-// run with e.
-func (f *inferrer) decide(e *entry, ready int) governor.Decision {
+// decide shows the governor the queue as it is now. It returns who may run with e.
+func (f *inferrer) decide(e *entry) (governor.Decision, party) {
 	f.waiting, f.arrivals = f.queue.glance(f.waiting, f.arrivals)
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
@@ -311,7 +310,12 @@ func (f *inferrer) decide(e *entry, ready int) governor.Decision {
 			f.gov.Hint(others)
 		}
 	}
-	return f.gov.Decide(f.now(), governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: ready, Overhead: max(0, f.overhead)})
+	now, with := f.now(), party{head: e, goal: f.gov.Mode().Goal().Floor}
+	if least := f.gov.Smallest(now, e.Floor); least >= 0 {
+		with.least = f.cfg.Members[least].Top1
+	}
+	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with), Overhead: max(0, f.overhead)}
+	return f.gov.Decide(now, q), with
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {

@@ -32,11 +32,12 @@ func newLineup(members []Member) *lineup {
 	return &lineup{members: members, ready: make(chan struct{}, 1), taken: make(chan struct{}, 1)}
 }
 
-// slot is a free one for the next frame; nil if enough are lined up.
-func (l *lineup) slot() *slot {
+// slot is a free one for the next frame; nil if enough are lined up. One of higher
+// priority than all of those finds room, too.
+func (l *lineup) slot(next Priority) *slot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.slots) >= aheadFrames || len(l.slots) > 0 && l.pixels >= aheadPixels {
+	if n := len(l.slots); n > 0 && (n >= aheadFrames || l.pixels >= aheadPixels) && next <= l.slots[0].entry.Priority {
 		return nil
 	}
 	return l.spare()
@@ -87,13 +88,13 @@ func (l *lineup) take() *slot {
 }
 
 // takeMore moves n frames to the end of some, in the order of service, of those
-// whose jobs may join the head.
-func (l *lineup) takeMore(some []*slot, n int, head *entry, goal float64) []*slot {
+// that may join a party.
+func (l *lineup) takeMore(some []*slot, n int, with party) []*slot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.slots[:0]
 	for _, s := range l.slots {
-		if n == 0 || !s.entry.joins(head, goal) {
+		if n == 0 || !with.admits(s.entry) {
 			left = append(left, s)
 			continue
 		}
@@ -108,11 +109,11 @@ func (l *lineup) takeMore(some []*slot, n int, head *entry, goal float64) []*slo
 }
 
 // count is how many frames takeMore would find.
-func (l *lineup) count(head *entry, goal float64) (n int) {
+func (l *lineup) count(with party) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.slots {
-		if s.entry.joins(head, goal) {
+		if with.admits(s.entry) {
 			n++
 		}
 	}

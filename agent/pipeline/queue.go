@@ -35,20 +35,26 @@ func (e *entry) before(other *entry) bool {
 	return e.due < other.due
 }
 
-// floor is the least top-1 that the job accepts; goal is that of jobs that name
-// none.
-func (e *entry) floor(goal float64) float64 {
-	if e.Floor == 0 {
-		return goal
-	}
-	return e.Floor
+// party is who may run in one batch with the head.
+type party struct {
+	head  *entry
+	least float64 // top-1 that the member which runs the head has at any rate
+	goal  float64 // floor of jobs that name none
 }
 
-// joins tells whether the job may run in a batch that was decided on for head: it
-// accepts what head does and has no less time. goal is the floor of jobs that name
-// none.
-func (e *entry) joins(head *entry, goal float64) bool {
-	return e.floor(goal) <= head.floor(goal) && e.due >= head.due
+// admits tells whether a job may join: it accepts whatever the head gets, and has
+// no less time.
+func (p party) admits(e *entry) bool {
+	switch {
+	case e.due < p.head.due:
+		return false
+	case e.Floor == p.head.Floor:
+		return true
+	case e.Floor == 0: // where the goal cannot be had the head may get less, but not if it has a floor of its own
+		return p.goal <= p.head.Floor
+	default:
+		return e.Floor <= p.least
+	}
 }
 
 // place is where e belongs among what is in the order of service.
@@ -217,6 +223,16 @@ func (q *queue) busy() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting)+len(q.ahead) > 0
+}
+
+// next is the priority of the first job that waits, if one does.
+func (q *queue) next() (p Priority, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		return 0, false
+	}
+	return q.waiting[0].Priority, true
 }
 
 // size is the number of jobs that wait.
