@@ -275,16 +275,20 @@ func (a *Agent) unfit() error {
 // else a new one with the sessions it took.
 func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
 	p, err := StoredProfile(a.parts, a.parts.Shelf)
-	if p != nil || err != nil {
-		return p, nil, err
+	if err != nil {
+		return nil, nil, err
 	}
-	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
-	if n := a.wideThreads(); n > 1 { // now that nothing else runs yet
-		_, wide, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
-		if err = errors.Join(err, closeAll(wide)); err != nil {
-			return nil, nil, err
+	if n := a.wideThreads(); n > 1 && a.wideProfile() == nil { // now, as nothing else runs yet
+		a.log.Info("measuring the family on more threads, once", "threads", n)
+		_, sessions, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
+		if err = errors.Join(err, closeAll(sessions)); err != nil {
+			a.log.Warn("more threads cannot be used", "threads", n, "err", err)
 		}
 	}
+	if p != nil {
+		return p, nil, nil
+	}
+	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
 	return TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
 }
 

@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 )
 
 // breadth decides how many processors an inference runs on: one, or all but the
@@ -22,11 +24,12 @@ import (
 // members does; whoever became narrow soon after becoming wide waits twice as
 // long the next time.
 type breadth struct {
-	cores int // processors that this process may use
-	wide  bool
-	wait  time.Duration // for which processors must be free before it becomes wide
-	free  time.Time     // since when they are; zero when they are not
-	went  time.Time     // when it became wide
+	processors int // of the machine, which others use
+	wide       bool
+	wait       time.Duration // for which they must be free before it becomes wide
+	free       time.Time     // since when they are; zero when they are not
+	went       time.Time     // when it became wide
+	rest       time.Time     // no change before
 }
 
 // When processors count as free, in those that others use, and for how long they
@@ -42,10 +45,10 @@ const (
 // look tells whether inferences should be wide, if others use so many percent of
 // all processors; nil is unknown, and changes nothing.
 func (b *breadth) look(now time.Time, others *float64) (wide bool) {
-	if others == nil {
+	if others == nil || now.Before(b.rest) {
 		return b.wide
 	}
-	used := *others / 100 * float64(b.cores)
+	used := *others / 100 * float64(b.processors)
 	switch {
 	case b.wide && used > manyOthers:
 		b.narrow(now)
@@ -70,21 +73,25 @@ func (b *breadth) narrow(now time.Time) {
 	b.wide, b.free = false, time.Time{}
 }
 
+// stay notes that it could not change.
+func (b *breadth) stay(now time.Time, wide bool) { b.wide, b.rest = wide, now.Add(breadthWait) }
+
 // faster is the share of the largest member's latency below which more threads
 // are worth their processors.
 const faster = 0.85
 
 // broaden hands the work over to a crew with more threads while others leave
-// processors free, and back to one on narrow's terms. It ends where there are no
-// processors to spare, where a number was configured, and once more threads proved
-// to be of no use here. Its error is ctx's.
+// processors free, and back. It ends where there are no processors to spare, where
+// a number was configured, and where more threads are of no use. Its error is
+// ctx's.
 func (a *Agent) broaden(ctx context.Context, g *errgroup.Group, narrow *crew) error {
-	if a.wideThreads() < 2 {
+	if a.wideThreads() < 2 || !a.useful(narrow) {
 		return nil
 	}
 	tick := time.NewTicker(breadthPace)
 	defer tick.Stop()
-	machine, b, serving := monitor.New(a.parts.Root), breadth{cores: a.parts.Cores}, narrow
+	machine, serving := monitor.New(a.parts.Root), narrow
+	b := breadth{processors: max(monitor.Processors(a.parts.Root), a.parts.Cores)}
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,14 +102,13 @@ func (a *Agent) broaden(ctx context.Context, g *errgroup.Group, narrow *crew) er
 		if b.look(time.Now(), machine.Sample().OthersPercent) == was {
 			continue
 		}
-		next, err := serving, error(nil)
-		if b.wide {
-			next, err = a.widen(ctx, g, serving, &b)
-		} else if next, err = a.fallBack(ctx, g, serving, a.parts.Shelf, narrow.profile); next != nil && next != serving {
-			a.tellTakeOver(serving, next)
-		}
-		if next == nil || err != nil {
+		a.saveExperience(ctx)
+		next, err := a.reshape(ctx, g, serving, narrow, b.wide)
+		if err != nil {
 			return err
+		}
+		if next == serving { // not to be had now
+			b.stay(time.Now(), was)
 		}
 		serving = next
 	}
@@ -117,28 +123,59 @@ func (a *Agent) wideThreads() int {
 	return max(1, a.parts.Cores-1)
 }
 
-// widen hands the work over to a crew with more threads and returns it. Where that
-// cannot be made ready, the one that serves stays until the next attempt; nil means
-// that it stays for good, as more threads are of no use. Its error is ctx's.
-func (a *Agent) widen(ctx context.Context, g *errgroup.Group, serving *crew, b *breadth) (*crew, error) {
-	threads := a.wideThreads()
-	if why := short(monitor.ReadMemory(a.parts.Root)); why != "" { // two crews at once want more of it, not less
-		b.narrow(time.Now())
-		return serving, nil
-	}
-	a.saveExperience(ctx)
-	next, err := a.raise(ctx, a.parts.Threads(threads), nil, serving, func(int) {})
+// wideProfile is the stored profile of the members on more threads; nil if there is
+// none.
+func (a *Agent) wideProfile() *family.Profile {
+	p, err := StoredProfile(a.parts, a.parts.Threads(a.wideThreads()))
 	if err != nil {
-		a.log.Warn("number of threads not changed", "threads", threads, "err", err)
-		b.narrow(time.Now())
+		a.log.Warn("profile of more threads not readable", "err", err)
+	}
+	return p
+}
+
+// useful tells whether more threads make the largest member that much faster.
+func (a *Agent) useful(narrow *crew) bool {
+	wide, largest := a.wideProfile(), narrow.front[len(narrow.front)-1]
+	if wide == nil {
+		return false
+	}
+	one, many := narrow.profile.Members[largest].P50ms, wide.Members[largest].P50ms
+	if many > 0 && many <= faster*one {
+		return true
+	}
+	a.log.Info("more threads are of no use", "threads", a.wideThreads())
+	a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider, Detail: fmt.Sprintf(
+		"%d threads are of no use here: an inference by %s takes %.2f ms with them, %.2f ms with one", a.wideThreads(), narrow.family.Members[largest].Name, many, one)})
+	return false
+}
+
+// reshape hands the work over to a wide or a narrow crew and returns it; the one
+// that serves where that is not to be had now: memory is short, the mode names a
+// member that the other has not, or it cannot be made ready. Where memory is short,
+// a narrow one is made member by member. Its error is ctx's.
+func (a *Agent) reshape(ctx context.Context, g *errgroup.Group, serving, narrow *crew, wide bool) (*crew, error) {
+	shelf := a.parts.Shelf
+	if wide {
+		shelf = a.parts.Threads(a.wideThreads())
+	}
+	switch tight := short(monitor.ReadMemory(a.parts.Root)) != "" || serving.spares(); {
+	case tight && wide: // two crews at once want more of it, not less
+		return serving, nil
+	case tight:
+		next, err := a.fallBack(ctx, g, serving, shelf, narrow.profile)
+		if err == nil && next != serving {
+			a.tellTakeOver(serving, next)
+		}
+		return next, err
+	}
+	next, err := a.raise(ctx, shelf, nil, serving, func(int) {})
+	if err != nil {
+		a.log.Warn("number of threads not changed", "threads", shelf.Options().Threads, "err", err)
 		return serving, ctx.Err()
 	}
-	if old, wide := slowest(serving), slowest(next); wide > faster*old {
+	if _, mode := serving.pipe.Governed(); mode.Member() != "" && !next.has(mode.Member()) {
 		next.close()
-		a.log.Info("more threads are of no use", "threads", threads)
-		a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider, Detail: fmt.Sprintf(
-			"%d threads are of no use here: an inference by %s takes %.2f ms with them, %.2f ms with one", threads, next.member(len(next.front)-1).Name, wide, old)})
-		return nil, nil
+		return serving, nil
 	}
 	if err := next.pin(0); err != nil {
 		a.log.Warn("smallest member may leave memory", "member", next.member(0).Name, "err", err)
@@ -146,5 +183,14 @@ func (a *Agent) widen(ctx context.Context, g *errgroup.Group, serving *crew, b *
 	return next, a.handOver(ctx, g, serving, next)
 }
 
-// slowest is what the largest member takes, in milliseconds.
-func slowest(c *crew) float64 { return c.profile.Members[c.front[len(c.front)-1]].P50ms }
+// has tells whether a member is among those worth using.
+func (c *crew) has(name string) bool {
+	return slices.ContainsFunc(c.front, func(i int) bool { return c.family.Members[i].Name == name })
+}
+
+// spares tells whether a member is out of use to make room in memory.
+func (c *crew) spares() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.spared, func(s *spared) bool { return s != nil })
+}

@@ -28,7 +28,7 @@ func TestInferencesAreWideWhileOthersLeaveProcessorsFree(t *testing.T) {
 			return 0
 		}, []int{10, 20, 42, 50, 92}},
 	} {
-		b, start := breadth{cores: 4}, time.Now()
+		b, start := breadth{processors: 4}, time.Now()
 		var changes []int
 		for second := range 120 {
 			was, others := b.wide, tt.others(second)
@@ -43,5 +43,28 @@ func TestInferencesAreWideWhileOthersLeaveProcessorsFree(t *testing.T) {
 		if !slices.Equal(changes, tt.wide) {
 			t.Errorf("%s: changed at %v, want %v", tt.name, changes, tt.wide)
 		}
+	}
+}
+
+func TestWhatCouldNotChangeRests(t *testing.T) {
+	b, start, none, all := breadth{processors: 4}, time.Now(), 0.0, 100.0
+	for second := range 11 {
+		b.look(start.Add(time.Duration(second)*time.Second), &none)
+	}
+	if !b.wide {
+		t.Fatal("not wide after ten idle seconds")
+	}
+	now := start.Add(11 * time.Second)
+	if b.look(now, &all) {
+		t.Fatal("wide while others use all")
+	}
+	b.stay(now, true)
+	for second := range 10 {
+		if !b.look(now.Add(time.Duration(second)*time.Second), &all) {
+			t.Errorf("tried again after %d s", second)
+		}
+	}
+	if b.look(now.Add(breadthWait), &all) {
+		t.Errorf("not tried again after %v", breadthWait)
 	}
 }

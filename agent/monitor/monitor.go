@@ -103,6 +103,18 @@ func (m *Monitor) shares(ctx context.Context) (all, others *float64) {
 	return tenths(100 * busy / elapsed), tenths(100 * (busy - own) / elapsed)
 }
 
+// Processors is how many processors the machine has whose proc lies in root, those
+// that this process may not use among them; 0 if that is unknown.
+func Processors(root string) (n int) {
+	b, _ := os.ReadFile(filepath.Join(root, "proc", "stat"))
+	for line := range strings.Lines(string(b)) {
+		if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "cpu") && name != "cpu" {
+			n++
+		}
+	}
+	return n
+}
+
 func read(ctx context.Context) counters {
 	machine, err := cpu.TimesWithContext(ctx, false)
 	if err != nil || len(machine) == 0 {

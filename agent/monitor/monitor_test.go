@@ -112,6 +112,17 @@ func TestAMissingPartTakesNoOtherWithIt(t *testing.T) {
 	New(t.TempDir()).Sample() // an empty machine is one, too
 }
 
+func TestProcessorsAreAllOfTheMachine(t *testing.T) {
+	m := mustMachine(t)
+	if n := Processors(m.root); n != 0 {
+		t.Errorf("without a proc: got %d, want 0 for unknown", n)
+	}
+	m.write(t, "proc/stat", "cpu  1 2 3\ncpu0 1 1 1\ncpu1 0 1 2\ncpu11 0 0 0\nintr 7\nbtime 1769860800\n")
+	if n := Processors(m.root); n != 3 {
+		t.Errorf("got %d, want 3", n)
+	}
+}
+
 func TestTheRealMachineIsWithinRange(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads the proc of Linux")
