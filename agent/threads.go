@@ -175,6 +175,7 @@ func (a *Agent) reshape(ctx context.Context, g *errgroup.Group, serving, narrow 
 	}
 	if _, mode := serving.pipe.Governed(); mode.Member() != "" && !next.has(mode.Member()) {
 		next.close()
+		a.log.Debug("mode keeps the number of threads", "mode", mode.String())
 		return serving, nil
 	}
 	if err := next.pin(0); err != nil {

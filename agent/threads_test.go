@@ -13,7 +13,8 @@ import (
 )
 
 // wideShelf stands in for processors that this machine has not: two threads are
-// far faster, three far slower.
+// far faster, three far slower, and four make the second member faster than the
+// first.
 type wideShelf struct {
 	*resident.Shelf
 	threads int
@@ -28,9 +29,12 @@ func (s wideShelf) Profile(sessions []family.Session) (*family.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	factor := map[int]float64{2: 0.01, 3: 100}[s.threads]
+	factor := map[int]float64{2: 0.01, 3: 100, 4: 0.01}[s.threads]
 	for i := range p.Members {
 		p.Members[i].P50ms *= factor
+	}
+	if s.threads == 4 {
+		p.Members[0].P50ms = 2 * p.Members[1].P50ms
 	}
 	return p, nil
 }
@@ -87,6 +91,26 @@ func providerSays(t *testing.T, o *operator, cfg agent.Config, text string) bool
 		e := decoded[wire.Event](t, m)
 		return e.Kind == wire.EventProvider && strings.HasPrefix(e.Detail, text)
 	})
+}
+
+func TestAFixedMemberThatMoreThreadsMakeNotWorthwhileStaysFixed(t *testing.T) {
+	t.Parallel()
+	addr, m := serve(t), mustMachine(t)
+	cfg := newConfig(t, addr)
+	cfg.Mode = "fixed:5.8M"
+	o := operate(t, addr)
+	d := start(t, cfg, m.env(), envCores+"=5")
+	o.presence(cfg, wire.Online, 0)
+	seconds := 0
+	o.until(func() bool {
+		seconds++
+		m.work(d.cmd.Process.Pid, seconds, 0)
+		return d.logged("mode keeps the number of threads")
+	}, "the mode keeps the number of threads")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Mode == cfg.Mode && s.Member == "5.8M" }, "the mode stays")
+	if n := threadsOf(t, o, cfg); n != 1 {
+		t.Errorf("got %d threads, want 1", n)
+	}
 }
 
 func TestMoreThreadsThatAreOfNoUseAreGivenUp(t *testing.T) {
