@@ -54,13 +54,13 @@ func TestCommandSetsAGoalWhichAModeReplaces(t *testing.T) {
 		if !slices.Contains(caps.Verbs, "goal") || !slices.Contains(caps.Modes, "power-save") {
 			t.Errorf("caps: got verbs %v and modes %v, want goal and power-save", caps.Verbs, caps.Modes)
 		}
-		goal := &wire.Goal{DeadlineMS: new(20_000.0), MinTop1: new(0.83), Prefer: wire.PreferLatency}
-		if ack := o.command(cfg, cfg.Device, "goal", "g1", `{"goal":{"deadline_ms":20000,"min_top1":0.83,"prefer":"latency"},"ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
+		goal := &wire.Goal{DeadlineMS: new(20_000.0), MinTop1: new(0.87), Prefer: wire.PreferLatency}
+		if ack := o.command(cfg, cfg.Device, "goal", "g1", `{"goal":{"deadline_ms":20000,"min_top1":0.87,"prefer":"latency"},"ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 			t.Fatalf("got %+v", ack)
 		}
 		o.report(cfg, wire.Reported{Status: wire.Applied, Mode: "goal", Goal: goal})
 		o.telemetry(cfg, func(m wire.Telemetry) bool { return m.Mode == "goal" && reflect.DeepEqual(m.Goal, goal) }, "the goal is told")
-		if r := o.ask(cfg, "plain", `{}`); r.DeadlineMS != 20_000 || r.ExpectedTop1 == nil || *r.ExpectedTop1 < 0.83 {
+		if r := o.ask(cfg, "plain", `{}`); r.DeadlineMS != 20_000 || r.ExpectedTop1 == nil || *r.ExpectedTop1 < 0.87 {
 			t.Errorf("a job without wishes: got %+v, want the goal's deadline and floor", r)
 		}
 		best := o.bestTop1(cfg)
@@ -136,9 +136,9 @@ func TestDesiredGoalIsAppliedOrRejectedWithTheNearest(t *testing.T) {
 		desire := func(payload string) {
 			o.publishAs(mqtt.Message{Topic: self(cfg).Desired(), Payload: []byte(payload), QoS: 1, Retained: true})
 		}
-		desire(`{"version":1,"goal":{"min_top1":0.83}}`) // it meets a device that is still loading its members
+		desire(`{"version":1,"goal":{"min_top1":0.87}}`) // it meets a device that is still loading its members
 		d := start(t, cfg)
-		goal := &wire.Goal{MinTop1: new(0.83)}
+		goal := &wire.Goal{MinTop1: new(0.87)}
 		o.report(cfg, wire.Reported{Version: 1, Status: wire.Applied, Mode: "goal", Goal: goal})
 
 		desire(`{"version":2,"goal":{"min_top1":0.99,"deadline_ms":500}}`)
@@ -165,14 +165,14 @@ func TestAModeOfTheVersionBeforeIsReadAndAGoalOutlivesAKill(t *testing.T) {
 	o := operate(t, addr)
 	d := start(t, cfg)
 	o.report(cfg, wire.Reported{Status: wire.Applied, Mode: "low-latency"})
-	if ack := o.command(cfg, cfg.Device, "goal", "g1", `{"goal":{"min_top1":0.83},"ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
+	if ack := o.command(cfg, cfg.Device, "goal", "g1", `{"goal":{"min_top1":0.87},"ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 		t.Fatalf("got %+v", ack)
 	}
 	d.kill()
 	o.fence()
 	n := len(o.matching(self(cfg).Reported()))
 	start(t, cfg)
-	if r := decoded[wire.Reported](t, o.await(self(cfg).Reported(), n+1)); r.Mode != "goal" || r.Goal == nil || r.Goal.MinTop1 == nil || *r.Goal.MinTop1 != 0.83 {
+	if r := decoded[wire.Reported](t, o.await(self(cfg).Reported(), n+1)); r.Mode != "goal" || r.Goal == nil || r.Goal.MinTop1 == nil || *r.Goal.MinTop1 != 0.87 {
 		t.Errorf("after the kill: got %+v, want the goal", r)
 	}
 }
@@ -184,7 +184,7 @@ func TestAGoalThatMembersTookAlongIsToldOfOnce(t *testing.T) {
 	cfg := newConfig(t, addr)
 	f := spoil(t, cfg, 2, true)
 	mustEdit(t, cfg, func(st *store.Store) error {
-		return st.SetCell("mode", []byte(`{"goal":{"min_top1":0.83},"set":"2026-11-23T12:00:00.000Z"}`))
+		return st.SetCell("mode", []byte(`{"goal":{"min_top1":0.87},"set":"2026-11-23T12:00:00.000Z"}`))
 	})
 	o := operate(t, addr)
 	start(t, cfg)

@@ -164,7 +164,7 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 	if ack := o.command(cfg, cfg.Device, "mode", "m1", `{"mode":"fixed:5.8M","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 		t.Errorf("a mode of a member on the front: got %+v", ack)
 	}
-	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:9.5M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
+	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:9.7M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
 		t.Errorf("a mode of a member that only the CPU had on its front: got %+v", ack)
 	}
 	d.stop()

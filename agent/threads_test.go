@@ -56,7 +56,7 @@ func TestACrewWithMoreThreadsServesWhileOthersLeaveProcessorsFree(t *testing.T) 
 	t.Parallel()
 	addr, m := serve(t), mustMachine(t)
 	o, cfg, d := online(t, addr, m.env(), envCores+"=3")
-	frame, seconds, others := rawJob(`{"deadline_ms":600000,"min_top1":0.85}`, pngFrame(t, 0)), 0, 0
+	frame, seconds, others := rawJob(`{"deadline_ms":600000,"min_top1":0.88}`, pngFrame(t, 0)), 0, 0
 	d.awaitLog("ready", 1)
 	sent := []string{}
 	until := func(threads, percent int) { // a frame after the other meanwhile, and machine seconds pass
