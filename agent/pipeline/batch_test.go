@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -240,13 +239,7 @@ func TestR4_ABatchThatHangsIsRefusedAsAWhole(t *testing.T) {
 
 func TestR4_NoJobOfABatchThatCannotBeInterruptedIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := mustBench(t, batching())
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
-		d := &deaf{b.sessions[0], make(chan struct{})}
-		b.use(0, d)
+		b, d, done, cancel := deafened(t, batching())
 		b.mode("fixed:small")
 		var answers []<-chan Answer
 		for range 6 {

@@ -8,7 +8,8 @@ import (
 )
 
 // How far decoding goes ahead of inference: enough for a batch, but no more than
-// one picture beyond so many pixels. A pixel takes 1.5 bytes as a rule, 8 at most.
+// one picture beyond so many pixels, and one more for each higher priority. A pixel
+// takes 1.5 bytes as a rule, 8 at most.
 const (
 	aheadFrames = governor.Batch
 	aheadPixels = 4 << 20

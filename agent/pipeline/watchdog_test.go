@@ -58,15 +58,22 @@ type deaf struct {
 func (d *deaf) Run(out []float32, in ...[]float32) error { <-d.end; return nil }
 func (d *deaf) Interrupt()                               {}
 
+// deafened is a pipeline at work whose only session does not heed an interruption,
+// and what its Run returns.
+func deafened(t *testing.T, cfg Config) (b *bench, d *deaf, done <-chan error, cancel func()) {
+	t.Helper()
+	b = mustBench(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	d = &deaf{b.sessions[0], make(chan struct{})}
+	b.use(0, d)
+	return b, d, ended, cancel
+}
+
 func TestR4_WhatCannotBeInterruptedEndsThePipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := mustBench(t, testConfig())
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
-		d := &deaf{b.sessions[0], make(chan struct{})}
-		b.use(0, d)
+		b, d, done, cancel := deafened(t, testConfig())
 		answer := b.submit(Job{Body: picture(t, 8), Deadline: time.Minute})
 		waiting := b.submit(Job{Body: picture(t, 8), Deadline: time.Minute})
 		began := time.Now()

@@ -1,6 +1,6 @@
 // Package ort runs ONNX models on ONNX Runtime.
 //
-//	Find ──▶ Open ──▶ Runtime ┬──▶ Session   one member, batch 1, fixed buffers
+//	Find ──▶ Open ──▶ Runtime ┬──▶ Session   one member, one image or some at once, buffers of its own
 //	                         ├──▶ Batch     any batch, any number of outputs
 //	                         └──▶ Probe     any shape, to be timed
 //
@@ -59,9 +59,9 @@ func (o Options) String() string { return fmt.Sprintf("%s/%d", o.Provider, o.Thr
 
 // Shape of the one input and the one output of a Session.
 type Shape struct {
-	Input   string // name of the input, float32 1×3×R×R
+	Input   string // name of the input, float32 N×3×R×R
 	R       int    // pixels a side
-	Output  string // name of the output, float32 1×Classes
+	Output  string // name of the output, float32 N×Classes
 	Classes int
 }
 

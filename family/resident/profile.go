@@ -24,6 +24,7 @@ const (
 // this goroutine.
 func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 	runs, batches := make([][]float64, len(sessions)), make([][]float64, len(sessions)) // milliseconds
+	fails := make([]bool, len(sessions))                                                // in batches
 	began := time.Now()
 	for round := 0; round < fewestRounds || round < profileRounds && time.Since(began) < profileLimit; round++ {
 		for i, session := range sessions {
@@ -35,10 +36,13 @@ func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 				return nil, fmt.Errorf("profile member %s: %w", s.fam.Members[i].Name, err)
 			}
 			runs[i] = append(runs[i], taken...)
-			if s.batches() { // who fails to take one has none: its images run one at a time
-				taken, _ = s.timeRuns(session, i, family.Batch)
-				batches[i] = append(batches[i], taken...)
+			if !s.batches() || fails[i] {
+				continue
 			}
+			if taken, err = s.timeRuns(session, i, family.Batch); err != nil {
+				fails[i], batches[i] = true, nil // its images run one at a time
+			}
+			batches[i] = append(batches[i], taken...)
 		}
 	}
 	p := &family.Profile{Schema: family.Schema, Family: s.fam.Digest(), Runtime: s.rt.Version(),

@@ -324,3 +324,24 @@ func mustWrite(t *testing.T, path string, b []byte) {
 		t.Fatal(err)
 	}
 }
+
+// single takes one image only.
+type single struct{ family.Session }
+
+func (s single) Run(out []float32, in ...[]float32) error {
+	if len(in) > 1 {
+		return errors.New("out of memory")
+	}
+	return s.Session.Run(out, in...)
+}
+
+func TestAMemberThatFailsInBatchesIsProfiledAlone(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
+	sessions := make([]family.Session, len(f.Members))
+	sessions[0], sessions[1] = single{mustSession(t, s, 0)}, mustSession(t, s, 1)
+	p, err := s.Profile(sessions)
+	if err != nil || p.Members[0].Batch != 0 || !(p.Members[0].P50ms > 0) || !(p.Members[1].Batch > 0) {
+		t.Errorf("got %+v, %v; want the first one's images one at a time", p, err)
+	}
+}
