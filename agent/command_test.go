@@ -315,7 +315,7 @@ func TestCutOffCommandIsBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, left := range map[string]time.Duration{"cut": time.Hour, "spent": -time.Hour} {
-		c := store.Command{ID: id, Request: store.DigestOf([]byte(payload)), State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(left)}
+		c := store.Command{ID: "mode/" + id, Request: store.DigestOf([]byte(payload)), State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(left)}
 		if err := st.SetCommand(c); err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,10 @@ type order struct {
 	received time.Time
 }
 
+// key is the command's name in the ledger. Ids belong to their verb: commands
+// of two verbs have acknowledgements of their own, and may run at once.
+func (o order) key() string { return o.topic.Verb + "/" + o.topic.ID }
+
 // deed is what a command does. All deeds can be repeated.
 type deed func(ctx context.Context) error
 
@@ -120,7 +124,7 @@ func (a *Agent) control(ctx context.Context) error {
 // acknowledgement with the last state.
 func (a *Agent) command(ctx context.Context, o order) {
 	request := digestOf(o.msg)
-	known, err := a.parts.Store.Command(o.topic.ID)
+	known, err := a.parts.Store.Command(o.key())
 	switch {
 	case err == nil && known.Request != request:
 		a.acknowledge(o, wire.CommandRejected, refuse(wire.Conflict, "this id was used before, with other bytes"))
@@ -212,7 +216,7 @@ func (a *Agent) obeyAim(ctx context.Context, w wire.Aim) error {
 func (a *Agent) advance(o order, request store.Digest, expires time.Time, step wire.Step, cause error) error {
 	ack := a.ack(o, step, cause)
 	b := a.message("", false, ack).Payload
-	err := a.parts.Store.SetCommand(store.Command{ID: o.topic.ID, Request: request, State: string(step), Answer: b, Expires: expires})
+	err := a.parts.Store.SetCommand(store.Command{ID: o.key(), Request: request, State: string(step), Answer: b, Expires: expires})
 	if err != nil {
 		a.log.Error("ledger not written", "cmd", o.topic.ID, "err", err)
 	}

@@ -17,7 +17,7 @@ const (
 
 // A Command is what the ledger knows of one command.
 type Command struct {
-	ID      string    `json:"id"`
+	ID      string    `json:"id"`               // unique in the ledger: verb/id
 	Request Digest    `json:"request"`          // of its bytes as they came
 	State   string    `json:"state"`            // the last state it entered
 	Answer  []byte    `json:"answer,omitempty"` // the last ack sent
