@@ -342,7 +342,7 @@ func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(membe
 }
 
 // makeReady returns a session for each member, or why there is none. It is an
-// error when there is none at all.
+// error when there is none at all; of the reasons, alike then, it gives the first.
 func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(member int)) ([]family.Session, []string, error) {
 	n := len(f.Members)
 	sessions, faults := make([]family.Session, n), make([]string, n)
@@ -361,7 +361,7 @@ func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(mem
 		sessions[i] = s
 	}
 	if len(errs) == n {
-		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, errors.Join(errs...))
+		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, errs[0])
 	}
 	return sessions, faults, nil
 }
