@@ -73,7 +73,7 @@ type Governor struct {
 	// Cascade is the probability from which on the smallest member's answer is
 	// taken; below it the member that was chosen looks as well. 0 is no cascade.
 	Cascade float64 `toml:"cascade"`
-	LogMiB  int     `toml:"log_mib"` // MiB of decisions.log and decisions.log.1; 0 is no log
+	LogMiB  int     `toml:"log_mib"` // MiB of each decisions*.log and its .log.1; 0 is no log
 }
 
 // Runtime is how members run.

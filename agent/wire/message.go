@@ -191,8 +191,8 @@ type Event struct {
 	Kind   EventKind `json:"kind"`
 	Detail string    `json:"detail"`
 	From   string    `json:"from,omitempty"`   // of a switch: the member before
-	Member string    `json:"member,omitempty"` // of a switch: the member now; of memory: the one that went or came
-	Count  uint64    `json:"count,omitempty"`  // how many of this kind since the last event told of
+	Member string    `json:"member,omitempty"` // of a switch: the member now; of memory: the one that went or came; of infeasible and progress: the one in question
+	Count  uint64    `json:"count,omitempty"`  // how many of this kind since the last event told of; of a gap: the records that were lost
 }
 
 // Sync is where a device stands when it connects.

@@ -81,7 +81,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 		}
 	}
 	if err := cfg.Validate(); err != nil {
-		return agent.Config{}, fmt.Errorf("configuration: %w", err)
+		return agent.Config{}, usageError{fmt.Errorf("configuration: %w", err)} // the flags': defaults and file were valid
 	}
 	return cfg, nil
 }
@@ -126,7 +126,8 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 }
 
 // printCheck prints the configuration as TOML, and what it leads to as
-// comments. It changes nothing: a state that is not there stays so.
+// comments. A state that is not there stays so; one that is there gets the stock
+// family of this program, as at a start, if its own is an older one.
 func printCheck(w io.Writer, cfg agent.Config) error {
 	b, err := cfg.Marshal()
 	if err != nil {

@@ -50,18 +50,24 @@ oracle's effective accuracy is missing; steady is from the fifth step of a phase
 settled is who is within a point of the phase's best member, in inferences
 (median, 0 where no phase needed a move).
 
-With --queue jobs come in bursts at four times the calm rate instead. Attainment
-is the share of jobs in time; effective accuracy counts the others as 0, mean
-accuracy leaves them out.`,
+With --queue jobs come in bursts at four times the calm rate instead, in patterns
+with deadlines of their own: 10/40 D60 is 10 jobs a second, 40 in bursts, 60 ms.
+Attainment is the share of jobs in time; effective accuracy counts the others as 0,
+mean accuracy leaves them out.`,
 		Example: `  limber bench governor --trace cpu.txt --deadlines 16,24,32,48 --top1 0.742,0.75,0.761,0.775,0.783,0.79
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --queue --json
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --deadlines 24 --plot out.svg`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if b.queue && c.Flags().Changed("deadlines") {
+				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of their own: leave out --deadlines")}
+			}
+			return b.run(c.OutOrStdout())
+		},
 	}
-	c.Flags().StringVar(&b.trace, "trace", "", "recorded trace (limber bench record)")
+	c.Flags().StringVar(&b.trace, "trace", "", "recorded trace (limber bench record) (required)")
 	c.Flags().Float64SliceVar(&b.deadlines, "deadlines", []float64{16, 24, 32, 48}, "deadlines, ms")
-	c.Flags().Float64SliceVar(&b.top1, "top1", nil, "top-1 of each member of the trace, fractions by rising latency")
+	c.Flags().Float64SliceVar(&b.top1, "top1", nil, "top-1 of each member of the trace, fractions by rising latency (required)")
 	c.Flags().BoolVar(&b.queue, "queue", false, "jobs come in bursts and queue")
 	c.Flags().Uint64Var(&b.seed, "seed", 1, "of the arrivals, with --queue")
 	c.Flags().StringVar(&b.picture, "plot", "", "draw accuracy, misses and members over time, with the first deadline: .svg or .png")

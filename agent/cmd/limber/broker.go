@@ -18,10 +18,12 @@ func newBroker() *cobra.Command {
 		Long: `Run an MQTT 3.1.1 broker for a desk. On loopback it needs no users: a client
 without a name is an operator, one with a name is that device, and the access
 list of broker-config/mosquitto applies to it. To listen elsewhere it needs a
-file of users, one NAME:PASSWORD a line; for a fleet use a mosquitto with the
-files of broker-config.`,
+file of users, one NAME:PASSWORD a line: the user operator steers, every other
+one is the device of that name. For a fleet use a mosquitto with the files of
+broker-config.`,
 		Example: `  limber broker
-  limber broker --listen 0.0.0.0:1883 --users users.txt`,
+  limber broker --listen 0.0.0.0:1883 --users users.txt
+  limber fleet ls --user operator --password-file password.txt`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			users, err := readUsers(usersFile)

@@ -32,6 +32,9 @@ the device took it. A device keeps one if its configuration says so:
   [governor]
   log_mib = 64   # decisions.log and the older decisions.log.1, in the state folder
 
+and a pair of the same size for each other way to run: decisions-3.log for members
+with three threads, decisions-cuda.log and decisions-tensorrt.log.
+
 For the last decisions it prints what was known, what each member was expected to
 be worth, what was chosen and why, and whether the job was answered in time. WORTH
 is a member's top-1 times its chance to be in time, SCORE the same less what it

@@ -57,12 +57,12 @@ the choices were made on, which flatter a little.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
-	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth")
+	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth (required)")
 	f.StringVar(&a.name, "name", "family", "name of the family")
-	f.StringVar(&a.calibration, "calibration", "", "folder of training images, or a pattern of sheets in it (dir/train_*)")
-	f.StringVar(&a.validation, "validation", "", "folder of labelled images to choose by, likewise")
+	f.StringVar(&a.calibration, "calibration", "", "folder of training images, or a pattern of sheets in it (dir/train_*) (required)")
+	f.StringVar(&a.validation, "validation", "", "folder of labelled images to choose by, likewise (required)")
 	f.StringVar(&a.test, "test", "", "folder of labelled images to report on, likewise (default: those of --validation)")
-	f.StringVar(&a.out, "out", "", "file to write")
+	f.StringVar(&a.out, "out", "", "file to write (required)")
 	f.IntVar(&a.plan.Size, "size", 6, "members wanted")
 	f.StringVar(&a.cost, "cost", "latency", "what accuracy is weighed against: latency on this machine, or mmacs for a family of many kinds of device")
 	f.IntVar(&a.plan.Samples, "samples", 120, "sub-networks to measure before the search")

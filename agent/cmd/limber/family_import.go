@@ -47,7 +47,7 @@ The description says how a picture becomes the input:
 	}
 	c.Flags().StringVar(&a.name, "name", "family", "name of the family")
 	c.Flags().StringVar(&a.describe, "describe", "", "JSON file with the preprocessing and the classes (required)")
-	c.Flags().StringArrayVar(&a.members, "member", nil, "NAME=FILE:TOP1, from the cheapest to the most accurate; once for each")
+	c.Flags().StringArrayVar(&a.members, "member", nil, "NAME=FILE:TOP1, from the cheapest to the most accurate; once for each (required)")
 	c.Flags().StringVar(&a.out, "out", "", "file to write (required)")
 	return c
 }

@@ -37,11 +37,11 @@ the BN statistics are recomputed first, each file being one batch.`,
 		RunE: func(*cobra.Command, []string) error { return a.run() },
 	}
 	f := c.Flags()
-	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint of the supernet")
-	f.StringVar(&a.arch, "arch", "", `JSON file {"ks":[...],"e":[...],"d":[...],"r":N}`)
-	f.StringVar(&a.input, "input", "", "raw float32 input")
+	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint of the supernet (required)")
+	f.StringVar(&a.arch, "arch", "", `JSON file {"ks":[...],"e":[...],"d":[...],"r":N} (required)`)
+	f.StringVar(&a.input, "input", "", "raw float32 input (required)")
 	f.StringSliceVar(&a.calibrate, "calibrate", nil, "raw float32 batches to compute BN statistics from")
-	f.StringVar(&a.out, "out", "", "file for the logits")
+	f.StringVar(&a.out, "out", "", "file for the logits (required)")
 	return c
 }
 

@@ -34,10 +34,10 @@ func newFamilyProfile() *cobra.Command {
 		Use:   "profile",
 		Short: "Measure the members of a family on this device",
 		Long: `Measure how long the members of a family take on this device, for every execution
-provider with every number of threads and every size of batch asked for. All of them take turns, so that a
-machine that grows slower favours none, and warm up first. They run in sessions as
-the agent's. Nothing else should run meanwhile: "cv" is standard deviation over
-mean, and tells whether it did.
+provider with every number of threads and every size of batch asked for. All of
+them take turns, so that a machine that grows slower favours none, and warm up
+first. They run in sessions as the agent's. Nothing else should run meanwhile: "cv"
+is standard deviation over mean, and tells whether it did.
 
 The agent takes a profile of its own, see "limber agent --help"; this one is for
 choosing the threads it runs with.`,

@@ -41,9 +41,8 @@ predictor and a latency table: a published one of OFA-MobileNetV3 w1.2, or one t
 --max-mmacs it is multiply-accumulates that are limited, and no table is needed.
 
 One search works out the whole front and answers for every limit; without one, for
-ten over the whole range. A limit that nothing meets is
-answered with the fastest sub-network there is. The same seed gives the same
-answer.
+ten over the whole range. A limit that nothing meets is answered with the fastest
+sub-network there is. The same seed gives the same answer.
 
 The table is a folder of files R_lookup_table.json, one for each resolution R, in
 milliseconds. Accuracy is on the predictor's own scale, 4 to 6 points above what
@@ -56,13 +55,13 @@ ImageNet's validation images then say; the order is right.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
-	f.StringVar(&a.predictor, "accuracy-predictor", "", "checkpoint of the accuracy predictor")
-	f.StringVar(&a.table, "latency-table", "", "folder of the latency table")
+	f.StringVar(&a.predictor, "accuracy-predictor", "", "checkpoint of the accuracy predictor (required)")
+	f.StringVar(&a.table, "latency-table", "", "folder of the latency table (required without --max-mmacs)")
 	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224}, "input resolutions to choose from, pixels a side")
 	f.Float64SliceVar(&a.limits, "max-latency", nil, "the most an inference may take, in ms; may be given again")
 	f.StringVar(&a.supernet, "supernet", "", "checkpoint of the supernet (default: the published OFA-MobileNetV3 w1.2)")
 	f.Float64SliceVar(&a.macs, "max-mmacs", nil, "the most millions of multiply-accumulates; may be given again")
-	f.IntVar(&a.climbs, "climbs", search.DefaultClimbs, "how long to look: fewer take less time and miss more")
+	f.IntVar(&a.climbs, "climbs", search.DefaultClimbs, "ascents of the search; fewer take less time and miss more")
 	f.Uint64Var(&a.seed, "seed", 1, "of the search")
 	f.BoolVar(&a.json, "json", false, "print a JSON object for each limit")
 	return c

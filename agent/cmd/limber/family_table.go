@@ -54,8 +54,8 @@ folder already, measured in the same way on the same device, are kept.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
-	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth")
-	f.StringVar(&a.out, "out", "", "folder to write to")
+	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth (required)")
+	f.StringVar(&a.out, "out", "", "folder to write to (required)")
 	f.IntSliceVar(&a.resolutions, "resolutions", nil, "pixels a side (default: all of the supernet's)")
 	f.IntVar(&a.threads, "threads", 1, "threads of an inference")
 	f.IntVar(&a.rounds, "rounds", 100, "runs of each layer")

@@ -19,7 +19,7 @@ func newFleet() *cobra.Command {
 	c := group("fleet", "See and steer the devices of a fleet", `  limber fleet ls
   limber fleet mode desk max-accuracy
   limber fleet mode @all balanced
-  limber fleet goal @gate --deadline 50ms --min-top1 0.8
+  limber fleet goal @gate --deadline 50ms --min-top1 0.87
   limber fleet power desk clock-75
   limber fleet set @all --mode power-save
   limber fleet explain desk`)

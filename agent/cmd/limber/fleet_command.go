@@ -43,7 +43,7 @@ Everybody is in the group @all. The exit code is 0 when every device that is
 online set the mode.`,
 		Example: `  limber fleet mode desk max-accuracy
   limber fleet mode @all balanced
-  limber fleet mode cam-17 fixed:12.3M --json`,
+  limber fleet mode cam-17 fixed:9.7M --json`,
 		Args: exactly(2, "a device or a group, and a mode"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.run(c, args[0], "mode", wire.Command{Mode: args[1]})
@@ -66,7 +66,7 @@ have is rejected with the nearest that it can.
 
 Everybody is in the group @all. The exit code is 0 when every device that is
 online set the goal.`,
-		Example: `  limber fleet goal desk --deadline 50ms --min-top1 0.8
+		Example: `  limber fleet goal desk --deadline 50ms --min-top1 0.87
   limber fleet goal @all --max-watts 5 --prefer energy
   limber fleet goal cam-17 --prefer latency --json`,
 		Args: exactly(1, "a device or a group"),

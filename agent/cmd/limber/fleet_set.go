@@ -35,10 +35,10 @@ they report.
 
 A goal that a device cannot have is rejected with the nearest that it can; what
 was in force stays. Rejected or not, a desired state stays at the broker until the
-next one is set, and a device reports on it again when it connects. The exit code is 0 when every device that is online applied
-the desired state.`,
+next one is set, and a device reports on it again when it connects. The exit code
+is 0 when every device that is online applied the desired state.`,
 		Example: `  limber fleet set @all --mode power-save
-  limber fleet set desk --deadline 50ms --min-top1 0.8
+  limber fleet set desk --deadline 50ms --min-top1 0.87
   limber fleet set cam-17 --prefer energy --json`,
 		Args: exactly(1, "a device or a group"),
 		RunE: func(c *cobra.Command, args []string) error { return a.run(c, args[0]) },

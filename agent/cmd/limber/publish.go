@@ -39,7 +39,7 @@ every frame was answered and none refused.
 With --json each line is the result as it came; its id ends in the number of the
 file, from 0.`,
 		Example: `  limber publish cat.jpg
-  limber publish --device cam-17 --deadline 50ms --min-top1 0.7 --json frames/*.png`,
+  limber publish --device cam-17 --deadline 50ms --min-top1 0.87 --json frames/*.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{fmt.Errorf("%s wants at least one file; see `%s --help`", c.CommandPath(), c.CommandPath())}
@@ -52,7 +52,7 @@ file, from 0.`,
 	f := c.Flags()
 	f.StringVar(&a.device, "device", agent.Default().Device, "name of the device")
 	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt; if not given, its goal decides")
-	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction")
+	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction; if not given, its goal decides; 0 asks for none")
 	f.StringVar(&a.priority, "priority", wire.Normal, "low, normal or high: frames of higher priority go first")
 	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
@@ -97,7 +97,7 @@ func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
 		}
 		h.DeadlineMS = new(wire.Millis(a.deadline))
 	}
-	if a.minTop1 != 0 {
+	if c.Flags().Changed("min-top1") {
 		h.MinTop1 = &a.minTop1
 	}
 	if c.Flags().Changed("priority") {
