@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
@@ -65,10 +66,9 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.Store.Close)
-	if p.Outbox, err = store.OpenOutbox(cfg.State, store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20}, log); err != nil {
+	if err := p.openOutbox(cfg, log); err != nil {
 		return err
 	}
-	p.closers = append(p.closers, p.Outbox.Close)
 	carried, err := stock.Family()
 	if err != nil {
 		return err
@@ -85,6 +85,28 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	return p.openRuntime(cfg)
+}
+
+// cellHorizon holds a number that the outbox's will not reach, in the other file:
+// should the outbox be damaged, its numbers go on from there.
+const cellHorizon = "horizon"
+
+func (p *Parts) openOutbox(cfg Config, log *slog.Logger) error {
+	o := store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20}
+	if b, err := p.Store.Cell(cellHorizon); err == nil {
+		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
+	}
+	var err error
+	if p.Outbox, err = store.OpenOutbox(cfg.State, o, log); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.Outbox.Close)
+	if h := p.Outbox.Horizon(); h != o.Floor {
+		if err := p.Store.SetCell(cellHorizon, strconv.AppendUint(nil, h, 10)); err != nil {
+			log.Warn("numbers of messages not secured against damage", "err", err)
+		}
+	}
+	return nil
 }
 
 // Preprocess is a family's preprocessing as package frame does it.

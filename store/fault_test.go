@@ -235,6 +235,46 @@ func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
 	})
 }
 
+// What is read and cannot be is tried again soon, however often somebody looks.
+func TestS4_DamageHealsWhileRecordsKeepComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 10_000})
+		mustRun(t, o)
+		for range 100 {
+			mustAppend(t, o, 1000, nil)
+			pass(groupAge)
+		}
+		info, err := os.Stat(o.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := os.Getpagesize()
+		mustWriteAt(t, o.path, int64(2*page), bytes.Repeat([]byte{0xee}, int(info.Size())-2*page))
+
+		found := make(chan []Record, 1)
+		go func() {
+			records, _ := o.Next(t.Context(), 0, 100)
+			found <- records
+		}()
+		synctest.Wait()
+		for range 100 {
+			mustAppend(t, o, 10, nil)
+			pass(30 * time.Millisecond)
+		}
+		select {
+		case records := <-found:
+			if len(records) == 0 {
+				t.Error("no records, want those that were in memory")
+			}
+		default:
+			t.Error("nothing after 3 s, want the records that were in memory")
+		}
+		if err := o.Fault(); err != nil {
+			t.Errorf("fault %v, want none", err)
+		}
+	})
+}
+
 func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
 	t.Parallel()
 	page := os.Getpagesize()

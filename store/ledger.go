@@ -34,6 +34,9 @@ func (s *Store) SetCommand(c Command) error {
 	if err != nil {
 		return fmt.Errorf("record command %s: %w", c.ID, err)
 	}
+	if err = s.Fault(); err != nil {
+		return fmt.Errorf("record command %s: %w", c.ID, err)
+	}
 	err = s.file.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(bucketLedger))
 		if b.Get([]byte(c.ID)) == nil {

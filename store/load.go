@@ -52,8 +52,9 @@ func (o *Outbox) open() error {
 		o.quarantined = append(o.quarantined, quarantined)
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
-		// than a million a second, and below 2^53 for two centuries.
-		c.next = uint64(time.Now().Unix()) << 20
+		// than a million a second, and below 2^53 for two centuries; or, on a
+		// board whose clock is not set, from the floor.
+		c.next = max(uint64(time.Now().Unix())<<20, o.opts.Floor)
 		if err := f.update(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}

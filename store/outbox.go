@@ -22,6 +22,10 @@ type OutboxOptions struct {
 	// may take four times as much; over it, the disk being slow or full, the
 	// oldest of them are lost.
 	Memory int64
+
+	// Floor is what an earlier run's Horizon said, kept in another file. Numbers
+	// begin there if the outbox was damaged and the clock is not ahead of it.
+	Floor uint64
 }
 
 const (
@@ -248,6 +252,15 @@ func (o *Outbox) Depth() (records int, bytes int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.count, o.bytes
+}
+
+// Horizon is a number that this run will not reach, giving out less than 2^40. It
+// stays the same over many runs.
+func (o *Outbox) Horizon() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	const run = 40 // bits
+	return (o.next>>run + 2) << run
 }
 
 // Fault returns why the last commit was not possible, nil if it was.

@@ -208,6 +208,38 @@ func TestNumbersSkipAheadAfterACrashOnly(t *testing.T) {
 	}
 }
 
+func TestT1_NumbersGoOnFromTheFloorWhereTheClockIsNotSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the bubble's clock is 26 years behind
+		dir := t.TempDir()
+		o := mustOpenOutbox(t, dir, OutboxOptions{})
+		o.next = 5<<40 + 1
+		floor := o.Horizon()
+		o.Close()
+		if err := os.WriteFile(o.path, []byte("not a database"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o = mustOpenOutbox(t, dir, OutboxOptions{Floor: floor << 8})
+		if got, least := mustAppend(t, o, 10, nil), floor<<8; got < least || o.Horizon() <= got {
+			t.Errorf("number %d, want one from %d on, below the horizon, %d", got, least, o.Horizon())
+		}
+	})
+}
+
+func TestNumbersDoNotRunOutWhereNothingNeedsACommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+		mustRun(t, o)
+		pass(0)
+		for range 4 {
+			o.mu.Lock()
+			o.next += reserve / 2 // as if so many had been delivered at once
+			o.mu.Unlock()
+			o.Delivered(mustAppend(t, o, 10, nil))
+			pass(time.Minute)
+		}
+	})
+}
+
 func TestNoNumberIsGivenOutBeyondTheReservation(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
 	o.next = o.reserved - 1

@@ -95,6 +95,9 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 		o.wakeReader()
 		return wake
 	}
+	if o.pace.suspect && o.pace.fault != nil {
+		return wake // Run will try; to count each look as a fault would put that off for ever
+	}
 	o.pace.suspect = true
 	o.fail(err)
 	o.wakeWriter()

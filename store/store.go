@@ -94,13 +94,17 @@ func (s *Store) Quarantined() string { return s.quarantined }
 // Close closes the file. Calls after it return an error.
 func (s *Store) Close() error { return s.file.close() }
 
-// Fault says why nothing can be stored any more, or nil: the file was removed or
-// replaced, and what is written to it now would be gone at the next start.
+// Fault says why nothing can be stored any more, or nil: the file is damaged, or
+// was removed or replaced, and what is written to it now would be gone at the next
+// start.
 func (s *Store) Fault() error {
-	if s.file.inPlace() {
-		return nil
+	switch {
+	case s.file.broken.Load():
+		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path, errDamaged)
+	case !s.file.inPlace():
+		return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
 	}
-	return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
+	return nil
 }
 
 // put stores value under key.

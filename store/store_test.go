@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +143,32 @@ func TestLedgerRemembersTheLastState(t *testing.T) {
 	}
 	if _, err := s.Command("c2"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown command: %v, want ErrNotFound", err)
+	}
+}
+
+func TestNothingIsRememberedInAFileThatIsGoneOrDamaged(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		happen func(s *Store) error
+		want   string
+	}{
+		{"S5 removed", func(s *Store) error { return os.Remove(s.file.path) }, "was removed while in use; restart the agent"},
+		{"S6 damaged", func(s *Store) error { s.file.broken.Store(true); return nil }, "is damaged; restart the agent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := mustOpen(t, t.TempDir())
+			if err := s.Fault(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.happen(s); err != nil {
+				t.Fatal(err)
+			}
+			for what, err := range map[string]error{"fault": s.Fault(), "command": s.SetCommand(Command{ID: "c"}), "cell": s.SetCell("mode", nil)} {
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("%s: got %v, want %q", what, err, tt.want)
+				}
+			}
+		})
 	}
 }
 

@@ -210,7 +210,8 @@ func (o *Outbox) gather(last bool) group {
 	if last {
 		g.reserved = o.next
 	}
-	g.needless = !last && len(g.puts) == 0 && g.done.empty() && o.pace.fault == nil
+	g.needless = !last && len(g.puts) == 0 && g.done.empty() && o.pace.fault == nil &&
+		o.reserved-o.next > reserve/2 // else there will be no numbers left to give out
 	return g
 }
 

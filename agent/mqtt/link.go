@@ -84,8 +84,8 @@ type Handler interface {
 	// Receive is called by one goroutine, in the order of arrival, and must
 	// neither block nor publish. A persistent session may deliver before
 	// Connected, and never does after Lost. Calling ack, once and from any
-	// goroutine, sends the PUBACK and waits for the socket to take it; it does
-	// nothing when the connection is gone.
+	// goroutine, queues the PUBACK and never blocks; it does nothing when the
+	// connection is gone.
 	Receive(m Message, ack func())
 }
 
