@@ -77,8 +77,8 @@ type Agent struct {
 	up         chan connection
 	lost       chan struct{}         // of the connection that is up; the link's goroutine alone touches it
 	turned     chan struct{}         // holds one token when the link came up, broke, or could not come up
-	orders     chan order            // control's
-	power      chan order            // controlPower's
+	orders     *orders               // control's
+	power      *orders               // controlPower's
 	ready      chan struct{}         // closed when the first member is
 	noCrew     atomic.Pointer[error] // set when no member could be loaded
 
@@ -117,8 +117,8 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 		inbox:        newInbox(),
 		up:           make(chan connection, 1),
 		turned:       make(chan struct{}, 1),
-		orders:       make(chan order, 256),
-		power:        make(chan order, powerQueue),
+		orders:       newOrders(ordersMost),
+		power:        newOrders(powerMost),
 		ready:        make(chan struct{}),
 		unmetDesired: versions{},
 	}

@@ -12,17 +12,8 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// order is a command or a desired state that waits for its turn.
-type order struct {
-	topic    wire.Topic
-	msg      mqtt.Message
-	ack      func()
-	received time.Time
-}
-
-// key is the command's name in the ledger. Ids belong to their verb: commands
-// of two verbs have acknowledgements of their own, and may run at once.
-func (o order) key() string { return o.topic.Verb + "/" + o.topic.ID }
+// ordersMost is how many commands for modes and goals may wait.
+const ordersMost = 256
 
 // deed is what a command does. All deeds can be repeated.
 type deed func(ctx context.Context) error
@@ -73,7 +64,7 @@ func (a *Agent) Receive(m mqtt.Message, ack func()) {
 	case t.Kind == wire.KindJob:
 		a.receiveJob(t.ID, m, ack)
 	case t.Kind == wire.KindCmd || t.Kind == wire.KindDesired:
-		a.receiveOrder(order{t, m, ack, time.Now()})
+		a.receiveOrder(order{topic: t, msg: m, received: time.Now(), acks: []func(){ack}})
 	default:
 		ack()
 	}
@@ -86,14 +77,8 @@ func (a *Agent) receiveOrder(o order) {
 	if o.topic.Verb == wire.VerbPower {
 		queue = a.power
 	}
-	select {
-	case queue <- o:
-	default:
-		if o.topic.Kind == wire.KindCmd {
-			a.acknowledge(o, wire.CommandRejected, refuse(wire.Busy, "too many commands wait"))
-			return
-		}
-		o.ack()
+	if !queue.put(o) {
+		a.acknowledge(o, wire.CommandRejected, refuse(wire.Busy, "too many commands wait"))
 	}
 }
 
@@ -107,15 +92,21 @@ func (a *Agent) control(ctx context.Context) error {
 			return ctx.Err()
 		case <-second.C:
 			a.review(ctx)
-		case o := <-a.orders:
-			if o.topic.Kind == wire.KindCmd {
-				a.command(ctx, o)
-				continue
+		case <-a.orders.some:
+			if o, ok := a.orders.take(); ok {
+				a.obey(ctx, o)
 			}
-			a.desire(ctx, o)
-			o.ack()
 		}
 	}
+}
+
+func (a *Agent) obey(ctx context.Context, o order) {
+	if o.topic.Kind == wire.KindCmd {
+		a.command(ctx, o)
+		return
+	}
+	a.desire(ctx, o)
+	o.ack()
 }
 
 // command takes a command through its states. The ledger has each state before
@@ -123,7 +114,7 @@ func (a *Agent) control(ctx context.Context) error {
 // that the end of an earlier run cut off is begun anew. The broker gets its
 // acknowledgement with the last state.
 func (a *Agent) command(ctx context.Context, o order) {
-	request := digestOf(o.msg)
+	request := o.request()
 	known, err := a.parts.Store.Command(o.key())
 	switch {
 	case err == nil && known.Request != request:
@@ -131,6 +122,9 @@ func (a *Agent) command(ctx context.Context, o order) {
 		return
 	case err == nil && wire.Step(known.State).Final():
 		a.publishLast(o, known.Answer)
+		return
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		a.acknowledge(o, wire.CommandFailed, fmt.Errorf("whether this command was obeyed before is not known: %w", err))
 		return
 	case err == nil && !known.Expires.After(time.Now()):
 		a.advance(o, request, known.Expires, wire.CommandTimedOut, refuse(wire.Expired, "it expired while the device was off"))
@@ -243,7 +237,7 @@ func (a *Agent) publishAck(o order, ack wire.Ack) {
 // publishLast publishes the last state of a command. The broker's message is
 // acknowledged when it is safe, as that of a job is.
 func (a *Agent) publishLast(o order, payload []byte) {
-	t := &ticket{id: o.topic.ID, acks: []func(){o.ack}}
+	t := &ticket{id: o.topic.ID, acks: o.acks}
 	a.appendFor(t, func(uint64) (store.Record, error) {
 		return store.Record{Topic: a.self.Ack(o.topic.Verb, o.topic.ID), Payload: payload}, nil
 	})

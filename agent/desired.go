@@ -44,16 +44,17 @@ func (a *Agent) desire(ctx context.Context, o order) {
 	}
 }
 
-// apply sets what a desired state asks for and remembers its version.
+// apply sets what a desired state asks for, and then remembers its version: one
+// that was remembered first and then cut off would never be set.
 func (a *Agent) apply(ctx context.Context, from string, d wire.Desired, seen versions) error {
 	if err := a.judgeAim(ctx, d.Aim()); err != nil {
 		return err
 	}
-	seen[from] = d.Version
-	if err := a.saveDesired(seen); err != nil {
+	if err := a.setAim(ctx, d.Aim()); err != nil {
 		return err
 	}
-	return a.setAim(ctx, d.Aim())
+	seen[from] = d.Version
+	return a.saveDesired(seen)
 }
 
 func readDesired(m mqtt.Message) (d wire.Desired, err error) {

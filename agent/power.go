@@ -15,7 +15,7 @@ import (
 // What waits for the power mode of the board, and how long setting one may take
 // where the command does not expire earlier.
 const (
-	powerQueue    = 8 // commands
+	powerMost     = 8 // commands
 	powerPatience = 30 * time.Second
 )
 
@@ -26,8 +26,10 @@ func (a *Agent) controlPower(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case o := <-a.power:
-			a.command(ctx, o)
+		case <-a.power.some:
+			if o, ok := a.power.take(); ok {
+				a.command(ctx, o)
+			}
 		}
 	}
 }

@@ -124,9 +124,12 @@ func TestAPowerCommandThatHangsTimesOutAndTheNextHasItsTurn(t *testing.T) {
 	m.nvpmodel()
 	start(t, cfg, m.env())
 	o.presence(cfg, wire.Online, 0)
-	for range 2 { // as a link that breaks would deliver it
-		o.publish(self(cfg).Cmd("power", "hangs"), []byte(`{"power_mode":"HANGS","ttl_ms":2000}`))
+	const payload = `{"power_mode":"HANGS","ttl_ms":2000}`
+	o.publish(self(cfg).Cmd("power", "hangs"), []byte(payload))
+	if ack := decoded[wire.Ack](t, o.await(self(cfg).Ack("power", "hangs"), 3)); ack.State != wire.CommandExecuting {
+		t.Fatalf("got %+v, want it executing", ack)
 	}
+	o.publish(self(cfg).Cmd("power", "hangs"), []byte(payload)) // as a link that breaks would deliver it
 	next := o.command(cfg, cfg.Device, "power", "next", `{"power_mode":"MODE_15W","ttl_ms":60000}`)
 	ack := o.final(self(cfg).Ack("power", "hangs"), 0)
 	if ack.State != wire.CommandTimedOut || ack.Reason != wire.Expired || !strings.Contains(ack.Detail, "did not end in time") {

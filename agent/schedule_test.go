@@ -175,8 +175,8 @@ func TestTheScheduleSetsItsModeWhileTheDeviceRuns(t *testing.T) {
 		until(1, 12, 30, 1)
 		check("goal")
 		until(1, 12, 40, 0)
-		a.orders <- order{wire.Topic{Address: a.self, Kind: wire.KindDesired},
-			mqtt.Message{Payload: []byte(`{"version":1,"mode":"max-accuracy"}`)}, func() {}, time.Now()}
+		a.orders.put(order{topic: wire.Topic{Address: a.self, Kind: wire.KindDesired},
+			msg: mqtt.Message{Payload: []byte(`{"version":1,"mode":"max-accuracy"}`)}, received: time.Now()})
 		until(1, 21, 59, 59)
 		check("max-accuracy")
 		until(1, 22, 0, 1)
