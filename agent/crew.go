@@ -118,6 +118,12 @@ func (c *crew) load(at int) error {
 	return nil
 }
 
+// free closes the session of a member that is out of use. mu is held.
+func (c *crew) free(at int) {
+	c.sessions[at].Close() // freeing memory: nothing a caller could do about it
+	c.sessions[at] = nil
+}
+
 // close frees the sessions, once nothing runs them any more.
 func (c *crew) close() {
 	if c == nil || c.hangs.Load() {

@@ -40,7 +40,8 @@ const envGPU = "LIMBER_TEST_GPU"
 // envRoot names a folder with the proc and sys of another machine.
 const envRoot = "LIMBER_TEST_ROOT"
 
-// envHang names a member whose first run does not end.
+// envHang names a member whose first run does not end; with a "!" behind it, the
+// session after that one cannot be made.
 const envHang = "LIMBER_TEST_HANG"
 
 // envCores is how many processors the device believes to have. More threads make
@@ -117,7 +118,8 @@ func beDevice(path string) error {
 		parts.Threads = wide(parts, parts.Threads)
 	}
 	if name := os.Getenv(envHang); name != "" {
-		parts.Shelf = &hangingShelf{Shelf: parts.Shelf, member: parts.Family.Index(name)}
+		name, fails := strings.CutSuffix(name, "!")
+		parts.Shelf = &hangingShelf{Shelf: parts.Shelf, member: parts.Family.Index(name), fails: fails}
 	}
 	a, err := agent.New(cfg, parts, log)
 	if err == nil {

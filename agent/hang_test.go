@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,20 +11,28 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// hangingShelf has a member whose first session hangs in its first run.
+// hangingShelf has a member whose first session hangs in its first run. The one
+// after it may fail.
 type hangingShelf struct {
 	agent.Shelf
 	member int
-	given  bool
+	fails  bool
+	given  int
 }
 
 func (s *hangingShelf) Session(i int) (family.Session, error) {
 	session, err := s.Shelf.Session(i)
-	if err != nil || i != s.member || s.given {
+	if err != nil || i != s.member {
 		return session, err
 	}
-	s.given = true
-	return hangingSession{session, make(chan struct{})}, nil
+	s.given++
+	switch {
+	case s.given == 1:
+		return hangingSession{session, make(chan struct{})}, nil
+	case s.given == 2 && s.fails:
+		return nil, errors.Join(errors.New("no room for it"), session.Close())
+	}
+	return session, nil
 }
 
 type hangingSession struct {
@@ -38,16 +47,17 @@ func (s hangingSession) Run(out []float32, in ...[]float32) error {
 
 func (s hangingSession) Interrupt() { close(s.interrupted) }
 
-func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
-	t.Parallel()
+// hangs has a device whose largest member hangs run it, and returns the frame.
+func hangs(t *testing.T, how string) (o *operator, cfg agent.Config, frame []byte) {
+	t.Helper()
 	addr := serve(t)
-	cfg := newConfig(t, addr)
+	cfg = newConfig(t, addr)
 	cfg.Mode = "fixed:31.5M"
-	o := operate(t, addr)
-	d := start(t, cfg, envHang+"=31.5M")
+	o = operate(t, addr)
+	d := start(t, cfg, envHang+"="+how)
 	o.presence(cfg, wire.Online, 0)
 	d.awaitLog("ready", 1)
-	frame := job(t, patient, pngFrame(t, 0))
+	frame = job(t, patient, pngFrame(t, 0))
 	o.publish(self(cfg).Job("first"), frame)
 	first := o.result(cfg, "first", 1)
 	for n := 0; first.Status == wire.OK; n++ { // before the member was loaded
@@ -58,17 +68,32 @@ func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 	if first.Reason != wire.Internal || !strings.Contains(first.Detail, "31.5M: it was interrupted after 5") {
 		t.Errorf("the job that hung: got %+v", first)
 	}
+	return o, cfg, frame
+}
+
+// tells waits for an event with a text.
+func (o *operator) tells(cfg agent.Config, kind wire.EventKind, text string) {
+	o.tb.Helper()
 	o.until(func() bool {
-		for _, m := range o.matching(self(cfg).Event(wire.SeverityError)) {
-			if strings.Contains(decoded[wire.Event](t, m).Detail, "31.5M hung and was interrupted; it gets a new session") {
-				return true
-			}
-		}
-		return false
-	}, "the device tells of it")
+		return slices.ContainsFunc(o.events(cfg, kind), func(e wire.Event) bool { return strings.Contains(e.Detail, text) })
+	}, "the device tells: %s", text)
+}
+
+func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
+	t.Parallel()
+	o, cfg, frame := hangs(t, "31.5M")
+	o.tells(cfg, wire.EventFault, "31.5M hung and was interrupted; it gets a new session")
 	o.publish(self(cfg).Job("next"), frame)
 	if next := o.result(cfg, "next", 1); next.Status != wire.OK {
 		t.Errorf("the next job: got %+v", next)
 	}
 	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Member == "31.5M" }, "the member is back in use")
+}
+
+func TestR4_AMemberThatGetsNoNewSessionIsFreedAndTriedAgain(t *testing.T) {
+	t.Parallel()
+	o, cfg, frame := hangs(t, "31.5M!")
+	o.tells(cfg, wire.EventFault, "31.5M gets no new session; this is tried again: no room for it")
+	o.tells(cfg, wire.EventMemory, "31.5M is back in use")
+	o.answeredBy(cfg, "31.5M", frame)
 }

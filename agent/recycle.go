@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 )
 
@@ -49,14 +50,16 @@ func (a *Agent) recycle(ctx context.Context, c *crew) error {
 		}
 		a.fault(fmt.Sprintf("member %s hung and was interrupted; it gets a new session", name))
 		if err := c.renew(ctx, at); err != nil && ctx.Err() == nil {
-			a.log.Error("member stays out of use", "member", name, "err", err)
-			a.fault(fmt.Sprintf("member %s stays out of use: %v", name, err))
+			a.log.Error("member gets no new session", "member", name, "err", err)
+			a.fault(fmt.Sprintf("member %s gets no new session; this is tried again: %v", name, err))
 		}
 	}
 }
 
 // renew puts a new session in the place of one that hung. A member that made
-// room in memory meanwhile gets one when it comes back.
+// room in memory meanwhile gets one when it comes back; so does one that no
+// session can be made for now, unless it is the only one in use, which goes on
+// with the session it has.
 func (c *crew) renew(ctx context.Context, at int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,6 +69,10 @@ func (c *crew) renew(ctx context.Context, at int) error {
 	}
 	s, err := c.shelf.Session(c.front[at])
 	if err != nil {
+		if c.pipe.Use(ctx, at, nil) == nil {
+			c.free(at)
+			c.spared[at] = newSpared(monitor.Memory{})
+		}
 		return err
 	}
 	c.sessions[at] = c.line.hold(s, c.front[at])

@@ -17,6 +17,15 @@ type spared struct {
 	gain float64 // % of room that its going gave; NaN until it was looked at
 }
 
+// newSpared is a member that goes when the memory is as m says.
+func newSpared(m monitor.Memory) *spared {
+	s := &spared{left: math.NaN(), gain: math.NaN()}
+	if m.Headroom != nil {
+		s.left = *m.Headroom
+	}
+	return s
+}
+
 // thrift decides when members make room and when they come back.
 //
 //	in use ── memory is short ──────────────────────────────▶ spared
@@ -186,22 +195,18 @@ func (c *crew) nextBack() int {
 	return -1
 }
 
-// spare takes a member out of use, or leaves it out of it, and frees it. The
-// crew's mu is held. Its error is ctx's.
+// spare takes a member out of use, or leaves it out of it, and frees it; the only
+// one in use stays, as after another one hung. The crew's mu is held. Its error is
+// ctx's.
 func (a *Agent) spare(ctx context.Context, c *crew, at int, m monitor.Memory, why string) error {
 	if s := c.sessions[at]; s != nil {
-		// An error that is not ctx's says that no other member is in use yet: then it never was, either.
-		if err := c.pipe.Use(ctx, at, nil); err != nil && ctx.Err() != nil {
-			return err
+		if err := c.pipe.Use(ctx, at, nil); err != nil {
+			return ctx.Err()
 		}
-		c.sessions[at] = nil
-		s.Close()            // freeing memory: nothing a caller could do about it
+		c.free(at)
 		debug.FreeOSMemory() // what the garbage collector would give back some minutes later
 	}
-	c.spared[at] = &spared{left: math.NaN(), gain: math.NaN()}
-	if m.Headroom != nil {
-		c.spared[at].left = *m.Headroom
-	}
+	c.spared[at] = newSpared(m)
 	name := c.member(at).Name
 	a.log.Warn("member made room", "member", name, "why", why)
 	a.tellRoom(wire.SeverityWarning, name, fmt.Sprintf("%s is taken out of use: %s", name, why))

@@ -128,6 +128,10 @@ func (f *inferrer) obey(o order) error {
 		f.publish()
 		return nil
 	}
+	if o.session == nil && !f.eligible[o.member] { // it never came into use, or hung
+		f.sessions[o.member] = nil
+		return nil
+	}
 	eligible := slices.Clone(f.eligible)
 	eligible[o.member] = o.session != nil
 	if err := f.gov.SetEligible(eligible); err != nil {

@@ -123,6 +123,7 @@ func TestExpiredJobIsRefusedWithItsNumbers(t *testing.T) {
 		var answers []<-chan Answer
 		for range 3 {
 			answers = append(answers, b.submit(Job{Body: picture(t, 8), Deadline: 100 * ms}))
+			synctest.Wait()
 		}
 		late := b.submit(Job{Body: picture(t, 8), Deadline: 1 * ms})
 		for _, a := range answers {
@@ -274,6 +275,9 @@ func TestOrdersThatCannotBeObeyedChangeNothing(t *testing.T) {
 		b.use(1, nil)
 		if err := b.Use(b.t.Context(), 2, nil); err == nil {
 			t.Error("the last member was taken out of use")
+		}
+		if err := b.Use(b.t.Context(), 0, nil); err != nil {
+			t.Errorf("a member that is out of use: %v", err)
 		}
 		if got := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); got.Reason != "" || got.Member != 2 {
 			t.Errorf("got %+v, want an answer by the member that is left", got)
