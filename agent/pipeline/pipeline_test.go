@@ -250,6 +250,9 @@ func TestBeforeThereIsASessionJobsWait(t *testing.T) {
 		if len(a) != 0 {
 			t.Fatalf("got %+v without a session", <-a)
 		}
+		if err := b.Use(b.t.Context(), 1, nil); err != nil {
+			t.Errorf("to take out of use what never came into it: %v", err)
+		}
 		b.use(0, b.sessions[0])
 		if got := <-a; got.Reason != "" || got.Member != 0 {
 			t.Errorf("got %+v, want an answer by the one member there is", got)
@@ -275,9 +278,6 @@ func TestOrdersThatCannotBeObeyedChangeNothing(t *testing.T) {
 		b.use(1, nil)
 		if err := b.Use(b.t.Context(), 2, nil); err == nil {
 			t.Error("the last member was taken out of use")
-		}
-		if err := b.Use(b.t.Context(), 0, nil); err != nil {
-			t.Errorf("a member that is out of use: %v", err)
 		}
 		if got := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); got.Reason != "" || got.Member != 2 {
 			t.Errorf("got %+v, want an answer by the member that is left", got)
