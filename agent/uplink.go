@@ -46,7 +46,10 @@ func (a *Agent) turn() {
 }
 
 // Lost notes that the link is down, or did not come up.
-func (a *Agent) Lost(error) {
+func (a *Agent) Lost(err error) {
+	if errors.Is(err, mqtt.ErrRival) {
+		a.fault(err.Error())
+	}
 	a.linkUp.Store(false)
 	a.inbox.hangUp()
 	if a.lost != nil {

@@ -32,6 +32,7 @@ type Config struct {
 	BackoffMin     time.Duration // ceiling of the first pause between attempts
 	BackoffMax     time.Duration // ceiling of any pause
 	RetryDenied    time.Duration // between requests for a refused subscription
+	RivalPause     time.Duration // at least, where another client seems to have the same id; see ErrRival
 
 	MaxPayload int // bytes; the payload of a larger message is discarded as it arrives
 	MaxPacket  int // bytes of remaining length; more closes the connection, the first time
@@ -52,6 +53,7 @@ func Default() Config {
 		BackoffMin:     200 * time.Millisecond,
 		BackoffMax:     5 * time.Second,
 		RetryDenied:    time.Minute,
+		RivalPause:     time.Minute,
 		MaxPayload:     4 << 20,
 		MaxPacket:      16 << 20,
 	}
@@ -69,7 +71,7 @@ func (c Config) check() (target, error) {
 	complain(!validText(c.ClientID) || c.ClientID == "" && !c.CleanSession, "client id %q: a persistent session needs a name of valid UTF-8", c.ClientID)
 	complain(c.Password != "" && c.User == "", "password: given without a user")
 	complain(c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0, "keep alive: %v is not a number of seconds from 1 to 65535", c.KeepAlive)
-	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0, "timeouts: must be greater than zero")
+	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0 || c.RivalPause <= 0, "timeouts: must be greater than zero")
 	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "reconnect: pauses from %v to %v are not a range above zero", c.BackoffMin, c.BackoffMax)
 	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining, "limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
 	seen := make(map[string]bool)

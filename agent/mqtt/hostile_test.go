@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -132,6 +133,72 @@ func TestBackoffGrowsUnlessConnectionsLast(t *testing.T) {
 		if b.ceiling != tt.ceiling || pause <= 0 || pause > tt.ceiling {
 			t.Errorf("after %v: pause %v below %v, want below %v", tt.lived, pause, b.ceiling, tt.ceiling)
 		}
+	}
+}
+
+func TestN8_TwoClientsWithOneIDDoNotFightForEver(t *testing.T) {
+	broker := mustServe(t)
+	cfg := device(broker)
+	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 10*time.Millisecond
+	var twins [2]*recorder
+	for i := range twins {
+		_, twins[i], _ = mustRun(t, cfg)
+	}
+	for told := false; !told; {
+		var err error
+		select {
+		case err = <-twins[0].lost:
+		case err = <-twins[1].lost:
+		case <-time.After(patience):
+			t.Fatal("they fight, and nobody tells")
+		}
+		told = errors.Is(err, ErrRival)
+		if told && !strings.Contains(err.Error(), "the next attempt is in ") {
+			t.Errorf("got %v, want a pause of a minute or two", err)
+		}
+	}
+}
+
+func TestN8_OnlyBriefConnectionsThatTheBrokerEndsCountAsARivals(t *testing.T) {
+	timeout := errors.New("i/o timeout")
+	for _, tt := range []struct {
+		name  string
+		lived time.Duration
+		err   error
+		want  int
+	}{
+		{"hung up", time.Second, fmt.Errorf("read: %w", io.EOF), 4},
+		{"reset", time.Second, syscall.ECONNRESET, 4},
+		{"dismissed", time.Second, errDismissed, 4},
+		{"lasted", rivalBrief, io.EOF, 0},
+		{"refused", 0, io.EOF, 0},
+		{"network", time.Second, timeout, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := countHangUps(3, tt.lived, tt.err); got != tt.want {
+				t.Errorf("got %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestN14_AnAnswerToAnEarlierSubscriptionEndsTheConnectionOnly(t *testing.T) {
+	broker := evilBroker(t, func(c evilConn) {
+		c.hear()
+		c.say(connack)
+		for _, codes := range []string{"\x01\x80", "\x01\x01"} { // the second time one filter is asked for
+			_, sub := c.hear()
+			c.say("\x90\x04" + string(sub[:2]) + codes)
+		}
+		c.drain()
+	})
+	cfg := quick(broker)
+	cfg.Subscriptions = []Subscription{{"job/#", 1}, {"cmd/#", 1}}
+	cfg.RetryDenied = 20 * time.Millisecond
+	_, h, _ := mustRun(t, cfg)
+	await(t, h.connected)
+	if err := await(t, h.lost); !errors.Is(err, ErrBadPacket) {
+		t.Errorf("got %v, want ErrBadPacket", err)
 	}
 }
 

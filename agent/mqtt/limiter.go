@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -48,7 +49,7 @@ type limiter struct {
 	src        *bufio.Reader
 	maxPayload int
 	maxPacket  int
-	filters    int             // in the largest SUBSCRIBE there can be
+	asked      atomic.Int32    // filters in the last SUBSCRIBE, 0 before it
 	token      [tokenSize]byte // unknown to the broker, so that no payload can pose as a note
 
 	greeted bool   // the CONNACK has passed
@@ -135,7 +136,8 @@ func (l *limiter) judge(kind, flags byte, remaining int) error {
 	case typePubrel:
 		want = 2
 	case typeSuback:
-		least, most = 3, 2+l.filters
+		n := int(l.asked.Load()) // the library does not look how many codes there are
+		least, most = max(3, 2+n), 2+n
 	case typePingresp:
 		least, most = 0, 0
 	case typeDisconnect: // MQTT 5's, yet some brokers say it to everyone

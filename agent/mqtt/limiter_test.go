@@ -17,7 +17,9 @@ import (
 const connack = "\x20\x02\x00\x00"
 
 func newLimiter(src io.Reader, maxPayload, maxPacket int) *limiter {
-	return &limiter{src: bufio.NewReader(src), maxPayload: maxPayload, maxPacket: maxPacket, filters: 2, token: [tokenSize]byte{1, 2, 3}}
+	l := &limiter{src: bufio.NewReader(src), maxPayload: maxPayload, maxPacket: maxPacket, token: [tokenSize]byte{1, 2, 3}}
+	l.asked.Store(2)
+	return l
 }
 
 // publishPacket is a PUBLISH of QoS 1 with the given payload size.
@@ -57,6 +59,7 @@ func TestN14_MalformedPacketsEndTheStream(t *testing.T) {
 		{"PUBACK of three bytes", connack + "\x40\x03\x00\x01\x00"},
 		{"SUBACK without a code", connack + "\x90\x02\x00\x01"},
 		{"SUBACK with more codes than filters", connack + "\x90\x05\x00\x01\x00\x00\x00"},
+		{"SUBACK with fewer codes than filters", connack + "\x90\x03\x00\x01\x00"},
 		{"PINGRESP with a body", connack + "\xd0\x01\x00"},
 		{"second CONNACK", connack + connack},
 		{"no CONNACK first", "\xd0\x00"},

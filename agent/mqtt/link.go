@@ -31,10 +31,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 )
@@ -46,6 +48,11 @@ var (
 	ErrDown = errors.New("broker not connected")
 	// ErrRefused says that the broker answered CONNECT with a refusal.
 	ErrRefused = errors.New("broker refused the connection")
+	// ErrRival says that the broker hung up again and again soon after it had
+	// accepted a connection, as it does when another client has the same id. Two
+	// that take the session from each other run the same jobs twice, so this one
+	// now keeps away for a while.
+	ErrRival = errors.New("the broker hangs up soon after each connection: does another client have this id?")
 	// ErrBadPacket says that the broker sent what MQTT or a limit forbids; the
 	// connection was closed before the packet was stored.
 	ErrBadPacket = errors.New("bad packet")
@@ -134,12 +141,20 @@ func New(cfg Config, h Handler, log *slog.Logger) (*Link, error) {
 func (l *Link) Run(ctx context.Context) error {
 	pause := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax}
 	var last error // what the log was told last
+	hangUps := 0
 	for seq := uint64(1); ; seq++ {
 		lived, err := l.connect(ctx, seq)
 		if ctx.Err() != nil {
 			return nil
 		}
 		l.count(err)
+		away := pause.next(lived)
+		if hangUps = countHangUps(hangUps, lived, err); hangUps >= rivalHangUps {
+			away = l.cfg.RivalPause + rand.N(l.cfg.RivalPause) // the other one may do the same
+		}
+		if hangUps == rivalHangUps {
+			err = fmt.Errorf("%w; the next attempt is in %v: %w", ErrRival, away.Round(time.Second), err)
+		}
 		switch {
 		case lived > 0:
 			l.log.Warn("broker lost", "broker", l.target.name, "err", err)
@@ -148,10 +163,26 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		last = err
 		l.handler.Lost(err)
-		if !l.sleep(ctx, pause.next(lived)) {
+		if !l.sleep(ctx, away) {
 			return nil
 		}
 	}
+}
+
+// How a rival is recognised: so many connections, one after the other, that were
+// accepted and did not last for so long.
+const (
+	rivalHangUps = 5
+	rivalBrief   = 10 * time.Second
+)
+
+// countHangUps counts the brief connections in a row that the broker ended.
+func countHangUps(n int, lived time.Duration, err error) int {
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, errDismissed)
+	if !hungUp || lived == 0 || lived >= rivalBrief {
+		return 0
+	}
+	return n + 1
 }
 
 // Hurry ends the pause between two attempts to connect: this one, or the next

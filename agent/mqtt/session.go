@@ -131,6 +131,7 @@ func (s *session) subscribe(ctx context.Context, wanted []Subscription) (denied 
 // library may hold a call for half a minute after its connection ended, so the
 // call is left to a goroutine that ends by itself.
 func (s *session) ask(ctx context.Context, filters map[string]byte) (map[string]byte, error) {
+	s.stream.limiter.asked.Store(int32(len(filters)))
 	tokens := make(chan *paho.SubscribeToken, 1)
 	go func() { tokens <- s.client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken) }()
 	late := time.NewTimer(s.link.cfg.ConnectTimeout)

@@ -90,7 +90,7 @@ func newStream(conn, raw net.Conn, cfg Config) *stream {
 	}
 	s.limiter = limiter{
 		src:        bufio.NewReaderSize(socket{s}, 32<<10),
-		maxPayload: cfg.MaxPayload, maxPacket: cfg.MaxPacket, filters: len(cfg.Subscriptions),
+		maxPayload: cfg.MaxPayload, maxPacket: cfg.MaxPacket,
 	}
 	rand.Read(s.limiter.token[:]) // never returns an error
 	return s
