@@ -51,6 +51,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
@@ -71,9 +72,10 @@ type Agent struct {
 	boarding   atomic.Bool // members are still being loaded
 	stopping   atomic.Bool
 	connSeq    atomic.Uint64
-	lastSeq    atomic.Uint64 // of the last answer of this run
-	turnedAway atomic.Uint64 // jobs refused without the pipeline
-	failed     atomic.Uint64 // attempts to connect without success
+	lastSeq    atomic.Uint64    // of the last answer of this run
+	account    pipeline.Account // of the jobs of all crews
+	turnedAway atomic.Uint64    // jobs refused without a pipeline
+	failed     atomic.Uint64    // attempts to connect without success
 	up         chan connection
 	lost       chan struct{}         // of the connection that is up; the link's goroutine alone touches it
 	turned     chan struct{}         // holds one token when the link came up, broke, or could not come up

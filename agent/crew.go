@@ -176,7 +176,7 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 // family must not keep the device from working: balanced takes its place.
 func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
-		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c)}
+		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
 	for _, i := range c.front {
 		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))
 	}

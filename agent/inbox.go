@@ -200,8 +200,12 @@ func priority(name string) pipeline.Priority {
 	return pipeline.Normal
 }
 
-// fromPipeline tells a member that is missing from one that is not loaded yet.
+// fromPipeline tells a member that is missing from one that is not loaded yet, and
+// a pipeline that ends because there is no member from one that stops.
 func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
+	if err := a.noCrew.Load(); err != nil && ans.Reason == wire.Busy {
+		ans.Reason, ans.Detail, ans.Abandoned = wire.Unsupported, (*err).Error(), false
+	}
 	if ans.Reason == wire.Infeasible && a.boarding.Load() {
 		ans.Reason, ans.Detail = wire.Busy, "the members as accurate as min_top1 asks are still being loaded"
 	}
@@ -209,10 +213,12 @@ func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
 }
 
 // answer puts what became of a job into the outbox, which lets go of the job. A
-// job that the stopping agent did not get to is left to the broker.
+// job that an agent did not get to, because it stops or an inference hangs, is left
+// to the broker.
 func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
 	a.tellInfeasible(t, ans)
-	if !(ans.Reason == wire.Busy && a.stopping.Load() && t.qos > 0) {
+	left := ans.Abandoned || ans.Reason == wire.Busy && a.stopping.Load()
+	if !left || t.qos == 0 {
 		a.reply(t, ans, t.id)
 	}
 	a.inbox.release(t)

@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // A client that has the answer may ask again before the device has put the job
@@ -26,6 +29,21 @@ func TestN10_AnAnsweredJobIsNotOpen(t *testing.T) {
 	b.settle(7)
 	if acks != 2 {
 		t.Errorf("%d deliveries acknowledged, want the 2 from before the answer", acks)
+	}
+}
+
+func TestM14_AJobThatCameBeforeItWasKnownThatThereIsNoMemberIsUnsupported(t *testing.T) {
+	a := new(Agent)
+	abandoned := func() *pipeline.Answer {
+		return &pipeline.Answer{Reason: wire.Busy, Detail: "the agent is stopping", Abandoned: true}
+	}
+	if got := a.fromPipeline(abandoned()); got.Reason != wire.Busy || !got.Abandoned {
+		t.Errorf("an agent that stops: got %+v, want it as it is", got)
+	}
+	err := errors.New("no member can be used")
+	a.noCrew.Store(&err)
+	if got := a.fromPipeline(abandoned()); got.Reason != wire.Unsupported || got.Detail != err.Error() || got.Abandoned {
+		t.Errorf("got %+v, want unsupported: %v", got, err)
 	}
 }
 

@@ -91,10 +91,10 @@ func (a *Agent) fallBack(ctx context.Context, g *errgroup.Group, old *crew, shel
 		return nil, err
 	}
 	a.work(ctx, g, next)
-	old.retire()
 	a.boarding.Store(true)
 	defer a.boarding.Store(false)
 	ready, err := a.enlist(ctx, next, func(string) {
+		old.retire()
 		if err := a.swap(ctx, old, next); err != nil {
 			a.log.Warn("mode not usable on the CPU, balanced is used", "err", err)
 		}
@@ -245,6 +245,7 @@ func (a *Agent) swap(ctx context.Context, old, next *crew) error {
 		err = errors.Join(err, next.pipe.SetMode(ctx, governor.Mode{}))
 	}
 	a.crew.Store(next)
+	a.noCrew.Store(nil)
 	return err
 }
 

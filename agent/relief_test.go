@@ -167,6 +167,10 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 	if ack := o.command(cfg, cfg.Device, "mode", "m2", `{"mode":"fixed:9.7M","ttl_ms":60000}`); ack.State != wire.CommandRejected {
 		t.Errorf("a mode of a member that only the CPU had on its front: got %+v", ack)
 	}
+	answered := uint64(len(names) + 1)
+	o.telemetry(cfg, func(s wire.Telemetry) bool {
+		return s.Jobs == answered && s.Mode == "fixed:5.8M"
+	}, "the jobs of the crew that was relieved are counted, too")
 	d.stop()
 	o.presence(cfg, wire.Offline, 0)
 }

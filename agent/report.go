@@ -26,7 +26,7 @@ func (a *Agent) report(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-events.C:
-			v.feel(a.busy())
+			v.feel(a.account.Busy())
 			a.tellPower(ctx, v)
 			a.reportGap()
 			a.news.flush(eventPace)
@@ -107,7 +107,7 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 		return t
 	}
 	p := crew.pipe.Snapshot()
-	v.tell(&t, p.Ended, crew.pipe.Busy())
+	v.tell(&t, p.Ended, a.account.Busy())
 	t.Mode, t.Goal, t.Member = p.Mode.String(), WireGoal(p.Mode.Goal()), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
@@ -117,14 +117,6 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
 	return t
-}
-
-// busy is how long the crew's inferences have run.
-func (a *Agent) busy() time.Duration {
-	if c := a.crew.Load(); c != nil {
-		return c.pipe.Busy()
-	}
-	return 0
 }
 
 // stages turns the pipeline's quantiles into the wire's; nil when nothing ended.

@@ -62,6 +62,7 @@ type Answer struct {
 	Predicted time.Duration   // of Member's run, when the member was chosen
 	First     int             // of a cascade: index of the member that ran first, which may be Member
 	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
+	Abandoned bool            // refused because the pipeline ended before its turn
 	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
@@ -88,9 +89,10 @@ type Config struct {
 	Classes    int      // logits of every member
 	Preprocess frame.Preprocess
 	Mode       governor.Mode
-	QueueJobs  int // jobs that may wait
-	QueueBytes int // bytes of encoded frames that may wait
-	Log        Log // of decisions
+	QueueJobs  int      // jobs that may wait
+	QueueBytes int      // bytes of encoded frames that may wait
+	Log        Log      // of decisions
+	Account    *Account // where jobs are counted; nil is one of its own
 
 	// Cascade is the softmax probability from which on the smallest member's
 	// answer is taken, in (0, 1]; below it the member that was chosen runs as
@@ -173,6 +175,9 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("pipeline: %w", err)
 	}
+	if cfg.Account == nil {
+		cfg.Account = new(Account)
+	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(len(cfg.Members)),
@@ -248,7 +253,7 @@ func (p *Pipeline) Submit(j Job) {
 	p.open.Add(1)
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
-	p.stats.accepted()
+	p.cfg.Account.accepted()
 	now := p.now()
 	out, err := p.queue.push(e, now)
 	for _, old := range out {
@@ -361,12 +366,15 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.queue.close()
+	refuse := func(e *entry) {
+		p.finish(e, &Answer{Reason: wire.Busy, Detail: "the agent is stopping", Abandoned: true})
+	}
 	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
-		p.refuse(e, wire.Busy, "the agent is stopping")
+		refuse(e)
 	}
 	p.lineup.close()
 	for s := p.lineup.take(); s != nil; s = p.lineup.take() {
-		p.refuse(s.entry, wire.Busy, "the agent is stopping")
+		refuse(s.entry)
 	}
 }
 
@@ -384,7 +392,7 @@ func (p *Pipeline) finish(e *entry, a *Answer) {
 	a.Decode = e.decode
 	a.Queue = max(0, a.Total-a.Decode-a.Infer)
 	a.Met = a.Reason == "" && a.Total <= e.Deadline
-	p.stats.answered(a)
+	p.cfg.Account.answered(a)
 	e.Answer(a)
 	if p.open.Add(-1) == 0 {
 		select {

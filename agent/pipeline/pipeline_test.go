@@ -392,6 +392,22 @@ func TestSnapshotBeginsANewInterval(t *testing.T) {
 	})
 }
 
+func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
+	cfg := testConfig()
+	cfg.Account = new(Account)
+	inBubble(t, cfg, func(old *bench) {
+		old.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
+		next := mustBench(old.t, cfg)
+		next.start()
+		next.useAll()
+		next.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
+		next.stop()
+		if s := next.Snapshot(); s.Jobs != 2 || s.Ended != 2 || cfg.Account.Busy() < s.Infer.P50 {
+			t.Errorf("got %+v and %v busy, want the job of either", s, cfg.Account.Busy())
+		}
+	})
+}
+
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	fixed, err := governor.ParseMode("fixed:huge")
 	if err != nil {

@@ -12,16 +12,22 @@ import (
 // window is how many of the last answers the quantiles are taken over.
 const window = 1024
 
-// stats counts since the start and keeps the times of the last answers.
-type stats struct {
+// Account adds up what becomes of jobs, over all pipelines that have it: one after
+// the other, or two while one relieves the other. The zero value is ready.
+type Account struct {
 	mu     sync.Mutex
 	counts Counts
 	stages [4][]time.Duration // queue, decode, infer, total: since the last Snapshot, at most window each
 	next   int                // where a full window is overwritten
+	busy   time.Duration      // spent inferring
+}
+
+// stats is what a pipeline's governor does.
+type stats struct {
+	mu     sync.Mutex
 	op     int
 	mode   governor.Mode
 	slow   float64
-	busy   time.Duration     // spent inferring
 	recent [recent]Explained // the last decisions
 	made   int               // decisions; the next one goes to recent[made%recent]
 }
@@ -38,7 +44,7 @@ type Explained struct {
 	governor.Decision
 }
 
-// Counts of jobs since the pipeline was made.
+// Counts of jobs since the account was opened.
 type Counts struct {
 	Jobs    uint64 // submitted
 	Refused uint64 // answered with a reason
@@ -98,31 +104,50 @@ func (s *stats) decisions() (all []Explained) {
 	return all
 }
 
-func (s *stats) accepted() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.counts.Jobs++
+func (c *Account) accepted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Jobs++
 }
 
-func (s *stats) answered(a *Answer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy += a.Infer / time.Duration(max(1, a.Batch))
+func (c *Account) answered(a *Answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy += a.Infer / time.Duration(max(1, a.Batch))
 	if a.Reason != "" {
-		s.counts.Refused++
+		c.counts.Refused++
 		return
 	}
 	if !a.Met {
-		s.counts.Missed++
+		c.counts.Missed++
 	}
 	for i, d := range [...]time.Duration{a.Queue, a.Decode, a.Infer, a.Total} {
-		if len(s.stages[i]) < window {
-			s.stages[i] = append(s.stages[i], d)
+		if len(c.stages[i]) < window {
+			c.stages[i] = append(c.stages[i], d)
 		} else {
-			s.stages[i][s.next%window] = d
+			c.stages[i][c.next%window] = d
 		}
 	}
-	s.next++
+	c.next++
+}
+
+// Busy is how long inferences ran since the account was opened.
+func (c *Account) Busy() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy
+}
+
+// balance writes the account into a snapshot and begins a new interval.
+func (c *Account) balance(snap *Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	snap.Counts, snap.Ended = c.counts, c.next
+	for i, q := range []*Quantiles{&snap.Queue, &snap.Decode, &snap.Infer, &snap.Total} {
+		*q = quantiles(c.stages[i])
+		c.stages[i] = c.stages[i][:0]
+	}
+	c.next = 0
 }
 
 func (s *stats) governed(op int, mode governor.Mode, slow float64) {
@@ -138,26 +163,15 @@ func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
 	return p.stats.op, p.stats.mode
 }
 
-// Busy is how long inferences ran since the pipeline was made.
-func (p *Pipeline) Busy() time.Duration {
-	p.stats.mu.Lock()
-	defer p.stats.mu.Unlock()
-	return p.stats.busy
-}
-
-// Snapshot returns the state and begins a new interval for the quantiles.
+// Snapshot returns the state, with the figures of the account, and begins a new
+// interval for its quantiles.
 func (p *Pipeline) Snapshot() Snapshot {
-	waiting := p.queue.size()
+	snap := Snapshot{Waiting: p.queue.size()}
+	p.cfg.Account.balance(&snap)
 	s := p.stats
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap := Snapshot{Counts: s.counts, Waiting: waiting, Operating: s.op, Mode: s.mode, Slowdown: s.slow, Ended: s.next,
-		Decisions: s.decisions()}
-	for i, q := range []*Quantiles{&snap.Queue, &snap.Decode, &snap.Infer, &snap.Total} {
-		*q = quantiles(s.stages[i])
-		s.stages[i] = s.stages[i][:0]
-	}
-	s.next = 0
+	snap.Operating, snap.Mode, snap.Slowdown, snap.Decisions = s.op, s.mode, s.slow, s.decisions()
 	return snap
 }
 

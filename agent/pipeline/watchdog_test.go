@@ -83,8 +83,8 @@ func TestR4_WhatCannotBeInterruptedEndsThePipeline(t *testing.T) {
 		if a := <-answer; a.Reason != wire.Internal {
 			t.Errorf("the job that hangs: got %+v, want it refused", a)
 		}
-		if a := <-waiting; a.Reason != wire.Busy {
-			t.Errorf("the job behind it: got %+v, want it refused", a)
+		if a := <-waiting; a.Reason != wire.Busy || !a.Abandoned {
+			t.Errorf("the job behind it: got %+v, want it abandoned", a)
 		}
 		cancel()
 		close(d.end) // it comes back after all: nothing is answered twice
