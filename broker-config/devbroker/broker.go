@@ -4,7 +4,8 @@
 // Whom it believes depends on where it listens, and is fixed for its lifetime:
 //
 //	no users given   loopback only; no name is the operator, a name is that device
-//	users given      any address; everybody needs a name and its password
+//	users given      any address; everybody needs a name and its password,
+//	                 and a session is only given back to the name it is of
 //
 // The rule that makes it correct: every topic a client touches passes the
 // access list, its last will and each single delivery included. A publish that
@@ -67,7 +68,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{server: newServer(cfg), listener: newListener(bound, log), log: log}
-	if err := b.attach(newDoor(cfg, log)); err != nil {
+	if err := b.attach(newDoor(cfg, b.server.Clients.Get, log)); err != nil {
 		bound.Close()
 		return nil, err
 	}

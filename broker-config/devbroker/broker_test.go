@@ -217,6 +217,31 @@ func TestUsersNeedTheirPassword(t *testing.T) {
 	}
 }
 
+func TestASessionIsOnlyGivenBackToItsUser(t *testing.T) {
+	addr := mustServe(t, devbroker.Config{Users: map[string]string{"operator": "o", "cam-1": "1", "cam-2": "2"}})
+	job := "limber/v1/demo/cam-1/job/7"
+	session := []string{"-i", "away", "-c", "-t", job}
+	if out, err := client(t, "mosquitto_sub", addr, "cam-1:1", append(session, "-E")...).CombinedOutput(); err != nil {
+		t.Fatalf("mosquitto_sub: %v: %s", err, out)
+	}
+	mustPublish(t, addr, "operator:o", "-t", job, "-m", "for cam-1")
+	for _, tt := range []struct{ name, login, start string }{
+		{"a device resumes another's", "cam-2:2", "-c"},
+		{"a device clears another's", "cam-2:2", ""},
+		{"the operator resumes a device's", "operator:o", "-c"},
+	} {
+		args := strings.Fields("-i away -E -t limber/v1/demo/cam-2/job/8 " + tt.start)
+		out, err := client(t, "mosquitto_sub", addr, tt.login, args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "Connection Refused") {
+			t.Errorf("%s: got %v: %s; want it refused", tt.name, err, out)
+		}
+	}
+	got, err := client(t, "mosquitto_sub", addr, "cam-1:1", append(session, "-C", "1")...).CombinedOutput()
+	if err != nil || string(got) != "for cam-1\n" {
+		t.Errorf("its user got %q, %v; want the message that waits", got, err)
+	}
+}
+
 func TestListensBeyondLoopbackOnlyWithUsers(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	_, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0"}, log)

@@ -1,8 +1,10 @@
 package devbroker
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -20,11 +22,16 @@ type door struct {
 	mochi.HookBase
 	acl   *brokerconfig.ACL
 	users map[string]string // empty: trust what clients say, they are on this machine
+	knows lookup
 	log   *slog.Logger
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
 	order atomic.Int64 // of publishes
 	held  sync.Map     // client id → aside: see OnPacketRead
 }
+
+// lookup finds the client whose session the server keeps under an id, whether
+// it is connected or away.
+type lookup func(id string) (*mochi.Client, bool)
 
 // aside is a message that is not in the library's table for the moment.
 type aside struct {
@@ -35,8 +42,8 @@ type aside struct {
 // takeOver bounds the wait of a new connection for the one before.
 const takeOver = time.Second
 
-func newDoor(cfg Config, log *slog.Logger) *door {
-	return &door{acl: cfg.ACL, users: cfg.Users, log: log}
+func newDoor(cfg Config, knows lookup, log *slog.Logger) *door {
+	return &door{acl: cfg.ACL, users: cfg.Users, knows: knows, log: log}
 }
 
 func (d *door) ID() string { return "door" }
@@ -50,11 +57,16 @@ func (d *door) Provides(event byte) bool {
 	return false
 }
 
-// OnConnectAuthenticate also looks at the will, which the library would publish
-// unasked.
+// OnConnectAuthenticate also looks at the session, which the library would hand
+// to whoever names its id, and at the will, which it would publish unasked.
 func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	if len(d.users) > 0 && !d.known(string(cl.Properties.Username), pk.Connect.Password) {
 		d.log.Warn("client refused", "client", cl.ID, "remote", cl.Net.Remote, "err", "unknown user or wrong password")
+		return false
+	}
+	if owner, foreign := d.foreign(cl); foreign {
+		d.log.Warn("client refused", "client", cl.ID, "remote", cl.Net.Remote,
+			"err", fmt.Sprintf("user %q asks for a client id whose session is of user %q", cl.Properties.Username, owner))
 		return false
 	}
 	if pk.Connect.WillFlag && !d.allows(cl, pk.Connect.WillTopic, brokerconfig.Write) {
@@ -62,6 +74,18 @@ func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 		return false
 	}
 	return true
+}
+
+// foreign names the owner of a session that another user asks for. The messages
+// which wait in it would be delivered without a look at the access list. Of two
+// first connects at once both may pass: nothing waits yet. Without users a name
+// proves nothing, and whoever comes may have the session.
+func (d *door) foreign(cl *mochi.Client) (owner string, foreign bool) {
+	before, ok := d.knows(cl.ID)
+	if !ok || len(d.users) == 0 {
+		return "", false
+	}
+	return string(before.Properties.Username), !bytes.Equal(before.Properties.Username, cl.Properties.Username)
 }
 
 // known takes the same time for every wrong password.
