@@ -51,7 +51,7 @@ func (d *door) ID() string { return "door" }
 func (d *door) Provides(event byte) bool {
 	switch event {
 	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect,
-		mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnSessionEstablish:
+		mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnPacketSent, mochi.OnSessionEstablish:
 		return true
 	}
 	return false
@@ -108,7 +108,7 @@ func (d *door) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
 // OnPublish lets a publish that is not allowed be acknowledged and forgotten.
 // The others are numbered: the library delivers what it kept for a client in
 // the order of Created, whose whole seconds would shuffle what came together,
-// and uses it for nothing else.
+// and uses it for nothing else. It needs help with long numbers: see rank.
 func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	pk.Created = d.order.Add(1)
 	if d.allows(cl, pk.TopicName, brokerconfig.Write) {

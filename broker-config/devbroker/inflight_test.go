@@ -19,13 +19,19 @@ type rawClient struct {
 // mustDial connects as client "a" with a session that outlives the connection.
 func mustDial(tb testing.TB, addr string) *rawClient {
 	tb.Helper()
+	return mustConnect(tb, addr, "\x00\x04MQTT\x04\x00\x00\x3c\x00\x01a")
+}
+
+// mustConnect sends a CONNECT with the given body and awaits its answer.
+func mustConnect(tb testing.TB, addr, body string) *rawClient {
+	tb.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { conn.Close() })
 	c := &rawClient{tb, conn}
-	c.send(0x10, "\x00\x04MQTT\x04\x00\x00\x3c\x00\x01a")
+	c.send(0x10, body)
 	c.expect(0x20)
 	return c
 }
