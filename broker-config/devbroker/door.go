@@ -50,8 +50,8 @@ func (d *door) ID() string { return "door" }
 
 func (d *door) Provides(event byte) bool {
 	switch event {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnDisconnect,
-		mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnPacketSent, mochi.OnSessionEstablish:
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnQosPublish,
+		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnPacketSent, mochi.OnSessionEstablish:
 		return true
 	}
 	return false

@@ -8,6 +8,15 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
+// OnQosPublish numbers a last will on its way into a client's table. It has not
+// come by OnPublish and bears the time in seconds, far above any number given.
+func (d *door) OnQosPublish(cl *mochi.Client, pk packets.Packet, _ int64, _ int) {
+	if pk.FixedHeader.Type == packets.Publish && pk.Created > d.order.Load() {
+		pk.Created = d.order.Add(1)
+		cl.State.Inflight.Set(pk)
+	}
+}
+
 // OnPacketSent puts in order what waits for a client, in the moment between
 // its CONNACK and the library's delivery: the session is the new connection's
 // by then, and nothing has been read from it that could take a message away.

@@ -3,6 +3,7 @@ package devbroker_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -62,4 +63,16 @@ func TestKeptMessagesComeInOrderWhateverWasPublishedBefore(t *testing.T) {
 		b.publish(want[i])
 	}
 	expectKept(t, addr, want)
+}
+
+func TestAKeptWillComesInItsTurn(t *testing.T) {
+	addr := mustServe(t, devbroker.Config{})
+	mustLeave(t, addr)
+	b := mustConnect(t, addr, "\x00\x04MQTT\x04\x02\x00\x3c\x00\x01b")
+	b.publish("before")
+	dying := mustConnect(t, addr, "\x00\x04MQTT\x04\x0e\x00\x3c\x00\x01c\x00\x08limber/x\x00\x04will") // QoS 1
+	dying.conn.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, dying.conn) // the broker closes after the will
+	b.publish("after")
+	expectKept(t, addr, []string{"before", "will", "after"})
 }
