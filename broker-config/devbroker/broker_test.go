@@ -225,12 +225,13 @@ func TestASessionIsOnlyGivenBackToItsUser(t *testing.T) {
 		t.Fatalf("mosquitto_sub: %v: %s", err, out)
 	}
 	mustPublish(t, addr, "operator:o", "-t", job, "-m", "for cam-1")
-	for _, tt := range []struct{ name, login, start string }{
-		{"a device resumes another's", "cam-2:2", "-c"},
-		{"a device clears another's", "cam-2:2", ""},
-		{"the operator resumes a device's", "operator:o", "-c"},
+	for _, tt := range []struct{ name, login, id string }{
+		{"a device resumes another's", "cam-2:2", "away -c"},
+		{"a device clears another's", "cam-2:2", "away"},
+		{"the operator resumes a device's", "operator:o", "away -c"},
+		{"a device comes before the one that has the name", "cam-2:2", "cam-1 -c"},
 	} {
-		args := strings.Fields("-i away -E -t limber/v1/demo/cam-2/job/8 " + tt.start)
+		args := strings.Fields("-E -t limber/v1/demo/cam-2/job/8 -i " + tt.id)
 		out, err := client(t, "mosquitto_sub", addr, tt.login, args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "Connection Refused") {
 			t.Errorf("%s: got %v: %s; want it refused", tt.name, err, out)

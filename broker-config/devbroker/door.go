@@ -1,7 +1,6 @@
 package devbroker
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -76,16 +75,22 @@ func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	return true
 }
 
-// foreign names the owner of a session that another user asks for. The messages
-// which wait in it would be delivered without a look at the access list. Of two
-// first connects at once both may pass: nothing waits yet. Without users a name
-// proves nothing, and whoever comes may have the session.
+// foreign names the owner of a session that another user asks for: the messages
+// which wait in it would be delivered without a look at the access list. An id that
+// is a user's name is that user's, for whoever came first would keep it out. Of two
+// first connects under another id both may pass: nothing waits yet. Without users
+// a name proves nothing, and whoever comes may have the session.
 func (d *door) foreign(cl *mochi.Client) (owner string, foreign bool) {
+	user := string(cl.Properties.Username)
+	if _, named := d.users[cl.ID]; named {
+		return cl.ID, cl.ID != user
+	}
 	before, ok := d.knows(cl.ID)
 	if !ok || len(d.users) == 0 {
 		return "", false
 	}
-	return string(before.Properties.Username), !bytes.Equal(before.Properties.Username, cl.Properties.Username)
+	owner = string(before.Properties.Username)
+	return owner, owner != user
 }
 
 // known takes the same time for every wrong password.
