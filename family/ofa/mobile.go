@@ -51,9 +51,14 @@ func (c *cutter) firstBlock(mayShortcut bool) {
 	if !ok {
 		return
 	}
+	k := w.Shape[2]
+	if k != w.Shape[3] || k%2 == 0 { // padding could not keep the size
+		c.err = fmt.Errorf("tensor %sdepth_conv.conv.weight has shape %v, want a square kernel of odd size", name, w.Shape)
+		return
+	}
 	c.begin()
 	entry := c.last
-	c.convolve(convolution{weight: w.Data, in: in, out: in, k: w.Shape[2], stride: d.Strides[0], group: in,
+	c.convolve(convolution{weight: w.Data, in: in, out: in, k: k, stride: d.Strides[0], group: in,
 		bn: c.norm(name+"depth_conv.bn", in, in), act: activation(d.Acts[0])})
 	if d.SE[0] {
 		c.squeezeExcite(name+"depth_conv.se.fc.", in, in)

@@ -47,19 +47,31 @@ type elastic struct {
 	act                 activation
 }
 
-// elastic adds one that reads the last layer.
+// elastic adds one that reads the last layer. Widths are rounded to multiples of
+// 8, up as well, so those of an odd checkpoint may ask for more than it has.
 func (c *cutter) elastic(name string, e elastic) {
-	if w, ok := c.load(name+".conv.weight", e.widestOut, e.widestIn, e.k, e.k); ok {
-		c.convolve(convolution{weight: slice(w, e.out, c.width), in: c.width, out: e.out, k: e.k, stride: e.stride, group: 1,
-			bn: c.norm(name+".bn", e.widestOut, e.out), act: e.act})
+	w, ok := c.load(name+".conv.weight", e.widestOut, e.widestIn, e.k, e.k)
+	if !ok {
+		return
 	}
+	if e.out > e.widestOut || c.width > e.widestIn {
+		c.err = fmt.Errorf("tensor %s.conv.weight has shape %v, too small for a sub-network of %d×%d channels there: widths are multiples of 8",
+			name, w.Shape, e.out, c.width)
+		return
+	}
+	c.convolve(convolution{weight: slice(w, e.out, c.width), in: c.width, out: e.out, k: e.k, stride: e.stride, group: 1,
+		bn: c.norm(name+".bn", e.widestOut, e.out), act: e.act})
 }
 
 // bottleneck adds a block and returns how wide its output is in the checkpoint.
 // Its middle is a share of its output, not of its input.
 func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut int) {
 	name, d := fmt.Sprintf("blocks.%d.", slot), c.desc
-	w, ok := c.load(name+"conv3.conv.weight", anySize, anySize, 1, 1)
+	widestOut = widestIn // which the shortcut adds
+	if first {
+		widestOut = anySize
+	}
+	w, ok := c.load(name+"conv3.conv.weight", widestOut, anySize, 1, 1)
 	if !ok {
 		return widestIn
 	}
