@@ -63,7 +63,7 @@ type Member struct {
 	Name   string  `json:"name"`
 	Arch   Arch    `json:"arch"`
 	MMACs  float64 `json:"mmacs"`  // millions of multiply-accumulates of one inference; 0, unknown, in a foreign family
-	Top1   float64 `json:"top1"`   // fraction of Images classified right
+	Top1   float64 `json:"top1"`   // fraction of Images classified right, in (0, 1]
 	Top5   float64 `json:"top5"`   // fraction with the right class among the first five
 	Images int     `json:"images"` // test images the two fractions were measured on
 
@@ -189,8 +189,8 @@ func (m *Member) validate(foreign bool) error {
 	switch {
 	case !namePattern.MatchString(m.Name):
 		return errors.New("wants a name of 1-64 of A-Z a-z 0-9 _ . -")
-	case !(m.Top1 >= 0 && m.Top1 <= 1) || !(m.Top5 >= m.Top1 && m.Top5 <= 1):
-		return fmt.Errorf("top1 %v and top5 %v: want fractions, top5 not under top1", m.Top1, m.Top5)
+	case !(m.Top1 > 0 && m.Top1 <= 1) || !(m.Top5 >= m.Top1 && m.Top5 <= 1):
+		return fmt.Errorf("top1 %v and top5 %v: want fractions over 0, top5 not under top1", m.Top1, m.Top5)
 	case !(m.MMACs > 0 || foreign && m.MMACs == 0) || math.IsInf(m.MMACs, 0):
 		return fmt.Errorf("mmacs %v: wants a positive number", m.MMACs)
 	case foreign != (m.Model != "") || foreign && m.Stats != "":

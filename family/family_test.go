@@ -81,6 +81,7 @@ func TestManifestThatBreaksTheRuleIsRefused(t *testing.T) {
 		{"dearer and worse", func(f *family.Family) { f.Members[1].Top1 = 0.6 }, []string{`member 1 "large"`, `"small" before it`}},
 		{"dearer and no better", func(f *family.Family) { f.Members[1].Top1 = 0.7 }, []string{`member 1 "large"`}},
 		{"top-1 in percent", func(f *family.Family) { f.Members[0].Top1, f.Members[0].Top5 = 70, 95 }, []string{"member 0", "fractions"}},
+		{"never right", func(f *family.Family) { f.Members[0].Top1 = 0 }, []string{`member 0 "small"`, "top1 0", "fractions over 0"}},
 		{"top-5 under top-1", func(f *family.Family) { f.Members[0].Top5 = 0.5 }, []string{"not under top1"}},
 		{"top-1 that is no number", func(f *family.Family) { f.Members[0].Top1 = math.NaN() }, []string{"top1 NaN"}},
 		{"costs nothing", func(f *family.Family) { f.Members[0].MMACs = 0 }, []string{"mmacs 0"}},

@@ -174,6 +174,23 @@ func TestBuildReportsOnTheClassesItChoseBy(t *testing.T) {
 		"--out", filepath.Join(dir, "x.family")).complained(t, exitFailed, "folders class10 are none of the classes class0")
 }
 
+// The fixture takes no image for class2, so that nothing it gives has a top-1 a
+// device could use.
+func TestBuildMakesNoFamilyThatIsNeverRight(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	dir := t.TempDir()
+	out, tree := filepath.Join(dir, "mine.family"), mustTree(t, filepath.Join(dir, "tree"), 0, 40)
+	test := mustTreeOf(t, filepath.Join(dir, "test"), []string{"class2"}, 500, 5)
+	got := limber(t, "family", "build", "--supernet", mustNarrowSupernet(t, dir), "--calibration", tree, "--calibration-images", "20",
+		"--validation", tree, "--test", test, "--samples", "10", "--finalists", "2", "--cost", "mmacs", "--out", out)
+	if got.code != exitFailed || !strings.Contains(got.stderr, test+": of ") || !strings.Contains(got.stderr, "none classifies a single image right") {
+		t.Errorf("got %+v, want exit %d and the images that no sub-network classifies", got, exitFailed)
+	}
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a family was written: %v", err)
+	}
+}
+
 func TestBuildSaysWhatItNeeds(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -69,6 +70,7 @@ func (w *familyWriter) members(ctx context.Context, found []search.Entry, blobs 
 	}
 	from := family.Calibration{Images: w.bench.Sets.Calibration.Len(), Batch: w.bench.Batch, Digest: source}
 	var members []family.Member
+	best := 0.0 // so that one that is never right is left out, which no family may have
 	for i, e := range found {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -80,10 +82,14 @@ func (w *familyWriter) members(ctx context.Context, found []search.Entry, blobs 
 		}
 		m.CalibratedOn = from
 		// A member that the test images put behind a cheaper one is of no use.
-		if n := len(members); n == 0 || m.Top1 > members[n-1].Top1 {
-			m.Name = nameOf(m, members)
+		if m.Top1 > best {
+			best, m.Name = m.Top1, nameOf(m, members)
 			members = append(members, m)
 		}
+	}
+	if len(members) == 0 {
+		return nil, fmt.Errorf("%s: of %d sub-networks none classifies a single image right; are the labels those that the supernet was trained on, and the images enough?",
+			cmp.Or(w.args.test, w.args.validation), len(found))
 	}
 	return members, nil
 }
