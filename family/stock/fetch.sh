@@ -33,5 +33,7 @@ for (let i = 0; i < 5; i++) write(`train_${i + 1}`, train.slice(10000 * i, 10000
 write("test", read("test_lables.json"));
 ' "$tmp"
 mkdir -p "$(dirname "$dir")"
-rm -rf "$dir"
-mv "$tmp/cifar10" "$dir"
+# /tmp may be another file system, where mv copies and can be cut off.
+rm -rf "$dir" "$dir.part"
+mv "$tmp/cifar10" "$dir.part"
+mv "$dir.part" "$dir"
