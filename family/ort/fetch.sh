@@ -63,3 +63,5 @@ fi
 mkdir -p "$dir"
 cp "$found" "$lib.part"
 mv "$lib.part" "$lib"
+# Whoever looks for a library takes the first, which would be an older one.
+find "$dir" -maxdepth 1 -name 'libonnxruntime.so.*' ! -name "$(basename "$lib")" -delete
