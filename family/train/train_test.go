@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,30 +67,68 @@ func TestTrainingWritesASupernetOfTheStockShapeWithThePublishedNames(t *testing.
 
 func TestTrainingStartsFromACheckpointAndGoesOnWhereItStopped(t *testing.T) {
 	python, dir := mustPython(t), t.TempDir()
-	mustTrain(t, python, dir, "--warm", filepath.Join("..", "stock", "supernet.pth"))
-	stopped := mustLastStep(t, dir)
+	stock := filepath.Join("..", "stock", "supernet.pth")
+	mustTrain(t, python, dir, "--warm", stock)
+	begun := mustLog(t, dir)
+	if first := begun[0]; first.Step != 0 || first.Top1 == nil {
+		t.Errorf("the log begins with %+v, want the checkpoint's accuracy at step 0", first)
+	}
+	const name = "first_conv.conv.weight"
+	if got := mustCosine(t, name, stock, filepath.Join(dir, "supernet.pth")); got < 0.9 {
+		t.Errorf("%s: got a cosine of %.2f to that of the checkpoint, want what a few steps leave of it", name, got)
+	}
+
 	mustTrain(t, python, dir, "--resume")
-	if got := mustLastStep(t, dir); got != stopped || got == 0 {
-		t.Errorf("resumed after the end at step %d, want %d and no more steps", got, stopped)
+	stopped, more := begun[len(begun)-1], mustLog(t, dir)[len(begun):]
+	if len(more) != 1 || more[0].Step != stopped.Step || more[0].Top1 == nil || stopped.Step == 0 {
+		t.Errorf("resumed after the end at step %d: got %+v, want an evaluation there and no more steps", stopped.Step, more)
 	}
 	mustLoad(t, filepath.Join(dir, "supernet.pth"))
 }
 
-// mustLastStep reads the step count off the end of the log.
-func mustLastStep(t *testing.T, dir string) int {
+// line is one of the log.
+type line struct {
+	Step int
+	Top1 map[string]float64 // of an evaluation; a step has none
+}
+
+func mustLog(t *testing.T, dir string) []line {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "log.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-	var last struct {
-		Step int `json:"step"`
+	var lines []line
+	for dec := json.NewDecoder(bytes.NewReader(b)); ; {
+		var l line
+		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
 	}
-	if err := json.Unmarshal(lines[len(lines)-1], &last); err != nil {
-		t.Fatal(err)
+	if len(lines) == 0 {
+		t.Fatal("the log is empty")
 	}
-	return last.Step
+	return lines
+}
+
+// mustCosine is how alike a tensor of two checkpoints is: 1 is the same, 0 what
+// two random ones have.
+func mustCosine(t *testing.T, name, one, other string) float64 {
+	t.Helper()
+	a, ok := mustTensors(t, one).Tensor(name)
+	b, ok2 := mustTensors(t, other).Tensor(name)
+	if !ok || !ok2 || len(a.Data) != len(b.Data) {
+		t.Fatalf("%s: got shapes %v and %v", name, a.Shape, b.Shape)
+	}
+	var ab, aa, bb float64
+	for i := range a.Data {
+		x, y := float64(a.Data[i]), float64(b.Data[i])
+		ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
+	}
+	return ab / math.Sqrt(aa*bb)
 }
 
 func mustTensors(t *testing.T, path string) *ofa.Checkpoint {
