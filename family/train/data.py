@@ -98,7 +98,8 @@ class Preprocessing:
 
 
 class Order:
-    """Endless batches of indices, every image once an epoch."""
+    """Endless batches of indices, no image twice an epoch. The few that do not fill
+    a batch are left out of it; which, each epoch draws anew."""
 
     def __init__(self, n, batch, g):
         self.n, self.batch, self.g = n, batch, g
