@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -119,6 +120,6 @@ func Simulate(t Trace, jobs []time.Duration, deadline time.Duration, members []g
 
 // at is the step that tells how fast the device is at a moment.
 func (t Trace) at(now time.Duration) Step {
-	i, _ := slices.BinarySearchFunc(t, now, func(s Step, at time.Duration) int { return int(s.At - at) })
+	i, _ := slices.BinarySearchFunc(t, now, func(s Step, at time.Duration) int { return cmp.Compare(s.At, at) })
 	return t[min(i, len(t)-1)]
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 const small = `# seconds phase load latencies
@@ -86,4 +87,16 @@ func FuzzRead(f *testing.F) {
 			t.Error("got a trace without a step")
 		}
 	})
+}
+
+// An int has 32 bits on some devices, which is two seconds of nanoseconds.
+func TestAMomentFindsItsStepInALongTrace(t *testing.T) {
+	trace := Trace{{At: 0}, {At: ms(3000)}, {At: ms(6000)}}
+	for _, tt := range []struct{ now, want time.Duration }{
+		{0, 0}, {1, ms(3000)}, {ms(3000), ms(3000)}, {ms(3001), ms(6000)}, {ms(9000), ms(6000)},
+	} {
+		if got := trace.at(tt.now).At; got != tt.want {
+			t.Errorf("at %v: got the step of %v, want that of %v", tt.now, got, tt.want)
+		}
+	}
 }
