@@ -134,6 +134,44 @@ func TestBuildGoesOnWhereItWasCutOff(t *testing.T) {
 	}
 }
 
+func TestBuildMeasuresAnewWhatLostItsStatistics(t *testing.T) {
+	load, c, dir := loader(t), &clock{ms: byKernels}, t.TempDir()
+	bench := mustBench(t, load, dir, c)
+	whole, err := search.Build(t.Context(), bench, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := bench.Journal.Len()
+	bench.Journal.Close()
+	blobs, err := filepath.Glob(filepath.Join(dir, family.BlobFolder, "*"))
+	if err != nil || len(blobs) < 2 {
+		t.Fatalf("got blobs %v, %v", blobs, err)
+	}
+	for i, path := range blobs {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 { // one is there, and is another
+			if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	again := mustBench(t, load, dir, c)
+	if got := again.Journal.Len(); got != 0 {
+		t.Errorf("got %d measurements taken over, want none: they have no statistics", got)
+	}
+	built, err := search.Build(t.Context(), again, plan)
+	if err != nil || len(built.Members) != len(whole.Members) || again.Journal.Len() != all {
+		t.Fatalf("got %+v, %v and %d measurements; want %d members of %d", built, err, again.Journal.Len(), len(whole.Members), all)
+	}
+	for _, m := range built.Members {
+		if _, err := again.Journal.Blob(m.Stats); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestBuildSaysWhyItCannotGoOn(t *testing.T) {
 	load, gone := loader(t), errors.New("the clock is gone")
 	if _, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), &clock{ms: byKernels, err: gone}), plan); !errors.Is(err, gone) {
@@ -164,7 +202,11 @@ func TestJournalForgetsALineThatWasCutOff(t *testing.T) {
 	dir, begun := t.TempDir(), search.Begun{Supernet: "one"}
 	mustJournal(t, dir, begun).Close()
 	path := filepath.Join(dir, "journal.jsonl")
-	line, err := json.Marshal(search.Entry{Images: 3})
+	stats := []byte("statistics")
+	if err := os.WriteFile(filepath.Join(dir, family.BlobFile(family.DigestOf(stats))), stats, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(search.Entry{Images: 3, Stats: family.DigestOf(stats)})
 	if err != nil {
 		t.Fatal(err)
 	}

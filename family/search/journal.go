@@ -43,7 +43,8 @@ type Begun struct {
 //	journal.jsonl    Begun, then an Entry a line, each synced before it counts
 //	blobs/           BN statistics by their digests
 //
-// It belongs to one goroutine.
+// An Entry whose statistics are missing or damaged counts for nothing, and is
+// measured anew. It belongs to one goroutine.
 type Journal struct {
 	dir     string
 	file    *os.File
@@ -77,9 +78,10 @@ func OpenJournal(dir string, begun Begun) (*Journal, error) {
 		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.file.Close())
 	}
 	if whole == 0 {
-		if err := appendLine(j.file, begun); err != nil {
-			return nil, errors.Join(err, j.file.Close())
-		}
+		err = appendLine(j.file, begun)
+	}
+	if err = errors.Join(err, syncFolder(dir), syncFolder(filepath.Dir(dir))); err != nil {
+		return nil, errors.Join(err, j.file.Close())
 	}
 	return j, nil
 }
@@ -118,6 +120,9 @@ func (j *Journal) take(line []byte) error {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return fmt.Errorf("%w; delete the folder", err)
 	}
+	if _, err := j.Blob(e.Stats); err != nil {
+		return nil // without them a member cannot be made of it, which shows only at the end of the search
+	}
 	j.entries[e.key()] = e
 	return nil
 }
@@ -149,7 +154,7 @@ func (j *Journal) keep(e Entry, stats []byte) error {
 	return nil
 }
 
-// blob writes a blob that becomes visible when it is whole.
+// blob writes a blob that becomes visible when it is whole, and stays.
 func (j *Journal) blob(d family.Digest, b []byte) error {
 	path := filepath.Join(j.dir, family.BlobFile(d))
 	f, err := os.Create(path + ".part")
@@ -161,6 +166,19 @@ func (j *Journal) blob(d family.Digest, b []byte) error {
 		err = os.Rename(path+".part", path)
 	}
 	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the names in dir durable: without it a power cut can take
+// away a new file whose content is already on the disk.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
