@@ -277,25 +277,50 @@ func (a *Agent) unfit() error {
 	return nil
 }
 
-// profile returns the stored profile if it fits the family and the runtime,
-// else a new one with the sessions it took.
+// profile returns the stored profile if it fits the family, the runtime and what
+// can be used, else a new one with the sessions it took.
 func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
 	p, err := StoredProfile(a.parts, a.parts.Shelf)
 	if err != nil {
 		return nil, nil, err
 	}
-	if n := a.wideThreads(); n > 1 && a.wideProfile() == nil { // now, as nothing else runs yet
+	if n := a.wideThreads(); n > 1 && outdated(a.wideProfile(), a.parts.Threads(n)) { // now, as nothing else runs yet
 		a.log.Info("measuring the family on more threads, once", "threads", n)
 		_, sessions, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
 		if err = errors.Join(err, closeAll(sessions)); err != nil {
 			a.log.Warn("more threads cannot be used", "threads", n, "err", err)
 		}
 	}
-	if p != nil {
+	if !outdated(p, a.parts.Shelf) {
 		return p, nil, nil
 	}
 	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
-	return TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
+	taken, sessions, err := TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
+	if err != nil && p != nil && ctx.Err() == nil {
+		a.log.Warn("profile not taken anew, the stored one is used", "err", err)
+		return p, nil, nil
+	}
+	return taken, sessions, err
+}
+
+// outdated tells whether a profile must be taken: there is none, or a member that
+// it has at fault can be used now. Memory may have been short then, or a blob
+// damaged that is mended: that must not exclude a member for good. Without a
+// fault it tries nothing, and it keeps no session.
+func outdated(p *family.Profile, shelf Shelf) bool {
+	if p == nil {
+		return true
+	}
+	for i, m := range p.Members {
+		if m.Fault == "" {
+			continue
+		}
+		if s, err := shelf.Session(i); err == nil {
+			s.Close() // freeing memory: nothing a caller could do about it
+			return true
+		}
+	}
+	return false
 }
 
 func closeAll(sessions []family.Session) error {
@@ -335,16 +360,23 @@ func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(membe
 	sessions, faults, err := makeReady(ctx, parts.Family, shelf, tell)
 	if err == nil {
 		var p *family.Profile
-		if p, err = measured(shelf, sessions); err == nil {
-			for i, fault := range faults {
-				p.Members[i].Fault = fault
-			}
-			if err = saveProfile(parts, shelf, p); err == nil {
-				return p, sessions, nil
-			}
+		if p, err = profileOf(parts, shelf, sessions, faults); err == nil {
+			return p, sessions, nil
 		}
 	}
 	return nil, nil, errors.Join(err, closeAll(sessions))
+}
+
+// profileOf measures what makeReady returned and stores the profile.
+func profileOf(parts *Parts, shelf Shelf, sessions []family.Session, faults []string) (*family.Profile, error) {
+	p, err := measured(shelf, sessions)
+	if err != nil {
+		return nil, err
+	}
+	for i, fault := range faults {
+		p.Members[i].Fault = fault
+	}
+	return p, saveProfile(parts, shelf, p)
 }
 
 // makeReady returns a session for each member, or why there is none. It is an

@@ -7,10 +7,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -71,14 +73,21 @@ func spoil(tb testing.TB, cfg agent.Config, from int, profiled bool) *family.Fam
 
 // adopt gives a family the profile of another.
 func adopt(st *store.Store, from, to family.Digest) error {
-	digests := make([]store.Digest, 2)
-	for i, d := range []family.Digest{from, to} {
-		var err error
-		if digests[i], err = store.ParseDigest(string(d)); err != nil {
-			return err
-		}
+	return editProfile(st, ort.CPU, from, func(p *family.Profile) { p.Family = to })
+}
+
+// editProfile changes a family's profile on one thread, and keeps it as that of
+// the family which it then names.
+func editProfile(st *store.Store, provider string, of family.Digest, edit func(*family.Profile)) error {
+	key := func(d family.Digest) (store.ProfileKey, error) {
+		digest, err := store.ParseDigest(string(d))
+		return store.ProfileKey{Family: digest, Provider: provider, Threads: 1}, err
 	}
-	b, err := st.Profile(store.ProfileKey{Family: digests[0], Provider: "cpu", Threads: 1})
+	from, err := key(of)
+	if err != nil {
+		return err
+	}
+	b, err := st.Profile(from)
 	if err != nil {
 		return err
 	}
@@ -86,11 +95,67 @@ func adopt(st *store.Store, from, to family.Digest) error {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return err
 	}
-	p.Family = to
+	edit(&p)
+	to, err := key(p.Family)
+	if err != nil {
+		return err
+	}
 	if b, err = json.Marshal(p); err != nil {
 		return err
 	}
-	return st.SetProfile(store.ProfileKey{Family: digests[1], Provider: "cpu", Threads: 1}, b)
+	return st.SetProfile(to, b)
+}
+
+// fault notes in a profile, of long ago, that its members from a position on
+// cannot be used.
+func fault(p *family.Profile, from int) {
+	p.Taken = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := from; i < len(p.Members); i++ {
+		p.Members[i] = family.MemberProfile{Name: p.Members[i].Name, Fault: "memory is short"}
+	}
+}
+
+func TestAMemberAtFaultIsTriedAgainAtTheNextStart(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		passed bool
+	}{{"the fault has passed", true}, {"the fault stays", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			cfg := newConfig(t, addr)
+			carried, err := stock.Family()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, last := &carried.Family, len(carried.Members)-1
+			if !tt.passed {
+				f = spoil(t, cfg, 1, true)
+			}
+			mustEdit(t, cfg, func(st *store.Store) error {
+				return editProfile(st, ort.CPU, f.Digest(), func(p *family.Profile) { fault(p, 1) })
+			})
+			o := operate(t, addr)
+			d := start(t, cfg)
+			o.presence(cfg, wire.Online, 0)
+			o.publish(self(cfg).Job("frame"), job(t, patient, pngFrame(t, 0)))
+			if r := o.result(cfg, "frame", 1); r.Status != wire.OK {
+				t.Errorf("got %+v, want an answer", r)
+			}
+			got := decoded[wire.Caps](t, o.await(self(cfg).Caps(), 1)).Members
+			if best := got[len(got)-1].Name; (best == f.Members[last].Name) != tt.passed {
+				t.Errorf("got %s as the most accurate of %d, want %s: %v", best, len(got), f.Members[last].Name, tt.passed)
+			}
+			d.stop()
+			mustEdit(t, cfg, func(st *store.Store) error {
+				return editProfile(st, ort.CPU, f.Digest(), func(p *family.Profile) {
+					if anew, at := p.Taken.Year() > 2020, p.Members[last].Fault != ""; anew != tt.passed || at == tt.passed {
+						t.Errorf("stored is a profile of %v with %+v; want it taken anew: %v", p.Taken, p.Members[last], tt.passed)
+					}
+				})
+			})
+		})
+	}
 }
 
 func TestM14_ADeviceWithoutAnyMemberRefusesJobsAndStaysUp(t *testing.T) {

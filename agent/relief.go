@@ -175,7 +175,9 @@ func (a *Agent) raise(ctx context.Context, shelf Shelf, line *lifeline, old *cre
 }
 
 // readied returns a session for each member, with the stored profile if there is
-// one that fits.
+// one that fits. Where that has a member at fault which can be used now it is
+// measured anew, but not on the CPU: the crew that serves is in the way there, and
+// the next start does it.
 func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*family.Profile, []family.Session, error) {
 	profile, err := StoredProfile(a.parts, shelf)
 	if err != nil {
@@ -185,15 +187,25 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 		return TakeProfile(ctx, a.parts, shelf, tell)
 	}
 	sessions, faults, err := makeReady(ctx, a.parts.Family, shelf, tell)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll(sessions))
+	}
+	passed := false
 	for i, fault := range faults {
+		passed = passed || fault == "" && profile.Members[i].Fault != ""
 		if profile.Members[i].Fault == "" {
 			profile.Members[i].Fault = fault // what worked when the profile was taken may not now
 		}
 	}
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(sessions))
+	if !passed || shelf.Options().Provider == ort.CPU {
+		return profile, sessions, nil
 	}
-	return profile, sessions, nil
+	anew, err := profileOf(a.parts, shelf, sessions, faults)
+	if err != nil {
+		a.log.Warn("profile not taken anew, the stored one is used", "provider", shelf.Options().Provider, "err", err)
+		return profile, sessions, nil
+	}
+	return anew, sessions, nil
 }
 
 // handOver gives every job from now on to the next crew, and lets the old one

@@ -16,6 +16,7 @@ import (
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/store"
 )
 
 // gpuShelf stands in for a GPU: its sessions run on the CPU under another name.
@@ -173,6 +174,36 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 	}, "the jobs of the crew that was relieved are counted, too")
 	d.stop()
 	o.presence(cfg, wire.Offline, 0)
+}
+
+func TestAMemberAtFaultIsMeasuredWhenTheGPUCanUseIt(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := newConfig(t, addr)
+	cfg.Runtime.Providers = []string{ort.CUDA, ort.CPU}
+	carried, err := stock.Family()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, best := operate(t, addr), carried.Members[len(carried.Members)-1].Name
+	serves := func() bool { // with the two ends of the family, which cuda has on its front
+		all := o.matching(self(cfg).Caps())
+		if len(all) == 0 {
+			return false
+		}
+		caps := decoded[wire.Caps](t, all[len(all)-1])
+		return caps.Profile != nil && caps.Profile.Provider == ort.CUDA && len(caps.Members) == 2 && caps.Members[1].Name == best
+	}
+	d := start(t, cfg, envGPU+"=cuda")
+	o.until(serves, "cuda serves")
+	d.stop()
+	mustEdit(t, cfg, func(st *store.Store) error {
+		return editProfile(st, ort.CUDA, carried.Digest(), func(p *family.Profile) { fault(p, 1) })
+	})
+	before := len(o.matching(self(cfg).Caps()))
+	d = start(t, cfg, envGPU+"=cuda")
+	o.until(func() bool { return len(o.matching(self(cfg).Caps())) > before+1 && serves() }, "cuda serves with the best member again")
+	d.stop()
 }
 
 func TestTheCPUServesWhereNoGPUCanBeUsed(t *testing.T) {
