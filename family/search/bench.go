@@ -131,7 +131,7 @@ func (b *Bench) measure(ctx context.Context, a family.Arch, ms float64, sets Set
 	if err := Calibrate(sub, b.Load, sets.Calibration, b.Batch); err != nil {
 		return err
 	}
-	score, err := Evaluate(sub, b.Load, sets.Validation)
+	score, err := Evaluate(ctx, sub, b.Load, sets.Validation)
 	if err != nil {
 		return err
 	}

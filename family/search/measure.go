@@ -1,6 +1,7 @@
 package search
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -54,7 +55,7 @@ type Guess struct {
 }
 
 // Guesses runs a sub-network on labelled images.
-func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, err error) {
+func Guesses(ctx context.Context, sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, err error) {
 	model, err := sub.Model(0)
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func Guesses(sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, 
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
 	r := sub.Arch().R
-	return Classifier{Run: run.Run, R: r, Classes: sub.Classes(), AtOnce: atOnce(r)}.Guesses(images)
+	return Classifier{Run: run.Run, R: r, Classes: sub.Classes(), AtOnce: atOnce(r)}.Guesses(ctx, images)
 }
 
 // Classifier is a network that is ready to run, a sub-network or not.
@@ -78,14 +79,17 @@ type Classifier struct {
 	AtOnce  int // images of a run
 }
 
-// Guesses runs a classifier on labelled images.
-func (c Classifier) Guesses(images Images) (guesses []Guess, err error) {
+// Guesses runs a classifier on labelled images, until ctx ends.
+func (c Classifier) Guesses(ctx context.Context, images Images) (guesses []Guess, err error) {
 	if err := labelled(images, c.Classes); err != nil {
 		return nil, err
 	}
 	r, classes := c.R, c.Classes
 	buffer := make([]float32, c.AtOnce*3*r*r)
 	for at := 0; at < images.Len(); at += c.AtOnce {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		in, err := tensors(buffer, images, at, r)
 		if err != nil {
 			return nil, err
@@ -125,8 +129,8 @@ func ScoreOf(guesses []Guess) Score {
 }
 
 // Evaluate counts how many images a sub-network classifies right.
-func Evaluate(sub *ofa.Subnet, load ofa.Loader, images Images) (Score, error) {
-	guesses, err := Guesses(sub, load, images)
+func Evaluate(ctx context.Context, sub *ofa.Subnet, load ofa.Loader, images Images) (Score, error) {
+	guesses, err := Guesses(ctx, sub, load, images)
 	if err != nil {
 		return Score{}, err
 	}

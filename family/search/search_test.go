@@ -175,7 +175,7 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 	counted := 0.0
 	for class := range net.Classes() {
 		all.label = func(int) int { return class }
-		score, err := search.Evaluate(sub, load, all)
+		score, err := search.Evaluate(t.Context(), sub, load, all)
 		if err != nil || score.Images != all.n || score.Top5 < score.Top1 {
 			t.Fatalf("class %d: got %+v, %v", class, score, err)
 		}
@@ -193,7 +193,7 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 		{"label of no class", noise{n: 12, label: func(i int) int { return i }}, "image 10 has label 10, the network knows 10 classes"},
 		{"unreadable", noise{n: 3, label: modulo(10), err: errors.New("image is gone")}, "image is gone"},
 	} {
-		if _, err := search.Evaluate(sub, load, tt.set); err == nil || !strings.Contains(err.Error(), tt.says) {
+		if _, err := search.Evaluate(t.Context(), sub, load, tt.set); err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.says)
 		}
 	}

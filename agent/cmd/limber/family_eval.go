@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
 	guesses := make([][]search.Guess, len(f.Members))
 	for i, m := range f.Members {
 		progress.tell("members", i, len(f.Members))
-		if guesses[i], err = e.guesses(i); err != nil {
+		if guesses[i], err = e.guesses(c.Context(), i); err != nil {
 			return err
 		}
 		progress.end()
@@ -129,9 +130,9 @@ type evaluator struct {
 	shelf *resident.Shelf // of the members of a foreign family, and of the supernet
 }
 
-func (e *evaluator) guesses(i int) ([]search.Guess, error) {
+func (e *evaluator) guesses(ctx context.Context, i int) ([]search.Guess, error) {
 	if e.fam.Foreign() {
-		return e.foreign(i)
+		return e.foreign(ctx, i)
 	}
 	net, err := e.shelf.Supernet()
 	if err != nil {
@@ -141,7 +142,7 @@ func (e *evaluator) guesses(i int) ([]search.Guess, error) {
 	if err != nil {
 		return nil, err
 	}
-	guesses, err := search.Guesses(sub, e.load, e.set)
+	guesses, err := search.Guesses(ctx, sub, e.load, e.set)
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %w", e.fam.Members[i].Name, err)
 	}
@@ -149,7 +150,7 @@ func (e *evaluator) guesses(i int) ([]search.Guess, error) {
 }
 
 // foreign runs somebody else's model.
-func (e *evaluator) foreign(i int) (guesses []search.Guess, err error) {
+func (e *evaluator) foreign(ctx context.Context, i int) (guesses []search.Guess, err error) {
 	session, err := e.shelf.Session(i)
 	if err != nil {
 		return nil, err
@@ -160,7 +161,7 @@ func (e *evaluator) foreign(i int) (guesses []search.Guess, err error) {
 		return [][]float32{logits}, session.Run(logits, in)
 	}
 	m := e.fam.Members[i]
-	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(e.set)
+	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(ctx, e.set)
 	if err != nil {
 		return nil, fmt.Errorf("member %s: %w", m.Name, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,14 @@ func TestEvalTellsHowMembersAgreeAndWhatTheyConfuse(t *testing.T) {
 		}
 	}
 	says(t, 2, "no such member", "family", "eval", "--confusion", "nix")
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, what := range []string{"eval", "verify"} {
+		var stdout, stderr strings.Builder
+		if code := run(interrupted, []string{"family", what}, &stdout, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "limber: interrupted") {
+			t.Errorf("%s that is interrupted: got exit %d, %s", what, code, stderr.String())
+		}
+	}
 	says(t, 2, "json", "family", "eval", "--json", "--agreement")
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/limber-edge/limber/family"
@@ -63,14 +62,10 @@ func plotFront(name string, f *family.Family) error {
 	for _, m := range f.Members {
 		s.Points = append(s.Points, chart.Point{X: m.MMACs, Y: 100 * m.Top1, Label: m.Name})
 	}
-	file, err := os.Create(name)
+	axes := chart.Axes{Title: "Family " + f.Name, X: "cost, million multiply-accumulates", Y: "top-1, %"}
+	err := writeFile(name, func(w io.Writer) error { return chart.Draw(w, name, axes, s) })
 	if err != nil {
 		return fmt.Errorf("plot: %w", err)
-	}
-	axes := chart.Axes{Title: "Family " + f.Name, X: "cost, million multiply-accumulates", Y: "top-1, %"}
-	err = chart.Draw(file, name, axes, s)
-	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
 	}
 	return nil
 }

@@ -112,6 +112,9 @@ func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
 	progress := newProgress(c.ErrOrStderr())
 	defer progress.end()
 	for i := range f.Members {
+		if err := c.Context().Err(); err != nil {
+			return err
+		}
 		progress.tell("canaries", i, len(f.Members))
 		s, err := shelf.Session(i)
 		if err != nil {

@@ -47,7 +47,14 @@ func TestAFamilyIsPackedVerifiedAndCompared(t *testing.T) {
 	says(t, 1, "blob", "family", "verify", "--family", small)
 	says(t, 1, "wants what `limber family pack` wrote", "family", "verify", "--family", filepath.Join(stock, "README.md"))
 	says(t, 1, "no such file", "family", "diff", stock, filepath.Join(dir, "none"))
-	says(t, 1, ".svg or .png", "family", "show", "--plot", filepath.Join(dir, "front.pdf"))
+	other := filepath.Join(dir, "front.pdf")
+	if err := os.WriteFile(other, []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, 1, ".svg or .png", "family", "show", "--plot", other)
+	if b, err := os.ReadFile(other); string(b) != "theirs" {
+		t.Errorf("a file that cannot be drawn to: got %q, %v, want it left alone", b, err)
+	}
 	says(t, 2, "--out", "family", "pack")
 	left, err := filepath.Glob(filepath.Join(dir, "*.part"))
 	if err != nil || len(left) > 0 {

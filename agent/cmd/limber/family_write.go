@@ -76,7 +76,7 @@ func (w *familyWriter) members(ctx context.Context, found []search.Entry, blobs 
 			return nil, err
 		}
 		w.bench.Tell("members", i, len(found))
-		m, err := w.member(e, blobs)
+		m, err := w.member(ctx, e, blobs)
 		if err != nil {
 			return nil, err
 		}
@@ -111,14 +111,14 @@ func nameOf(m family.Member, before []family.Member) string {
 
 // member measures a sub-network on the test images, if there are any, and makes
 // its canary.
-func (w *familyWriter) member(e search.Entry, blobs madeBlobs) (family.Member, error) {
+func (w *familyWriter) member(ctx context.Context, e search.Entry, blobs madeBlobs) (family.Member, error) {
 	m := family.Member{Name: "found", Arch: e.Arch, MMACs: e.MMACs, Top1: e.Top1, Top5: e.Top5, Images: e.Images, Stats: e.Stats}
 	sub, err := w.bench.Net.Member(m, w.bench.Journal)
 	if err != nil {
 		return m, err
 	}
 	if w.images.test != nil {
-		score, err := search.Evaluate(sub, w.bench.Load, w.images.test)
+		score, err := search.Evaluate(ctx, sub, w.bench.Load, w.images.test)
 		if err != nil {
 			return m, err
 		}

@@ -67,6 +67,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(stderr, "limber: interrupted")
+		return exitFailed
 	case errors.Is(err, store.ErrLocked):
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 		return exitLocked
