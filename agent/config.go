@@ -48,7 +48,7 @@ type Broker struct {
 	KeyFile      string   `toml:"key_file"`      // PEM
 	KeepAlive    Duration `toml:"keep_alive"`
 	ReconnectMin Duration `toml:"reconnect_min"` // ceiling of the first pause
-	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause
+	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
 }
 
 // Jobs bounds what may wait.

@@ -284,14 +284,14 @@ func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session,
 	if err != nil {
 		return nil, nil, err
 	}
-	if n := a.wideThreads(); n > 1 && outdated(a.wideProfile(), a.parts.Threads(n)) { // now, as nothing else runs yet
+	if n := a.wideThreads(); n > 1 && a.outdated(ctx, a.wideProfile(), a.parts.Threads(n)) { // now, as nothing else runs yet
 		a.log.Info("measuring the family on more threads, once", "threads", n)
 		_, sessions, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
 		if err = errors.Join(err, closeAll(sessions)); err != nil {
 			a.log.Warn("more threads cannot be used", "threads", n, "err", err)
 		}
 	}
-	if !outdated(p, a.parts.Shelf) {
+	if !a.outdated(ctx, p, a.parts.Shelf) {
 		return p, nil, nil
 	}
 	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
@@ -306,13 +306,14 @@ func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session,
 // outdated tells whether a profile must be taken: there is none, or a member that
 // it has at fault can be used now. Memory may have been short then, or a blob
 // damaged that is mended: that must not exclude a member for good. Without a
-// fault it tries nothing, and it keeps no session.
-func outdated(p *family.Profile, shelf Shelf) bool {
+// fault it tries nothing, nor does it with foreign models, whose trial may take a
+// minute before the device is there at all; it keeps no session.
+func (a *Agent) outdated(ctx context.Context, p *family.Profile, shelf Shelf) bool {
 	if p == nil {
 		return true
 	}
 	for i, m := range p.Members {
-		if m.Fault == "" {
+		if m.Fault == "" || a.parts.Family.Foreign() || ctx.Err() != nil {
 			continue
 		}
 		if s, err := shelf.Session(i); err == nil {

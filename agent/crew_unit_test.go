@@ -40,23 +40,27 @@ func TestAProfileIsOutdatedWhenAFaultHasPassed(t *testing.T) {
 		}
 		return p
 	}
+	cut := family.Family{Supernet: "of all"}
 	for _, tt := range []struct {
 		name         string
+		family       family.Family
 		profile      *family.Profile
 		faulty       map[int]bool
 		want         bool
 		tried, freed int
 	}{
-		{"none", nil, nil, true, 0, 0},
-		{"no faults", profile("", "", ""), nil, false, 0, 0},
-		{"a fault that stays", profile("", "canary", ""), map[int]bool{1: true}, false, 1, 0},
-		{"a fault that has passed", profile("", "canary", ""), nil, true, 1, 1},
-		{"one of two has passed", profile("canary", "", "canary"), map[int]bool{0: true}, true, 2, 1},
-		{"both have passed", profile("canary", "", "canary"), nil, true, 1, 1},
+		{"none", cut, nil, nil, true, 0, 0},
+		{"no faults", cut, profile("", "", ""), nil, false, 0, 0},
+		{"a fault that stays", cut, profile("", "canary", ""), map[int]bool{1: true}, false, 1, 0},
+		{"a fault that has passed", cut, profile("", "canary", ""), nil, true, 1, 1},
+		{"one of two has passed", cut, profile("canary", "", "canary"), map[int]bool{0: true}, true, 2, 1},
+		{"both have passed", cut, profile("canary", "", "canary"), nil, true, 1, 1},
+		{"a foreign model's", family.Family{}, profile("", "trial", ""), nil, false, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			shelf := &trialShelf{faulty: tt.faulty}
-			if got := outdated(tt.profile, shelf); got != tt.want || shelf.tried != tt.tried || shelf.freed != tt.freed {
+			a := &Agent{parts: &Parts{Family: &tt.family}}
+			if got := a.outdated(t.Context(), tt.profile, shelf); got != tt.want || shelf.tried != tt.tried || shelf.freed != tt.freed {
 				t.Errorf("got %v after %d sessions, %d closed; want %v after %d, %d closed", got, shelf.tried, shelf.freed, tt.want, tt.tried, tt.freed)
 			}
 		})

@@ -54,7 +54,7 @@ func hangs(t *testing.T, how string) (o *operator, cfg agent.Config, frame []byt
 	cfg = newConfig(t, addr)
 	cfg.Mode = "fixed:31.5M"
 	o = operate(t, addr)
-	d := start(t, cfg, envHang+"="+how)
+	d := start(t, cfg, envHang+"="+how, mustMachine(t).env())
 	o.presence(cfg, wire.Online, 0)
 	d.awaitLog("ready", 1)
 	frame = job(t, patient, pngFrame(t, 0))

@@ -138,7 +138,7 @@ func (a *Agent) reportStart() {
 	if c := a.crew.Load(); c != nil {
 		for _, m := range c.profile.Members {
 			if m.Fault != "" {
-				a.fault("a member cannot be used: " + m.Fault)
+				a.fault("a member cannot be used: " + m.Fault + "; `limber agent --profile` tries it again")
 			}
 		}
 	}

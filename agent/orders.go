@@ -32,58 +32,65 @@ func (o order) ack() {
 	}
 }
 
-// orders are those that wait for one goroutine, in the order in which they came:
-// so many commands, and from each place the last desired state.
+// orders are those that wait for one goroutine, in the order in which they came.
+//
+// A command is obeyed or refused, never both, however often the broker delivers
+// it: a copy of one that waits is the same order, one of the order that is being
+// carried out has room in any case, and one that was refused stays refused.
 type orders struct {
-	commands int           // that may wait
-	some     chan struct{} // holds a token while any may be there
+	most int           // commands that may wait, and desired states
+	some chan struct{} // holds a token while any may be there
 
 	mu      sync.Mutex
-	waiting []order // guarded by mu
+	waiting []order  // guarded by mu
+	taken   order    // guarded by mu: the last one, which may be under way
+	refused []string // guarded by mu: keys of the last commands that found no room
 }
 
-func newOrders(commands int) *orders {
-	return &orders{commands: commands, some: make(chan struct{}, 1)}
+// refusedMost is how many commands that found no room are remembered: more than a
+// broker delivers again at once.
+const refusedMost = 1024
+
+func newOrders(most int) *orders {
+	return &orders{most: most, some: make(chan struct{}, 1)}
 }
 
-// put adds an order; false means that there is no room for it. A desired state
-// takes the place of an earlier one. A command that waits and comes again, as
-// after a broken link, is one: a copy without room would be refused, and the
-// command obeyed after that.
+// put adds an order; false means that it is a command that finds no room. A
+// desired state that finds none takes the place of the oldest: the newer ones
+// count.
 func (q *orders) put(o order) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch at := slices.IndexFunc(q.waiting, o.replaces); {
-	case at >= 0 && o.topic.Kind == wire.KindCmd:
+	isCmd := o.topic.Kind == wire.KindCmd
+	if at := slices.IndexFunc(q.waiting, o.same); isCmd && at >= 0 {
 		q.waiting[at].acks = append(q.waiting[at].acks, o.acks...)
 		return true
-	case at >= 0:
+	}
+	switch full := q.count(o.topic.Kind) >= q.most; {
+	case isCmd && (slices.Contains(q.refused, o.key()) || full && !o.same(q.taken)):
+		q.refused = append(q.refused, o.key())
+		q.refused = q.refused[max(0, len(q.refused)-refusedMost):]
+		return false
+	case !isCmd && full:
+		at := slices.IndexFunc(q.waiting, func(old order) bool { return old.topic.Kind == o.topic.Kind })
 		defer q.waiting[at].ack()
 		q.waiting = slices.Delete(q.waiting, at, at+1)
-	case o.topic.Kind == wire.KindCmd && q.count() >= q.commands:
-		return false
 	}
 	q.waiting = append(q.waiting, o)
 	q.tell()
 	return true
 }
 
-// replaces tells whether an order that waits need not be looked at once o is
-// there.
-func (o order) replaces(other order) bool {
-	if o.topic.Kind != other.topic.Kind {
-		return false
-	}
-	if o.topic.Kind == wire.KindCmd {
-		return o.key() == other.key() && o.msg.Retained == other.msg.Retained && o.request() == other.request()
-	}
-	return o.topic.Device == other.topic.Device
+// same tells whether two deliveries are of one command.
+func (o order) same(other order) bool {
+	return o.topic.Kind == other.topic.Kind && o.key() == other.key() &&
+		o.msg.Retained == other.msg.Retained && o.request() == other.request()
 }
 
-// count is how many commands wait. The caller holds mu.
-func (q *orders) count() (n int) {
+// count is how many orders of a kind wait. The caller holds mu.
+func (q *orders) count(kind wire.Kind) (n int) {
 	for _, o := range q.waiting {
-		if o.topic.Kind == wire.KindCmd {
+		if o.topic.Kind == kind {
 			n++
 		}
 	}
@@ -97,7 +104,7 @@ func (q *orders) take() (o order, ok bool) {
 	if len(q.waiting) == 0 {
 		return order{}, false
 	}
-	o = q.waiting[0]
+	o, q.taken = q.waiting[0], q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
 	if len(q.waiting) > 0 {
 		q.tell()

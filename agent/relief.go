@@ -257,7 +257,9 @@ func (a *Agent) swap(ctx context.Context, old, next *crew) error {
 		err = errors.Join(err, next.pipe.SetMode(ctx, governor.Mode{}))
 	}
 	a.crew.Store(next)
-	a.noCrew.Store(nil)
+	if a.noCrew.Swap(nil) != nil {
+		a.sayOnline(ctx, a.connSeq.Load()) // the birth said that the device refuses jobs
+	}
 	return err
 }
 

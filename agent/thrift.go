@@ -15,6 +15,9 @@ import (
 type spared struct {
 	left float64 // % of room when it went; NaN if unknown
 	gain float64 // % of room that its going gave; NaN until it was looked at
+
+	pause time.Duration // after the last attempt in vain to load it
+	again time.Time     // when the next may be made
 }
 
 // newSpared is a member that goes when the memory is as m says.
@@ -162,7 +165,7 @@ func (a *Agent) weigh(ctx context.Context, c *crew, t *thrift, m monitor.Memory)
 		t.gone(now)
 		return a.spare(ctx, c, at, m, why)
 	}
-	at := c.nextBack()
+	at := c.nextBack(now)
 	if at < 0 || !t.mayReturn(now, m, c.spared[at]) {
 		return nil
 	}
@@ -185,14 +188,21 @@ func (c *crew) dispensable() int {
 	return largest
 }
 
-// nextBack is the smallest spared member, or -1.
-func (c *crew) nextBack() int {
+// nextBack is the smallest spared member that may be tried, or -1.
+func (c *crew) nextBack(now time.Time) int {
 	for at, s := range c.spared {
-		if s != nil {
+		if s != nil && !now.Before(s.again) {
 			return at
 		}
 	}
 	return -1
+}
+
+// failed notes that a member could not be loaded: others have their turn, and it
+// is tried again after a pause that doubles.
+func (s *spared) failed(now time.Time) {
+	s.pause = min(max(2*s.pause, waitLeast), waitMost)
+	s.again = now.Add(s.pause)
 }
 
 // spare takes a member out of use, or leaves it out of it, and frees it; the only
@@ -214,12 +224,13 @@ func (a *Agent) spare(ctx context.Context, c *crew, at int, m monitor.Memory, wh
 }
 
 // takeBack loads a spared member and takes it into use. One that cannot be
-// loaded stays spared, and is tried again when there was room for a while. The
-// crew's mu is held. Its error is ctx's.
+// loaded stays spared, and is tried again later. The crew's mu is held. Its error
+// is ctx's.
 func (a *Agent) takeBack(ctx context.Context, c *crew, at int, m monitor.Memory) error {
 	name := c.member(at).Name
 	if err := c.load(at); err != nil {
-		a.log.Warn("member not taken back", "member", name, "err", err)
+		c.spared[at].failed(time.Now())
+		a.log.Warn("member not taken back", "member", name, "err", err, "again_in", c.spared[at].pause)
 		return nil
 	}
 	if err := c.pipe.Use(ctx, at, c.sessions[at]); err != nil {

@@ -103,3 +103,23 @@ func TestR2_WhoMustGoAgainWaitsTwiceAsLong(t *testing.T) {
 		t.Errorf("after a long time in use: back after %d s, want 10", got)
 	}
 }
+
+func TestAMemberThatCannotBeLoadedKeepsNoOtherOut(t *testing.T) {
+	now := time.Now()
+	c := &crew{spared: []*spared{nil, newSpared(monitor.Memory{}), newSpared(monitor.Memory{})}}
+	if at := c.nextBack(now); at != 1 {
+		t.Errorf("got member %d first, want the smallest", at)
+	}
+	c.spared[1].failed(now)
+	if at := c.nextBack(now); at != 2 {
+		t.Errorf("got member %d after that failed, want the next one", at)
+	}
+	now = now.Add(waitLeast)
+	if at := c.nextBack(now); at != 1 {
+		t.Errorf("got member %d after %v, want the smallest again", at, waitLeast)
+	}
+	c.spared[1].failed(now)
+	if at := c.nextBack(now.Add(waitLeast)); at != 2 {
+		t.Errorf("got member %d, want the pause to double", at)
+	}
+}

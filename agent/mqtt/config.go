@@ -30,7 +30,7 @@ type Config struct {
 	ConnectTimeout time.Duration // for dialling, for the CONNACK and for the SUBACK, each
 	WriteTimeout   time.Duration // without a byte taken by the broker
 	BackoffMin     time.Duration // ceiling of the first pause between attempts
-	BackoffMax     time.Duration // ceiling of any pause
+	BackoffMax     time.Duration // ceiling of any pause but RivalPause
 	RetryDenied    time.Duration // between requests for a refused subscription
 	RivalPause     time.Duration // at least, where another client seems to have the same id; see ErrRival
 

@@ -149,10 +149,8 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		l.count(err)
 		away := pause.next(lived)
-		if hangUps = countHangUps(hangUps, lived, err); hangUps >= rivalHangUps {
-			away = l.cfg.RivalPause + rand.N(l.cfg.RivalPause) // the other one may do the same
-		}
-		if hangUps == rivalHangUps {
+		if hangUps = countHangUps(hangUps, lived, err); hangUps == rivalHangUps {
+			hangUps, away = 0, l.cfg.RivalPause+rand.N(l.cfg.RivalPause) // the other one may do the same
 			err = fmt.Errorf("%w; the next attempt is in %v: %w", ErrRival, away.Round(time.Second), err)
 		}
 		switch {
@@ -176,11 +174,17 @@ const (
 	rivalBrief   = 10 * time.Second
 )
 
-// countHangUps counts the brief connections in a row that the broker ended.
+// countHangUps counts the brief connections in a row that the broker ended. A
+// reset, which a link in between may send, and an end before the subscription say
+// nothing about it.
 func countHangUps(n int, lived time.Duration, err error) int {
-	hungUp := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, errDismissed)
-	if !hungUp || lived == 0 || lived >= rivalBrief {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET):
+		return n
+	case !errors.Is(err, io.EOF) && !errors.Is(err, errDismissed) || lived >= rivalBrief:
 		return 0
+	case lived == 0:
+		return n
 	}
 	return n + 1
 }

@@ -69,7 +69,7 @@ func (p *Pipeline) decode(ctx context.Context) error {
 		if !p.fill(scaler, s) {
 			p.lineup.release(s)
 		} else if !p.lineup.put(s) {
-			p.refuse(s.entry, wire.Busy, errClosed.Error())
+			p.leave(s.entry)
 			return nil
 		}
 	}

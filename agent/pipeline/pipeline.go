@@ -263,7 +263,10 @@ func (p *Pipeline) Submit(j Job) {
 		}
 		p.refuse(old, wire.Busy, why)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errClosed):
+		p.leave(e)
+	case err != nil:
 		p.refuse(e, wire.Busy, err.Error())
 	}
 }
@@ -366,16 +369,18 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.queue.close()
-	refuse := func(e *entry) {
-		p.finish(e, &Answer{Reason: wire.Busy, Detail: "the agent is stopping", Abandoned: true})
-	}
 	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
-		refuse(e)
+		p.leave(e)
 	}
 	p.lineup.close()
 	for s := p.lineup.take(); s != nil; s = p.lineup.take() {
-		refuse(s.entry)
+		p.leave(s.entry)
 	}
+}
+
+// leave answers a job that came too late for this pipeline.
+func (p *Pipeline) leave(e *entry) {
+	p.finish(e, &Answer{Reason: wire.Busy, Detail: errClosed.Error(), Abandoned: true})
 }
 
 // refuse answers a job without an inference.
