@@ -15,14 +15,10 @@ import (
 // ordersMost is how many commands for modes and goals may wait.
 const ordersMost = 256
 
-// deed is what a command does. All deeds can be repeated.
+// deed is what a command does. Every deed is safe to repeat.
 type deed func(ctx context.Context) error
 
 func verbs() []string { return []string{wire.VerbMode, wire.VerbGoal, wire.VerbPower} }
-
-func modes() []string {
-	return []string{"max-accuracy", "balanced", "low-latency", "power-save", "fixed:{member}"}
-}
 
 // refused is the error of an order that is not obeyed.
 type refused struct {

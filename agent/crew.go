@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/store"
 )
 
 // Shelf makes the members of a family ready on one execution provider. A
@@ -153,6 +151,7 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 		a.log.Error("no runtime", "err", a.parts.Fault)
 		return nil
 	}
+	a.measureWide(ctx)
 	profile, sessions, err := a.profile(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -275,161 +274,4 @@ func (a *Agent) unfit() error {
 		return a.parts.Fault
 	}
 	return nil
-}
-
-// profile returns the stored profile if it fits the family, the runtime and what
-// can be used, else a new one with the sessions it took.
-func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
-	p, err := StoredProfile(a.parts, a.parts.Shelf)
-	if err != nil {
-		return nil, nil, err
-	}
-	if n := a.wideThreads(); n > 1 && a.outdated(ctx, a.wideProfile(), a.parts.Threads(n)) { // now, as nothing else runs yet
-		a.log.Info("measuring the family on more threads, once", "threads", n)
-		_, sessions, err := TakeProfile(ctx, a.parts, a.parts.Threads(n), func(int) {})
-		if err = errors.Join(err, closeAll(sessions)); err != nil {
-			a.log.Warn("more threads cannot be used", "threads", n, "err", err)
-		}
-	}
-	if !a.outdated(ctx, p, a.parts.Shelf) {
-		return p, nil, nil
-	}
-	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
-	taken, sessions, err := TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
-	if err != nil && p != nil && ctx.Err() == nil {
-		a.log.Warn("profile not taken anew, the stored one is used", "err", err)
-		return p, nil, nil
-	}
-	return taken, sessions, err
-}
-
-// outdated tells whether a profile must be taken: there is none, or a member that
-// it has at fault can be used now. Memory may have been short then, or a blob
-// damaged that is mended: that must not exclude a member for good. Without a
-// fault it tries nothing, nor does it with foreign models, whose trial may take a
-// minute before the device is there at all; it keeps no session.
-func (a *Agent) outdated(ctx context.Context, p *family.Profile, shelf Shelf) bool {
-	if p == nil {
-		return true
-	}
-	for i, m := range p.Members {
-		if m.Fault == "" || a.parts.Family.Foreign() || ctx.Err() != nil {
-			continue
-		}
-		if s, err := shelf.Session(i); err == nil {
-			s.Close() // freeing memory: nothing a caller could do about it
-			return true
-		}
-	}
-	return false
-}
-
-func closeAll(sessions []family.Session) error {
-	var errs []error
-	for _, s := range sessions {
-		if s != nil {
-			errs = append(errs, s.Close())
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// StoredProfile returns this device's profile, or nil if none was taken that
-// fits the family, the runtime and the shelf's options.
-func StoredProfile(parts *Parts, shelf Shelf) (*family.Profile, error) {
-	b, err := parts.Store.Profile(profileKey(parts.Family, shelf))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("profile: %w", err)
-	}
-	var p family.Profile
-	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, nil // unreadable is as good as none: it is taken again
-	}
-	if !p.Fits(parts.Family, parts.Runtime.Version(), shelf.Options().String()) {
-		return nil, nil
-	}
-	return &p, nil
-}
-
-// TakeProfile makes every member ready, measures them and stores the profile. A
-// member that cannot be made ready is noted there and left out; its session is
-// nil. The sessions, in the family's order, are the caller's to close. Before
-// each member tell is called with its index.
-func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member int)) (*family.Profile, []family.Session, error) {
-	sessions, faults, err := makeReady(ctx, parts.Family, shelf, tell)
-	if err == nil {
-		var p *family.Profile
-		if p, err = profileOf(parts, shelf, sessions, faults); err == nil {
-			return p, sessions, nil
-		}
-	}
-	return nil, nil, errors.Join(err, closeAll(sessions))
-}
-
-// profileOf measures what makeReady returned and stores the profile.
-func profileOf(parts *Parts, shelf Shelf, sessions []family.Session, faults []string) (*family.Profile, error) {
-	p, err := measured(shelf, sessions)
-	if err != nil {
-		return nil, err
-	}
-	for i, fault := range faults {
-		p.Members[i].Fault = fault
-	}
-	return p, saveProfile(parts, shelf, p)
-}
-
-// makeReady returns a session for each member, or why there is none. It is an
-// error when there is none at all; of the reasons, alike then, it gives the first.
-func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(member int)) ([]family.Session, []string, error) {
-	n := len(f.Members)
-	sessions, faults := make([]family.Session, n), make([]string, n)
-	var errs []error
-	for i := range n {
-		if err := ctx.Err(); err != nil {
-			return sessions, faults, err
-		}
-		tell(i)
-		s, err := shelf.Session(i)
-		if err != nil {
-			errs = append(errs, err)
-			faults[i] = err.Error()
-			continue
-		}
-		sessions[i] = s
-	}
-	if len(errs) == n {
-		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, errs[0])
-	}
-	return sessions, faults, nil
-}
-
-func saveProfile(parts *Parts, shelf Shelf, p *family.Profile) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("profile: %w", err)
-	}
-	return parts.Store.SetProfile(profileKey(parts.Family, shelf), b)
-}
-
-// measured takes a profile and notes what other processes used meanwhile.
-func measured(shelf Shelf, sessions []family.Session) (*family.Profile, error) {
-	m := monitor.New("/")
-	m.Sample() // the next one tells of the time in between
-	p, err := shelf.Profile(sessions)
-	if err != nil {
-		return nil, err
-	}
-	p.OthersPercent = m.Sample().OthersPercent
-	return p, nil
-}
-
-func profileKey(f *family.Family, shelf Shelf) store.ProfileKey {
-	digest, err := store.ParseDigest(string(f.Digest()))
-	if err != nil {
-		panic("agent: a family's digest is none: " + err.Error())
-	}
-	o := shelf.Options()
-	return store.ProfileKey{Family: digest, Provider: o.Provider, Threads: o.Threads}
 }

@@ -15,9 +15,9 @@ const (
 	decisionsSize = 2 << 10 // bytes of JSON at most
 )
 
-// tellDecisions is the newest decisions that fit, newest first; nil if there
+// wireDecisions is the newest decisions that fit, newest first; nil if there
 // are none.
-func tellDecisions(c *crew, last []pipeline.Explained) []wire.Decision {
+func wireDecisions(c *crew, last []pipeline.Explained) []wire.Decision {
 	var told []wire.Decision
 	for _, e := range last[:min(len(last), decisionsTold)] {
 		told = append(told, tellDecision(c, &e))

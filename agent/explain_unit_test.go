@@ -25,7 +25,7 @@ func TestToldDecisionsKeepTheirSize(t *testing.T) {
 			e.Options = append(e.Options, governor.Option{Member: i, Eligible: true, Predicted: 12.345678, Chance: 0.987654, Worth: 70.123456 - float64(i)})
 		}
 		e.Options = append(e.Options, governor.Option{Member: 0, Worth: 99}) // not in use
-		got := tellDecisions(c, []pipeline.Explained{e, e, e, e}[:4*min(tt.members, 1)])
+		got := wireDecisions(c, []pipeline.Explained{e, e, e, e}[:4*min(tt.members, 1)])
 		b, err := json.Marshal(got)
 		if err != nil || len(got) != tt.decisions || len(b) > decisionsSize {
 			t.Errorf("%d members with names of %d: got %d decisions in %d bytes, %v; want %d", tt.members, tt.name, len(got), len(b), err, tt.decisions)

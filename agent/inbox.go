@@ -132,7 +132,7 @@ func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
 		return
 	case !errors.Is(err, store.ErrNotFound):
 		a.log.Error("answer not readable", "job", id, "err", err)
-		a.reply(t, a.refusal(t, wire.Internal, "whether this job was answered before cannot be read"), "")
+		a.reply(t, a.turnAway(t, wire.Internal, "whether this job was answered before cannot be read"), "")
 		return
 	}
 	if a.stopping.Load() && m.QoS > 0 {
@@ -156,7 +156,7 @@ func (a *Agent) deadline() time.Duration {
 // with classes is refused at once.
 func (a *Agent) submit(t *ticket, m mqtt.Message) {
 	refuse := func(reason wire.Reason, format string, args ...any) {
-		a.answer(t, a.refusal(t, reason, format, args...))
+		a.answer(t, a.turnAway(t, reason, format, args...))
 	}
 	if m.Oversize > 0 {
 		refuse(wire.Invalid, "the payload has %d bytes, more than the %d this device takes (jobs.payload_mib)", m.Oversize, a.cfg.Jobs.PayloadMiB<<20)
@@ -175,7 +175,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		return
 	}
 	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
-		Answer: func(ans *pipeline.Answer) { a.answer(t, a.fromPipeline(ans)) }}
+		Answer: func(ans *pipeline.Answer) { a.answer(t, a.reworded(ans)) }}
 	if header.MinTop1 != nil {
 		j.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
 	}
@@ -200,9 +200,10 @@ func priority(name string) pipeline.Priority {
 	return pipeline.Normal
 }
 
-// fromPipeline tells a member that is missing from one that is not loaded yet, and
-// a pipeline that ends because there is no member from one that stops.
-func (a *Agent) fromPipeline(ans *pipeline.Answer) *pipeline.Answer {
+// reworded corrects a reason that the pipeline cannot know: busy is unsupported
+// where no member can be used at all, and infeasible is busy while members are
+// still being loaded.
+func (a *Agent) reworded(ans *pipeline.Answer) *pipeline.Answer {
 	if err := a.noCrew.Load(); err != nil && ans.Reason == wire.Busy {
 		ans.Reason, ans.Detail, ans.Abandoned = wire.Unsupported, (*err).Error(), false
 	}
@@ -224,8 +225,8 @@ func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
 	a.inbox.release(t)
 }
 
-// refusal is the answer to a job that does not reach the pipeline.
-func (a *Agent) refusal(t *ticket, reason wire.Reason, format string, args ...any) *pipeline.Answer {
+// turnAway counts a job that does not reach a pipeline, and is its answer.
+func (a *Agent) turnAway(t *ticket, reason wire.Reason, format string, args ...any) *pipeline.Answer {
 	a.turnedAway.Add(1)
 	return &pipeline.Answer{Reason: reason, Detail: fmt.Sprintf(format, args...), Total: time.Since(t.received)}
 }
@@ -243,7 +244,7 @@ func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
 // conflict refuses a job whose id was used with other bytes. The answer of that
 // other job stays as it is.
 func (a *Agent) conflict(t *ticket) {
-	a.reply(t, a.refusal(t, wire.Conflict, "this id was used before, with other bytes"), "")
+	a.reply(t, a.turnAway(t, wire.Conflict, "this id was used before, with other bytes"), "")
 }
 
 // repeat sends the stored answer again, byte for byte.

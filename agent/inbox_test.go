@@ -37,12 +37,12 @@ func TestM14_AJobThatCameBeforeItWasKnownThatThereIsNoMemberIsUnsupported(t *tes
 	abandoned := func() *pipeline.Answer {
 		return &pipeline.Answer{Reason: wire.Busy, Detail: "the agent is stopping", Abandoned: true}
 	}
-	if got := a.fromPipeline(abandoned()); got.Reason != wire.Busy || !got.Abandoned {
+	if got := a.reworded(abandoned()); got.Reason != wire.Busy || !got.Abandoned {
 		t.Errorf("an agent that stops: got %+v, want it as it is", got)
 	}
 	err := errors.New("no member can be used")
 	a.noCrew.Store(&err)
-	if got := a.fromPipeline(abandoned()); got.Reason != wire.Unsupported || got.Detail != err.Error() || got.Abandoned {
+	if got := a.reworded(abandoned()); got.Reason != wire.Unsupported || got.Detail != err.Error() || got.Abandoned {
 		t.Errorf("got %+v, want unsupported: %v", got, err)
 	}
 }

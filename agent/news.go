@@ -116,8 +116,8 @@ func (s switches) Hung(member int) {
 	}
 }
 
-// tellInfeasible tells of a job whose goal no member meets, with the nearest that
-// one does.
+// tellInfeasible tells of a job that no member can satisfy, and names the one that
+// comes nearest.
 func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {
 	e := wire.Event{Kind: wire.EventInfeasible, Detail: ans.Detail}
 	switch {

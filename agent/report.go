@@ -27,7 +27,7 @@ func (a *Agent) report(ctx context.Context) error {
 			return ctx.Err()
 		case <-events.C:
 			v.feel(a.account.Busy())
-			a.tellPower(ctx, v)
+			a.feedPower(ctx, v)
 			a.reportGap()
 			a.news.flush(eventPace)
 			told = a.reportStanding(ctx, told)
@@ -44,9 +44,9 @@ func (a *Agent) report(ctx context.Context) error {
 	}
 }
 
-// tellPower tells the governor what an inference takes of the board's power, as
+// feedPower tells the governor what an inference takes of the board's power, as
 // soon as that is known.
-func (a *Agent) tellPower(ctx context.Context, v *vitals) {
+func (a *Agent) feedPower(ctx context.Context, v *vitals) {
 	idle, active, ok := v.draw.Split()
 	c := a.crew.Load()
 	if !ok || c == nil {
@@ -106,13 +106,13 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 		v.tell(&t, 0, 0)
 		return t
 	}
-	p := crew.pipe.Snapshot()
+	p := crew.pipe.CloseInterval()
 	v.tell(&t, p.Ended, a.account.Busy())
 	t.Mode, t.Goal, t.Member = p.Mode.String(), WireGoal(p.Mode.Goal()), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
 	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
 	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
-	t.Decisions = tellDecisions(crew, p.Decisions)
+	t.Decisions = wireDecisions(crew, p.Decisions)
 	if t.Stages = stages(p); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
@@ -120,7 +120,7 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 }
 
 // stages turns the pipeline's quantiles into the wire's; nil when nothing ended.
-func stages(s pipeline.Snapshot) *wire.Stages {
+func stages(s pipeline.Interval) *wire.Stages {
 	if s.Ended == 0 {
 		return nil
 	}
@@ -134,7 +134,7 @@ func stages(s pipeline.Snapshot) *wire.Stages {
 func (a *Agent) caps() wire.Caps {
 	c := wire.Caps{
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: a.parts.Version},
-		Verbs: verbs(), Modes: modes(), Groups: append([]string{wire.Everybody}, a.cfg.Groups...), Members: []wire.Member{},
+		Verbs: verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, a.cfg.Groups...), Members: []wire.Member{},
 	}
 	if a.parts.Runtime != nil {
 		c.Versions.Runtime = a.parts.Runtime.Version()

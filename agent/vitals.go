@@ -41,8 +41,8 @@ func newVitals(root string) *vitals {
 // counters move in steps of a millisecond, and a frame is inferred in some.
 const feelLeast = 500 * time.Millisecond
 
-// feel reads the board, after inferences that took so long in all. Energy is that
-// between two readings: the more there are, the better is it known.
+// feel reads the board; busy is how long all inferences took since the start.
+// Energy is summed between readings: the more there are, the better is it known.
 func (v *vitals) feel(busy time.Duration) {
 	v.at = time.Now()
 	v.reading = v.board.Read(v.at)
@@ -56,9 +56,10 @@ func (v *vitals) feel(busy time.Duration) {
 	v.felt, v.busy = cost{at: v.at, joules: v.reading.Joules}, busy
 }
 
-// tell writes everything known into a telemetry before which there were so many
-// inferences since the last one, and busy since the start.
-func (v *vitals) tell(t *wire.Telemetry, inferences int, busy time.Duration) {
+// tell writes everything known into t. answered is how many frames were answered
+// with classes since the last telemetry, busy how long all inferences took since
+// the start.
+func (v *vitals) tell(t *wire.Telemetry, answered int, busy time.Duration) {
 	s := v.machine.Sample()
 	v.feel(busy)
 	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
@@ -67,9 +68,9 @@ func (v *vitals) tell(t *wire.Telemetry, inferences int, busy time.Duration) {
 	t.GPUPercent, t.ClockPercent, t.Throttled = v.reading.GPUPercent, rounded(v.reading.ClockPercent, 10), v.reading.Capped
 	now := cost{v.at, v.reading.Joules, s.OwnSeconds}
 	t.PowerW = rounded(v.watts(now), 1000)
-	t.Joules = rounded(each(v.told.joules, now.joules, inferences), 1e6)
+	t.Joules = rounded(each(v.told.joules, now.joules, answered), 1e6)
 	if now.joules == nil {
-		t.CPUSeconds = rounded(each(v.told.cpu, now.cpu, inferences), 1e6)
+		t.CPUSeconds = rounded(each(v.told.cpu, now.cpu, answered), 1e6)
 	}
 	v.told = now
 	if idle, active, ok := v.draw.Split(); ok {
@@ -88,12 +89,12 @@ func (v *vitals) watts(now cost) *float64 {
 	return &mean
 }
 
-// each is the share of every inference in what was spent between two times.
-func each(from, to *float64, inferences int) *float64 {
-	if from == nil || to == nil || *to < *from || inferences == 0 {
+// each is the share of every one of n frames in what was spent between two times.
+func each(from, to *float64, n int) *float64 {
+	if from == nil || to == nil || *to < *from || n == 0 {
 		return nil
 	}
-	share := (*to - *from) / float64(inferences)
+	share := (*to - *from) / float64(n)
 	return &share
 }
 

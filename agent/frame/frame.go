@@ -52,74 +52,84 @@ type Decoder struct {
 	MaxPixels int // width times height; DefaultPixels suits most
 }
 
-// Decode reads one JPEG or PNG. The codec is JPEG, PNG or, if the sender
-// declared none, empty. The Picture does not refer to body.
-func (d Decoder) Decode(body []byte, codec string) (*Picture, error) {
+// Decode reads one JPEG or PNG. The sender declared JPEG, PNG or, if empty,
+// nothing. The Picture does not refer to body.
+func (d Decoder) Decode(body []byte, declared string) (*Picture, error) {
 	is, err := sniff(body)
 	if err != nil {
 		return nil, err
 	}
-	if codec != "" && codec != is {
-		return nil, fmt.Errorf("declared as %.40q, but the bytes are %s", codec, is)
+	if declared != "" && declared != is.name {
+		return nil, fmt.Errorf("declared as %.40q, but the bytes are %s", declared, is.name)
 	}
-	if is == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
+	if is.name == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
 		return nil, fmt.Errorf("jpeg: more than %d scans", maxScans)
 	}
 	if err := d.checkHeader(body, is); err != nil {
 		return nil, err
 	}
-	img, err := decode(body, is)
+	img, err := is.whole(body)
 	if err != nil {
-		return nil, worded(is, err)
+		return nil, worded(is.name, err)
 	}
 	return newPicture(img)
 }
 
-// sniff is the codec that the first bytes show.
-func sniff(body []byte) (string, error) {
-	switch {
-	case len(body) == 0:
-		return "", errors.New("the frame is empty")
-	case bytes.HasPrefix(body, []byte("\xff\xd8\xff")):
-		return JPEG, nil
-	case bytes.HasPrefix(body, []byte("\x89PNG\r\n\x1a\n")):
-		return PNG, nil
+// codec is one way to encode a frame. Its pictures have pixels of the types that
+// newPicture knows.
+type codec struct {
+	name   string
+	magic  string // its first bytes
+	config func(io.Reader) (image.Config, error)
+	decode func(io.Reader) (image.Image, error)
+}
+
+func codecs() [2]codec {
+	return [...]codec{
+		{JPEG, "\xff\xd8\xff", jpeg.DecodeConfig, jpeg.Decode},
+		{PNG, "\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode},
 	}
-	return "", errors.New("the frame is neither JPEG nor PNG")
+}
+
+// sniff is the codec that the first bytes show.
+func sniff(body []byte) (codec, error) {
+	if len(body) == 0 {
+		return codec{}, errors.New("the frame is empty")
+	}
+	for _, c := range codecs() {
+		if bytes.HasPrefix(body, []byte(c.magic)) {
+			return c, nil
+		}
+	}
+	return codec{}, errors.New("the frame is neither JPEG nor PNG")
 }
 
 // checkHeader judges the declared size, without memory for the pixels.
-func (d Decoder) checkHeader(body []byte, codec string) error {
-	config, err := decodeConfig(body, codec)
+func (d Decoder) checkHeader(body []byte, is codec) error {
+	config, err := is.header(body)
 	if err != nil {
-		return worded(codec, err)
+		return worded(is.name, err)
 	}
 	w, h := config.Width, config.Height
 	switch {
 	case w < 1 || h < 1:
-		return fmt.Errorf("%s: %d x %d pixels are none", codec, w, h)
+		return fmt.Errorf("%s: %d x %d pixels are none", is.name, w, h)
 	case w > maxSide || h > maxSide:
-		return fmt.Errorf("%s: %d x %d pixels: no side may be over %d", codec, w, h, maxSide)
+		return fmt.Errorf("%s: %d x %d pixels: no side may be over %d", is.name, w, h, maxSide)
 	case w*h > d.MaxPixels:
-		return fmt.Errorf("%s: %d x %d pixels are more than %d", codec, w, h, d.MaxPixels)
+		return fmt.Errorf("%s: %d x %d pixels are more than %d", is.name, w, h, d.MaxPixels)
 	}
 	return nil
 }
 
-func decodeConfig(body []byte, codec string) (config image.Config, err error) {
+func (c *codec) header(body []byte) (config image.Config, err error) {
 	defer guard(&err)
-	if codec == JPEG {
-		return jpeg.DecodeConfig(bytes.NewReader(body))
-	}
-	return png.DecodeConfig(bytes.NewReader(body))
+	return c.config(bytes.NewReader(body))
 }
 
-func decode(body []byte, codec string) (img image.Image, err error) {
+func (c *codec) whole(body []byte) (img image.Image, err error) {
 	defer guard(&err)
-	if codec == JPEG {
-		return jpeg.Decode(bytes.NewReader(body))
-	}
-	return png.Decode(bytes.NewReader(body))
+	return c.decode(bytes.NewReader(body))
 }
 
 // guard turns a panic of an image codec into an error. The codecs are foreign

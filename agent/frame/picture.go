@@ -13,6 +13,8 @@ type Picture struct {
 	Width, Height int         // in pixels
 }
 
+// newPicture takes what the codecs of this package give. YCbCr means JPEG's: full
+// range, chroma to be spread as libjpeg does; another codec must convert first.
 func newPicture(img image.Image) (*Picture, error) {
 	size := img.Bounds()
 	p := &Picture{img: img, Width: size.Dx(), Height: size.Dy()}
@@ -50,6 +52,8 @@ func (p *Picture) row(dst []byte, x, y int) {
 		rowPaletted(dst, m.Pix[m.PixOffset(x, y):], m.Palette)
 	case *image.CMYK:
 		rowCMYK(dst, m.Pix[m.PixOffset(x, y):])
+	default:
+		panic(fmt.Sprintf("frame: pixels of type %T, which newPicture refuses", m))
 	}
 }
 

@@ -33,8 +33,8 @@ const (
 	Floor                    // raised to the top-1 that the job asks for
 	Probe                    // run to find out about the load: nothing was observed for 100 ms
 	Fixed                    // mode fixed:M
-	Fastest                  // mode low-latency
-	Cheapest                 // mode power-save
+	Fastest                  // mode low-latency, or a goal that prefers latency
+	Cheapest                 // mode power-save, or a goal that prefers energy
 	Infeasible               // Shed: no eligible member has the top-1 asked for; else run, the least late, though no member is in time on a free device
 	Busy                     // Shed: not even the smallest member is likely to be in time
 )

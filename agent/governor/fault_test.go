@@ -82,7 +82,7 @@ func TestR10NothingFits(t *testing.T) {
 				served++
 			}
 		}
-		least := int((d.now - start) / (2 * blind))
+		least := int((d.now - start) / (2 * Blind))
 		if served < least {
 			t.Errorf("every %v ms: served %d of 2000, want at least %d: the load is looked at all the time", gap, served, least)
 		}

@@ -188,7 +188,7 @@ func (g *Governor) Operating() int {
 	case g.eligible.has(g.standing.member):
 		return g.standing.member
 	case g.mode.kind == lowLatency || g.mode.kind == powerSave:
-		return g.cheapest(g.eligible)
+		return g.smallestGood(g.eligible)
 	case g.eligible.has(g.standing.told):
 		return g.standing.told
 	}
@@ -282,11 +282,13 @@ type moment struct {
 	usual   *outlook // of a job that finds the device free
 }
 
+// moment works that out. It also takes note of the head's slack and of how many
+// wait: it is called once for a decision.
 func (g *Governor) moment(now time.Duration, q Queue) moment {
 	m := moment{
 		now:     now,
 		slack:   q.Deadline - now,
-		waiting: min(len(q.Waiting), lookahead),
+		waiting: min(len(q.Waiting), Lookahead),
 		allowed: g.within(now),
 		room:    math.Inf(1),
 		share:   q.share(now, g.arrivals.at(now)),

@@ -192,7 +192,7 @@ func TestExpiredJobIsShed(t *testing.T) {
 	if got := d.g.Decide(d.now, Queue{Deadline: d.now - ms(1)}); !got.Shed || got.Reason != Busy {
 		t.Errorf("got %+v, want it shed as busy", got)
 	}
-	d.now += blind + 1
+	d.now += Blind + 1
 	if got := d.g.Decide(d.now, Queue{Deadline: d.now - ms(1)}); got.Shed || got.Member != 0 || got.Reason != Probe {
 		t.Errorf("nothing observed for 100 ms: got %+v, want the smallest member to probe", got)
 	}

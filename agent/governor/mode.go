@@ -34,6 +34,8 @@ type Mode struct {
 	goal   Goal   // of figures; else zero
 }
 
+// kind is in snapshots, and so in decision logs, as its number: a new one goes
+// before fixed and raises the format of the logs.
 type kind uint8
 
 const (
@@ -48,6 +50,11 @@ const (
 	fixedPrefix = "fixed:"
 	goalName    = "goal"
 )
+
+// Modes are the names that ParseMode reads; the last stands for one of each member.
+func Modes() []string {
+	return []string{balanced: "balanced", maxAccuracy: "max-accuracy", lowLatency: "low-latency", powerSave: "power-save", fixed: fixedPrefix + "{member}"}
+}
 
 // ParseMode reads the name of a mode:
 //
@@ -67,7 +74,7 @@ func ParseMode(s string) (Mode, error) {
 	if member, ok := strings.CutPrefix(s, fixedPrefix); ok && member != "" {
 		return Mode{kind: fixed, member: member}, nil
 	}
-	return Mode{}, fmt.Errorf("mode %q is not known; supported are balanced, max-accuracy, low-latency, power-save and fixed:MEMBER", s)
+	return Mode{}, fmt.Errorf("mode %q is not known; supported are %s", s, strings.Join(Modes(), ", "))
 }
 
 // ModeOf is the mode that pursues a goal of figures: balanced, low-latency or
@@ -93,8 +100,11 @@ func (m Mode) String() string {
 	case m.kind == fixed:
 		return fixedPrefix + m.member
 	}
-	return [...]string{balanced: "balanced", maxAccuracy: "max-accuracy", lowLatency: "low-latency", powerSave: "power-save"}[m.kind]
+	return Modes()[m.kind]
 }
+
+// modest tells whether the mode wants the smallest member that is accurate enough.
+func (m Mode) modest() bool { return m.kind == lowLatency || m.kind == powerSave }
 
 // Goal is what the mode asks for in figures; zero for a named one.
 func (m Mode) Goal() Goal { return m.goal }

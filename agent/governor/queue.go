@@ -9,7 +9,6 @@ const (
 	rateMemory   = 300.0 // time constant of the arrival rate, ms
 	rateHeadroom = 2.0   // mean gaps between arrivals that one inference may fill
 	fairShare    = 0.5   // of its share of time that an inference may use on average
-	lookahead    = 16    // waiting jobs that share the time with the head
 	leastShare   = 1e-3  // ms
 
 	doubt        = 1.15                   // factor by which a mean latency may be too high an estimate
@@ -20,12 +19,15 @@ const (
 	contended    = 100 * time.Millisecond // after an arrival that had to wait, all arrivals count as demand
 )
 
+// Lookahead is how many waiting jobs share the time with the head.
+const Lookahead = 16
+
 // Queue is what waits at the moment of a decision. Times are on the clock of
 // Decide's now.
 type Queue struct {
 	Deadline time.Duration   // when the head, the job to decide, must be answered
 	Floor    float64         // least top-1 the head accepts, in [0, 1]; 0 is none
-	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first 16 are read
+	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first Lookahead are read
 	Ready    int             // jobs of Waiting that could run in one batch with the head now
 	Overhead time.Duration   // what one job takes beyond its expected latency while others wait; 0 if unknown
 }
@@ -37,7 +39,7 @@ type Queue struct {
 // jobs that are already late need no time.
 func (q Queue) share(now time.Duration, r rate) float64 {
 	share := r.headroom()
-	for n, deadline := range q.Waiting[:min(len(q.Waiting), lookahead)] {
+	for n, deadline := range q.Waiting[:min(len(q.Waiting), Lookahead)] {
 		if deadline > now {
 			share = min(share, milliseconds(deadline-now)/float64(n+2))
 		}

@@ -3,8 +3,7 @@ package governor
 import "time"
 
 const (
-	tooUnlikely = 0.4                    // chance to be in time below which a job is shed
-	blind       = 100 * time.Millisecond // without an observation before a job is served whatever its chance
+	tooUnlikely = 0.4 // chance to be in time below which a job is shed
 )
 
 // serve chooses for the head of the queue.
@@ -22,7 +21,7 @@ func (g *Governor) serve(m *moment) (member int, why Reason, shed bool) {
 			return least, Probe, false
 		}
 	}
-	member, why = g.prefer(m)
+	member, why = g.byMode(m)
 	if !m.fits.has(member) {
 		return m.fits.first(), Floor, false
 	}
@@ -42,22 +41,24 @@ func (g *Governor) likely(m *moment, member int) bool {
 	return m.head.worth[member] >= tooUnlikely*g.grid.points[member]
 }
 
-// blind reports that nothing was observed for so long that the next job is
-// served whatever its chance. Without it a governor that sheds would never
-// learn that the load has gone.
+// Blind is how long nothing may be observed before the next job is served whatever
+// its chance. Without it a governor that sheds would never learn that the load has
+// gone.
+const Blind = 100 * time.Millisecond
+
 func (g *Governor) blind(now time.Duration) bool {
-	return !g.observed || now-g.last > blind
+	return !g.observed || now-g.last > Blind
 }
 
-// prefer is the member that the mode wants for a job without a floor.
-func (g *Governor) prefer(m *moment) (int, Reason) {
-	switch operating := g.Operating(); g.mode.kind {
-	case fixed:
+// byMode is the member that the mode wants for a job without a floor.
+func (g *Governor) byMode(m *moment) (int, Reason) {
+	switch operating := g.Operating(); {
+	case g.mode.kind == fixed:
 		if operating != g.fixed {
 			return operating, Hold
 		}
 		return operating, Fixed
-	case lowLatency, powerSave:
+	case g.mode.modest():
 		why := Fastest
 		if g.mode.kind == powerSave {
 			why = Cheapest
@@ -66,7 +67,7 @@ func (g *Governor) prefer(m *moment) (int, Reason) {
 			return operating, why
 		}
 		return m.among.first(), why
-	case maxAccuracy:
+	case g.mode.kind == maxAccuracy:
 		return g.accurate(m)
 	default:
 		return g.balance(m)

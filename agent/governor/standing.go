@@ -68,11 +68,11 @@ func (g *Governor) stand(m *moment) {
 	if s.member >= 0 && !g.eligible.has(s.member) {
 		s.vacate()
 	}
-	switch g.mode.kind {
-	case fixed:
+	switch {
+	case g.mode.kind == fixed:
 		s.member = g.nearest(g.fixed)
-	case lowLatency, powerSave:
-		s.member = g.cheapest(m.allowed)
+	case g.mode.modest():
+		s.member = g.smallestGood(m.allowed)
 	default:
 		if g.usual.known() {
 			s.move(m.now, g.improve(m))
@@ -109,10 +109,10 @@ func (g *Governor) nearest(j int) int {
 	return g.eligible.first()
 }
 
-// cheapest is the fastest affordable member with the top-1 that the mode asks
+// smallestGood is the fastest affordable member with the top-1 that the mode asks
 // for, which is also the one that takes the least energy; the most accurate one
 // if none has it.
-func (g *Governor) cheapest(within set) int {
+func (g *Governor) smallestGood(within set) int {
 	if good := g.atLeast(g.mode.floor(g.members[g.eligible.last()].Top1)) & within; good != 0 {
 		return good.first()
 	}

@@ -192,8 +192,8 @@ func Restore(b []byte) (*Governor, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
-	if s.Kind > fixed || s.Goal.Prefer > Energy {
-		return nil, fmt.Errorf("snapshot of a governor: mode %d or preference %d is not known", s.Kind, s.Goal.Prefer)
+	if s.Kind > fixed || s.Goal.Prefer > Energy || (s.Kind == fixed) != (s.Fixed != "") {
+		return nil, fmt.Errorf("snapshot of a governor: mode %d with member %q, or preference %d, is not known", s.Kind, s.Fixed, s.Goal.Prefer)
 	}
 	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal})
 	if err != nil {

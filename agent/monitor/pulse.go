@@ -2,12 +2,12 @@ package monitor
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 )
 
@@ -38,7 +38,7 @@ const (
 
 // NewPulse opens the files of the machine whose proc lies in root.
 func NewPulse(root string) *Pulse {
-	p := &Pulse{cpus: processors(root)}
+	p := &Pulse{cpus: cmp.Or(Processors(root), runtime.NumCPU())}
 	p.load, _ = os.Open(filepath.Join(root, "proc", "loadavg")) // nil on an error: Hint says that it does not know
 	p.psi, _ = os.Open(filepath.Join(root, "proc", "pressure", "cpu"))
 	return p
@@ -138,19 +138,4 @@ func decimal(digits []byte) (n int64, ok bool) {
 		n = 10*n + int64(d-'0')
 	}
 	return n, true
-}
-
-// processors is how many are on.
-func processors(root string) int {
-	b, err := os.ReadFile(filepath.Join(root, "proc", "stat"))
-	n := 0
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "cpu"); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
-			n++
-		}
-	}
-	if err != nil || n == 0 {
-		return runtime.NumCPU()
-	}
-	return n
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -38,11 +39,6 @@ func newSlot(members []Member) *slot {
 	}
 	return &slot{buffer: make([]float32, 3*widest*widest)}
 }
-
-// blind is how long jobs may wait without an inference before one is let
-// through although its deadline has passed: without it a stalled machine could
-// refuse for ever.
-const blind = 100 * time.Millisecond
 
 // decode takes the most urgent job, decodes it, makes its tensor for the
 // operating member and lines it up, until ctx ends.
@@ -89,7 +85,7 @@ func (p *Pipeline) fill(scaler *frame.Scaler, s *slot) bool {
 // prepare decodes a job into the slot; false means that it was refused, because
 // its deadline has passed or because it cannot be decoded.
 func (p *Pipeline) prepare(scaler *frame.Scaler, s *slot, e *entry) bool {
-	if now := p.now(); e.due < now && now-time.Duration(p.lastRun.Load()) < blind {
+	if now := p.now(); e.due < now && now-time.Duration(p.lastRun.Load()) < governor.Blind {
 		p.queue.done(e)
 		p.refuse(e, wire.Busy, shortOfTime(e.due-now, e.Deadline))
 		return false

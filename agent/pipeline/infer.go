@@ -35,9 +35,6 @@ type inferrer struct {
 	top      [5]Class
 }
 
-// lookahead is how many waiting jobs the governor shares the slack with.
-const lookahead = 16
-
 func newInferrer(p *Pipeline) (*inferrer, error) {
 	scaler, err := frame.NewScaler(p.cfg.Preprocess)
 	if err != nil {
@@ -48,7 +45,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
-		waiting: make([]time.Duration, 0, lookahead),
+		waiting: make([]time.Duration, 0, governor.Lookahead),
 		logits:  make([]float32, governor.Batch*p.cfg.Classes),
 	}, nil
 }

@@ -253,7 +253,7 @@ func (p *Pipeline) Submit(j Job) {
 	p.open.Add(1)
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
-	p.cfg.Account.accepted()
+	p.cfg.Account.submitted()
 	now := p.now()
 	out, err := p.queue.push(e, now)
 	for _, old := range out {

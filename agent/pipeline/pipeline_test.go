@@ -1,14 +1,20 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
 	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -42,8 +48,8 @@ func TestMetMeansTotalWithinTheDeadline(t *testing.T) {
 				b.mode("fixed:small")
 				b.sessions[0].took = tt.took
 				got := b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
-				if got.Reason != "" || got.Met != tt.met || b.Snapshot().Missed != tt.missed {
-					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.Snapshot().Missed, tt.met, tt.missed)
+				if got.Reason != "" || got.Met != tt.met || b.CloseInterval().Missed != tt.missed {
+					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.CloseInterval().Missed, tt.met, tt.missed)
 				}
 			})
 		})
@@ -87,11 +93,28 @@ func TestRefusalNamesTheReason(t *testing.T) {
 				if next := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); next.Reason != "" {
 					t.Errorf("the next job: got %+v, want an answer", next)
 				}
-				if s := b.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
+				if s := b.CloseInterval(); s.Jobs != 2 || s.Refused != 1 {
 					t.Errorf("got %+v, want 2 jobs, 1 refused", s.Counts)
 				}
 			})
 		})
+	}
+}
+
+// The header's codecs and the decoder's are spelt in packages that do not know of
+// each other.
+func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
+	for codec, encode := range map[string]func(io.Writer, image.Image) error{
+		wire.PNG:  png.Encode,
+		wire.JPEG: func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, nil) },
+	} {
+		var b bytes.Buffer
+		if err := encode(&b, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (frame.Decoder{MaxPixels: 64}).Decode(b.Bytes(), codec); err != nil {
+			t.Errorf("declared as %s: %v", codec, err)
+		}
 	}
 }
 
@@ -146,9 +169,9 @@ func TestJobWithTooLittleTimeIsShedUntilNothingWasSeenForLong(t *testing.T) {
 		if got := b.answer(short); got.Reason != wire.Busy || !strings.Contains(got.Detail, "0.5 ms were left of 0.5 ms") {
 			t.Errorf("got %+v, want busy", got)
 		}
-		<-time.After(2 * blind)
+		<-time.After(2 * governor.Blind)
 		if got := b.answer(short); got.Reason != "" || got.Met {
-			t.Errorf("after %v without an inference: got %+v, want an answer, late", 2*blind, got)
+			t.Errorf("after %v without an inference: got %+v, want an answer, late", 2*governor.Blind, got)
 		}
 	})
 }
@@ -177,8 +200,8 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 		if got := <-first; got.Reason != wire.Busy || !strings.Contains(got.Detail, "deadline had passed") {
 			t.Errorf("expired job: got %+v, want busy", got)
 		}
-		if len(second) != 0 || len(third) != 0 || b.Snapshot().Waiting != 2 {
-			t.Errorf("got %d waiting, want the two that are not expired", b.Snapshot().Waiting)
+		if len(second) != 0 || len(third) != 0 || b.CloseInterval().Waiting != 2 {
+			t.Errorf("got %d waiting, want the two that are not expired", b.CloseInterval().Waiting)
 		}
 		b.start()
 		b.stop()
@@ -330,7 +353,7 @@ func TestLoadMovesTheOperatingMemberAndIsReported(t *testing.T) {
 		for range 50 {
 			b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
 		}
-		if s := b.Snapshot(); s.Operating == 2 || s.Slowdown < 2 {
+		if s := b.CloseInterval(); s.Operating == 2 || s.Slowdown < 2 {
 			t.Errorf("loaded: got member %d, slowdown %.1f; want a smaller member, about 4", s.Operating, s.Slowdown)
 		}
 		if seen := b.watch.seen; len(seen) == 0 || !strings.Contains(seen[len(seen)-1], "slack") {
@@ -374,7 +397,7 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestSnapshotBeginsANewInterval(t *testing.T) {
+func TestAnIntervalBeginsWhenTheLastIsClosed(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
 		b.mode("fixed:small")
 		frame := picture(t, 8)
@@ -382,11 +405,11 @@ func TestSnapshotBeginsANewInterval(t *testing.T) {
 			b.sessions[0].took = 2*ms + time.Duration(i%100)*ms/100
 			b.answer(Job{Body: frame, Deadline: time.Minute})
 		}
-		s := b.Snapshot()
+		s := b.CloseInterval()
 		if s.Ended != window+100 || s.Jobs != window+100 || s.Infer.P50 < 245*ms/100 || s.Infer.P50 > 255*ms/100 || s.Infer.P95 < 290*ms/100 || s.Infer.P95 > 299*ms/100 {
 			t.Errorf("got %+v, want a median near 2.5 ms and a 95th percentile near 2.95 ms of %d", s, window+100)
 		}
-		if again := b.Snapshot(); again.Ended != 0 || again.Infer != (Quantiles{}) || again.Jobs != s.Jobs {
+		if again := b.CloseInterval(); again.Ended != 0 || again.Infer != (Quantiles{}) || again.Jobs != s.Jobs {
 			t.Errorf("got %+v, want a new interval and the same counts", again)
 		}
 	})
@@ -402,7 +425,7 @@ func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
 		next.useAll()
 		next.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next.stop()
-		if s := next.Snapshot(); s.Jobs != 2 || s.Ended != 2 || cfg.Account.Busy() < s.Infer.P50 {
+		if s := next.CloseInterval(); s.Jobs != 2 || s.Ended != 2 || cfg.Account.Busy() < s.Infer.P50 {
 			t.Errorf("got %+v and %v busy, want the job of either", s, cfg.Account.Busy())
 		}
 	})

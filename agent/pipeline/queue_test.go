@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
 )
 
 func waiting(due time.Duration, size int) *entry {
@@ -107,9 +109,9 @@ func TestGlanceSeesTheJobsBehindTheHead(t *testing.T) {
 	head := q.pop()
 	q.pop() // being decoded: behind the head, before those that wait
 	q.done(head)
-	got, arrivals := q.glance(make([]time.Duration, 0, lookahead), nil)
-	if len(got) != lookahead || got[0] != 1 || got[lookahead-1] != lookahead {
-		t.Errorf("got deadlines %v, want 1 to %d", got, lookahead)
+	got, arrivals := q.glance(make([]time.Duration, 0, governor.Lookahead), nil)
+	if len(got) != governor.Lookahead || got[0] != 1 || got[governor.Lookahead-1] != governor.Lookahead {
+		t.Errorf("got deadlines %v, want 1 to %d", got, governor.Lookahead)
 	}
 	if len(arrivals) != 30 {
 		t.Errorf("got %d arrivals, want 30", len(arrivals))

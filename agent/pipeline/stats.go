@@ -17,7 +17,7 @@ const window = 1024
 type Account struct {
 	mu     sync.Mutex
 	counts Counts
-	stages [4][]time.Duration // queue, decode, infer, total: since the last Snapshot, at most window each
+	stages [4][]time.Duration // queue, decode, infer, total: since the last interval, at most window each
 	next   int                // where a full window is overwritten
 	busy   time.Duration      // spent inferring
 }
@@ -54,15 +54,15 @@ type Counts struct {
 // Quantiles of a stage over one interval.
 type Quantiles struct{ P50, P95 time.Duration }
 
-// Snapshot is the pipeline's state for telemetry.
-type Snapshot struct {
+// Interval is the pipeline's state for telemetry, and what it did lately.
+type Interval struct {
 	Counts
 	Waiting   int // jobs in the queue now
 	Operating int
 	Mode      governor.Mode
 	Slowdown  float64
 
-	Ended                       int // jobs that were answered with classes since the last Snapshot
+	Ended                       int // jobs that were answered with classes since the last interval
 	Queue, Decode, Infer, Total Quantiles
 
 	Decisions []Explained // the last ones, newest first, at most 8
@@ -104,7 +104,7 @@ func (s *stats) decisions() (all []Explained) {
 	return all
 }
 
-func (c *Account) accepted() {
+func (c *Account) submitted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Jobs++
@@ -138,8 +138,8 @@ func (c *Account) Busy() time.Duration {
 	return c.busy
 }
 
-// balance writes the account into a snapshot and begins a new interval.
-func (c *Account) balance(snap *Snapshot) {
+// balance writes the account into an interval and begins the next.
+func (c *Account) balance(snap *Interval) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	snap.Counts, snap.Ended = c.counts, c.next
@@ -163,10 +163,10 @@ func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
 	return p.stats.op, p.stats.mode
 }
 
-// Snapshot returns the state, with the figures of the account, and begins a new
-// interval for its quantiles.
-func (p *Pipeline) Snapshot() Snapshot {
-	snap := Snapshot{Waiting: p.queue.size()}
+// CloseInterval returns the state, with the figures of the account since the last
+// call, and begins a new interval: one goroutine may call it.
+func (p *Pipeline) CloseInterval() Interval {
+	snap := Interval{Waiting: p.queue.size()}
 	p.cfg.Account.balance(&snap)
 	s := p.stats
 	s.mu.Lock()

@@ -73,12 +73,12 @@ type Telemetry struct {
 	Load1         *float64           `json:"load1,omitempty"`
 	TempsC        map[string]float64 `json:"temps_c,omitempty"`  // °C by sensor
 	Queue         int                `json:"queue"`              // jobs waiting now
-	Jobs          uint64             `json:"jobs"`               // accepted since the agent started
+	Jobs          uint64             `json:"jobs"`               // received since the agent started, but for repeats
 	Refused       uint64             `json:"refused"`            // of these
 	Missed        uint64             `json:"missed"`             // of these, answered after the deadline
 	P50MS         *float64           `json:"p50_ms,omitempty"`   // of infer, over the last interval
 	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
-	Slowdown      *float64           `json:"slowdown,omitempty"` // infer over the unloaded profile; 1 is no load
+	Slowdown      *float64           `json:"slowdown,omitempty"` // latency expected of the operating member over its unloaded profile; 1 is no load
 	Outbox        int                `json:"outbox"`             // answers and events waiting for the link
 	PowerW        *float64           `json:"power_w,omitempty"`  // W of the whole board, or of the processors where only they are measured
 
@@ -89,7 +89,7 @@ type Telemetry struct {
 	GPUPercent   *float64   `json:"gpu_percent,omitempty"`          // of the GPU's time
 	ClockPercent *float64   `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
 	Throttled    *bool      `json:"throttled,omitempty"`            // something keeps a processor from its full clock
-	Joules       *float64   `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by inferences in it
+	Joules       *float64   `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by the frames answered with classes in it
 	CPUSeconds   *float64   `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
 	IdleW        *float64   `json:"idle_w,omitempty"`               // W with no inference running, as learnt from load that came and went
 	ActiveW      *float64   `json:"active_w,omitempty"`             // W more while one runs

@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/store"
@@ -70,6 +70,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 			return agent.Config{}, err
 		}
 	}
+	sound := cfg.Validate() == nil
 	for flag, set := range map[string]func(){
 		"broker": func() { cfg.Broker.URL = a.broker },
 		"fleet":  func() { cfg.Fleet = a.fleet },
@@ -81,7 +82,11 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 		}
 	}
 	if err := cfg.Validate(); err != nil {
-		return agent.Config{}, usageError{fmt.Errorf("configuration: %w", err)} // the flags': defaults and file were valid
+		err = fmt.Errorf("configuration: %w", err)
+		if sound { // before the flags
+			err = usageError{err}
+		}
+		return agent.Config{}, err
 	}
 	return cfg, nil
 }
@@ -154,7 +159,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		return err
 	}
 	defer parts.Close()
-	if member, ok := strings.CutPrefix(cfg.Mode, "fixed:"); ok && parts.Family.Index(member) < 0 {
+	if mode, err := governor.ParseMode(cfg.Mode); err == nil && mode.Member() != "" && parts.Family.Index(mode.Member()) < 0 {
 		fmt.Fprintf(w, "# mode %s: the family has no member of that name; balanced will be used\n", cfg.Mode)
 	}
 	return printState(w, parts)
