@@ -61,17 +61,27 @@ func read(found map[string]*Device, m mqtt.Message) {
 	}
 	switch t.Kind {
 	case wire.KindState:
-		d.State, err = decoded[wire.State](m)
+		err = keep(&d.State, m)
 	case wire.KindCaps:
-		d.Caps, err = decoded[wire.Caps](m)
+		err = keep(&d.Caps, m)
 	case wire.KindReported:
-		d.Reported, err = decoded[wire.Reported](m)
+		err = keep(&d.Reported, m)
 	default:
 		return
 	}
 	if err == nil {
 		found[t.Device] = d
 	}
+}
+
+// keep decodes a message into its place. One that cannot be decoded leaves there
+// what came before: half of a message would be taken for what the device said.
+func keep[M any](place **M, m mqtt.Message) error {
+	v, err := decoded[M](m)
+	if err == nil {
+		*place = v
+	}
+	return err
 }
 
 func decoded[M any](m mqtt.Message) (*M, error) {

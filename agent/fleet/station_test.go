@@ -146,6 +146,26 @@ func TestListTellsWhatIsRetained(t *testing.T) {
 	}
 }
 
+// A message that cannot be decoded says nothing of its device, so what was known
+// stays known.
+func TestListKeepsWhatABadMessageFollows(t *testing.T) {
+	t.Parallel()
+	for _, topic := range []string{device("cam-1").State(), device("cam-1").Caps(), device("cam-1").Reported()} {
+		addr := serve(t)
+		s := open(t, addr)
+		settle(t, s, "cam-1", wire.Online, "@gate")
+		lister := open(t, addr, fleet.ListFilters("yard")...)
+		publish(t, s, topic, false, []byte(`{"state":"lost","groups":[],"mode":7`))
+		got, err := lister.List(t.Context())
+		if err != nil || len(got) != 1 {
+			t.Fatalf("%s: got %+v, %v; want one device", topic, got, err)
+		}
+		if d := got[0]; !d.Online() || !d.In("@gate") || d.Reported == nil || d.Reported.Mode != "balanced" {
+			t.Errorf("%s: got %+v, %+v, %+v; want it online, in @gate and balanced", topic, d.State, d.Caps, d.Reported)
+		}
+	}
+}
+
 func TestListOfAnEmptyFleet(t *testing.T) {
 	t.Parallel()
 	got, err := open(t, serve(t), fleet.ListFilters("yard")...).List(t.Context())
