@@ -176,8 +176,9 @@ func (a *Agent) judge(ctx context.Context, o order) (do deed, expires time.Time,
 		return nil, expires, refused{reason: wire.Invalid, error: err}
 	}
 	expires = until
-	if !expires.After(time.Now()) {
-		return nil, expires, refuse(wire.Expired, "it expired at "+expires.UTC().Format(time.RFC3339))
+	if now := time.Now(); !expires.After(now) {
+		// Both times: a clock that is wrong looks like a command that is late.
+		return nil, expires, refuse(wire.Expired, fmt.Sprintf("it expired at %s; the clock here says %s", clock(expires), clock(now)))
 	}
 	if verb := o.topic.Verb; !slices.Contains(verbs(), verb) {
 		return nil, expires, refuse(wire.Unsupported, fmt.Sprintf("verb %s: this device knows %s", verb, joined(verbs())))
@@ -191,6 +192,9 @@ func (a *Agent) judge(ctx context.Context, o order) (do deed, expires time.Time,
 	}
 	return func(ctx context.Context) error { return a.obeyAim(ctx, c.Aim()) }, expires, a.judgeAim(ctx, c.Aim())
 }
+
+// clock is a time for people to compare.
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // obeyAim carries out a command's aim, and reports what is in force then.
 func (a *Agent) obeyAim(ctx context.Context, w wire.Aim) error {
