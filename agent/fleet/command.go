@@ -31,8 +31,8 @@ func NewID() string { return rand.Text() }
 
 // Command sends a device or a group a command that is good for ttl and waits, no
 // longer than that, until every device that is online and meant has ended it. A
-// device that is off will not get it later: see Desire. It lists the fleet first,
-// which a station can do once.
+// device that is off and comes back later than that refuses it: see Desire. It
+// lists the fleet first, which a station can do once.
 func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Command, ttl time.Duration) ([]Outcome, error) {
 	devices, err := s.List(ctx)
 	if err != nil {
@@ -86,8 +86,11 @@ func acked(m mqtt.Message, id string) (Outcome, bool) {
 	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail, Nearest: ack.Nearest}, true
 }
 
+// command publishes a command that expires by this computer's clock. A ttl_ms
+// would count from receipt: the broker keeps commands for devices that are off,
+// and days later they would still run.
 func (s *Station) command(ctx context.Context, topic string, c wire.Command, ttl time.Duration) error {
-	c.TTLMS = new(wire.Millis(ttl))
+	c.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
 	b, err := json.Marshal(c)
 	if err == nil {
 		err = s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})

@@ -215,6 +215,31 @@ func TestCommandCollectsOutcomes(t *testing.T) {
 	}
 }
 
+// A device that is off gets the command with its session, whenever that is.
+func TestCommandExpiresAtATimeAndNotAfterReceipt(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	settle(t, open(t, addr), "mute", wire.Online)
+	station, watch := open(t, addr, fleet.CommandFilters("yard")...), open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
+	const ttl = 500 * time.Millisecond
+	before := time.Now()
+	if _, err := station.Command(t.Context(), "yard", "mute", wire.Command{Mode: "balanced"}, ttl); err != nil {
+		t.Fatal(err)
+	}
+	after := time.Now()
+	m, err := watch.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c wire.Command
+	if err := wire.Decode(m.Payload, &c); err != nil || c.TTLMS != nil || c.ExpiresAt == nil {
+		t.Fatalf("got %s, %v; want a time at which it expires", m.Payload, err)
+	}
+	if at := c.ExpiresAt.Time; at.Before(wire.At(before.Add(ttl)).Time) || at.After(after.Add(ttl)) {
+		t.Errorf("got %v, want %v after it was sent, between %v and %v", at, ttl, before, after)
+	}
+}
+
 func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)

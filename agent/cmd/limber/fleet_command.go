@@ -22,7 +22,7 @@ type commandArgs struct {
 
 func (a *commandArgs) flags(c *cobra.Command, ttl time.Duration) {
 	a.operatorArgs.flags(c)
-	c.Flags().DurationVar(&a.ttl, "ttl", ttl, "how long the command is good for, and how long to wait")
+	c.Flags().DurationVar(&a.ttl, "ttl", ttl, "how long to wait, and how long the command is good for by this computer's clock: where that of a device is ahead, set the clocks or give more")
 	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
 }
 
