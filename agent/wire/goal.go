@@ -50,6 +50,38 @@ func (a Aim) String() string {
 	return a.Mode
 }
 
+// Same tells whether two aims ask for the same, such as what was set and what a
+// device reports to be in force.
+func (a Aim) Same(b Aim) bool { return a.sense() == b.sense() }
+
+// sense is what an aim comes down to.
+type sense struct {
+	mode        string
+	deadline    time.Duration // whole microseconds: no more comes back from a device
+	top1, watts float64
+	prefer      string // "" for accuracy
+}
+
+func (a Aim) sense() sense {
+	if a.Goal == nil {
+		return sense{mode: a.Mode}
+	}
+	s := sense{deadline: a.Goal.Deadline().Round(time.Microsecond), prefer: a.Goal.Prefer}
+	if a.Goal.MinTop1 != nil {
+		s.top1 = *a.Goal.MinTop1
+	}
+	if a.Goal.MaxWatts != nil {
+		s.watts = *a.Goal.MaxWatts
+	}
+	if s.prefer == PreferAccuracy {
+		s.prefer = ""
+	}
+	if s == (sense{}) {
+		s.mode = "balanced" // which accuracy and nothing else is: a device reports it so
+	}
+	return s
+}
+
 // Check tells why no device can have the goal.
 func (g Goal) Check() error {
 	var errs []error

@@ -241,6 +241,33 @@ func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
 	}
 }
 
+func TestAimsAreTheSameWhateverTheirWriting(t *testing.T) {
+	mode := func(name string) wire.Aim { return wire.Aim{Mode: name} }
+	goal := func(g wire.Goal) wire.Aim { return wire.Aim{Mode: "goal", Goal: &g} }
+	for _, tt := range []struct {
+		name string
+		a, b wire.Aim
+		want bool
+	}{
+		{"a mode", mode("balanced"), mode("balanced"), true},
+		{"two modes", mode("balanced"), mode("low-latency"), false},
+		{"a mode and a goal", mode("goal"), goal(wire.Goal{MinTop1: new(0.5)}), false},
+		{"a goal, asked for and in force", wire.Aim{Goal: &wire.Goal{MinTop1: new(0.5)}}, goal(wire.Goal{MinTop1: new(0.5)}), true},
+		{"two floors", goal(wire.Goal{MinTop1: new(0.5)}), goal(wire.Goal{MinTop1: new(0.6)}), false},
+		{"two deadlines", goal(wire.Goal{DeadlineMS: new(50.0)}), goal(wire.Goal{DeadlineMS: new(50.001)}), false},
+		{"a deadline finer than comes back", goal(wire.Goal{DeadlineMS: new(33.33333)}), goal(wire.Goal{DeadlineMS: new(33.333)}), true},
+		{"two powers", goal(wire.Goal{MaxWatts: new(5.0)}), goal(wire.Goal{MaxWatts: new(6.0)}), false},
+		{"two preferences", goal(wire.Goal{Prefer: wire.PreferLatency}), goal(wire.Goal{Prefer: wire.PreferEnergy}), false},
+		{"accuracy is what nothing stands for", goal(wire.Goal{MaxWatts: new(5.0), Prefer: wire.PreferAccuracy}), goal(wire.Goal{MaxWatts: new(5.0)}), true},
+		{"accuracy alone is balanced", goal(wire.Goal{Prefer: wire.PreferAccuracy}), mode("balanced"), true},
+		{"no floor is balanced", goal(wire.Goal{MinTop1: new(0.0)}), mode("balanced"), true},
+	} {
+		if got := tt.a.Same(tt.b); got != tt.want || tt.b.Same(tt.a) != got {
+			t.Errorf("%s: got %v, want %v, and that both ways", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestAGoalIsSaidWithUnits(t *testing.T) {
 	goal := wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: wire.PreferEnergy}
 	if got, want := goal.String(), "a deadline of 33.3 ms, a top-1 of 0.85, at most 7 W, rather energy"; got != want {
