@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -38,7 +37,9 @@ func DesireFilters(fleet string) []string {
 // Desire publishes what a device or a group is to pursue, retained, with a
 // version greater than any it has seen there, and waits until every device that
 // is online and meant has reported, no longer than patience. A device that is off
-// gets it when it is back. It is retained until the next, also if all reject it. It lists the fleet first, which a station can do once.
+// gets it when it is back. It is retained until the next, also if all reject it.
+// It fails if it took its version at the same time as another operator. It lists
+// the fleet first, which a station can do once.
 func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim, patience time.Duration) ([]Report, error) {
 	meant, last, err := s.standing(ctx, target)
 	if err != nil {
@@ -58,7 +59,7 @@ func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim
 	if err != nil {
 		return nil, fmt.Errorf("desired state: %w", err)
 	}
-	return s.reports(ctx, meant, d.Version, patience)
+	return s.reports(ctx, newWish(target, d, meant, patience), patience)
 }
 
 // standing lists the devices that a target means, and the greatest version that
@@ -85,46 +86,90 @@ func (s *Station) standing(ctx context.Context, target string) (meant []Device, 
 	return meant, last, err
 }
 
-// reports waits for the reports of the devices that are online.
-func (s *Station) reports(ctx context.Context, meant []Device, version uint64, patience time.Duration) ([]Report, error) {
-	reports := make([]Report, len(meant))
-	open := 0
-	for i, d := range meant {
-		reports[i] = Report{Device: d.Name, Version: version, Pending: true, online: d.Online(), Detail: "it is off and gets it when it is back"}
-		if d.Online() {
-			reports[i].Detail = "no report within " + patience.String()
-			open++
-		}
-	}
+// reports waits for the reports of the devices that are online, and for the wish
+// itself to come back: whatever was set there before it has come by then.
+func (s *Station) reports(ctx context.Context, w *wish, patience time.Duration) ([]Report, error) {
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for open > 0 {
+	for w.open > 0 || !w.back {
 		m, err := s.Next(wait)
 		if err != nil {
-			return reports, ctx.Err() // time is over for those who have not reported
+			break // time is over for those who have not reported
 		}
-		r, ok := reported(m, version)
-		at := slices.IndexFunc(reports, func(w Report) bool { return w.Device == r.Device })
-		if !ok || at < 0 || !reports[at].Pending {
-			continue
+		if err := w.take(m); err != nil {
+			return nil, err
 		}
-		if reports[at].online {
-			open--
-		}
-		reports[at] = r
 	}
-	return reports, nil
+	return w.reports, ctx.Err()
 }
 
-// reported reads a report about a version; false if m is anything else.
-func reported(m mqtt.Message, version uint64) (Report, bool) {
+// wish is a desired state that was published, and what became of it.
+type wish struct {
+	target  string
+	desired wire.Desired
+	back    bool // the broker handed it on
+	reports []Report
+	at      map[string]int // the place of each device among the reports
+	open    int            // devices that are online and have not reported
+}
+
+func newWish(target string, d wire.Desired, meant []Device, patience time.Duration) *wish {
+	w := &wish{target: target, desired: d, at: map[string]int{}}
+	for i, m := range meant {
+		r := Report{Device: m.Name, Version: d.Version, Pending: true, online: m.Online(), Detail: "it is off and gets it when it is back"}
+		if r.online {
+			r.Detail = "no report within " + patience.String()
+			w.open++
+		}
+		w.at[m.Name] = i
+		w.reports = append(w.reports, r)
+	}
+	return w
+}
+
+// take looks at what came. Its error says that the wish was crossed by another.
+func (w *wish) take(m mqtt.Message) error {
 	t, err := wire.ParseTopic(m.Topic)
-	if err != nil || t.Kind != wire.KindReported {
-		return Report{}, false
+	switch {
+	case err != nil:
+	case t.Kind == wire.KindDesired && t.Device == w.target:
+		return w.takeDesired(m)
+	case t.Kind == wire.KindReported:
+		w.takeReport(t.Device, m)
 	}
+	return nil
+}
+
+// takeDesired tells the wish from one of another operator, who counted from the
+// same last version: devices would take whichever came first, and both operators
+// its report for their own.
+func (w *wish) takeDesired(m mqtt.Message) error {
+	d, err := decoded[wire.Desired](m)
+	switch {
+	case err != nil || d.Version < w.desired.Version:
+	case d.Version == w.desired.Version && d.Aim().Same(w.desired.Aim()):
+		w.back = true
+	default:
+		return fmt.Errorf("another operator set version %d of the desired state of %s meanwhile: set it again", d.Version, w.target)
+	}
+	return nil
+}
+
+// takeReport keeps the report of a device about the wish. One that has something
+// else in force is about another of the same version, or was overtaken by a
+// command.
+func (w *wish) takeReport(device string, m mqtt.Message) {
 	r, err := decoded[wire.Reported](m)
-	if err != nil || r.Version != version {
-		return Report{}, false
+	at, meant := w.at[device]
+	if err != nil || !meant || r.Version != w.desired.Version || !w.reports[at].Pending {
+		return
 	}
-	return Report{Device: t.Device, Version: version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest, Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}, true
+	if aim := (wire.Aim{Mode: r.Mode, Goal: r.Goal}); r.Status == wire.Applied && !aim.Same(w.desired.Aim()) {
+		w.reports[at].Detail = "it reports this version with something else in force: " + aim.String()
+		return
+	}
+	if w.reports[at].online {
+		w.open--
+	}
+	w.reports[at] = Report{Device: device, Version: r.Version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest, Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}
 }

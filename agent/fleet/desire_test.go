@@ -96,6 +96,64 @@ func TestDesireTellsWhoDidNotReport(t *testing.T) {
 	}
 }
 
+// Two operators who count from the same last version: the device takes the first
+// and drops the second, and its report is not about the second.
+func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		place string
+		other wire.Desired
+		fails string // what the error says, or
+		says  string // what the report does
+	}{
+		{"the same version there", "desk", wire.Desired{Version: 1, Mode: "low-latency"}, "another operator set version 1 of the desired state of desk meanwhile: set it again", ""},
+		{"a greater version there", "desk", wire.Desired{Version: 9, Mode: "balanced"}, "another operator set version 9", ""},
+		{"the same in the same words", "desk", wire.Desired{Version: 1, Mode: "balanced"}, "", ""},
+		{"elsewhere", "@all", wire.Desired{Version: 1, Mode: "low-latency"}, "", "something else in force: low-latency"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			s := open(t, addr)
+			settle(t, s, "desk", wire.Online)
+			other := open(t, addr, device("desk").Desired())
+			run(t, func(ctx context.Context) error { // the device, which the other operator's reached first
+				if _, err := other.Next(ctx); err != nil {
+					return nil
+				}
+				for _, m := range []struct {
+					topic string
+					v     any
+				}{
+					{device(tt.place).Desired(), tt.other},
+					{device("desk").Reported(), wire.Reported{Version: 1, Status: wire.Applied, Mode: tt.other.Mode}},
+				} {
+					b, err := json.Marshal(m.v)
+					if err != nil {
+						return err
+					}
+					other.Send(ctx, mqtt.Message{Topic: m.topic, Payload: b, QoS: 1})
+				}
+				return nil
+			})
+			wait := patience
+			if tt.says != "" {
+				wait = time.Second // no report of its own will come
+			}
+			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "balanced"}, wait)
+			switch {
+			case tt.fails != "":
+				if err == nil || !strings.Contains(err.Error(), tt.fails) {
+					t.Errorf("got %+v, %v; want an error with %q", got, err, tt.fails)
+				}
+			case err != nil || len(got) != 1 || got[0].Failed() != (tt.says != "") || !strings.Contains(got[0].Detail, tt.says):
+				t.Errorf("got %+v, %v; want a report with %q", got, err, tt.says)
+			}
+		})
+	}
+}
+
 func TestDesireChangesNothingWhereItCannotWork(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
