@@ -7,7 +7,8 @@ import (
 )
 
 // Desired is the state an operator wants, retained by the broker and applied
-// when its version is greater than the last one.
+// when its version is greater than the last one applied, whether that was for
+// the device or for one of its groups.
 type Desired struct {
 	Schema  Schema `json:"schema"`
 	Version uint64 `json:"version"` // from 1
@@ -20,12 +21,14 @@ type Reported struct {
 	Schema  Schema `json:"schema"`
 	Version uint64 `json:"version"` // of the desired state this is about
 	Status  Status `json:"status"`  // applied or rejected
-	Reason  Reason `json:"reason,omitempty"`
-	Nearest *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
-	Mode    string `json:"mode,omitempty"`    // in force now; "goal" for one of figures
-	Goal    *Goal  `json:"goal,omitempty"`    // in force now
-	Member  string `json:"member,omitempty"`
-	Detail  string `json:"detail,omitempty"` // what differs from the desired state, and why
+	// AppliedVersion is that of the last one applied, where it is greater.
+	AppliedVersion uint64 `json:"applied_version,omitempty"`
+	Reason         Reason `json:"reason,omitempty"`
+	Nearest        *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
+	Mode           string `json:"mode,omitempty"`    // in force now; "goal" for one of figures
+	Goal           *Goal  `json:"goal,omitempty"`    // in force now
+	Member         string `json:"member,omitempty"`
+	Detail         string `json:"detail,omitempty"` // what differs from the desired state, and why
 }
 
 // Ack is a state a command has passed.

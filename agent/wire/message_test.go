@@ -104,6 +104,7 @@ func controlMessages() []message {
 			Version: 7, Status: wire.Rejected, Reason: wire.Infeasible, Nearest: &wire.Goal{MinTop1: new(0.92), Prefer: wire.PreferEnergy}, Mode: "goal",
 			Goal: &wire.Goal{MinTop1: new(0.85)}, Member: "s3", Detail: "no member reaches a top-1 of 0.99",
 		}},
+		{"reported-conflict", wire.Reported{Version: 8, Status: wire.Rejected, AppliedVersion: 9, Reason: wire.Conflict, Mode: "balanced", Member: "s3", Detail: "version 9 was applied: set a greater one"}},
 		{"command-goal", wire.Command{Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85), MaxWatts: new(7.0), Prefer: wire.PreferEnergy}, TTLMS: new(5000.0)}},
 		{"command-power", wire.Command{PowerMode: "MODE_15W", TTLMS: new(30_000.0)}},
 		{"command-expires_at", wire.Command{Mode: "balanced", ExpiresAt: &expiry}},

@@ -12,7 +12,7 @@ const (
 	Invalid      Reason = "invalid"      // the message breaks the contract
 	Unauthorized Reason = "unauthorized" // the sender may not ask for it
 	Expired      Reason = "expired"      // it came after its expiry
-	Conflict     Reason = "conflict"     // the id was used with other bytes
+	Conflict     Reason = "conflict"     // the id was used with other bytes, or a greater version was applied
 	Precondition Reason = "precondition" // a condition of the sender does not hold
 	NoSpace      Reason = "no_space"     // the disk or a quota is full
 	Thermal      Reason = "thermal"      // too hot to do it
