@@ -154,33 +154,36 @@ func TestDesiredIsAppliedByVersion(t *testing.T) {
 		d := start(t, cfg)
 		o.report(cfg, wire.Reported{Version: 3, Status: wire.Applied, Mode: "low-latency"})
 
-		desire(cfg.Device, `{"version":2,"mode":"max-accuracy"}`) // too old: no answer
-		desire(cfg.Device, `{"version":3,"mode":"max-accuracy"}`)
+		desire(cfg.Device, `{"version":2,"mode":"max-accuracy"}`)
+		o.report(cfg, wire.Reported{Version: 2, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 3, Mode: "low-latency"})
+		desire(cfg.Device, `{"version":3,"mode":"max-accuracy"}`) // the one applied: no answer
 		desire(cfg.Device, `{"version":4,"mode":"fixed:9000M"}`)
 		o.report(cfg, wire.Reported{Version: 4, Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
 		desire(cfg.Device, `{"version":5,"goal":{}}`)
 		o.report(cfg, wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Invalid, Mode: "low-latency"})
 		desire(cfg.Device, `{"version":4,"mode":"fixed:5.8M"}`) // the rejected ones do not count
 		o.report(cfg, wire.Reported{Version: 4, Status: wire.Applied, Mode: "fixed:5.8M"})
-		desire("@all", `{"version":1,"mode":"balanced"}`) // groups count by themselves
-		o.report(cfg, wire.Reported{Version: 1, Status: wire.Applied, Mode: "balanced"})
+		desire("@all", `{"version":1,"mode":"balanced"}`) // groups do not count by themselves
+		o.report(cfg, wire.Reported{Version: 1, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 4, Mode: "fixed:5.8M"})
+		desire("@all", `{"version":5,"mode":"balanced"}`)
+		o.report(cfg, wire.Reported{Version: 5, Status: wire.Applied, Mode: "balanced"})
 		desire(cfg.Device, `{"version":0,"mode":"balanced"}`)
-		o.report(cfg, wire.Reported{Version: 4, Status: wire.Rejected, Reason: wire.Invalid, Mode: "balanced"})
-		desire("@gate", `{"version":2,"mode":"low-latency"}`)
-		o.report(cfg, wire.Reported{Version: 2, Status: wire.Applied, Mode: "low-latency"})
+		o.report(cfg, wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Invalid, Mode: "balanced"})
+		desire("@gate", `{"version":6,"mode":"low-latency"}`)
+		o.report(cfg, wire.Reported{Version: 6, Status: wire.Applied, Mode: "low-latency"})
 		desire(cfg.Device, `{"version":4,"mode":"fixed:5.8M"}`)
 		d.stop()
 		o.fence() // what it reported last may still be on its way
 		n := len(o.matching(self(cfg).Reported()))
 		start(t, cfg) // gets all that is retained, and has applied it
-		if sync := decoded[wire.Sync](t, o.await(self(cfg).Sync(), 2)); sync.Version != 4 {
-			t.Errorf("sync: got version %d, want 4", sync.Version)
+		if sync := decoded[wire.Sync](t, o.await(self(cfg).Sync(), 2)); sync.Version != 6 {
+			t.Errorf("sync: got version %d, want 6", sync.Version)
 		}
 		if ack := o.command(cfg, cfg.Device, "mode", "after", `{"mode":"low-latency","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 			t.Errorf("got %+v", ack)
 		}
 		for _, m := range o.matching(self(cfg).Reported())[n:] {
-			if r := decoded[wire.Reported](t, m); r.Mode != "low-latency" || r.Status != wire.Applied || r.Version != 4 {
+			if r := decoded[wire.Reported](t, m); r.Mode != "low-latency" || r.Status != wire.Applied || r.Version != 6 {
 				t.Errorf("after the restart: got %+v, want nothing new", r)
 			}
 		}

@@ -12,7 +12,8 @@ import (
 )
 
 // desire applies a desired state whose version is greater than the last one
-// from the same place (the device itself, or one of its groups).
+// applied, whatever the place of either (the device itself, or one of its groups):
+// what a broker retains comes in any order, and must end in the same.
 func (a *Agent) desire(ctx context.Context, o order) {
 	if len(o.msg.Payload) == 0 && o.msg.Oversize == 0 {
 		return // the operator took the retained message away
@@ -27,7 +28,8 @@ func (a *Agent) desire(ctx context.Context, o order) {
 		a.reportDesired(ctx, version, refused{reason: wire.Invalid, error: err})
 		return
 	}
-	if d.Version <= seen[o.topic.Device] {
+	if d.Version <= seen.newest() {
+		a.tellOutdated(ctx, o, d.Version, seen)
 		return
 	}
 	err = a.apply(ctx, o.topic.Device, d, seen)
@@ -42,6 +44,17 @@ func (a *Agent) desire(ctx context.Context, o order) {
 	default:
 		a.reportAim(ctx, d.Version)
 	}
+}
+
+// tellOutdated rejects a desired state that is too old to count, if somebody can be
+// waiting for it. Who waits has just published it; what the broker retained comes
+// again with every connection, long after others took its place, and would be
+// rejected each time. The last one applied from its place may come again, too.
+func (a *Agent) tellOutdated(ctx context.Context, o order, version uint64, seen versions) {
+	if o.msg.Retained || version == seen[o.topic.Device] {
+		return
+	}
+	a.reportDesired(ctx, version, refuse(wire.Conflict, fmt.Sprintf("version %d was applied: set a greater one", seen.newest())))
 }
 
 // apply sets what a desired state asks for, and then remembers its version: one
@@ -78,6 +91,9 @@ func (a *Agent) reportAim(ctx context.Context, version uint64) {
 
 func (a *Agent) reportDesired(ctx context.Context, version uint64, err error) {
 	r := wire.Reported{Version: version, Status: wire.Rejected}
+	if newest := a.savedDesired().newest(); newest > version {
+		r.AppliedVersion = newest // its topic may hold this one instead by now
+	}
 	r.Reason, r.Nearest, r.Detail = told(err)
 	a.publishReported(ctx, r)
 }
