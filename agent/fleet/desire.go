@@ -35,13 +35,13 @@ func DesireFilters(fleet string) []string {
 }
 
 // Desire publishes what a device or a group is to pursue, retained, with a
-// version greater than any it has seen there, and waits until every device that
+// version greater than any desired in the fleet, and waits until every device that
 // is online and meant has reported, no longer than patience. A device that is off
 // gets it when it is back. It is retained until the next, also if all reject it.
 // It fails if it took its version at the same time as another operator. It lists
 // the fleet first, which a station can do once.
 func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim, patience time.Duration) ([]Report, error) {
-	meant, last, err := s.standing(ctx, target)
+	meant, last, place, err := s.standing(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim
 		return nil, fmt.Errorf("no device of fleet %s answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	if last == math.MaxUint64 {
-		return nil, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message", last, target)
+		return nil, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message", last, place)
 	}
 	d := wire.Desired{Version: last + 1, Mode: aim.Mode, Goal: aim.Goal}
 	b, err := json.Marshal(d)
@@ -62,15 +62,21 @@ func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim
 	return s.reports(ctx, newWish(target, d, meant, patience), patience)
 }
 
-// standing lists the devices that a target means, and the greatest version that
-// is desired there or that one of them reported.
-func (s *Station) standing(ctx context.Context, target string) (meant []Device, last uint64, err error) {
+// standing lists the devices that a target means, and the greatest version with
+// its place: of all that is desired in the fleet, for a device takes the greatest
+// of its own and its groups', and of what those that are meant report.
+func (s *Station) standing(ctx context.Context, target string) (meant []Device, last uint64, place string, err error) {
+	note := func(version uint64, at string) {
+		if version > last {
+			last, place = version, at
+		}
+	}
 	found := map[string]*Device{}
 	err = s.settled(ctx, quiet, func(m mqtt.Message) {
 		read(found, m)
-		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == wire.KindDesired && t.Device == target {
+		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == wire.KindDesired {
 			if d, err := decoded[wire.Desired](m); err == nil {
-				last = max(last, d.Version)
+				note(d.Version, t.Device)
 			}
 		}
 	})
@@ -80,10 +86,10 @@ func (s *Station) standing(ctx context.Context, target string) (meant []Device, 
 		}
 		meant = append(meant, d)
 		if d.Reported != nil {
-			last = max(last, d.Reported.Version)
+			note(max(d.Reported.Version, d.Reported.AppliedVersion), d.Name)
 		}
 	}
-	return meant, last, err
+	return meant, last, place, err
 }
 
 // reports waits for the reports of the devices that are online, and for the wish

@@ -96,6 +96,40 @@ func TestDesireTellsWhoDidNotReport(t *testing.T) {
 	}
 }
 
+// A device takes the greatest version of its own and of its groups'.
+func TestDesireIsNewerThanAllThatTheFleetHas(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		place    string
+		desired  uint64
+		reported wire.Reported // of desk
+		want     uint64
+	}{
+		{"nothing", "", 0, wire.Reported{Status: wire.Applied}, 1},
+		{"of its own", "desk", 7, wire.Reported{Status: wire.Applied}, 8},
+		{"of everybody", "@all", 7, wire.Reported{Status: wire.Applied, Version: 3}, 8},
+		{"of another, who may join a group of it", "cam-1", 7, wire.Reported{Status: wire.Applied}, 8},
+		{"removed, but applied", "@all", 3, wire.Reported{Status: wire.Applied, Version: 7}, 8},
+		{"written over by one that was rejected", "desk", 3, wire.Reported{Status: wire.Rejected, Reason: wire.Conflict, Version: 3, AppliedVersion: 7}, 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			s := open(t, addr)
+			settle(t, s, "desk", wire.Offline)
+			publish(t, s, device("desk").Reported(), true, tt.reported)
+			if tt.place != "" {
+				publish(t, s, device(tt.place).Desired(), true, wire.Desired{Version: tt.desired, Mode: "balanced"})
+			}
+			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "power-save"}, patience)
+			if err != nil || len(got) != 1 || got[0].Version != tt.want {
+				t.Errorf("got %+v, %v; want version %d", got, err, tt.want)
+			}
+		})
+	}
+}
+
 // Two operators who count from the same last version: the device takes the first
 // and drops the second, and its report is not about the second.
 func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
@@ -160,7 +194,7 @@ func TestDesireChangesNothingWhereItCannotWork(t *testing.T) {
 	s := open(t, addr)
 	settle(t, s, "last", wire.Online)
 	publish(t, s, device("last").Desired(), true, wire.Desired{Version: math.MaxUint64, Mode: "balanced"})
-	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be"} {
+	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be", "@all": "desired state of last is the last"} {
 		_, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want an error with %q", target, err, says)

@@ -30,8 +30,10 @@ func newFleetSet() *cobra.Command {
 		Short: "Set the desired state of a device or of a group, which also those get that are off",
 		Long: `Set what a device is to pursue, a mode or a goal, as a desired state: the broker
 retains it, and a device that is off gets it when it is back. Its version is one
-more than the last. Then wait for the devices that are online, and print what
-they report.
+more than the greatest in the fleet: of its own and its groups' desired states a
+device takes that with the greatest version. Then wait for the devices that are
+online, and print what they report. It fails when another operator sets the same
+target at the same time.
 
 A goal that a device cannot have is rejected with the nearest that it can; what
 was in force stays. Rejected or not, a desired state stays at the broker until the
