@@ -117,6 +117,8 @@ type Link struct {
 
 	connections, refused, denied, badPackets, oversize atomic.Uint64
 
+	roundTrip atomic.Int64 // nanoseconds from SUBSCRIBE to SUBACK, of the last connection
+
 	// patient is set by the first packet over MaxPacket, which closes the
 	// connection. The broker will deliver it again; from then on the payload of
 	// such a packet, too, is discarded as it arrives, or it would close every
@@ -205,7 +207,9 @@ func (l *Link) connect(ctx context.Context, seq uint64) (lived time.Duration, er
 	if err != nil {
 		return 0, err
 	}
+	asked := time.Now()
 	denied, err := s.subscribe(ctx, l.cfg.Subscriptions)
+	l.roundTrip.Store(int64(time.Since(asked)))
 	if err != nil {
 		if ctx.Err() != nil {
 			s.disconnect() // asked to stop: the broker keeps the will to itself
@@ -310,6 +314,10 @@ func (l *Link) Send(ctx context.Context, m Message) <-chan error {
 	}
 	return d.done
 }
+
+// RoundTrip is how long the broker took to answer the subscriptions of the last
+// connection; next to nothing if there are none.
+func (l *Link) RoundTrip() time.Duration { return time.Duration(l.roundTrip.Load()) }
 
 // Counts returns the totals so far.
 func (l *Link) Counts() Counts {

@@ -89,6 +89,28 @@ func TestN1_ConnectsWhenTheBrokerComes(t *testing.T) {
 	mustPublish(t, l, "limber/v1/demo/cam-1/state", "online", true)
 }
 
+func TestRoundTripIsThatOfTheSubscriptions(t *testing.T) {
+	t.Parallel()
+	heard, answer := make(chan time.Time), make(chan bool)
+	addr := evilBroker(t, func(c evilConn) {
+		c.hear()
+		c.say(connack)
+		_, sub := c.hear()
+		heard <- time.Now()
+		<-answer
+		c.say("\x90\x03" + string(sub[:2]) + "\x01")
+		c.drain()
+	})
+	began := time.Now()
+	l, h, _ := mustRun(t, quick(addr))
+	least := time.Since(await(t, heard))
+	close(answer)
+	await(t, h.connected)
+	if got, most := l.RoundTrip(), time.Since(began); got < least || got > most {
+		t.Errorf("got %v, want it between %v and %v", got, least, most)
+	}
+}
+
 func TestReconnectsWhenTheBrokerIsKilled(t *testing.T) {
 	m := brokertest.StartMosquitto(t)
 	l, h, _ := mustRun(t, device(m.Addr))
