@@ -72,7 +72,7 @@ func (s *Station) standing(ctx context.Context, target string) (meant []Device, 
 		}
 	}
 	found := map[string]*Device{}
-	err = s.settled(ctx, quiet, func(m mqtt.Message) {
+	err = s.settled(ctx, func(m mqtt.Message) {
 		read(found, m)
 		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == wire.KindDesired {
 			if d, err := decoded[wire.Desired](m); err == nil {

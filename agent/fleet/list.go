@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -19,10 +18,6 @@ type Device struct {
 	Reported *wire.Reported `json:"reported,omitempty"`
 }
 
-// quiet is how long nothing may come before the retained messages are taken to
-// be complete: MQTT 3.1.1 does not mark the last one.
-const quiet = 300 * time.Millisecond
-
 // ListFilters is what a station must subscribe to for List.
 func ListFilters(fleet string) []string {
 	return []string{wire.FleetFilter(fleet, wire.KindState), wire.FleetFilter(fleet, wire.KindCaps), wire.FleetFilter(fleet, wire.KindReported)}
@@ -32,7 +27,7 @@ func ListFilters(fleet string) []string {
 // retains once, after subscribing, so a station can list once.
 func (s *Station) List(ctx context.Context) ([]Device, error) {
 	found := map[string]*Device{}
-	err := s.settled(ctx, quiet, func(m mqtt.Message) { read(found, m) })
+	err := s.settled(ctx, func(m mqtt.Message) { read(found, m) })
 	if err != nil {
 		return nil, err
 	}

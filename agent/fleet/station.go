@@ -24,9 +24,10 @@ import (
 // Station is an operator's connection to a broker. Its methods may be called
 // from any goroutine, but only one may call Next at a time.
 type Station struct {
-	link *mqtt.Link
-	mail chan struct{} // holds one token when there is something for Next
-	open chan struct{} // closed on the first connection, once it is known what was denied
+	link      *mqtt.Link
+	roundTrip func() time.Duration // the link's
+	mail      chan struct{}        // holds one token when there is something for Next
+	open      chan struct{}        // closed on the first connection, once it is known what was denied
 
 	mu       sync.Mutex
 	received []mqtt.Message
@@ -48,7 +49,7 @@ func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Station, error
 	if err != nil {
 		return nil, err
 	}
-	s.link = link
+	s.link, s.roundTrip = link, link.RoundTrip
 	return s, nil
 }
 
@@ -107,16 +108,36 @@ func (s *Station) take() (mqtt.Message, bool) {
 	return m, true
 }
 
+// How long nothing may come before the retained messages are taken to be complete:
+// MQTT 3.1.1 does not mark the last one. A link that takes long for an answer may
+// take as long between two messages.
+const (
+	quietLeast = 300 * time.Millisecond
+	quietTrips = 3
+	quietMost  = 10 * time.Second
+)
+
+// listMost bounds the wait altogether: a link that breaks again and again brings
+// the retained messages anew each time.
+const listMost = 2 * time.Minute
+
+func (s *Station) quiet() time.Duration {
+	return min(max(quietLeast, quietTrips*s.roundTrip()), quietMost)
+}
+
 // settled calls each for every message until no retained one has come for a
 // while; a busy fleet is never quiet altogether.
-func (s *Station) settled(ctx context.Context, quiet time.Duration, each func(mqtt.Message)) error {
+func (s *Station) settled(ctx context.Context, each func(mqtt.Message)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, listMost, fmt.Errorf("the list of the fleet did not end within %v: does the link break again and again?", listMost))
+	defer cancel()
+	quiet := s.quiet()
 	for until := time.Now().Add(quiet); time.Now().Before(until); {
 		wait, cancel := context.WithDeadline(ctx, until)
 		m, err := s.Next(wait)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return context.Cause(ctx)
 		case err != nil:
 			return nil // it is quiet
 		}
