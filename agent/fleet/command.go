@@ -31,22 +31,16 @@ func NewID() string { return rand.Text() }
 
 // Command sends a device or a group a command that is good for ttl and waits, no
 // longer than that, until every device that is online and meant has ended it. A
-// device that is off and comes back later than that refuses it: see Desire. It
-// lists the fleet first, which a station can do once.
+// device that is off and comes back later than that refuses it: see Desire. Who
+// answers without having been listed is told of, too. It lists the fleet first,
+// which a station can do once.
 func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Command, ttl time.Duration) ([]Outcome, error) {
 	devices, err := s.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	outcomes := []Outcome{}
-	open := map[string]int{}
-	for _, d := range devices {
-		if d.In(target) && d.Online() {
-			open[d.Name] = len(outcomes)
-			outcomes = append(outcomes, Outcome{Device: d.Name, State: wire.CommandTimedOut, Detail: "no answer within " + ttl.String()})
-		}
-	}
-	if len(outcomes) == 0 {
+	got := newAnswers(devices, target, ttl)
+	if len(got.open) == 0 {
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
@@ -55,22 +49,57 @@ func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Comm
 	}
 	wait, cancel := context.WithTimeout(ctx, ttl)
 	defer cancel()
-	for len(open) > 0 {
+	for len(got.open) > 0 {
 		m, err := s.Next(wait)
 		if err != nil {
-			return outcomes, ctx.Err() // time is over for those who have not answered
+			break // time is over for those who have not answered
 		}
-		o, ok := acked(m, id)
-		at, meant := open[o.Device]
-		if !ok || !meant {
-			continue
-		}
-		outcomes[at] = o
-		if o.State.Final() {
-			delete(open, o.Device)
+		if o, ok := acked(m, id); ok {
+			got.take(o)
 		}
 	}
-	return outcomes, nil
+	return got.outcomes, ctx.Err()
+}
+
+// answers is what is known of how a command ended.
+type answers struct {
+	outcomes []Outcome
+	at       map[string]int  // the place of each device among them
+	open     map[string]bool // the devices that have not ended it
+}
+
+func newAnswers(devices []Device, target string, ttl time.Duration) *answers {
+	a := &answers{at: map[string]int{}, open: map[string]bool{}}
+	for _, d := range devices {
+		if d.In(target) && d.Online() {
+			a.put(Outcome{Device: d.Name, State: wire.CommandTimedOut, Detail: "no answer within " + ttl.String()})
+			a.open[d.Name] = true
+		}
+	}
+	return a
+}
+
+func (a *answers) put(o Outcome) {
+	a.at[o.Device] = len(a.outcomes)
+	a.outcomes = append(a.outcomes, o)
+}
+
+// take keeps the last state of a device. One that the list missed, or had as
+// lost, is meant as well: nobody else knows the command's id.
+func (a *answers) take(o Outcome) {
+	at, listed := a.at[o.Device]
+	switch {
+	case !listed:
+		a.put(o)
+	case a.open[o.Device]:
+		a.outcomes[at] = o
+	default:
+		return // it ended it before
+	}
+	a.open[o.Device] = true
+	if o.State.Final() {
+		delete(a.open, o.Device)
+	}
 }
 
 // acked reads an acknowledgement of the command; false if m is anything else.

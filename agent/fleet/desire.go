@@ -41,17 +41,17 @@ func DesireFilters(fleet string) []string {
 // It fails if it took its version at the same time as another operator. It lists
 // the fleet first, which a station can do once.
 func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim, patience time.Duration) ([]Report, error) {
-	meant, last, place, err := s.standing(ctx, target)
+	st, err := s.standing(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	if len(meant) == 0 {
+	if len(st.meant) == 0 {
 		return nil, fmt.Errorf("no device of fleet %s answers to %s; see `limber fleet ls`", fleet, target)
 	}
-	if last == math.MaxUint64 {
-		return nil, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message", last, place)
+	if st.last == math.MaxUint64 {
+		return nil, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message", st.last, st.place)
 	}
-	d := wire.Desired{Version: last + 1, Mode: aim.Mode, Goal: aim.Goal}
+	d := wire.Desired{Version: st.last + 1, Mode: aim.Mode, Goal: aim.Goal}
 	b, err := json.Marshal(d)
 	if err == nil {
 		err = s.Publish(ctx, mqtt.Message{Topic: wire.Address{Fleet: fleet, Device: target}.Desired(), Payload: b, QoS: 1, Retained: true})
@@ -59,37 +59,48 @@ func (s *Station) Desire(ctx context.Context, fleet, target string, aim wire.Aim
 	if err != nil {
 		return nil, fmt.Errorf("desired state: %w", err)
 	}
-	return s.reports(ctx, newWish(target, d, meant, patience), patience)
+	return s.reports(ctx, newWish(target, d, st, patience), patience)
 }
 
-// standing lists the devices that a target means, and the greatest version with
-// its place: of all that is desired in the fleet, for a device takes the greatest
-// of its own and its groups', and of what those that are meant report.
-func (s *Station) standing(ctx context.Context, target string) (meant []Device, last uint64, place string, err error) {
-	note := func(version uint64, at string) {
-		if version > last {
-			last, place = version, at
-		}
+// standing is what a desired state is set upon.
+type standing struct {
+	meant  []Device
+	others map[string]bool // the devices that are known not to be meant
+	last   uint64          // the greatest version, and
+	place  string          // who has it
+}
+
+func (s *standing) note(version uint64, place string) {
+	if version > s.last {
+		s.last, s.place = version, place
 	}
+}
+
+// standing lists the devices that a target means. The greatest version is that of
+// all that is desired in the fleet, for a device takes the greatest of its own and
+// its groups', and of what those that are meant report.
+func (s *Station) standing(ctx context.Context, target string) (standing, error) {
+	st := standing{others: map[string]bool{}}
 	found := map[string]*Device{}
-	err = s.settled(ctx, func(m mqtt.Message) {
+	err := s.settled(ctx, func(m mqtt.Message) {
 		read(found, m)
 		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == wire.KindDesired {
 			if d, err := decoded[wire.Desired](m); err == nil {
-				note(d.Version, t.Device)
+				st.note(d.Version, t.Device)
 			}
 		}
 	})
 	for _, d := range sorted(found) {
 		if !d.In(target) {
+			st.others[d.Name] = d.Caps != nil // without these it may be in the group
 			continue
 		}
-		meant = append(meant, d)
+		st.meant = append(st.meant, d)
 		if d.Reported != nil {
-			note(max(d.Reported.Version, d.Reported.AppliedVersion), d.Name)
+			st.note(max(d.Reported.Version, d.Reported.AppliedVersion), d.Name)
 		}
 	}
-	return meant, last, place, err
+	return st, err
 }
 
 // reports waits for the reports of the devices that are online, and for the wish
@@ -113,15 +124,16 @@ func (s *Station) reports(ctx context.Context, w *wish, patience time.Duration) 
 type wish struct {
 	target  string
 	desired wire.Desired
-	back    bool // the broker handed it on
+	others  map[string]bool // devices that it is not meant for
+	back    bool            // the broker handed it on
 	reports []Report
 	at      map[string]int // the place of each device among the reports
 	open    int            // devices that are online and have not reported
 }
 
-func newWish(target string, d wire.Desired, meant []Device, patience time.Duration) *wish {
-	w := &wish{target: target, desired: d, at: map[string]int{}}
-	for i, m := range meant {
+func newWish(target string, d wire.Desired, st standing, patience time.Duration) *wish {
+	w := &wish{target: target, desired: d, others: st.others, at: map[string]int{}}
+	for i, m := range st.meant {
 		r := Report{Device: m.Name, Version: d.Version, Pending: true, online: m.Online(), Detail: "it is off and gets it when it is back"}
 		if r.online {
 			r.Detail = "no report within " + patience.String()
@@ -163,19 +175,27 @@ func (w *wish) takeDesired(m mqtt.Message) error {
 
 // takeReport keeps the report of a device about the wish. One that has something
 // else in force is about another of the same version, or was overtaken by a
-// command.
+// command. A member of the group that the list missed is told of, too.
 func (w *wish) takeReport(device string, m mqtt.Message) {
 	r, err := decoded[wire.Reported](m)
-	at, meant := w.at[device]
-	if err != nil || !meant || r.Version != w.desired.Version || !w.reports[at].Pending {
+	if err != nil || r.Version != w.desired.Version {
 		return
 	}
-	if aim := (wire.Aim{Mode: r.Mode, Goal: r.Goal}); r.Status == wire.Applied && !aim.Same(w.desired.Aim()) {
+	got := Report{Device: device, Version: r.Version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest, Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}
+	aim := wire.Aim{Mode: r.Mode, Goal: r.Goal}
+	elsewhere := r.Status == wire.Applied && !aim.Same(w.desired.Aim())
+	at, listed := w.at[device]
+	switch {
+	case !listed && !elsewhere && wire.ValidGroup(w.target) && !w.others[device]:
+		w.at[device] = len(w.reports)
+		w.reports = append(w.reports, got)
+	case !listed || !w.reports[at].Pending:
+	case elsewhere:
 		w.reports[at].Detail = "it reports this version with something else in force: " + aim.String()
-		return
+	default:
+		if w.reports[at].online {
+			w.open--
+		}
+		w.reports[at] = got
 	}
-	if w.reports[at].online {
-		w.open--
-	}
-	w.reports[at] = Report{Device: device, Version: r.Version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest, Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}
 }

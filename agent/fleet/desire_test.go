@@ -130,6 +130,40 @@ func TestDesireIsNewerThanAllThatTheFleetHas(t *testing.T) {
 	}
 }
 
+func TestDesireTellsOfMembersThatWereNotListed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		target string
+		groups []string // of the other device; nil for one that the broker knows nothing of
+		answer wire.Reported
+		want   int // reports, that of the mute one included
+	}{
+		{"a member", "@gate", nil, wire.Reported{Status: wire.Applied}, 2},
+		{"a member that cannot", "@gate", nil, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced"}, 2},
+		{"of another group", "@gate", []string{"@roof"}, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced"}, 1},
+		{"not the device", "mute", nil, wire.Reported{Status: wire.Applied}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			s := open(t, addr)
+			settle(t, s, "mute", wire.Online, "@gate")
+			if tt.groups != nil {
+				settle(t, s, "other", wire.Online, tt.groups...)
+			}
+			comply(t, addr, "other", tt.answer)
+			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 500*time.Millisecond)
+			if err != nil || len(got) != tt.want || got[0].Device != "mute" || !got[0].Pending {
+				t.Fatalf("got %+v, %v; want %d reports, the mute one's pending", got, err, tt.want)
+			}
+			if tt.want > 1 && (got[1].Device != "other" || got[1].Status != tt.answer.Status) {
+				t.Errorf("got %+v, want that of other, %s", got[1], tt.answer.Status)
+			}
+		})
+	}
+}
+
 // Two operators who count from the same last version: the device takes the first
 // and drops the second, and its report is not about the second.
 func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {

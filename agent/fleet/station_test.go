@@ -261,6 +261,41 @@ func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	}
 }
 
+// A device that acknowledges the command is meant, whatever the list said of it.
+func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		presence wire.Presence // "" for one that the broker knows nothing of
+		steps    []wire.Step
+		want     wire.Step
+	}{
+		{"unknown", "", []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded}, wire.CommandSucceeded},
+		{"lost", wire.Lost, []wire.Step{wire.CommandSucceeded}, wire.CommandSucceeded},
+		{"unable", "", []wire.Step{wire.CommandReceived, wire.CommandRejected}, wire.CommandRejected},
+		{"stuck", "", []wire.Step{wire.CommandExecuting}, wire.CommandExecuting},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			addr := serve(t)
+			s := open(t, addr)
+			settle(t, s, "mute", wire.Online, "@gate")
+			if tt.presence != "" {
+				settle(t, s, tt.name, tt.presence, "@gate")
+			}
+			obey(t, addr, tt.name, "", tt.steps...)
+			got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, 500*time.Millisecond)
+			want := []fleet.Outcome{
+				{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 500ms"},
+				{Device: tt.name, State: tt.want},
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %+v, %v; want %+v", got, err, want)
+			}
+		})
+	}
+}
+
 func TestCommandNeedsSomebodyOnline(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
