@@ -10,6 +10,9 @@
 //	command: received → accepted → executing → succeeded | failed | timed_out
 //	             └────→ rejected        └────→ cancelled | superseded
 //
+// Reserved, as no version sends them yet: synced; the states cancelled and
+// superseded; the reasons precondition, no_space, thermal and locked.
+//
 // The one rule: bytes from outside become a value of this package or an error
 // that names the field, and nothing in between. A name that is not
 // [A-Za-z0-9_.-]{1,64} never reaches a topic; JSON with a duplicate key, excess
