@@ -44,9 +44,11 @@ func newBenchLive() *cobra.Command {
 		Long: `Run the pipeline of the agent (queue, decoding, sessions) on JPEG frames, one each
 deadline, while 0, 1, 0, 2, 0 and 4 CPU-bound processes run beside it. In each of these
 phases every policy serves in its turn: limber with its own governor, the others by
-naming the member for each frame. Between the turns all members are measured, which
-tells the best member of the phase; regret is against it. limber+hint also reads how many
-others want a processor before each frame.
+naming the member for each frame. Limber may refuse a frame that nothing is likely to
+answer in time, which counts as missed; the others answer each frame, however late.
+Between the turns all members are measured, which tells the best member of the phase;
+regret is against it. limber+hint also reads how many others want a processor before
+each frame.
 
 Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
 Members are the stock family's, and with --supernet six sub-networks of an
@@ -102,7 +104,7 @@ type server struct {
 	policy   replay.Policy // nil: the pipeline's own governor
 	hint     bool          // which reads the load
 	overhead time.Duration // of a frame beside its inference, a moving average
-	choices  [][]int       // by phase
+	choices  [][]int       // by phase; refused where no member ran
 	score    replay.Score
 }
 
@@ -253,14 +255,27 @@ func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
 	n := float64(len(choices)) * float64(len(liveHogs()))
 	s.score.Accuracy += accuracy / n
 	s.score.Missed += missed / n
-	settled, move := replay.Settled(l.phases[phase].Worth(s.deadline-s.overhead, l.members), choices)
-	switch {
-	case phase > 0 && move < 0:
-		s.score.Down = append(s.score.Down, settled)
-	case phase > 0 && move > 0:
-		s.score.Up = append(s.score.Up, settled)
+	if phase > 0 {
+		s.settle(l.phases[phase].Worth(s.deadline-s.overhead, l.members), choices)
 	}
 	return nil
+}
+
+// settle notes how many frames of a phase it took to settle. The first member
+// that ran tells which way the policy had to move: a refusal is no member. Where
+// none ran at all there is no way to tell.
+func (s *server) settle(worth []float64, choices []int) {
+	first := slices.IndexFunc(choices, func(c int) bool { return c != refused })
+	if first < 0 {
+		return
+	}
+	n, move := replay.Settled(worth, choices[first:])
+	switch {
+	case move < 0:
+		s.score.Down = append(s.score.Down, first+n)
+	case move > 0:
+		s.score.Up = append(s.score.Up, first+n)
+	}
 }
 
 // pause waits for the moment of the next frame.
@@ -275,29 +290,41 @@ func (l *liveBench) pause(ctx context.Context, until time.Time) error {
 	}
 }
 
+// refused stands for a frame that no member ran.
+const refused = -1
+
+// patience is the deadline that the pipeline is told for the frames of rivals.
+// With the real one its governor would refuse some of them: the rivals would
+// never see the latencies that they learn from.
+const patience = time.Minute
+
 // one serves one frame. A policy that is not the pipeline's own fixes the member
-// before, and is told the latency after.
+// before, and is told the latency after. It is not asked whether it would shed:
+// the rivals as published answer every frame.
 func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, err error) {
+	deadline := s.deadline
 	if s.policy != nil {
+		deadline = patience
 		now := time.Since(l.core.began)
 		s.policy.Arrive(now)
 		choice, _ := s.policy.Decide(now, governor.Queue{Deadline: now + s.deadline - s.overhead})
 		if err := l.core.fix(ctx, choice); err != nil {
-			return 0, false, err
+			return refused, false, err
 		}
 	}
 	done := make(chan pipeline.Answer, 1)
-	l.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: s.deadline, Answer: func(a *pipeline.Answer) {
+	l.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
 		done <- *a
 	}})
 	a := <-done
-	if a.Infer > 0 {
-		s.overhead += (min(a.Total-a.Infer, s.deadline/2) - s.overhead) / overheadMemory
-		if s.policy != nil {
-			s.policy.Observe(time.Since(l.core.began), a.Member, a.Infer)
-		}
+	if a.Reason != "" {
+		return refused, false, nil
 	}
-	return a.Member, a.Met, nil
+	s.overhead += (min(a.Total-a.Infer, s.deadline/2) - s.overhead) / overheadMemory
+	if s.policy != nil {
+		s.policy.Observe(time.Since(l.core.began), a.Member, a.Infer)
+	}
+	return a.Member, a.Total <= s.deadline, nil
 }
 
 // overheadMemory is how many frames the overhead is averaged over.
@@ -329,20 +356,24 @@ func (l *liveBench) lines() (lines []governorLine) {
 }
 
 // switchesOf counts changes of member per frame, in all and from the fifth of a
-// phase.
+// phase. A refusal is none: the member after it is held against the one before.
 func switchesOf(phases [][]int) (all, steady float64) {
 	frames, calm := 0.0, 0.0
 	for _, choices := range phases {
+		last := refused
 		for i, c := range choices {
+			switched := 0.0
+			if c != refused {
+				if last != refused && c != last {
+					switched = 1
+				}
+				last = c
+			}
 			frames++
+			all += switched
 			if i >= 4 {
 				calm++
-			}
-			if i > 0 && c != choices[i-1] {
-				all++
-				if i >= 4 {
-					steady++
-				}
+				steady += switched
 			}
 		}
 	}
