@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -111,37 +109,42 @@ func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Fam
 	}
 	core, err := newCore(ctx, fam, sessions, members)
 	if err != nil {
-		return err
+		return errors.Join(err, closeSessions(sessions))
 	}
+	err = b.parts(ctx, core, name)
+	return errors.Join(err, core.close(), closeSessions(sessions))
+}
+
+// parts measures what there is to measure of each member.
+func (b *coreBench) parts(ctx context.Context, core *core, name string) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, int) (figure, error)
 	}{{"loop", core.loop}, {"switch", core.switching}, {"batch", core.batch}} {
-		for i := range fam.Members {
-			b.progress.tell(name+" "+part.name, i, len(fam.Members))
+		for i, m := range core.fam.Members {
+			b.progress.tell(name+" "+part.name, i, len(core.fam.Members))
 			f, err := part.measure(ctx, i)
 			b.progress.end()
 			if err != nil {
-				return errors.Join(err, core.close())
+				return err
 			}
-			f.Name = fmt.Sprintf("%s %s %s", part.name, name, fam.Members[i].Name)
+			f.Name = fmt.Sprintf("%s %s %s", part.name, name, m.Name)
 			if err := b.print(f); err != nil {
-				return errors.Join(err, core.close())
+				return err
 			}
 		}
 	}
-	return core.close()
+	return nil
 }
 
 // core is a pipeline with every member resident, and nothing around it.
 type core struct {
 	fam      *family.Family
+	members  []governor.Member
 	sessions []family.Session
 	inputs   [][]float32
 	pipe     *pipeline.Pipeline
 	began    time.Time
-	hinting  atomic.Bool // the pipeline reads the load
-	pulse    *monitor.Pulse
 	work     errgroup.Group
 	stop     context.CancelFunc
 }
@@ -173,44 +176,49 @@ func closeSessions(sessions []family.Session) error {
 	return errors.Join(errs...)
 }
 
-// newCore starts a pipeline. It closes the sessions in the end, or at once if
-// that fails.
+// newCore starts a pipeline. The caller closes the sessions, after the core.
 func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core, error) {
-	c := &core{fam: fam, sessions: sessions, began: time.Now()}
-	cfg := pipeline.Config{Classes: len(fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
-	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
-	c.pulse = monitor.NewPulse("/")
-	cfg.Load = func() (int, bool) {
-		if !c.hinting.Load() {
-			return 0, false
-		}
-		return c.pulse.Hint(time.Now())
-	}
-	for i, m := range fam.Members {
+	c := &core{fam: fam, members: members, sessions: sessions}
+	for _, m := range fam.Members {
 		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
-		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: members[i]})
+	}
+	return c, c.start(ctx, nil)
+}
+
+// another starts a pipeline with a governor of its own over the same sessions,
+// which reads the load if that is not nil. A session runs for one pipeline at a
+// time: only one of them may have jobs.
+func (c *core) another(ctx context.Context, load func() (int, bool)) (*core, error) {
+	o := &core{fam: c.fam, members: c.members, sessions: c.sessions, inputs: c.inputs}
+	return o, o.start(ctx, load)
+}
+
+// start leaves nothing running if it fails.
+func (c *core) start(ctx context.Context, load func() (int, bool)) error {
+	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
+	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
+	for i, m := range c.fam.Members {
+		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: c.members[i]})
 	}
 	var err error
 	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {
-		return nil, errors.Join(err, c.close())
+		return err
 	}
+	c.began = time.Now()
 	ctx, c.stop = context.WithCancel(ctx)
 	c.work.Go(func() error { return c.pipe.Run(ctx) })
 	for i, s := range c.sessions {
 		if err := c.pipe.Use(ctx, i, s); err != nil {
-			return nil, errors.Join(err, c.close())
+			return errors.Join(err, c.close())
 		}
 	}
-	return c, nil
+	return nil
 }
 
+// close ends the pipeline, and leaves the sessions to who opened them.
 func (c *core) close() error {
-	var errs []error
-	if c.stop != nil {
-		c.stop()
-		errs = append(errs, c.work.Wait())
-	}
-	return errors.Join(append(errs, c.pulse.Close(), closeSessions(c.sessions))...)
+	c.stop()
+	return c.work.Wait()
 }
 
 // noise is a fixed input that is neither constant nor denormal.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -44,11 +45,11 @@ func newBenchLive() *cobra.Command {
 		Long: `Run the pipeline of the agent (queue, decoding, sessions) on JPEG frames, one each
 deadline, while 0, 1, 0, 2, 0 and 4 CPU-bound processes run beside it. In each of these
 phases every policy serves in its turn: limber with its own governor, the others by
-naming the member for each frame. Limber may refuse a frame that nothing is likely to
-answer in time, which counts as missed; the others answer each frame, however late.
-Between the turns all members are measured, which tells the best member of the phase;
-regret is against it. limber+hint also reads how many others want a processor before
-each frame.
+naming the member for each frame. With each deadline a policy learns from its own turns
+and from nothing else. Limber may refuse a frame that nothing is likely to answer in
+time, which counts as missed; the others answer each frame, however late. Between the
+turns all members are measured, which tells the best member of the phase; regret is
+against it. limber+hint also reads how many others want a processor before each frame.
 
 Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
 Members are the stock family's, and with --supernet six sub-networks of an
@@ -74,7 +75,7 @@ func (a *liveArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return errors.Join(err, rt.Close())
 	}
-	l := liveBench{args: a, progress: newProgress(c.ErrOrStderr())}
+	l := liveBench{args: a, frame: liveFrame(), progress: newProgress(c.ErrOrStderr())}
 	lines, err := l.measure(c.Context(), rt, cache)
 	l.progress.end()
 	if err = errors.Join(err, rt.Close(), os.RemoveAll(cache)); err != nil {
@@ -91,7 +92,8 @@ type liveBench struct {
 	args     *liveArgs
 	progress *progress
 	members  []governor.Member
-	core     *core
+	core     *core          // whose pipeline serves the rivals
+	pulse    *monitor.Pulse // of the machine, for limber+hint
 	frame    []byte
 	servers  []*server
 	phases   []replay.Trace // all members, measured in each phase
@@ -101,8 +103,8 @@ type liveBench struct {
 type server struct {
 	name     string
 	deadline time.Duration
+	core     *core         // that serves its frames; Limber's is its own, as a governor learns from all it runs
 	policy   replay.Policy // nil: the pipeline's own governor
-	hint     bool          // which reads the load
 	overhead time.Duration // of a frame beside its inference, a moving average
 	choices  [][]int       // by phase; refused where no member ran
 	score    replay.Score
@@ -128,10 +130,25 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) 
 		return nil, err
 	}
 	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeSessions(sessions))
 	}
-	err = l.serve(ctx)
-	return l.lines(), errors.Join(err, l.core.close())
+	l.pulse = monitor.NewPulse("/")
+	err = l.enlist(ctx)
+	if err == nil {
+		err = l.serve(ctx)
+	}
+	return l.lines(), errors.Join(err, l.close(), l.pulse.Close(), closeSessions(sessions))
+}
+
+// close ends the pipelines.
+func (l *liveBench) close() error {
+	var errs []error
+	for _, s := range l.servers {
+		if s.core != l.core {
+			errs = append(errs, s.core.close())
+		}
+	}
+	return errors.Join(append(errs, l.core.close())...)
 }
 
 // front leaves the members that are worth using on this machine, as an agent
@@ -170,21 +187,35 @@ func (l *liveBench) deadlines() []time.Duration {
 	return all
 }
 
-// serve goes through the phases. The order of policies turns with each.
-func (l *liveBench) serve(ctx context.Context) error {
-	l.frame = liveFrame()
+// enlist makes a server of each policy with each deadline.
+func (l *liveBench) enlist(ctx context.Context) error {
+	hint := func() (int, bool) { return l.pulse.Hint(time.Now()) }
 	largest := fmt.Sprintf("static:%d", len(l.members)-1)
 	for _, d := range l.deadlines() {
 		for _, e := range replay.Field(l.members) {
-			switch s := (&server{name: e.Name, deadline: d, policy: e.New()}); e.Name {
-			case "limber", "limber+hint":
-				s.policy, s.hint = nil, e.Name == "limber+hint"
-				l.servers = append(l.servers, s)
+			s := &server{name: e.Name, deadline: d, core: l.core}
+			var err error
+			switch e.Name {
+			case "limber":
+				s.core, err = l.core.another(ctx, nil)
+			case "limber+hint":
+				s.core, err = l.core.another(ctx, hint)
 			case "alert", "dynamic-ofa", largest:
-				l.servers = append(l.servers, s)
+				s.policy = e.New()
+			default:
+				continue
 			}
+			if err != nil {
+				return err
+			}
+			l.servers = append(l.servers, s)
 		}
 	}
+	return nil
+}
+
+// serve goes through the phases. The order of policies turns with each.
+func (l *liveBench) serve(ctx context.Context) error {
 	var h hogs
 	defer h.clear()
 	for phase, n := range liveHogs() {
@@ -230,10 +261,6 @@ func (l *liveBench) survey(ctx context.Context, phase, hogs int) error {
 // turn lets one policy serve frames for a slot, one each deadline, and scores
 // what became of them.
 func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
-	if err := l.core.pipe.SetMode(ctx, governor.Mode{}); err != nil {
-		return err
-	}
-	l.core.hinting.Store(s.hint)
 	var choices []int
 	missed, accuracy := 0.0, 0.0
 	for begin, n := time.Now(), 0; time.Since(begin) < l.args.slot; n++ {
@@ -305,15 +332,15 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 	deadline := s.deadline
 	if s.policy != nil {
 		deadline = patience
-		now := time.Since(l.core.began)
+		now := time.Since(s.core.began)
 		s.policy.Arrive(now)
 		choice, _ := s.policy.Decide(now, governor.Queue{Deadline: now + s.deadline - s.overhead})
-		if err := l.core.fix(ctx, choice); err != nil {
+		if err := s.core.fix(ctx, choice); err != nil {
 			return refused, false, err
 		}
 	}
 	done := make(chan pipeline.Answer, 1)
-	l.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
+	s.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
 		done <- *a
 	}})
 	a := <-done
@@ -322,7 +349,7 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 	}
 	s.overhead += (min(a.Total-a.Infer, s.deadline/2) - s.overhead) / overheadMemory
 	if s.policy != nil {
-		s.policy.Observe(time.Since(l.core.began), a.Member, a.Infer)
+		s.policy.Observe(time.Since(s.core.began), a.Member, a.Infer)
 	}
 	return a.Member, a.Total <= s.deadline, nil
 }

@@ -2,13 +2,14 @@ package main
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 )
 
@@ -25,11 +26,12 @@ func (slowSession) Interrupt()   {}
 func (slowSession) Close() error { return nil }
 
 // mustLive is a benchmark in a synctest bubble, of members that take 5, 10 and
-// 20 ms unloaded, and now four times as long.
+// 20 ms unloaded, and now four times as long. The smallest is in time for one of
+// the deadlines, none for the other.
 func mustLive(t *testing.T) *liveBench {
 	t.Helper()
 	fam := &family.Family{Classes: make([]string, 2)}
-	l := &liveBench{args: &liveArgs{slot: 2 * time.Second}, progress: &progress{}, frame: liveFrame()}
+	l := &liveBench{args: &liveArgs{slot: time.Second, deadlines: []float64{12, 30}}, pulse: monitor.NewPulse(t.TempDir()), frame: liveFrame()}
 	var sessions []family.Session
 	for i, ms := range []float64{5, 10, 20} {
 		name, top1 := fmt.Sprintf("s%d", i), 0.7+0.1*float64(i)
@@ -41,24 +43,26 @@ func mustLive(t *testing.T) *liveBench {
 	if l.core, err = newCore(t.Context(), fam, sessions, l.members); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.enlist(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return l
 }
 
-// mustTurn lets the policy of that name serve a slot, and returns what it chose.
-func mustTurn(t *testing.T, l *liveBench, name string, deadline time.Duration) *server {
+// mustTurn lets a policy serve a slot.
+func mustTurn(t *testing.T, l *liveBench, policy string, deadline time.Duration) *server {
 	t.Helper()
-	s := &server{name: name, deadline: deadline}
-	for _, e := range replay.Field(l.members) {
-		if e.Name == name && name != "limber" {
-			s.policy = e.New()
-		}
+	i := slices.IndexFunc(l.servers, func(s *server) bool { return s.name == policy && s.deadline == deadline })
+	if i < 0 {
+		t.Fatalf("nobody serves as %s with a deadline of %v", policy, deadline)
 	}
+	s := l.servers[i]
 	began := time.Now()
 	if err := l.turn(t.Context(), s, 0); err != nil {
 		t.Fatal(err)
 	}
 	if over := time.Since(began) - l.args.slot; over < 0 || over > millis(4*20) {
-		t.Errorf("%s served %v over its slot, want at most one frame", name, over)
+		t.Errorf("%s served %v over its slot, want at most one frame", policy, over)
 	}
 	return s
 }
@@ -70,7 +74,6 @@ func TestLiveRivalsRunWhatTheyChoseHoweverLate(t *testing.T) {
 		rest   int   // member of all others
 	}{
 		{"static:2", nil, 2},
-		{"static:0", nil, 0},
 		{"dynamic-ofa", slices.Repeat([]int{1}, 20), 0}, // it holds 20 latencies against the deadline
 	} {
 		t.Run(tt.policy, func(t *testing.T) {
@@ -81,7 +84,7 @@ func TestLiveRivalsRunWhatTheyChoseHoweverLate(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Errorf("got %v, want %v", got, want)
 				}
-				if err := l.core.close(); err != nil {
+				if err := l.close(); err != nil {
 					t.Error(err)
 				}
 			})
@@ -99,10 +102,49 @@ func TestALiveRefusalIsNoMember(t *testing.T) {
 		if want := 1 / float64(len(liveHogs())); s.score.Missed < want-1e-9 || s.score.Accuracy != 0 {
 			t.Errorf("got %v missed, an accuracy of %v; want %v and 0", s.score.Missed, s.score.Accuracy, want)
 		}
-		if err := l.core.close(); err != nil {
+		if err := l.close(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// TestLimberLearnsFromItsOwnTurnsOnly compares what its governors know before and
+// after the turns of everybody else.
+func TestLimberLearnsFromItsOwnTurnsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := mustLive(t)
+		l.args.slot = 200 * time.Millisecond
+		for _, watched := range l.servers {
+			if watched.policy != nil {
+				continue
+			}
+			before := mustKnow(t, watched)
+			for _, s := range l.servers {
+				if s != watched {
+					mustTurn(t, l, s.name, s.deadline)
+				}
+			}
+			if after := mustKnow(t, watched); !reflect.DeepEqual(before, after) {
+				t.Errorf("%s with a deadline of %v learned from others' turns: got %+v, want %+v", watched.name, watched.deadline, after, before)
+			}
+			if mustTurn(t, l, watched.name, watched.deadline); reflect.DeepEqual(before, mustKnow(t, watched)) {
+				t.Errorf("%s with a deadline of %v learned nothing from its own turn", watched.name, watched.deadline)
+			}
+		}
+		if err := l.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// mustKnow is what the governor of a server has learned.
+func mustKnow(t *testing.T, s *server) governor.Experience {
+	t.Helper()
+	e, err := s.core.pipe.Experience(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func TestARefusalIsNoSwitch(t *testing.T) {
