@@ -40,7 +40,8 @@ each a duration and a load:
   cpu:N      N processes that compute
   memory:N   N processes that copy memory
   low:N      N processes that compute at a low priority
-  quota:N    N percent of one CPU for the members, by a control group (needs root)
+  quota:N    N percent of one CPU for the members, by a control group (needs root);
+             the load beside them is not limited
   A+B        both
 
 Members are the stock family's, and with --supernet six sub-networks of an
@@ -63,6 +64,16 @@ func (a *recordArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return usageError{fmt.Errorf("limber bench record: --schedule: %w", err)}
 	}
+	r := recorder{random: rand.New(rand.NewPCG(a.seed, 0)), progress: newProgress(c.ErrOrStderr())}
+	if err := r.load.prepare(stages); err != nil {
+		return err
+	}
+	err = a.measure(c, &r, stages)
+	r.progress.end()
+	return errors.Join(err, r.load.clear())
+}
+
+func (a *recordArgs) measure(c *cobra.Command, r *recorder, stages []stage) error {
 	out := c.OutOrStdout()
 	if a.out != "" {
 		f, err := os.Create(a.out)
@@ -80,12 +91,10 @@ func (a *recordArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return errors.Join(err, rt.Close())
 	}
-	r := recorder{random: rand.New(rand.NewPCG(a.seed, 0)), progress: newProgress(c.ErrOrStderr())}
 	err = r.open(rt, a.supernet, cache)
 	if err == nil {
 		err = r.record(c.Context(), stages, out)
 	}
-	r.progress.end()
 	return errors.Join(err, closeSessions(r.sessions), rt.Close(), os.RemoveAll(cache))
 }
 
@@ -131,29 +140,41 @@ func (r *recorder) open(rt *ort.Runtime, supernet, cache string) error {
 // warmUp is how often each member runs before the recording.
 const warmUp = 20
 
-func (r *recorder) record(ctx context.Context, stages []stage, w io.Writer) error {
+// record writes a line a step. However it ends, what was measured until then is
+// written.
+func (r *recorder) record(ctx context.Context, stages []stage, w io.Writer) (err error) {
 	for range warmUp {
 		if _, err := r.step(); err != nil {
 			return err
 		}
 	}
 	b := bufio.NewWriter(w)
+	defer func() {
+		if e := b.Flush(); err == nil {
+			err = e
+		}
+	}()
 	began := time.Now()
 	for phase, s := range stages {
 		if err := r.load.set(s); err != nil {
-			return errors.Join(err, r.load.clear())
+			return err
 		}
-		for end := time.Now().Add(s.length); time.Now().Before(end) && ctx.Err() == nil; {
+		for end := time.Now().Add(s.length); time.Now().Before(end); {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			r.progress.tell("recording, stage", phase+1, len(stages))
 			at := time.Since(began)
 			latency, err := r.step()
 			if err != nil {
-				return errors.Join(err, r.load.clear())
+				return err
 			}
-			fmt.Fprintln(b, replay.Step{At: at, Phase: phase, Load: s.load(), Latency: latency})
+			if _, err := fmt.Fprintln(b, replay.Step{At: at, Phase: phase, Load: s.load(), Latency: latency}); err != nil {
+				return err
+			}
 		}
 	}
-	return errors.Join(ctx.Err(), b.Flush(), r.load.clear())
+	return nil
 }
 
 // step runs every member once, in random order.

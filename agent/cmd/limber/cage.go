@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,62 +10,88 @@ import (
 )
 
 // cage limits this process's share of the CPU through a control group of its
-// own, of whichever version the machine has.
+// own, of whichever version the machine has. A process that is started from
+// inside is inside too.
 type cage struct {
-	dir    string // of the group; empty when there is none
-	parent string // group to go back to
+	parent string // group that this process is in outside the cage
+	dir    string // of the cage; empty: none is built
+	inside bool
 }
 
 // cagePeriod is how often the share is counted anew, in microseconds; the
 // kernel's default.
 const cagePeriod = 100_000
 
-// set allows percent of one CPU; 0 ends the limit.
-func (c *cage) set(percent int) error {
-	if percent == 0 && c.dir == "" {
-		return nil
+// build makes the group and tries it with a limit of percent of one CPU. Its
+// error says what to do where the machine has no such limit to give.
+func (c *cage) build(percent int) error {
+	parent, err := cpuGroup()
+	if err == nil {
+		err = c.buildIn(parent, percent)
 	}
-	if err := c.enter(); err != nil {
+	if err != nil {
 		return fmt.Errorf("limit the CPU share (this takes root): %w", err)
 	}
-	quota := cagePeriod * percent / 100
-	if name := filepath.Join(c.dir, "cpu.max"); exists(name) {
-		limit := "max"
-		if percent > 0 {
-			limit = strconv.Itoa(quota)
-		}
-		return os.WriteFile(name, fmt.Appendf(nil, "%s %d", limit, cagePeriod), 0)
-	}
-	if percent == 0 {
-		quota = -1
-	}
-	return os.WriteFile(filepath.Join(c.dir, "cpu.cfs_quota_us"), []byte(strconv.Itoa(quota)), 0)
+	return nil
 }
 
-// enter makes the group, once, and moves this process into it.
-func (c *cage) enter() error {
-	if c.dir != "" {
-		return nil
-	}
-	parent, err := cpuGroup()
-	if err != nil {
-		return err
-	}
+func (c *cage) buildIn(parent string, percent int) error {
 	dir := filepath.Join(parent, fmt.Sprintf("limber-bench-%d", os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	c.dir, c.parent = dir, parent
-	return join(dir)
+	c.parent, c.dir = parent, dir
+	err := c.enter(percent)
+	if err = errors.Join(err, c.leave()); err != nil {
+		return errors.Join(err, c.remove())
+	}
+	return nil
 }
 
-// leave goes back and removes the group.
+// enter moves this process into the group, with percent of one CPU.
+func (c *cage) enter(percent int) error {
+	if err := c.limit(cagePeriod * percent / 100); err != nil {
+		return err
+	}
+	if err := join(c.dir); err != nil {
+		return fmt.Errorf("enter %s: %w", c.dir, err)
+	}
+	c.inside = true
+	return nil
+}
+
+// limit allows so many microseconds of CPU a period. The files are not made
+// where they are missing: the kernel refuses that without saying why.
+func (c *cage) limit(quota int) error {
+	if name := filepath.Join(c.dir, "cpu.max"); exists(name) {
+		return os.WriteFile(name, fmt.Appendf(nil, "%d %d", quota, cagePeriod), 0)
+	}
+	if name := filepath.Join(c.dir, "cpu.cfs_quota_us"); exists(name) {
+		return os.WriteFile(name, []byte(strconv.Itoa(quota)), 0)
+	}
+	if exists(filepath.Join(c.parent, "cgroup.controllers")) {
+		return fmt.Errorf("groups within %[1]s have no CPU controller; start limber from a shell that was moved to the top: "+
+			"echo +cpu > %[2]s/cgroup.subtree_control; echo $$ > %[2]s/cgroup.procs", c.parent, groupsRoot)
+	}
+	return fmt.Errorf("groups within %s have no CPU quota: the kernel was built without CFS_BANDWIDTH", c.parent)
+}
+
+// leave goes back to the group this process was in.
 func (c *cage) leave() error {
-	if c.dir == "" {
+	if !c.inside {
 		return nil
 	}
 	if err := join(c.parent); err != nil {
 		return fmt.Errorf("leave %s: %w", c.dir, err)
+	}
+	c.inside = false
+	return nil
+}
+
+// remove takes the group away, which nobody may be in.
+func (c *cage) remove() error {
+	if c.dir == "" {
+		return nil
 	}
 	dir := c.dir
 	c.dir = ""
@@ -75,27 +102,29 @@ func join(group string) error {
 	return os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
 }
 
+// groupsRoot is where the control groups are mounted.
+const groupsRoot = "/sys/fs/cgroup"
+
 // cpuGroup is the folder of the group that limits this process's CPU now.
 func cpuGroup() (string, error) {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", err
 	}
-	const root = "/sys/fs/cgroup"
 	for line := range strings.Lines(string(b)) {
 		part := strings.SplitN(strings.TrimSpace(line), ":", 3) // number:controllers:path
 		if len(part) != 3 {
 			continue
 		}
 		for _, controller := range strings.Split(part[1], ",") {
-			if dir := filepath.Join(root, part[1], part[2]); controller == "cpu" && exists(dir) {
+			if dir := filepath.Join(groupsRoot, part[1], part[2]); controller == "cpu" && exists(dir) {
 				return dir, nil
 			}
 		}
 	}
 	for line := range strings.Lines(string(b)) {
 		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return filepath.Join(root, path), nil
+			return filepath.Join(groupsRoot, path), nil
 		}
 	}
 	return "", fmt.Errorf("/proc/self/cgroup names no group with a CPU controller")

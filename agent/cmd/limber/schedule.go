@@ -78,13 +78,32 @@ type load struct {
 	cage cage
 }
 
-// set changes to what a stage asks for.
+// prepare finds out whether the stages can be had here, before anything is
+// measured. What it made, clear takes away.
+func (l *load) prepare(stages []stage) error {
+	quota := 0
+	for _, s := range stages {
+		quota = max(quota, s.quota)
+	}
+	if quota == 0 {
+		return nil
+	}
+	return l.cage.build(quota)
+}
+
+// set changes to what a stage asks for. The cage is left before a hog starts,
+// which would be limited together with the members else.
 func (l *load) set(s stage) error {
-	var errs []error
+	errs := []error{l.cage.leave()}
 	for _, kind := range hogKinds() {
 		errs = append(errs, l.hogs.set(kind, s.hogs[kind]))
 	}
-	return errors.Join(append(errs, l.cage.set(s.quota))...)
+	if s.quota > 0 {
+		errs = append(errs, l.cage.enter(s.quota))
+	}
+	return errors.Join(errs...)
 }
 
-func (l *load) clear() error { return errors.Join(l.hogs.clear(), l.cage.leave()) }
+func (l *load) clear() error {
+	return errors.Join(l.cage.leave(), l.hogs.clear(), l.cage.remove())
+}
