@@ -33,7 +33,8 @@ func newBenchRecord() *cobra.Command {
 		Use:   "record",
 		Short: "Record what every member takes under a scripted load, for bench governor",
 		Long: `Run every member at each step, in random order, while a scripted load comes and
-goes, and write a trace that "bench governor" replays. A script is a list of stages,
+goes, and write a trace that "bench governor" replays. Until it is whole it is called
+FILE.part, where it stays if the recording ends early. A script is a list of stages,
 each a duration and a load:
 
   idle       nothing; the first stage must be idle
@@ -68,21 +69,17 @@ func (a *recordArgs) run(c *cobra.Command) error {
 	if err := r.load.prepare(stages); err != nil {
 		return err
 	}
-	err = a.measure(c, &r, stages)
+	measure := func(w io.Writer) error { return a.measure(c.Context(), &r, stages, w) }
+	if a.out == "" {
+		err = measure(c.OutOrStdout())
+	} else {
+		err = fillFile(a.out, measure)
+	}
 	r.progress.end()
 	return errors.Join(err, r.load.clear())
 }
 
-func (a *recordArgs) measure(c *cobra.Command, r *recorder, stages []stage) error {
-	out := c.OutOrStdout()
-	if a.out != "" {
-		f, err := os.Create(a.out)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		out = f
-	}
+func (a *recordArgs) measure(ctx context.Context, r *recorder, stages []stage, w io.Writer) error {
 	rt, err := openRuntime()
 	if err != nil {
 		return err
@@ -93,9 +90,39 @@ func (a *recordArgs) measure(c *cobra.Command, r *recorder, stages []stage) erro
 	}
 	err = r.open(rt, a.supernet, cache)
 	if err == nil {
-		err = r.record(c.Context(), stages, out)
+		err = r.record(ctx, stages, w)
 	}
 	return errors.Join(err, closeSessions(r.sessions), rt.Close(), os.RemoveAll(cache))
+}
+
+// fillFile writes name.part, which becomes name when it is whole: half a trace
+// looks like a whole one. After an error what was written stays in the part.
+func fillFile(name string, fill func(io.Writer) error) error {
+	if i, err := os.Stat(name); err == nil && !i.Mode().IsRegular() {
+		return fillDevice(name, fill)
+	}
+	part := name + ".part"
+	f, err := os.Create(part)
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(fill(f), f.Close()); err == nil {
+		return os.Rename(part, name)
+	}
+	if i, e := os.Stat(part); e == nil && i.Size() == 0 {
+		return errors.Join(err, os.Remove(part))
+	}
+	return fmt.Errorf("%w; what was written until then is in %s", err, part)
+}
+
+// fillDevice writes to what is no file, such as /dev/null or a pipe, and must
+// not be replaced by one.
+func fillDevice(name string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Close())
 }
 
 // recorder measures members in turns.
@@ -160,8 +187,8 @@ func (r *recorder) record(ctx context.Context, stages []stage, w io.Writer) (err
 			return err
 		}
 		for end := time.Now().Add(s.length); time.Now().Before(end); {
-			if err := ctx.Err(); err != nil {
-				return err
+			if ctx.Err() != nil {
+				return fmt.Errorf("stopped in stage %d of %d, after %v of recording", phase+1, len(stages), time.Since(began).Round(100*time.Millisecond))
 			}
 			r.progress.tell("recording, stage", phase+1, len(stages))
 			at := time.Since(began)
