@@ -264,7 +264,7 @@ func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
 	var choices []int
 	missed, accuracy := 0.0, 0.0
 	for begin, n := time.Now(), 0; time.Since(begin) < l.args.slot; n++ {
-		if err := l.pause(ctx, begin.Add(time.Duration(n)*s.deadline)); err != nil {
+		if err := pause(ctx, begin.Add(time.Duration(n)*s.deadline)); err != nil {
 			return err
 		}
 		member, met, err := l.one(ctx, s)
@@ -305,8 +305,8 @@ func (s *server) settle(worth []float64, choices []int) {
 	}
 }
 
-// pause waits for the moment of the next frame.
-func (l *liveBench) pause(ctx context.Context, until time.Time) error {
+// pause waits for a moment, such as that of the next frame.
+func pause(ctx context.Context, until time.Time) error {
 	t := time.NewTimer(time.Until(until))
 	defer t.Stop()
 	select {

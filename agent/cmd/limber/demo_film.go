@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +23,21 @@ type filmset struct {
 	self    wire.Address
 	plan    *plan
 	rec     *record
+}
+
+// roll notes everything the device says while the cameras are driven; whoever
+// watches does so until they have been.
+func (f *filmset) roll(ctx context.Context, drive func(context.Context) error, watch ...func(context.Context) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	done, stop := context.WithCancel(gctx)
+	for _, w := range append(watch, f.receive) {
+		g.Go(func() error { return w(done) })
+	}
+	g.Go(func() error {
+		defer stop()
+		return drive(gctx)
+	})
+	return g.Wait()
 }
 
 // shoot runs every camera for a while, each at its own beat.
@@ -99,6 +115,7 @@ func (f *filmset) receive(ctx context.Context) error {
 // record is what was sent and what came back.
 type record struct {
 	sheet    *frame.Sheet
+	name     string // that the ids of its frames begin with
 	deadline time.Duration
 	largest  string // member
 
@@ -109,6 +126,7 @@ type record struct {
 	total    tally
 	uses     map[string]map[int]int // member, image: answers
 	switches int
+	told     time.Time       // when the device told of the last of them
 	operates string          // the operating member
 	returned bool            // the largest member answers again in this phase, and not as a probe
 	back     time.Duration   // from the beginning of the phase to then
@@ -130,6 +148,14 @@ type phase struct {
 	tally
 }
 
+// length of the phase, so far if it goes on.
+func (p *phase) length() time.Duration {
+	if p.took > 0 {
+		return p.took
+	}
+	return time.Since(p.began)
+}
+
 // tally counts frames and answers.
 type tally struct {
 	frames, answered, refused, met, right int
@@ -137,9 +163,9 @@ type tally struct {
 	members                               map[string]int
 }
 
-func newRecord(p *plan, deadline time.Duration) *record {
+func newRecord(p *plan, deadline time.Duration, name string) *record {
 	return &record{
-		sheet: p.sheet, deadline: deadline, largest: p.caps.Members[len(p.caps.Members)-1].Name,
+		sheet: p.sheet, name: name, deadline: deadline, largest: p.caps.Members[len(p.caps.Members)-1].Name,
 		shots: map[string]shot{}, uses: map[string]map[int]int{}, total: tally{members: map[string]int{}},
 		operates: p.caps.Members[len(p.caps.Members)-1].Name, settled: make(chan struct{}, 1),
 	}
@@ -166,7 +192,7 @@ func (r *record) end() {
 func (r *record) shot() (id string, image int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id, image = strconv.Itoa(r.next), r.next%r.sheet.Len()
+	id, image = r.name+strconv.Itoa(r.next), r.next%r.sheet.Len()
 	r.next++
 	p := r.phases[len(r.phases)-1]
 	p.frames++
@@ -226,7 +252,7 @@ func (r *record) switched(e *wire.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.switches += int(max(e.Count, 1))
-	r.operates = e.Member
+	r.operates, r.told = e.Member, time.Now()
 }
 
 func (r *record) telemetry(t *wire.Telemetry) {
@@ -234,6 +260,13 @@ func (r *record) telemetry(t *wire.Telemetry) {
 	defer r.mu.Unlock()
 	r.state = t
 }
+
+// How late a switch is told of: the device holds it back for a second after the
+// one before, and looks once a second. Otherwise it only has to come here.
+const (
+	heldBack = 2 * time.Second
+	onItsWay = 100 * time.Millisecond
+)
 
 // await waits until every frame has its answer, but no longer than limit: what is
 // missing then, the summary tells.
@@ -250,6 +283,21 @@ func (r *record) await(ctx context.Context, limit time.Duration) error {
 	return nil
 }
 
+// hush waits, when no frame is under way any more, until every switch was told
+// of.
+func (r *record) hush(ctx context.Context) error {
+	if err := pause(ctx, time.Now().Add(onItsWay)); err != nil {
+		return err
+	}
+	return pause(ctx, r.lastTold().Add(heldBack))
+}
+
+func (r *record) lastTold() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.told
+}
+
 func (r *record) missing() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -260,7 +308,11 @@ func (r *record) missing() int {
 func (r *record) used() map[string]map[int]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.uses
+	uses := map[string]map[int]int{} // a copy: an answer may still come
+	for member, images := range r.uses {
+		uses[member] = maps.Clone(images)
+	}
+	return uses
 }
 
 // percentile of milliseconds; 0 for none.

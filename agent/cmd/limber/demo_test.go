@@ -23,7 +23,7 @@ func mustRecord(t *testing.T) *record {
 	}
 	p50 := 1.0
 	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
-	return newRecord(&plan{caps: caps, sheet: sheet}, 50*time.Millisecond)
+	return newRecord(&plan{caps: caps, sheet: sheet}, 50*time.Millisecond, "frame-")
 }
 
 // answerOf is a result for a shot; right says whether its class is the label.
@@ -53,6 +53,7 @@ func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
 	r.begin("quiet", 0)
 	r.answer(&wire.Result{ID: refused, Status: wire.Refused}) // late, but of the busy phase
 	r.answer(&wire.Result{ID: "somebody else's", Status: wire.Refused})
+	r.answer(&wire.Result{ID: "rehearsal-0", Status: wire.Refused})
 	r.switched(&wire.Event{From: "small", Member: "large", TS: wire.At(time.Now()), Count: 3})
 	if r.summary().ReturnMS != nil {
 		t.Error("the largest member is said to be back before it answered")
@@ -81,6 +82,45 @@ func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
 	busy := s.Phases[1]
 	if len(s.Phases) != 3 || busy.Hogs != 4 || busy.Frames != 2 || busy.Met != 0 || busy.P95ms != 60 || busy.Members["small"] != 1 {
 		t.Errorf("got %+v, want the busy phase with 4 hogs, 2 frames, none in time", busy)
+	}
+}
+
+// TestTheDemoWaitsForSwitchesThatAreHeldBack has the device tell of a switch some
+// time before the last answer, and of another one late.
+func TestTheDemoWaitsForSwitchesThatAreHeldBack(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before, after time.Duration // the last answer; 0: no such switch
+		switches      int
+		most          time.Duration // that the demo waits
+	}{
+		{"none at all", 0, 0, 0, 100 * time.Millisecond},
+		{"long ago", 5 * time.Second, 0, 1, 100 * time.Millisecond},
+		{"on its way", 5 * time.Second, 50 * time.Millisecond, 2, 2100 * time.Millisecond},
+		{"held back", time.Second / 2, 1400 * time.Millisecond, 2, 2100 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := mustRecord(t)
+				r.begin("quiet", 0)
+				id, image := r.shot()
+				if tt.before > 0 {
+					r.switched(&wire.Event{Member: "small"})
+					<-time.After(tt.before)
+				}
+				r.answer(answerOf(r, id, image, "small", 10, true))
+				if tt.after > 0 {
+					time.AfterFunc(tt.after, func() { r.switched(&wire.Event{Member: "large"}) })
+				}
+				answered := time.Now()
+				if err := r.hush(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if got := r.summary().Switches; got != tt.switches || time.Since(answered) > tt.most {
+					t.Errorf("got %d switches after %v, want %d after at most %v", got, time.Since(answered), tt.switches, tt.most)
+				}
+			})
+		})
 	}
 }
 
@@ -173,6 +213,11 @@ func TestTheViewShowsWhoOperatedWhen(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("got\n%s\nwant %q in it", got, want)
 			}
+		}
+		r.end()
+		<-time.After(time.Second)
+		if after := strings.Join(v.text(80), "\n"); after != got {
+			t.Errorf("the film is over: got\n%s\nwant it as it was", after)
 		}
 	})
 }

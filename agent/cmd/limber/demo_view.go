@@ -120,7 +120,9 @@ func (v *view) text(columns int) []string {
 		return nil
 	}
 	p := r.phases[len(r.phases)-1]
-	v.remember(p)
+	if p.took == 0 { // the film is over before the last word about it has come
+		v.remember(p)
+	}
 	lines := slices.Concat(v.figures(p), v.members(p, max(columns-rowWidth, leastHistory)), []string{
 		"",
 		"A member is named after its cost: M is a million multiply-accumulates a frame.",
@@ -152,7 +154,7 @@ func (v *view) figures(p *phase) []string {
 	return []string{
 		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", v.plan.cameras, cameraRate, float64(r.deadline)/1e6),
 		"",
-		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", len(r.phases), demoPhases, p.name, p.hogs, time.Since(p.began).Seconds()),
+		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", len(r.phases), demoPhases, p.name, p.hogs, p.length().Seconds()),
 		fmt.Sprintf("latency  p50 %6.2f ms   p95 %6.2f ms (last second)   in time %5.1f %% (phase)",
 			percentile(last, 50), percentile(last, 95), 100*ratio(p.met, p.answered+p.refused)),
 		fmt.Sprintf("so far   top-1 %4.1f %%   %d frames refused   %d switches", 100*ratio(r.total.right, r.total.answered), r.total.refused, r.switches),
