@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
@@ -137,134 +133,6 @@ func (b *coreBench) parts(ctx context.Context, core *core, name string) error {
 	return nil
 }
 
-// core is a pipeline with every member resident, and nothing around it.
-type core struct {
-	fam      *family.Family
-	members  []governor.Member
-	sessions []family.Session
-	inputs   [][]float32
-	pipe     *pipeline.Pipeline
-	began    time.Time
-	work     errgroup.Group
-	stop     context.CancelFunc
-}
-
-// nobody watches the governor of a benchmark.
-type nobody struct{}
-
-func (nobody) Switched(int, int, string) {}
-func (nobody) Hung(int)                  {}
-
-// openSessions makes every member of a shelf resident.
-func openSessions(shelf *resident.Shelf, members int) ([]family.Session, error) {
-	var sessions []family.Session
-	for i := range members {
-		s, err := shelf.Session(i)
-		if err != nil {
-			return nil, errors.Join(err, closeSessions(sessions))
-		}
-		sessions = append(sessions, s)
-	}
-	return sessions, nil
-}
-
-func closeSessions(sessions []family.Session) error {
-	var errs []error
-	for _, s := range sessions {
-		errs = append(errs, s.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// newCore starts a pipeline. The caller closes the sessions, after the core.
-func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core, error) {
-	c := &core{fam: fam, members: members, sessions: sessions}
-	for _, m := range fam.Members {
-		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
-	}
-	return c, c.start(ctx, nil)
-}
-
-// another starts a pipeline with a governor of its own over the same sessions,
-// which reads the load if that is not nil. A session runs for one pipeline at a
-// time: only one of them may have jobs.
-func (c *core) another(ctx context.Context, load func() (int, bool)) (*core, error) {
-	o := &core{fam: c.fam, members: c.members, sessions: c.sessions, inputs: c.inputs}
-	return o, o.start(ctx, load)
-}
-
-// start leaves nothing running if it fails.
-func (c *core) start(ctx context.Context, load func() (int, bool)) error {
-	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
-	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
-	for i, m := range c.fam.Members {
-		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: c.members[i]})
-	}
-	var err error
-	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {
-		return err
-	}
-	c.began = time.Now()
-	ctx, c.stop = context.WithCancel(ctx)
-	c.work.Go(func() error { return c.pipe.Run(ctx) })
-	for i, s := range c.sessions {
-		if err := c.pipe.Use(ctx, i, s); err != nil {
-			return errors.Join(err, c.close())
-		}
-	}
-	return nil
-}
-
-// close ends the pipeline, and leaves the sessions to who opened them.
-func (c *core) close() error {
-	c.stop()
-	return c.work.Wait()
-}
-
-// noise is a fixed input that is neither constant nor denormal.
-func noise(n int) []float32 {
-	v := make([]float32, n)
-	for i := range v {
-		v[i] = float32(i*7919%1000)/500 - 1
-	}
-	return v
-}
-
-// fix makes the pipeline use member i for every job.
-func (c *core) fix(ctx context.Context, i int) error {
-	mode, err := governor.ParseMode("fixed:" + c.fam.Members[i].Name)
-	if err != nil {
-		return err
-	}
-	return c.pipe.SetMode(ctx, mode)
-}
-
-// job sends one job through the pipeline and returns how long its answer took,
-// in milliseconds.
-func (c *core) job(i int) (float64, error) {
-	done := make(chan string, 1)
-	start := time.Now()
-	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
-		done <- a.Detail
-	}})
-	refused := <-done
-	took := time.Since(start)
-	if refused != "" {
-		return 0, fmt.Errorf("member %s: %s", c.fam.Members[i].Name, refused)
-	}
-	return float64(took) / 1e6, nil
-}
-
-// bare is one run of the session alone, on so many images as out has room for, in
-// milliseconds an image.
-func (c *core) bare(i int, out []float32) (float64, error) {
-	n := len(out) / len(c.fam.Classes)
-	images := slices.Repeat([][]float32{c.inputs[i]}, n)
-	start := time.Now()
-	err := c.sessions[i].Run(out, images...)
-	return float64(time.Since(start)) / 1e6 / float64(n), err
-}
-
 // turns is how often a round changes between ours and base.
 const turns = 5
 
@@ -385,65 +253,4 @@ func repeat(ctx context.Context, n int, measure func() (float64, error)) ([]floa
 		v = append(v, ms)
 	}
 	return v, nil
-}
-
-// blobMap is a family's blobs in memory.
-type blobMap map[family.Digest][]byte
-
-func (b blobMap) Blob(d family.Digest) ([]byte, error) {
-	v, ok := b[d]
-	if !ok {
-		return nil, fmt.Errorf("blob %s: not there", d.Short())
-	}
-	return v, nil
-}
-
-func (b blobMap) add(v []byte) family.Digest {
-	d := family.DigestOf(v)
-	b[d] = v
-	return d
-}
-
-// publishedTop1 are the six levels of Dynamic-OFA.
-func publishedTop1() [6]float64 {
-	return [6]float64{0.74202, 0.74968, 0.76134, 0.7754, 0.78346, 0.7903}
-}
-
-// imageNetFamily cuts six sub-networks of growing cost, with the supernet's own
-// BN statistics, which are right for speed and meaningless for accuracy, and the
-// published levels of top-1 as labels.
-func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs, error) {
-	net, err := ofa.Load(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	checkpoint, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	blobs, desc := blobMap{}, net.Description()
-	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.add(checkpoint), Classes: make([]string, net.Classes())}
-	if f.Describe, err = desc.Marshal(); err != nil {
-		return nil, nil, err
-	}
-	for i, a := range []struct {
-		k     int
-		e     float64
-		depth int
-		r     int
-	}{{3, 3, 2, 160}, {3, 3, 2, 192}, {3, 4, 3, 192}, {5, 4, 3, 208}, {5, 6, 3, 224}, {7, 6, 4, 224}} {
-		sub, err := net.Cut(desc.Uniform(a.k, a.e, a.depth, a.r))
-		if err != nil {
-			return nil, nil, err
-		}
-		input := noise(3 * a.r * a.r)
-		logits, err := infer(sub, loader(rt, 1), input)
-		if err != nil {
-			return nil, nil, err
-		}
-		f.Members = append(f.Members, family.Member{Name: fmt.Sprintf("s%d", i), Arch: sub.Arch(), MMACs: sub.MMACs(),
-			Top1: publishedTop1()[i], Top5: 0.9, Images: 0,
-			Stats: blobs.add(family.FloatBytes(sub.Stats())), Canary: blobs.add(resident.Canary(input, logits))})
-	}
-	return f, blobs, nil
 }

@@ -8,11 +8,9 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
-	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -288,23 +286,6 @@ func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
 	return nil
 }
 
-// settle notes how many frames of a phase it took to settle. The first member
-// that ran tells which way the policy had to move: a refusal is no member. Where
-// none ran at all there is no way to tell.
-func (s *server) settle(worth []float64, choices []int) {
-	first := slices.IndexFunc(choices, func(c int) bool { return c != refused })
-	if first < 0 {
-		return
-	}
-	n, move := replay.Settled(worth, choices[first:])
-	switch {
-	case move < 0:
-		s.score.Down = append(s.score.Down, first+n)
-	case move > 0:
-		s.score.Up = append(s.score.Up, first+n)
-	}
-}
-
 // pause waits for a moment, such as that of the next frame.
 func pause(ctx context.Context, until time.Time) error {
 	t := time.NewTimer(time.Until(until))
@@ -357,56 +338,6 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 // overheadMemory is how many frames the overhead is averaged over.
 const overheadMemory = 8
 
-// lines are the figures of every policy with each deadline, and with all.
-func (l *liveBench) lines() (lines []governorLine) {
-	byName := map[string][]replay.Score{}
-	var names []string
-	for _, s := range l.servers {
-		s.score.Switches, s.score.Steady = switchesOf(s.choices)
-		best := 0.0
-		for _, p := range l.phases {
-			best += slices.Max(p.Worth(s.deadline-s.overhead, l.members)) / float64(len(l.phases))
-		}
-		if best > 0 {
-			s.score.Regret = 1 - s.score.Accuracy/best
-		}
-		if byName[s.name] == nil {
-			names = append(names, s.name)
-		}
-		byName[s.name] = append(byName[s.name], s.score)
-		lines = append(lines, newGovernorLine(s.name, float64(s.deadline)/1e6, s.score))
-	}
-	for _, name := range names {
-		lines = append(lines, newGovernorLine(name, 0, replay.Pool(byName[name])))
-	}
-	return lines
-}
-
-// switchesOf counts changes of member per frame, in all and from the fifth of a
-// phase. A refusal is none: the member after it is held against the one before.
-func switchesOf(phases [][]int) (all, steady float64) {
-	frames, calm := 0.0, 0.0
-	for _, choices := range phases {
-		last := refused
-		for i, c := range choices {
-			switched := 0.0
-			if c != refused {
-				if last != refused && c != last {
-					switched = 1
-				}
-				last = c
-			}
-			frames++
-			all += switched
-			if i >= 4 {
-				calm++
-				steady += switched
-			}
-		}
-	}
-	return all / max(frames, 1), steady / max(calm, 1)
-}
-
 // liveFrame is a JPEG of 224×224 pixels with some detail.
 func liveFrame() []byte {
 	img := image.NewRGBA(image.Rect(0, 0, 224, 224))
@@ -420,13 +351,4 @@ func liveFrame() []byte {
 		panic(err) // a buffer does not fail
 	}
 	return b.Bytes()
-}
-
-func printGovernorLines(w io.Writer, lines []governorLine) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed, l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
-	}
-	return t.Flush()
 }
