@@ -540,7 +540,7 @@ func TestS7_T7_SecondProcessIsLockedOut(t *testing.T) {
 	mustRun(t, o)()
 }
 
-func TestFilesAreClosedToOthers(t *testing.T) {
+func TestC14_FilesAreClosedToOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state", "limber")
 	mustOpenOutbox(t, dir, OutboxOptions{})
 	mustOpen(t, dir)

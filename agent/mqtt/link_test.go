@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +31,12 @@ func brokers(t *testing.T, f func(t *testing.T, broker string)) {
 // mustServe runs the embedded broker for the length of the test.
 func mustServe(tb testing.TB) (addr string) {
 	tb.Helper()
-	b, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	return mustServeOn(tb, "127.0.0.1:0")
+}
+
+func mustServeOn(tb testing.TB, listen string) (addr string) {
+	tb.Helper()
+	b, err := devbroker.New(devbroker.Config{Listen: listen}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -75,6 +82,28 @@ func sever(tb testing.TB, l *Link) {
 		tb.Fatal("not connected")
 	}
 	s.stream.raw.Close()
+}
+
+func TestN19_ABrokerOnIPv6AloneIsReachedByAddressAndByName(t *testing.T) {
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else {
+		l.Close()
+	}
+	addr := mustServeOn(t, "[::1]:0")
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"[::1]", "localhost"} {
+		if names, err := net.DefaultResolver.LookupHost(t.Context(), strings.Trim(host, "[]")); err != nil || !slices.Contains(names, "::1") {
+			t.Logf("%s is not ::1 here: %q, %v", host, names, err)
+			continue
+		}
+		_, h, stop := mustRun(t, device(host+":"+port))
+		await(t, h.connected)
+		stop()
+	}
 }
 
 func TestN1_ConnectsWhenTheBrokerComes(t *testing.T) {
