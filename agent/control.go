@@ -73,7 +73,12 @@ func (a *Agent) receiveOrder(o order) {
 	if o.topic.Verb == wire.VerbPower {
 		queue = a.power
 	}
-	if !queue.put(o) {
+	if queue.put(o) {
+		return
+	}
+	if known, err := a.parts.Store.Command(o.key()); err == nil && known.Request == o.request() && wire.Step(known.State).Final() {
+		a.publishLast(o, known.Answer) // it was obeyed before, and the broker not told
+	} else {
 		a.acknowledge(o, wire.CommandRejected, refuse(wire.Busy, "too many commands wait"))
 	}
 }

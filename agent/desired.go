@@ -47,11 +47,11 @@ func (a *Agent) desire(ctx context.Context, o order) {
 }
 
 // tellOutdated rejects a desired state that is too old to count, if somebody can be
-// waiting for it. Who waits has just published it; what the broker retained comes
-// again with every connection, long after others took its place, and would be
-// rejected each time. The last one applied from its place may come again, too.
+// waiting for it. Who waits has just published it; what the broker retained, or
+// delivers again for want of an acknowledgement, comes long after others took its
+// place. The last one applied from its place may come again, too.
 func (a *Agent) tellOutdated(ctx context.Context, o order, version uint64, seen versions) {
-	if o.msg.Retained || version == seen[o.topic.Device] {
+	if o.msg.Retained || o.msg.Duplicate || version == seen[o.topic.Device] {
 		return
 	}
 	a.reportDesired(ctx, version, refuse(wire.Conflict, fmt.Sprintf("version %d was applied: set a greater one", seen.newest())))

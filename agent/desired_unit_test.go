@@ -18,6 +18,11 @@ import (
 func TestTheNewestDesiredStateIsInForceWhateverTheOrder(t *testing.T) {
 	retained := func(place string, version uint64, mode string) order { return desiredOf(place, version, mode, true) }
 	live := func(place string, version uint64, mode string) order { return desiredOf(place, version, mode, false) }
+	again := func(place string, version uint64, mode string) order {
+		o := live(place, version, mode)
+		o.msg.Duplicate = true
+		return o
+	}
 	for _, tt := range []struct {
 		name     string
 		come     []order
@@ -32,6 +37,8 @@ func TestTheNewestDesiredStateIsInForceWhateverTheOrder(t *testing.T) {
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
 		{"delivered twice, for want of an acknowledgement", []order{live("desk", 5, "low-latency"), live("@all", 7, "power-save"), live("desk", 5, "low-latency")},
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
+		{"several delivered twice", []order{live("desk", 4, "low-latency"), live("desk", 5, "power-save"), again("desk", 4, "low-latency"), again("desk", 5, "power-save")},
+			"power-save", wire.Reported{Version: 5, Status: wire.Applied}},
 		{"set by a tool that counts by places", []order{retained("@all", 7, "power-save"), live("desk", 5, "low-latency")},
 			"power-save", wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 7}},
 		{"set with the version of another place", []order{retained("@all", 7, "power-save"), live("desk", 7, "low-latency")},

@@ -36,15 +36,22 @@ func (o order) ack() {
 //
 // A command is obeyed or refused, never both, however often the broker delivers
 // it: a copy of one that waits is the same order, one of the order that is being
-// carried out has room in any case, and one that was refused stays refused.
+// carried out has room in any case, and one that was refused stays refused. What
+// became of the others the ledger knows.
 type orders struct {
 	most int           // commands that may wait, and desired states
 	some chan struct{} // holds a token while any may be there
 
 	mu      sync.Mutex
-	waiting []order  // guarded by mu
-	taken   order    // guarded by mu: the last one, which may be under way
-	refused []string // guarded by mu: keys of the last commands that found no room
+	waiting []order   // guarded by mu
+	taken   order     // guarded by mu: the last one, which may be under way
+	refused []refusal // guarded by mu: the last commands that found no room
+}
+
+// refusal names a command that was refused, by its key and its bytes.
+type refusal struct {
+	key     string
+	request store.Digest
 }
 
 // refusedMost is how many commands that found no room are remembered: more than a
@@ -67,8 +74,8 @@ func (q *orders) put(o order) bool {
 		return true
 	}
 	switch full := q.count(o.topic.Kind) >= q.most; {
-	case isCmd && (slices.Contains(q.refused, o.key()) || full && !o.same(q.taken)):
-		q.refused = append(q.refused, o.key())
+	case isCmd && (slices.Contains(q.refused, refusal{o.key(), o.request()}) || full && !o.same(q.taken)):
+		q.refused = append(q.refused, refusal{o.key(), o.request()})
 		q.refused = q.refused[max(0, len(q.refused)-refusedMost):]
 		return false
 	case !isCmd && full:

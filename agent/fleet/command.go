@@ -31,7 +31,8 @@ func NewID() string { return rand.Text() }
 
 // Command sends a device or a group a command that is good for ttl and waits, no
 // longer than that, until every device that is online and meant has ended it. A
-// device that is off and comes back later than that refuses it: see Desire. Who
+// device that is off and comes back later than that, by its own clock, refuses it:
+// see Desire. Who
 // answers without having been listed is told of, too. It lists the fleet first,
 // which a station can do once.
 func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Command, ttl time.Duration) ([]Outcome, error) {

@@ -189,6 +189,8 @@ func (w *wish) takeReport(device string, m mqtt.Message) {
 	case !listed && !elsewhere && wire.ValidGroup(w.target) && !w.others[device]:
 		w.at[device] = len(w.reports)
 		w.reports = append(w.reports, got)
+	case listed && w.reports[at].Status == wire.Rejected && r.Status == wire.Applied && !elsewhere:
+		w.reports[at] = got // the rejection was that of another of the same version
 	case !listed || !w.reports[at].Pending:
 	case elsewhere:
 		w.reports[at].Detail = "it reports this version with something else in force: " + aim.String()

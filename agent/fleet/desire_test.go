@@ -153,7 +153,7 @@ func TestDesireTellsOfMembersThatWereNotListed(t *testing.T) {
 				settle(t, s, "other", wire.Online, tt.groups...)
 			}
 			comply(t, addr, "other", tt.answer)
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 500*time.Millisecond)
+			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 3*time.Second)
 			if err != nil || len(got) != tt.want || got[0].Device != "mute" || !got[0].Pending {
 				t.Fatalf("got %+v, %v; want %d reports, the mute one's pending", got, err, tt.want)
 			}
@@ -207,7 +207,7 @@ func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
 			})
 			wait := patience
 			if tt.says != "" {
-				wait = time.Second // no report of its own will come
+				wait = 3 * time.Second // no report of its own will come
 			}
 			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "balanced"}, wait)
 			switch {

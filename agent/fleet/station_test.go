@@ -250,9 +250,9 @@ func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandSucceeded)
 	obey(t, addr, "stuck", "", wire.CommandExecuting)
 
-	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Command{Mode: "balanced"}, 500*time.Millisecond)
+	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Command{Mode: "balanced"}, 3*time.Second)
 	want := []fleet.Outcome{
-		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 500ms"},
+		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 		{Device: "stuck", State: wire.CommandExecuting},
 		{Device: "willing", State: wire.CommandSucceeded},
 	}
@@ -284,9 +284,9 @@ func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
 				settle(t, s, tt.name, tt.presence, "@gate")
 			}
 			obey(t, addr, tt.name, "", tt.steps...)
-			got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, 500*time.Millisecond)
+			got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, 3*time.Second)
 			want := []fleet.Outcome{
-				{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 500ms"},
+				{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 				{Device: tt.name, State: tt.want},
 			}
 			if err != nil || !slices.Equal(got, want) {

@@ -190,6 +190,7 @@ func TestN8_OnlyBriefConnectionsThatTheBrokerEndsCountAsARivals(t *testing.T) {
 		{"N3 reset", time.Second, syscall.ECONNRESET, 3},
 		{"dismissed", time.Second, errDismissed, 4},
 		{"lasted", rivalBrief, io.EOF, 0},
+		{"lasted until a reset", rivalBrief, syscall.ECONNRESET, 0},
 		{"before the subscription", 0, io.EOF, 3},
 		{"network", time.Second, timeout, 0},
 	} {

@@ -181,9 +181,11 @@ const (
 // nothing about it.
 func countHangUps(n int, lived time.Duration, err error) int {
 	switch {
+	case lived >= rivalBrief:
+		return 0
 	case errors.Is(err, syscall.ECONNRESET):
 		return n
-	case !errors.Is(err, io.EOF) && !errors.Is(err, errDismissed) || lived >= rivalBrief:
+	case !errors.Is(err, io.EOF) && !errors.Is(err, errDismissed):
 		return 0
 	case lived == 0:
 		return n

@@ -57,7 +57,7 @@ func (a Aim) Same(b Aim) bool { return a.sense() == b.sense() }
 // sense is what an aim comes down to.
 type sense struct {
 	mode        string
-	deadline    time.Duration // whole microseconds: no more comes back from a device
+	deadline    time.Duration // in whole microseconds, rounded up, as it comes back from a device
 	top1, watts float64
 	prefer      string // "" for accuracy
 }
@@ -66,7 +66,7 @@ func (a Aim) sense() sense {
 	if a.Goal == nil {
 		return sense{mode: a.Mode}
 	}
-	s := sense{deadline: a.Goal.Deadline().Round(time.Microsecond), prefer: a.Goal.Prefer}
+	s := sense{deadline: (a.Goal.Deadline() + time.Microsecond - 1).Truncate(time.Microsecond), prefer: a.Goal.Prefer}
 	if a.Goal.MinTop1 != nil {
 		s.top1 = *a.Goal.MinTop1
 	}

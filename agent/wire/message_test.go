@@ -256,7 +256,7 @@ func TestAimsAreTheSameWhateverTheirWriting(t *testing.T) {
 		{"a goal, asked for and in force", wire.Aim{Goal: &wire.Goal{MinTop1: new(0.5)}}, goal(wire.Goal{MinTop1: new(0.5)}), true},
 		{"two floors", goal(wire.Goal{MinTop1: new(0.5)}), goal(wire.Goal{MinTop1: new(0.6)}), false},
 		{"two deadlines", goal(wire.Goal{DeadlineMS: new(50.0)}), goal(wire.Goal{DeadlineMS: new(50.001)}), false},
-		{"a deadline finer than comes back", goal(wire.Goal{DeadlineMS: new(33.33333)}), goal(wire.Goal{DeadlineMS: new(33.333)}), true},
+		{"a deadline finer than comes back", goal(wire.Goal{DeadlineMS: new(33.33333)}), goal(wire.Goal{DeadlineMS: new(33.334)}), true},
 		{"two powers", goal(wire.Goal{MaxWatts: new(5.0)}), goal(wire.Goal{MaxWatts: new(6.0)}), false},
 		{"two preferences", goal(wire.Goal{Prefer: wire.PreferLatency}), goal(wire.Goal{Prefer: wire.PreferEnergy}), false},
 		{"accuracy is what nothing stands for", goal(wire.Goal{MaxWatts: new(5.0), Prefer: wire.PreferAccuracy}), goal(wire.Goal{MaxWatts: new(5.0)}), true},

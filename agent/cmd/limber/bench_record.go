@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,22 +96,29 @@ func (a *recordArgs) measure(ctx context.Context, r *recorder, stages []stage, w
 	return errors.Join(err, closeSessions(r.sessions), rt.Close(), os.RemoveAll(cache))
 }
 
-// fillFile writes name.part, which becomes name when it is whole: half a trace
-// looks like a whole one. After an error what was written stays in the part.
+// fillFile makes the file when it is whole: half a trace looks like a whole one.
+// After an error what was written is in name.part.
 func fillFile(name string, fill func(io.Writer) error) error {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // the link stays
+	}
 	if i, err := os.Stat(name); err == nil && !i.Mode().IsRegular() {
 		return fillDevice(name, fill)
 	}
 	part := name + ".part"
-	f, err := os.Create(part)
+	f, err := os.CreateTemp(filepath.Dir(name), ".limber-*") // an earlier part stays until there is more
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(fill(f), f.Close()); err == nil {
-		return os.Rename(part, name)
+	err = errors.Join(fill(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		return os.Rename(f.Name(), name)
 	}
-	if i, e := os.Stat(part); e == nil && i.Size() == 0 {
-		return errors.Join(err, os.Remove(part))
+	if i, e := os.Stat(f.Name()); e != nil || i.Size() == 0 {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if e := os.Rename(f.Name(), part); e != nil {
+		return errors.Join(err, e)
 	}
 	return fmt.Errorf("%w; what was written until then is in %s", err, part)
 }
