@@ -52,7 +52,7 @@ func hangs(t *testing.T, how string) (o *operator, cfg agent.Config, frame []byt
 	t.Helper()
 	addr := serve(t)
 	cfg = newConfig(t, addr)
-	cfg.Mode = "fixed:31.5M"
+	cfg.Mode = "fixed:23.1M"
 	o = operate(t, addr)
 	d := start(t, cfg, envHang+"="+how, mustMachine(t).env())
 	o.presence(cfg, wire.Online, 0)
@@ -65,7 +65,7 @@ func hangs(t *testing.T, how string) (o *operator, cfg agent.Config, frame []byt
 		o.publish(self(cfg).Job(id), frame)
 		first = o.result(cfg, id, 1)
 	}
-	if first.Reason != wire.Internal || !strings.Contains(first.Detail, "31.5M: it was interrupted after 5") {
+	if first.Reason != wire.Internal || !strings.Contains(first.Detail, "23.1M: it was interrupted after 5") {
 		t.Errorf("the job that hung: got %+v", first)
 	}
 	return o, cfg, frame
@@ -81,19 +81,19 @@ func (o *operator) tells(cfg agent.Config, kind wire.EventKind, text string) {
 
 func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 	t.Parallel()
-	o, cfg, frame := hangs(t, "31.5M")
-	o.tells(cfg, wire.EventFault, "31.5M hung and was interrupted; it gets a new session")
+	o, cfg, frame := hangs(t, "23.1M")
+	o.tells(cfg, wire.EventFault, "23.1M hung and was interrupted; it gets a new session")
 	o.publish(self(cfg).Job("next"), frame)
 	if next := o.result(cfg, "next", 1); next.Status != wire.OK {
 		t.Errorf("the next job: got %+v", next)
 	}
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Member == "31.5M" }, "the member is back in use")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Member == "23.1M" }, "the member is back in use")
 }
 
 func TestR4_AMemberThatGetsNoNewSessionIsFreedAndTriedAgain(t *testing.T) {
 	t.Parallel()
-	o, cfg, frame := hangs(t, "31.5M!")
-	o.tells(cfg, wire.EventFault, "31.5M gets no new session; this is tried again: no room for it")
-	o.tells(cfg, wire.EventMemory, "31.5M is back in use")
-	o.answeredBy(cfg, "31.5M", frame)
+	o, cfg, frame := hangs(t, "23.1M!")
+	o.tells(cfg, wire.EventFault, "23.1M gets no new session; this is tried again: no room for it")
+	o.tells(cfg, wire.EventMemory, "23.1M is back in use")
+	o.answeredBy(cfg, "23.1M", frame)
 }

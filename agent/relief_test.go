@@ -151,7 +151,7 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 	if given.Kind != wire.EventProvider || !strings.Contains(given.Detail, "tensorrt is given up") || !strings.Contains(given.Detail, "ONNXRUNTIME_LIB") {
 		t.Errorf("got %+v, want tensorrt given up, and the remedy", given)
 	}
-	if e := of(wire.EventProgress); len(e) == 0 || !strings.Contains(e[0].Detail, "cuda: preparing member 1 of 7; cpu serves") {
+	if e := of(wire.EventProgress); len(e) == 0 || !strings.Contains(e[0].Detail, "cuda: preparing member 1 of 6; cpu serves") {
 		t.Errorf("got %+v, want progress", e)
 	}
 	if e := of(wire.EventProvider); !strings.Contains(e[0].Detail, "cuda took over from cpu with 2 members") {

@@ -16,7 +16,7 @@ import (
 // or the canary.
 func TestM6_PartsOfDifferentMembersAreNotHandedOut(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
-	const otherSide, sameSide = 3, 0 // members; the second takes images of the same size as member 1, the one that is mixed
+	const otherSide, sameSide = 0, 2 // members; the second takes images of the same size as member 1, the one that is mixed
 	for _, tt := range []struct {
 		name  string
 		other int

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,26 @@ func TestBuildKeepsWhatNothingFasterBeats(t *testing.T) {
 	}
 	if built.Accuracy == nil || built.Latency == nil {
 		t.Error("estimators know this space, and none were fitted")
+	}
+}
+
+func TestBuildMeasuresTheEndsOnAllImages(t *testing.T) {
+	load, timed := loader(t), map[string]int{}
+	bench := mustBench(t, load, t.TempDir(), &clock{ms: func(a family.Arch) float64 {
+		timed[fmt.Sprint(a)]++
+		return byKernels(a)
+	}})
+	if _, err := search.Build(t.Context(), bench, plan); err != nil {
+		t.Fatal(err)
+	}
+	d := bench.Net.Description()
+	for _, a := range []family.Arch{
+		d.Uniform(slices.Min(d.KS), slices.Min(d.E), slices.Min(d.D), slices.Min(d.Resolutions)),
+		d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), slices.Max(d.Resolutions)),
+	} {
+		if n := timed[fmt.Sprint(a)]; n != 2 {
+			t.Errorf("%v was timed %d times, want 2: as a sample, and among the finalists", a, n)
+		}
 	}
 }
 

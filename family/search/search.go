@@ -61,7 +61,9 @@ func Build(ctx context.Context, bench *Bench, plan Plan) (*Built, error) {
 		return nil, err
 	}
 	built := &Built{Samples: len(samples)}
-	archs := archsOf(front(samples))
+	// The smallest and the largest were trained the most, and a few images are too
+	// few to say that something between them is better.
+	archs := append(ends(bench.Net.Description()), archsOf(front(samples))...)
 	if space, err := SpaceOf(bench.Net.Description()); err == nil {
 		more, err := built.estimate(ctx, bench, space, samples, plan)
 		if err != nil {
@@ -140,6 +142,13 @@ func Candidates(d ofa.Description, plan Plan) []family.Arch {
 		archs = append(archs, random(d, rng))
 	}
 	return archs
+}
+
+// ends are the smallest and the largest architecture.
+func ends(d ofa.Description) []family.Arch {
+	d.KS, d.E, d.D, d.Resolutions = rising(d.KS), rising(d.E), rising(d.D), rising(d.Resolutions)
+	all := uniforms(d)
+	return []family.Arch{all[0], all[len(all)-1]}
 }
 
 func rising[T cmp.Ordered](v []T) []T { return slices.Sorted(slices.Values(v)) }

@@ -147,7 +147,7 @@ func TestBenchRecordWritesATraceThatCanBeReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	trace, err := replay.Read(f, 7)
+	trace, err := replay.Read(f, stockMembers(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func newDemo() *cobra.Command {
 30 frames a second as take 70 % of what the device can do with its largest member
 on this machine. Then let other programs take the CPU for a while, and see the
 agent go down to a smaller sub-network and come back. A member's name is its cost:
-31.5M takes 31.5 million multiply-accumulates a frame. Before the first phase the
+23.1M takes 23.1 million multiply-accumulates a frame. Before the first phase the
 cameras run for a second that counts nowhere, for the agent to settle.
 
 Ports are free ones, the state is temporary, and nothing is left behind.

@@ -49,7 +49,7 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
 		Example: `  limber family eval
   limber family eval --family ./mine --data ./photos --json
   limber family eval --family shop.family --data './sheets/test_*'
-  limber family eval --agreement --confusion 31.5M`,
+  limber family eval --agreement --confusion 23.1M`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.asJSON && (a.agreement || a.confusion != "") {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,12 +24,13 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, batch := range map[int]int{0: 1, 6: onnx.Dynamic} {
-		model, err := cut.members[i].Model(batch)
+	last := len(f.Members) - 1
+	for name, with := range map[string]struct{ member, batch int }{"small.onnx": {0, 1}, "large.onnx": {last, onnx.Dynamic}} {
+		model, err := cut.members[with.member].Model(with.batch)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, in(fmt.Sprintf("%d.onnx", i)), model)
+		mustWrite(t, in(name), model)
 	}
 	mustWrite(t, in("d.json"), f.Describe)
 	mustWrite(t, in("text.onnx"), []byte("this is no model"))
@@ -47,11 +47,11 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 		}
 		return args
 	}
-	small, large := "small="+in("0.onnx")+":0.72", "large="+in("6.onnx")+":0.81"
+	small, large := "small="+in("small.onnx")+":0.72", "large="+in("large.onnx")+":0.81"
 	says(t, 0, "2 members", build("d.json", small, large)...)
 	says(t, 0, "2 members pass their canaries", "family", "verify", "--family", in("foreign.family"))
 	says(t, 0, "foreign models", "family", "show", "--family", in("foreign.family"))
-	mustEvalAlike(t, in("foreign.family"), mustTreeOf(t, in("photos"), f.Classes, 0, 50), map[string]string{"small": f.Members[0].Name, "large": f.Members[6].Name})
+	mustEvalAlike(t, in("foreign.family"), mustTreeOf(t, in("photos"), f.Classes, 0, 50), map[string]string{"small": f.Members[0].Name, "large": f.Members[last].Name})
 	says(t, 0, "stated %", "family", "eval", "--family", in("foreign.family"), "--data", in("photos"), "--agreement", "--confusion", "small")
 	says(t, 0, "foreign", "family", "install", "--family", in("foreign.family"), "--state", in("state"))
 	if got := installed(t, in("state")); got != "foreign" {
@@ -67,8 +67,8 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 		{"M14 no numbers", "d.json", "m=" + in("nan.onnx") + ":0.5", "computes no numbers"},
 		{"standard deviation of nothing", "bad.json", small, "std"},
 		{"no such file", "d.json", "m=" + in("none.onnx") + ":0.5", "no such file"},
-		{"no accuracy", "d.json", "m=" + in("0.onnx"), "NAME=FILE:TOP1"},
-		{"accuracy in percent", "d.json", "m=" + in("0.onnx") + ":72", "fraction"},
+		{"no accuracy", "d.json", "m=" + in("small.onnx"), "NAME=FILE:TOP1"},
+		{"accuracy in percent", "d.json", "m=" + in("small.onnx") + ":72", "fraction"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			code := 1

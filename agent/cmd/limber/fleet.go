@@ -34,7 +34,7 @@ func newFleetLs() *cobra.Command {
 		Use:   "ls",
 		Short: "List the devices: who is there and what they run",
 		Long: `List the devices that were ever at this broker. FOR is how long a device has been
-in its STATE; MEMBER is the sub-network in force, named after its cost (31.5M:
+in its STATE; MEMBER is the sub-network in force, named after its cost (23.1M:
 million multiply-accumulates); TOP-1 and P50, the unloaded latency, go from the
 smallest member to the largest. MEMBER and MODE are those of the device's last
 report; nobody knows since when a device is lost. --json has every figure.`,
