@@ -108,7 +108,7 @@ func (m *Monitor) shares(ctx context.Context) (all, others *float64) {
 func Processors(root string) (n int) {
 	b, _ := os.ReadFile(filepath.Join(root, "proc", "stat"))
 	for line := range strings.Lines(string(b)) {
-		if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "cpu") && name != "cpu" {
+		if rest, ok := strings.CutPrefix(line, "cpu"); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
 			n++
 		}
 	}
