@@ -202,20 +202,27 @@ func TestN8_OnlyBriefConnectionsThatTheBrokerEndsCountAsARivals(t *testing.T) {
 	}
 }
 
-func TestN14_AnAnswerToAnEarlierSubscriptionEndsTheConnectionOnly(t *testing.T) {
-	broker := evilBroker(t, func(c evilConn) {
+// deniedTwo is a link that asks for two filters, and again soon for those that it
+// is refused. The broker answers one SUBSCRIBE after the other with these codes.
+func deniedTwo(t *testing.T, answers ...string) (*Link, *recorder) {
+	t.Helper()
+	cfg := quick(evilBroker(t, func(c evilConn) {
 		c.hear()
 		c.say(connack)
-		for _, codes := range []string{"\x01\x80", "\x01\x01"} { // the second time one filter is asked for
+		for _, codes := range answers {
 			_, sub := c.hear()
 			c.say("\x90\x04" + string(sub[:2]) + codes)
 		}
 		c.drain()
-	})
-	cfg := quick(broker)
+	}))
 	cfg.Subscriptions = []Subscription{{"job/#", 1}, {"cmd/#", 1}}
 	cfg.RetryDenied = 20 * time.Millisecond
-	_, h, _ := mustRun(t, cfg)
+	l, h, _ := mustRun(t, cfg)
+	return l, h
+}
+
+func TestN14_AnAnswerToAnEarlierSubscriptionEndsTheConnectionOnly(t *testing.T) {
+	_, h := deniedTwo(t, "\x01\x80", "\x01\x01") // the second time one filter is asked for
 	await(t, h.connected)
 	if err := await(t, h.lost); !errors.Is(err, ErrBadPacket) {
 		t.Errorf("got %v, want ErrBadPacket", err)
@@ -223,19 +230,7 @@ func TestN14_AnAnswerToAnEarlierSubscriptionEndsTheConnectionOnly(t *testing.T) 
 }
 
 func TestN9_RefusedSubscriptionIsReportedAndRetried(t *testing.T) {
-	broker := evilBroker(t, func(c evilConn) {
-		c.hear()
-		c.say(connack)
-		for _, codes := range []string{"\x80\x80", "\x80\x80", "\x01\x01"} {
-			_, sub := c.hear()
-			c.say("\x90\x04" + string(sub[:2]) + codes)
-		}
-		c.drain()
-	})
-	cfg := quick(broker)
-	cfg.Subscriptions = []Subscription{{"job/#", 1}, {"cmd/#", 1}}
-	cfg.RetryDenied = 20 * time.Millisecond
-	l, h, _ := mustRun(t, cfg)
+	l, h := deniedTwo(t, "\x80\x80", "\x80\x80", "\x01\x01")
 	await(t, h.connected)
 	if got := await(t, h.denied); strings.Join(got, " ") != "job/# cmd/#" {
 		t.Errorf("denied %v, want both filters", got)

@@ -67,7 +67,7 @@ the choices were made on, which flatter a little.`,
 	f.StringVar(&a.cost, "cost", "latency", "what accuracy is weighed against: latency on this machine, or mmacs for a family of many kinds of device")
 	f.IntVar(&a.plan.Samples, "samples", 120, "sub-networks to measure before the search")
 	f.IntVar(&a.plan.Rough, "sample-images", 1000, "validation images for each of these")
-	f.IntVar(&a.plan.Finalists, "finalists", 24, "sub-networks to measure on all validation images, beside the best samples")
+	f.IntVar(&a.plan.Finalists, "finalists", 24, "sub-networks to measure on all validation images, beside the best samples, the smallest and the largest")
 	f.IntVar(&a.calibrationN, "calibration-images", 2000, "images for BN statistics")
 	f.BoolVar(&a.augment, "augment", false, "compute BN statistics on random crops, mirror images and colours, as OFA's own for ImageNet are")
 	f.IntVar(&a.batch, "calibration-batch", 200, "images of a batch of these; fewer take less memory and give other statistics")
