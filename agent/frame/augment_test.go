@@ -25,7 +25,7 @@ func mustRamp(t *testing.T, w, h int) *frame.Picture {
 	if err := png.Encode(&b, img); err != nil {
 		t.Fatal(err)
 	}
-	p, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Decode(b.Bytes(), "")
+	p, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Read(b.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func (f *Folder) Picture(i int) (*Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := Decoder{MaxPixels: DefaultPixels}.Decode(b, "")
+	p, err := Decoder{MaxPixels: DefaultPixels}.Read(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.files[i], err)
 	}

@@ -47,36 +47,76 @@ const maxScans = 100
 // not read, such as 12 bits a sample.
 var ErrUnsupported = errors.New("unsupported")
 
-// Decoder decodes frames of limited size. It may be used by many goroutines.
-type Decoder struct {
-	MaxPixels int // width times height; DefaultPixels suits most
+// Claim is what a sender says of a frame. The zero Claim says nothing.
+type Claim struct {
+	Codec string // JPEG or PNG; empty: the first bytes decide
 }
 
-// Decode reads one JPEG or PNG. The sender declared JPEG, PNG or, if empty,
-// nothing. The Picture does not refer to body.
-func (d Decoder) Decode(body []byte, declared string) (*Picture, error) {
+// Header is what a frame says of itself, before any pixel of it is read.
+type Header struct {
+	Codec         string
+	Width, Height int // in pixels, as stored
+	Bytes         int // of the frame
+}
+
+// Pixels is the size of the picture at full scale.
+func (h Header) Pixels() int { return h.Width * h.Height }
+
+// Decoder decodes frames of limited size. It may be used by many goroutines.
+type Decoder struct {
+	MaxPixels int  // width times height; DefaultPixels suits most
+	Upright   bool // turn and mirror as EXIF says, instead of taking pixels as they are stored
+}
+
+// Inspect judges a frame by its header, without memory for the pixels, in a
+// time that its size in bytes bounds. What it lets through may still be damaged.
+func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
 	is, err := sniff(body)
 	if err != nil {
-		return nil, err
+		return Header{}, err
 	}
-	if declared != "" && declared != is.name {
-		return nil, fmt.Errorf("declared as %.40q, but the bytes are %s", declared, is.name)
+	if claim.Codec != "" && claim.Codec != is.name {
+		return Header{}, fmt.Errorf("declared as %.40q, but the bytes are %s", claim.Codec, is.name)
 	}
 	if is.name == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
-		return nil, fmt.Errorf("jpeg: more than %d scans", maxScans)
+		return Header{}, fmt.Errorf("jpeg: more than %d scans", maxScans)
 	}
-	if err := d.checkHeader(body, is); err != nil {
+	return d.checkHeader(body, is)
+}
+
+// Decode fills dst with the frame that Inspect let through with h, at 1/scale of
+// its size: 1, 2, 4 or 8, which only JPEG heeds. Memory of dst is used again. An
+// error leaves dst unfit for use, but for the next Decode. dst does not refer to
+// body.
+func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
+	for _, is := range codecs() {
+		if is.name != h.Codec {
+			continue
+		}
+		img, err := is.whole(body)
+		if err != nil {
+			return worded(is.name, err)
+		}
+		return dst.take(img)
+	}
+	return fmt.Errorf("a header of codec %.40q", h.Codec)
+}
+
+// Read decodes a frame at full scale, as the commands that prepare families do.
+func (d Decoder) Read(body []byte) (*Picture, error) {
+	h, err := d.Inspect(body, Claim{})
+	if err != nil {
 		return nil, err
 	}
-	img, err := is.whole(body)
-	if err != nil {
-		return nil, worded(is.name, err)
+	p := new(Picture)
+	if err := d.Decode(p, body, h, 1); err != nil {
+		return nil, err
 	}
-	return newPicture(img)
+	return p, nil
 }
 
 // codec is one way to encode a frame. Its pictures have pixels of the types that
-// newPicture knows.
+// Picture.take knows.
 type codec struct {
 	name   string
 	magic  string // its first bytes
@@ -104,22 +144,22 @@ func sniff(body []byte) (codec, error) {
 	return codec{}, errors.New("the frame is neither JPEG nor PNG")
 }
 
-// checkHeader judges the declared size, without memory for the pixels.
-func (d Decoder) checkHeader(body []byte, is codec) error {
+// checkHeader judges the declared size.
+func (d Decoder) checkHeader(body []byte, is codec) (Header, error) {
 	config, err := is.header(body)
 	if err != nil {
-		return worded(is.name, err)
+		return Header{}, worded(is.name, err)
 	}
 	w, h := config.Width, config.Height
 	switch {
 	case w < 1 || h < 1:
-		return fmt.Errorf("%s: %d x %d pixels are none", is.name, w, h)
+		return Header{}, fmt.Errorf("%s: %d x %d pixels are none", is.name, w, h)
 	case w > maxSide || h > maxSide:
-		return fmt.Errorf("%s: %d x %d pixels: no side may be over %d", is.name, w, h, maxSide)
+		return Header{}, fmt.Errorf("%s: %d x %d pixels: no side may be over %d", is.name, w, h, maxSide)
 	case w*h > d.MaxPixels:
-		return fmt.Errorf("%s: %d x %d pixels are more than %d", is.name, w, h, d.MaxPixels)
+		return Header{}, fmt.Errorf("%s: %d x %d pixels are more than %d", is.name, w, h, d.MaxPixels)
 	}
-	return nil
+	return Header{Codec: is.name, Width: w, Height: h, Bytes: len(body)}, nil
 }
 
 func (c *codec) header(body []byte) (config image.Config, err error) {

@@ -69,7 +69,7 @@ func TestP1_WhatIsNoPictureIsRefused(t *testing.T) {
 		{"P8 TIFF", "II*\x00", "neither JPEG nor PNG"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := limits.Decode([]byte(tt.body), "")
+			p, err := limits.Read([]byte(tt.body))
 			if p != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, %v; want ...%s...", p, err, tt.want)
 			}
@@ -88,12 +88,12 @@ func TestP2_ATruncatedPictureIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for percent := range 100 {
-			if _, err := limits.Decode(whole[:len(whole)*percent/100], ""); err == nil {
+			if _, err := limits.Read(whole[:len(whole)*percent/100]); err == nil {
 				t.Errorf("%s: %d %% of it were accepted", file, percent)
 			}
 		}
 		for missing := 1; missing <= 16; missing++ {
-			if _, err := limits.Decode(whole[:len(whole)-missing], ""); err == nil {
+			if _, err := limits.Read(whole[:len(whole)-missing]); err == nil {
 				t.Errorf("%s: accepted without its last %d bytes", file, missing)
 			}
 		}
@@ -116,7 +116,7 @@ func TestP3_ABombIsRefusedByItsHeader(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var err error
-			n := allocated(func() { _, err = limits.Decode(tt.body, "") })
+			n := allocated(func() { _, err = limits.Read(tt.body) })
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want ...%s...", err, tt.want)
 			}
@@ -133,7 +133,7 @@ func TestP4_DimensionsThatOverflowAreRefused(t *testing.T) {
 		{1 << 31, 1 << 31}, {0x20000000, 0x20000000}, {0, 0}, {0, 1}, {1, 0},
 	} {
 		var err error
-		n := allocated(func() { _, err = limits.Decode(pngOf(side[0], side[1]), "") })
+		n := allocated(func() { _, err = limits.Read(pngOf(side[0], side[1])) })
 		if err == nil || n > 5<<20 {
 			t.Errorf("%v: got %v and %d bytes allocated, want an error under 5 MB", side, err, n)
 		}
@@ -154,7 +154,7 @@ func TestP5_OfAnAnimationTheDefaultImageIsTaken(t *testing.T) {
 		animated = append(animated, chunk("fdAT", []byte{0, 0, 0, 1, 0x78, 0x9c})...)
 	}
 	animated = append(animated, chunk("IEND", nil)...)
-	p, err := limits.Decode(animated, "")
+	p, err := limits.Read(animated)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestP6_VariantsThatAreNotReadAreUnsupported(t *testing.T) {
 		"lossless":   jpegOf(0xc3, 8, 8, 8),
 		"arithmetic": jpegOf(0xc9, 8, 8, 8),
 	} {
-		if _, err := limits.Decode(body, ""); !errors.Is(err, ErrUnsupported) {
+		if _, err := limits.Read(body); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: got %v, want %v", name, err, ErrUnsupported)
 		}
 	}
@@ -229,7 +229,7 @@ func TestP7_TheFirstBytesDecideAndALieIsRefused(t *testing.T) {
 		{pngBytes.Bytes(), "gif", `declared as "gif"`},
 		{gifBytes.Bytes(), PNG, "neither JPEG nor PNG"},
 	} {
-		_, err := limits.Decode(tt.body, tt.codec)
+		_, err := limits.Inspect(tt.body, Claim{Codec: tt.codec})
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%q as %q: got %v, want %q", tt.body[:4], tt.codec, err, tt.want)
 		}
@@ -248,7 +248,7 @@ func TestP18_OddSizesAreHandledOrRefused(t *testing.T) {
 		if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, tt.w, tt.h))); err != nil {
 			t.Fatal(err)
 		}
-		p, err := limits.Decode(b.Bytes(), PNG)
+		p, err := limits.Read(b.Bytes())
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%d x %d: got %v, want %q", tt.w, tt.h, err, tt.want)
 		}
@@ -278,7 +278,7 @@ func TestAJPEGOfManyScansIsRefused(t *testing.T) {
 	scan := bytes.Index(whole, []byte{0xff, 0xda})
 	next := scan + 2 + bytes.Index(whole[scan+2:], []byte{0xff, 0xda})
 	many := append(bytes.Clone(whole[:next]), bytes.Repeat(whole[scan:next], 200)...)
-	if _, err := limits.Decode(append(many, whole[next:]...), ""); err == nil || !strings.Contains(err.Error(), "more than 100 scans") {
+	if _, err := limits.Read(append(many, whole[next:]...)); err == nil || !strings.Contains(err.Error(), "more than 100 scans") {
 		t.Errorf("got %v, want a refusal for its scans", err)
 	}
 }
@@ -297,7 +297,7 @@ func FuzzDecode(f *testing.F) {
 	small := Decoder{MaxPixels: 1 << 16}
 	dst := make([]float32, 3*16*16)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		p, err := small.Decode(body, "")
+		p, err := small.Read(body)
 		if err != nil {
 			return
 		}

@@ -6,28 +6,28 @@ import (
 	"image/color"
 )
 
-// Picture is a decoded frame. It is not changed after Decode, so it may be
-// handed to another goroutine or be read by several.
+// Picture is a decoded frame. It is not changed between one Decode into it and
+// the next, so it may be handed to another goroutine or be read by several.
 type Picture struct {
-	img           image.Image // one of the types that newPicture names, from (0, 0)
+	img           image.Image // one of the types that take names, from (0, 0)
 	Width, Height int         // in pixels
 }
 
-// newPicture takes what the codecs of this package give. YCbCr means JPEG's: full
+// take fills p with what the codecs of this package give. YCbCr means JPEG's: full
 // range, chroma to be spread as libjpeg does; another codec must convert first.
-func newPicture(img image.Image) (*Picture, error) {
+func (p *Picture) take(img image.Image) error {
 	size := img.Bounds()
-	p := &Picture{img: img, Width: size.Dx(), Height: size.Dy()}
+	p.img, p.Width, p.Height = img, size.Dx(), size.Dy()
 	switch img.(type) {
 	case *image.YCbCr, *image.RGBA, *image.NRGBA, *image.Gray, *image.Paletted,
 		*image.RGBA64, *image.NRGBA64, *image.Gray16, *image.CMYK:
 	default:
-		return nil, fmt.Errorf("%w: pixels of type %T", ErrUnsupported, img)
+		return fmt.Errorf("%w: pixels of type %T", ErrUnsupported, img)
 	}
 	if size.Min != (image.Point{}) {
-		return nil, fmt.Errorf("%w: pixels that begin at %v", ErrUnsupported, size.Min)
+		return fmt.Errorf("%w: pixels that begin at %v", ErrUnsupported, size.Min)
 	}
-	return p, nil
+	return nil
 }
 
 // row writes the pixels of one line, from column x on, as R, G, B. It fills
@@ -53,7 +53,7 @@ func (p *Picture) row(dst []byte, x, y int) {
 	case *image.CMYK:
 		rowCMYK(dst, m.Pix[m.PixOffset(x, y):])
 	default:
-		panic(fmt.Sprintf("frame: pixels of type %T, which newPicture refuses", m))
+		panic(fmt.Sprintf("frame: pixels of type %T, which take refuses", m))
 	}
 }
 

@@ -72,7 +72,7 @@ func TestP6_EveryKindOfPixelsIsReadAsImageAtDoes(t *testing.T) {
 	const w, h = 21, 9
 	for name, img := range pictures(w, h) {
 		t.Run(name, func(t *testing.T) {
-			p, err := newPicture(img)
+			p, err := pictureOf(img)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestP6_EveryKindOfPNGIsRead(t *testing.T) {
 		if err := png.Encode(&b, img); err != nil {
 			t.Fatal(err)
 		}
-		p, err := limits.Decode(b.Bytes(), PNG)
+		p, err := limits.Read(b.Bytes())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -162,7 +162,7 @@ func TestPixelsOfUnknownTypesAreUnsupported(t *testing.T) {
 		image.NewAlpha(image.Rect(0, 0, 2, 2)),
 		image.NewGray(image.Rect(1, 0, 2, 2)),
 	} {
-		if p, err := newPicture(img); err == nil {
+		if p, err := pictureOf(img); err == nil {
 			t.Errorf("%T from %v: got %v, want an error", img, img.Bounds().Min, p)
 		}
 	}
@@ -171,7 +171,7 @@ func TestPixelsOfUnknownTypesAreUnsupported(t *testing.T) {
 func BenchmarkRow(b *testing.B) {
 	for name, img := range pictures(640, 1) {
 		b.Run(name, func(b *testing.B) {
-			p, err := newPicture(img)
+			p, err := pictureOf(img)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -189,11 +189,17 @@ func ExampleDecoder_Decode() {
 	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 640, 480))); err != nil {
 		fmt.Println(err)
 	}
-	p, err := Decoder{MaxPixels: DefaultPixels}.Decode(b.Bytes(), PNG)
+	p, err := Decoder{MaxPixels: DefaultPixels}.Read(b.Bytes())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(p.Width, p.Height)
 	// Output: 640 480
+}
+
+// pictureOf is a picture of what a codec gave.
+func pictureOf(img image.Image) (*Picture, error) {
+	p := new(Picture)
+	return p, p.take(img)
 }

@@ -46,7 +46,7 @@ func TestSheetHasAPictureARow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent, err := limits.Decode(b, PNG)
+		sent, err := limits.Read(b)
 		if err != nil {
 			t.Fatal(err)
 		}

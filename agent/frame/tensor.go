@@ -31,6 +31,10 @@ func (p Preprocess) Check() error {
 	return errors.Join(errs...)
 }
 
+// Scale is by how much a frame may be shrunk while it is decoded, 1, 2, 4 or 8,
+// for tensors of up to r pixels a side.
+func (p Preprocess) Scale(h Header, r int) int { return 1 }
+
 // Scaler makes tensors. It keeps buffers between calls, so each goroutine
 // needs its own.
 type Scaler struct {

@@ -18,7 +18,7 @@ func mustDecode(tb testing.TB, file string) *Picture {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p, err := Decoder{MaxPixels: DefaultPixels}.Decode(b, "")
+	p, err := Decoder{MaxPixels: DefaultPixels}.Read(b)
 	if err != nil {
 		tb.Fatalf("%s: %v", file, err)
 	}

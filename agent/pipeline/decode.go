@@ -96,7 +96,11 @@ func (p *Pipeline) prepare(scaler *frame.Scaler, s *slot, e *entry) bool {
 		return true
 	}
 	start := time.Now()
-	pic, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Decode(e.Body, e.Codec)
+	decoder, pic := frame.Decoder{MaxPixels: frame.DefaultPixels}, new(frame.Picture)
+	h, err := decoder.Inspect(e.Body, frame.Claim{Codec: e.Codec})
+	if err == nil {
+		err = decoder.Decode(pic, e.Body, h, 1)
+	}
 	if err != nil {
 		e.decode = time.Since(start)
 		p.queue.done(e)

@@ -112,7 +112,7 @@ func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
 		if err := encode(&b, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (frame.Decoder{MaxPixels: 64}).Decode(b.Bytes(), codec); err != nil {
+		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(b.Bytes(), frame.Claim{Codec: codec}); err != nil {
 			t.Errorf("declared as %s: %v", codec, err)
 		}
 	}
