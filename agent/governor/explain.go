@@ -2,6 +2,8 @@ package governor
 
 import (
 	"fmt"
+	"math"
+	"sort"
 	"time"
 )
 
@@ -29,6 +31,32 @@ func (g *Governor) Options(to []Option) []Option {
 func (g *Governor) Predicted(member int) time.Duration {
 	return time.Duration(g.outlooks[0].mean[member] * float64(time.Millisecond))
 }
+
+// Each is what an image takes member on average, expected by the last decision and
+// corrected by what inferences took of late: in a batch, if it takes less there.
+func (g *Governor) Each(member int) time.Duration {
+	ms := g.outlooks[0].mean[member]
+	if t := &g.grid.batch[member]; t.table != nil {
+		ms = min(ms, t.alone*g.outlooks[0].belief.dot(&t.table.mean)/Batch)
+	}
+	return time.Duration(ms * g.pace * float64(time.Millisecond))
+}
+
+// Needs is the slack from which on member is likely enough to be in time, by the last
+// decision, that a job is not refused.
+func (g *Governor) Needs(member int) time.Duration {
+	t, b := &g.grid.single[member], &g.outlooks[0].belief
+	bin := sort.Search(bins, func(n int) bool { return b.dot(&t.table.below[n+1]) >= tooUnlikely })
+	if bin == bins { // before the first decision
+		return 0
+	}
+	below, above := b.dot(&t.table.below[bin]), b.dot(&t.table.below[bin+1])
+	x := float64(bin) + (tooUnlikely-below)/(above-below)
+	return time.Duration(math.Exp(g.grid.lowest+t.log+x*g.grid.width) * float64(time.Millisecond))
+}
+
+// Least is the smallest member that the mode may run for a job without a floor.
+func (g *Governor) Least(now time.Duration) int { return g.least(g.within(now)) }
 
 // Smallest is the smallest member that a job with this floor may run, -1 if
 // there is none.

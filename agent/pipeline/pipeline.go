@@ -3,13 +3,20 @@
 //	Submit ──▶ queue ──▶ decode ──▶ lineup (4) ──▶ infer ──▶ Answer
 //	           by priority,         beside          governor chooses the
 //	           then deadline        inference       member, and whether
-//	                                                four run at once
+//	             │                                  four run at once
+//	             └─ who cannot be in time goes before being decoded
 //
-// Two goroutines work: one decodes frames and makes the tensor for the member
-// in use, the other owns the governor and the sessions and infers. How many
-// frames are decoded and not yet answered is bounded, so memory is bounded by
-// the queue. The rule that makes it correct: every job that was submitted is
-// answered exactly once, by whichever stage ends it, whatever happens.
+// One goroutine owns the governor and the sessions and infers; as many as there
+// are processors beside it decode frames and make the tensor for the member in
+// use. How many frames are decoded and not yet answered is bounded, so memory is
+// bounded by the queue. The rule that makes it correct: every job that was
+// submitted is answered exactly once, by whichever stage ends it, whatever
+// happens.
+//
+// What decoding takes is learned by codec, scale, pixels and bytes, and counts in
+// every promise. A frame is decoded for the largest resolution of the members that
+// the mode may choose at that moment; should a larger one answer after all, it
+// gets a tensor from what was decoded.
 package pipeline
 
 import (
@@ -20,6 +27,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
@@ -31,7 +39,9 @@ import (
 // Job is one frame to classify.
 type Job struct {
 	Body     []byte        // an encoded frame
-	Codec    string        // what the sender says it is; empty: its first bytes decide
+	Claim    frame.Claim   // what the sender says of it
+	Source   string        // who sent it; those who name none are one
+	Latest   bool          // a newer one of its source may take its place, where more wait than can be in time
 	Tensor   []float32     // instead of Body: already preprocessed, 3×R×R for the mode's one member
 	Received time.Time     // when the deadline began to count
 	Deadline time.Duration // from Received
@@ -63,7 +73,10 @@ type Answer struct {
 	First     int             // of a cascade: index of the member that ran first, which may be Member
 	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
 	Abandoned bool            // refused because the pipeline ended before its turn
-	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
+	// Superseded is a refusal because a newer frame of its source took the place:
+	// who sends frames so wants no answer then.
+	Superseded bool
+	Batch      int // jobs that were inferred at once, this one among them; 0 if none was
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer
@@ -87,8 +100,10 @@ type Member struct {
 type Config struct {
 	Members    []Member // by rising latency and accuracy
 	Classes    int      // logits of every member
+	Decoder    Decoder  // nil: frame.Decoder with its default limit
 	Preprocess frame.Preprocess
 	Mode       governor.Mode
+	Processors int      // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
 	QueueJobs  int      // jobs that may wait
 	QueueBytes int      // bytes of encoded frames that may wait
 	Log        Log      // of decisions
@@ -101,6 +116,15 @@ type Config struct {
 	// Load says how many others want a processor now, if that is known; nil
 	// never does. It is called before each decision and must take microseconds.
 	Load func() (others int, ok bool)
+}
+
+// Decoder makes pictures of frames. A frame.Decoder is one.
+type Decoder interface {
+	// Inspect judges a frame by its header. It is called by who submits the job,
+	// and must take microseconds.
+	Inspect(body []byte, claim frame.Claim) (frame.Header, error)
+	// Decode fills a picture, at 1/scale of its size.
+	Decode(dst *frame.Picture, body []byte, h frame.Header, scale int) error
 }
 
 // Log is where decisions are logged, to be replayed elsewhere.
@@ -123,6 +147,9 @@ func (c *Config) check() error {
 	}
 	if !(c.Cascade >= 0 && c.Cascade <= 1) {
 		errs = append(errs, fmt.Errorf("a cascade from a probability of %v: wants one in [0, 1]", c.Cascade))
+	}
+	if c.Processors < 0 {
+		errs = append(errs, fmt.Errorf("%d processors beside inference: wants none or some", c.Processors))
 	}
 	if c.QueueJobs < 1 || c.QueueBytes < 1 {
 		errs = append(errs, fmt.Errorf("a queue of %d jobs and %d bytes: wants room", c.QueueJobs, c.QueueBytes))
@@ -147,6 +174,8 @@ type Pipeline struct {
 	watch   Observer
 	epoch   time.Time
 	queue   *queue
+	fits    *forecast
+	pixels  *semaphore.Weighted // that are being decoded: all workers together hold one large picture
 	dog     *watchdog
 	stats   *stats
 	log     *logbook.Log       // nil: none is kept
@@ -157,8 +186,10 @@ type Pipeline struct {
 	current atomic.Pointer[entry] // being inferred, with its mates
 	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
 	hotR    atomic.Int64          // resolution of the operating member
-	open    atomic.Int64          // jobs submitted and not yet answered
-	settled chan struct{}         // holds one token when open came down to nothing
+	wideR   atomic.Int64          // the largest of those that the mode may choose
+	pace    pace
+	open    atomic.Int64  // jobs submitted and not yet answered
+	settled chan struct{} // holds one token when open came down to nothing
 }
 
 // order changes what the inferring goroutine owns, or asks about it.
@@ -178,9 +209,14 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	if cfg.Account == nil {
 		cfg.Account = new(Account)
 	}
+	if cfg.Decoder == nil {
+		cfg.Decoder = frame.Decoder{MaxPixels: frame.DefaultPixels}
+	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(len(cfg.Members)),
+		fits:    newForecast(),
+		pixels:  semaphore.NewWeighted(frame.DefaultPixels),
 		dog:     newWatchdog(),
 		lineup:  newLineup(cfg.Members),
 		orders:  make(chan order),
@@ -199,6 +235,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	}
 	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
 	p.hotR.Store(int64(cfg.Members[len(cfg.Members)-1].R))
+	p.wideR.Store(int64(widest(cfg.Members)))
 	return p, nil
 }
 
@@ -248,26 +285,52 @@ func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err e
 // now is the time on the clock that jobs, queue and governor share.
 func (p *Pipeline) now() time.Duration { return time.Since(p.epoch) }
 
-// Submit takes a job. A full or closed queue answers it busy at once.
+// Submit takes a job. One whose header is not good, or that finds the queue full
+// or closed, is answered at once.
 func (p *Pipeline) Submit(j Job) {
 	p.open.Add(1)
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
 	p.cfg.Account.submitted()
+	if err := p.inspect(e); err != nil {
+		p.refuseFrame(e, err)
+		return
+	}
 	now := p.now()
 	out, err := p.queue.push(e, now)
-	for _, old := range out {
-		why := "the queue was full and the deadline had passed"
-		if old.due >= now {
-			why = "the queue was full and a job of higher priority came"
-		}
-		p.refuse(old, wire.Busy, why)
-	}
+	p.turnAway(out, now)
 	switch {
 	case errors.Is(err, errClosed):
 		p.leave(e)
 	case err != nil:
 		p.refuse(e, wire.Busy, err.Error())
+	}
+}
+
+// inspect judges a job by its header, and notes what is known of it before it is
+// decoded.
+func (p *Pipeline) inspect(e *entry) (err error) {
+	for e.least < len(p.cfg.Members)-1 && p.cfg.Members[e.least].Top1 < e.Floor {
+		e.least++
+	}
+	if e.Tensor != nil {
+		return nil
+	}
+	if e.header, err = p.cfg.Decoder.Inspect(e.Body, e.Claim); err != nil {
+		return err
+	}
+	e.fit = p.fits.of(e.header, p.scale(e))
+	return nil
+}
+
+// turnAway answers the jobs that the queue gave up.
+func (p *Pipeline) turnAway(out []*entry, now time.Duration) {
+	for _, e := range out {
+		detail := string(e.gone)
+		if e.gone == hopeless || e.gone == crowded {
+			detail = shortOfTime(e.due-now, e.Deadline, e.gone)
+		}
+		p.finish(e, &Answer{Reason: wire.Busy, Detail: detail, Superseded: e.gone == superseded})
 	}
 }
 
@@ -286,11 +349,11 @@ func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 }
 
 // Feasible tells whether the members in use can give what a mode asks for on an
-// unloaded device; if not, the error says why, and nearest is the goal that they
+// unloaded device, with what the frames that come take to decode; if not, the error says why, and nearest is the goal that they
 // can. Its other error is ctx's.
 func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
 	err = p.order(ctx, order{ask: func(g *logbook.Book) (err error) {
-		nearest, err = g.Feasible(m)
+		nearest, err = g.Feasible(m, p.fits.typical())
 		return err
 	}})
 	return nearest, err
@@ -324,7 +387,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.decode(gctx) })
+	for range max(1, p.workers()) {
+		g.Go(func() error { return p.decode(gctx) })
+	}
 	g.Go(func() error { return infer.run(gctx) })
 	g.Go(func() error { p.writeLog(); return nil })
 	done := make(chan error, 1)
@@ -369,7 +434,7 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.queue.close()
-	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
+	for _, e := range p.queue.empty() {
 		p.leave(e)
 	}
 	p.lineup.close()
@@ -408,7 +473,6 @@ func (p *Pipeline) finish(e *entry, a *Answer) {
 }
 
 // shortOfTime says in numbers why a job was shed.
-func shortOfTime(slack, deadline time.Duration) string {
-	return fmt.Sprintf("%.1f ms were left of %.1f ms: not even the smallest member is likely to make it",
-		float64(slack)/1e6, float64(deadline)/1e6)
+func shortOfTime(slack, deadline time.Duration, why gone) string {
+	return fmt.Sprintf("%.1f ms were left of %.1f ms: %s", float64(slack)/1e6, float64(deadline)/1e6, why)
 }
