@@ -66,7 +66,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		detail string
 	}{
 		{"empty frame", Job{}, nil, wire.Invalid, "empty"},
-		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG nor PNG"},
+		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
 		{"another codec than declared", Job{Body: picture(t, 8), Codec: "jpeg"}, nil, wire.Invalid, "declared"},
 		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "precision"},
