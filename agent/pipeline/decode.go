@@ -97,7 +97,7 @@ func (p *Pipeline) prepare(scaler *frame.Scaler, s *slot, e *entry) bool {
 	}
 	start := time.Now()
 	decoder, pic := frame.Decoder{MaxPixels: frame.DefaultPixels}, new(frame.Picture)
-	h, err := decoder.Inspect(e.Body, frame.Claim{Codec: e.Codec})
+	h, err := decoder.Inspect(e.Body, e.Claim)
 	if err == nil {
 		err = decoder.Decode(pic, e.Body, h, 1)
 	}

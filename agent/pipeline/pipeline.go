@@ -31,7 +31,7 @@ import (
 // Job is one frame to classify.
 type Job struct {
 	Body     []byte        // an encoded frame
-	Codec    string        // what the sender says it is; empty: its first bytes decide
+	Claim    frame.Claim   // what the sender says of it
 	Tensor   []float32     // instead of Body: already preprocessed, 3×R×R for the mode's one member
 	Received time.Time     // when the deadline began to count
 	Deadline time.Duration // from Received
