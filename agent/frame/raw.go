@@ -132,9 +132,13 @@ func rowBGR(dst, src []byte) {
 
 // rowNV12 reads a line from column x on; chroma is the whole line of pairs.
 func rowNV12(dst, luma, chroma []byte, x int) {
+	red, green, blue := hue(chroma[x&^1], chroma[x|1])
 	for i := 0; i+3 <= len(dst); i += 3 {
-		pair := chroma[x&^1:]
-		limited(dst[i:i+3:i+3], luma[i/3], pair[0], pair[1])
+		if x%2 == 0 {
+			red, green, blue = hue(chroma[x], chroma[x+1])
+		}
+		d, y := dst[i:i+3:i+3], light(luma[i/3])
+		d[0], d[1], d[2] = clip6(y+red), clip6(y+green), clip6(y+blue)
 		x++
 	}
 }

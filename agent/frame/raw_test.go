@@ -55,6 +55,13 @@ func TestRawFramesAreReadAsTheyAreDeclared(t *testing.T) {
 	}
 }
 
+// limited is the colour that a pixel of limited range gets.
+func limited(luma, cb, cr byte) [3]byte {
+	y := light(luma)
+	red, green, blue := hue(cb, cr)
+	return [3]byte{clip6(y + red), clip6(y + green), clip6(y + blue)}
+}
+
 // levels is BT.601 of limited range without any rounding, in [0, 255].
 func levels(y, cb, cr byte) [3]float64 {
 	l, b, r := 255.0/219*(float64(y)-16), 255.0/224*(float64(cb)-128), 255.0/224*(float64(cr)-128)
@@ -68,11 +75,11 @@ func levels(y, cb, cr byte) [3]float64 {
 }
 
 func TestEveryColourOfNV12IsWithinALevelOfBT601(t *testing.T) {
-	worst, got := 0.0, make([]byte, 3)
+	worst := 0.0
 	for y := range 256 {
 		for cb := range 256 {
 			for cr := range 256 {
-				limited(got, byte(y), byte(cb), byte(cr))
+				got := limited(byte(y), byte(cb), byte(cr))
 				for i, want := range levels(byte(y), byte(cb), byte(cr)) {
 					worst = max(worst, math.Abs(float64(got[i])-want))
 				}
@@ -92,9 +99,8 @@ func TestFourPixelsOfNV12ShareTheirColour(t *testing.T) {
 	for i := range w * h {
 		x, y := i%w, i/w
 		pair := body[w*h+y/2*w+x/2*2:]
-		px := make([]byte, 3)
-		limited(px, body[i], pair[0], pair[1])
-		want = append(want, px...)
+		px := limited(body[i], pair[0], pair[1])
+		want = append(want, px[:]...)
 	}
 	p := mustRaw(t, new(Picture), body, Claim{NV12, w, h})
 	if got := lines(p, 0); !bytes.Equal(got, want) {
