@@ -7,8 +7,8 @@ import "image"
 type limitedYCbCr struct{ *image.YCbCr }
 
 // Samples of limited range (luma 16 to 235, chroma 16 to 240; ITU-R BT.601)
-// become R, G, B as libwebp does it, with 14 bits of fraction, which is within a
-// level of exact arithmetic: 1.1644 luma for each, and of chroma 1.5960 Cr for
+// become R, G, B as libwebp does it, with 14 bits of fraction, which is within half a
+// level (0.52) of exact arithmetic: 1.1644 luma for each, and of chroma 1.5960 Cr for
 // red, -0.3918 Cb - 0.8130 Cr for green, 2.0172 Cb for blue.
 
 // light is what a sample of luma adds to each colour, in 64ths.
