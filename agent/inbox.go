@@ -175,7 +175,8 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Unsupported, "%v", err)
 		return
 	}
-	j := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec}, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
+	claim := frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height}
+	j := pipeline.Job{Body: body, Claim: claim, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
 		Answer: func(ans *pipeline.Answer) { a.answer(t, a.reworded(ans)) }}
 	if header.MinTop1 != nil {
 		j.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it

@@ -28,6 +28,8 @@ func TestAnswers(t *testing.T) {
 			"png-in-envelope":  job(t, patient, pngFrame(t, 0)),
 			"jpeg-in-envelope": job(t, patient, jpegFrame(t, 0)),
 			"unknown-field":    rawJob(`{"deadline_ms":600000,"codec":"png","later":[{}]}`, pngFrame(t, 0)),
+			"raw-rgb":          rawJob(`{"deadline_ms":600000,"codec":"rgb","width":32,"height":32}`, make([]byte, 3*32*32)),
+			"raw-nv12":         rawJob(`{"deadline_ms":600000,"codec":"nv12","width":64,"height":32}`, make([]byte, 3*32*32)),
 		} {
 			o.publish(self(cfg).Job(name), payload)
 			checkAnswer(t, o.await(self(cfg).Result(name), 1), patient)
@@ -252,7 +254,11 @@ func TestBadJobsAreRefused(t *testing.T) {
 		{"P14 deadline negative", rawJob(`{"deadline_ms":-5}`, good), wire.Invalid, "deadline_ms"},
 		{"P14 deadline too large", rawJob(`{"deadline_ms":600001}`, good), wire.Invalid, "600000"},
 		{"P14 deadline a string", rawJob(`{"deadline_ms":"5"}`, good), wire.Invalid, "deadline_ms"},
-		{"P15 unknown codec", rawJob(`{"codec":"webp"}`, good), wire.Invalid, "jpeg"},
+		{"P15 unknown codec", rawJob(`{"codec":"gif"}`, good), wire.Invalid, "jpeg"},
+		{"P9 raw frame too short", rawJob(`{"codec":"rgb","width":32,"height":32,"deadline_ms":600000}`, good[:99]), wire.Invalid, "width"},
+		{"P9 raw frame without a width", rawJob(`{"codec":"bgr","height":32,"deadline_ms":600000}`, good), wire.Invalid, "width"},
+		{"P9 width of what is not raw", rawJob(`{"width":32,"deadline_ms":600000}`, good), wire.Invalid, "width"},
+		{"base64", []byte("/9j/4AAQSkZJRgABAQAAAQABAAD/"), wire.Invalid, "base64"},
 		{"P15 min_top1 over 1", rawJob(`{"min_top1":1.5}`, good), wire.Invalid, "min_top1"},
 		{"min_top1 that nobody has", rawJob(`{"min_top1":0.99}`, good), wire.Infeasible, "0.99"},
 		{"P7 wrong codec", rawJob(`{"codec":"jpeg","deadline_ms":600000}`, good), wire.Invalid, ""},
@@ -275,7 +281,7 @@ func TestBadJobsAreRefused(t *testing.T) {
 			t.Errorf("got %v", r.DeadlineMS)
 		}
 	})
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 19 && s.Refused >= 18 }, "19 jobs came and 18 were refused")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 23 && s.Refused >= 22 }, "23 jobs came and 22 were refused")
 	t.Run("alive", func(t *testing.T) {
 		m := answered(t, o, cfg.Device, "alive", rawJob(`{"deadline_ms":600000,"min_top1":0.8}`, good))
 		if r := decoded[wire.Result](t, m); r.Status != wire.OK || *r.ExpectedTop1 < 0.8 {

@@ -66,7 +66,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		detail string
 	}{
 		{"empty frame", Job{}, nil, wire.Invalid, "empty"},
-		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG nor PNG"},
+		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
 		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid, "declared"},
 		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "precision"},
@@ -115,6 +115,14 @@ func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
 		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(b.Bytes(), frame.Claim{Codec: codec}); err != nil {
 			t.Errorf("declared as %s: %v", codec, err)
 		}
+	}
+	for codec, bytes := range map[string]int{wire.RGB: 3 * 64, wire.BGR: 3 * 64, wire.Gray: 64, wire.NV12: 96} {
+		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8, Height: 8}); err != nil {
+			t.Errorf("declared as %s: %v", codec, err)
+		}
+	}
+	if wire.WebP != frame.WebP {
+		t.Errorf("a header says %s, the decoder %s", wire.WebP, frame.WebP)
 	}
 }
 

@@ -51,6 +51,7 @@ func jobMessages() []message {
 			ID: "frame-19", Status: wire.Refused, Reason: wire.Unsupported, Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB", Device: "desk", BootID: "b3f1", Seq: 19, TS: noon(), Late: true,
 		}},
 		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), Priority: wire.High, TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
+		{"header-raw", wire.Header{Codec: wire.NV12, Width: 640, Height: 480}},
 		{"header-empty", wire.Header{}},
 	}
 }

@@ -155,7 +155,7 @@ func TestAFileThatIsNoFrameIsNamedBeforeAnythingIsSent(t *testing.T) {
 	for _, tt := range []struct{ name, file, says string }{
 		{"missing", "none.png", "there is no such file"},
 		{"a folder", ".", "it is a folder; name the files in it"},
-		{"empty", "empty.png", "the file is empty; a frame is a JPEG or PNG picture"},
+		{"empty", "empty.png", "the file is empty; a frame is a JPEG, PNG or WebP picture"},
 		{"too large", "large.png", "more than the 16 MiB that a device may take; send a smaller picture"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
