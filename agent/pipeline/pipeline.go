@@ -37,6 +37,8 @@ type Job struct {
 	Deadline time.Duration // from Received
 	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
 	Priority Priority      // served before those of lower priority, however urgent these are
+	Source   string        // who sent it; those that name none are one source
+	Latest   bool          // a newer one of its source may take its place while it waits
 	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
 }
 
@@ -64,6 +66,9 @@ type Answer struct {
 	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
 	Abandoned bool            // refused because the pipeline ended before its turn
 	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
+	// Superseded: a newer frame of its source took its place. It is no refusal,
+	// and nobody gets a result.
+	Superseded bool
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer
