@@ -16,8 +16,8 @@ const Everybody = "@all"
 const maxName = 64
 
 // ErrBadID marks the topic of a job, result, command or ack whose id, or of a
-// frame whose source, is not a
-// valid name. The rest of the Topic that comes with it is sound.
+// frame whose source, is not a valid name. The rest of the Topic that comes with
+// it is sound.
 var ErrBadID = errors.New("bad id")
 
 // Kind is the level of a topic that says what it carries.
