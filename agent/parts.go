@@ -92,7 +92,7 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 const cellHorizon = "horizon"
 
 func (p *Parts) openOutbox(cfg Config, log *slog.Logger) error {
-	o := store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20}
+	o := store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20, Alias: aliasOf}
 	if b, err := p.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}
