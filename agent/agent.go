@@ -136,7 +136,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	link.Will = a.will
+	link.Will, link.Former = a.will, parts.Former
 	a.link, err = mqtt.New(link, a, log)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: broker: %w", err)

@@ -117,6 +117,35 @@ func TestASourceOnTopicsOfItsOwnIsAnswered(t *testing.T) {
 	})
 }
 
+func TestASourceWhoseTopicChangesIsAnsweredOnceAndOneTakenOutBringsNothing(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		cfg := newConfig(t, addr)
+		cfg.Sources = agent.Sources{{Name: "yard", Topic: "cam/#"}, {Name: "door", Topic: "frigate/+/snapshot"}}
+		o := operate(t, addr)
+		first := start(t, cfg)
+		o.presence(cfg, wire.Online, 0)
+		first.stop()
+		cfg.Sources = agent.Sources{{Name: "yard", Topic: "cam/+/jpg"}}
+		told := len(o.matching(self(cfg).State()))
+		d := start(t, cfg)
+		boot := o.presence(cfg, wire.Online, told).BootID
+		for range 3 {
+			mustShoot(t, addr, "frigate/door/snapshot", jpegFrame(t, 0))
+			mustShoot(t, addr, "cam/front/jpg", job(t, patient, jpegFrame(t, 0)))
+		}
+		for n := range 3 {
+			o.result(cfg, fmt.Sprintf("yard-%s-%d", boot[:8], n+1), 1)
+		}
+		o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 3 && s.Outbox == 0 }, "three frames came")
+		if results := o.matching(self(cfg).Result("#")); len(results) != 3 {
+			t.Errorf("got %d results, want one for each picture", len(results))
+		}
+		if d.logged("frigate/door/snapshot") {
+			t.Error("the broker still brings what no source takes")
+		}
+	})
+}
+
 func TestRetainedFramesAreCountedAndLeftAlone(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
 		cfg := newConfig(t, addr)

@@ -35,6 +35,7 @@ type Parts struct {
 	Unsaved error             // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
 	Outbox  *store.Outbox
+	Former  []string // filters that the broker may hold from before
 
 	guard   resident.Guard
 	blobs   storedBlobs
@@ -68,6 +69,9 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 	p.closers = append(p.closers, p.Store.Close)
 	if err := p.openOutbox(cfg, log); err != nil {
 		return err
+	}
+	if err := p.recallFilters(cfg); err != nil {
+		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
 	}
 	carried, err := stock.Family()
 	if err != nil {

@@ -39,6 +39,7 @@ type Config struct {
 
 	CleanSession  bool // true: the broker forgets this client with the connection
 	Subscriptions []Subscription
+	Former        []string                     // filters that a session may hold from before and that are not wanted any more
 	Will          func(connSeq uint64) Message // nil: no will; connSeq counts attempts from 1, so no two connections share one
 }
 

@@ -23,8 +23,9 @@
 // moved, not when a packet takes long, so a slow link is not a broken one.
 //
 // Sessions are persistent unless the configuration says otherwise, so that the
-// broker keeps jobs for a device that is away. Nothing is ever resent from
-// here.
+// broker keeps jobs for a device that is away, and filters that it was once asked
+// for, which are taken back when they are not wanted any more. Nothing is ever
+// resent from here.
 package mqtt
 
 import (
