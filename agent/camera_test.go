@@ -165,29 +165,35 @@ func TestRetainedFramesAreCountedAndLeftAlone(t *testing.T) {
 	})
 }
 
+// shootBurst sends n pictures of one source at QoS 1, each with bytes of its own,
+// and returns when the broker has them all.
+func (o *operator) shootBurst(cfg agent.Config, source string, n int) {
+	o.tb.Helper()
+	var outcomes []<-chan error
+	for i := range n {
+		picture := rawJob(fmt.Sprintf(`{"deadline_ms":600000,"trace":"%d"}`, i), pngFrame(o.tb, 0))
+		outcomes = append(outcomes, o.link.Send(o.tb.Context(), mqtt.Message{Topic: self(cfg).Frame(source), Payload: picture, QoS: 1}))
+	}
+	for _, outcome := range outcomes {
+		if err := <-outcome; err != nil {
+			o.tb.Fatalf("publish frames: %v", err)
+		}
+	}
+}
+
 func TestN10_ABrokenLinkAnswersEachFrameOnce(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
 		c, through := lay(t, addr)
 		cfg := slow(t, through)
 		o := operate(t, addr)
 		d := start(t, cfg)
-		o.presence(cfg, wire.Online, 0)
+		boot := o.presence(cfg, wire.Online, 0).BootID
 		const frames = 100
-		var outcomes []<-chan error
-		for i := range frames {
-			picture := rawJob(fmt.Sprintf(`{"deadline_ms":600000,"trace":"%d"}`, i), pngFrame(t, 0))
-			outcomes = append(outcomes, o.link.Send(t.Context(), mqtt.Message{Topic: self(cfg).Frame("front"), Payload: picture, QoS: 1}))
-		}
-		for _, outcome := range outcomes {
-			if err := <-outcome; err != nil {
-				t.Fatal(err)
-			}
-		}
+		o.shootBurst(cfg, "front", frames)
 		o.await(self(cfg).Result("#"), 5)
 		c.cut()
 		d.awaitLog("broker lost", 1)
 		c.mend()
-		boot := o.presence(cfg, wire.Online, 0).BootID
 		var names []string
 		for n := range frames {
 			names = append(names, fmt.Sprintf("front-%s-%d", boot[:8], n+1))
@@ -199,6 +205,31 @@ func TestN10_ABrokenLinkAnswersEachFrameOnce(t *testing.T) {
 			}
 		}
 		o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Jobs == frames }, "no frame was run twice")
+	})
+}
+
+func TestN10_ARestartAnswersEachFrameOnce(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		c, through := lay(t, addr)
+		cfg := slow(t, through)
+		o := operate(t, addr)
+		d := start(t, cfg)
+		o.presence(cfg, wire.Online, 0)
+		const frames = 100
+		o.shootBurst(cfg, "front", frames)
+		o.await(self(cfg).Result("#"), 5)
+		c.cut() // what was answered since is acknowledged to nobody
+		d.awaitLog("broker lost", 1)
+		d.stop()
+		c.mend()
+		start(t, cfg)
+		o.shootBurst(cfg, "last", 1)
+		o.until(func() bool { return len(o.answers(cfg)) >= frames+1 }, "every frame has an answer")
+		o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Queue == 0 }, "nothing waits")
+		o.fence()
+		if n := len(o.answers(cfg)); n != frames+1 {
+			t.Errorf("%d frames have %d ids, want one for each", frames+1, n)
+		}
 	})
 }
 

@@ -70,10 +70,12 @@ func (s Sources) validate() error {
 		one.check(complain)
 		for j, before := range s[:i] {
 			complain(before.Name == one.Name, "name", "%q is that of entry %d as well", one.Name, j+1)
-			complain(overlap(before.Topic, one.Topic), "topic", "%q and %q of entry %d have topics in common: a message would come twice", one.Topic, before.Topic, j+1)
+			complain(overlap(before.Topic, one.Topic), "topic",
+				"%q and %q of entry %d have topics in common: a message would come twice", one.Topic, before.Topic, j+1)
 		}
 		for j, other := range s {
-			complain(overlap(one.Topic, other.ResultTopic), "topic", "%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic, j+1)
+			complain(overlap(one.Topic, other.ResultTopic), "topic",
+				"%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic, j+1)
 		}
 	}
 	return errors.Join(errs...)
@@ -93,11 +95,13 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 	case filter[0] == '$':
 		complain(true, "topic", "%q is of the broker's own topics: wants one of a camera's", filter)
 	default:
-		complain(mqtt.Overlap(filter, ours), "topic", "%q can match %s, which is Limber's own: frames that are sent there go to frame/%s", filter, ours, s.Name)
+		complain(mqtt.Overlap(filter, ours), "topic",
+			"%q can match %s, which is Limber's own: a camera that can choose sends to frame/%s of this device", filter, ours, s.Name)
 	}
 	if topic := s.ResultTopic; topic != "" {
 		complain(!mqtt.ValidTopic(topic), "result_topic", "%q is not a topic without wildcards", topic)
-		complain(topic[0] == '$' || overlap(topic, ours), "result_topic", "%q is a topic of the broker or of Limber: leave it out for result/{id}", topic)
+		complain(topic[0] == '$' || overlap(topic, ours), "result_topic",
+			"%q is a topic of the broker or of Limber: leave it out for result/{id}", topic)
 	}
 	if h := s.header(); h.DeadlineMS != nil {
 		ms := *h.DeadlineMS
@@ -109,7 +113,8 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 	default:
 		complain(true, "priority", "%q is not %s, %s or %s", s.Priority, wire.Low, wire.Normal, wire.High)
 	}
-	complain(!(s.MaxFPS >= 0 && s.MaxFPS <= maxFPS), "max_fps", "%v is not from 0, for no limit, to %d frames a second", s.MaxFPS, maxFPS)
+	complain(!(s.MaxFPS >= 0 && s.MaxFPS <= maxFPS), "max_fps",
+		"%v is not from 0, for no limit, to %d frames a second", s.MaxFPS, maxFPS)
 }
 
 // ours are the topics that no source may have.
