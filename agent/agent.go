@@ -14,6 +14,11 @@
 // acknowledgement a job is in the inbox or its answer in the outbox, never in
 // neither, so no job is run twice and none is forgotten.
 //
+// A frame that a camera publishes without an id is given one when it is received,
+// of its source, this run and a number, and is a job like any other from then on.
+// What the broker delivers again keeps its id where it is known by source and
+// bytes; a frame whose place a newer one took is the one thing without an answer.
+//
 // What the device pursues, a mode or a goal of figures, is what an operator set
 // last or what the schedule did, whichever was later by the clock on the wall.
 //
@@ -67,6 +72,7 @@ type Agent struct {
 	crew  atomic.Pointer[crew] // the members in use; nil when the device cannot infer
 
 	inbox      *inbox
+	origins    *origins
 	news       *news
 	linkUp     atomic.Bool
 	boarding   atomic.Bool // members are still being loaded
@@ -117,6 +123,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 		boot:         hex.EncodeToString(id),
 		self:         wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
 		inbox:        newInbox(),
+		origins:      newOrigins(cfg.Sources),
 		up:           make(chan connection, 1),
 		turned:       make(chan struct{}, 1),
 		orders:       newOrders(ordersMost),
@@ -129,7 +136,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	link.Will = a.will
+	link.Will, link.Former = a.will, parts.Former
 	a.link, err = mqtt.New(link, a, log)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: broker: %w", err)
@@ -169,7 +176,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return a.link.Run(work) })
-	for _, part := range []func(context.Context) error{a.uplink, a.control, a.controlPower, a.report, a.learn} {
+	for _, part := range []func(context.Context) error{a.uplink, a.control, a.controlPower, a.pace, a.report, a.learn} {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {

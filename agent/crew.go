@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -175,7 +176,9 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 // family must not keep the device from working: balanced takes its place.
 func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
-		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
+		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
+		Processors: max(0, a.parts.Cores-c.shelf.Options().Threads),
+		QueueJobs:  a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
 	for _, i := range c.front {
 		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))
 	}

@@ -32,14 +32,14 @@ func (g *Governor) Predicted(member int) time.Duration {
 	return time.Duration(g.outlooks[0].mean[member] * float64(time.Millisecond))
 }
 
-// Each is what an image takes member on average, expected by the last decision and
-// corrected by what inferences took of late: in a batch, if it takes less there.
-func (g *Governor) Each(member int) time.Duration {
-	ms := g.outlooks[0].mean[member]
-	if t := &g.grid.batch[member]; t.table != nil {
-		ms = min(ms, t.alone*g.outlooks[0].belief.dot(&t.table.mean)/Batch)
+// Together is what an image takes member in a batch, expected by the last decision,
+// as a part of what it takes alone; 1 where a batch saves nothing.
+func (g *Governor) Together(member int) float64 {
+	t, o := &g.grid.batch[member], &g.outlooks[0]
+	if t.table == nil || o.mean[member] == 0 {
+		return 1
 	}
-	return time.Duration(ms * g.pace * float64(time.Millisecond))
+	return min(1, t.alone*o.belief.dot(&t.table.mean)/Batch/o.mean[member])
 }
 
 // Needs is the slack from which on member is likely enough to be in time, by the last

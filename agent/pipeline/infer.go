@@ -29,6 +29,7 @@ type inferrer struct {
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
+	tail     float64       // what inferences take on average, in units of what their members need
 	between  time.Duration // the end of an inference and the next decision, while others wait, likewise
 	overhead time.Duration // of a job beyond its predicted latency while others wait, a moving average
 	ended    time.Duration // of the last inference, if jobs waited then; else 0
@@ -47,6 +48,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
+		tail:    1,
 		waiting: make([]time.Duration, 0, governor.Lookahead),
 		logits:  make([]float32, governor.Batch*p.cfg.Classes),
 	}, nil
@@ -279,9 +281,18 @@ func (f *inferrer) look(member int, predicted time.Duration) error {
 	f.pace.runs(now)
 	f.lastRun.Store(int64(now))
 	if err == nil {
+		f.stretch(member, n, took)
 		f.gov.Observe(now, member, n, took)
 	}
 	return err
+}
+
+// stretch notes how long an inference took. A governor that has seen little expects
+// too much on average: what happened counts.
+func (f *inferrer) stretch(member, images int, took time.Duration) {
+	if needs := f.gov.Needs(member); images == 1 && needs > 0 {
+		f.tail += (min(float64(took)/float64(needs), tailMost) - f.tail) / overheadMemory
+	}
 }
 
 // fit makes the tensor anew where it was made for another resolution.
@@ -311,6 +322,7 @@ func (f *inferrer) retire(member int, took time.Duration) error {
 const (
 	overheadMemory = 64
 	overheadMost   = 50 * time.Millisecond
+	tailMost       = 10.0 // times what a member needs
 )
 
 // meetOverhead notes what the job before this one took beyond the latency that

@@ -46,7 +46,8 @@ func (p *pace) tell(f *inferrer) {
 
 // span is what an inference by a member takes.
 func (f *inferrer) span(member int) span {
-	return span{f.gov.Needs(member), f.gov.Each(member) + f.between}
+	needs := f.gov.Needs(member)
+	return span{needs, time.Duration(float64(needs)*f.tail*f.gov.Together(member)) + f.between}
 }
 
 // read fills in what is expected now.

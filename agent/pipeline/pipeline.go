@@ -40,13 +40,13 @@ import (
 type Job struct {
 	Body     []byte        // an encoded frame
 	Claim    frame.Claim   // what the sender says of it
-	Source   string        // who sent it; those who name none are one
-	Latest   bool          // a newer one of its source may take its place, where more wait than can be in time
 	Tensor   []float32     // instead of Body: already preprocessed, 3×R×R for the mode's one member
 	Received time.Time     // when the deadline began to count
 	Deadline time.Duration // from Received
 	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
 	Priority Priority      // served before those of lower priority, however urgent these are
+	Source   string        // who sent it; those that name none are one source
+	Latest   bool          // a newer one of its source may take its place, where more wait than can be in time
 	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
 }
 
@@ -73,10 +73,10 @@ type Answer struct {
 	First     int             // of a cascade: index of the member that ran first, which may be Member
 	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
 	Abandoned bool            // refused because the pipeline ended before its turn
-	// Superseded is a refusal because a newer frame of its source took the place:
-	// who sends frames so wants no answer then.
+	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
+	// Superseded: a newer frame of its source took its place. It is no refusal,
+	// and nobody gets a result.
 	Superseded bool
-	Batch      int // jobs that were inferred at once, this one among them; 0 if none was
 
 	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
 	Total                time.Duration // from receipt to this answer

@@ -50,6 +50,7 @@ type Header struct {
 	DeadlineMS *float64 `json:"deadline_ms,omitempty"`
 	MinTop1    *float64 `json:"min_top1,omitempty"` // in [0, 1]
 	Priority   string   `json:"priority,omitempty"` // Low, Normal or High
+	Source     string   `json:"source,omitempty"`   // who sends; on frame/{source} the topic says so
 	TS         string   `json:"ts,omitempty"`       // when the frame was taken; a label, nothing depends on it
 	Trace      string   `json:"trace,omitempty"`    // the sender's mark; a label
 }
@@ -72,6 +73,9 @@ func (h Header) check() error {
 	case "", Low, Normal, High:
 	default:
 		return fmt.Errorf("priority: %.40q is not known, want %s, %s or %s", h.Priority, Low, Normal, High)
+	}
+	if h.Source != "" && !ValidSource(h.Source) {
+		return fmt.Errorf("source: %.80q is not [A-Za-z0-9_.-]{1,%d}", h.Source, MaxSource)
 	}
 	if h.DeadlineMS != nil {
 		if err := checkDeadline(*h.DeadlineMS); err != nil {

@@ -31,6 +31,7 @@ func TestJoinedJobSplitsAgain(t *testing.T) {
 		{},
 		{Codec: wire.PNG},
 		{Priority: wire.Low},
+		{Source: "front"},
 		{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), TS: "2026-01-31T12:00:00Z", Trace: "cam<1>&"},
 		{DeadlineMS: new(16.7), MinTop1: new(0.0)},
 		{Codec: wire.NV12, Width: 640, Height: 480},
@@ -106,6 +107,9 @@ func TestABrokenEnvelopeIsRefused(t *testing.T) {
 		{"codec in capitals", envelope(`{"codec":"JPEG"}`, ""), "is not supported"},
 		{"top-1 in percent", envelope(`{"min_top1":70}`, ""), "min_top1: 70 is not a fraction in [0, 1]"},
 		{"unknown priority", envelope(`{"priority":"urgent"}`, ""), "priority: \"urgent\" is not known, want low, normal or high"},
+		{"source with a slash", envelope(`{"source":"a/b"}`, ""), "source: \"a/b\" is not [A-Za-z0-9_.-]{1,40}"},
+		{"source too long", envelope(`{"source":"`+strings.Repeat("a", 41)+`"}`, ""), "is not [A-Za-z0-9_.-]{1,40}"},
+		{"source a number", envelope(`{"source":1}`, ""), "source at offset 11: got number, want a string"},
 		{"negative top-1", envelope(`{"min_top1":-0.1}`, ""), "is not a fraction"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,7 +124,7 @@ func TestABrokenEnvelopeIsRefused(t *testing.T) {
 func FuzzSplitJob(f *testing.F) {
 	f.Add([]byte("\xff\xd8\xff"))
 	f.Add([]byte("LMB1\x00"))
-	f.Add(envelope(`{"codec":"png","deadline_ms":50,"min_top1":0.5,"ts":"t","trace":"x"}`, "body"))
+	f.Add(envelope(`{"codec":"png","deadline_ms":50,"min_top1":0.5,"source":"front","ts":"t","trace":"x"}`, "body"))
 	f.Add(envelope(`{"deadline_ms":1e400}`, ""))
 	f.Add(envelope(`{"codec":"rgb","width":1,"height":1}`, "rgb"))
 	f.Add([]byte("LMB1\x02\x00{}body"))

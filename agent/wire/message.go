@@ -4,6 +4,7 @@ package wire
 type Result struct {
 	Schema       Schema   `json:"schema"`
 	ID           string   `json:"id"`
+	Source       string   `json:"source,omitempty"` // who sent the frame, if that was said
 	Status       Status   `json:"status"`           // ok or refused
 	Reason       Reason   `json:"reason,omitempty"` // of a refusal
 	Detail       string   `json:"detail,omitempty"` // of a refusal, a sentence for a human
@@ -76,6 +77,8 @@ type Telemetry struct {
 	Jobs          uint64             `json:"jobs"`               // received since the agent started, but for repeats
 	Refused       uint64             `json:"refused"`            // of these
 	Missed        uint64             `json:"missed"`             // of these, answered after the deadline
+	Superseded    uint64             `json:"superseded"`         // of these, without a result: a newer frame of its source took its place
+	Retained      uint64             `json:"retained_ignored"`   // frames that a broker had kept, and that were left alone; not among jobs
 	P50MS         *float64           `json:"p50_ms,omitempty"`   // of infer, over the last interval
 	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
 	Slowdown      *float64           `json:"slowdown,omitempty"` // latency expected of the operating member over its unloaded profile; 1 is no load

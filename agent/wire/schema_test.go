@@ -278,6 +278,7 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"header", `{"deadline_ms":0}`},
 		{"header", `{"priority":"urgent"}`},
 		{"header", `{"min_top1":70}`},
+		{"header", `{"source":"a/b"}`},
 	} {
 		var v any
 		if err := json.Unmarshal([]byte(tt.json), &v); err != nil {

@@ -208,8 +208,8 @@ func (b *Book) Options(to []governor.Option) []governor.Option { return b.gov.Op
 // Predicted is Governor.Predicted.
 func (b *Book) Predicted(member int) time.Duration { return b.gov.Predicted(member) }
 
-// Each is Governor.Each.
-func (b *Book) Each(member int) time.Duration { return b.gov.Each(member) }
+// Together is Governor.Together.
+func (b *Book) Together(member int) float64 { return b.gov.Together(member) }
 
 // Needs is Governor.Needs.
 func (b *Book) Needs(member int) time.Duration { return b.gov.Needs(member) }
