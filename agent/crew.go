@@ -16,6 +16,7 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
 )
 
 // Shelf makes the members of a family ready on one execution provider. A
@@ -161,14 +162,36 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 		a.log.Error("no member can be used", "err", err)
 		return nil
 	}
+	return a.form(profile, sessions, mode)
+}
+
+// form makes a crew of what a profile says, the one in use.
+func (a *Agent) form(profile *family.Profile, sessions []family.Session, mode governor.Mode) error {
 	c := newCrew(a.parts.Shelf, a.parts.Family, profile, sessions)
 	if err := a.lay(c, mode); err != nil {
 		c.close()
 		return err
 	}
-	a.crew.Store(c)
 	a.boarding.Store(true)
+	a.crew.Store(c)
 	return nil
+}
+
+// man lets the first crew work, loads its members, and keeps them as many and as
+// fast as the machine allows.
+func (a *Agent) man(ctx context.Context, g *errgroup.Group, c *crew) {
+	a.work(ctx, g, c)
+	g.Go(func() error { return a.economise(ctx) })
+	g.Go(func() error {
+		if err := a.board(ctx, c); err != nil {
+			return err
+		}
+		serving, err := a.complete(ctx, g, c)
+		if err != nil {
+			return err
+		}
+		return a.relieve(ctx, g, serving)
+	})
 }
 
 // lay makes the crew's pipeline. A mode that names a member of an earlier
@@ -210,13 +233,24 @@ func (a *Agent) board(ctx context.Context, c *crew) error {
 		a.log.Info("ready", "member", first)
 	})
 	if err == nil && ready == 0 {
-		err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
-		a.noCrew.Store(&err)
-		c.end()
-		a.log.Error("device refuses jobs", "err", err)
-		a.fault(err.Error())
+		a.tellNone(c)
 	}
 	return err
+}
+
+// tellNone says that no member could be loaded. Where the disk was full they are
+// tried again; else the pipeline ends.
+func (a *Agent) tellNone(c *crew) {
+	err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
+	if c.spares() {
+		err = fmt.Errorf("no member of family %s can be used: %w; make room, it is tried again", a.parts.Family.Name, resident.ErrNoRoom)
+	}
+	a.noCrew.Store(&err)
+	if !c.spares() {
+		c.end()
+	}
+	a.log.Error("device refuses jobs", "err", err)
+	a.fault(err.Error())
 }
 
 // enlist loads a crew's members, the smallest first so that the first answer
@@ -245,7 +279,7 @@ func (a *Agent) enlist(ctx context.Context, c *crew, first func(name string)) (r
 }
 
 // enlistOne loads one member and hands it to the pipeline; false means that it
-// cannot be used, or is spared because memory is short.
+// cannot be used, or is spared because memory is short or the disk full.
 func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (used bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,6 +294,11 @@ func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (
 	if err := c.load(at); err != nil {
 		a.log.Error("member not usable", "member", c.member(at).Name, "err", err)
 		a.fault(fmt.Sprintf("member %s cannot be used: %v", c.member(at).Name, err))
+		if isFull(err) {
+			c.spared[at] = newSpared(monitor.Memory{})
+			c.spared[at].full = true
+			c.spared[at].failed(time.Now())
+		}
 		return false, nil
 	}
 	return true, c.pipe.Use(ctx, at, c.sessions[at])
