@@ -50,6 +50,7 @@ type crew struct {
 	unpin    func() error       // of the smallest member in use; nil if it is not pinned
 	hung     chan int           // members whose run was interrupted, by position in front
 	hangs    atomic.Bool        // a session may still be running: none may be freed
+	again    bool               // it relieves one on the same provider and threads; and is relieved by one that does not say so
 
 	mu      sync.Mutex // held while a member comes into use or goes out of it
 	spared  []*spared  // guarded by mu, by position in front: out of use to make room in memory; nil for others
@@ -239,16 +240,24 @@ func (a *Agent) board(ctx context.Context, c *crew) error {
 }
 
 // tellNone says that no member could be loaded. Where the disk was full they are
-// tried again; else the pipeline ends.
+// tried again, and one may be in use already; else the pipeline ends.
 func (a *Agent) tellNone(c *crew) {
-	err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
-	if c.spares() {
-		err = fmt.Errorf("no member of family %s can be used: %w; make room, it is tried again", a.parts.Family.Name, resident.ErrNoRoom)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	inUse := func(s family.Session) bool { return s != nil }
+	if at := slices.IndexFunc(c.sessions, inUse); at >= 0 {
+		a.haveFirst(c, at)
+		return
 	}
-	a.noCrew.Store(&err)
-	if !c.spares() {
+	why := errors.New("stop the agent and delete its state folder to build it anew")
+	full := slices.ContainsFunc(c.spared, func(s *spared) bool { return s != nil })
+	if full {
+		why = fmt.Errorf("%w; make room, it is tried again", resident.ErrNoRoom)
+	} else {
 		c.end()
 	}
+	err := fmt.Errorf("no member of family %s can be used: %w", a.parts.Family.Name, why)
+	a.noCrew.Store(&err)
 	a.log.Error("device refuses jobs", "err", err)
 	a.fault(err.Error())
 }

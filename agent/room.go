@@ -99,17 +99,22 @@ func (a *Agent) sayUsable(ctx context.Context) {
 	a.sayReported(ctx, nil)
 }
 
-// again notes that a member came into use. The first one after there was none is
-// the one to fall back on: it stays in memory. The crew's mu is held.
-func (a *Agent) again(ctx context.Context, c *crew, at int) {
-	if a.noCrew.Swap(nil) == nil {
-		return
+// restored notes that a member came into use, which may be the first one after there
+// was none. The crew's mu is held.
+func (a *Agent) restored(ctx context.Context, c *crew, at int) {
+	if a.noCrew.Swap(nil) != nil {
+		a.haveFirst(c, at)
+		a.sayUsable(ctx)
 	}
+}
+
+// haveFirst notes the first member in use, which the start did not find: it is the
+// one to fall back on, and stays in memory. The crew's mu is held.
+func (a *Agent) haveFirst(c *crew, at int) {
 	close(a.ready)
 	if err := c.pin(at); err != nil {
 		a.log.Warn("smallest member may leave memory", "member", c.member(at).Name, "err", err)
 	}
-	a.sayUsable(ctx)
 }
 
 // complete brings members into use that were given up because the disk was full,
@@ -130,6 +135,7 @@ func (a *Agent) complete(ctx context.Context, g *errgroup.Group, serving *crew) 
 			}
 			continue
 		}
+		a.saveExperience(ctx)
 		next, err := a.enlarged(ctx, serving)
 		if err != nil {
 			return serving, a.giveUp(ctx, err)
@@ -152,6 +158,7 @@ func (a *Agent) enlarged(ctx context.Context, serving *crew) (*crew, error) {
 		a.log.Warn("profile not stored, the next start takes it again", "err", err)
 	}
 	next := newCrew(serving.shelf, serving.family, profile, sessions)
+	next.again = !serving.again
 	_, mode := serving.pipe.Governed()
 	if err := a.lay(next, mode); err != nil {
 		next.close()

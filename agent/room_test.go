@@ -123,3 +123,17 @@ func TestS3_MembersWhoseCacheIsLostOnAFullDiskComeBackWithoutARestart(t *testing
 		t.Errorf("got %+v, want an answer", r)
 	}
 }
+
+func TestADeviceThatWaitsForRoomStopsInOrder(t *testing.T) {
+	t.Parallel()
+	d, addr := mustDisk(t, 10), serve(t)
+	cfg := newConfig(t, addr)
+	cfg.State = filepath.Join(d.dir, "state")
+	o := operate(t, addr)
+	dev := start(t, cfg)
+	if s := o.presence(cfg, wire.Online, 0); !strings.Contains(s.Detail, "the disk is full") {
+		t.Errorf("got %+v, want the reason", s)
+	}
+	dev.stop()
+	o.presence(cfg, wire.Offline, 0)
+}

@@ -249,7 +249,7 @@ func (a *Agent) takeBack(ctx context.Context, c *crew, at int, m monitor.Memory)
 	}
 	full := c.spared[at].full
 	c.spared[at] = nil
-	a.again(ctx, c, at)
+	a.restored(ctx, c, at)
 	a.log.Info("member taken back", "member", name)
 	detail := name + " is back in use"
 	if m.Headroom != nil && !full {
