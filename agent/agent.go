@@ -33,6 +33,10 @@
 // Where memory becomes short, the largest members go out of use, one after the
 // other and never the last one, and come back when there is room again.
 //
+// Where the disk was too full to build members, they are tried again, less and
+// less often, and come into use without a restart; until the first one does, jobs
+// are refused as at a start without any.
+//
 // Commands for the power mode of the board, where its owner allows them, have a
 // goroutine of their own: one that hangs keeps no mode and no goal waiting.
 //
@@ -163,7 +167,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stored := make(chan error, 1)
 	go func() { stored <- a.parts.Outbox.Run(storing) }()
 
-	err = a.serve(ctx)
+	err = a.serve(ctx, mode)
 	a.saveGap()
 	endStoring()
 	return errors.Join(err, <-stored)
@@ -171,7 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // serve runs everything but the outbox's writer. The link outlives the others,
 // for the farewell: a clean end without one would leave the device online.
-func (a *Agent) serve(ctx context.Context) error {
+func (a *Agent) serve(ctx context.Context, mode governor.Mode) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(work)
@@ -180,14 +184,9 @@ func (a *Agent) serve(ctx context.Context) error {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {
-		a.work(gctx, g, c)
-		g.Go(func() error { return a.economise(gctx) })
-		g.Go(func() error {
-			if err := a.board(gctx, c); err != nil {
-				return err
-			}
-			return a.relieve(gctx, g, c)
-		})
+		a.man(gctx, g, c)
+	} else if isFull(a.parts.Fault) {
+		g.Go(func() error { return a.musterLater(gctx, g, mode) })
 	}
 	select {
 	case <-ctx.Done():

@@ -289,8 +289,13 @@ func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
 }
 
 // conflict refuses a job whose id was used with other bytes. The answer of that
-// other job stays as it is.
+// other job stays as it is. No bytes at all are no job: that is how a retained one
+// is cleared at the broker, and who does it waits for no answer.
 func (a *Agent) conflict(t *ticket) {
+	if t.request == store.DigestOf(nil) {
+		t.acks[0]()
+		return
+	}
 	a.reply(t, a.turnAway(t, wire.Conflict, "this id was used before, with other bytes"), "")
 }
 

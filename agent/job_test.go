@@ -299,29 +299,48 @@ func hugePNG() []byte {
 
 func TestP13_BadIDsAreCountedAndGetNoResult(t *testing.T) {
 	t.Parallel()
-	m := brokertest.StartMosquitto(t)
-	o, cfg, _ := online(t, m.Addr)
-	frame := pngFrame(t, 0)
-	const rounds = 30
-	bad := []string{"a/b", "", "../../etc/passwd", "a b", "ü", strings.Repeat("x", 65), "a%b"}
-	for range rounds {
-		for _, id := range bad {
-			o.publish(self(cfg).Job(id), frame)
+	brokers(t, func(t *testing.T, addr string) {
+		o, cfg, _ := online(t, addr)
+		frame := pngFrame(t, 0)
+		const rounds = 30
+		bad := []string{"a/b", "", "/", "a/", "../../etc/passwd", "a b", "ü", strings.Repeat("x", 65), "a%b"}
+		for range rounds {
+			for _, id := range bad {
+				o.publish(self(cfg).Job(id), frame)
+			}
 		}
-	}
-	o.publish(self(cfg).Job(strings.Repeat("x", 64)), job(t, patient, frame))
-	if r := o.result(cfg, strings.Repeat("x", 64), 1); r.Status != wire.OK {
-		t.Errorf("the longest id: got %+v", r)
-	}
-	events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, rounds*uint64(len(bad)))
-	for i := range events[1:] {
-		if pause := events[i+1].TS.Sub(events[i].TS.Time); pause < 990*time.Millisecond {
-			t.Errorf("two events within %v", pause)
+		o.publish(self(cfg).Job(strings.Repeat("x", 64)), job(t, patient, frame))
+		if r := o.result(cfg, strings.Repeat("x", 64), 1); r.Status != wire.OK {
+			t.Errorf("the longest id: got %+v", r)
 		}
-	}
-	if results := o.matching(self(cfg).Result("#")); len(results) != 1 {
-		t.Errorf("got %d results, want the one with a good id", len(results))
-	}
+		events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, rounds*uint64(len(bad)))
+		for i := range events[1:] {
+			if pause := events[i+1].TS.Sub(events[i].TS.Time); pause < 990*time.Millisecond {
+				t.Errorf("two events within %v", pause)
+			}
+		}
+		if results := o.matching(self(cfg).Result("#")); len(results) != 1 {
+			t.Errorf("got %d results, want the one with a good id", len(results))
+		}
+	})
+}
+
+// One is enough: nobody sends a second to see what became of the first.
+func TestP13_AJobWhoseIDHasASlashIsToldOf(t *testing.T) {
+	t.Parallel()
+	brokers(t, func(t *testing.T, addr string) {
+		o, cfg, _ := online(t, addr)
+		for i, m := range []mqtt.Message{
+			{Topic: self(cfg).Job("front/42"), Payload: pngFrame(t, 0)},
+			{Topic: self(cfg).Job("front/43"), Payload: pngFrame(t, 0), QoS: 1, Retained: true},
+		} {
+			o.publishAs(m)
+			events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, uint64(i+1))
+			if e := events[i]; !strings.Contains(e.Detail, m.Topic) {
+				t.Errorf("got %+v, want the topic %s named", e, m.Topic)
+			}
+		}
+	})
 }
 
 // told waits for events of a kind that count up to n, and returns them.

@@ -87,7 +87,7 @@ type Telemetry struct {
 
 	MemHeadroom  *float64   `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
 	MemPressure  *float64   `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
-	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor rose over the last minute
+	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor that ever moved rose over the last minute
 	NearTrip     *bool      `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
 	GPUPercent   *float64   `json:"gpu_percent,omitempty"`          // of the GPU's time
 	ClockPercent *float64   `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
