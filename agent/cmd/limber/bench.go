@@ -80,8 +80,9 @@ func median(v []float64) float64 {
 
 func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
+  limber bench e2e
   limber bench memory --json`)
-	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchGovernor(), newBenchRecord(), newBenchLive())
+	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchGovernor(), newBenchRecord(), newBenchLive())
 	return c
 }
 
