@@ -22,6 +22,9 @@ type figure struct {
 	Stretch float64 `json:"stretch"`
 	Better  string  `json:"better"` // lower or higher
 	Rounds  int     `json:"rounds"`
+	// ExpectedTop1 is the mean of the answers that ours counts, in [0, 1]; absent
+	// where the member is the same on both sides.
+	ExpectedTop1 *float64 `json:"expected_top1,omitempty"`
 }
 
 // Which way a figure is to go.
@@ -82,7 +85,7 @@ func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
   limber bench e2e
   limber bench memory --json`)
-	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchGovernor(), newBenchRecord(), newBenchLive())
+	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(), newBenchRecord(), newBenchLive())
 	return c
 }
 
