@@ -66,7 +66,7 @@ const asProgram = "LIMBER_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		main() // which exits
 	}
 	if err := os.Setenv(asProgram, "1"); err != nil {
 		panic(err)
