@@ -10,7 +10,9 @@ import (
 
 // eye turns frames into the tensors of one member, as a worker of the agent does.
 type eye struct {
+	how    frame.Preprocess
 	scaler *frame.Scaler
+	pic    frame.Picture
 	r      int // resolution of the member
 	tensor []float32
 }
@@ -20,16 +22,20 @@ func newEye(how frame.Preprocess, r int) (*eye, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &eye{scaler: scaler, r: r, tensor: make([]float32, 3*r*r)}, nil
+	return &eye{how: how, scaler: scaler, r: r, tensor: make([]float32, 3*r*r)}, nil
 }
 
 // look decodes a frame, no larger than the member needs it, and makes its tensor.
 func (e *eye) look(body []byte) error {
-	p, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Decode(body, "")
+	d := frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: true}
+	h, err := d.Inspect(body, frame.Claim{})
 	if err != nil {
 		return err
 	}
-	e.scaler.Tensor(e.tensor, p, e.r)
+	if err := d.Decode(&e.pic, body, h, e.how.Scale(h, e.r)); err != nil {
+		return err
+	}
+	e.scaler.Tensor(e.tensor, &e.pic, e.r)
 	return nil
 }
 

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -138,13 +136,6 @@ func (a *ledger) enter(mail []postmark) error {
 // sourceJob is a frame in an envelope that says whose it is, if source is not
 // empty.
 func sourceJob(source string, deadline time.Duration, frame []byte) ([]byte, error) {
-	header, err := json.Marshal(struct {
-		DeadlineMS float64 `json:"deadline_ms"`
-		Source     string  `json:"source,omitempty"`
-	}{wire.Millis(deadline), source})
-	if err != nil {
-		return nil, fmt.Errorf("envelope header: %w", err)
-	}
-	job := binary.BigEndian.AppendUint16([]byte("LMB1"), uint16(len(header)))
-	return append(append(job, header...), frame...), nil
+	ms := wire.Millis(deadline)
+	return wire.JoinJob(wire.Header{DeadlineMS: &ms, Source: source}, frame)
 }
