@@ -5,6 +5,14 @@
 //
 // The one rule: nothing is allocated for a picture before its header was
 // judged, so a frame costs what its declared size costs and that is limited.
+//
+// A JPEG that has more pixels than a tensor needs is shrunk while it is decoded,
+// by Scale. The largest resolution that may still be chosen for a frame must be
+// known by then, and the caller knows it: who may yet take another member gives
+// the largest r of those that can still be taken, not that of the likely one. A
+// tensor of a smaller r is then made of more samples than it needs, and one of a
+// larger r would be made of fewer, which is less exact and nothing worse.
+//
 // Only JPEG and PNG are read, and what a frame is called never decides how it
 // is read: the first bytes do, and a sender who says otherwise is refused.
 //
@@ -20,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"strings"
@@ -38,10 +45,6 @@ const DefaultPixels = 4096 * 4096
 
 // maxSide is the limit on width and on height, in pixels.
 const maxSide = 16384
-
-// maxScans is the limit on the scans of a JPEG. Encoders write about ten; each
-// one goes over the whole picture, however few bytes it has.
-const maxScans = 100
 
 // ErrUnsupported marks a JPEG or PNG that is sound but of a variant that is
 // not read, such as 12 bits a sample.
@@ -78,9 +81,6 @@ func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
 	if claim.Codec != "" && claim.Codec != is.name {
 		return Header{}, fmt.Errorf("declared as %.40q, but the bytes are %s", claim.Codec, is.name)
 	}
-	if is.name == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
-		return Header{}, fmt.Errorf("jpeg: more than %d scans", maxScans)
-	}
 	return d.checkHeader(body, is)
 }
 
@@ -89,6 +89,16 @@ func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
 // error leaves dst unfit for use, but for the next Decode. dst does not refer to
 // body.
 func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
+	if h.Codec == JPEG {
+		scale = min(max(scale, 1), 8)
+		img, err := dst.jpeg.decode(body, scale)
+		if err != nil {
+			return worded(JPEG, err)
+		}
+		err = dst.take(img)
+		dst.lay(h, scale, d.turn(body, h))
+		return err
+	}
 	for _, is := range codecs() {
 		if is.name != h.Codec {
 			continue
@@ -97,7 +107,9 @@ func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
 		if err != nil {
 			return worded(is.name, err)
 		}
-		return dst.take(img)
+		err = dst.take(img)
+		dst.lay(h, 1, d.turn(body, h))
+		return err
 	}
 	return fmt.Errorf("a header of codec %.40q", h.Codec)
 }
@@ -126,7 +138,7 @@ type codec struct {
 
 func codecs() [2]codec {
 	return [...]codec{
-		{JPEG, "\xff\xd8\xff", jpeg.DecodeConfig, jpeg.Decode},
+		{JPEG, "\xff\xd8\xff", nil, nil}, // a decoder of its own
 		{PNG, "\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode},
 	}
 }
@@ -164,6 +176,9 @@ func (d Decoder) checkHeader(body []byte, is codec) (Header, error) {
 
 func (c *codec) header(body []byte) (config image.Config, err error) {
 	defer guard(&err)
+	if c.name == JPEG {
+		return jpegConfig(body)
+	}
 	return c.config(bytes.NewReader(body))
 }
 
@@ -185,9 +200,6 @@ func guard(err *error) {
 func worded(codec string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%s: the frame ends too early", codec)
-	}
-	if j, ok := errors.AsType[jpeg.UnsupportedError](err); ok {
-		return fmt.Errorf("jpeg: %w: %s", ErrUnsupported, string(j))
 	}
 	if p, ok := errors.AsType[png.UnsupportedError](err); ok {
 		return fmt.Errorf("png: %w: %s", ErrUnsupported, string(p))
