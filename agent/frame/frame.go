@@ -16,11 +16,17 @@
 // Only JPEG and PNG are read, and what a frame is called never decides how it
 // is read: the first bytes do, and a sender who says otherwise is refused.
 //
+// A JPEG that lacks part of its picture is refused, and one whose bits are damaged
+// is read where Pillow reads it: what is looked at is whether its data suffice, not
+// what trails them. The library that decodes makes up what is missing, so each JPEG
+// is written anew for it, see stream, in a way that shows what it made up.
+//
 // The pixels are those PIL gives for convert("RGB"), the reference the
 // networks are trained with: alpha is dropped, 16 bits are cut to the upper
-// eight, of an animation the default image is taken, EXIF orientation and
-// colour profiles are not applied. PNG and resizing agree bit by bit, JPEG to
-// the rounding of the inverse DCT.
+// eight, of an animation the default image is taken, colour profiles are not
+// applied, and EXIF orientation is where it is asked for. PNG and resizing agree
+// bit by bit, JPEG to the rounding of the inverse DCT. A picture is turned by
+// turning the axes of the resize: no pixel is moved for it.
 package frame
 
 import (

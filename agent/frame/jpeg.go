@@ -106,24 +106,32 @@ func alone(marker byte) bool {
 	return marker == markTEM || marker >= markRST0 && marker <= markEOI
 }
 
-// entropy takes the coded data up to the marker that ends them. A marker that
-// means nothing there is a damaged byte and belongs to them.
+// entropy takes the coded data up to the marker that ends them, without the bytes
+// that may fill the room before it.
 func (c *cursor) entropy() []byte {
 	for at := 0; ; {
 		i := bytes.IndexByte(c.left[at:], 0xff)
 		if i < 0 || at+i+1 >= len(c.left) {
-			return c.take(len(c.left))
+			return unfilled(c.take(len(c.left)))
 		}
 		at += i
-		switch m := c.left[at+1]; {
-		case m == 0xff:
+		switch c.left[at+1] {
+		case 0xff:
 			at++
-		case m < markSOF0:
+		case 0:
 			at += 2
 		default:
-			return c.take(at)
+			return unfilled(c.take(at))
 		}
 	}
+}
+
+// unfilled is data without the bytes that fill the room before a marker.
+func unfilled(data []byte) []byte {
+	for len(data) > 0 && data[len(data)-1] == 0xff {
+		data = data[:len(data)-1]
+	}
+	return data
 }
 
 func (c *cursor) take(n int) []byte {

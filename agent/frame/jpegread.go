@@ -27,20 +27,27 @@ func (r *jpegReader) decode(body []byte, scale int) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range s.scans {
-		if sc := &s.scans[i]; s.ends && !s.head.progressive && s.doubtful(sc, img, scale) && s.missing(sc) {
-			return nil, errMissing
-		}
-	}
-	return img, nil
+	return img, s.checkLast(img, scale)
 }
 
-// checkFirst looks for missing data before the picture is decoded, where the
-// decoder would make them up: in progressive pictures and in those without end.
+// checkLast looks for missing data in a decoded picture.
+func (s *stream) checkLast(img image.Image, scale int) error {
+	for i := range s.scans {
+		if sc := &s.scans[i]; s.ends && !s.head.progressive && s.doubtful(sc, img, scale) && s.missing(sc) {
+			return errMissing
+		}
+	}
+	return nil
+}
+
+// checkFirst looks for missing data before there is memory for the picture. It
+// finds all of them where the decoder would make them up, in progressive pictures
+// and in those without end, and elsewhere those that the fewest bits of a block show.
 func (s *stream) checkFirst() error {
 	for i := range s.scans {
 		sc := &s.scans[i]
-		if (s.head.progressive && sc.from == 0 && sc.high == 0 || !s.ends) && s.missing(sc) {
+		first := s.head.progressive && sc.from == 0 && sc.high == 0
+		if (first || !s.ends) && s.missing(sc) || !s.head.progressive && s.scarce(sc) {
 			return errMissing
 		}
 	}

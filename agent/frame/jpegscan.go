@@ -20,7 +20,7 @@ func (s *stream) addScan(seg segment, c *cursor) error {
 			s.covered |= 1 << p
 		}
 	}
-	s.put(sc.header(seg.body, s.head.progressive))
+	s.putHeader(&sc, seg.whole)
 	s.addData(&sc, c)
 	s.scans = append(s.scans, sc)
 	return nil
@@ -57,15 +57,22 @@ func (sc *scan) layOut(h *jpegHeader) error {
 		sc.units = p.wide * p.high
 		return nil
 	}
-	blocks := 0
-	for _, i := range sc.planes[:sc.n] {
-		blocks += h.planes[i].across * h.planes[i].down
-	}
-	if blocks > maxUnit {
-		return fmt.Errorf("%d blocks in a unit, at most %d may be", blocks, maxUnit)
+	if n := sc.blocks(h); n > maxUnit {
+		return fmt.Errorf("%d blocks in a unit, at most %d may be", n, maxUnit)
 	}
 	sc.units = h.wide * h.high
 	return nil
+}
+
+// blocks is the number of blocks in a unit.
+func (sc *scan) blocks(h *jpegHeader) (n int) {
+	if sc.n == 1 {
+		return 1
+	}
+	for _, i := range sc.planes[:sc.n] {
+		n += h.planes[i].across * h.planes[i].down
+	}
+	return n
 }
 
 // choose finds component i of the scan, which is none of those before it, and its
@@ -138,16 +145,17 @@ func prefixFree(table []byte, dc bool) bool {
 	return true
 }
 
-// header is the header of the scan for the decoder.
-func (sc *scan) header(b []byte, progressive bool) []byte {
-	out := append([]byte{0xff, markSOS, 0, byte(len(b) + 2)}, b...)
+// putHeader writes the header of the scan for the decoder.
+func (s *stream) putHeader(sc *scan, whole []byte) {
+	at := len(s.own)
+	s.put(whole...)
+	out := s.own[at:]
 	for i, p := range sc.planes[:sc.n] {
 		out[5+2*i] = byte(p + 1)
 	}
-	if !progressive { // libjpeg does not care
+	if !s.head.progressive { // where libjpeg does not care
 		copy(out[len(out)-3:], "\x00\x3f\x00")
 	}
-	return out
 }
 
 // addData takes the coded data of a scan, by restart interval.
@@ -165,7 +173,7 @@ func (s *stream) addData(sc *scan, c *cursor) {
 		s.data = append(s.data, data)
 		s.part(data)
 		if !s.head.progressive {
-			s.part([]byte(ones))
+			s.part(s.ones)
 		}
 		sc.runs++
 		if sc.runs == runs || !s.ends || c.left[1]&^7 != markRST0 {

@@ -48,7 +48,8 @@ type stream struct {
 	parts    [][]byte // in order
 	next     int      // part to read
 	own      []byte   // what was written anew
-	left     int      // bytes to read
+	ones     []byte
+	left     int // bytes to read
 }
 
 // read goes through a JPEG. Nothing is allocated for pixels.
@@ -57,7 +58,7 @@ func (s *stream) read(body []byte) error {
 	if err := s.head.read(&c); err != nil {
 		return err
 	}
-	s.start(body)
+	s.start()
 	for c.left = body; !s.whole(); {
 		seg, err := c.next()
 		if errors.Is(err, io.ErrUnexpectedEOF) && len(s.scans) > 0 {
@@ -73,7 +74,7 @@ func (s *stream) read(body []byte) error {
 			return err
 		}
 	}
-	s.put([]byte{0xff, markEOI})
+	s.put(0xff, markEOI)
 	return s.check()
 }
 
@@ -94,15 +95,18 @@ func (s *stream) check() error {
 }
 
 // start writes the beginning, with Adobe's marker where the colours need it.
-func (s *stream) start(body []byte) {
-	s.put([]byte{0xff, markSOI})
+func (s *stream) start() {
+	s.put(0xff, markSOI)
 	if n := len(s.head.planes); n == 4 || n == 3 && s.head.colours() == 0 {
-		s.put(append([]byte("\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"), s.head.colours()))
+		s.put(0xff, markAPPE, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, s.head.colours())
 	}
+	at := len(s.own)
+	s.own = append(s.own, ones...)
+	s.ones = s.own[at:]
 }
 
 // put appends bytes that belong to nobody else.
-func (s *stream) put(b []byte) {
+func (s *stream) put(b ...byte) {
 	at := len(s.own)
 	s.own = append(s.own, b...)
 	s.part(s.own[at:])

@@ -1,7 +1,6 @@
 package frame
 
 import (
-	"bytes"
 	"fmt"
 	"image"
 	"io"
@@ -9,6 +8,15 @@ import (
 
 // errMissing is a picture whose coded data end before it does.
 var errMissing = fmt.Errorf("part of the picture is missing: %w", io.ErrUnexpectedEOF)
+
+// scarce tells whether a baseline scan has not even two bits a block.
+func (s *stream) scarce(sc *scan) bool {
+	bits := 0
+	for _, data := range s.data[sc.first:][:sc.runs] {
+		bits += 8 * len(data)
+	}
+	return bits < 2*sc.units*sc.blocks(&s.head)
+}
 
 // missing tells whether a scan has fewer units than its picture. Data that are
 // damaged, rather than short, may be of any number of units: what is not there
@@ -142,18 +150,16 @@ func (w *walk) skip(size int, sum *int) bool {
 	return true
 }
 
-// fill reads ahead. A marker in the data, where none can be, ends them.
+// fill reads ahead.
 func (w *walk) fill() {
 	for w.n <= 56 && len(w.data) > 0 {
 		b := w.data[0]
 		w.data = w.data[1:]
 		if b == 0xff {
-			w.data = bytes.TrimLeft(w.data, "\xff")
-			if len(w.data) > 0 && w.data[0] != 0 {
-				w.data, w.damaged = nil, true
-				return
+			for len(w.data) > 0 && w.data[0] == 0xff {
+				w.data = w.data[1:]
 			}
-			w.data = w.data[min(1, len(w.data)):]
+			w.data = w.data[min(1, len(w.data)):] // a zero follows
 		}
 		w.bits |= uint64(b) << (56 - w.n)
 		w.n += 8
