@@ -1,6 +1,7 @@
 // Package onnx writes our own ONNX models and scans those of others.
 //
 //	layers ──New, Weight, Node, Output──▶ Graph ──Marshal──▶ .onnx ──Scan──▶ let in, or why not
+//	                                                somebody else's ──Plain──▶ as devices know it, or what to do
 //
 // A model written here is a graph of float32 operators, its weights inside the
 // file, with one input and any number of outputs. The package knows the protobuf
@@ -10,7 +11,8 @@
 // what a model checker would ask first, and Marshal checks it.
 //
 // A scan looks at a foreign model before ONNX Runtime does. Its one rule: what
-// it does not know is refused.
+// it does not know is refused. Where a family is made, Plain rewrites what may
+// rightly be written in several ways, so that devices need to know one.
 package onnx
 
 import (
