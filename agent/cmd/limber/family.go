@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -123,9 +124,9 @@ func showFamily(w io.Writer, f *family.Folder) error {
 func showForeign(w io.Writer, f *family.Family) error {
 	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes), shortened(f.Classes, 6))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tmodel")
+	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tgives\tmodel")
 	for _, m := range f.Members {
-		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\n", m.Name, m.Arch.R, 100*m.Top1, m.Model.Short())
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%s\n", m.Name, m.Arch.R, 100*m.Top1, cmp.Or(m.Outputs, "logits"), m.Model.Short())
 	}
 	return t.Flush()
 }
