@@ -12,11 +12,15 @@ var errNoNumber = errors.New("a logit is not a finite number")
 // class comes first. Logits without a softmax, because one is NaN or infinite,
 // are an error, and so are probabilities of which one is.
 func (m *Member) best(top []Class, numbers []float32) ([]Class, error) {
-	top = largest(top, numbers)
+	judge := softmax
 	if m.Probabilities {
-		return top, asTheyAre(top, numbers)
+		judge = asTheyAre
 	}
-	return top, softmax(top, numbers)
+	top = largest(top, numbers)
+	if err := judge(top, numbers); err != nil {
+		return nil, err
+	}
+	return top, nil
 }
 
 // largest appends the classes of the largest numbers, with these in the place of
