@@ -49,6 +49,19 @@ func openRuntime() (*ort.Runtime, error) {
 	return ort.Open(path)
 }
 
+// loadSupernet reads a checkpoint, and says on w what it took of one that holds
+// more than it needs.
+func loadSupernet(w io.Writer, path string) (*ofa.Supernet, error) {
+	net, err := ofa.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if taken := net.Taken(); taken != "" {
+		fmt.Fprintf(w, "limber: %s: took %s\n", path, taken)
+	}
+	return net, nil
+}
+
 // loader makes batch sessions with as many threads as asked for.
 func loader(rt *ort.Runtime, threads int) ofa.Loader {
 	o := ort.DefaultOptions()

@@ -111,7 +111,7 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	net, err := ofa.Load(a.supernet)
+	net, err := loadSupernet(c.ErrOrStderr(), a.supernet)
 	if err != nil {
 		return err
 	}
