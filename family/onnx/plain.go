@@ -156,12 +156,41 @@ func (f field) append(b []byte) []byte {
 	return protowire.AppendBytes(b, f.bytes)
 }
 
-// Labelled is a model with notes for whoever finds the file, under keys that it
-// has none for yet; they change nothing of what it computes.
-func Labelled(model []byte, notes [][2]string) []byte {
-	labelled := append([]byte(nil), model...)
+// Note is something that a file tells of itself, for whoever finds it.
+type Note struct{ Key, Value string }
+
+// Labelled is a model with notes, which replace those under their keys and change
+// nothing of what it computes.
+func Labelled(model []byte, notes []Note) ([]byte, error) {
+	known := map[string]bool{}
 	for _, n := range notes {
-		labelled = message(labelled, 14, str(str(nil, 1, n[0]), 2, n[1])) // metadata_props
+		known[n.Key] = true
 	}
-	return labelled
+	const metadata = 14 // metadata_props of ModelProto: StringStringEntryProto
+	labelled := make([]byte, 0, len(model)+1024)
+	err := each(model, func(f field) error {
+		if f.number == metadata {
+			key, err := noteKey(f.bytes)
+			if err != nil || known[key] {
+				return err
+			}
+		}
+		labelled = f.append(labelled)
+		return nil
+	})
+	for _, n := range notes {
+		labelled = message(labelled, metadata, str(str(nil, 1, n.Key), 2, n.Value))
+	}
+	return labelled, err
+}
+
+// noteKey reads the key of a StringStringEntryProto.
+func noteKey(b []byte) (key string, err error) {
+	err = each(b, func(f field) error {
+		if f.number == 1 {
+			key = string(f.bytes)
+		}
+		return nil
+	})
+	return key, err
 }

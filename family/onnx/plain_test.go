@@ -198,12 +198,21 @@ func TestTheScanFindsWhatMakesTheNumbers(t *testing.T) {
 	}
 }
 
-func TestALabelledModelComputesTheSame(t *testing.T) {
+func TestALabelledModelComputesTheSameAndSaysEachThingOnce(t *testing.T) {
 	m := classifier(t)
-	labelled := onnx.Labelled(m, [][2]string{{"classes", "a, b"}})
+	labelled := m
+	for _, value := range []string{"a, b", "c, d"} {
+		var err error
+		if labelled, err = onnx.Labelled(labelled, []onnx.Note{{Key: "classes", Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bytes.Count(labelled, []byte("classes")) != 1 || !bytes.Contains(labelled, []byte("c, d")) {
+		t.Errorf("got %q, want the last note alone", labelled[len(m)-1:])
+	}
 	info, err := onnx.Scan(labelled)
-	if err != nil || !bytes.Contains(labelled, []byte("a, b")) {
-		t.Fatalf("got %v", err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	rt := orttest.Open(t)
 	if got, want := numbersOf(t, rt, labelled, info), numbersOf(t, rt, m, info); !slices.Equal(got, want) {
