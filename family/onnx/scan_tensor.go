@@ -190,7 +190,7 @@ func (v *declared) tensorType(b []byte) error {
 		return nil
 	})
 	if err == nil && kind != 1 {
-		v.fault = fmt.Errorf("it is %s of %s, wants float32: export the model without the conversion", elementName(kind), v.Shape())
+		v.fault = fmt.Errorf("it is %s of %s, wants float32: export it with an input and an output of float32", elementName(kind), v.Shape())
 	}
 	return err
 }

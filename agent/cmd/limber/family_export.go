@@ -87,7 +87,7 @@ func (a *exportArgs) run(c *cobra.Command) (err error) {
 	progress.say("running member " + a.member)
 	line, model, err := exportMember(rt, f, i)
 	if err != nil {
-		return fmt.Errorf("member %s: %w", a.member, err)
+		return err
 	}
 	if err := writeWhole(a.out, model); err != nil {
 		return err
@@ -128,11 +128,11 @@ func exportMember(rt *ort.Runtime, f *family.Folder, i int) (line exported, mode
 	defer func() { err = errors.Join(err, session.Close()) }()
 	m := &f.Members[i]
 	line = exported{Member: m.Name, Resolution: m.Arch.R, Classes: len(f.Classes), Outputs: cmp.Or(m.Outputs, "logits")}
-	if model, err = line.model(shelf, f, m); err != nil {
-		return exported{}, nil, err
+	if model, err = line.model(shelf, f, m); err == nil {
+		err = line.check(rt, session, f, m, model)
 	}
-	if err := line.check(rt, session, f, m, model); err != nil {
-		return exported{}, nil, err
+	if err != nil {
+		return exported{}, nil, fmt.Errorf("member %s: %w", m.Name, err)
 	}
 	line.Bytes, line.SHA256 = len(model), family.DigestOf(model)
 	return line, model, nil
