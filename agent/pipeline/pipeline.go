@@ -71,7 +71,7 @@ type Answer struct {
 	Top       []Class         // the best classes, best first, at most five
 	Predicted time.Duration   // of Member's run, when the member was chosen
 	First     int             // of a cascade: index of the member that ran first, which may be Member
-	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
+	FirstP    float64         // of a cascade: the probability of its best class; else 0
 	Abandoned bool            // refused because the pipeline ended before its turn
 	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
 	// Superseded: a newer frame of its source took its place. It is no refusal,
@@ -86,7 +86,7 @@ type Answer struct {
 // Class is one entry of an answer.
 type Class struct {
 	Index int
-	P     float64 // softmax probability
+	P     float64 // probability: the softmax of the logits, or what the member gave
 }
 
 // Member is one sub-network the pipeline may use.
@@ -94,12 +94,15 @@ type Member struct {
 	governor.Member
 	R     int           // input resolution, pixels a side
 	Batch time.Duration // unloaded, for governor.Batch images at once; 0: it takes one only
+	// Probabilities says that the member gives these, and no logits of which a
+	// softmax makes them.
+	Probabilities bool
 }
 
 // Config of a pipeline.
 type Config struct {
 	Members    []Member // by rising latency and accuracy
-	Classes    int      // logits of every member
+	Classes    int      // logits, or probabilities, of every member
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
 	Preprocess frame.Preprocess
 	Mode       governor.Mode
@@ -109,9 +112,9 @@ type Config struct {
 	Log        Log      // of decisions
 	Account    *Account // where jobs are counted; nil is one of its own
 
-	// Cascade is the softmax probability from which on the smallest member's
-	// answer is taken, in (0, 1]; below it the member that was chosen runs as
-	// well. 0 is no cascade.
+	// Cascade is the probability from which on the smallest member's answer is
+	// taken, in (0, 1]; below it the member that was chosen runs as well. 0 is no
+	// cascade.
 	Cascade float64
 	// Load says how many others want a processor now, if that is known; nil
 	// never does. It is called before each decision and must take microseconds.
