@@ -212,7 +212,7 @@ func TestAPictureThatDeclaresMoreThanItHasIsRefused(t *testing.T) {
 			i = bytes.Index(taller, []byte{0xff, markSOF2})
 		}
 		binary.BigEndian.PutUint16(taller[i+5:], 200)
-		if _, err := limits.Read(taller); err == nil || !strings.Contains(err.Error(), "jpeg: the frame ends too early") {
+		if _, err := limits.Read(taller); err == nil || !strings.Contains(err.Error(), "jpeg: part of the picture is missing") {
 			t.Errorf("%s: got %v, want that part of it is missing", file, err)
 		}
 	}
@@ -251,6 +251,38 @@ func TestOrientationIsOneShortOf1To8OrNone(t *testing.T) {
 	} {
 		if got := orientation(tiff); got != 1 {
 			t.Errorf("%s: got %d, want 1", name, got)
+		}
+	}
+}
+
+func TestPNGAndWebPMayHaveEXIFToo(t *testing.T) {
+	tiff := exif(binary.BigEndian, "MM", 3, 1, 6)
+	whole := mustRead(t, "testdata/pil-47x90.png")
+	const header = 8 + 25 // signature and IHDR
+	body := append(append(bytes.Clone(whole[:header]), chunk("eXIf", tiff)...), whole[header:]...)
+	p, err := Decoder{MaxPixels: DefaultPixels, Upright: true}.Read(body)
+	if err != nil || p.turn != 6 || p.Width != 90 || p.Height != 47 {
+		t.Errorf("PNG: got %v, %d x %d, want 90 x 47", err, p.Width, p.Height)
+	}
+	if p, err := limits.Read(body); err != nil || p.turn != 1 || p.Width != 47 {
+		t.Errorf("PNG as stored: got %v, %d x %d, want 47 x 90", err, p.Width, p.Height)
+	}
+	riff := func(size int, data string) []byte {
+		b := append([]byte("RIFF\x00\x00\x00\x00WEBPICCP\x01\x00\x00\x00a\x00EXIF"), byte(size), 0, 0, 0)
+		return append(b, data...)
+	}
+	for _, tt := range []struct {
+		name string
+		body []byte
+		want int
+	}{
+		{"plain", riff(len(tiff), string(tiff)), 6},
+		{"with the mark of a JPEG's", riff(len(tiff)+6, exifStart+string(tiff)), 6},
+		{"cut off", riff(len(tiff), string(tiff[:20])), 1},
+		{"none", riff(0, "")[:12], 1},
+	} {
+		if got := turnOfWebP(tt.body); got != tt.want {
+			t.Errorf("WebP, %s: got %d, want %d", tt.name, got, tt.want)
 		}
 	}
 }

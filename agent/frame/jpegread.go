@@ -3,6 +3,7 @@ package frame
 import (
 	"fmt"
 	"image"
+	"io"
 
 	"github.com/gen2brain/jpegn"
 )
@@ -65,7 +66,10 @@ func (s *stream) checkFirst() error {
 	for i := range s.scans {
 		sc := &s.scans[i]
 		first := s.head.progressive && sc.from == 0 && sc.high == 0
-		if (first || !s.ends) && s.missing(sc) || !s.head.progressive && s.scarce(sc) {
+		switch {
+		case !s.ends && s.missing(sc):
+			return io.ErrUnexpectedEOF
+		case first && s.missing(sc), !s.head.progressive && s.scarce(sc):
 			return errMissing
 		}
 	}
