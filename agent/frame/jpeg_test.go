@@ -429,6 +429,23 @@ func TestAShrunkPictureGivesTheTensorOfTheWholeOne(t *testing.T) {
 	}
 }
 
+// What the decoder forces is a copy of the frame, a plane each, the picture, and two
+// closures a scan.
+func TestDecodingAndShrinkingAllocateNothingOfOurs(t *testing.T) {
+	body := slope(t, 203, 147)
+	h, err := limits.Inspect(body, Claim{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, s, dst := new(Picture), mustScaler(t, plain), make([]float32, 3*48*48)
+	if n := testing.AllocsPerRun(20, func() { err = limits.Decode(p, body, h, 4) }); n > 8 || err != nil {
+		t.Errorf("decoding: got %v allocations, %v; want at most 8", n, err)
+	}
+	if n := testing.AllocsPerRun(20, func() { s.Tensor(dst, p, 24); s.Tensor(dst, p, 48) }); n != 0 {
+		t.Errorf("a tensor of a shrunk picture: got %v allocations, want 0", n)
+	}
+}
+
 func TestScaleKeepsSevenTimesThePixelsNeeded(t *testing.T) {
 	for _, tt := range []struct {
 		codec   string

@@ -133,9 +133,9 @@ func (sc *scan) checkCodes(b []byte, progressive bool) error {
 			}
 			switch codes := sc.codes[class][i]; {
 			case codes == nil:
-				return fmt.Errorf("Huffman table %d is missing", table)
+				return fmt.Errorf("table %d of Huffman codes is missing", table)
 			case !prefixFree(codes, class == 0):
-				return fmt.Errorf("Huffman table %d cannot be", table)
+				return fmt.Errorf("table %d of Huffman codes cannot be", table)
 			}
 		}
 	}

@@ -151,6 +151,9 @@ func (s *stream) renumbered(whole []byte, at, step int) []byte {
 	for i := range s.head.planes {
 		s.own[from+at+i*step] = byte(i + 1)
 	}
+	if len(s.head.planes) == 1 {
+		s.own[from+at+1] = 1<<4 | 1 // where factors mean nothing
+	}
 	return s.own[from:]
 }
 
