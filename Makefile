@@ -46,6 +46,8 @@ DEADLINES = 6.3,9.5,12.6,19
 bench: build
 	bin/limber bench core $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 	bin/limber bench memory $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
+	bin/limber bench e2e $(BENCH_ARGS)
+	bin/limber bench overload $(BENCH_ARGS)
 	for t in $(TRACES); do bin/limber bench governor --trace $$t --deadlines $(DEADLINES) --top1 $(TOP1) $(BENCH_ARGS); done
 	bin/limber bench live $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 

@@ -14,6 +14,11 @@
 // acknowledgement a job is in the inbox or its answer in the outbox, never in
 // neither, so no job is run twice and none is forgotten.
 //
+// A frame that a camera publishes without an id is given one when it is received,
+// of its source, this run and a number, and is a job like any other from then on.
+// What the broker delivers again keeps its id where it is known by source and
+// bytes; a frame whose place a newer one took is the one thing without an answer.
+//
 // What the device pursues, a mode or a goal of figures, is what an operator set
 // last or what the schedule did, whichever was later by the clock on the wall.
 //
@@ -27,6 +32,10 @@
 //
 // Where memory becomes short, the largest members go out of use, one after the
 // other and never the last one, and come back when there is room again.
+//
+// Where the disk was too full to build members, they are tried again, less and
+// less often, and come into use without a restart; until the first one does, jobs
+// are refused as at a start without any.
 //
 // Commands for the power mode of the board, where its owner allows them, have a
 // goroutine of their own: one that hangs keeps no mode and no goal waiting.
@@ -67,6 +76,7 @@ type Agent struct {
 	crew  atomic.Pointer[crew] // the members in use; nil when the device cannot infer
 
 	inbox      *inbox
+	origins    *origins
 	news       *news
 	linkUp     atomic.Bool
 	boarding   atomic.Bool // members are still being loaded
@@ -117,6 +127,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 		boot:         hex.EncodeToString(id),
 		self:         wire.Address{Fleet: cfg.Fleet, Device: cfg.Device},
 		inbox:        newInbox(),
+		origins:      newOrigins(cfg.Sources),
 		up:           make(chan connection, 1),
 		turned:       make(chan struct{}, 1),
 		orders:       newOrders(ordersMost),
@@ -129,7 +140,7 @@ func New(cfg Config, parts *Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	link.Will = a.will
+	link.Will, link.Former = a.will, parts.Former
 	a.link, err = mqtt.New(link, a, log)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: broker: %w", err)
@@ -156,7 +167,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stored := make(chan error, 1)
 	go func() { stored <- a.parts.Outbox.Run(storing) }()
 
-	err = a.serve(ctx)
+	err = a.serve(ctx, mode)
 	a.saveGap()
 	endStoring()
 	return errors.Join(err, <-stored)
@@ -164,23 +175,18 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // serve runs everything but the outbox's writer. The link outlives the others,
 // for the farewell: a clean end without one would leave the device online.
-func (a *Agent) serve(ctx context.Context) error {
+func (a *Agent) serve(ctx context.Context, mode governor.Mode) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(work)
 	g.Go(func() error { return a.link.Run(work) })
-	for _, part := range []func(context.Context) error{a.uplink, a.control, a.controlPower, a.report, a.learn} {
+	for _, part := range []func(context.Context) error{a.uplink, a.control, a.controlPower, a.pace, a.report, a.learn} {
 		g.Go(func() error { return part(gctx) })
 	}
 	if c := a.crew.Load(); c != nil {
-		a.work(gctx, g, c)
-		g.Go(func() error { return a.economise(gctx) })
-		g.Go(func() error {
-			if err := a.board(gctx, c); err != nil {
-				return err
-			}
-			return a.relieve(gctx, g, c)
-		})
+		a.man(gctx, g, c)
+	} else if isFull(a.parts.Fault) {
+		g.Go(func() error { return a.musterLater(gctx, g, mode) })
 	}
 	select {
 	case <-ctx.Done():

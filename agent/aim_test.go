@@ -22,7 +22,7 @@ func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nearest, err := g.Feasible(asked)
+		nearest, err := g.Feasible(asked, 0)
 		if err == nil {
 			t.Fatal("a top-1 of 0.9 is feasible")
 		}
@@ -36,7 +36,7 @@ func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 		}
 		again, err := modeOf(wire.Aim{Goal: &read})
 		if err == nil {
-			_, err = g.Feasible(again)
+			_, err = g.Feasible(again, 0)
 		}
 		if err != nil || read.Prefer != wire.PreferEnergy {
 			t.Errorf("%v: the nearest goal %s is not feasible: %v", latency, b, err)

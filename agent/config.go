@@ -30,12 +30,14 @@ type Config struct {
 
 	Broker    Broker    `toml:"broker"`
 	Jobs      Jobs      `toml:"jobs"`
+	Frames    Frames    `toml:"frames"`
 	Outbox    Outbox    `toml:"outbox"`
 	Telemetry Telemetry `toml:"telemetry"`
 	Governor  Governor  `toml:"governor"`
 	Runtime   Runtime   `toml:"runtime"`
 	Power     Power     `toml:"power"`
 	Schedule  Schedule  `toml:"schedule,omitempty"`
+	Sources   Sources   `toml:"source,omitempty"`
 }
 
 // Broker is the connection to the broker.
@@ -114,6 +116,7 @@ func Default() Config {
 			ReconnectMin: Duration{link.BackoffMin}, ReconnectMax: Duration{link.BackoffMax},
 		},
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
+		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox:    Outbox{MiB: 64},
 		Telemetry: Telemetry{Every: Duration{5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
@@ -196,6 +199,7 @@ func plain(e *toml.DecodeError) string {
 		return key + ": " + strings.TrimPrefix(text, "toml: ")
 	}
 	_, kind, _ := strings.Cut(field, " of type ")
+	kind = strings.TrimPrefix(kind, "*")
 	wants, ok := map[string]string{
 		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false", "agent.Duration": `a duration such as "5s"`,
 		"agent.TimeOfDay": `a time of day such as "07:00"`, "[]agent.Weekday": `a list of days such as "mon"`, "float64": "a number",
@@ -239,7 +243,11 @@ func (c Config) Validate() error {
 	complain(c.Runtime.Threads < 0 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64, or 0 for what the load allows", c.Runtime.Threads)
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
-	return errors.Join(append(errs, c.Schedule.validate(), c.validateLink())...)
+	sources := c.Sources.validate()
+	if sources != nil {
+		c.Sources = nil // complained about
+	}
+	return errors.Join(append(errs, c.Frames.validate(), sources, c.Schedule.validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {
@@ -289,7 +297,7 @@ func (c Config) link() (mqtt.Config, error) {
 	m.KeepAlive, m.BackoffMin, m.BackoffMax = b.KeepAlive.Duration, b.ReconnectMin.Duration, b.ReconnectMax.Duration
 	m.MaxPayload = c.Jobs.PayloadMiB << 20
 	self := wire.Address{Fleet: c.Fleet, Device: c.Device}
-	for _, kind := range []wire.Kind{wire.KindJob, wire.KindCmd, wire.KindDesired} {
+	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired} {
 		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
 	}
 	for _, g := range append([]string{wire.Everybody}, c.Groups...) {
@@ -297,6 +305,9 @@ func (c Config) link() (mqtt.Config, error) {
 		for _, kind := range []wire.Kind{wire.KindCmd, wire.KindDesired} {
 			m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: group.Filter(kind), QoS: 1})
 		}
+	}
+	for _, s := range c.Sources { // QoS 0: nobody would wait for an old picture
+		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: s.Topic})
 	}
 	return m, nil
 }

@@ -58,6 +58,10 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"fraction for a number", "[jobs]\nqueue = 1.5", "line 2: jobs.queue: wants a whole number, got a value of type float"},
 		{"number for a string", "fleet = 3", "line 1: fleet: wants a string, got a value of type integer"},
 		{"number for yes or no", "[power]\nset_mode = 1", "line 2: power.set_mode: wants true or false, got a value of type integer"},
+		{"misspelt key of a source", "[[source]]\nname = \"a\"\ntopik = \"b\"", "line 3: unknown key source.topik"},
+		{"string for a rate", "[[source]]\nmax_fps = \"fast\"", "line 2: source.max_fps: wants a number, got a value of type string"},
+		{"string for a top-1", "[[source]]\nmin_top1 = \"good\"", "line 2: source.min_top1: wants a number, got a value of type string"},
+		{"number for sources", "source = 3", "line 1: source: wants a table, got a value of type integer"},
 		{"string for a list", "groups = \"@a\"", "line 1: groups: wants a list of strings, got a value of type string"},
 		{"number for a table", "jobs = 3", "line 1: jobs: wants a table, got a value of type integer"},
 		{"date for a duration", "[telemetry]\nevery = 1979-05-27", `line 2: telemetry.every: wants a duration such as "5s", got a value of type local date`},
@@ -141,6 +145,7 @@ func FuzzReadConfig(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte("[[schedule]]\nat = \"07:00\"\ndays = [\"mon\"]\n[schedule.goal]\ndeadline = \"50ms\"\nmin_top1 = 0.5\n[[schedule]]\nat = \"22:00\"\nmode = \"balanced\"\n"))
+	f.Add([]byte("[[source]]\nname = \"a\"\ntopic = \"cam/+/jpg\"\nmin_top1 = 0.0\nmax_fps = 2.5\ndeadline = \"50ms\"\n[frames]\nkeep = \"all\"\n"))
 	f.Add([]byte("[broker]\nurl = 'mqtt://h'\n"))
 	f.Add([]byte("device = \"a\"\nflet = \"b\""))
 	path := filepath.Join(f.TempDir(), "limber.toml")

@@ -49,6 +49,10 @@ func refuse(reason wire.Reason, why string) error {
 // Receive sorts what arrives; it is called by the link's reader and hands
 // everything on at once.
 func (a *Agent) Receive(m mqtt.Message, ack func()) {
+	if from := a.origins.of(m.Topic); from != nil {
+		a.receiveFrame(from, m, ack)
+		return
+	}
 	t, err := wire.ParseTopic(m.Topic)
 	switch {
 	case errors.Is(err, wire.ErrBadID):
@@ -59,6 +63,8 @@ func (a *Agent) Receive(m mqtt.Message, ack func()) {
 		ack()
 	case t.Kind == wire.KindJob:
 		a.receiveJob(t.ID, m, ack)
+	case t.Kind == wire.KindFrame:
+		a.receiveFrame(&origin{name: t.Source}, m, ack)
 	case t.Kind == wire.KindCmd || t.Kind == wire.KindDesired:
 		a.receiveOrder(order{topic: t, msg: m, received: time.Now(), acks: []func(){ack}})
 	default:

@@ -11,11 +11,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
 )
 
 // Shelf makes the members of a family ready on one execution provider. A
@@ -49,6 +51,7 @@ type crew struct {
 	unpin    func() error       // of the smallest member in use; nil if it is not pinned
 	hung     chan int           // members whose run was interrupted, by position in front
 	hangs    atomic.Bool        // a session may still be running: none may be freed
+	again    bool               // it relieves one on the same provider and threads; and is relieved by one that does not say so
 
 	mu      sync.Mutex // held while a member comes into use or goes out of it
 	spared  []*spared  // guarded by mu, by position in front: out of use to make room in memory; nil for others
@@ -161,21 +164,45 @@ func (a *Agent) muster(ctx context.Context, mode governor.Mode) error {
 		a.log.Error("no member can be used", "err", err)
 		return nil
 	}
+	return a.form(profile, sessions, mode)
+}
+
+// form makes a crew of what a profile says, the one in use.
+func (a *Agent) form(profile *family.Profile, sessions []family.Session, mode governor.Mode) error {
 	c := newCrew(a.parts.Shelf, a.parts.Family, profile, sessions)
 	if err := a.lay(c, mode); err != nil {
 		c.close()
 		return err
 	}
-	a.crew.Store(c)
 	a.boarding.Store(true)
+	a.crew.Store(c)
 	return nil
+}
+
+// man lets the first crew work, loads its members, and keeps them as many and as
+// fast as the machine allows.
+func (a *Agent) man(ctx context.Context, g *errgroup.Group, c *crew) {
+	a.work(ctx, g, c)
+	g.Go(func() error { return a.economise(ctx) })
+	g.Go(func() error {
+		if err := a.board(ctx, c); err != nil {
+			return err
+		}
+		serving, err := a.complete(ctx, g, c)
+		if err != nil {
+			return err
+		}
+		return a.relieve(ctx, g, serving)
+	})
 }
 
 // lay makes the crew's pipeline. A mode that names a member of an earlier
 // family must not keep the device from working: balanced takes its place.
 func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
-		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
+		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
+		Processors: max(0, a.parts.Cores-c.shelf.Options().Threads),
+		QueueJobs:  a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
 	for _, i := range c.front {
 		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))
 	}
@@ -193,8 +220,9 @@ func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 
 func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
 	took := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
-	m := pipeline.Member{R: f.Members[i].Arch.R, Member: governor.Member{
-		Name: f.Members[i].Name, Top1: f.Members[i].Top1, Latency: took(p.Members[i].P50ms)}}
+	of := &f.Members[i]
+	m := pipeline.Member{R: of.Arch.R, Probabilities: of.Outputs == family.Probabilities, Member: governor.Member{
+		Name: of.Name, Top1: of.Top1, Latency: took(p.Members[i].P50ms)}}
 	if p.Batch == governor.Batch {
 		m.Batch = took(p.Members[i].Batch)
 	}
@@ -210,13 +238,32 @@ func (a *Agent) board(ctx context.Context, c *crew) error {
 		a.log.Info("ready", "member", first)
 	})
 	if err == nil && ready == 0 {
-		err := fmt.Errorf("no member of family %s can be used; stop the agent and delete its state folder to build it anew", a.parts.Family.Name)
-		a.noCrew.Store(&err)
-		c.end()
-		a.log.Error("device refuses jobs", "err", err)
-		a.fault(err.Error())
+		a.tellNone(c)
 	}
 	return err
+}
+
+// tellNone says that no member could be loaded. Where the disk was full they are
+// tried again, and one may be in use already; else the pipeline ends.
+func (a *Agent) tellNone(c *crew) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	inUse := func(s family.Session) bool { return s != nil }
+	if at := slices.IndexFunc(c.sessions, inUse); at >= 0 {
+		a.haveFirst(c, at)
+		return
+	}
+	why := errors.New("stop the agent and delete its state folder to build it anew")
+	full := slices.ContainsFunc(c.spared, func(s *spared) bool { return s != nil })
+	if full {
+		why = fmt.Errorf("%w; make room, it is tried again", resident.ErrNoRoom)
+	} else {
+		c.end()
+	}
+	err := fmt.Errorf("no member of family %s can be used: %w", a.parts.Family.Name, why)
+	a.noCrew.Store(&err)
+	a.log.Error("device refuses jobs", "err", err)
+	a.fault(err.Error())
 }
 
 // enlist loads a crew's members, the smallest first so that the first answer
@@ -245,7 +292,7 @@ func (a *Agent) enlist(ctx context.Context, c *crew, first func(name string)) (r
 }
 
 // enlistOne loads one member and hands it to the pipeline; false means that it
-// cannot be used, or is spared because memory is short.
+// cannot be used, or is spared because memory is short or the disk full.
 func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (used bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,6 +307,11 @@ func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (
 	if err := c.load(at); err != nil {
 		a.log.Error("member not usable", "member", c.member(at).Name, "err", err)
 		a.fault(fmt.Sprintf("member %s cannot be used: %v", c.member(at).Name, err))
+		if isFull(err) {
+			c.spared[at] = newSpared(monitor.Memory{})
+			c.spared[at].full = true
+			c.spared[at].failed(time.Now())
+		}
 		return false, nil
 	}
 	return true, c.pipe.Use(ctx, at, c.sessions[at])

@@ -52,7 +52,8 @@ const envCores = "LIMBER_TEST_CORES"
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
 
-// envBroker turns it into the embedded broker.
+// envBroker turns it into the embedded broker, with the access list of a file, or
+// the shipped one.
 const envBroker = "LIMBER_TEST_BROKER"
 
 func TestMain(m *testing.M) {
@@ -61,7 +62,7 @@ func TestMain(m *testing.M) {
 	case path != "":
 		err = beDevice(path)
 	case os.Getenv(envBroker) != "":
-		err = beBroker()
+		err = beBroker(os.Getenv(envBroker))
 	default:
 		os.Exit(runTests(m))
 	}

@@ -116,13 +116,17 @@ func (c *crew) remember(b []byte) error {
 }
 
 // decisionLog is where the crew's decisions are logged: a file of its own for
-// each execution provider and number of threads, as two crews work at once while
-// one relieves the other.
+// each execution provider and number of threads, and for every other crew that a
+// disk with room made larger, as two crews work at once while one relieves the
+// other.
 func (a *Agent) decisionLog(c *crew) pipeline.Log {
 	if a.cfg.Governor.LogMiB == 0 {
 		return pipeline.Log{}
 	}
 	name := "decisions.log"
+	if c.again {
+		name = "decisions-again.log"
+	}
 	switch o := c.shelf.Options(); {
 	case o.Provider != ort.CPU:
 		name = "decisions-" + o.Provider + ".log"

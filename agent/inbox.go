@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
@@ -24,6 +26,12 @@ type ticket struct {
 	deadline time.Duration
 	acks     []func() // one for each time it was delivered
 	crew     *crew    // that it was given to, if any
+
+	source string      // who sent it, if that was said
+	frame  bool        // it came without an id
+	latest bool        // a newer one of its source may take its place
+	topic  string      // of its result; empty: result/{id}
+	wishes wire.Header // of its source, for what its own header does not say
 }
 
 // inbox holds what came in until it is acknowledged.
@@ -49,6 +57,27 @@ func (b *inbox) meet(t *ticket) *ticket {
 	return open
 }
 
+// meetFrame lets the acknowledgement of a frame that is delivered again wait for
+// the answer of the open one with its source and bytes, if there is one.
+func (b *inbox) meetFrame(t *ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, open := range b.open {
+		if open.frame && open.qos > 0 && open.source == t.source && open.request == t.request {
+			open.acks = append(open.acks, t.acks...)
+			return true
+		}
+	}
+	return false
+}
+
+// has tells whether a job with this id is open.
+func (b *inbox) has(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open[id] != nil
+}
+
 func (b *inbox) admit(t *ticket) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,6 +89,17 @@ func (b *inbox) release(t *ticket) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.close(t)
+}
+
+// drop acknowledges a job that gets no answer, and forgets it.
+func (b *inbox) drop(t *ticket) {
+	b.mu.Lock()
+	acks := t.acks
+	b.close(t)
+	b.mu.Unlock()
+	for _, ack := range acks {
+		ack()
+	}
 }
 
 // close ends the wait of a job; mu is held.
@@ -167,6 +207,7 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Invalid, "%v", err)
 		return
 	}
+	header = t.complete(header)
 	if header.DeadlineMS != nil {
 		t.deadline = header.Deadline()
 	}
@@ -174,7 +215,9 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Unsupported, "%v", err)
 		return
 	}
-	j := pipeline.Job{Body: body, Codec: header.Codec, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
+	claim := frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height}
+	j := pipeline.Job{Body: body, Claim: claim, Received: t.received, Deadline: t.deadline, Priority: priority(header.Priority),
+		Source: t.source, Latest: t.latest,
 		Answer: func(ans *pipeline.Answer) { a.answer(t, a.reworded(ans)) }}
 	if header.MinTop1 != nil {
 		j.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
@@ -217,6 +260,10 @@ func (a *Agent) reworded(ans *pipeline.Answer) *pipeline.Answer {
 // job that an agent did not get to, because it stops or an inference hangs, is left
 // to the broker.
 func (a *Agent) answer(t *ticket, ans *pipeline.Answer) {
+	if ans.Superseded {
+		a.supersede(t)
+		return
+	}
 	a.tellInfeasible(t, ans)
 	left := ans.Abandoned || ans.Reason == wire.Busy && a.stopping.Load()
 	if !left || t.qos == 0 {
@@ -237,13 +284,18 @@ func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
 	a.appendFor(t, func(seq uint64) (store.Record, error) {
 		a.lastSeq.Store(seq)
 		payload, err := json.Marshal(a.result(t, seq, ans))
-		return store.Record{Topic: a.self.Result(t.id), Payload: payload, Job: job, Request: t.request}, err
+		return store.Record{Topic: cmp.Or(t.topic, a.self.Result(t.id)), Payload: payload, Job: job, Request: t.request}, err
 	})
 }
 
 // conflict refuses a job whose id was used with other bytes. The answer of that
-// other job stays as it is.
+// other job stays as it is. No bytes at all are no job: that is how a retained one
+// is cleared at the broker, and who does it waits for no answer.
 func (a *Agent) conflict(t *ticket) {
+	if t.request == store.DigestOf(nil) {
+		t.acks[0]()
+		return
+	}
 	a.reply(t, a.turnAway(t, wire.Conflict, "this id was used before, with other bytes"), "")
 }
 
@@ -283,7 +335,7 @@ func digestOf(m mqtt.Message) store.Digest {
 // result is the message for an answer.
 func (a *Agent) result(t *ticket, seq uint64, ans *pipeline.Answer) *wire.Result {
 	r := &wire.Result{
-		ID: t.id, Status: wire.OK, Device: a.cfg.Device, BootID: a.boot, Seq: seq, TS: wire.At(time.Now()),
+		ID: t.id, Source: t.source, Status: wire.OK, Device: a.cfg.Device, BootID: a.boot, Seq: seq, TS: wire.At(time.Now()),
 		MS: &wire.Timing{Queue: wire.Millis(ans.Queue), Decode: wire.Millis(ans.Decode), Infer: wire.Millis(ans.Infer),
 			Total: wire.Millis(ans.Total), Predicted: wire.Millis(ans.Predicted)},
 		DeadlineMS: wire.Millis(t.deadline), Met: ans.Met, Late: !a.linkUp.Load(),

@@ -28,6 +28,8 @@ func TestAnswers(t *testing.T) {
 			"png-in-envelope":  job(t, patient, pngFrame(t, 0)),
 			"jpeg-in-envelope": job(t, patient, jpegFrame(t, 0)),
 			"unknown-field":    rawJob(`{"deadline_ms":600000,"codec":"png","later":[{}]}`, pngFrame(t, 0)),
+			"raw-rgb":          rawJob(`{"deadline_ms":600000,"codec":"rgb","width":32,"height":32}`, make([]byte, 3*32*32)),
+			"raw-nv12":         rawJob(`{"deadline_ms":600000,"codec":"nv12","width":64,"height":32}`, make([]byte, 3*32*32)),
 		} {
 			o.publish(self(cfg).Job(name), payload)
 			checkAnswer(t, o.await(self(cfg).Result(name), 1), patient)
@@ -252,7 +254,11 @@ func TestBadJobsAreRefused(t *testing.T) {
 		{"P14 deadline negative", rawJob(`{"deadline_ms":-5}`, good), wire.Invalid, "deadline_ms"},
 		{"P14 deadline too large", rawJob(`{"deadline_ms":600001}`, good), wire.Invalid, "600000"},
 		{"P14 deadline a string", rawJob(`{"deadline_ms":"5"}`, good), wire.Invalid, "deadline_ms"},
-		{"P15 unknown codec", rawJob(`{"codec":"webp"}`, good), wire.Invalid, "jpeg"},
+		{"P15 unknown codec", rawJob(`{"codec":"gif"}`, good), wire.Invalid, "jpeg"},
+		{"P9 raw frame too short", rawJob(`{"codec":"rgb","width":32,"height":32,"deadline_ms":600000}`, good[:99]), wire.Invalid, "width"},
+		{"P9 raw frame without a width", rawJob(`{"codec":"bgr","height":32,"deadline_ms":600000}`, good), wire.Invalid, "width"},
+		{"P9 width of what is not raw", rawJob(`{"width":32,"deadline_ms":600000}`, good), wire.Invalid, "width"},
+		{"base64", []byte("/9j/4AAQSkZJRgABAQAAAQABAAD/"), wire.Invalid, "base64"},
 		{"P15 min_top1 over 1", rawJob(`{"min_top1":1.5}`, good), wire.Invalid, "min_top1"},
 		{"min_top1 that nobody has", rawJob(`{"min_top1":0.99}`, good), wire.Infeasible, "0.99"},
 		{"P7 wrong codec", rawJob(`{"codec":"jpeg","deadline_ms":600000}`, good), wire.Invalid, ""},
@@ -275,7 +281,7 @@ func TestBadJobsAreRefused(t *testing.T) {
 			t.Errorf("got %v", r.DeadlineMS)
 		}
 	})
-	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 19 && s.Refused >= 18 }, "19 jobs came and 18 were refused")
+	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == 23 && s.Refused >= 22 }, "23 jobs came and 22 were refused")
 	t.Run("alive", func(t *testing.T) {
 		m := answered(t, o, cfg.Device, "alive", rawJob(`{"deadline_ms":600000,"min_top1":0.8}`, good))
 		if r := decoded[wire.Result](t, m); r.Status != wire.OK || *r.ExpectedTop1 < 0.8 {
@@ -293,29 +299,48 @@ func hugePNG() []byte {
 
 func TestP13_BadIDsAreCountedAndGetNoResult(t *testing.T) {
 	t.Parallel()
-	m := brokertest.StartMosquitto(t)
-	o, cfg, _ := online(t, m.Addr)
-	frame := pngFrame(t, 0)
-	const rounds = 30
-	bad := []string{"a/b", "", "../../etc/passwd", "a b", "ü", strings.Repeat("x", 65), "a%b"}
-	for range rounds {
-		for _, id := range bad {
-			o.publish(self(cfg).Job(id), frame)
+	brokers(t, func(t *testing.T, addr string) {
+		o, cfg, _ := online(t, addr)
+		frame := pngFrame(t, 0)
+		const rounds = 30
+		bad := []string{"a/b", "", "/", "a/", "../../etc/passwd", "a b", "ü", strings.Repeat("x", 65), "a%b"}
+		for range rounds {
+			for _, id := range bad {
+				o.publish(self(cfg).Job(id), frame)
+			}
 		}
-	}
-	o.publish(self(cfg).Job(strings.Repeat("x", 64)), job(t, patient, frame))
-	if r := o.result(cfg, strings.Repeat("x", 64), 1); r.Status != wire.OK {
-		t.Errorf("the longest id: got %+v", r)
-	}
-	events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, rounds*uint64(len(bad)))
-	for i := range events[1:] {
-		if pause := events[i+1].TS.Sub(events[i].TS.Time); pause < 990*time.Millisecond {
-			t.Errorf("two events within %v", pause)
+		o.publish(self(cfg).Job(strings.Repeat("x", 64)), job(t, patient, frame))
+		if r := o.result(cfg, strings.Repeat("x", 64), 1); r.Status != wire.OK {
+			t.Errorf("the longest id: got %+v", r)
 		}
-	}
-	if results := o.matching(self(cfg).Result("#")); len(results) != 1 {
-		t.Errorf("got %d results, want the one with a good id", len(results))
-	}
+		events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, rounds*uint64(len(bad)))
+		for i := range events[1:] {
+			if pause := events[i+1].TS.Sub(events[i].TS.Time); pause < 990*time.Millisecond {
+				t.Errorf("two events within %v", pause)
+			}
+		}
+		if results := o.matching(self(cfg).Result("#")); len(results) != 1 {
+			t.Errorf("got %d results, want the one with a good id", len(results))
+		}
+	})
+}
+
+// One is enough: nobody sends a second to see what became of the first.
+func TestP13_AJobWhoseIDHasASlashIsToldOf(t *testing.T) {
+	t.Parallel()
+	brokers(t, func(t *testing.T, addr string) {
+		o, cfg, _ := online(t, addr)
+		for i, m := range []mqtt.Message{
+			{Topic: self(cfg).Job("front/42"), Payload: pngFrame(t, 0)},
+			{Topic: self(cfg).Job("front/43"), Payload: pngFrame(t, 0), QoS: 1, Retained: true},
+		} {
+			o.publishAs(m)
+			events := o.told(t, self(cfg).Event(wire.SeverityWarning), wire.EventBadID, uint64(i+1))
+			if e := events[i]; !strings.Contains(e.Detail, m.Topic) {
+				t.Errorf("got %+v, want the topic %s named", e, m.Topic)
+			}
+		}
+	})
 }
 
 // told waits for events of a kind that count up to n, and returns them.

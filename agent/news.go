@@ -9,6 +9,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 )
 
 // news turns what happens into events: at most one of each kind a second, with
@@ -133,14 +134,23 @@ func (a *Agent) tellInfeasible(t *ticket, ans *pipeline.Answer) {
 	a.news.tell(wire.SeverityWarning, e)
 }
 
+// tellFaults tells of members that cannot be used.
+func (a *Agent) tellFaults(p *family.Profile) {
+	for _, m := range p.Members {
+		switch {
+		case m.Fault == "":
+		case fullFault(m):
+			a.fault("a member cannot be used: " + m.Fault + "; make room, it is tried again")
+		default:
+			a.fault("a member cannot be used: " + m.Fault + "; `limber agent --profile` tries it again")
+		}
+	}
+}
+
 // reportStart tells of what was found at the start.
 func (a *Agent) reportStart() {
 	if c := a.crew.Load(); c != nil {
-		for _, m := range c.profile.Members {
-			if m.Fault != "" {
-				a.fault("a member cannot be used: " + m.Fault + "; `limber agent --profile` tries it again")
-			}
-		}
+		a.tellFaults(c.profile)
 	}
 	for _, err := range []error{a.parts.Fault, a.parts.Unsaved} {
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	brokerconfig "github.com/limber-edge/limber/broker-config"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 )
@@ -39,8 +40,14 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // its library has a data race over retained messages, which is not ours.
 func serve(tb testing.TB) (addr string) {
 	tb.Helper()
+	return serveWith(tb, "shipped")
+}
+
+// serveWith is serve with an access list from a file, or the shipped one.
+func serveWith(tb testing.TB, list string) (addr string) {
+	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envBroker+"=1")
+	cmd.Env = append(os.Environ(), envBroker+"="+list)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -59,8 +66,19 @@ func serve(tb testing.TB) (addr string) {
 }
 
 // beBroker prints its address and serves until it is killed.
-func beBroker() error {
-	b, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, discard())
+func beBroker(list string) error {
+	cfg := devbroker.Config{Listen: "127.0.0.1:0"}
+	if list != "shipped" {
+		file, err := os.Open(list)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if cfg.ACL, err = brokerconfig.ParseACL(file); err != nil {
+			return err
+		}
+	}
+	b, err := devbroker.New(cfg, discard())
 	if err != nil {
 		return err
 	}
@@ -92,14 +110,15 @@ type operator struct {
 	more chan struct{} // closed when there is another
 }
 
-// operate connects an operator that subscribes to everything.
+// operate connects an operator that subscribes to everything, and to where the
+// results of cameras may go.
 func operate(tb testing.TB, broker string) *operator {
 	tb.Helper()
 	o := &operator{tb: tb, connected: make(chan struct{}, 1), more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "operator-"+fleet.NewID(), true
 	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
-	cfg.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
+	cfg.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}, {Filter: "seen/#", QoS: 1}}
 	var err error
 	if o.link, err = mqtt.New(cfg, o, discard()); err != nil {
 		tb.Fatal(err)

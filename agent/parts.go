@@ -35,6 +35,7 @@ type Parts struct {
 	Unsaved error             // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
 	Outbox  *store.Outbox
+	Former  []string // filters that the broker may hold from before
 
 	guard   resident.Guard
 	blobs   storedBlobs
@@ -69,6 +70,9 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 	if err := p.openOutbox(cfg, log); err != nil {
 		return err
 	}
+	if err := p.recallFilters(cfg); err != nil {
+		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
+	}
 	carried, err := stock.Family()
 	if err != nil {
 		return err
@@ -92,7 +96,7 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 const cellHorizon = "horizon"
 
 func (p *Parts) openOutbox(cfg Config, log *slog.Logger) error {
-	o := store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20}
+	o := store.OutboxOptions{Quota: int64(cfg.Outbox.MiB) << 20, Alias: aliasOf}
 	if b, err := p.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
@@ -22,7 +23,7 @@ func (a *Agent) profile(ctx context.Context) (*family.Profile, []family.Session,
 		return p, nil, nil
 	}
 	a.log.Info("preparing the family for this device, once", "family", a.parts.Family.Name, "members", len(a.parts.Family.Members))
-	taken, sessions, err := TakeProfile(ctx, a.parts, a.parts.Shelf, func(int) {})
+	taken, sessions, err := a.takeProfile(ctx, a.parts.Shelf, func(int) {})
 	if err != nil && p != nil && ctx.Err() == nil {
 		a.log.Warn("profile not taken anew, the stored one is used", "err", err)
 		return p, nil, nil
@@ -99,30 +100,49 @@ func StoredProfile(parts *Parts, shelf Shelf) (*family.Profile, error) {
 // nil. The sessions, in the family's order, are the caller's to close. Before
 // each member tell is called with its index.
 func TakeProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member int)) (*family.Profile, []family.Session, error) {
-	sessions, faults, err := makeReady(ctx, parts.Family, shelf, tell)
+	p, sessions, err := tryProfile(ctx, parts, shelf, tell)
 	if err == nil {
-		var p *family.Profile
-		if p, err = profileOf(parts, shelf, sessions, faults); err == nil {
+		if err = saveProfile(parts, shelf, p); err == nil {
 			return p, sessions, nil
 		}
 	}
 	return nil, nil, errors.Join(err, closeAll(sessions))
 }
 
-// profileOf measures what makeReady returned and stores the profile.
-func profileOf(parts *Parts, shelf Shelf, sessions []family.Session, faults []string) (*family.Profile, error) {
+// takeProfile is TakeProfile for an agent, which serves with a profile that cannot
+// be stored, too, and says so.
+func (a *Agent) takeProfile(ctx context.Context, shelf Shelf, tell func(member int)) (*family.Profile, []family.Session, error) {
+	p, sessions, err := tryProfile(ctx, a.parts, shelf, tell)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll(sessions))
+	}
+	if err := saveProfile(a.parts, shelf, p); err != nil {
+		a.log.Warn("profile not stored, the next start takes it again", "err", err)
+		a.fault(fmt.Sprintf("this device's profile cannot be stored, and is taken again at the next start: %v", err))
+	}
+	return p, sessions, nil
+}
+
+// tryProfile makes every member ready and measures them. The sessions are the
+// caller's to close, also where there is an error.
+func tryProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member int)) (*family.Profile, []family.Session, error) {
+	sessions, faults, err := makeReady(ctx, parts.Family, shelf, tell)
+	if err != nil {
+		return nil, sessions, err
+	}
 	p, err := measured(parts.Root, shelf, sessions)
 	if err != nil {
-		return nil, err
+		return nil, sessions, err
 	}
 	for i, fault := range faults {
 		p.Members[i].Fault = fault
 	}
-	return p, saveProfile(parts, shelf, p)
+	return p, sessions, nil
 }
 
 // makeReady returns a session for each member, or why there is none. It is an
-// error when there is none at all; of the reasons, alike then, it gives the first.
+// error when there is none at all; of the reasons, alike then, it gives the first,
+// or that the disk is full.
 func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(member int)) ([]family.Session, []string, error) {
 	n := len(f.Members)
 	sessions, faults := make([]family.Session, n), make([]string, n)
@@ -141,7 +161,8 @@ func makeReady(ctx context.Context, f *family.Family, shelf Shelf, tell func(mem
 		sessions[i] = s
 	}
 	if len(errs) == n {
-		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, errs[0])
+		why := errs[max(0, slices.IndexFunc(errs, isFull))]
+		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, why)
 	}
 	return sessions, faults, nil
 }

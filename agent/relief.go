@@ -184,7 +184,7 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 		return nil, nil, err
 	}
 	if profile == nil {
-		return TakeProfile(ctx, a.parts, shelf, tell)
+		return a.takeProfile(ctx, shelf, tell)
 	}
 	sessions, faults, err := makeReady(ctx, a.parts.Family, shelf, tell)
 	if err != nil {
@@ -200,7 +200,13 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 	if !passed || shelf.Options().Provider == ort.CPU {
 		return profile, sessions, nil
 	}
-	anew, err := profileOf(a.parts, shelf, sessions, faults)
+	anew, err := measured(a.parts.Root, shelf, sessions)
+	if err == nil {
+		for i, fault := range faults {
+			anew.Members[i].Fault = fault
+		}
+		err = saveProfile(a.parts, shelf, anew)
+	}
 	if err != nil {
 		a.log.Warn("profile not taken anew, the stored one is used", "provider", shelf.Options().Provider, "err", err)
 		return profile, sessions, nil

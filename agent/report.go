@@ -101,6 +101,8 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 	t := wire.Telemetry{TS: wire.At(time.Now()), Outbox: depth}
 	t.Jobs = a.turnedAway.Load()
 	t.Refused = t.Jobs
+	t.Jobs += a.origins.unseen.Load()
+	t.Superseded, t.Retained = a.origins.superseded.Load(), a.origins.retained.Load()
 	crew := a.crew.Load()
 	if crew == nil {
 		v.tell(&t, 0, 0)

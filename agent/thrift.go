@@ -11,8 +11,10 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// spared is a member that is out of use to make room in memory.
+// spared is a member that is out of use to make room in memory, or as the disk had
+// none for it.
 type spared struct {
+	full bool    // it is the disk
 	left float64 // % of room when it went; NaN if unknown
 	gain float64 // % of room that its going gave; NaN until it was looked at
 
@@ -166,10 +168,15 @@ func (a *Agent) weigh(ctx context.Context, c *crew, t *thrift, m monitor.Memory)
 		return a.spare(ctx, c, at, m, why)
 	}
 	at := c.nextBack(now)
-	if at < 0 || !t.mayReturn(now, m, c.spared[at]) {
+	switch {
+	case at < 0:
 		return nil
+	case c.spared[at].full: // it did not go for want of memory, and there is enough
+	case !t.mayReturn(now, m, c.spared[at]):
+		return nil
+	default:
+		t.back(now)
 	}
-	t.back(now)
 	return a.takeBack(ctx, c, at, m)
 }
 
@@ -201,7 +208,11 @@ func (c *crew) nextBack(now time.Time) int {
 // failed notes that a member could not be loaded: others have their turn, and it
 // is tried again after a pause that doubles.
 func (s *spared) failed(now time.Time) {
-	s.pause = min(max(2*s.pause, waitLeast), waitMost)
+	least, most := waitLeast, waitMost
+	if s.full {
+		least, most = roomLeast, roomMost
+	}
+	s.pause = min(max(2*s.pause, least), most)
 	s.again = now.Add(s.pause)
 }
 
@@ -236,10 +247,12 @@ func (a *Agent) takeBack(ctx context.Context, c *crew, at int, m monitor.Memory)
 	if err := c.pipe.Use(ctx, at, c.sessions[at]); err != nil {
 		return err
 	}
+	full := c.spared[at].full
 	c.spared[at] = nil
+	a.restored(ctx, c, at)
 	a.log.Info("member taken back", "member", name)
 	detail := name + " is back in use"
-	if m.Headroom != nil {
+	if m.Headroom != nil && !full {
 		detail += fmt.Sprintf(": %.1f %% of the memory were left without it", *m.Headroom)
 	}
 	a.tellRoom(wire.SeverityInfo, name, detail)

@@ -123,3 +123,24 @@ func TestAMemberThatCannotBeLoadedKeepsNoOtherOut(t *testing.T) {
 		t.Errorf("got member %d, want the pause to double", at)
 	}
 }
+
+func TestAMemberThatTheDiskHadNoRoomForIsTriedSoonerThanOneForMemory(t *testing.T) {
+	start := time.Now()
+	for _, tt := range []struct {
+		name string
+		s    spared
+		want []time.Duration // pauses, the first and the last of many
+	}{
+		{"memory", spared{}, []time.Duration{waitLeast, waitMost}},
+		{"disk", spared{full: true}, []time.Duration{roomLeast, roomMost}},
+	} {
+		var got []time.Duration
+		for range 20 {
+			tt.s.failed(start)
+			got = append(got, tt.s.again.Sub(start))
+		}
+		if first, last := got[0], got[len(got)-1]; first != tt.want[0] || last != tt.want[1] || got[1] != 2*first {
+			t.Errorf("%s: got pauses of %v, want them to double from %v to %v", tt.name, got, tt.want[0], tt.want[1])
+		}
+	}
+}

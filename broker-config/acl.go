@@ -46,6 +46,13 @@ type rule struct {
 // DefaultACL is the list in mosquitto/acl.
 func DefaultACL() (*ACL, error) { return ParseACL(bytes.NewReader(defaultACL)) }
 
+// DeskACL is DefaultACL for a broker whose clients are all on its machine: the
+// operator may also use the topics that cameras have chosen.
+func DeskACL() (*ACL, error) {
+	more := "\nuser " + Operator + "\ntopic readwrite #\n"
+	return ParseACL(io.MultiReader(bytes.NewReader(defaultACL), strings.NewReader(more)))
+}
+
 // ParseACL reads mosquitto's acl_file: `user NAME`, `topic [read|write|
 // readwrite|deny] FILTER` and `pattern [...] FILTER`. Errors name the line.
 func ParseACL(r io.Reader) (*ACL, error) {

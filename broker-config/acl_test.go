@@ -35,6 +35,11 @@ func TestDefaultACLKeepsDevicesApart(t *testing.T) {
 		{"own commands", "cam-1", "limber/v1/demo/cam-1/cmd/+/+", Subscribe, true},
 		{"everybody's commands", "cam-1", "limber/v1/demo/@all/cmd/#", Subscribe, true},
 		{"a pool of everybody", "cam-1", "$share/p/limber/v1/demo/@all/job/#", Subscribe, true},
+		{"own frames", "cam-1", "limber/v1/demo/cam-1/frame/#", Subscribe, true},
+		{"another's frames", "cam-1", "limber/v1/demo/cam-2/frame/#", Subscribe, false},
+		{"everybody's frames", "cam-1", "limber/v1/demo/@all/frame/#", Subscribe, false},
+		{"a frame to itself", "cam-1", "limber/v1/demo/cam-1/frame/front", Write, false},
+		{"operator sends a frame", Operator, "limber/v1/demo/cam-1/frame/front", Write, true},
 		{"job to itself", "cam-1", "limber/v1/demo/cam-1/job/7", Write, false},
 		{"another's state", "cam-1", "limber/v1/demo/cam-2/state", Write, false},
 		{"another's jobs", "cam-1", "limber/v1/demo/cam-2/job/#", Subscribe, false},
@@ -62,6 +67,30 @@ func TestDefaultACLKeepsDevicesApart(t *testing.T) {
 				t.Errorf("%q to %q: got %v, want %v", tt.user, tt.topic, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestOnADeskTheOperatorMayAlsoUseTheTopicsOfCameras(t *testing.T) {
+	acl, err := DeskACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		user, topic string
+		access      Access
+		want        bool
+	}{
+		{Operator, "cam/front/jpg", Write, true},
+		{Operator, "cam/+/jpg", Subscribe, true},
+		{Operator, "limber/v1/demo/desk/job/1", Write, true},
+		{Operator, "$SYS/broker", Write, false},
+		{"cam-1", "cam/front/jpg", Write, false},
+		{"cam-1", "limber/v1/demo/cam-2/state", Write, false},
+		{"", "cam/front/jpg", Write, false},
+	} {
+		if got := acl.Allow(tt.user, "client", tt.topic, tt.access); got != tt.want {
+			t.Errorf("%q to %q: got %v, want %v", tt.user, tt.topic, got, tt.want)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 type kept struct {
 	seq  uint64
 	key  uint64 // hash of the job's ID
+	also uint64 // hash of the alias; 0 if it has none
 	age  time.Duration
 	size int64
 	gone bool
@@ -28,33 +29,47 @@ func (k kept) left() bool     { return k.gone }
 // answers finds the record that answers a job. Jobs are known by a hash, so
 // that 100,000 of them take a few megabytes and none of the collector's time;
 // who looks one up compares the ID in the record. Two IDs with one hash, which
-// nobody can make on purpose, cost the older its answer.
+// nobody can make on purpose, cost the older its answer. Aliases are known in the
+// same way.
 type answers struct {
 	seed  maphash.Seed
+	alias func(Record) string // nil: none has one
 	log   sequence[kept]
-	byKey map[uint64]uint64 // hash of the job's ID → sequence number
+	byKey map[uint64]uint64 // hash of the job's ID, or of the alias → sequence number
 	count int
 	bytes int64
 }
 
-func newAnswers() answers {
-	return answers{seed: maphash.MakeSeed(), byKey: make(map[uint64]uint64)}
+func newAnswers(alias func(Record) string) answers {
+	return answers{seed: maphash.MakeSeed(), alias: alias, byKey: make(map[uint64]uint64)}
 }
 
 // add keeps r, written at the given running time, as the answer to its job.
 func (a *answers) add(r Record, age time.Duration) {
 	k := kept{seq: r.Seq, key: maphash.String(a.seed, r.Job), age: age, size: r.size()}
-	a.log.push(k)
 	a.byKey[k.key] = k.seq
+	if name := a.aliasOf(r); name != "" {
+		k.also = maphash.String(a.seed, name)
+		a.byKey[k.also] = k.seq
+	}
+	a.log.push(k)
 	a.count++
 	a.bytes += k.size
 }
 
+// aliasOf is the second name of the answer r, "" if it has none.
+func (a *answers) aliasOf(r Record) string {
+	if a.alias == nil {
+		return ""
+	}
+	return a.alias(r)
+}
+
 func (a *answers) holds(seq uint64) bool { return a.log.holds(seq) }
 
-// find returns the sequence number of the answer to the job.
-func (a *answers) find(job string, now time.Duration) (seq uint64, ok bool) {
-	seq, ok = a.byKey[maphash.String(a.seed, job)]
+// find returns the sequence number of the answer to the job, or with the alias.
+func (a *answers) find(name string, now time.Duration) (seq uint64, ok bool) {
+	seq, ok = a.byKey[maphash.String(a.seed, name)]
 	if !ok {
 		return 0, false
 	}
@@ -71,8 +86,10 @@ func (a *answers) drop(seq uint64) {
 	k.gone = true
 	a.count--
 	a.bytes -= k.size
-	if a.byKey[k.key] == seq {
-		delete(a.byKey, k.key)
+	for _, key := range [...]uint64{k.key, k.also} {
+		if a.byKey[key] == seq {
+			delete(a.byKey, key)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,44 @@ func TestAnAnswerOutlivesItsEvictionFromTheQueue(t *testing.T) {
 		if got := backlog(t, o); !slices.Equal(got, []uint64{2, 3}) || durable.got() != 3 {
 			t.Errorf("waiting %d, durable called %d times; want 2 and 3, 3 times", got, durable.got())
 		}
+	})
+}
+
+// twin is the alias of the answers whose jobs begin with "cam": the digest of what
+// they answer.
+func twin(r Record) string {
+	if !strings.HasPrefix(r.Job, "cam") {
+		return ""
+	}
+	return "\x00" + r.Request.String()
+}
+
+func TestAnAnswerIsFoundByItsAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Alias: twin})
+		want := func(job string, seq uint64) {
+			t.Helper()
+			r, err := o.Alias("\x00" + DigestOf([]byte(job)).String())
+			if seq == 0 && !errors.Is(err, ErrNotFound) || seq > 0 && (err != nil || r.Seq != seq || r.Job != job) {
+				t.Errorf("alias of %s: record %d of job %q, %v; want %d", job, r.Seq, r.Job, err, seq)
+			}
+		}
+		cam, other := mustAnswer(t, o, "cam-1", 100, nil), mustAnswer(t, o, "42", 100, nil)
+		want("cam-1", cam)
+		want("42", 0)
+		wantAnswer(t, o, "42", other, 100)
+		o = restart(t, o, mustRun(t, o))
+		want("cam-1", cam)
+		want("42", 0)
+		wantAnswer(t, o, "cam-1", cam, 100)
+		stop := mustRun(t, o)
+		again := mustAnswer(t, o, "cam-1", 100, nil)
+		want("cam-1", again)
+		pass(answerKeep)
+		want("cam-1", 0)
+		wantAnswer(t, o, "cam-1", 0, 0)
+		o = restart(t, o, stop)
+		want("cam-1", 0)
 	})
 }
 

@@ -290,7 +290,7 @@ func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
 		{"S6 cut within a page", func(b []byte) []byte { return b[:3*page+100] }, true},
 		{"S6 one root damaged", func(b []byte) []byte { clear(b[16:512]); return b }, false},
 		{"S6 both roots damaged", func(b []byte) []byte { clear(b[:2*page]); return b }, true},
-		{"S14 empty", func([]byte) []byte { return nil }, false},
+		{"S14 empty", func([]byte) []byte { return nil }, true},
 		{"S14 first of four pages", func(b []byte) []byte { return b[:page] }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -322,6 +322,110 @@ func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A card that goes bad damages a file at every start.
+func TestS6_TheTwoNewestDamagedFilesAreKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"outbox.db.corrupt-9", "limber.db.corrupt-1700000000", "outbox.db.corrupt-1700000000.2",
+		"limber.db.corrupt-9.10", "outbox.db.corrupt-mine", "limber.db.corrupt-1700000000.bak"} {
+		mustPut(t, filepath.Join(dir, name), name)
+	}
+	for _, garbage := range []string{"first", "second", "", "last"} {
+		mustPut(t, filepath.Join(dir, "limber.db"), garbage)
+		s := mustOpen(t, dir)
+		aside := s.Quarantined()
+		if b, err := os.ReadFile(aside); err != nil || string(b) != garbage {
+			t.Errorf("set aside as %q: got %q, %v; want %q", aside, b, err, garbage)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var left []string
+	for _, f := range mustList(t, dir) {
+		if _, ours := asideTime(f); ours {
+			left = append(left, f)
+		}
+	}
+	if len(left) != 2 || !exists(filepath.Join(dir, "outbox.db.corrupt-mine")) || !exists(filepath.Join(dir, "limber.db.corrupt-1700000000.bak")) {
+		t.Errorf("left are %v of %v; want two, and what is not ours", left, mustList(t, dir))
+	}
+}
+
+func TestTheNewestDamagedFileIsToldByItsName(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.db.corrupt-9", "a.db.corrupt-1700000000.2", "a.db.corrupt-1700000000", "b.db.corrupt-1700000000.10", "b.db.corrupt-5"} {
+		mustPut(t, filepath.Join(dir, name), name)
+	}
+	if err := thin(filepath.Join(dir, "b.db.corrupt-5")); err != nil { // the clock went back
+		t.Fatal(err)
+	}
+	if got, want := mustList(t, dir), []string{"b.db.corrupt-1700000000.10", "b.db.corrupt-5"}; !slices.Equal(got, want) {
+		t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+// What a full disk keeps from being made leaves nothing that looks like damage.
+func TestS3_AFileThatCannotBeMadeIsNotTakenForDamageLater(t *testing.T) {
+	if !inChild(t) {
+		return // the limit would hold for other tests, too
+	}
+	dir := t.TempDir()
+	for _, limit := range []uint64{1, 4096} {
+		lift := mustLimitFiles(t, limit)
+		if _, err := Open(dir, quiet()); !noRoom(err) {
+			t.Errorf("with files of at most %d bytes: got %v, want that there is no room", limit, err)
+		}
+		lift()
+		if left := mustList(t, dir); len(left) > 0 {
+			t.Errorf("left are %v, want nothing", left)
+		}
+	}
+	if s := mustOpen(t, dir); s.Quarantined() != "" {
+		t.Errorf("set aside %s, want nothing", s.Quarantined())
+	}
+}
+
+func TestAnEmptyFileThatAnotherProcessMakesIsLockedNotDamaged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "limber.db")
+	mustPut(t, path, "")
+	other, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, quiet()); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want %v", err, ErrLocked)
+	}
+	if got := mustList(t, dir); !slices.Equal(got, []string{"limber.db"}) {
+		t.Errorf("the folder has %v, want the file as it was", got)
+	}
+}
+
+func mustPut(tb testing.TB, path, text string) {
+	tb.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func mustList(tb testing.TB, dir string) (names []string) {
+	tb.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 // mustFill makes both files in dir, of some twenty pages each, and returns the

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,7 +49,7 @@ func openFile(path string, log *slog.Logger, load func(*bolt.Tx) error) (f *file
 	f, err = tryOpen(path, load)
 	if errors.Is(err, errDamaged) {
 		cause := err
-		if quarantined, err = quarantine(path); err != nil {
+		if quarantined, err = quarantine(path, log); err != nil {
 			return nil, "", err
 		}
 		log.Warn("damaged file set aside", "err", fmt.Errorf("%s: %w", quarantined, cause))
@@ -57,10 +61,15 @@ func openFile(path string, log *slog.Logger, load func(*bolt.Tx) error) (f *file
 	return f, quarantined, nil
 }
 
-// tryOpen opens path and loads it. Unless it succeeds nothing stays open.
+// tryOpen opens path and loads it. Unless it succeeds nothing stays open, nor does
+// a file that it made and could not fill: it would be damage to the next attempt.
 func tryOpen(path string, load func(*bolt.Tx) error) (*file, error) {
 	f := &file{path: path}
-	err := guard(f.open)
+	made := !exists(path)
+	err := f.emptied()
+	if err == nil {
+		err = guard(f.open)
+	}
 	if err == nil {
 		err = guard(f.verify)
 	}
@@ -73,12 +82,40 @@ func tryOpen(path string, load func(*bolt.Tx) error) (*file, error) {
 	if err == nil {
 		return f, nil
 	}
-	if err = f.classify(err); errors.Is(err, errDamaged) || f.db == nil {
+	cause := err
+	if err = f.classify(cause); errors.Is(err, errDamaged) || f.db == nil {
 		f.abandon()
 	} else {
 		f.db.Close()
 	}
+	if made && !errors.Is(err, ErrLocked) {
+		return nil, errors.Join(cause, removed(path))
+	}
 	return nil, err
+}
+
+// removed removes a file that need not be there.
+func removed(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// emptied tells of a file that is there and holds nothing, as a power cut may
+// leave one: bbolt would take it for a new one, and nobody would learn what was
+// lost. A file that another process is just making is locked.
+func (f *file) emptied() error {
+	h, err := os.OpenFile(f.path, os.O_RDWR, 0)
+	if err != nil {
+		return nil // bbolt makes it, or says why it may not
+	}
+	defer h.Close()
+	info, err := h.Stat()
+	if err != nil || info.Size() > 0 || syscall.Flock(int(h.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: the file is empty", errDamaged)
 }
 
 func (f *file) open() error {
@@ -153,15 +190,19 @@ func (f *file) classify(err error) error {
 	}
 }
 
-// tooShort tells whether the file is not empty, as a new one is, and yet has no
-// room for the two roots.
+// tooShort tells whether the file is not empty, as one is that bbolt just made and
+// could not fill, and yet has no room for the two roots.
 func (f *file) tooShort() bool {
 	info, err := os.Stat(f.path)
 	return err == nil && info.Size() > 0 && info.Size() < 2*int64(os.Getpagesize())
 }
 
+// asideMark stands in the name of a damaged file between what it was and when it
+// was set aside, in seconds since 1970; behind a point, which it was of that second.
+const asideMark = ".db.corrupt-"
+
 // quarantine renames the damaged file at path and returns its new name.
-func quarantine(path string) (string, error) {
+func quarantine(path string, log *slog.Logger) (string, error) {
 	name := fmt.Sprintf("%s.corrupt-%d", path, time.Now().Unix())
 	for n := 2; exists(name); n++ {
 		name = fmt.Sprintf("%s.corrupt-%d.%d", path, time.Now().Unix(), n)
@@ -169,7 +210,54 @@ func quarantine(path string) (string, error) {
 	if err := os.Rename(path, name); err != nil {
 		return "", fmt.Errorf("set damaged file aside: %w", err)
 	}
+	if err := thin(name); err != nil {
+		log.Warn("damaged files of earlier not removed", "err", err)
+	}
 	return name, nil
+}
+
+// asideMost is how many damaged files stay in the state folder: a disk that fails
+// again and again must not be filled with them.
+const asideMost = 2
+
+// thin removes the damaged files beside newest, which was set aside just now, but
+// for the last ones before it.
+func thin(newest string) error {
+	dir := filepath.Dir(newest)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var aside []string
+	for _, f := range files {
+		if _, ok := asideTime(f.Name()); ok && f.Name() != filepath.Base(newest) {
+			aside = append(aside, f.Name())
+		}
+	}
+	slices.SortStableFunc(aside, func(a, b string) int {
+		first, _ := asideTime(a)
+		second, _ := asideTime(b)
+		return slices.Compare(second[:], first[:])
+	})
+	var errs []error
+	for _, name := range aside[min(asideMost-1, len(aside)):] {
+		errs = append(errs, removed(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
+// asideTime is when a damaged file was set aside, by its name: the second and
+// which it was of it. It is false for a name that quarantine does not give.
+func asideTime(name string) (when [2]int, ok bool) {
+	_, rest, ok := strings.Cut(name, asideMark)
+	second, nth, more := strings.Cut(rest, ".")
+	when[1] = 1
+	var errs [2]error
+	when[0], errs[0] = strconv.Atoi(second)
+	if more {
+		when[1], errs[1] = strconv.Atoi(nth)
+	}
+	return when, ok && errs == [2]error{}
 }
 
 func exists(path string) bool {

@@ -40,7 +40,7 @@ type contents struct {
 func (o *Outbox) open() error {
 	var c contents
 	f, quarantined, err := openFile(o.path, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx); err != nil {
+		if c, err = scan(tx, o.opts.Alias); err != nil {
 			return err
 		}
 		return putProgress(tx, c.next+reserve, c.age)
@@ -81,7 +81,7 @@ func (o *Outbox) take(c contents) {
 }
 
 // scan reads the whole file, so that damage is found now.
-func scan(tx *bolt.Tx) (contents, error) {
+func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
 	for _, name := range []string{bucketRecords, bucketQueue, bucketMeta} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return contents{}, fmt.Errorf("create bucket %s: %w", name, err)
@@ -89,7 +89,7 @@ func scan(tx *bolt.Tx) (contents, error) {
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	reserved := parseNumber(meta.Get([]byte(keyReserved)))
-	c := contents{answers: newAnswers(), created: reserved == 0, next: max(1, reserved), age: duration(meta.Get([]byte(keyAge)))}
+	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved), age: duration(meta.Get([]byte(keyAge)))}
 	queue := newQueueScan(tx)
 	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
@@ -179,7 +179,7 @@ func (o *Outbox) reopen() error {
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx); err != nil || !c.created {
+		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again.

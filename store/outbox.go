@@ -26,6 +26,11 @@ type OutboxOptions struct {
 	// Floor is what an earlier run's Horizon said, kept in another file. Numbers
 	// begin there if the outbox was damaged and the clock is not ahead of it.
 	Floor uint64
+
+	// Alias gives an answer a second name, "" for none, which Alias finds it
+	// under. No alias may be the ID of a job, and it must not depend on when it
+	// is asked for. nil: no answer has one.
+	Alias func(Record) string
 }
 
 const (
@@ -210,32 +215,37 @@ func (o *Outbox) Next(ctx context.Context, after uint64, limit int) ([]Record, e
 // ago, or before the last 100,000 answers or 64 MiB of them. Only an answer
 // that exists is read from the disk.
 func (o *Outbox) Answer(job string) (Record, error) {
+	return o.answer(job, func(r Record) bool { return r.Job == job })
+}
+
+// Alias returns the newest answer that OutboxOptions.Alias gives this name; else
+// it is like Answer.
+func (o *Outbox) Alias(name string) (Record, error) {
+	return o.answer(name, func(r Record) bool { return o.opts.Alias != nil && o.opts.Alias(r) == name })
+}
+
+// answer looks a name up, and whether it is not another one with the same hash.
+func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	o.mu.Lock()
-	seq, ok := o.answers.find(job, o.age.now())
+	seq, ok := o.answers.find(name, o.age.now())
 	it := o.freshItem(seq)
 	f := o.file
 	o.mu.Unlock()
 	if !ok {
 		return Record{}, ErrNotFound
 	}
+	found := Record{}
 	if it != nil {
-		return matchJob(it.Record, job)
+		found = it.Record
+	} else if read, err := readRecords(f, []uint64{seq}); err != nil {
+		return Record{}, fmt.Errorf("read answer of job %.80q: %w", name, err)
+	} else if len(read) > 0 {
+		found = read[0]
 	}
-	found, err := readRecords(f, []uint64{seq})
-	if err != nil {
-		return Record{}, fmt.Errorf("read answer of job %s: %w", job, err)
-	}
-	if len(found) == 0 {
+	if found.Job == "" || !is(found) {
 		return Record{}, ErrNotFound
 	}
-	return matchJob(found[0], job)
-}
-
-func matchJob(r Record, job string) (Record, error) {
-	if r.Job != job {
-		return Record{}, ErrNotFound
-	}
-	return r, nil
+	return found, nil
 }
 
 // TakeGap returns what was lost since it was last asked.

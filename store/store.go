@@ -21,10 +21,11 @@
 // delivered is what the Gap says.
 //
 // Damage is expected. A file that bbolt cannot read is renamed to
-// NAME.corrupt-<unix time> and replaced by an empty one; a record whose
-// checksum is wrong is skipped; a full or failing disk is retried while the
-// newest records stay in memory. All of it is reported, none of it is fatal,
-// because everything in limber.db can be fetched or measured again.
+// NAME.corrupt-<unix time> and replaced by an empty one, and so is a file that
+// holds nothing; the two newest such copies are kept. A record whose checksum is
+// wrong is skipped; a full or failing disk is retried while the newest records
+// stay in memory. All of it is reported, none of it is fatal, because everything
+// in limber.db can be fetched or measured again.
 //
 // No deadline here trusts the wall clock, which on a board without a battery
 // starts in 1970: ages are counted in running time (see ageClock).

@@ -34,12 +34,14 @@ type Station struct {
 	once     sync.Once
 	lastErr  error
 	denied   []string
+	seq      uint64        // of the connection that is up, or was last
+	next     chan struct{} // closed at the next connection
 }
 
 // Open assembles a station that subscribes to filters, QoS 1. Its session ends
 // with the connection.
 func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Station, error) {
-	s := &Station{mail: make(chan struct{}, 1), open: make(chan struct{})}
+	s := &Station{mail: make(chan struct{}, 1), open: make(chan struct{}), next: make(chan struct{})}
 	cfg.CleanSession = true
 	cfg.Subscriptions = nil
 	for _, f := range filters {
@@ -75,6 +77,24 @@ func (s *Station) Ready(ctx context.Context) error {
 		return s.lastErr
 	}
 	return ctx.Err()
+}
+
+// Connection waits for a connection behind the one of the number after, and returns
+// its number; they begin at 1. Its error is ctx's.
+func (s *Station) Connection(ctx context.Context, after uint64) (seq uint64, err error) {
+	for {
+		s.mu.Lock()
+		seq, next := s.seq, s.next
+		s.mu.Unlock()
+		if seq > after {
+			return seq, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return seq, ctx.Err()
+		}
+	}
 }
 
 // Publish sends a message and waits for the broker's acknowledgement.
@@ -151,7 +171,12 @@ func (s *Station) settled(ctx context.Context, each func(mqtt.Message)) error {
 
 // Connected, Denied, Lost and Receive serve the link. Connected leaves it to
 // Denied, which follows, to open a station that was refused something.
-func (s *Station) Connected(uint64, bool) {
+func (s *Station) Connected(connSeq uint64, _ bool) {
+	s.mu.Lock()
+	s.seq = connSeq
+	close(s.next)
+	s.next = make(chan struct{})
+	s.mu.Unlock()
 	if s.link.Counts().Denied == 0 {
 		s.opened()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 )
 
@@ -375,5 +376,30 @@ func TestTelemetryIsTheNextOfItsDevice(t *testing.T) {
 	defer end()
 	if _, err := s.Telemetry(soon, "cam-1"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nothing came: got %v", err)
+	}
+}
+
+func TestAConnectionIsWaitedForByItsNumber(t *testing.T) {
+	t.Parallel()
+	broker := brokertest.StartMosquitto(t)
+	s := open(t, broker.Addr)
+	if seq, err := s.Connection(t.Context(), 0); err != nil || seq != 1 {
+		t.Errorf("got connection %d, %v; want the first", seq, err)
+	}
+	broker.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if seq, err := s.Connection(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a broker: got connection %d, %v; want none in time", seq, err)
+	}
+	broker.Start()
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	seq, err := s.Connection(ctx, 1)
+	if err != nil || seq < 2 {
+		t.Errorf("got connection %d, %v; want a later one", seq, err)
+	}
+	if err := s.Publish(ctx, mqtt.Message{Topic: "limber/x", QoS: 1}); err != nil {
+		t.Errorf("on it: got %v", err)
 	}
 }

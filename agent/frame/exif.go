@@ -15,7 +15,7 @@ func (d Decoder) turn(body []byte, h Header) int {
 		return 1
 	case h.Codec == PNG:
 		return turnOfPNG(body)
-	case h.Codec == "webp":
+	case h.Codec == WebP:
 		return turnOfWebP(body)
 	}
 	return 1

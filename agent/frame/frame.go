@@ -5,6 +5,11 @@
 //
 // The one rule: nothing is allocated for a picture before its header was
 // judged, so a frame costs what its declared size costs and that is limited.
+// JPEG, PNG and WebP are read, and what a frame is called never decides how it
+// is read: the first bytes do, and a sender who says otherwise is refused. Only
+// raw frames need to be declared, as they have no first bytes; their size is
+// judged by their length. A frame that is none of these is refused with what it
+// looks like and what to send instead.
 //
 // A JPEG that has more pixels than a tensor needs is shrunk while it is decoded,
 // by Scale. The largest resolution that may still be chosen for a frame must be
@@ -12,9 +17,6 @@
 // the largest r of those that can still be taken, not that of the likely one. A
 // tensor of a smaller r is then made of more samples than it needs, and one of a
 // larger r would be made of fewer, which is less exact and nothing worse.
-//
-// Only JPEG and PNG are read, and what a frame is called never decides how it
-// is read: the first bytes do, and a sender who says otherwise is refused.
 //
 // A JPEG that lacks part of its picture is refused, and one whose bits are damaged
 // is read where Pillow reads it: what is looked at is whether its data suffice, not
@@ -24,13 +26,13 @@
 // The pixels are those PIL gives for convert("RGB"), the reference the
 // networks are trained with: alpha is dropped, 16 bits are cut to the upper
 // eight, of an animation the default image is taken, colour profiles are not
-// applied, and EXIF orientation is where it is asked for. PNG and resizing agree
-// bit by bit, JPEG to the rounding of the inverse DCT. A picture is turned by
-// turning the axes of the resize: no pixel is moved for it.
+// applied, and EXIF orientation is where it is asked for. PNG, WebP and resizing
+// agree bit by bit, JPEG to the rounding of the inverse DCT. What follows the
+// pixels of a PNG or a WebP is not judged; of an animated WebP no image is taken. A
+// picture is turned by turning the axes of the resize: no pixel is moved for it.
 package frame
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"image"
@@ -39,10 +41,11 @@ import (
 	"strings"
 )
 
-// The codecs a sender may declare.
+// The codecs a sender may declare, beside those of raw frames.
 const (
 	JPEG = "jpeg"
 	PNG  = "png"
+	WebP = "webp"
 )
 
 // DefaultPixels is the limit on width times height that suits a device with 4
@@ -52,13 +55,14 @@ const DefaultPixels = 4096 * 4096
 // maxSide is the limit on width and on height, in pixels.
 const maxSide = 16384
 
-// ErrUnsupported marks a JPEG or PNG that is sound but of a variant that is
+// ErrUnsupported marks a JPEG, PNG or WebP that is sound but of a variant that is
 // not read, such as 12 bits a sample.
 var ErrUnsupported = errors.New("unsupported")
 
 // Claim is what a sender says of a frame. The zero Claim says nothing.
 type Claim struct {
-	Codec string // JPEG or PNG; empty: the first bytes decide
+	Codec         string // empty: the first bytes decide; raw frames need it
+	Width, Height int    // in pixels, of a raw frame; 0 for others
 }
 
 // Header is what a frame says of itself, before any pixel of it is read.
@@ -80,6 +84,12 @@ type Decoder struct {
 // Inspect judges a frame by its header, without memory for the pixels, in a
 // time that its size in bytes bounds. What it lets through may still be damaged.
 func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
+	if isRaw(claim.Codec) {
+		return d.inspectRaw(body, claim)
+	}
+	if err := claim.checkEncoded(); err != nil {
+		return Header{}, err
+	}
 	is, err := sniff(body)
 	if err != nil {
 		return Header{}, err
@@ -95,6 +105,9 @@ func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
 // error leaves dst unfit for use, but for the next Decode. dst does not refer to
 // body.
 func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
+	if isRaw(h.Codec) {
+		return dst.takeRaw(body, h)
+	}
 	if h.Codec == JPEG {
 		return worded(JPEG, d.decodeJPEG(dst, body, h, scale))
 	}
@@ -130,16 +143,30 @@ func (d Decoder) Read(body []byte) (*Picture, error) {
 // Picture.take knows.
 type codec struct {
 	name   string
-	magic  string // its first bytes
-	config func(io.Reader) (image.Config, error)
-	decode func(io.Reader) (image.Image, error)
+	magic  string // its first bytes; ? is any
+	config func(body []byte) (image.Config, error)
+	decode func(body []byte) (pixels, error)
 }
 
-func codecs() [2]codec {
+func codecs() [3]codec {
 	return [...]codec{
 		{JPEG, "\xff\xd8\xff", nil, nil}, // a decoder of its own
-		{PNG, "\x89PNG\r\n\x1a\n", png.DecodeConfig, png.Decode},
+		{PNG, pngMagic, pngConfig, pngDecode},
+		{WebP, "RIFF????WEBP", webpConfig, webpDecode},
 	}
+}
+
+// begins tells whether a body begins with the codec's first bytes.
+func (c codec) begins(body []byte) bool {
+	if len(body) < len(c.magic) {
+		return false
+	}
+	for i, b := range []byte(c.magic) {
+		if b != '?' && b != body[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // sniff is the codec that the first bytes show.
@@ -148,11 +175,11 @@ func sniff(body []byte) (codec, error) {
 		return codec{}, errors.New("the frame is empty")
 	}
 	for _, c := range codecs() {
-		if bytes.HasPrefix(body, []byte(c.magic)) {
+		if c.begins(body) {
 			return c, nil
 		}
 	}
-	return codec{}, errors.New("the frame is neither JPEG nor PNG")
+	return codec{}, foreign(body)
 }
 
 // checkHeader judges the declared size.
@@ -178,12 +205,12 @@ func (c *codec) header(body []byte) (config image.Config, err error) {
 	if c.name == JPEG {
 		return jpegConfig(body)
 	}
-	return c.config(bytes.NewReader(body))
+	return c.config(body)
 }
 
-func (c *codec) whole(body []byte) (img image.Image, err error) {
+func (c *codec) whole(body []byte) (img pixels, err error) {
 	defer guard(&err)
-	return c.decode(bytes.NewReader(body))
+	return c.decode(body)
 }
 
 // guard turns a panic of an image codec into an error. The codecs are foreign

@@ -58,15 +58,16 @@ func allocated(f func()) uint64 {
 func TestP1_WhatIsNoPictureIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, body, want string }{
 		{"empty", "", "the frame is empty"},
-		{"one byte", "\xff", "neither JPEG nor PNG"},
+		{"one byte", "\xff", "neither JPEG, PNG nor WebP"},
 		{"start of a JPEG", "\xff\xd8\xff", "jpeg: the frame ends too early"},
 		{"start of a PNG", "\x89PNG\r\n\x1a\n", "png: the frame ends too early"},
-		{"random", "\x17\x2a\xfe random \x00 bytes", "neither JPEG nor PNG"},
+		{"start of a WebP", "RIFF\x24\x00\x00\x00WEBP", "webp: the frame ends too early"},
+		{"random", "\x17\x2a\xfe random \x00 bytes", "neither JPEG, PNG nor WebP"},
 		{"JPEG start, then random", "\xff\xd8\xff\xe0\x00\x04abXYZ", "jpeg: "},
 		{"PNG start, then random", "\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDRrandom bytes follow", "png: "},
-		{"GIF", "GIF89a\x01\x00\x01\x00", "neither JPEG nor PNG"},
-		{"P8 SVG", "<svg xmlns=", "neither JPEG nor PNG"},
-		{"P8 TIFF", "II*\x00", "neither JPEG nor PNG"},
+		{"GIF", "GIF89a\x01\x00\x01\x00", "neither JPEG, PNG nor WebP"},
+		{"P8 SVG", "<svg xmlns=", "neither JPEG, PNG nor WebP"},
+		{"P8 TIFF", "II*\x00", "neither JPEG, PNG nor WebP"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := limits.Read([]byte(tt.body))
@@ -82,7 +83,7 @@ func TestP2_ATruncatedPictureIsRefused(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d pictures, %v", len(files), err)
 	}
-	for _, file := range append(files, "testdata/pil-61x48.png") {
+	for _, file := range append(files, "testdata/pil-lossy.webp", "testdata/pil-lossless.webp", "testdata/pil-alpha.webp") {
 		whole, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +117,7 @@ func TestP3_ABombIsRefusedByItsHeader(t *testing.T) {
 		{"JPEG 65535 x 65535", jpegOf(0xc0, 8, 65535, 65535), "no side may be over 16384"},
 		{"JPEG 5000 x 5000", jpegOf(0xc0, 8, 5000, 5000), "more than 16777216"},
 		{"progressive JPEG 65535 x 65535", jpegOf(0xc2, 8, 65535, 65535), "no side may be over 16384"},
-		{"GIF of 34 bytes", []byte("GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;        "), "neither JPEG nor PNG"},
+		{"GIF of 34 bytes", []byte("GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;        "), "neither JPEG, PNG nor WebP"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var err error
@@ -231,7 +232,8 @@ func TestP7_TheFirstBytesDecideAndALieIsRefused(t *testing.T) {
 		{jpegBytes.Bytes(), PNG, `declared as "png", but the bytes are jpeg`},
 		{pngBytes.Bytes(), JPEG, `declared as "jpeg", but the bytes are png`},
 		{pngBytes.Bytes(), "gif", `declared as "gif"`},
-		{gifBytes.Bytes(), PNG, "neither JPEG nor PNG"},
+		{jpegBytes.Bytes(), WebP, `declared as "webp", but the bytes are jpeg`},
+		{gifBytes.Bytes(), PNG, "neither JPEG, PNG nor WebP"},
 	} {
 		_, err := limits.Inspect(tt.body, Claim{Codec: tt.codec})
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
@@ -288,7 +290,8 @@ func TestAJPEGOfManyScansIsRefused(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, file := range []string{"pil-420.jpg", "pil-progressive.jpg", "pil-cmyk.jpg", "pil-gray.jpg", "pil-1x40.png", "pil-32x32-none-24.png"} {
+	for _, file := range []string{"pil-420.jpg", "pil-progressive.jpg", "pil-cmyk.jpg", "pil-gray.jpg", "pil-1x40.png", "pil-32x32-none-24.png",
+		"pil-lossy.webp", "pil-lossless.webp", "pil-alpha.webp", "odd-extra-row.png", "odd-no-iend.png"} {
 		b, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {
 			f.Fatal(err)

@@ -9,11 +9,12 @@ import (
 // Picture is a decoded frame. It is not changed between one Decode into it and
 // the next, so it may be handed to another goroutine or be read by several.
 type Picture struct {
-	img           image.Image // one of the types that take names, from (0, 0), as stored
-	Width, Height int         // in pixels at full scale, upright
-	scale         int         // pixels a sample is wide and high
-	turn          int         // EXIF orientation that makes img upright, 1 to 8
-	jpeg          stream      // room for the next JPEG, empty between two
+	img           pixels // one of the types that take names, from (0, 0), as stored
+	raw           raw    // what img is after a raw frame; its memory is used again
+	Width, Height int    // in pixels at full scale, upright
+	scale         int    // pixels a sample is wide and high
+	turn          int    // EXIF orientation that makes img upright, 1 to 8
+	jpeg          stream // room for the next JPEG, empty between two
 }
 
 // lay sets the size at full scale and the turn.
@@ -24,14 +25,17 @@ func (p *Picture) lay(h Header, scale, turn int) {
 	}
 }
 
+// pixels is what a codec gives.
+type pixels interface{ Bounds() image.Rectangle }
+
 // take fills p with what the codecs of this package give. YCbCr means JPEG's: full
-// range, chroma to be spread as libjpeg does; another codec must convert first.
-func (p *Picture) take(img image.Image) error {
+// range, chroma to be spread as libjpeg does; that of video is limitedYCbCr.
+func (p *Picture) take(img pixels) error {
 	size := img.Bounds()
 	p.img, p.Width, p.Height, p.scale, p.turn = img, size.Dx(), size.Dy(), 1, 1
 	switch img.(type) {
 	case *image.YCbCr, *image.RGBA, *image.NRGBA, *image.Gray, *image.Paletted,
-		*image.RGBA64, *image.NRGBA64, *image.Gray16, *image.CMYK:
+		*image.RGBA64, *image.NRGBA64, *image.Gray16, *image.CMYK, limitedYCbCr, *raw:
 	default:
 		return fmt.Errorf("%w: pixels of type %T", ErrUnsupported, img)
 	}
@@ -63,6 +67,10 @@ func (p *Picture) row(dst []byte, x, y int) {
 		rowPaletted(dst, m.Pix[m.PixOffset(x, y):], m.Palette)
 	case *image.CMYK:
 		rowCMYK(dst, m.Pix[m.PixOffset(x, y):])
+	case limitedYCbCr:
+		m.row(dst, x, y)
+	case *raw:
+		m.row(dst, x, y)
 	default:
 		panic(fmt.Sprintf("frame: pixels of type %T, which take refuses", m))
 	}

@@ -2,6 +2,8 @@ package governor
 
 import (
 	"fmt"
+	"math"
+	"sort"
 	"time"
 )
 
@@ -29,6 +31,32 @@ func (g *Governor) Options(to []Option) []Option {
 func (g *Governor) Predicted(member int) time.Duration {
 	return time.Duration(g.outlooks[0].mean[member] * float64(time.Millisecond))
 }
+
+// Together is what an image takes member in a batch, expected by the last decision,
+// as a part of what it takes alone; 1 where a batch saves nothing.
+func (g *Governor) Together(member int) float64 {
+	t, o := &g.grid.batch[member], &g.outlooks[0]
+	if t.table == nil || o.mean[member] == 0 {
+		return 1
+	}
+	return min(1, t.alone*o.belief.dot(&t.table.mean)/Batch/o.mean[member])
+}
+
+// Needs is the slack from which on member is likely enough to be in time, by the last
+// decision, that a job is not refused.
+func (g *Governor) Needs(member int) time.Duration {
+	t, b := &g.grid.single[member], &g.outlooks[0].belief
+	bin := sort.Search(bins, func(n int) bool { return b.dot(&t.table.below[n+1]) >= tooUnlikely })
+	if bin == bins { // before the first decision
+		return 0
+	}
+	below, above := b.dot(&t.table.below[bin]), b.dot(&t.table.below[bin+1])
+	x := float64(bin) + (tooUnlikely-below)/(above-below)
+	return time.Duration(math.Exp(g.grid.lowest+t.log+x*g.grid.width) * float64(time.Millisecond))
+}
+
+// Least is the smallest member that the mode may run for a job without a floor.
+func (g *Governor) Least(now time.Duration) int { return g.least(g.within(now)) }
 
 // Smallest is the smallest member that a job with this floor may run, -1 if
 // there is none.

@@ -1,11 +1,15 @@
 package governor
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Feasible tells whether an unloaded device can have what a mode asks for, and
 // if not, the goal of figures nearest to it that it can have, with the reason
-// on one line. Members that are not eligible do not count.
-func (g *Governor) Feasible(m Mode) (nearest Goal, err error) {
+// on one line. Members that are not eligible do not count. decode is what the
+// frames of this device take before any member sees them, 0 if that is not known.
+func (g *Governor) Feasible(m Mode, decode time.Duration) (nearest Goal, err error) {
 	if m.kind == fixed {
 		_, err := g.find(m.member)
 		return Goal{}, err
@@ -16,9 +20,9 @@ func (g *Governor) Feasible(m Mode) (nearest Goal, err error) {
 		nearest.Floor = best.Top1
 		err = also(err, "no member reaches a top-1 of %v: the most accurate, %s, has %.4f", goal.Floor, best.Name, best.Top1)
 	}
-	if least := g.members[g.atLeast(nearest.Floor).first()]; goal.Deadline > 0 && least.Latency > goal.Deadline {
-		nearest.Deadline = least.Latency
-		err = also(err, "%s%s takes %v unloaded, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency, goal.Deadline)
+	if least := g.members[g.atLeast(nearest.Floor).first()]; goal.Deadline > 0 && decode+least.Latency > goal.Deadline {
+		nearest.Deadline = decode + least.Latency
+		err = also(err, "%s%s takes %v unloaded%s, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency, decoding(decode), goal.Deadline)
 	}
 	switch {
 	case goal.Watts == 0:
@@ -40,6 +44,14 @@ func also(err error, format string, args ...any) error {
 		return next
 	}
 	return fmt.Errorf("%w; %w", err, next)
+}
+
+// decoding says what is to be added to an inference; nothing where that is not known.
+func decoding(took time.Duration) string {
+	if took == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and decoding a frame %v", took.Round(10*time.Microsecond))
 }
 
 // fastestWith says of a member what it is the fastest of.

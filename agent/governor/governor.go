@@ -303,7 +303,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 	}
 	share := math.Inf(1)
 	if g.mode.kind == balanced {
-		share, m.room = m.share, Queue{Overhead: q.Overhead}.share(now, g.arrivals.at(now))
+		share, m.room = m.share, Queue{Overhead: q.Overhead, Decode: q.Decode}.share(now, g.arrivals.at(now))
 	}
 	g.usual.meet(now, min(m.slack, g.farthest()))
 	m.alone = !less && m.waiting == 0 && g.usual.like(min(m.slack, g.farthest()))
@@ -322,7 +322,8 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
 			proven = g.standing.member
 		}
-		m.usual.sustain(g.grid, &steady, g.pace, max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead)), proven)
+		gap := max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead), milliseconds(q.Decode))
+		m.usual.sustain(g.grid, &steady, g.pace, gap, proven)
 	}
 	return m
 }

@@ -104,17 +104,21 @@ func TestR10_FeasibleNamesTheNearestGoal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nearest, err := g.Feasible(m)
+		nearest, err := g.Feasible(m, 0)
 		if nearest != tt.nearest || (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%+v: got %+v, %v; want %+v, %q", tt.goal, nearest, err, tt.nearest, tt.says)
 		}
 	}
-	if _, err := g.Feasible(mustMode(t, "fixed:none")); err == nil {
+	if _, err := g.Feasible(mustMode(t, "fixed:none"), 0); err == nil {
 		t.Error("an unknown member is feasible")
+	}
+	soon, _ := ModeOf(Goal{Deadline: ms(4)})
+	if nearest, err := g.Feasible(soon, ms(2.5)); err == nil || nearest.Deadline != ms(5.5) || !strings.Contains(err.Error(), "decoding a frame 2.5ms") {
+		t.Errorf("with decoding: got %+v, %v; want a deadline of 5.5 ms", nearest, err)
 	}
 	g.SetPower(Power{Idle: 3, Active: 4})
 	low, _ := ModeOf(Goal{Watts: 2})
-	if nearest, err := g.Feasible(low); err == nil || nearest.Watts != 7 {
+	if nearest, err := g.Feasible(low, 0); err == nil || nearest.Watts != 7 {
 		t.Errorf("less than nothing takes: got %+v, %v", nearest, err)
 	}
 }

@@ -30,13 +30,18 @@ type Queue struct {
 	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first Lookahead are read
 	Ready    int             // jobs of Waiting that could run in one batch with the head now
 	Overhead time.Duration   // what one job takes beyond its expected latency while others wait; 0 if unknown
+	// Decode is the time between two frames that those who decode hand over, if
+	// they never wait. They work beside the inferences, so one that takes no longer
+	// costs nobody anything. 0 if unknown, or if nothing is left to decode.
+	Decode time.Duration
 }
 
 // share is the time in milliseconds that one image may take on average
 // when arrivals come at rate r: half of what is left to the tightest of the
 // waiting jobs, divided among those up to it, and half of what two arrivals
 // leave. The head's own deadline is a matter of chance, not of the mean, and
-// jobs that are already late need no time.
+// jobs that are already late need no time. Where the frames come from decoding
+// one by one, an inference may fill the time between two of them in any case.
 func (q Queue) share(now time.Duration, r rate) float64 {
 	share := r.headroom()
 	for n, deadline := range q.Waiting[:min(len(q.Waiting), Lookahead)] {
@@ -44,7 +49,7 @@ func (q Queue) share(now time.Duration, r rate) float64 {
 			share = min(share, milliseconds(deadline-now)/float64(n+2))
 		}
 	}
-	return max(leastShare, fairShare*share-milliseconds(q.Overhead))
+	return max(leastShare, fairShare*share-milliseconds(q.Overhead), milliseconds(q.Decode))
 }
 
 // rate is the recent rate of arrivals per millisecond, a moving average that

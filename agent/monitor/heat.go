@@ -1,17 +1,18 @@
 package monitor
 
 import (
-	"os"
+	"maps"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// heat is the hottest sensor's last minute, at most one value a second.
+// heat is the sensors' last minute, at most one sample a second.
 type heat struct {
 	times []time.Time
-	temps []float64 // °C
+	temps []map[string]float64 // °C by sensor
+	first map[string]float64   // the first value of each sensor
+	moved map[string]bool      // it had another one since
 }
 
 // How the trend is taken: a line through the last minute, once there are enough
@@ -29,19 +30,49 @@ func (h *heat) trend(now time.Time, temps map[string]float64) *float64 {
 		return nil
 	}
 	if n := len(h.times); n == 0 || now.Sub(h.times[n-1]) >= trendPace {
-		hottest := -300.0
-		for _, t := range temps {
-			hottest = max(hottest, t)
-		}
-		h.times, h.temps = append(h.times, now), append(h.temps, hottest)
+		h.times, h.temps = append(h.times, now), append(h.temps, maps.Clone(temps))
+		h.watch(temps)
 	}
 	for now.Sub(h.times[0]) > trendSpan {
 		h.times, h.temps = h.times[1:], h.temps[1:]
 	}
-	if last := len(h.times) - 1; h.times[last].Sub(h.times[0]) < trendLeast {
+	times, hottest := h.hottest()
+	if last := len(times) - 1; last < 0 || times[last].Sub(times[0]) < trendLeast {
 		return nil
 	}
-	return tenths(slope(h.times, h.temps))
+	return tenths(slope(times, hottest))
+}
+
+// watch notes which sensors move.
+func (h *heat) watch(temps map[string]float64) {
+	if h.first == nil {
+		h.first, h.moved = map[string]float64{}, map[string]bool{}
+	}
+	for name, t := range temps {
+		if first, seen := h.first[name]; !seen {
+			h.first[name] = t
+		} else if t != first {
+			h.moved[name] = true
+		}
+	}
+}
+
+// hottest is the hottest of the sensors that moved, or of all while none did, at
+// the times at which there was one.
+func (h *heat) hottest() (times []time.Time, temps []float64) {
+	const none = -300 // °C
+	for i, at := range h.times {
+		hottest := float64(none)
+		for name, t := range h.temps[i] {
+			if h.moved[name] || len(h.moved) == 0 {
+				hottest = max(hottest, t)
+			}
+		}
+		if hottest > none {
+			times, temps = append(times, at), append(temps, hottest)
+		}
+	}
+	return times, temps
 }
 
 // slope is that of the line with the least squares, a minute.
@@ -62,10 +93,9 @@ const tripMargin = 5
 // slows something down (passive) or warns of a shutdown (hot); nil where no zone
 // has such a point.
 func nearTrip(root string) *bool {
-	zones, _ := filepath.Glob(filepath.Join(root, "sys/class/thermal/thermal_zone*")) // the pattern is well formed
 	var near *bool
-	for _, zone := range zones {
-		temp, ok := milli(filepath.Join(zone, "temp"))
+	for _, zone := range zones(root) {
+		temp, ok := celsius(filepath.Join(zone, "temp"))
 		if !ok {
 			continue
 		}
@@ -86,20 +116,9 @@ func nearTrip(root string) *bool {
 
 // tripPoint is the temperature, in °C, of a trip point of a kind that matters.
 func tripPoint(kind string) (celsius float64, ok bool) {
-	b, err := os.ReadFile(kind)
-	if k := strings.TrimSpace(string(b)); err != nil || k != "passive" && k != "hot" {
+	if k := sysText(kind); k != "passive" && k != "hot" {
 		return 0, false
 	}
 	celsius, ok = milli(strings.TrimSuffix(kind, "_type") + "_temp")
 	return celsius, ok && celsius > 0 // firmware without a value says 0 or absolute zero
-}
-
-// milli reads a file of thousandths.
-func milli(path string) (float64, bool) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	return float64(n) / 1000, err == nil
 }

@@ -2,7 +2,10 @@
 //
 // A part that this machine does not have is absent from a Sample, and no part
 // that is missing takes another with it: a board without thermal sensors, or a
-// kernel without pressure figures, is as usual as one that has all of them.
+// kernel without pressure figures, is as usual as one that has all of them. Nor
+// does one sensor hide another: disks are in hwmon, Jetsons in thermal zones, and
+// both are read. A zone that never moves, such as PMIC-Die, which says 100 °C
+// whatever happens, is told of, but the trend is that of those that move.
 //
 // Shares of the processor are those between two samples. The Monitor keeps the
 // last counters, so nothing here waits. Percentages and temperatures are rounded
@@ -27,7 +30,6 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/process"
-	"github.com/shirou/gopsutil/v4/sensors"
 )
 
 // Sample is the condition of the machine. What is unknown is nil.
@@ -39,7 +41,7 @@ type Sample struct {
 	Load1         *float64           // runnable and blocked tasks, mean of a minute
 	Pressure      *float64           // % of the last 10 s in which a task waited for a processor (PSI)
 	TempsC        map[string]float64 // °C by sensor; of sensors of one name, the hottest
-	Trend         *float64           // °C a minute by which the hottest sensor rose over the last minute; after 20 s of samples
+	Trend         *float64           // °C a minute by which the hottest sensor that ever moved rose over the last minute; after 20 s of samples
 	NearTrip      *bool              // a sensor is within 5 °C of where the kernel begins to throttle it
 	Memory
 }
@@ -74,7 +76,7 @@ func (m *Monitor) Sample() Sample {
 		s.Load1 = known(v.Load1)
 	}
 	s.Pressure = waited(m.root, "cpu")
-	s.TempsC = temperatures(ctx)
+	s.TempsC = temperatures(m.root)
 	s.Trend = m.heat.trend(time.Now(), s.TempsC)
 	s.NearTrip = nearTrip(m.root)
 	return s
@@ -128,25 +130,6 @@ func read(ctx context.Context) counters {
 	t := machine[0]
 	busy := t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal // User has the guests' time
 	return counters{total: busy + t.Idle + t.Iowait, busy: busy, own: own.User + own.System, known: true}
-}
-
-// temperatures are what the sensors say that can be read.
-func temperatures(ctx context.Context) map[string]float64 {
-	stats, _ := sensors.TemperaturesWithContext(ctx) // an error tells of sensors that are left out
-	var temps map[string]float64
-	for _, s := range stats {
-		if s.Temperature < -60 || s.Temperature > 200 {
-			continue // a sensor that is switched off says so in this way
-		}
-		if hottest, ok := temps[s.SensorKey]; ok && hottest >= s.Temperature {
-			continue
-		}
-		if temps == nil {
-			temps = map[string]float64{}
-		}
-		temps[s.SensorKey] = tenth(s.Temperature)
-	}
-	return temps
 }
 
 // waited is the share of the last 10 s in which a task waited for a resource, in

@@ -39,6 +39,7 @@ type Config struct {
 
 	CleanSession  bool // true: the broker forgets this client with the connection
 	Subscriptions []Subscription
+	Former        []string                     // filters that a session may hold from before and that are not wanted any more
 	Will          func(connSeq uint64) Message // nil: no will; connSeq counts attempts from 1, so no two connections share one
 }
 
@@ -76,7 +77,7 @@ func (c Config) check() (target, error) {
 	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining, "limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
 	seen := make(map[string]bool)
 	for _, s := range c.Subscriptions {
-		complain(!validFilter(s.Filter), "subscribe to %q: not a topic filter", s.Filter)
+		complain(!ValidFilter(s.Filter), "subscribe to %q: not a topic filter", s.Filter)
 		complain(s.QoS > 1, "subscribe to %s: QoS %d, want 0 or 1", s.Filter, s.QoS)
 		complain(seen[s.Filter], "subscribe to %s: named twice", s.Filter)
 		seen[s.Filter] = true
@@ -168,22 +169,4 @@ func (c Config) credentials(t target) (user, password string) {
 // validText says whether s may stand in an MQTT string field.
 func validText(s string) bool {
 	return len(s) <= 65535 && utf8.ValidString(s) && !strings.Contains(s, "\x00")
-}
-
-// validFilter says whether s may be subscribed to: MQTT-3.1.1, 4.7.1; a shared
-// subscription's prefix is a level like any other here.
-func validFilter(s string) bool {
-	if s == "" || !validText(s) {
-		return false
-	}
-	levels := strings.Split(s, "/")
-	for i, level := range levels {
-		if level == "#" && i == len(levels)-1 || level == "+" {
-			continue
-		}
-		if strings.ContainsAny(level, "+#") {
-			return false
-		}
-	}
-	return true
 }

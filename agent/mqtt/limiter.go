@@ -189,7 +189,7 @@ func (l *limiter) publish(flags byte, remaining int) error {
 		return err
 	}
 	topic, id := l.buf[fixed+2:fixed+2+name], l.buf[fixed+2+name:]
-	if !validTopic(string(topic)) {
+	if !ValidTopic(string(topic)) {
 		return bad("PUBLISH to %q", clip(topic))
 	}
 	if idSize > 0 && id[0] == 0 && id[1] == 0 {

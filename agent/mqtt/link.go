@@ -23,8 +23,9 @@
 // moved, not when a packet takes long, so a slow link is not a broken one.
 //
 // Sessions are persistent unless the configuration says otherwise, so that the
-// broker keeps jobs for a device that is away. Nothing is ever resent from
-// here.
+// broker keeps jobs for a device that is away, and filters that it was once asked
+// for, which are taken back when they are not wanted any more. Nothing is ever
+// resent from here.
 package mqtt
 
 import (
@@ -38,7 +39,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 var (
@@ -346,7 +346,7 @@ func (l *Link) count(err error) {
 
 func (l *Link) checkMessage(m Message) error {
 	switch {
-	case !validTopic(m.Topic):
+	case !ValidTopic(m.Topic):
 		return fmt.Errorf("publish to %q: not a topic name", m.Topic)
 	case m.QoS > 1:
 		return fmt.Errorf("publish to %s: QoS %d, want 0 or 1", m.Topic, m.QoS)
@@ -354,11 +354,6 @@ func (l *Link) checkMessage(m Message) error {
 		return fmt.Errorf("publish to %s: payload of %d bytes is over the limit of %d", m.Topic, len(m.Payload), l.cfg.MaxPacket)
 	}
 	return nil
-}
-
-// validTopic says whether s may be published to: MQTT-3.1.1, 4.7.1 and 4.7.3.
-func validTopic(s string) bool {
-	return s != "" && len(s) <= 65535 && utf8.ValidString(s) && !strings.ContainsAny(s, "+#\x00")
 }
 
 // sameKind tells whether two failures deserve one line in the log.

@@ -246,6 +246,28 @@ func TestSessionKeepsJobsForADeviceThatIsAway(t *testing.T) {
 	})
 }
 
+func TestASessionForgetsTheFiltersOfBefore(t *testing.T) {
+	brokers(t, func(t *testing.T, broker string) {
+		cfg := device(broker)
+		cfg.Subscriptions = []Subscription{{"limber/v1/demo/cam-1/job/#", 1}}
+		_, h, stop := mustRun(t, cfg)
+		await(t, h.connected)
+		stop()
+		cfg.Former = []string{"limber/v1/demo/cam-1/job/#"}
+		cfg.Subscriptions = []Subscription{{"limber/v1/demo/cam-1/cmd/#", 1}}
+		_, h, _ = mustRun(t, cfg)
+		if present := await(t, h.connected); !present {
+			t.Fatal("the broker has forgotten the session")
+		}
+		operator, _ := watch(t, broker, "limber/#")
+		mustPublish(t, operator, "limber/v1/demo/cam-1/job/1", "of before", false)
+		mustPublish(t, operator, "limber/v1/demo/cam-1/cmd/mode/1", "wanted", false)
+		if got := await(t, h.received); string(got.Payload) != "wanted" {
+			t.Errorf("got %q, want what is subscribed to now", got.Payload)
+		}
+	})
+}
+
 func TestN21_WillOnSuddenDeathAndNoneOnCleanStop(t *testing.T) {
 	brokers(t, func(t *testing.T, broker string) {
 		const state = "limber/v1/demo/cam-1/state"

@@ -133,7 +133,12 @@ func (s *session) subscribe(ctx context.Context, wanted []Subscription) (denied 
 func (s *session) ask(ctx context.Context, filters map[string]byte) (map[string]byte, error) {
 	s.stream.limiter.asked.Store(int32(len(filters)))
 	tokens := make(chan *paho.SubscribeToken, 1)
-	go func() { tokens <- s.client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken) }()
+	go func() {
+		if former := s.link.cfg.Former; s.present && len(former) > 0 {
+			s.client.Unsubscribe(former...) // done before what follows is answered
+		}
+		tokens <- s.client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
+	}()
 	late := time.NewTimer(s.link.cfg.ConnectTimeout)
 	defer late.Stop()
 	var answered <-chan struct{}

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -297,7 +296,7 @@ func TestAFullQueueGivesWayToAHigherPriority(t *testing.T) {
 	}
 	high := waiting(50, 60)
 	high.Priority = High
-	if out, err := q.push(high, 0); err != nil || len(out) != 2 || q.pop() != high || q.bytes != 40 {
+	if out, err := q.push(high, 0); err != nil || len(out) != 2 || q.first() != high || q.bytes != 40 {
 		t.Errorf("got %v, %v and %d bytes; want two out, and the high one first", out, err, q.bytes)
 	}
 	if out, err := q.push(waiting(1, 70), 0); err == nil || len(out) != 0 {
@@ -318,7 +317,7 @@ func TestFewFramesAreDecodedAhead(t *testing.T) {
 		l := newLineup(testConfig().Members)
 		n := 0
 		for s := l.slot(Normal); s != nil; s = l.slot(Normal) {
-			s.entry, s.pic = &entry{}, &frame.Picture{Width: tt.pixels, Height: 1}
+			s.entry, s.pixels = &entry{}, tt.pixels
 			l.put(s)
 			n++
 		}
@@ -327,7 +326,7 @@ func TestFewFramesAreDecodedAhead(t *testing.T) {
 		}
 		for _, p := range []Priority{High, Normal, High} { // one finds room
 			if s := l.slot(p); s != nil {
-				s.entry, s.pic = &entry{Job: Job{Priority: p}}, &frame.Picture{Width: tt.pixels, Height: 1}
+				s.entry, s.pixels = &entry{Job: Job{Priority: p}}, tt.pixels
 				l.put(s)
 				n++
 			}

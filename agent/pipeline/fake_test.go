@@ -97,6 +97,22 @@ func fakeSessions(cfg Config) []*fakeSession {
 	return all
 }
 
+// slowDecoder takes as long as it is told for each frame.
+type slowDecoder struct {
+	frame.Decoder
+	wait func(h frame.Header)
+}
+
+func (d slowDecoder) Decode(dst *frame.Picture, body []byte, h frame.Header, scale int) error {
+	d.wait(h)
+	return d.Decoder.Decode(dst, body, h, scale)
+}
+
+// slowly decodes each frame in the same time.
+func slowly(took time.Duration) slowDecoder {
+	return slowDecoder{frame.Decoder{MaxPixels: frame.DefaultPixels}, func(frame.Header) { <-time.After(took) }}
+}
+
 // switches is an Observer that forgets nothing.
 type switches struct {
 	seen []string

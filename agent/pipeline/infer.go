@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -29,8 +27,11 @@ type inferrer struct {
 	waiting  []time.Duration
 	arrivals []time.Duration
 	logits   []float32
+	tail     float64       // what inferences take on average, in units of what their members need
+	between  time.Duration // the end of an inference and the next decision, while others wait, likewise
 	overhead time.Duration // of a job beyond its predicted latency while others wait, a moving average
 	ended    time.Duration // of the last inference, if jobs waited then; else 0
+	beside   time.Duration // spent since then on what is no overhead: waiting for a decoder, or decoding
 	answer   Answer
 	top      [5]Class
 }
@@ -45,6 +46,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
+		tail:    1,
 		waiting: make([]time.Duration, 0, governor.Lookahead),
 		logits:  make([]float32, governor.Batch*p.cfg.Classes),
 	}, nil
@@ -55,7 +57,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 func (f *inferrer) run(ctx context.Context) error {
 	defer f.gov.Close()
 	for {
-		if f.able && (f.serveNext() || f.serveOwn()) {
+		if f.able && (f.serveNext() || f.serveOwn(ctx)) {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -65,12 +67,14 @@ func (f *inferrer) run(ctx context.Context) error {
 			}
 			continue
 		}
+		start := time.Now()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case o := <-f.orders:
 			f.obeyed(o)
 		case <-f.lineup.ready:
+			f.beside += time.Since(start)
 		case <-f.queue.direct:
 		case <-f.gov.Due():
 			f.gov.Flush()
@@ -90,12 +94,13 @@ func (f *inferrer) serveNext() bool {
 	return true
 }
 
-// serveOwn takes a job straight from the queue, unless the decoder has begun
-// with one; false means that there was none to serve.
-func (f *inferrer) serveOwn() bool {
-	for e := f.queue.popIdle(); e != nil; e = f.queue.popIdle() {
+// serveOwn takes a job straight from the queue, unless a decoder has begun with
+// one; false means that there was none to serve.
+func (f *inferrer) serveOwn(ctx context.Context) bool {
+	for e := f.next(true); e != nil; e = f.next(true) {
 		s := f.lineup.own()
-		served := f.prepare(f.scaler, s, e)
+		served := f.prepare(ctx, f.scaler, s, e)
+		f.beside += e.decode
 		if served {
 			f.serve(s)
 		}
@@ -146,7 +151,23 @@ func (f *inferrer) obey(o order) error {
 func (f *inferrer) publish() {
 	op := f.gov.Operating()
 	f.hotR.Store(int64(f.cfg.Members[op].R))
+	f.wideR.Store(int64(f.widest(op)))
 	f.stats.governed(op, f.gov.Mode(), f.gov.Slowdown())
+}
+
+// widest is the largest resolution of the members that the mode may choose for a
+// job without a floor.
+func (f *inferrer) widest(op int) int {
+	if f.gov.Mode().Member() != "" {
+		return f.cfg.Members[op].R
+	}
+	r := f.cfg.Members[op].R
+	for i, m := range f.cfg.Members {
+		if f.eligible[i] {
+			r = max(r, m.R)
+		}
+	}
+	return r
 }
 
 // serve decides on one frame and answers it, and those that run with it.
@@ -158,6 +179,7 @@ func (f *inferrer) serve(s *slot) {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
 	f.publish()
+	f.pace.tell(f)
 	f.stats.decided(f.epoch.Add(e.due-d.Slack), d, f.gov)
 	if d.Shed {
 		f.shed(e, d)
@@ -173,7 +195,7 @@ func (f *inferrer) serve(s *slot) {
 	err := f.infer(s, d)
 	f.stats.inferred(f.answer.Infer)
 	f.gov.Ended(f.finishAll(err))
-	if f.ended = 0; f.queue.busy() {
+	if f.ended, f.beside = 0, 0; f.queue.busy() {
 		f.ended = f.now()
 	}
 }
@@ -186,7 +208,7 @@ func (f *inferrer) finishAll(err error) (met bool) {
 		logits := f.logits[i*f.cfg.Classes:][:f.cfg.Classes]
 		fault := err
 		if fault == nil {
-			f.answer.Top, fault = best(f.top[:0], logits)
+			f.answer.Top, fault = f.cfg.Members[f.answer.Member].best(f.top[:0], logits)
 		}
 		f.answer.Reason, f.answer.Detail = "", ""
 		if fault != nil {
@@ -212,7 +234,7 @@ func (f *inferrer) infer(s *slot, d governor.Decision) error {
 	if err := f.look(first, f.gov.Predicted(first)); err != nil {
 		return err
 	}
-	top, err := best(f.top[:0], f.logits[:f.cfg.Classes])
+	top, err := f.cfg.Members[first].best(f.top[:0], f.logits[:f.cfg.Classes])
 	if err != nil {
 		return err
 	}
@@ -244,6 +266,7 @@ func (f *inferrer) look(member int, predicted time.Duration) error {
 		f.images = append(f.images, s.tensor)
 	}
 	f.current.Store(f.batch[0].entry)
+	f.pace.runs(f.now() + predicted)
 	start := time.Now()
 	f.dog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
 	err := f.sessions[member].Run(f.logits[:n*f.cfg.Classes], f.images...)
@@ -253,16 +276,26 @@ func (f *inferrer) look(member int, predicted time.Duration) error {
 		err = f.retire(member, took)
 	}
 	now := f.now()
+	f.pace.runs(now)
 	f.lastRun.Store(int64(now))
 	if err == nil {
+		f.stretch(member, n, took)
 		f.gov.Observe(now, member, n, took)
 	}
 	return err
 }
 
+// stretch notes how long an inference took. A governor that has seen little expects
+// too much on average: what happened counts.
+func (f *inferrer) stretch(member, images int, took time.Duration) {
+	if needs := f.gov.Needs(member); images == 1 && needs > 0 {
+		f.tail += (min(float64(took)/float64(needs), tailMost) - f.tail) / overheadMemory
+	}
+}
+
 // fit makes the tensor anew where it was made for another resolution.
 func (f *inferrer) fit(s *slot, r int) {
-	if s.pic == nil || s.r == r {
+	if s.pixels == 0 || s.r == r {
 		return
 	}
 	start := time.Now()
@@ -287,16 +320,21 @@ func (f *inferrer) retire(member int, took time.Duration) error {
 const (
 	overheadMemory = 64
 	overheadMost   = 50 * time.Millisecond
+	tailMost       = 10.0 // times what a member needs
 )
 
 // meetOverhead notes what the job before this one took beyond the latency that
 // was predicted for it, from the start of its inference to now, although jobs
-// were waiting. While none wait it is forgotten.
+// were waiting. What a decoder took is not counted: a longer inference would have
+// overlapped with it. While none wait it is forgotten.
 func (f *inferrer) meetOverhead() {
-	beyond := time.Duration(0)
+	took, beyond := time.Duration(0), time.Duration(0)
 	if f.ended > 0 {
-		beyond = min(f.now()-f.ended+f.answer.Infer-f.answer.Predicted, overheadMost) / time.Duration(f.answer.Batch)
+		took = max(0, f.now()-f.ended-f.beside)
+		beyond = min(took+f.answer.Infer-f.answer.Predicted, overheadMost) / time.Duration(f.answer.Batch)
+		took = min(took, overheadMost) / time.Duration(f.answer.Batch)
 	}
+	f.between += (took - f.between) / overheadMemory
 	f.overhead += (beyond - f.overhead) / overheadMemory
 }
 
@@ -315,8 +353,17 @@ func (f *inferrer) decide(e *entry) (governor.Decision, party) {
 	if least := f.gov.Smallest(now, e.Floor); least >= 0 {
 		with.least = f.cfg.Members[least].Top1
 	}
-	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with), Overhead: max(0, f.overhead)}
+	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with), Overhead: max(0, f.overhead), Decode: f.cadence(e)}
 	return f.gov.Decide(now, q), with
+}
+
+// cadence is the time between two frames like e that the decoders hand over, if
+// they never wait; 0 where decoding takes its turns with inference.
+func (f *inferrer) cadence(e *entry) time.Duration {
+	if e.fit == nil || f.workers() == 0 {
+		return 0
+	}
+	return f.fits.predict(e.fit, e.header) / time.Duration(f.workers())
 }
 
 func (f *inferrer) shed(e *entry, d governor.Decision) {
@@ -325,39 +372,5 @@ func (f *inferrer) shed(e *entry, d governor.Decision) {
 		f.refuse(e, wire.Infeasible, "no member in use is as accurate as min_top1 asks")
 		return
 	}
-	f.refuse(e, wire.Busy, shortOfTime(d.Slack, e.Deadline))
-}
-
-var errNoNumber = errors.New("a logit is not a finite number")
-
-// best appends the classes of the largest logits to top, as many as it has
-// room for, with their softmax probabilities. Of equal logits the first class
-// comes first. Logits without a softmax, because one is NaN or infinite, are an
-// error.
-func best(top []Class, logits []float32) ([]Class, error) {
-	for i, v := range logits {
-		at := len(top)
-		for at > 0 && float64(v) > top[at-1].P {
-			at--
-		}
-		if at == cap(top) {
-			continue
-		}
-		if len(top) < cap(top) {
-			top = top[:len(top)+1]
-		}
-		copy(top[at+1:], top[at:])
-		top[at] = Class{Index: i, P: float64(v)}
-	}
-	sum, peak := 0.0, top[0].P
-	for _, v := range logits {
-		sum += math.Exp(float64(v) - peak)
-	}
-	if !(sum >= 1) { // the largest adds 1; only NaN can take it away
-		return nil, errNoNumber
-	}
-	for i := range top {
-		top[i].P = math.Exp(top[i].P-peak) / sum
-	}
-	return top, nil
+	f.refuse(e, wire.Busy, shortOfTime(d.Slack, e.Deadline, hopeless))
 }

@@ -4,12 +4,13 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 )
 
-// How far decoding goes ahead of inference: enough for a batch, but no more than
-// one picture beyond so many pixels, and one more for each higher priority. A pixel
-// takes 1.5 bytes as a rule, 8 at most.
+// How far decoding goes ahead of inference, those that are being decoded counted:
+// enough for a batch, but no more than one picture beyond so many pixels, and one
+// more for each higher priority. A pixel takes 1.5 bytes as a rule, 8 at most.
 const (
 	aheadFrames = governor.Batch
 	aheadPixels = 4 << 20
@@ -25,6 +26,7 @@ type lineup struct {
 	mu     sync.Mutex
 	slots  []*slot // with a frame, in the order of service
 	pixels int     // of their pictures
+	out    int     // slots that are being filled
 	free   []*slot
 	closed bool
 }
@@ -38,9 +40,11 @@ func newLineup(members []Member) *lineup {
 func (l *lineup) slot(next Priority) *slot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := len(l.slots); n > 0 && (n >= aheadFrames || l.pixels >= aheadPixels) && next <= l.slots[0].entry.Priority {
+	n := len(l.slots)
+	if n > 0 && (n+l.out >= aheadFrames || l.pixels >= aheadPixels) && next <= l.slots[0].entry.Priority {
 		return nil
 	}
+	l.out++
 	return l.spare()
 }
 
@@ -65,11 +69,12 @@ func (l *lineup) spare() *slot {
 func (l *lineup) put(s *slot) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.out--
 	if l.closed {
 		return false
 	}
 	l.slots = slices.Insert(l.slots, place(l.slots, s.entry, (*slot).job), s)
-	l.pixels += s.pixels()
+	l.pixels += s.pixels
 	token(l.ready)
 	return true
 }
@@ -83,7 +88,7 @@ func (l *lineup) take() *slot {
 	}
 	s := l.slots[0]
 	l.slots = slices.Delete(l.slots, 0, 1)
-	l.pixels -= s.pixels()
+	l.pixels -= s.pixels
 	token(l.taken)
 	return s
 }
@@ -101,7 +106,7 @@ func (l *lineup) takeMore(some []*slot, n int, with party) []*slot {
 		}
 		n--
 		some = append(some, s)
-		l.pixels -= s.pixels()
+		l.pixels -= s.pixels
 	}
 	clear(l.slots[len(left):])
 	l.slots = left
@@ -121,9 +126,20 @@ func (l *lineup) count(with party) (n int) {
 	return n
 }
 
+// giveBack takes a slot back that was not filled.
+func (l *lineup) giveBack(s *slot) {
+	l.mu.Lock()
+	l.out--
+	l.mu.Unlock()
+	l.release(s)
+}
+
 // release empties a slot and lets it be used again.
 func (l *lineup) release(s *slot) {
-	s.entry, s.pic = nil, nil
+	if s.pixels > keptPixels {
+		s.pic = frame.Picture{}
+	}
+	s.entry, s.pixels = nil, 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.free = append(l.free, s)

@@ -3,13 +3,20 @@
 //	Submit ──▶ queue ──▶ decode ──▶ lineup (4) ──▶ infer ──▶ Answer
 //	           by priority,         beside          governor chooses the
 //	           then deadline        inference       member, and whether
-//	                                                four run at once
+//	             │                                  four run at once
+//	             └─ who cannot be in time goes before being decoded
 //
-// Two goroutines work: one decodes frames and makes the tensor for the member
-// in use, the other owns the governor and the sessions and infers. How many
-// frames are decoded and not yet answered is bounded, so memory is bounded by
-// the queue. The rule that makes it correct: every job that was submitted is
-// answered exactly once, by whichever stage ends it, whatever happens.
+// One goroutine owns the governor and the sessions and infers; as many as there
+// are processors beside it decode frames and make the tensor for the member in
+// use. How many frames are decoded and not yet answered is bounded, so memory is
+// bounded by the queue. The rule that makes it correct: every job that was
+// submitted is answered exactly once, by whichever stage ends it, whatever
+// happens.
+//
+// What decoding takes is learned by codec, scale, pixels and bytes, and counts in
+// every promise. A frame is decoded for the largest resolution of the members that
+// the mode may choose at that moment; should a larger one answer after all, it
+// gets a tensor from what was decoded.
 package pipeline
 
 import (
@@ -20,6 +27,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
@@ -27,108 +35,6 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 )
-
-// Job is one frame to classify.
-type Job struct {
-	Body     []byte        // an encoded frame
-	Codec    string        // what the sender says it is; empty: its first bytes decide
-	Tensor   []float32     // instead of Body: already preprocessed, 3×R×R for the mode's one member
-	Received time.Time     // when the deadline began to count
-	Deadline time.Duration // from Received
-	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
-	Priority Priority      // served before those of lower priority, however urgent these are
-	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
-}
-
-// Priority is the class of a job.
-type Priority int8
-
-// The zero Priority is Normal.
-const (
-	Low Priority = iota - 1
-	Normal
-	High
-)
-
-// Answer is what became of a job. It is valid until the call it was passed to
-// returns.
-type Answer struct {
-	Reason wire.Reason // why it was refused, or empty
-	Detail string      // of a refusal, for a human
-
-	Member    int             // index of the member that answered
-	Choice    governor.Reason // why that member
-	Top       []Class         // the best classes, best first, at most five
-	Predicted time.Duration   // of Member's run, when the member was chosen
-	First     int             // of a cascade: index of the member that ran first, which may be Member
-	FirstP    float64         // of a cascade: the softmax probability of its best class; else 0
-	Abandoned bool            // refused because the pipeline ended before its turn
-	Batch     int             // jobs that were inferred at once, this one among them; 0 if none was
-
-	Queue, Decode, Infer time.Duration // spent waiting, decoding, inferring
-	Total                time.Duration // from receipt to this answer
-	Met                  bool          // answered, and Total is within the deadline
-}
-
-// Class is one entry of an answer.
-type Class struct {
-	Index int
-	P     float64 // softmax probability
-}
-
-// Member is one sub-network the pipeline may use.
-type Member struct {
-	governor.Member
-	R     int           // input resolution, pixels a side
-	Batch time.Duration // unloaded, for governor.Batch images at once; 0: it takes one only
-}
-
-// Config of a pipeline.
-type Config struct {
-	Members    []Member // by rising latency and accuracy
-	Classes    int      // logits of every member
-	Preprocess frame.Preprocess
-	Mode       governor.Mode
-	QueueJobs  int      // jobs that may wait
-	QueueBytes int      // bytes of encoded frames that may wait
-	Log        Log      // of decisions
-	Account    *Account // where jobs are counted; nil is one of its own
-
-	// Cascade is the softmax probability from which on the smallest member's
-	// answer is taken, in (0, 1]; below it the member that was chosen runs as
-	// well. 0 is no cascade.
-	Cascade float64
-	// Load says how many others want a processor now, if that is known; nil
-	// never does. It is called before each decision and must take microseconds.
-	Load func() (others int, ok bool)
-}
-
-// Log is where decisions are logged, to be replayed elsewhere.
-type Log struct {
-	Path    string // of the newer of two files; empty: nowhere
-	Bytes   int64  // of both at most, from 1 MiB
-	Version string // of the program
-}
-
-// check joins what the governor does not look at.
-func (c *Config) check() error {
-	var errs []error
-	for _, m := range c.Members {
-		if m.R < 1 {
-			errs = append(errs, fmt.Errorf("member %s: resolution %d: wants pixels a side", m.Name, m.R))
-		}
-	}
-	if c.Classes < 1 {
-		errs = append(errs, fmt.Errorf("%d classes: wants at least one", c.Classes))
-	}
-	if !(c.Cascade >= 0 && c.Cascade <= 1) {
-		errs = append(errs, fmt.Errorf("a cascade from a probability of %v: wants one in [0, 1]", c.Cascade))
-	}
-	if c.QueueJobs < 1 || c.QueueBytes < 1 {
-		errs = append(errs, fmt.Errorf("a queue of %d jobs and %d bytes: wants room", c.QueueJobs, c.QueueBytes))
-	}
-	return errors.Join(errs...)
-}
 
 // Observer is told what the governor does. Its methods are called from the
 // inferring goroutine and must not block.
@@ -147,6 +53,8 @@ type Pipeline struct {
 	watch   Observer
 	epoch   time.Time
 	queue   *queue
+	fits    *forecast
+	pixels  *semaphore.Weighted // that are being decoded: all workers together hold one large picture
 	dog     *watchdog
 	stats   *stats
 	log     *logbook.Log       // nil: none is kept
@@ -157,8 +65,10 @@ type Pipeline struct {
 	current atomic.Pointer[entry] // being inferred, with its mates
 	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
 	hotR    atomic.Int64          // resolution of the operating member
-	open    atomic.Int64          // jobs submitted and not yet answered
-	settled chan struct{}         // holds one token when open came down to nothing
+	wideR   atomic.Int64          // the largest of those that the mode may choose
+	pace    pace
+	open    atomic.Int64  // jobs submitted and not yet answered
+	settled chan struct{} // holds one token when open came down to nothing
 }
 
 // order changes what the inferring goroutine owns, or asks about it.
@@ -178,9 +88,14 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	if cfg.Account == nil {
 		cfg.Account = new(Account)
 	}
+	if cfg.Decoder == nil {
+		cfg.Decoder = frame.Decoder{MaxPixels: frame.DefaultPixels}
+	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
 		stats:   newStats(len(cfg.Members)),
+		fits:    newForecast(),
+		pixels:  semaphore.NewWeighted(frame.DefaultPixels),
 		dog:     newWatchdog(),
 		lineup:  newLineup(cfg.Members),
 		orders:  make(chan order),
@@ -199,6 +114,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	}
 	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
 	p.hotR.Store(int64(cfg.Members[len(cfg.Members)-1].R))
+	p.wideR.Store(int64(widest(cfg.Members)))
 	return p, nil
 }
 
@@ -248,26 +164,52 @@ func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err e
 // now is the time on the clock that jobs, queue and governor share.
 func (p *Pipeline) now() time.Duration { return time.Since(p.epoch) }
 
-// Submit takes a job. A full or closed queue answers it busy at once.
+// Submit takes a job. One whose header is not good, or that finds the queue full
+// or closed, is answered at once.
 func (p *Pipeline) Submit(j Job) {
 	p.open.Add(1)
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
 	p.cfg.Account.submitted()
+	if err := p.inspect(e); err != nil {
+		p.refuseFrame(e, err)
+		return
+	}
 	now := p.now()
 	out, err := p.queue.push(e, now)
-	for _, old := range out {
-		why := "the queue was full and the deadline had passed"
-		if old.due >= now {
-			why = "the queue was full and a job of higher priority came"
-		}
-		p.refuse(old, wire.Busy, why)
-	}
+	p.turnAway(out, now)
 	switch {
 	case errors.Is(err, errClosed):
 		p.leave(e)
 	case err != nil:
 		p.refuse(e, wire.Busy, err.Error())
+	}
+}
+
+// inspect judges a job by its header, and notes what is known of it before it is
+// decoded.
+func (p *Pipeline) inspect(e *entry) (err error) {
+	for e.least < len(p.cfg.Members)-1 && p.cfg.Members[e.least].Top1 < e.Floor {
+		e.least++
+	}
+	if e.Tensor != nil {
+		return nil
+	}
+	if e.header, err = p.cfg.Decoder.Inspect(e.Body, e.Claim); err != nil {
+		return err
+	}
+	e.fit = p.fits.of(e.header, p.scale(e))
+	return nil
+}
+
+// turnAway answers the jobs that the queue gave up.
+func (p *Pipeline) turnAway(out []*entry, now time.Duration) {
+	for _, e := range out {
+		detail := string(e.gone)
+		if e.gone == hopeless || e.gone == crowded {
+			detail = shortOfTime(e.due-now, e.Deadline, e.gone)
+		}
+		p.finish(e, &Answer{Reason: wire.Busy, Detail: detail, Superseded: e.gone == superseded})
 	}
 }
 
@@ -286,11 +228,11 @@ func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 }
 
 // Feasible tells whether the members in use can give what a mode asks for on an
-// unloaded device; if not, the error says why, and nearest is the goal that they
+// unloaded device, with what the frames that come take to decode; if not, the error says why, and nearest is the goal that they
 // can. Its other error is ctx's.
 func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
 	err = p.order(ctx, order{ask: func(g *logbook.Book) (err error) {
-		nearest, err = g.Feasible(m)
+		nearest, err = g.Feasible(m, p.fits.typical())
 		return err
 	}})
 	return nearest, err
@@ -324,7 +266,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.decode(gctx) })
+	for range max(1, p.workers()) {
+		g.Go(func() error { return p.decode(gctx) })
+	}
 	g.Go(func() error { return infer.run(gctx) })
 	g.Go(func() error { p.writeLog(); return nil })
 	done := make(chan error, 1)
@@ -369,7 +313,7 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.queue.close()
-	for e := p.queue.pop(); e != nil; e = p.queue.pop() {
+	for _, e := range p.queue.empty() {
 		p.leave(e)
 	}
 	p.lineup.close()
@@ -408,7 +352,6 @@ func (p *Pipeline) finish(e *entry, a *Answer) {
 }
 
 // shortOfTime says in numbers why a job was shed.
-func shortOfTime(slack, deadline time.Duration) string {
-	return fmt.Sprintf("%.1f ms were left of %.1f ms: not even the smallest member is likely to make it",
-		float64(slack)/1e6, float64(deadline)/1e6)
+func shortOfTime(slack, deadline time.Duration, why gone) string {
+	return fmt.Sprintf("%.1f ms were left of %.1f ms: %s", float64(slack)/1e6, float64(deadline)/1e6, why)
 }

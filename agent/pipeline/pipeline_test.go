@@ -66,10 +66,10 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		detail string
 	}{
 		{"empty frame", Job{}, nil, wire.Invalid, "empty"},
-		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG nor PNG"},
+		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
-		{"another codec than declared", Job{Body: picture(t, 8), Codec: "jpeg"}, nil, wire.Invalid, "declared"},
-		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "precision"},
+		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid, "declared"},
+		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "12 bits a sample"},
 		{"no member so accurate", Job{Body: picture(t, 8), Floor: 0.95}, nil, wire.Infeasible, "min_top1"},
 		{"floor that is no number", Job{Body: picture(t, 8), Floor: math.NaN()}, nil, wire.Infeasible, "min_top1"},
 		{"session fails", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.err = errors.New("out of memory") },
@@ -115,6 +115,14 @@ func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
 		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(b.Bytes(), frame.Claim{Codec: codec}); err != nil {
 			t.Errorf("declared as %s: %v", codec, err)
 		}
+	}
+	for codec, bytes := range map[string]int{wire.RGB: 3 * 64, wire.BGR: 3 * 64, wire.Gray: 64, wire.NV12: 96} {
+		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8, Height: 8}); err != nil {
+			t.Errorf("declared as %s: %v", codec, err)
+		}
+	}
+	if wire.WebP != frame.WebP {
+		t.Errorf("a header says %s, the decoder %s", wire.WebP, frame.WebP)
 	}
 }
 
@@ -191,8 +199,8 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 		cfg := testConfig()
 		cfg.QueueJobs = 2
 		b := mustBench(t, cfg) // does not run: what is submitted waits
-		first, second := b.submit(Job{Deadline: 10 * ms}), b.submit(Job{Deadline: 100 * ms})
-		if got := <-b.submit(Job{Deadline: ms}); got.Reason != wire.Busy || !strings.Contains(got.Detail, "full (2 jobs") {
+		first, second := b.submit(Job{Body: picture(t, 8), Deadline: 10 * ms}), b.submit(Job{Body: picture(t, 8), Deadline: 100 * ms})
+		if got := <-b.submit(Job{Body: picture(t, 8), Deadline: ms}); got.Reason != wire.Busy || !strings.Contains(got.Detail, "full (2 jobs") {
 			t.Errorf("third job: got %+v, want busy", got)
 		}
 		<-time.After(11 * ms)
@@ -213,10 +221,16 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 	})
 }
 
-// The decoding goroutine is held up while it answers a job that cannot be
-// decoded. A slow decode would do the same.
 func TestInferenceDoesNotWaitForASlowDecode(t *testing.T) {
-	inBubble(t, testConfig(), func(b *bench) {
+	var held chan bool
+	cfg := testConfig()
+	cfg.Decoder = slowDecoder{frame.Decoder{MaxPixels: frame.DefaultPixels}, func(h frame.Header) {
+		if h.Width == 16 {
+			<-held
+		}
+	}}
+	inBubble(t, cfg, func(b *bench) {
+		held = make(chan bool)
 		inferring, finish := make(chan bool), make(chan bool)
 		first := true
 		enter := func() {
@@ -233,14 +247,14 @@ func TestInferenceDoesNotWaitForASlowDecode(t *testing.T) {
 		<-inferring
 		two := b.submit(Job{Body: picture(t, 8), Deadline: 100 * ms})
 		synctest.Wait() // the second is ready
-		held := make(chan bool)
-		b.Submit(Job{Body: []byte("no picture"), Received: time.Now(), Deadline: time.Second, Answer: func(*Answer) { <-held }})
+		three := b.submit(Job{Body: picture(t, 16), Deadline: time.Second})
 		synctest.Wait() // and decoding is held up
 		finish <- true
 		if a, c := <-one, <-two; a.Reason != "" || c.Reason != "" {
 			t.Errorf("got %+v and %+v, want two answers", a, c)
 		}
 		close(held)
+		<-three
 	})
 }
 

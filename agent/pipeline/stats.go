@@ -46,7 +46,7 @@ type Explained struct {
 
 // Counts of jobs since the account was opened.
 type Counts struct {
-	Jobs    uint64 // submitted
+	Jobs    uint64 // submitted, those included whose place a newer frame took
 	Refused uint64 // answered with a reason
 	Missed  uint64 // answered with classes, but after the deadline
 }
@@ -114,6 +114,9 @@ func (c *Account) answered(a *Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.busy += a.Infer / time.Duration(max(1, a.Batch))
+	if a.Superseded {
+		return
+	}
 	if a.Reason != "" {
 		c.counts.Refused++
 		return

@@ -31,8 +31,10 @@ func TestJoinedJobSplitsAgain(t *testing.T) {
 		{},
 		{Codec: wire.PNG},
 		{Priority: wire.Low},
+		{Source: "front"},
 		{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), TS: "2026-01-31T12:00:00Z", Trace: "cam<1>&"},
 		{DeadlineMS: new(16.7), MinTop1: new(0.0)},
+		{Codec: wire.NV12, Width: 640, Height: 480},
 	} {
 		payload, err := wire.JoinJob(h, []byte("body"))
 		if err != nil {
@@ -94,10 +96,20 @@ func TestABrokenEnvelopeIsRefused(t *testing.T) {
 		{"not JSON", envelope("\x81\xa5codec", "body"), "not valid UTF-8"},
 		{"two objects", envelope("{}{}", ""), "2 bytes follow"},
 		{"duplicate key", envelope(`{"codec":"png","codec":"jpeg"}`, ""), "duplicate key"},
-		{"P15 unknown codec", envelope(`{"codec":"webp"}`, ""), `codec: "webp" is not supported, want jpeg or png`},
+		{"length in the wrong byte order", append([]byte("LMB1\x12\x00"), `{"codec":"jpeg"  }body`...), "wrong byte order, as 4608: write 18 big endian"},
+		{"the same, with a long body", append([]byte("LMB1\x12\x00"), `{"codec":"jpeg"  }`+strings.Repeat("x", 1<<16)...), "wrong byte order, as 4608: write 18 big endian"},
+		{"P15 unknown codec", envelope(`{"codec":"gif"}`, ""), `codec: "gif" is not supported, want jpeg, png, webp, or of raw frames rgb, bgr, gray or nv12`},
+		{"P9 width with a fraction", envelope(`{"codec":"rgb","width":4.5,"height":4}`, ""), "width at offset 26: got number 4.5, want a whole number"},
+		{"P9 height of text", envelope(`{"codec":"rgb","width":4,"height":"4"}`, ""), "height at offset 37: got string, want a whole number"},
+		{"P9 width beyond 64 bits", envelope(`{"codec":"rgb","width":18446744073709551616,"height":4}`, ""), "width at offset 22: the number 18446744073709551616 is out of range"},
+		{"P9 width beyond a number", envelope(`{"codec":"rgb","width":1e400,"height":4}`, ""), "width at offset 22: the number 1e400 is out of range"},
+		{"P9 width beyond the sign", envelope(`{"codec":"rgb","width":9223372036854775808,"height":4}`, ""), "width at offset"},
 		{"codec in capitals", envelope(`{"codec":"JPEG"}`, ""), "is not supported"},
 		{"top-1 in percent", envelope(`{"min_top1":70}`, ""), "min_top1: 70 is not a fraction in [0, 1]"},
 		{"unknown priority", envelope(`{"priority":"urgent"}`, ""), "priority: \"urgent\" is not known, want low, normal or high"},
+		{"source with a slash", envelope(`{"source":"a/b"}`, ""), "source: \"a/b\" is not [A-Za-z0-9_.-]{1,40}"},
+		{"source too long", envelope(`{"source":"`+strings.Repeat("a", 41)+`"}`, ""), "is not [A-Za-z0-9_.-]{1,40}"},
+		{"source a number", envelope(`{"source":1}`, ""), "source at offset 11: got number, want a string"},
 		{"negative top-1", envelope(`{"min_top1":-0.1}`, ""), "is not a fraction"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,8 +124,10 @@ func TestABrokenEnvelopeIsRefused(t *testing.T) {
 func FuzzSplitJob(f *testing.F) {
 	f.Add([]byte("\xff\xd8\xff"))
 	f.Add([]byte("LMB1\x00"))
-	f.Add(envelope(`{"codec":"png","deadline_ms":50,"min_top1":0.5,"ts":"t","trace":"x"}`, "body"))
+	f.Add(envelope(`{"codec":"png","deadline_ms":50,"min_top1":0.5,"source":"front","ts":"t","trace":"x"}`, "body"))
 	f.Add(envelope(`{"deadline_ms":1e400}`, ""))
+	f.Add(envelope(`{"codec":"rgb","width":1,"height":1}`, "rgb"))
+	f.Add([]byte("LMB1\x02\x00{}body"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		h, body, err := wire.SplitJob(payload)
 		if err != nil {

@@ -4,6 +4,7 @@ package wire
 type Result struct {
 	Schema       Schema   `json:"schema"`
 	ID           string   `json:"id"`
+	Source       string   `json:"source,omitempty"` // who sent the frame, if that was said
 	Status       Status   `json:"status"`           // ok or refused
 	Reason       Reason   `json:"reason,omitempty"` // of a refusal
 	Detail       string   `json:"detail,omitempty"` // of a refusal, a sentence for a human
@@ -28,14 +29,14 @@ type Result struct {
 // own, it was sure enough, or there was no time for a larger one.
 type Cascade struct {
 	First string  `json:"first"`
-	P     float64 `json:"p"` // softmax probability of its best class, in [0, 1]
+	P     float64 `json:"p"` // probability of its best class, in [0, 1]
 }
 
 // Class is one class of a result.
 type Class struct {
 	Label string  `json:"label"`
 	Index int     `json:"index"` // in the family's list, from 0
-	P     float64 `json:"p"`     // softmax probability, in [0, 1]
+	P     float64 `json:"p"`     // probability, in [0, 1]: the softmax of the logits, or what a member with one of its own gave
 }
 
 // Timing is where the time of a job went, in milliseconds. A refused job has
@@ -76,6 +77,8 @@ type Telemetry struct {
 	Jobs          uint64             `json:"jobs"`               // received since the agent started, but for repeats
 	Refused       uint64             `json:"refused"`            // of these
 	Missed        uint64             `json:"missed"`             // of these, answered after the deadline
+	Superseded    uint64             `json:"superseded"`         // of these, without a result: a newer frame of its source took its place
+	Retained      uint64             `json:"retained_ignored"`   // frames that a broker had kept, and that were left alone; not among jobs
 	P50MS         *float64           `json:"p50_ms,omitempty"`   // of infer, over the last interval
 	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
 	Slowdown      *float64           `json:"slowdown,omitempty"` // latency expected of the operating member over its unloaded profile; 1 is no load
@@ -84,7 +87,7 @@ type Telemetry struct {
 
 	MemHeadroom  *float64   `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
 	MemPressure  *float64   `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
-	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor rose over the last minute
+	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor that ever moved rose over the last minute
 	NearTrip     *bool      `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
 	GPUPercent   *float64   `json:"gpu_percent,omitempty"`          // of the GPU's time
 	ClockPercent *float64   `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean

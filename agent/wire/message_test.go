@@ -33,6 +33,10 @@ func jobMessages() []message {
 			MS:         &wire.Timing{Queue: 0.21, Decode: 1.5, Infer: 6.125, Total: 8.2, Predicted: 6.4},
 			DeadlineMS: 50, Met: true, Choice: "most accurate that meets the deadline",
 		}},
+		{"result-source", wire.Result{
+			ID: "front-b3f10a2c-7", Source: "front", Status: wire.OK, Device: "desk", BootID: "b3f10a2c55aa0011", Seq: 21, TS: noon(), Family: "stock", Member: "s3",
+			Classes: []wire.Class{{Label: "cat", Index: 3, P: 0.9}}, MS: &wire.Timing{Queue: 0.2, Infer: 7.5, Total: 8.2}, DeadlineMS: 50, Met: true, Choice: "best",
+		}},
 		{"result-refused", wire.Result{
 			ID: "frame-18", Status: wire.Refused, Reason: wire.Invalid, Detail: "neither JPEG nor PNG", Device: "desk", BootID: "b3f1", Seq: 18, TS: noon(),
 			Family: "stock", MS: &wire.Timing{Queue: 0.2, Decode: 0.01, Total: 0.21}, DeadlineMS: 100,
@@ -50,7 +54,8 @@ func jobMessages() []message {
 		{"result-minimal", wire.Result{
 			ID: "frame-19", Status: wire.Refused, Reason: wire.Unsupported, Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB", Device: "desk", BootID: "b3f1", Seq: 19, TS: noon(), Late: true,
 		}},
-		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), Priority: wire.High, TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
+		{"header-full", wire.Header{Codec: wire.JPEG, DeadlineMS: new(50.0), MinTop1: new(0.7), Priority: wire.High, Source: "front", TS: "2026-01-31T12:00:00Z", Trace: "cam-1"}},
+		{"header-raw", wire.Header{Codec: wire.NV12, Width: 640, Height: 480}},
 		{"header-empty", wire.Header{}},
 	}
 }
@@ -63,7 +68,7 @@ func deviceMessages() []message {
 		{"state-unfit", wire.State{State: wire.Online, BootID: "b3f1", ConnSeq: 1, TS: noon(), Detail: "no ONNX Runtime: set ONNXRUNTIME_LIB"}},
 		{"telemetry-full", wire.Telemetry{
 			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), Pressure: new(12.5), MemPercent: new(40.2), Load1: new(1.25),
-			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
+			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, Superseded: 40, Retained: 1, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
 			MemHeadroom: new(35.5), MemPressure: new(0.2), TempTrend: new(-1.5), NearTrip: new(false), GPUPercent: new(15.2), ClockPercent: new(50.0), Throttled: new(true),
 			Joules: new(0.125), CPUSeconds: new(0.0125), IdleW: new(4.25), ActiveW: new(3.5),
 			Stages: &wire.Stages{Queue: q, Decode: q, Infer: q, Total: q},

@@ -91,5 +91,5 @@ const (
 	EventProvider   EventKind = "provider"   // another execution provider or number of threads took over, failed, or was given up; detail says why
 	EventMemory     EventKind = "memory"     // a member was taken out of use to make room in memory, or back into it
 	EventPower      EventKind = "power"      // a command changed the board's power mode
-	EventBadID      EventKind = "bad_id"     // a job or command came with an id that is no name
+	EventBadID      EventKind = "bad_id"     // a job or command came with an id, or a frame with a source, that is no name
 )

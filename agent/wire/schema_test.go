@@ -273,9 +273,12 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"desired", `{"version":1,"goal":{}}`},
 		{"desired", `{"schema":2,"version":1,"mode":"balanced"}`},
 		{"header", `{"codec":"gif"}`},
+		{"header", `{"codec":"rgb","width":0,"height":4}`},
+		{"header", `{"codec":"rgb","width":4,"height":16385}`},
 		{"header", `{"deadline_ms":0}`},
 		{"header", `{"priority":"urgent"}`},
 		{"header", `{"min_top1":70}`},
+		{"header", `{"source":"a/b"}`},
 	} {
 		var v any
 		if err := json.Unmarshal([]byte(tt.json), &v); err != nil {

@@ -15,8 +15,9 @@ const Everybody = "@all"
 // maxName is the length limit of a fleet, device, group, verb or id, in bytes.
 const maxName = 64
 
-// ErrBadID marks the topic of a job, result, command or ack whose id is not a
-// valid name. The rest of the Topic that comes with it is sound.
+// ErrBadID marks the topic of a job, result, command or ack whose id, or of a
+// frame whose source, is not a valid name. The rest of the Topic that comes with
+// it is sound.
 var ErrBadID = errors.New("bad id")
 
 // Kind is the level of a topic that says what it carries.
@@ -29,6 +30,7 @@ const (
 	KindDesired   Kind = "desired"
 	KindReported  Kind = "reported"
 	KindJob       Kind = "job"
+	KindFrame     Kind = "frame" // a job without an id, of a source
 	KindResult    Kind = "result"
 	KindCmd       Kind = "cmd"
 	KindAck       Kind = "ack"
@@ -43,7 +45,7 @@ func (k Kind) levels() (n int, ok bool) {
 	switch k {
 	case KindState, KindCaps, KindDesired, KindReported, KindTelemetry, KindSync, KindSynced:
 		return 0, true
-	case KindJob, KindResult, KindEvent:
+	case KindJob, KindFrame, KindResult, KindEvent:
 		return 1, true
 	case KindCmd, KindAck:
 		return 2, true
@@ -65,6 +67,13 @@ func ValidName(s string) bool {
 	}
 	return true
 }
+
+// MaxSource is the length of a source's name, in bytes: with the boot and a number
+// behind it, it must be an id.
+const MaxSource = 40
+
+// ValidSource tells whether s is a valid name of at most MaxSource bytes.
+func ValidSource(s string) bool { return len(s) <= MaxSource && ValidName(s) }
 
 func nameByte(c byte) bool {
 	switch {
@@ -99,6 +108,7 @@ func (a Address) Sync() string      { return a.topic(KindSync) }
 func (a Address) Synced() string    { return a.topic(KindSynced) }
 
 func (a Address) Job(id string) string       { return a.topic(KindJob) + "/" + id }
+func (a Address) Frame(source string) string { return a.topic(KindFrame) + "/" + source }
 func (a Address) Result(id string) string    { return a.topic(KindResult) + "/" + id }
 func (a Address) Cmd(verb, id string) string { return a.topic(KindCmd) + "/" + verb + "/" + id }
 func (a Address) Ack(verb, id string) string { return a.topic(KindAck) + "/" + verb + "/" + id }
@@ -129,11 +139,12 @@ type Topic struct {
 	Kind     Kind
 	Verb     string   // of cmd and ack
 	ID       string   // of job, result, cmd and ack
+	Source   string   // of frame
 	Severity Severity // of event
 }
 
 // ParseTopic takes a topic apart. If the id alone is wrong, the error is
-// ErrBadID and the Topic has everything but the id.
+// ErrBadID and the Topic has everything but the id; likewise for a frame's source.
 func ParseTopic(topic string) (Topic, error) {
 	rest, ok := strings.CutPrefix(topic, Root+"/")
 	if !ok {
@@ -152,6 +163,8 @@ func ParseTopic(topic string) (Topic, error) {
 		return Topic{}, fmt.Errorf("topic %.100q: the device is neither [A-Za-z0-9_.-]{1,64} nor a group", topic)
 	case !known:
 		return Topic{}, fmt.Errorf("topic %.100q: unknown kind", topic)
+	case t.Kind == KindFrame && t.IsGroup():
+		return Topic{}, fmt.Errorf("topic %.100q: a frame is for one device, a group has none", topic)
 	case n == 0 && len(part) > 3:
 		return Topic{}, fmt.Errorf("topic %.100q: nothing may follow %s", topic, t.Kind)
 	case n == 0:
@@ -172,6 +185,12 @@ func (t Topic) withTail(topic, tail string) (Topic, error) {
 			return Topic{}, fmt.Errorf("topic %.100q: the severity is not [A-Za-z0-9_.-]{1,64}", topic)
 		}
 		t.Severity = Severity(tail)
+		return t, nil
+	case KindFrame:
+		if !ValidSource(tail) {
+			return t, fmt.Errorf("topic %.100q: %w, want a source of [A-Za-z0-9_.-]{1,%d}", topic, ErrBadID, MaxSource)
+		}
+		t.Source = tail
 		return t, nil
 	case KindCmd, KindAck:
 		t.Verb, tail, _ = strings.Cut(tail, "/")

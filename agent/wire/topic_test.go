@@ -22,6 +22,7 @@ func TestAddressBuildsTheTopicsThatParseTopicReads(t *testing.T) {
 		{desk.Sync(), wire.Topic{Kind: wire.KindSync}},
 		{desk.Synced(), wire.Topic{Kind: wire.KindSynced}},
 		{desk.Job("f-1"), wire.Topic{Kind: wire.KindJob, ID: "f-1"}},
+		{desk.Frame("front"), wire.Topic{Kind: wire.KindFrame, Source: "front"}},
 		{desk.Result("f-1"), wire.Topic{Kind: wire.KindResult, ID: "f-1"}},
 		{desk.Cmd("mode", "c1"), wire.Topic{Kind: wire.KindCmd, Verb: "mode", ID: "c1"}},
 		{desk.Ack("mode", "c1"), wire.Topic{Kind: wire.KindAck, Verb: "mode", ID: "c1"}},
@@ -44,6 +45,8 @@ func TestTopicsAreThoseOfTheDesign(t *testing.T) {
 		{all.Cmd("mode", "c1"), "limber/v1/demo/@all/cmd/mode/c1"},
 		{all.Filter(wire.KindDesired), "limber/v1/demo/@all/desired"},
 		{all.Filter(wire.KindCmd), "limber/v1/demo/@all/cmd/#"},
+		{wire.Address{Fleet: "demo", Device: "desk"}.Frame("front"), "limber/v1/demo/desk/frame/front"},
+		{wire.Address{Fleet: "demo", Device: "desk"}.Filter(wire.KindFrame), "limber/v1/demo/desk/frame/#"},
 		{wire.FleetFilter("demo", wire.KindState), "limber/v1/demo/+/state"},
 		{wire.FleetFilter("demo", wire.KindResult), "limber/v1/demo/+/result/#"},
 	} {
@@ -61,6 +64,7 @@ func TestP13_AnIDThatIsNoNameIsReportedAndLeftOut(t *testing.T) {
 	for _, tail := range []string{
 		"job", "job/", "job/a/b", "job/../../etc/passwd", "job/a b", "job/ä", "job/a\x00b", "job/+", "job/#", "job/\x1b[2J",
 		"job/" + strings.Repeat("a", 65), "job/" + strings.Repeat("a", 1<<20), "cmd/mode", "cmd/mode/", "cmd/mode/a/b", "ack/mode/é",
+		"frame", "frame/", "frame/a/b", "frame/../x", "frame/ü", "frame/" + strings.Repeat("a", wire.MaxSource+1),
 	} {
 		got, err := wire.ParseTopic(root + tail)
 		if !errors.Is(err, wire.ErrBadID) {
@@ -68,7 +72,7 @@ func TestP13_AnIDThatIsNoNameIsReportedAndLeftOut(t *testing.T) {
 			continue
 		}
 		kind, _, _ := strings.Cut(tail, "/")
-		if got.Kind != wire.Kind(kind) || got.Device != "desk" || got.ID != "" {
+		if got.Kind != wire.Kind(kind) || got.Device != "desk" || got.ID != "" || got.Source != "" {
 			t.Errorf("%.40q: got %+v, want its kind and device and no id", tail, got)
 		}
 		if len(err.Error()) > 600 {
@@ -84,6 +88,7 @@ func TestATopicThatIsNotOursIsAnError(t *testing.T) {
 		"limber/v1/@demo/desk/state", "limber/v1/demo/@/state", "limber/v1/demo/@@all/state", "limber/v1/demo/+/state",
 		"limber/v1/demo/desk/states", "limber/v1/demo/desk/state/", "limber/v1/demo/desk/state/x", "limber/v1/demo/desk/STATE",
 		"limber/v1/demo/desk/event", "limber/v1/demo/desk/event/a/b", "limber/v1/demo/desk/cmd", "limber/v1/demo/desk/cmd//id",
+		"limber/v1/demo/@all/frame/front", "limber/v1/demo/@gate/frame/",
 		"limber/v1/demo/desk/cmd/a b/id", "$SYS/broker/uptime", "$share/p/limber/v1/demo/@p/job/#",
 	} {
 		got, err := wire.ParseTopic(topic)
@@ -95,7 +100,7 @@ func TestATopicThatIsNotOursIsAnError(t *testing.T) {
 
 func TestValidNamesAndGroups(t *testing.T) {
 	for s, want := range map[string]bool{
-		"a": true, "A-z_0.9": true, "..": true, strings.Repeat("x", 64): true,
+		"a": true, "A-z_0.9": true, "..": true, strings.Repeat("x", 40): true, strings.Repeat("x", 41): true, strings.Repeat("x", 64): true,
 		"": false, strings.Repeat("x", 65): false, "a/b": false, "a b": false, "@a": false, "a+": false, "#": false, "é": false, "a\n": false,
 	} {
 		if got := wire.ValidName(s); got != want {
@@ -104,6 +109,9 @@ func TestValidNamesAndGroups(t *testing.T) {
 		if got := wire.ValidGroup("@" + s); got != want {
 			t.Errorf("ValidGroup(%q): got %v, want %v", "@"+s, got, want)
 		}
+		if got := wire.ValidSource(s); got != (want && len(s) <= 40) {
+			t.Errorf("ValidSource(%q): got %v", s, got)
+		}
 		if wire.ValidGroup(s) && s != "@a" {
 			t.Errorf("ValidGroup(%q): got true, want false without @", s)
 		}
@@ -111,7 +119,8 @@ func TestValidNamesAndGroups(t *testing.T) {
 }
 
 func FuzzParseTopic(f *testing.F) {
-	for _, s := range []string{"limber/v1/demo/desk/job/1", "limber/v1/demo/@all/cmd/mode/1", "limber/v1/demo/desk/event/info", "limber/v1///", "limber/v1/a/b/job/../c"} {
+	for _, s := range []string{"limber/v1/demo/desk/job/1", "limber/v1/demo/@all/cmd/mode/1", "limber/v1/demo/desk/event/info", "limber/v1///", "limber/v1/a/b/job/../c",
+		"limber/v1/demo/desk/frame/front", "limber/v1/demo/@all/frame/front"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, topic string) {
@@ -119,8 +128,8 @@ func FuzzParseTopic(f *testing.F) {
 		switch {
 		case err == nil && rebuilt(got) != topic:
 			t.Errorf("%q: read as %+v, which is %q", topic, got, rebuilt(got))
-		case err != nil && got.ID != "":
-			t.Errorf("%q: an error, and yet the id %q", topic, got.ID)
+		case err != nil && got.ID+got.Source != "":
+			t.Errorf("%q: an error, and yet the id %q of source %q", topic, got.ID, got.Source)
 		}
 	})
 }
@@ -128,7 +137,7 @@ func FuzzParseTopic(f *testing.F) {
 // rebuilt is the topic that a sound Topic was read from.
 func rebuilt(t wire.Topic) string {
 	s := wire.Root + "/" + t.Fleet + "/" + t.Device + "/" + string(t.Kind)
-	for _, part := range []string{t.Verb, t.ID, string(t.Severity)} {
+	for _, part := range []string{t.Verb, t.ID, t.Source, string(t.Severity)} {
 		if part != "" {
 			s += "/" + part
 		}

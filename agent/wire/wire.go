@@ -5,7 +5,8 @@
 //	limber/v1/{fleet}/{device}/
 //	    state caps reported telemetry sync     device → broker
 //	    result/{id} ack/{verb}/{id} event/{severity}
-//	    desired synced job/{id} cmd/{verb}/{id}   broker → device
+//	    desired synced job/{id} frame/{source}
+//	    cmd/{verb}/{id}                        broker → device
 //
 //	command: received → accepted → executing → succeeded | failed | timed_out
 //	             └────→ rejected        └────→ cancelled | superseded

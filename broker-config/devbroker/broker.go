@@ -3,7 +3,8 @@
 //
 // Whom it believes depends on where it listens, and is fixed for its lifetime:
 //
-//	no users given   loopback only; no name is the operator, a name is that device
+//	no users given   loopback only; no name is the operator, who may also use the
+//	                 topics of cameras, and a name is that device
 //	users given      any address; everybody needs a name and its password,
 //	                 and a session is only given back to the name it is of
 //
@@ -37,7 +38,7 @@ const sysInterval = 10
 type Config struct {
 	Listen    string            // host:port; empty: 127.0.0.1:1883
 	Users     map[string]string // name to password; needed to listen beyond loopback
-	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL
+	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL without users
 	MaxPacket int               // bytes a client may send in one packet; 0: 16 MiB
 }
 
@@ -57,7 +58,11 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		cfg.MaxPacket = 16 << 20
 	}
 	if cfg.ACL == nil {
-		acl, err := brokerconfig.DefaultACL()
+		shipped := brokerconfig.DefaultACL
+		if len(cfg.Users) == 0 {
+			shipped = brokerconfig.DeskACL
+		}
+		acl, err := shipped()
 		if err != nil {
 			return nil, err
 		}

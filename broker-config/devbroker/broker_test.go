@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -165,6 +166,80 @@ func TestC15_DeviceCannotReadAnother(t *testing.T) {
 	})
 }
 
+// withCamera is the shipped list with the example of a camera's user in force, as a
+// file.
+func withCamera(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../mosquitto/acl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, example, ok := strings.Cut(string(text), "#user camera-front\n")
+	if !ok {
+		t.Fatal("the list has no example of a camera")
+	}
+	example, rest, _ := strings.Cut(example, "\n\n")
+	path := filepath.Join(t.TempDir(), "acl")
+	text = []byte(before + "user camera-front\n" + strings.ReplaceAll(example, "#topic", "topic") + "\n\n" + rest)
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// camera runs f with each broker that obeys the list with the example in force.
+func camera(t *testing.T, f func(t *testing.T, addr string)) {
+	path := withCamera(t)
+	t.Run("mosquitto", func(t *testing.T) {
+		f(t, brokertest.StartMosquitto(t, "allow_anonymous true", "acl_file "+path).Addr)
+	})
+	t.Run("devbroker", func(t *testing.T) {
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		acl, err := brokerconfig.ParseACL(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, mustServe(t, devbroker.Config{ACL: acl}))
+	})
+}
+
+func TestC15_ACameraMaySendFramesAsOneSourceAndNothingElse(t *testing.T) {
+	camera(t, func(t *testing.T, addr string) {
+		own := "limber/v1/demo/desk/frame/front"
+		device := mustSubscribe(t, addr, "desk", "-t", "limber/v1/demo/desk/frame/#")
+		watch := mustSubscribe(t, addr, "operator", "-t", "limber/#")
+		for _, topic := range []string{
+			"limber/v1/demo/desk/frame/back", "limber/v1/demo/desk/frame/front/x", "limber/v1/demo/desk/job/1", "limber/v1/demo/desk/cmd/mode/1",
+			"limber/v1/demo/camera-front/state", "limber/v1/demo/camera-front/result/1", "limber/v1/demo/@all/cmd/mode/1", "limber/x", own,
+		} {
+			mustPublish(t, addr, "camera-front", "-t", topic, "-m", "it")
+		}
+		for _, s := range []subscriber{device, watch} {
+			if got := s.until("message "); got != own+" it" {
+				t.Errorf("first came %q, want the one frame that is allowed", got)
+			}
+		}
+	})
+}
+
+func TestC15_ACameraReadsNothing(t *testing.T) {
+	camera(t, func(t *testing.T, addr string) {
+		for _, topic := range []string{"limber/v1/demo/camera-front/job/1", "limber/v1/demo/@all/desired", "limber/v1/demo/desk/frame/front", "limber/v1/demo/camera-front/frame/x"} {
+			mustPublish(t, addr, "operator", "-r", "-t", topic, "-m", "secret")
+		}
+		// mosquitto grants every subscription and delivers nothing; the other says no.
+		out, _ := client(t, "mosquitto_sub", addr, "camera-front", "-W", "1", "-v", "-t", "limber/#", "-t", "limber/v1/demo/@all/desired",
+			"-t", "limber/v1/demo/camera-front/job/#", "-t", "limber/v1/demo/camera-front/frame/#", "-t", "limber/v1/demo/desk/frame/front").CombinedOutput()
+		if strings.Contains(string(out), "secret") {
+			t.Errorf("the camera was told %q", out)
+		}
+	})
+}
+
 func TestC15_WillForAnotherIsRefused(t *testing.T) {
 	addr := mustServe(t, devbroker.Config{})
 	out, err := client(t, "mosquitto_sub", addr, "cam-1", "-t", "limber/v1/demo/cam-1/job/#",
@@ -204,6 +279,16 @@ func TestKeptMessagesComeInOrder(t *testing.T) {
 	got, err := client(t, "mosquitto_sub", addr, "", append(session, "-C", "50")...).Output()
 	if err != nil || string(got) != want.String() {
 		t.Errorf("got %q, %v; want 0 to 49 in order", got, err)
+	}
+}
+
+func TestTopicsOfCamerasAreOpenToTheNamelessOfADesk(t *testing.T) {
+	addr := mustServe(t, devbroker.Config{})
+	watch := mustSubscribe(t, addr, "", "-t", "cam/+/jpg")
+	mustPublish(t, addr, "cam-1", "-t", "cam/front/jpg", "-m", "of a device")
+	mustPublish(t, addr, "", "-t", "cam/front/jpg", "-m", "it")
+	if got := watch.until("message "); got != "cam/front/jpg it" {
+		t.Errorf("got %q, want what the nameless sent", got)
 	}
 }
 

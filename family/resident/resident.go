@@ -209,13 +209,23 @@ func CPU() string {
 }
 
 // build cuts the member, lets the runtime optimise it, and keeps the result in a
-// folder whose name holds its digest.
+// folder whose name holds its digest. Where that fails nothing is left of it, for
+// the disk may be full.
 func (s *Shelf) build(m *family.Member, key string) (string, error) {
 	model, err := s.model(m)
 	if err != nil {
 		return "", err
 	}
 	part := filepath.Join(s.cache, key+".part")
+	path, err := s.keep(model, part, key, m)
+	if err != nil {
+		return "", s.noRoom(len(model), errors.Join(err, os.RemoveAll(part)))
+	}
+	return path, nil
+}
+
+// keep optimises a model in the folder part and gives that its name.
+func (s *Shelf) keep(model []byte, part, key string, m *family.Member) (string, error) {
 	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o700)); err != nil { // an earlier build may have been cut off
 		return "", fmt.Errorf("optimised model: %w", err)
 	}

@@ -16,10 +16,11 @@ func newBroker() *cobra.Command {
 		Use:   "broker",
 		Short: "Run a broker for a desk, in this process and in memory",
 		Long: `Run an MQTT 3.1.1 broker for a desk. On loopback it needs no users: a client
-without a name is an operator, one with a name is that device, and the access
-list of broker-config/mosquitto applies to it. To listen elsewhere it needs a
-file of users, one NAME:PASSWORD a line: the user operator steers, every other
-one is the device of that name. For a fleet use a mosquitto with the files of
+without a name is an operator, who may also use topics outside limber/, as
+cameras do; one with a name is that device, and the access list of
+broker-config/mosquitto applies to it. To listen elsewhere it needs a file of
+users, one NAME:PASSWORD a line: the user operator steers, every other one is
+the device of that name. For a fleet use a mosquitto with the files of
 broker-config.`,
 		Example: `  limber broker
   limber broker --listen 0.0.0.0:1883 --users users.txt

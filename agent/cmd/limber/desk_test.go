@@ -66,7 +66,7 @@ const asProgram = "LIMBER_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		main() // which exits
 	}
 	if err := os.Setenv(asProgram, "1"); err != nil {
 		panic(err)
@@ -214,7 +214,7 @@ func (d *desk) refuses(t *testing.T) {
 	text := filepath.Join(t.TempDir(), "notes.txt")
 	mustWrite(t, text, []byte("not a frame"))
 	out, errs, code := d.limber(t, "publish", text)
-	if code != exitFailed || !strings.Contains(out, "refused, invalid: the frame is neither JPEG nor PNG") || !strings.Contains(errs, "1 of 1 frames were refused") {
+	if code != exitFailed || !strings.Contains(out, "refused, invalid: the frame is neither JPEG, PNG nor WebP") || !strings.Contains(errs, "1 of 1 frames were refused") {
 		t.Errorf("exit %d, %q, %q; want 1 and the reason", code, out, errs)
 	}
 	if _, errs, code := d.limber(t, "publish", "--min-top1", "2", text); code != exitUsage {

@@ -141,6 +141,7 @@ type explained struct {
 	Waiting     []float64      `json:"waiting_ms"`         // slack of the jobs behind, ms
 	MinTop1     *float64       `json:"min_top1,omitempty"` // of the job
 	OverheadMS  float64        `json:"overhead_ms"`
+	DecodeMS    float64        `json:"decode_ms"` // between two frames that decoding hands over
 	Belief      string         `json:"belief"`
 	Options     []scoredOption `json:"options"`
 	Member      string         `json:"member"`
@@ -165,7 +166,7 @@ func explain(e *logbook.Entry) explained {
 	d := e.Decision
 	x := explained{
 		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: agent.WireGoal(e.Mode.Goal()), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
-		OverheadMS: wire.Millis(e.Queue.Overhead), Belief: e.Belief.String(), Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
+		OverheadMS: wire.Millis(e.Queue.Overhead), DecodeMS: wire.Millis(e.Queue.Decode), Belief: e.Belief.String(), Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
 		Why: e.Why, PredictedMS: wire.Millis(d.Predicted), Chance: d.Chance, Operating: e.Members[d.Operating],
 	}
 	for _, due := range e.Queue.Waiting {

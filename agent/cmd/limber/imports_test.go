@@ -23,10 +23,10 @@ type imports struct {
 // ranks, and of those only the ones named here. A foreign module has one
 // importer, golang.org/x/sync excepted.
 var ranks = [][]imports{
-	{ // pure: the standard library and nothing else, but for formats, ONNX's and JPEG
+	{ // pure: the standard library and nothing else, but for the formats of frames and of ONNX
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn"}},
+		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "broker-config"},
 		{of: "family"},
 		{of: "firmware/power"},

@@ -32,9 +32,9 @@ func newPublish() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "publish FILE...",
 		Short: "Send frames to a device and print the answers",
-		Long: `Send JPEG or PNG files to a device and print what it saw, in the order of the
-files. Nothing is sent when one of them cannot be read. The exit code is 0 when
-every frame was answered and none refused.
+		Long: `Send JPEG, PNG or WebP files to a device and print what it saw, in the order of
+the files. Nothing is sent when one of them cannot be read. The exit code is 0
+when every frame was answered and none refused.
 
 With --json each line is the result as it came; its id ends in the number of the
 file, from 0.`,
@@ -136,7 +136,7 @@ func checkFrame(name string) error {
 func checkSize(name string, bytes int64) error {
 	switch {
 	case bytes == 0:
-		return fmt.Errorf("frame %s: the file is empty; a frame is a JPEG or PNG picture", name)
+		return fmt.Errorf("frame %s: the file is empty; a frame is a JPEG, PNG or WebP picture", name)
 	case bytes > frameLimit:
 		return fmt.Errorf("frame %s: more than the %.0f MiB that a device may take; send a smaller picture", name, float64(frameLimit)/(1<<20))
 	}

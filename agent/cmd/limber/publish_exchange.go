@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,6 +24,8 @@ type exchange struct {
 	progress *progress
 
 	ids      map[string]int // of frames under way: the file's number
+	sizes    []int          // bytes of the jobs that were sent, by the file's number
+	took     int            // bytes of the largest that was answered
 	answers  map[int]answer // that wait for those of the files before
 	sent     int
 	answered int
@@ -75,12 +78,35 @@ func (x *exchange) send(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, x.patience)
 	defer cancel()
-	if err := x.station.Publish(ctx, mqtt.Message{Topic: x.self.Job(id), Payload: job, QoS: 1}); err != nil {
+	if err := x.publish(ctx, mqtt.Message{Topic: x.self.Job(id), Payload: job, QoS: 1}); err != nil {
 		return fmt.Errorf("frame %s was not sent: %w", name, err)
 	}
-	x.ids[id] = x.sent
+	x.ids[id], x.sizes = x.sent, append(x.sizes, len(job))
 	x.sent++
 	return nil
+}
+
+// breaksMost is how many connections may break over one frame. A link breaks now
+// and then; a broker closes each that brings what is over its limit.
+const breaksMost = 3
+
+// publish sends a job, anew if the connection breaks meanwhile: the device answers
+// an id once, however often it comes.
+func (x *exchange) publish(ctx context.Context, m mqtt.Message) error {
+	var seq uint64
+	for breaks := 1; ; breaks++ {
+		var err error
+		if seq, err = x.station.Connection(ctx, seq); err != nil {
+			return mqtt.ErrDown // the last one broke, and there is no other
+		}
+		switch err = x.station.Publish(ctx, m); {
+		case !errors.Is(err, mqtt.ErrDown):
+			return err
+		case breaks == breaksMost:
+			return fmt.Errorf("%d connections, one after the other, broke over it: with %d bytes it is likely over the broker's limit "+
+				"(mosquitto: max_packet_size); raise that, or send a smaller picture", breaks, len(m.Payload))
+		}
+	}
 }
 
 // receive waits for one of the answers.
@@ -102,7 +128,7 @@ func (x *exchange) receive(ctx context.Context) error {
 		if err := wire.Decode(m.Payload, &a.result); err != nil {
 			return fmt.Errorf("answer to %s: %w", x.files[at], err)
 		}
-		x.answers[at] = a
+		x.answers[at], x.took = a, max(x.took, x.sizes[at])
 		x.answered++
 		return nil
 	}
@@ -121,8 +147,21 @@ func (x *exchange) givenUp(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopped with %d of %d frames unanswered", missing, len(x.files))
 	}
-	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; see `limber fleet ls` whether the device is there",
-		missing, len(x.files), x.patience)
+	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; see `limber fleet ls` whether the device is there%s",
+		missing, len(x.files), x.patience, x.dropped())
+}
+
+// dropped names what a broker may have dropped without a word; nothing if one as
+// large was answered.
+func (x *exchange) dropped() string {
+	largest := 0
+	for _, at := range x.ids {
+		largest = max(largest, x.sizes[at])
+	}
+	if largest <= x.took {
+		return ""
+	}
+	return fmt.Sprintf(", and the broker's limit: it may have dropped one of %d bytes without a word (mosquitto: message_size_limit)", largest)
 }
 
 // print prints the answers whose turn it is.

@@ -15,6 +15,7 @@ import (
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
 )
 
 // mustAnswers runs a broker and, in place of the desk's agent, a device that
@@ -22,7 +23,13 @@ import (
 // begins anew.
 func mustAnswers(t *testing.T, jobs int, answer ...int) (url string) {
 	t.Helper()
-	url = "mqtt://" + mustBroker(t)
+	return mustAnswersAt(t, mustBroker(t), jobs, answer...)
+}
+
+// mustAnswersAt is mustAnswers at a broker that runs.
+func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url string) {
+	t.Helper()
+	url = "mqtt://" + addr
 	self := wire.Address{Fleet: deskFleet, Device: deskDevice}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = url, "device"
@@ -155,7 +162,7 @@ func TestAFileThatIsNoFrameIsNamedBeforeAnythingIsSent(t *testing.T) {
 	for _, tt := range []struct{ name, file, says string }{
 		{"missing", "none.png", "there is no such file"},
 		{"a folder", ".", "it is a folder; name the files in it"},
-		{"empty", "empty.png", "the file is empty; a frame is a JPEG or PNG picture"},
+		{"empty", "empty.png", "the file is empty; a frame is a JPEG, PNG or WebP picture"},
 		{"too large", "large.png", "more than the 16 MiB that a device may take; send a smaller picture"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,6 +189,41 @@ func TestAPipeIsAFrame(t *testing.T) {
 	}
 	if b, err := readFrame(name); err != nil || string(b) != "a picture" {
 		t.Errorf("got %q, %v; want what was written", b, err)
+	}
+}
+
+func TestTheBrokersLimitIsNamedWhenAFrameIsOverIt(t *testing.T) {
+	t.Parallel()
+	large := filepath.Join(t.TempDir(), "large.png")
+	mustWrite(t, large, make([]byte, 60_000))
+	for _, tt := range []struct {
+		name, limit string
+		says        []string
+	}{
+		{"the broker hangs up", "max_packet_size 50000",
+			[]string{"frame " + large + " was not sent", "3 connections", "60008 bytes", "likely over the broker's limit", "max_packet_size", "smaller picture"}},
+		{"the broker says nothing", "message_size_limit 50000",
+			[]string{"1 of 2 frames were not answered", "limber fleet ls", "the broker's limit", "60008 bytes", "message_size_limit"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			url := mustAnswersAt(t, brokertest.StartMosquitto(t, "allow_anonymous true", tt.limit).Addr, 1, 0)
+			got := limber(t, "publish", "--broker", url, "--wait", "3s", mustFiles(t, 1)[0], large)
+			for _, part := range tt.says {
+				if got.code != exitFailed || !strings.Contains(got.stderr, part) {
+					t.Errorf("got exit %d and %q; want exit 1 and %q", got.code, got.stderr, part)
+				}
+			}
+		})
+	}
+}
+
+func TestAFrameThatIsSmallIsNotBlamed(t *testing.T) {
+	t.Parallel()
+	files := mustFiles(t, 2)
+	got := limber(t, "publish", "--broker", mustAnswers(t, 2, 1), "--wait", "1s", files[0], files[1])
+	if got.code != exitFailed || strings.Contains(got.stderr, "limit") {
+		t.Errorf("got %+v; want exit 1 without a word of a limit, for one as large was answered", got)
 	}
 }
 

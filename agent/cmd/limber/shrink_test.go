@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"image"
-	"image/jpeg"
 	"math"
 	"sync"
 	"testing"
@@ -118,7 +117,7 @@ func develop(sheet *frame.Sheet, i int, s *frame.Scaler, pre frame.Preprocess, m
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := vgaFrame(small)
+	body, err := cameraFrame(small, vgaCamera())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,88 +146,4 @@ func tensors(body []byte, s *frame.Scaler, members []family.Member, scale func(h
 		}
 	}
 	return all, nil
-}
-
-// vgaFrame is a picture as a camera of 640 x 480 pixels sends it: resized to 480 x
-// 480 with Lanczos, its edges drawn out to the sides, a JPEG of quality 85.
-func vgaFrame(small image.Image) ([]byte, error) {
-	const w, h, margin = 640, 480, (640 - 480) / 2
-	kernel := lanczos(small.Bounds().Dx(), h)
-	rows := acrossed(small, kernel)
-	img := image.NewRGBA(image.Rect(0, 0, w, h))
-	sum := make([]float32, 3*h)
-	for y, k := range kernel {
-		clear(sum)
-		for i, v := range k.weights {
-			for j, s := range rows[k.first+i] {
-				sum[j] += v * s
-			}
-		}
-		for x := range w {
-			at := 3 * min(max(x-margin, 0), h-1)
-			for c, v := range append(sum[at:at+3:at+3], 255) {
-				img.Pix[y*img.Stride+4*x+c] = uint8(min(max(v+0.5, 0), 255))
-			}
-		}
-	}
-	var b bytes.Buffer
-	err := jpeg.Encode(&b, img, &jpeg.Options{Quality: 85})
-	return b.Bytes(), err
-}
-
-// acrossed are the lines of a picture resized across, RGB.
-func acrossed(small image.Image, kernel []taps) [][]float32 {
-	side := small.Bounds().Dx()
-	rows, line := make([][]float32, side), make([]float32, 3*side)
-	for y := range rows {
-		for x := range side {
-			r, g, b, _ := small.At(x, y).RGBA()
-			line[3*x], line[3*x+1], line[3*x+2] = float32(r>>8), float32(g>>8), float32(b>>8)
-		}
-		rows[y] = make([]float32, 3*len(kernel))
-		for x, k := range kernel {
-			for i, v := range k.weights {
-				for c, s := range line[3*(k.first+i):][:3] {
-					rows[y][3*x+c] += v * s
-				}
-			}
-		}
-	}
-	return rows
-}
-
-// taps are the samples that one of a resized axis is made of.
-type taps struct {
-	first   int
-	weights []float32 // sum to 1
-}
-
-// lanczos enlarges an axis with the kernel of three lobes.
-func lanczos(from, to int) []taps {
-	all := make([]taps, to)
-	for x := range all {
-		centre := (float64(x) + 0.5) * float64(from) / float64(to)
-		first, last := max(0, int(centre-2.5)), min(from, int(centre+3.5))
-		w, sum := make([]float32, last-first), float32(0)
-		for i := range w {
-			w[i] = float32(lobes(float64(first+i) + 0.5 - centre))
-			sum += w[i]
-		}
-		for i := range w {
-			w[i] /= sum
-		}
-		all[x] = taps{first, w}
-	}
-	return all
-}
-
-func lobes(x float64) float64 {
-	if x == 0 {
-		return 1
-	}
-	if math.Abs(x) >= 3 {
-		return 0
-	}
-	x *= math.Pi
-	return 3 * math.Sin(x) * math.Sin(x/3) / (x * x)
 }

@@ -5,8 +5,12 @@
 pil-WxH.png                   a picture
 pil-WxH-CROP-R.png            it, prepared for a network of resolution R
 pil-KIND.jpg, pil-KIND.png    a JPEG, and the pixels Pillow decodes from it
+pil-KIND.webp, pil-webp-KIND.png  likewise a WebP
+odd-KIND.png                  a PNG as cameras write it, of the pixels of pil-444.png
 """
 import math
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -73,3 +77,49 @@ kinds = {
 for kind, (image, options) in kinds.items():
     image.save(f"pil-{kind}.jpg", quality=90, **options)
     Image.open(f"pil-{kind}.jpg").convert("RGB").save(f"pil-{kind}.png")
+
+
+def faded(image):
+    """A picture with alpha that falls from left to right."""
+    ramp = np.linspace(255, 0, image.width).astype(np.uint8)
+    alpha = Image.fromarray(np.tile(ramp, (image.height, 1)))
+    image = image.convert("RGBA")
+    image.putalpha(alpha)
+    return image
+
+
+webps = {
+    "lossy": (photo, {"quality": 80}),
+    "lossless": (photo, {"lossless": True}),
+    "alpha": (faded(photo), {"quality": 80}),
+    "extras": (photo, {"quality": 50, "icc_profile": b"x" * 301, "exif": turned().tobytes()}),
+}
+for kind, (image, options) in webps.items():
+    image.save(f"pil-{kind}.webp", **options)
+    Image.open(f"pil-{kind}.webp").convert("RGB").save(f"pil-webp-{kind}.png")
+photo.save("pil-animated.webp", save_all=True, append_images=[photo.rotate(180)], duration=40)
+
+
+def chunk(kind, data):
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def png(image, surplus=b"", after=b"", end=True):
+    """A PNG of one chunk of pixel data, after which nothing need follow."""
+    w, h = image.size
+    rows = b"".join(b"\0" + image.crop((0, y, w, y + 1)).tobytes() for y in range(h))
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0))
+    out += chunk(b"IDAT", zlib.compress(rows + surplus, 9) + after)
+    return out + chunk(b"IEND", b"") if end else out
+
+
+row = bytes(1 + 3 * photo.width)
+still = Image.open("pil-444.png")
+for kind, options in {
+    "extra-row": {"surplus": row},
+    "extra-byte": {"after": b"x"},
+    "no-iend": {"end": False},
+}.items():
+    with open(f"odd-{kind}.png", "wb") as f:
+        f.write(png(still, **options))

@@ -85,7 +85,7 @@ func (d *desk) job(r *rand.Rand) {
 		d.upset(r)
 	}
 	d.Arrive(d.now)
-	q := governor.Queue{Deadline: d.now + time.Duration(r.IntN(100)-5)*ms, Overhead: time.Duration(r.IntN(1000))}
+	q := governor.Queue{Deadline: d.now + time.Duration(r.IntN(100)-5)*ms, Overhead: time.Duration(r.IntN(1000)), Decode: time.Duration(r.IntN(3)) * 4 * ms}
 	for range r.IntN(6) {
 		q.Waiting = append(q.Waiting, q.Deadline+time.Duration(r.IntN(50))*ms)
 	}

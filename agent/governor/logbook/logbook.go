@@ -13,7 +13,7 @@
 //	S {...}                the governor's Snapshot
 //	A now                  Arrive
 //	H competitors          Hint
-//	D now slack floor overhead ready waiting,... = member batch reason shed chance predicted operating
+//	D now slack floor overhead decode ready waiting,... = member batch reason shed chance predicted operating
 //	O now member images latency   Observe
 //	R met                  Ended: 1 in time, 0 not
 //	M "mode"               SetMode of a named mode
@@ -25,7 +25,8 @@
 //	C 1a2b3c4d             checksum of the lines since the last one, or the header
 //
 // Times are nanoseconds on the governor's clock; slack and what waits count from
-// now. A float is the shortest text that reads back as the same bits.
+// now. A float is the shortest text that reads back as the same bits. This is
+// format 3; in format 2, which is read as well, a D line has no decode.
 //
 // The one rule: a line is written only after all lines of its segment, so that
 // whatever is in a file can be repeated. Hence a buffer that finds no room takes
@@ -194,7 +195,9 @@ func (b *Book) Operating() int { return b.gov.Operating() }
 func (b *Book) Slowdown() float64 { return b.gov.Slowdown() }
 
 // Feasible is Governor.Feasible.
-func (b *Book) Feasible(m governor.Mode) (governor.Goal, error) { return b.gov.Feasible(m) }
+func (b *Book) Feasible(m governor.Mode, decode time.Duration) (governor.Goal, error) {
+	return b.gov.Feasible(m, decode)
+}
 
 // Explain is Governor.Explain.
 func (b *Book) Explain(d governor.Decision) string { return b.gov.Explain(d) }
@@ -204,6 +207,15 @@ func (b *Book) Options(to []governor.Option) []governor.Option { return b.gov.Op
 
 // Predicted is Governor.Predicted.
 func (b *Book) Predicted(member int) time.Duration { return b.gov.Predicted(member) }
+
+// Together is Governor.Together.
+func (b *Book) Together(member int) float64 { return b.gov.Together(member) }
+
+// Needs is Governor.Needs.
+func (b *Book) Needs(member int) time.Duration { return b.gov.Needs(member) }
+
+// Least is Governor.Least.
+func (b *Book) Least(now time.Duration) int { return b.gov.Least(now) }
 
 // Smallest is Governor.Smallest.
 func (b *Book) Smallest(now time.Duration, floor float64) int { return b.gov.Smallest(now, floor) }

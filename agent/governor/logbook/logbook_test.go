@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -22,6 +23,17 @@ func TestALogOfThousandsOfCallsIsRepeatedBitForBit(t *testing.T) {
 		if err != nil || got.Decisions != 3000 || entries != 3000 || got.Segments < 3 || got.Lost != 0 {
 			t.Errorf("seed %d: got %+v and %d entries, %v; want 3000 decisions in some segments", seed, got, entries, err)
 		}
+	}
+}
+
+// The log is of the version before decoding was told of.
+func TestALogOfFormat2IsRepeatedBitForBit(t *testing.T) {
+	log, err := os.ReadFile("testdata/format2.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Replay(bytes.NewReader(log), ignore); err != nil || got.Decisions != 150 {
+		t.Errorf("got %+v, %v; want 150 decisions", got, err)
 	}
 }
 
@@ -153,7 +165,7 @@ func TestWhatIsNoLogIsSaidToBeNone(t *testing.T) {
 		{"hello\n", "line 1: not a decision log"},
 		{"S {}\n", "line 1: not a decision log"},
 		{"L {\n", "line 1: header"},
-		{`L {"format":1}` + "\n", "line 1: format 1, this program reads 2"},
+		{`L {"format":1}` + "\n", "line 1: format 1, this program reads 2 to 3"},
 		{`L {"format":2}` + "\nA 5\n", "line 2: a call before the snapshot"},
 		{`L {"format":2}` + "\nS {}\n", "line 2: snapshot"},
 	} {

@@ -65,7 +65,11 @@ type header struct {
 	Members []string `json:"members"`
 }
 
-const format = 2
+// The format that is written, and the oldest that is read.
+const (
+	format = 3
+	oldest = 2
+)
 
 // head begins a segment; false means that the state cannot be written.
 func (p *pen) head(g *governor.Governor) bool {
@@ -221,7 +225,7 @@ func (p *pen) hex(sum uint32) *pen {
 // queue writes what Decide is asked. The deadlines that wait are one word,
 // which is "-" if there are none.
 func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
-	p.duration(now).duration(q.Deadline - now).float(q.Floor).duration(q.Overhead).whole(q.Ready)
+	p.duration(now).duration(q.Deadline - now).float(q.Floor).duration(q.Overhead).duration(q.Decode).whole(q.Ready)
 	if len(q.Waiting) == 0 {
 		return p.word("-")
 	}

@@ -149,8 +149,8 @@ func (p *player) begin(rest string) error {
 	if err := json.Unmarshal([]byte(rest), h); err != nil {
 		return fmt.Errorf("header: %w", err)
 	}
-	if h.Format != format {
-		return fmt.Errorf("format %d, this program reads %d", h.Format, format)
+	if h.Format < oldest || h.Format > format {
+		return fmt.Errorf("format %d, this program reads %d to %d", h.Format, oldest, format)
 	}
 	if p.head == nil || h.Epoch != p.head.Epoch { // another run of the program: its count began anew
 		p.summary.Lost += h.Lost
@@ -246,7 +246,11 @@ func (p *player) observe(w *words) {
 func (p *player) decide(w *words) error {
 	p.done()
 	now := w.duration()
-	q := governor.Queue{Deadline: now + w.duration(), Floor: w.float(), Overhead: w.duration(), Ready: w.whole(), Waiting: w.durations(now)}
+	q := governor.Queue{Deadline: now + w.duration(), Floor: w.float(), Overhead: w.duration()}
+	if p.head.Format > 2 {
+		q.Decode = w.duration()
+	}
+	q.Ready, q.Waiting = w.whole(), w.durations(now)
 	w.only("=")
 	written := w.all()
 	if w.err != nil {

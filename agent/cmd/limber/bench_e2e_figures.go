@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/stock"
+)
+
+// e2eBench measures frames on their whole way. Base does the same work as the
+// agent, with the same member, in this process.
+type e2eBench struct {
+	printer
+	progress *progress
+	stderr   io.Writer
+	dir      string
+	rounds   int
+	slot     time.Duration // of each measurement of throughput
+	spell    time.Duration // of ours in a round of anything else, about
+
+	client  *client
+	member  *family.Member
+	session family.Session // of member, here
+	logits  []float32
+	eye     *eye
+}
+
+// subject is a kind of frame.
+type subject struct {
+	name   string
+	frames [][]byte // alone
+	jobs   [][]byte // with a deadline that nothing misses
+	next   int
+}
+
+// turnTo is the frame whose turn it is.
+func (s *subject) turnTo() int {
+	s.next = (s.next + 1) % len(s.frames)
+	return s.next
+}
+
+func newSubject(name string, frames [][]byte) (*subject, error) {
+	s := &subject{name: name, frames: frames}
+	ms := wire.Millis(patience)
+	for _, f := range frames {
+		job, err := wire.JoinJob(wire.Header{DeadlineMS: &ms}, f)
+		if err != nil {
+			return nil, err
+		}
+		s.jobs = append(s.jobs, job)
+	}
+	return s, nil
+}
+
+// subjects are tiny, vga and hd: the same few test images.
+func subjects() (all [3]*subject, err error) {
+	const images = 4
+	tiny, err := testPNGs(images)
+	if err != nil {
+		return all, err
+	}
+	frames := [3][][]byte{tiny}
+	for i, size := range [2]cameraSize{vgaCamera(), hdCamera()} {
+		if frames[i+1], err = cameraFrames(tiny, size); err != nil {
+			return all, err
+		}
+	}
+	for i, name := range [3]string{"tiny", "vga", "hd"} {
+		if all[i], err = newSubject(name, frames[i]); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func (b *e2eBench) run(ctx context.Context) (err error) {
+	b.progress.say("starting broker and agent, measuring the members on this machine")
+	all, err := subjects()
+	if err != nil {
+		return err
+	}
+	s, err := openSite(ctx, b.dir, 1, b.stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	caps, err := s.caps(ctx)
+	if err != nil {
+		return err
+	}
+	largest := caps.Members[len(caps.Members)-1].Name
+	if err := s.setMode(ctx, "fixed:"+largest); err != nil {
+		return err
+	}
+	return b.equipped(largest, func(rt *ort.Runtime) error {
+		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+			b.client = newClient(st, s.self)
+			b.note("member %s, ONNX Runtime %s, %s, spinning off, on both sides; %s, TCP_NODELAY everywhere", largest, rt.Version(), ort.DefaultOptions(), s.broker)
+			return b.figures(ctx, all)
+		})
+	})
+}
+
+// equipped makes the member ready in this process while work runs.
+func (b *e2eBench) equipped(member string, work func(*ort.Runtime) error) (err error) {
+	f, err := stock.Family()
+	if err != nil {
+		return err
+	}
+	i := f.Index(member)
+	if i < 0 {
+		return fmt.Errorf("the agent has a member %s, which the stock family has not", member)
+	}
+	pre, err := f.Preprocessing()
+	if err != nil {
+		return err
+	}
+	how, err := agent.Preprocess(pre)
+	if err != nil {
+		return err
+	}
+	b.member, b.logits = &f.Members[i], make([]float32, len(f.Classes))
+	if b.eye, err = newEye(how, b.member.Arch.R); err != nil {
+		return err
+	}
+	cache := filepath.Join(b.dir, "bare")
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		return err
+	}
+	rt, err := openRuntime()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	if b.session, err = resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), nil).Session(i); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.session.Close()) }()
+	return work(rt)
+}
+
+// figures measures one after the other.
+func (b *e2eBench) figures(ctx context.Context, all [3]*subject) error {
+	if err := b.client.settle(ctx, all[0].jobs[0], b.member.Name); err != nil {
+		return err
+	}
+	for _, s := range all {
+		if err := b.request(ctx, s); err != nil {
+			return err
+		}
+	}
+	hd := all[2]
+	if err := b.jpeg(ctx, hd); err != nil {
+		return err
+	}
+	if err := b.decodeAllocs(hd); err != nil {
+		return err
+	}
+	for _, s := range all[1:] {
+		if err := b.throughput(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stages are the parts of base, in milliseconds.
+type stages struct{ decode, run, echo []float64 }
+
+func (s *stages) String() string {
+	out := fmt.Sprintf("decoding %.3g ms, inference %.3g ms", median(s.decode), median(s.run))
+	if len(s.echo) > 0 {
+		out += fmt.Sprintf(", echo %.3g ms", median(s.echo))
+	}
+	return out
+}
+
+// slower is the longer of decoding and inference, in milliseconds.
+func (s *stages) slower() float64 { return max(median(s.decode), median(s.run)) }
+
+// bare decodes, resizes and infers a frame in this process.
+func (b *e2eBench) bare(frame []byte, parts *stages) (ms float64, err error) {
+	start := time.Now()
+	if err := b.eye.look(frame); err != nil {
+		return 0, err
+	}
+	seen := time.Now()
+	if err := b.session.Run(b.logits, b.eye.tensor); err != nil {
+		return 0, err
+	}
+	decode, run := seen.Sub(start), time.Since(seen)
+	parts.decode, parts.run = append(parts.decode, wire.Millis(decode)), append(parts.run, wire.Millis(run))
+	return wire.Millis(decode + run), nil
+}
+
+// request measures publish to result against bare and echo.
+func (b *e2eBench) request(ctx context.Context, s *subject) error {
+	var parts stages
+	ours := func() (float64, error) {
+		r, took, err := b.client.ask(ctx, s.jobs[s.turnTo()])
+		return wire.Millis(took), errors.Join(err, b.answered(&r))
+	}
+	base := func() (float64, error) {
+		i := s.turnTo()
+		ms, err := b.bare(s.frames[i], &parts)
+		if err != nil {
+			return 0, err
+		}
+		back, err := b.client.echo(ctx, s.jobs[i])
+		parts.echo = append(parts.echo, wire.Millis(back))
+		return ms + wire.Millis(back), err
+	}
+	mine, bare, err := b.both(ctx, "request "+s.name, ours, base)
+	if err != nil {
+		return err
+	}
+	goal, stretch := 1.15, 1.05
+	if s.name == "tiny" { // half a millisecond and a quarter: there is little else
+		m := median(bare)
+		goal, stretch = round4((m+0.5)/m), round4((m+0.25)/m)
+	}
+	err = b.print(newFigure("e2e", "request "+s.name, "ms", mine, bare, goal, stretch))
+	b.note("  of it %v", &parts)
+	return err
+}
+
+// answered is an error unless the result is of the member that base runs.
+func (b *e2eBench) answered(r *wire.Result) error {
+	switch {
+	case r.Status == "": // none came, which is told of already
+		return nil
+	case r.Status != wire.OK:
+		return fmt.Errorf("a frame was refused, %s: %s", r.Reason, r.Detail)
+	case r.Member != b.member.Name:
+		return fmt.Errorf("member %s answered instead of %s", r.Member, b.member.Name)
+	}
+	return nil
+}
+
+// both measures ours and base in turns, in every round so often that ours takes a
+// spell.
+func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (float64, error)) (o, other []float64, err error) {
+	first, err := repeat(ctx, 3, ours)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := min(max(int(wire.Millis(b.spell)/median(first)), 5*turns), 200)
+	for round := range b.rounds {
+		b.progress.tell(what, round, b.rounds)
+		mine, bare, err := inTurns(ctx, n, ours, base)
+		if err != nil {
+			return nil, nil, err
+		}
+		o, other = append(o, mine), append(other, bare)
+	}
+	b.progress.end()
+	return o, other, nil
+}
+
+// jpeg measures the way to the tensor against image/jpeg.
+func (b *e2eBench) jpeg(ctx context.Context, s *subject) error {
+	timed := func(work func([]byte) error) func() (float64, error) {
+		return func() (float64, error) {
+			frame, start := s.frames[s.turnTo()], time.Now()
+			err := work(frame)
+			return wire.Millis(time.Since(start)), err
+		}
+	}
+	ours, base, err := b.both(ctx, "jpeg", timed(b.eye.look), timed(plainly))
+	if err != nil {
+		return err
+	}
+	return b.print(newFigure("e2e", "jpeg "+s.name, "ms", ours, base, 0.40, 0.28))
+}
+
+// decodeAllocs counts allocations, of which no decoder needs as many as
+// image/jpeg makes.
+func (b *e2eBench) decodeAllocs(s *subject) error {
+	const calls = 20
+	var ours, base []float64
+	for range b.rounds {
+		mine, err := allocations(calls, func() error { return b.eye.look(s.frames[s.turnTo()]) })
+		if err != nil {
+			return err
+		}
+		plain, err := allocations(calls, func() error { return plainly(s.frames[s.turnTo()]) })
+		if err != nil {
+			return err
+		}
+		ours, base = append(ours, mine), append(base, plain)
+	}
+	return b.print(newFigure("e2e", "decode_allocs "+s.name, "1", ours, base, 1, 0.5))
+}
+
+// throughput measures answers a second against what the slower stage could do.
+func (b *e2eBench) throughput(ctx context.Context, s *subject) error {
+	var ours, base []float64
+	var all stages
+	for round := range b.rounds {
+		b.progress.tell("throughput "+s.name, round, b.rounds)
+		answers, bad := 0, error(nil)
+		err := b.client.keepUnderWay(ctx, s.jobs, b.slot, func(r *wire.Result, _ time.Duration) {
+			answers++
+			if bad == nil {
+				bad = b.answered(r)
+			}
+		})
+		if err = errors.Join(err, bad); err != nil {
+			return err
+		}
+		var parts stages
+		for end := time.Now().Add(b.spell); time.Now().Before(end) || len(parts.run) == 0; {
+			if _, err := b.bare(s.frames[s.turnTo()], &parts); err != nil {
+				return err
+			}
+		}
+		ours, base = append(ours, float64(answers)/b.slot.Seconds()), append(base, 1000/parts.slower())
+		all.decode, all.run = append(all.decode, parts.decode...), append(all.run, parts.run...)
+	}
+	b.progress.end()
+	err := b.print(newFigure("e2e", "throughput "+s.name, "1/s", ours, base, 0.90, 0.98).rising())
+	b.note("  of it %v", &all)
+	return err
+}

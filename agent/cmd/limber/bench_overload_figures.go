@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// overloadBench offers an agent more than it can do.
+type overloadBench struct {
+	printer
+	progress *progress
+	stderr   io.Writer
+	dir      string
+	rounds   int
+	slot     time.Duration // for which a load is offered
+	deadline time.Duration // of every frame
+
+	client   *client // hears all results
+	cameras  []*fleet.Station
+	jobs     [][]byte   // frames of nobody in particular
+	sourced  [][][]byte // the same of each source
+	capacity []float64  // answers in time a second, by round
+}
+
+// How the load of the cameras is shared.
+const (
+	sources    = 8   // as many cameras
+	modest     = 7   // of them, which offer
+	modestPart = 0.1 // of the capacity each, when the last one offers
+	greedyPart = 1.0
+	frameKinds = 8 // different pictures
+)
+
+// series is one figure in the making.
+type series struct {
+	name, unit    string
+	goal, stretch float64
+	better        string
+	measure       func(ctx context.Context, capacity float64) (ours, base float64, a *ledger, err error)
+
+	ours, base []float64
+	all        ledger // of all rounds
+}
+
+// plan is everything that is measured in a round.
+func (b *overloadBench) plan() (all []*series) {
+	for _, times := range [5]float64{0.8, 1.2, 1.5, 2, 4} {
+		s := &series{name: fmt.Sprintf("goodput at %g times", times), unit: "1/s", goal: 1, stretch: 1.2, better: higher}
+		if times < 1 { // all but one in a hundred of what is offered, or in a thousand
+			s.goal, s.stretch = round4(0.99*times), round4(0.999*times)
+		}
+		s.measure = func(ctx context.Context, capacity float64) (float64, float64, *ledger, error) {
+			return b.goodput(ctx, times, capacity)
+		}
+		all = append(all, s)
+	}
+	return append(all,
+		&series{name: "recovery", unit: "s", goal: 1, stretch: 0.3, better: lower, measure: b.recovery},
+		&series{name: "fairness", unit: "1", goal: 0.95, stretch: 0.99, better: higher, measure: b.fairness})
+}
+
+func (b *overloadBench) run(ctx context.Context) (err error) {
+	b.progress.say("starting broker and agent, measuring the members on this machine")
+	if err := b.expose(); err != nil {
+		return err
+	}
+	s, err := openSite(ctx, b.dir, 0, b.stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	if _, err := s.caps(ctx); err != nil {
+		return err
+	}
+	if err := s.setMode(ctx, "balanced"); err != nil {
+		return err
+	}
+	return s.stations(ctx, sources, func(ctx context.Context, cameras []*fleet.Station) error {
+		b.cameras = cameras
+		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+			b.client = newClient(st, s.self)
+			b.note("mode balanced, deadline %v, JPEGs of 640x480, %d kB each; %s, TCP_NODELAY everywhere; the same agent on both sides",
+				b.deadline, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)
+			return b.measure(ctx, b.plan())
+		})
+	})
+}
+
+// expose makes the frames.
+func (b *overloadBench) expose() error {
+	pngs, err := testPNGs(frameKinds)
+	if err != nil {
+		return err
+	}
+	frames, err := cameraFrames(pngs, vgaCamera())
+	if err != nil {
+		return err
+	}
+	if b.jobs, err = sourceJobs("", b.deadline, frames); err != nil {
+		return err
+	}
+	for i := range sources {
+		jobs, err := sourceJobs(fmt.Sprintf("cam-%d", i+1), b.deadline, frames)
+		if err != nil {
+			return err
+		}
+		b.sourced = append(b.sourced, jobs)
+	}
+	return nil
+}
+
+func sourceJobs(source string, deadline time.Duration, frames [][]byte) (jobs [][]byte, err error) {
+	for _, f := range frames {
+		job, err := sourceJob(source, deadline, f)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, job)
+	}
+	return jobs, nil
+}
+
+// measure goes through the rounds, prints what came of them and judges the ledger.
+func (b *overloadBench) measure(ctx context.Context, all []*series) error {
+	if err := b.client.settle(ctx, b.jobs[0], ""); err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		b.progress.tell("capacity", round, b.rounds)
+		capacity, err := b.capable(ctx)
+		if err != nil {
+			return err
+		}
+		b.capacity = append(b.capacity, capacity)
+		for _, s := range all {
+			b.progress.tell(s.name, round, b.rounds)
+			if err := s.add(ctx, capacity); err != nil {
+				return err
+			}
+		}
+	}
+	b.progress.end()
+	var errs []error
+	for _, s := range all {
+		errs = append(errs, b.print(s.figure()), s.all.check())
+		b.note("  %v; expected top-1 %.4f", &s.all, s.all.top1())
+	}
+	return errors.Join(errs...)
+}
+
+// add measures the figure in one more round.
+func (s *series) add(ctx context.Context, capacity float64) error {
+	ours, base, a, err := s.measure(ctx, capacity)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	s.ours, s.base = append(s.ours, ours), append(s.base, base)
+	s.all.deadline, s.all.fates = a.deadline, append(s.all.fates, a.fates...)
+	return nil
+}
+
+func (s *series) figure() figure {
+	f := newFigure("overload", s.name, s.unit, s.ours, s.base, s.goal, s.stretch)
+	f.Better = s.better
+	top1 := round4(s.all.top1())
+	f.ExpectedTop1 = &top1
+	return f
+}
+
+// capable is the answers in time a second with a window of frames under way. The
+// agent has a moment to find its place first.
+func (b *overloadBench) capable(ctx context.Context) (float64, error) {
+	inTime := 0
+	count := func(r *wire.Result, took time.Duration) {
+		if r.Status == wire.OK && took <= b.deadline {
+			inTime++
+		}
+	}
+	for _, d := range [2]time.Duration{b.slot / 4, b.slot} {
+		inTime = 0
+		if err := b.client.keepUnderWay(ctx, b.jobs, d, count); err != nil {
+			return 0, err
+		}
+	}
+	if inTime == 0 {
+		return 0, fmt.Errorf("with %d frames under way none was answered within %v: this machine is too slow or too busy to overload", window, b.deadline)
+	}
+	return float64(inTime) / b.slot.Seconds(), nil
+}
+
+// together are the cameras sending at a rate, each its part.
+func (b *overloadBench) together(rate float64, from, until time.Duration) (all []camera) {
+	for i, st := range b.cameras {
+		all = append(all, camera{station: st, jobs: b.jobs, beats: beats(i, len(b.cameras), rate, from, until)})
+	}
+	return all
+}
+
+// goodput offers some times the capacity.
+func (b *overloadBench) goodput(ctx context.Context, times, capacity float64) (ours, base float64, a *ledger, err error) {
+	a, err = drive(ctx, b.client, b.together(times*capacity, 0, b.slot), b.deadline)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	// The load lasts as long as its frames take at its rate.
+	offered := time.Duration(float64(len(a.fates)) / (times * capacity) * float64(time.Second))
+	return a.goodput(offered), capacity, a, nil
+}
+
+// The loads before and after an overload, and the overload, in capacities.
+const (
+	normalLoad   = 0.5
+	recoveryLoad = 4
+)
+
+// recovery offers little, then far too much, then little again.
+func (b *overloadBench) recovery(ctx context.Context, capacity float64) (ours, base float64, a *ledger, err error) {
+	flood, ebb, end := b.slot/2, b.slot, 2*b.slot
+	all := b.together(normalLoad*capacity, 0, flood)
+	for i := range all {
+		all[i].beats = append(all[i].beats, beats(i, len(all), recoveryLoad*capacity, flood, ebb)...)
+		all[i].beats = append(all[i].beats, beats(i, len(all), normalLoad*capacity, ebb, end)...)
+	}
+	if a, err = drive(ctx, b.client, all, b.deadline); err != nil {
+		return 0, 0, nil, err
+	}
+	normal, _ := a.p95(0, flood)
+	return a.back(ebb, end, normal).Seconds(), 1, a, nil
+}
+
+// fairness lets one source send ten times as much as each of the others.
+func (b *overloadBench) fairness(ctx context.Context, capacity float64) (ours, base float64, a *ledger, err error) {
+	all := make([]camera, sources)
+	for i := range all {
+		rate := modestPart * capacity
+		if i >= modest {
+			rate = greedyPart * capacity
+		}
+		// Each begins a little after the one before, as no two cameras keep step.
+		offset := time.Duration(float64(i) / sources / rate * float64(time.Second))
+		all[i] = camera{station: b.cameras[i], jobs: b.sourced[i], beats: beats(0, 1, rate, offset, b.slot)}
+	}
+	a, err = drive(ctx, b.client, all, b.deadline)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	return a.worst(modest), 1, a, nil
+}

@@ -1,0 +1,32 @@
+package resident
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// ErrNoRoom says that a member could not be built because the disk of its cache is
+// full. Session may be called again once there is room.
+var ErrNoRoom = errors.New("the disk is full")
+
+// roomFactor is how many times a model's bytes its cache folder may take for a
+// moment: the optimised model, and its weights beside it.
+const roomFactor = 2
+
+// noRoom is why a model of so many bytes could not be built if that was for want of
+// room, else the cause: the runtime tells only that it could not write. It is asked
+// once nothing is left of the attempt.
+func (s *Shelf) noRoom(bytes int, cause error) error {
+	probe := filepath.Join(s.cache, "room.part")
+	err := os.WriteFile(probe, make([]byte, roomFactor*bytes), 0o600)
+	os.Remove(probe) // what cannot be removed was not made
+	for _, full := range []error{cause, err} {
+		if errors.Is(full, syscall.ENOSPC) || errors.Is(full, syscall.EDQUOT) {
+			return fmt.Errorf("%w: %s needs %d KiB more", ErrNoRoom, s.cache, roomFactor*bytes>>10)
+		}
+	}
+	return cause
+}
