@@ -8,28 +8,17 @@ import (
 // exifStart is what a block of EXIF begins with in a JPEG.
 const exifStart = "Exif\x00\x00"
 
-// turn is the orientation that a frame asks for, if anybody listens.
+// turn is the orientation that a frame which is no JPEG asks for, if anybody listens.
 func (d Decoder) turn(body []byte, h Header) int {
 	switch {
 	case !d.Upright:
 		return 1
-	case h.Codec == JPEG:
-		return turnOfJPEG(body)
 	case h.Codec == PNG:
 		return turnOfPNG(body)
-	case h.Codec == "webp":
+	case h.Codec == WebP:
 		return turnOfWebP(body)
 	}
 	return 1
-}
-
-// turnOfJPEG is the orientation of the last EXIF before the first scan.
-func turnOfJPEG(body []byte) int {
-	var h jpegHeader
-	if err := h.read(&cursor{left: body}); err != nil {
-		return 1
-	}
-	return h.turn
 }
 
 // orientation is the orientation, 1 to 8, that a block of EXIF (TIFF 6.0,

@@ -109,14 +109,7 @@ func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
 		return dst.takeRaw(body, h)
 	}
 	if h.Codec == JPEG {
-		scale = min(max(scale, 1), 8)
-		img, err := dst.jpeg.decode(body, scale)
-		if err != nil {
-			return worded(JPEG, err)
-		}
-		err = dst.take(img)
-		dst.lay(h, scale, d.turn(body, h))
-		return err
+		return worded(JPEG, d.decodeJPEG(dst, body, h, scale))
 	}
 	for _, is := range codecs() {
 		if is.name != h.Codec {
@@ -221,8 +214,9 @@ func (c *codec) whole(body []byte) (img pixels, err error) {
 }
 
 // guard turns a panic of an image codec into an error. The codecs are foreign
-// code at the edge of the world and hold nothing that a panic could leave
-// half done; no known input makes them panic.
+// code at the edge of the world and hold nothing that a panic could leave half
+// done: each frame has a decoder of its own, or one of which every field and table
+// was set anew. No input that gets so far is known to make them panic.
 func guard(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("the codec gave up: %v", p)
@@ -231,6 +225,9 @@ func guard(err *error) {
 
 // worded says what a codec's error means for the sender.
 func worded(codec string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%s: the frame ends too early", codec)
 	}

@@ -46,7 +46,8 @@ type jpegHeader struct {
 	wide, high    int  // the picture, in MCUs
 	jfif          bool // has JFIF's marker, which means YCbCr
 	adobe         int  // the transform of Adobe's marker, -1 without one
-	turn          int  // EXIF orientation, 1 to 8
+	turn          int  // EXIF orientation, 1 to 8; that of the first EXIF
+	exif          bool
 }
 
 // segment is one marker of a JPEG and what belongs to it.
@@ -178,8 +179,8 @@ func (h *jpegHeader) add(s segment) error {
 	switch m := s.marker; {
 	case m == markAPP0 && bytes.HasPrefix(s.body, []byte("JFIF\x00")):
 		h.jfif = true
-	case m == markAPP1 && bytes.HasPrefix(s.body, []byte(exifStart)):
-		h.turn = orientation(s.body[len(exifStart):])
+	case m == markAPP1 && !h.exif && bytes.HasPrefix(s.body, []byte(exifStart)):
+		h.exif, h.turn = true, orientation(s.body[len(exifStart):])
 	case m == markAPPE && len(s.body) >= 12 && bytes.HasPrefix(s.body, []byte("Adobe")):
 		h.adobe = int(s.body[11])
 	case m == markSOF0 || m == markSOF1 || m == markSOF2:
@@ -216,17 +217,18 @@ func (h *jpegHeader) frame(s segment) error {
 
 // layOut judges the sampling and lays out blocks and MCUs.
 func (h *jpegHeader) layOut() error {
-	for i, p := range h.planes {
-		if p.across < 1 || p.across > 4 || p.down < 1 || p.down > 4 || p.table > 3 {
-			return errors.New("a component that cannot be")
-		}
-		if p.across == 3 || p.down == 3 || len(h.planes) == 4 && p.across*p.down != 1 {
-			return fmt.Errorf("%w: component %d of %d has %d x %d samples a unit",
-				ErrUnsupported, i+1, len(h.planes), p.across, p.down)
-		}
-	}
 	if len(h.planes) == 1 { // its factors mean nothing
 		h.planes[0].across, h.planes[0].down = 1, 1
+	}
+	for i, p := range h.planes {
+		switch {
+		case p.across < 1 || p.across > 4 || p.down < 1 || p.down > 4 || p.table > 3:
+			return errors.New("a component that cannot be")
+		case p.across == 3 || p.down == 3:
+			return fmt.Errorf("%w: component %d has %d x %d samples a unit, only 1, 2 and 4 are read", ErrUnsupported, i+1, p.across, p.down)
+		case len(h.planes) == 4 && p.across*p.down != 1:
+			return fmt.Errorf("%w: four components that share samples: save it as RGB", ErrUnsupported)
+		}
 	}
 	for _, p := range h.planes {
 		h.across, h.down = max(h.across, p.across), max(h.down, p.down)

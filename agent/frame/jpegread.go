@@ -3,27 +3,46 @@ package frame
 import (
 	"fmt"
 	"image"
+	"io"
 
 	"github.com/gen2brain/jpegn"
 )
 
-// jpegReader decodes JPEGs, one after another.
-type jpegReader struct {
-	stream stream
-}
-
-// decode is the picture of a JPEG at 1/scale. It has memory of its own, which was
-// zeroed: nothing of an earlier frame is in it.
-func (r *jpegReader) decode(body []byte, scale int) (image.Image, error) {
-	s := &r.stream
+// decodeJPEG fills dst with a JPEG.
+func (d Decoder) decodeJPEG(dst *Picture, body []byte, h Header, scale int) error {
+	s := &dst.jpeg
 	defer s.forget()
 	if err := s.read(body); err != nil {
-		return nil, err
+		return err
 	}
+	if s.head.width != h.Width || s.head.height != h.Height {
+		return fmt.Errorf("a header of %d x %d pixels for a frame of %d x %d", h.Width, h.Height, s.head.width, s.head.height)
+	}
+	if scale < 1 || scale > 8 || 8%scale != 0 {
+		return fmt.Errorf("a scale of 1/%d", scale)
+	}
+	img, err := s.decode(scale)
+	if err != nil {
+		return err
+	}
+	turn := 1
+	if d.Upright {
+		turn = s.head.turn
+	}
+	if err := dst.take(img); err != nil {
+		return err
+	}
+	dst.lay(h, scale, turn)
+	return nil
+}
+
+// decode is the picture at 1/scale. It has memory of its own, which was zeroed:
+// nothing of an earlier frame is in it.
+func (s *stream) decode(scale int) (image.Image, error) {
 	if err := s.checkFirst(); err != nil {
 		return nil, err
 	}
-	img, err := r.pixels(scale)
+	img, err := s.pixels(scale)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +66,10 @@ func (s *stream) checkFirst() error {
 	for i := range s.scans {
 		sc := &s.scans[i]
 		first := s.head.progressive && sc.from == 0 && sc.high == 0
-		if (first || !s.ends) && s.missing(sc) || !s.head.progressive && s.scarce(sc) {
+		switch {
+		case !s.ends && s.missing(sc):
+			return io.ErrUnexpectedEOF
+		case first && s.missing(sc), !s.head.progressive && s.scarce(sc):
 			return errMissing
 		}
 	}
@@ -57,9 +79,9 @@ func (s *stream) checkFirst() error {
 // pixels runs the decoder. Should it panic, what it was about is dropped with the
 // stream; the library then clears every field and table of the decoder that it
 // takes back, as it does after each picture.
-func (r *jpegReader) pixels(scale int) (img image.Image, err error) {
+func (s *stream) pixels(scale int) (img image.Image, err error) {
 	defer guard(&err)
-	img, err = jpegn.Decode(&r.stream, &jpegn.Options{ScaleDenom: scale, UpsampleMethod: jpegn.CatmullRom})
+	img, err = jpegn.Decode(s, &jpegn.Options{ScaleDenom: scale, UpsampleMethod: jpegn.CatmullRom})
 	if err != nil {
 		return nil, fmt.Errorf("the data are damaged: %w", err)
 	}

@@ -15,15 +15,30 @@ func (s *stream) addScan(seg segment, c *cursor) error {
 	if err := sc.read(seg.body, s); err != nil {
 		return err
 	}
-	if sc.high == 0 && sc.from == 0 {
-		for _, p := range sc.planes[:sc.n] {
-			s.covered |= 1 << p
-		}
-	}
 	s.putHeader(&sc, seg.whole)
+	if sc.high > 0 || sc.from > 0 {
+		s.passData(c)
+		s.scans = append(s.scans, sc)
+		return nil
+	}
+	for _, p := range sc.planes[:sc.n] {
+		if s.covered&(1<<p) != 0 {
+			return errors.New("two scans of one component")
+		}
+		s.covered |= 1 << p
+	}
 	s.addData(&sc, c)
 	s.scans = append(s.scans, sc)
 	return nil
+}
+
+// passData takes the coded data of a scan that refines a picture, as they are.
+func (s *stream) passData(c *cursor) {
+	before := c.left
+	for c.entropy(); len(c.left) >= 2 && c.left[1]&^7 == markRST0; c.entropy() {
+		c.take(2)
+	}
+	s.part(before[:len(before)-len(c.left)])
 }
 
 // read judges the header of a scan.
@@ -118,9 +133,9 @@ func (sc *scan) checkCodes(b []byte, progressive bool) error {
 			}
 			switch codes := sc.codes[class][i]; {
 			case codes == nil:
-				return fmt.Errorf("Huffman table %d is missing", table)
+				return fmt.Errorf("table %d of Huffman codes is missing", table)
 			case !prefixFree(codes, class == 0):
-				return fmt.Errorf("Huffman table %d cannot be", table)
+				return fmt.Errorf("table %d of Huffman codes cannot be", table)
 			}
 		}
 	}
@@ -158,7 +173,7 @@ func (s *stream) putHeader(sc *scan, whole []byte) {
 	}
 }
 
-// addData takes the coded data of a scan, by restart interval.
+// addData takes the coded data of a scan that makes a picture, by restart interval.
 func (s *stream) addData(sc *scan, c *cursor) {
 	runs := 1
 	if sc.interval > 0 {

@@ -23,7 +23,7 @@ const ones = "\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00\xff\x00"
 type scan struct {
 	n           int          // components
 	planes      [4]int       // which
-	codes       [2][4][]byte // Huffman tables of each, DC and AC; nil is the standard's
+	codes       [2][4][]byte // Huffman tables of each, DC and AC
 	quant       [4]int       // the factor of the DC of each
 	from, high  byte         // first coefficient, and bits that earlier scans gave
 	low         byte         // bits that later scans will give
@@ -39,11 +39,11 @@ type scan struct {
 type stream struct {
 	head     jpegHeader
 	scans    []scan
-	data     [][]byte // of the scans, by restart interval
-	ends     bool     // a marker follows the data, that of the end if progressive
-	covered  byte     // components that have a scan of their DC, a bit each
-	quants   [4]int
-	codes    [2][4][]byte
+	data     [][]byte     // of the scans, by restart interval
+	ends     bool         // a marker follows the data, that of the end if progressive
+	covered  byte         // components that have a scan of their DC, a bit each
+	quants   [4]int       // the factor of the DC in each quantization table
+	codes    [2][4][]byte // Huffman tables, DC and AC; nil is the standard's
 	interval int
 	parts    [][]byte // in order
 	next     int      // part to read
@@ -89,7 +89,7 @@ func (s *stream) check() error {
 	case s.head.progressive && !s.ends:
 		return io.ErrUnexpectedEOF
 	case s.covered != 1<<len(s.head.planes)-1:
-		return errors.New("jpeg: a component is missing")
+		return errMissing
 	}
 	return nil
 }
@@ -133,6 +133,9 @@ func (s *stream) add(seg segment, c *cursor) error {
 		s.part(seg.whole)
 		s.interval = int(binary.BigEndian.Uint16(seg.body))
 	case markSOF0, markSOF1, markSOF2:
+		if len(s.scans) > 0 {
+			return errors.New("two frame headers")
+		}
 		s.part(s.renumbered(seg.whole, 10, 3))
 	case markSOS:
 		return s.addScan(seg, c)
@@ -147,6 +150,9 @@ func (s *stream) renumbered(whole []byte, at, step int) []byte {
 	s.own = append(s.own, whole...)
 	for i := range s.head.planes {
 		s.own[from+at+i*step] = byte(i + 1)
+	}
+	if len(s.head.planes) == 1 {
+		s.own[from+at+1] = 1<<4 | 1 // where factors mean nothing
 	}
 	return s.own[from:]
 }
@@ -204,8 +210,14 @@ func (s *stream) Read(p []byte) (n int, err error) {
 // Len is the number of bytes left to read; who knows it allocates once.
 func (s *stream) Len() int { return s.left }
 
-// forget lets go of the frame's bytes and keeps the room.
+// forget lets go of the frame's bytes and keeps the room, unless it is that of an
+// odd frame.
 func (s *stream) forget() {
+	const usual = 4096 // restart intervals are a line of MCUs, or none
+	if cap(s.parts) > usual {
+		*s = stream{}
+		return
+	}
 	clear(s.parts[:cap(s.parts)])
 	clear(s.scans[:cap(s.scans)])
 	clear(s.data[:cap(s.data)])

@@ -1,13 +1,12 @@
 package frame
 
 import (
-	"fmt"
+	"errors"
 	"image"
-	"io"
 )
 
-// errMissing is a picture whose coded data end before it does.
-var errMissing = fmt.Errorf("part of the picture is missing: %w", io.ErrUnexpectedEOF)
+// errMissing is a picture whose coded data do not make it whole, though it has an end.
+var errMissing = errors.New("part of the picture is missing")
 
 // scarce tells whether a baseline scan has not even two bits a block.
 func (s *stream) scarce(sc *scan) bool {

@@ -14,7 +14,7 @@ type Picture struct {
 	Width, Height int    // in pixels at full scale, upright
 	scale         int    // pixels a sample is wide and high
 	turn          int    // EXIF orientation that makes img upright, 1 to 8
-	jpeg          jpegReader
+	jpeg          stream // room for the next JPEG, empty between two
 }
 
 // lay sets the size at full scale and the turn.

@@ -17,7 +17,10 @@ import (
 	"github.com/limber-edge/limber/family/stock"
 )
 
-// Top-1 may move by 0.2 points, and 99 of 100 answers must stay.
+// Of 1,000 answers that are the same but for 10 the top-1 moves by half a point by
+// chance; the mean of the members is what shrinking does. Over all 10,000 test
+// images no member moved by more than 0.19 points, and 99.35 % of the answers of
+// each were the same.
 func TestFramesShrunkWhileDecodedGetTheAnswersOfWholeOnes(t *testing.T) {
 	sheet, err := stock.Sheet(frame.OpenSheet)
 	if err != nil {
@@ -27,11 +30,13 @@ func TestFramesShrunkWhileDecodedGetTheAnswersOfWholeOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, shrunk := mustFilm(t, sheet, fam)
+	scatter := math.Sqrt(1000.0 / filmed) // of a mean over so many
+	whole, shrunk := mustFilm(t, sheet, fam, filmed)
 	rt := orttest.Open(t)
 	shelf := resident.New(rt, &fam.Family, fam, t.TempDir(), ort.DefaultOptions(), nil)
 	full := evaluator{fam: fam, set: whole, load: loader(rt, 1), shelf: shelf}
 	small := evaluator{fam: fam, set: shrunk, load: loader(rt, 1), shelf: shelf}
+	var moved, same float64 // means
 	for i, m := range fam.Members {
 		want, err := full.guesses(t.Context(), i)
 		if err != nil {
@@ -41,29 +46,35 @@ func TestFramesShrunkWhileDecodedGetTheAnswersOfWholeOnes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		moved := 100 * (search.ScoreOf(got).Top1 - search.ScoreOf(want).Top1)
-		same := 100 * search.Agreement(got, want)
-		t.Logf("%s: top-1 %.2f %%, moved by %.2f points, %.2f %% the same", m.Name, 100*search.ScoreOf(want).Top1, moved, same)
-		if math.Abs(moved) > 0.2 || same < 99 {
-			t.Errorf("%s: top-1 moved by %.2f points, and %.1f %% of the answers are the same", m.Name, moved, same)
+		points, percent := 100*(search.ScoreOf(got).Top1-search.ScoreOf(want).Top1), 100*search.Agreement(got, want)
+		moved, same = moved+points/float64(len(fam.Members)), same+percent/float64(len(fam.Members))
+		t.Logf("%s: top-1 moved by %.2f points, %.2f %% the same", m.Name, points, percent)
+		if math.Abs(points) > 0.6*scatter || percent < 98.5 {
+			t.Errorf("%s: top-1 moved by %.2f points, and %.1f %% of the answers are the same", m.Name, points, percent)
 		}
+	}
+	if math.Abs(moved) > 0.2*scatter || same < 99 {
+		t.Errorf("all members: top-1 moved by %.2f points, and %.2f %% of the answers are the same", moved, same)
 	}
 }
 
 // film is frames as they came out of the decoder, prepared for each resolution.
 type film struct {
-	*frame.Sheet
+	sheet   *frame.Sheet
 	tensors []map[int][]float32 // by image and resolution
 }
+
+func (f film) Len() int        { return len(f.tensors) }
+func (f film) Label(i int) int { return f.sheet.Label(i) }
 
 func (f film) Tensor(dst []float32, i, r int) error {
 	copy(dst, f.tensors[i][r])
 	return nil
 }
 
-// mustFilm makes a camera's frame of each picture and decodes it at full scale and
-// as shrunk as it may be.
-func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder) (whole, shrunk film) {
+// mustFilm makes a camera's frame of each of the first n pictures and decodes it at
+// full scale and as shrunk as it may be.
+func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder, n int) (whole, shrunk film) {
 	t.Helper()
 	how, err := fam.Preprocessing()
 	if err != nil {
@@ -73,8 +84,8 @@ func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder) (whole, shru
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole = film{sheet, make([]map[int][]float32, sheet.Len())}
-	shrunk = film{sheet, make([]map[int][]float32, sheet.Len())}
+	whole = film{sheet, make([]map[int][]float32, n)}
+	shrunk = film{sheet, make([]map[int][]float32, n)}
 	var g sync.WaitGroup
 	const workers = 2
 	for first := range workers {
@@ -84,7 +95,7 @@ func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder) (whole, shru
 				t.Error(err)
 				return
 			}
-			for i := first; i < sheet.Len(); i += workers {
+			for i := first; i < n; i += workers {
 				if whole.tensors[i], shrunk.tensors[i], err = develop(sheet, i, s, pre, fam.Members); err != nil {
 					t.Errorf("image %d: %v", i, err)
 				}
@@ -110,27 +121,29 @@ func develop(sheet *frame.Sheet, i int, s *frame.Scaler, pre frame.Preprocess, m
 	if err != nil {
 		return nil, nil, err
 	}
+	if whole, err = tensors(body, s, members, func(frame.Header, int) int { return 1 }); err != nil {
+		return nil, nil, err
+	}
+	shrunk, err = tensors(body, s, members, pre.Scale)
+	return whole, shrunk, err
+}
+
+// tensors are those of a frame, shrunk as scale says, for each resolution.
+func tensors(body []byte, s *frame.Scaler, members []family.Member, scale func(h frame.Header, r int) int) (map[int][]float32, error) {
 	decoder, p := frame.Decoder{MaxPixels: frame.DefaultPixels}, new(frame.Picture)
 	h, err := decoder.Inspect(body, frame.Claim{})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	at := func(scale func(r int) int) (map[int][]float32, error) {
-		tensors := map[int][]float32{}
-		for _, m := range members {
-			if r := m.Arch.R; tensors[r] == nil {
-				if err := decoder.Decode(p, body, h, scale(r)); err != nil {
-					return nil, err
-				}
-				tensors[r] = make([]float32, 3*r*r)
-				s.Tensor(tensors[r], p, r)
+	all := map[int][]float32{}
+	for _, m := range members {
+		if r := m.Arch.R; all[r] == nil {
+			if err := decoder.Decode(p, body, h, scale(h, r)); err != nil {
+				return nil, err
 			}
+			all[r] = make([]float32, 3*r*r)
+			s.Tensor(all[r], p, r)
 		}
-		return tensors, nil
 	}
-	if whole, err = at(func(int) int { return 1 }); err != nil {
-		return nil, nil, err
-	}
-	shrunk, err = at(func(r int) int { return pre.Scale(h, r) })
-	return whole, shrunk, err
+	return all, nil
 }

@@ -183,6 +183,7 @@ def field():
         "zeros-after-end": plain + bytes(3000),
         "fill": plain.replace(b"\xff\xda", b"\xff\xff\xff\xda").replace(b"\xff\xd9", b"\xff\xff\xd9"),
         "gray-22": encode([np.asarray(photo.convert("L"))], [(2, 2)], [1]),
+        "gray-31": encode([np.asarray(photo.convert("L"))], [(3, 1)], [1]),
         "4x4": saved(photo.resize((4, 4)), quality=85, subsampling="4:2:0"),
     }
 
