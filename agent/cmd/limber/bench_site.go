@@ -131,8 +131,12 @@ func (s *site) startSelf(ctx context.Context, args ...string) error {
 // partingTime is how long a process of the site may take to end.
 const partingTime = 10 * time.Second
 
+// start runs a program that ends with this one, however that ends: who reads only
+// the first lines of a benchmark kills it. The kernel watches the thread that
+// started the program; Go ends a thread only with a goroutine that is locked to it.
 func (s *site) start(ctx context.Context, program string, args ...string) error {
 	c := exec.CommandContext(ctx, program, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.WaitDelay = partingTime
 	if err := c.Start(); err != nil {
