@@ -1,9 +1,10 @@
 module github.com/limber-edge/limber
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/eclipse/paho.mqtt.golang v1.5.1
+	github.com/gen2brain/jpegn v0.6.1
 	github.com/mochi-mqtt/server/v2 v2.7.9
 	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/shirou/gopsutil/v4 v4.26.10

@@ -220,8 +220,9 @@ func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 
 func frontMember(f *family.Family, p *family.Profile, i int) pipeline.Member {
 	took := func(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
-	m := pipeline.Member{R: f.Members[i].Arch.R, Member: governor.Member{
-		Name: f.Members[i].Name, Top1: f.Members[i].Top1, Latency: took(p.Members[i].P50ms)}}
+	of := &f.Members[i]
+	m := pipeline.Member{R: of.Arch.R, Probabilities: of.Outputs == family.Probabilities, Member: governor.Member{
+		Name: of.Name, Top1: of.Top1, Latency: took(p.Members[i].P50ms)}}
 	if p.Batch == governor.Batch {
 		m.Batch = took(p.Members[i].Batch)
 	}

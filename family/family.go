@@ -68,15 +68,22 @@ type Member struct {
 	Images int     `json:"images"` // test images the two fractions were measured on
 
 	Stats  Digest `json:"stats,omitempty"` // BN statistics: float32 means and variances, layer by layer
-	Canary Digest `json:"canary"`          // float32 input 3×R×R, then the logits it must give
+	Canary Digest `json:"canary"`          // float32 input 3×R×R, then the logits (or Outputs) it must give
 
 	CalibratedOn Calibration `json:"calibrated_on"`
 
 	// Of a foreign family, instead of Stats:
 	Model  Digest `json:"model,omitempty"`  // ONNX
 	Input  string `json:"input,omitempty"`  // name of its input, float32 1×3×R×R
-	Output string `json:"output,omitempty"` // name of its output, float32 1×classes: logits
+	Output string `json:"output,omitempty"` // name of its output, float32 1×classes
+
+	// Outputs says what the numbers of a foreign member are: Probabilities, or
+	// logits, of which a softmax makes them, where it is empty.
+	Outputs string `json:"outputs,omitempty"`
 }
+
+// Probabilities is what a foreign member with a softmax of its own gives.
+const Probabilities = "probabilities"
 
 // Foreign tells whether the members are somebody else's models.
 func (f *Family) Foreign() bool { return f.Supernet == "" }
@@ -199,6 +206,8 @@ func (m *Member) validate(foreign bool) error {
 		return errors.New("stats and canary, and a foreign model, want SHA-256 digests")
 	case foreign && (m.Input == "" || m.Output == ""):
 		return errors.New("a foreign model wants the names of its input and output")
+	case m.Outputs != "" && (!foreign || m.Outputs != Probabilities):
+		return fmt.Errorf("outputs %q: a foreign model may give %q, everything else gives logits and does not say so", m.Outputs, Probabilities)
 	case m.Arch.R <= 0:
 		return fmt.Errorf("resolution %d: wants pixels a side", m.Arch.R)
 	}

@@ -88,6 +88,7 @@ func TestManifestThatBreaksTheRuleIsRefused(t *testing.T) {
 		{"costs everything", func(f *family.Family) { f.Members[1].MMACs = math.Inf(1) }, []string{"mmacs +Inf"}},
 		{"no statistics", func(f *family.Family) { f.Members[0].Stats = "" }, []string{"stats and canary"}},
 		{"canary of a path", func(f *family.Family) { f.Members[0].Canary = "../../etc/passwd" }, []string{"stats and canary"}},
+		{"probabilities of a sub-network", func(f *family.Family) { f.Members[0].Outputs = family.Probabilities }, []string{`outputs "probabilities"`}},
 		{"no resolution", func(f *family.Family) { f.Members[0].Arch.R = 0 }, []string{"resolution 0"}},
 		{"M6 labels of another network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["dog","cat"]}`) }, []string{`class 0 is "cat"`, `"dog" in the description`, "another network"}},
 		{"M6 labels of a larger network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["cat","dog","emu"]}`) }, []string{"2 classes", "names 3", "another network"}},

@@ -206,6 +206,7 @@ func TestForeignMembersAreTheSameIfTheirModelsAre(t *testing.T) {
 		{"stated accuracy", func(m *family.Member) { m.Top1 = 0.6 }, true},
 		{"model", func(m *family.Member) { m.Model = family.DigestOf([]byte("b")) }, false},
 		{"output", func(m *family.Member) { m.Output = "z" }, false},
+		{"probabilities", func(m *family.Member) { m.Outputs = family.Probabilities }, false},
 		{"resolution", func(m *family.Member) { m.Arch.R = 224 }, false},
 	} {
 		now := m
@@ -231,4 +232,28 @@ func FuzzOpenPack(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A family that was made before there was Outputs keeps its digest, by which
+// devices know their profile of it.
+func TestTheDigestOfAFamilyWithoutOutputsIsAsItWas(t *testing.T) {
+	f := family.Family{Schema: family.Schema, Name: "old", Describe: []byte("{}"), Classes: []string{"a", "b"},
+		Members: []family.Member{{Name: "m", Top1: 0.5, Top5: 0.5, Model: family.DigestOf([]byte("m")), Canary: family.DigestOf([]byte("c")), Input: "x", Output: "y"}}}
+	f.Members[0].Arch.R = 2
+	if err := f.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Digest().Short(); got != "42b8cbe7b11b" {
+		t.Errorf("got %s, want what it was", got)
+	}
+	f.Members[0].Outputs = family.Probabilities
+	b, err := f.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err := family.Parse(b); err != nil || now.Members[0].Outputs != family.Probabilities {
+		t.Errorf("got %+v, %v", now, err)
+	}
+	f.Members[0].Outputs = "scores"
+	complains(t, f.Validate(), `outputs "scores"`, `may give "probabilities"`)
 }

@@ -7,8 +7,8 @@ const Batch = 4
 // Session is one member ready to run.
 type Session interface {
 	// Run infers preprocessed images (3×R×R each, red green blue) at once and
-	// writes their logits, one per class, to out: those of the first image, then
-	// those of the next. A member that has no profile of a batch takes one image
+	// writes their logits (or the member's Outputs), one per class, to out: those
+	// of the first image, then those of the next. A member that has no profile of a batch takes one image
 	// only. One goroutine at a time may call it.
 	Run(out []float32, in ...[]float32) error
 	// Interrupt makes the Run that is under way, if any, fail soon. Any

@@ -11,20 +11,31 @@
 // judged by their length. A frame that is none of these is refused with what it
 // looks like and what to send instead.
 //
+// A JPEG that has more pixels than a tensor needs is shrunk while it is decoded,
+// by Scale. The largest resolution that may still be chosen for a frame must be
+// known by then, and the caller knows it: who may yet take another member gives
+// the largest r of those that can still be taken, not that of the likely one. A
+// tensor of a smaller r is then made of more samples than it needs, and one of a
+// larger r would be made of fewer, which is less exact and nothing worse.
+//
+// A JPEG that lacks part of its picture is refused, and one whose bits are damaged
+// is read where Pillow reads it: what is looked at is whether its data suffice, not
+// what trails them. The library that decodes makes up what is missing, so each JPEG
+// is written anew for it, see stream, in a way that shows what it made up.
+//
 // The pixels are those PIL gives for convert("RGB"), the reference the
 // networks are trained with: alpha is dropped, 16 bits are cut to the upper
-// eight, of an animation the default image is taken, EXIF orientation and
-// colour profiles are not applied. PNG, WebP and resizing agree bit by bit, JPEG
-// to the rounding of the inverse DCT. What follows the pixels of a PNG or a WebP
-// is not judged; of an animated WebP no image is taken.
+// eight, of an animation the default image is taken, colour profiles are not
+// applied, and EXIF orientation is where it is asked for. PNG, WebP and resizing
+// agree bit by bit, JPEG to the rounding of the inverse DCT. What follows the
+// pixels of a PNG or a WebP is not judged; of an animated WebP no image is taken. A
+// picture is turned by turning the axes of the resize: no pixel is moved for it.
 package frame
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"strings"
@@ -43,10 +54,6 @@ const DefaultPixels = 4096 * 4096
 
 // maxSide is the limit on width and on height, in pixels.
 const maxSide = 16384
-
-// maxScans is the limit on the scans of a JPEG. Encoders write about ten; each
-// one goes over the whole picture, however few bytes it has.
-const maxScans = 100
 
 // ErrUnsupported marks a JPEG, PNG or WebP that is sound but of a variant that is
 // not read, such as 12 bits a sample.
@@ -90,9 +97,6 @@ func (d Decoder) Inspect(body []byte, claim Claim) (Header, error) {
 	if claim.Codec != "" && claim.Codec != is.name {
 		return Header{}, fmt.Errorf("declared as %.40q, but the bytes are %s", claim.Codec, is.name)
 	}
-	if is.name == JPEG && bytes.Count(body, []byte{0xff, 0xda}) > maxScans {
-		return Header{}, fmt.Errorf("jpeg: more than %d scans", maxScans)
-	}
 	return d.checkHeader(body, is)
 }
 
@@ -104,6 +108,9 @@ func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
 	if isRaw(h.Codec) {
 		return dst.takeRaw(body, h)
 	}
+	if h.Codec == JPEG {
+		return worded(JPEG, d.decodeJPEG(dst, body, h, scale))
+	}
 	for _, is := range codecs() {
 		if is.name != h.Codec {
 			continue
@@ -112,7 +119,9 @@ func (d Decoder) Decode(dst *Picture, body []byte, h Header, scale int) error {
 		if err != nil {
 			return worded(is.name, err)
 		}
-		return dst.take(img)
+		err = dst.take(img)
+		dst.lay(h, 1, d.turn(body, h))
+		return err
 	}
 	return fmt.Errorf("a header of codec %.40q", h.Codec)
 }
@@ -141,15 +150,11 @@ type codec struct {
 
 func codecs() [3]codec {
 	return [...]codec{
-		{JPEG, "\xff\xd8\xff", jpegConfig, jpegDecode},
+		{JPEG, "\xff\xd8\xff", nil, nil}, // a decoder of its own
 		{PNG, pngMagic, pngConfig, pngDecode},
 		{WebP, "RIFF????WEBP", webpConfig, webpDecode},
 	}
 }
-
-func jpegConfig(body []byte) (image.Config, error) { return jpeg.DecodeConfig(bytes.NewReader(body)) }
-
-func jpegDecode(body []byte) (pixels, error) { return jpeg.Decode(bytes.NewReader(body)) }
 
 // begins tells whether a body begins with the codec's first bytes.
 func (c codec) begins(body []byte) bool {
@@ -197,6 +202,9 @@ func (d Decoder) checkHeader(body []byte, is codec) (Header, error) {
 
 func (c *codec) header(body []byte) (config image.Config, err error) {
 	defer guard(&err)
+	if c.name == JPEG {
+		return jpegConfig(body)
+	}
 	return c.config(body)
 }
 
@@ -206,8 +214,9 @@ func (c *codec) whole(body []byte) (img pixels, err error) {
 }
 
 // guard turns a panic of an image codec into an error. The codecs are foreign
-// code at the edge of the world and hold nothing that a panic could leave
-// half done; no known input makes them panic.
+// code at the edge of the world and hold nothing that a panic could leave half
+// done: each frame has a decoder of its own, or one of which every field and table
+// was set anew. No input that gets so far is known to make them panic.
 func guard(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("the codec gave up: %v", p)
@@ -216,11 +225,11 @@ func guard(err *error) {
 
 // worded says what a codec's error means for the sender.
 func worded(codec string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%s: the frame ends too early", codec)
-	}
-	if j, ok := errors.AsType[jpeg.UnsupportedError](err); ok {
-		return fmt.Errorf("jpeg: %w: %s", ErrUnsupported, string(j))
 	}
 	if p, ok := errors.AsType[png.UnsupportedError](err); ok {
 		return fmt.Errorf("png: %w: %s", ErrUnsupported, string(p))

@@ -93,7 +93,11 @@ func TestP2_ATruncatedPictureIsRefused(t *testing.T) {
 				t.Errorf("%s: %d %% of it were accepted", file, percent)
 			}
 		}
-		for missing := 1; missing <= 16; missing++ {
+		least := 3 // of two bytes only the end is missing, and all pixels are there
+		if filepath.Ext(file) == ".png" || strings.Contains(file, "progressive") {
+			least = 1
+		}
+		for missing := least; missing <= 16; missing++ {
 			if _, err := limits.Read(whole[:len(whole)-missing]); err == nil {
 				t.Errorf("%s: accepted without its last %d bytes", file, missing)
 			}
@@ -277,8 +281,8 @@ func TestAJPEGOfManyScansIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scan := bytes.Index(whole, []byte{0xff, 0xda})
-	next := scan + 2 + bytes.Index(whole[scan+2:], []byte{0xff, 0xda})
+	scan := bytes.LastIndex(whole, []byte{0xff, 0xc4})
+	next := len(whole) - 2
 	many := append(bytes.Clone(whole[:next]), bytes.Repeat(whole[scan:next], 200)...)
 	if _, err := limits.Read(append(many, whole[next:]...)); err == nil || !strings.Contains(err.Error(), "more than 100 scans") {
 		t.Errorf("got %v, want a refusal for its scans", err)

@@ -9,9 +9,20 @@ import (
 // Picture is a decoded frame. It is not changed between one Decode into it and
 // the next, so it may be handed to another goroutine or be read by several.
 type Picture struct {
-	img           pixels // one of the types that take names, from (0, 0)
+	img           pixels // one of the types that take names, from (0, 0), as stored
 	raw           raw    // what img is after a raw frame; its memory is used again
-	Width, Height int    // in pixels
+	Width, Height int    // in pixels at full scale, upright
+	scale         int    // pixels a sample is wide and high
+	turn          int    // EXIF orientation that makes img upright, 1 to 8
+	jpeg          stream // room for the next JPEG, empty between two
+}
+
+// lay sets the size at full scale and the turn.
+func (p *Picture) lay(h Header, scale, turn int) {
+	p.Width, p.Height, p.scale, p.turn = h.Width, h.Height, scale, turn
+	if turn > 4 {
+		p.Width, p.Height = h.Height, h.Width
+	}
 }
 
 // pixels is what a codec gives.
@@ -21,7 +32,7 @@ type pixels interface{ Bounds() image.Rectangle }
 // range, chroma to be spread as libjpeg does; that of video is limitedYCbCr.
 func (p *Picture) take(img pixels) error {
 	size := img.Bounds()
-	p.img, p.Width, p.Height = img, size.Dx(), size.Dy()
+	p.img, p.Width, p.Height, p.scale, p.turn = img, size.Dx(), size.Dy(), 1, 1
 	switch img.(type) {
 	case *image.YCbCr, *image.RGBA, *image.NRGBA, *image.Gray, *image.Paletted,
 		*image.RGBA64, *image.NRGBA64, *image.Gray16, *image.CMYK, limitedYCbCr, *raw:

@@ -54,15 +54,6 @@ func repack(header, pixels []byte) []byte {
 	return slices.Concat([]byte(pngMagic), header, pngChunk("IDAT", packed.Bytes()))
 }
 
-func mustRead(t *testing.T, file string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // checkSame fails where a frame has not the pixels of another.
 func checkSame(t *testing.T, name string, got []byte, want *Picture) {
 	t.Helper()

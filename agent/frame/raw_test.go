@@ -62,8 +62,8 @@ func limited(luma, cb, cr byte) [3]byte {
 	return [3]byte{clip6(y + red), clip6(y + green), clip6(y + blue)}
 }
 
-// levels is BT.601 of limited range without any rounding, in [0, 255].
-func levels(y, cb, cr byte) [3]float64 {
+// shown is BT.601 of limited range without any rounding, in [0, 255].
+func shown(y, cb, cr byte) [3]float64 {
 	l, b, r := 255.0/219*(float64(y)-16), 255.0/224*(float64(cb)-128), 255.0/224*(float64(cr)-128)
 	const red, blue = 0.299, 0.114 // shares in luma
 	green := (2*red*(1-red)*r + 2*blue*(1-blue)*b) / (1 - red - blue)
@@ -80,7 +80,7 @@ func TestTheColoursOfNV12AreThoseOfBT601Rounded(t *testing.T) {
 		for cb := 0; cb < 256; cb += 5 {
 			for cr := 0; cr < 256; cr += 5 {
 				got := limited(byte(y), byte(cb), byte(cr))
-				for i, want := range levels(byte(y), byte(cb), byte(cr)) {
+				for i, want := range shown(byte(y), byte(cb), byte(cr)) {
 					worst = max(worst, math.Abs(float64(got[i])-want))
 				}
 			}

@@ -13,7 +13,7 @@ type weights struct {
 	of        axis // the axis and the kernel these were made for
 	antialias bool
 	taps      int     // room for the weights of one pixel
-	first     []int   // first pixel of the axis that a wanted pixel reads
+	first     []int   // first sample of the axis that a wanted pixel reads
 	count     []int   // how many it reads
 	k         []int32 // fixed point, taps for each wanted pixel
 	kernel    []float64
@@ -25,8 +25,10 @@ func (w *weights) set(a axis, antialias bool) {
 		return
 	}
 	w.of, w.antialias = a, antialias
-	scale := float64(a.size) / float64(a.scaled)
-	support := 1.0 // half the width of the triangle, in pixels of the picture
+	begin, end := a.samples()
+	scale := float64(a.size) / float64(a.scaled) / float64(a.per)
+	offset := float64(a.from)/float64(a.per) - float64(begin)
+	support := 1.0 // half the width of the triangle, in samples of the picture
 	if antialias {
 		support = max(support, scale)
 	}
@@ -34,9 +36,9 @@ func (w *weights) set(a axis, antialias bool) {
 	w.first, w.count = grow(&w.first, a.want), grow(&w.count, a.want)
 	w.k = grow(&w.k, a.want*w.taps)
 	for i := range a.want {
-		centre := float64((float64(a.skip+i) + 0.5) * scale)
-		lo := max(0, int(centre-support+0.5))
-		hi := min(a.size, int(centre+support+0.5))
+		centre := float64((float64(a.skip+i)+0.5)*scale) + offset
+		hi := max(1, min(end-begin, int(centre+support+0.5)))
+		lo := min(hi-1, max(0, int(centre-support+0.5)))
 		w.first[i], w.count[i] = lo, hi-lo
 		kernel := grow(&w.kernel, hi-lo)
 		triangle(kernel, lo, centre, 1/support)
@@ -59,7 +61,7 @@ func triangle(k []float64, first int, centre, narrow float64) {
 	}
 }
 
-// reach is the range of pixels of the axis that are read, the last excluded.
+// reach is the range of samples of the axis that are read, the last excluded.
 func (w *weights) reach() (first, last int) {
 	end := w.of.want - 1
 	return w.first[0], w.first[end] + w.count[end]

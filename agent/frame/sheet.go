@@ -95,7 +95,7 @@ func (s *Sheet) Label(i int) int { return s.labels[i] }
 
 // Picture is picture i. It shares the memory of the sheet.
 func (s *Sheet) Picture(i int) *Picture {
-	return &Picture{img: s.image(i), Width: s.side, Height: s.side}
+	return &Picture{img: s.image(i), Width: s.side, Height: s.side, scale: 1, turn: 1}
 }
 
 // PNG is picture i as a camera would send it.

@@ -32,8 +32,31 @@ func (p Preprocess) Check() error {
 }
 
 // Scale is by how much a frame may be shrunk while it is decoded, 1, 2, 4 or 8,
-// for tensors of up to r pixels a side.
-func (p Preprocess) Scale(h Header, r int) int { return 1 }
+// for tensors of up to r pixels a side: the shorter side keeps at least seven
+// times the pixels that it is then resized to. Four times leaves 99 of 100 answers
+// of the stock family as they are; but logits of members as large as ImageNet's
+// then move by 0.09 of their spread, where another full decoder moves them by
+// 0.03, and from seven times on by less than twice that and 0.02.
+func (p Preprocess) Scale(h Header, r int) int {
+	const enough = 7
+	short, scale := min(h.Width, h.Height), 8
+	if h.Codec != JPEG {
+		return 1
+	}
+	for scale > 1 && short < enough*scale*p.short(r) {
+		scale /= 2
+	}
+	return scale
+}
+
+// short is what the shorter side of a picture is resized to for tensors of r
+// pixels a side.
+func (p Preprocess) short(r int) int {
+	if p.Crop == 0 {
+		return r
+	}
+	return int(math.Ceil(float64(r) / p.Crop))
+}
 
 // Scaler makes tensors. It keeps buffers between calls, so each goroutine
 // needs its own.
@@ -45,6 +68,7 @@ type Scaler struct {
 	line   []byte  // a line of the picture, RGB
 	narrow []byte  // lines resized across, r RGB pixels each
 	sum    []int32 // a line being resized down
+	planes planes
 }
 
 // NewScaler makes a Scaler. The error is that of Check.
@@ -69,8 +93,13 @@ func (s *Scaler) Tensor(dst []float32, p *Picture, r int) {
 	s.fill(dst[:3*r*r], p, x, y)
 }
 
-// fill makes a tensor of the part of the picture that two axes lay out.
+// fill makes a tensor of the part of the upright picture that two axes lay out.
 func (s *Scaler) fill(dst []float32, p *Picture, x, y axis) {
+	x, y = p.stored(x, y)
+	if m, ok := p.shrunk(); ok {
+		s.shrunk(dst, m, x, y, p.turn)
+		return
+	}
 	if !x.plain() || !y.plain() {
 		s.resize(dst, p, x, y)
 		return
@@ -79,7 +108,7 @@ func (s *Scaler) fill(dst []float32, p *Picture, x, y axis) {
 	line := grow(&s.line, 3*r)
 	for row := range r {
 		p.row(line, x.from, y.from+row)
-		s.store(dst, line, row, r)
+		s.store(dst, line, row, r, p.turn)
 	}
 }
 
@@ -90,21 +119,28 @@ func (s *Scaler) resize(dst []float32, p *Picture, x, y axis) {
 	s.down.set(y, s.pre.Antialias)
 	left, right := s.across.reach()
 	top, bottom := s.down.reach()
+	across, _ := x.samples()
+	down, _ := y.samples()
 	wide, r := 3*(right-left), x.want
 	narrow, line := grow(&s.narrow, 3*r*(bottom-top)), grow(&s.line, max(wide, 3*r))
 	for row := top; row < bottom; row++ {
-		p.row(line[:wide], x.from+left, y.from+row)
+		p.row(line[:wide], across+left, down+row)
 		s.across.across(narrow[3*r*(row-top):][:3*r], line, left)
 	}
 	sum := grow(&s.sum, 3*r)
 	for row := range r {
 		s.down.downwards(line, sum, narrow, row, top)
-		s.store(dst, line, row, r)
+		s.store(dst, line, row, r, p.turn)
 	}
 }
 
-// store writes a line of RGB into the three planes of the tensor.
-func (s *Scaler) store(dst []float32, line []byte, row, r int) {
+// store writes a line of RGB, as stored, to where it belongs in the three planes of
+// the upright tensor.
+func (s *Scaler) store(dst []float32, line []byte, row, r, turn int) {
+	if turn > 1 {
+		s.storeTurned(dst, line, row, r, turn)
+		return
+	}
 	red := dst[row*r:][:r]
 	green := dst[(r+row)*r:][:r]
 	blue := dst[(2*r+row)*r:][:r]
@@ -113,6 +149,26 @@ func (s *Scaler) store(dst []float32, line []byte, row, r int) {
 		red[i] = s.level[0][px[0]]
 		green[i] = s.level[1][px[1]]
 		blue[i] = s.level[2][px[2]]
+	}
+}
+
+func (s *Scaler) storeTurned(dst []float32, line []byte, row, r, turn int) {
+	swapped, mirrored, upended := turned(turn)
+	if upended {
+		row = r - 1 - row
+	}
+	at, step := row*r, 1
+	if swapped {
+		at, step = row, r
+	}
+	if mirrored {
+		at, step = at+(r-1)*step, -step
+	}
+	for i := range r {
+		for c := range 3 {
+			dst[c*r*r+at] = s.level[c][line[3*i+c]]
+		}
+		at += step
 	}
 }
 
@@ -125,13 +181,31 @@ func grow[T any](buf *[]T, n int) []T {
 }
 
 // axis is one direction of a resize: size pixels from the pixel from become
-// scaled pixels, of which want are wanted, beginning with the pixel skip.
+// scaled pixels, of which want are wanted, beginning with the pixel skip. It is
+// laid out in pixels at full scale; the picture may have fewer samples.
 type axis struct {
 	from, size, scaled, skip, want int
+	per, most                      int // pixels a sample, and samples of the picture
 }
 
 // plain tells whether every wanted pixel is a pixel of the picture.
-func (a axis) plain() bool { return a.size == a.scaled && a.skip == 0 && a.want == a.size }
+func (a axis) plain() bool {
+	return a.per == 1 && a.size == a.scaled && a.skip == 0 && a.want == a.size
+}
+
+// samples is the range of samples, the last excluded, whose centres lie in the
+// axis: at least one.
+func (a axis) samples() (first, last int) {
+	first = min((2*a.from+a.per-1)/(2*a.per), a.most-1)
+	last = min((2*(a.from+a.size)+a.per-1)/(2*a.per), a.most)
+	return first, max(last, first+1)
+}
+
+// reversed is the axis from the other end of a picture of so many pixels.
+func (a axis) reversed(pixels int) axis {
+	a.from, a.skip = pixels-a.from-a.size, a.scaled-a.skip-a.want
+	return a
+}
 
 // axes lays out the way from w x h to r x r, with the roundings of
 // torchvision.
@@ -142,7 +216,7 @@ func (p Preprocess) axes(w, h, r int) (x, y axis) {
 		y = axis{from: half(h - side), size: side, scaled: r, want: r}
 		return x, y
 	}
-	short := int(math.Ceil(float64(r) / p.Crop))
+	short := p.short(r)
 	x = axis{size: w, scaled: short, want: r}
 	y = axis{size: h, scaled: short, want: r}
 	if w <= h {

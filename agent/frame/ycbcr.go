@@ -7,8 +7,13 @@ import "image"
 // what the training pictures went through; repeating it, as image.At does,
 // blurs the colours of small frames.
 func rowYCbCr(dst []byte, m *image.YCbCr, x, y int) {
-	luma := m.Y[m.YOffset(x, y):]
 	spreadChroma(dst, m, x, y)
+	colour(dst, m.Y[m.YOffset(x, y):])
+}
+
+// colour makes RGB of a line of luma and of the Cb and Cr that are in the second and
+// third byte of each pixel of dst.
+func colour(dst, luma []byte) {
 	for i := 0; i+3 <= len(dst); i += 3 {
 		d := dst[i : i+3 : i+3]
 		yy, b, r := int32(luma[i/3])*0x10101, int32(d[1])-128, int32(d[2])-128
@@ -27,21 +32,28 @@ func clip16(v int32) uint8 {
 	return uint8(^(v >> 31))
 }
 
+// fewChroma is the most samples of a row that libjpeg repeats rather than
+// interpolates, where two columns share one.
+const fewChroma = 2
+
 // spreadChroma puts the Cb and Cr of each pixel into the second and third byte
 // that dst has for it.
 func spreadChroma(dst []byte, m *image.YCbCr, x, y int) {
-	for i, plane := range [][]byte{m.Cb, m.Cr} {
+	few := (m.Rect.Dx()+1)/2 <= fewChroma
+	for i, plane := range [2][]byte{m.Cb, m.Cr} {
 		to := dst[i+1:]
-		switch m.SubsampleRatio {
-		case image.YCbCrSubsampleRatio444:
+		switch ratio := m.SubsampleRatio; {
+		case few && (ratio == image.YCbCrSubsampleRatio422 || ratio == image.YCbCrSubsampleRatio420):
+			repeat(to, plane[m.COffset(0, y):], x, 1)
+		case ratio == image.YCbCrSubsampleRatio444:
 			repeat(to, plane[y*m.CStride:], x, 0)
-		case image.YCbCrSubsampleRatio422:
+		case ratio == image.YCbCrSubsampleRatio422:
 			row := plane[y*m.CStride:]
 			blendAcross(to, row, row, x, (m.Rect.Dx()-1)/2, 4, 8)
-		case image.YCbCrSubsampleRatio420:
+		case ratio == image.YCbCrSubsampleRatio420:
 			near, far := rowsOf(plane, m, y)
 			blendAcross(to, near, far, x, (m.Rect.Dx()-1)/2, 8, 7)
-		case image.YCbCrSubsampleRatio440:
+		case ratio == image.YCbCrSubsampleRatio440:
 			near, far := rowsOf(plane, m, y)
 			blendDown(to, near[x:], far[x:], uint(4+y%2*4))
 		default: // 4:1:1 and 4:1:0, which libjpeg repeats too

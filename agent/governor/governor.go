@@ -81,11 +81,19 @@ type Governor struct {
 	standing standing
 	profile  contradiction
 	scale    float64 // of the profiles now in use to those given
+	revision int     // of the rules it decides by
 	observed bool
 	running  bool          // a decision to run was taken, its inference not yet observed
 	last     time.Duration // end of the last observed inference
 	outlooks [2]outlook    // room for those of a moment
 }
+
+// The revisions of the rules. Older ones are for the logs of older versions, which
+// are repeated bit for bit.
+const (
+	byFindings = 1          // farthest goes by what members were found to take
+	newest     = byFindings // of a governor that is not restored
+)
 
 // New starts a governor for a Pareto front of 1 to MaxMembers members, sorted:
 // each slower and more accurate than the one before. All of them are eligible
@@ -104,6 +112,7 @@ func New(members []Member, mode Mode) (*Governor, error) {
 		jobs:     rate{memory: demandMean},
 		scale:    1,
 		pace:     1,
+		revision: newest,
 	}
 	g.steady = g.grid.prior
 	return g, g.SetMode(mode)
@@ -329,10 +338,19 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 }
 
 // farthest is a slack within which any member is in time under any load the
-// grid knows. More is no different.
+// grid knows. More is no different. It goes by what members were found to take
+// unloaded: the profile of a member that is slower than that lies within its last
+// bin, where its chance seems to be less than 1.
 func (g *Governor) farthest() time.Duration {
-	slowest := g.grid.single[len(g.members)-1].profile
-	return time.Duration(binHigh * slowest * float64(time.Millisecond))
+	if g.revision < byFindings {
+		slowest := g.grid.single[len(g.members)-1].profile
+		return time.Duration(binHigh * slowest * float64(time.Millisecond))
+	}
+	slowest := 0.0
+	for j := range g.grid.single {
+		slowest = max(slowest, g.grid.single[j].alone)
+	}
+	return time.Duration(beyond * slowest * float64(time.Millisecond))
 }
 
 // atLeast holds the eligible members that reach a top-1.

@@ -96,6 +96,7 @@ func share(weights []float64) (b belief, err error) {
 // snapshot is everything that a Governor's decisions depend on, but for what
 // follows from it. Its fields are those of Governor and Grid.
 type snapshot struct {
+	Revision   int // 0 in those of versions before it
 	Members    []Member
 	Kind       kind
 	Fixed      string
@@ -170,7 +171,7 @@ type hintState struct {
 func (g *Governor) Snapshot() ([]byte, error) {
 	d := g.grid
 	s := snapshot{
-		Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
+		Revision: g.revision, Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
 		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last}, Jobs: rateState{g.jobs.perMS, g.jobs.last},
 		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
 		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
@@ -192,6 +193,9 @@ func Restore(b []byte) (*Governor, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
+	if s.Revision < 0 || s.Revision > newest {
+		return nil, fmt.Errorf("snapshot of a governor: revision %d of its rules, this version knows 0 to %d", s.Revision, newest)
+	}
 	if s.Kind > fixed || s.Goal.Prefer > Energy || (s.Kind == fixed) != (s.Fixed != "") {
 		return nil, fmt.Errorf("snapshot of a governor: mode %d with member %q, or preference %d, is not known", s.Kind, s.Fixed, s.Goal.Prefer)
 	}
@@ -203,6 +207,7 @@ func Restore(b []byte) (*Governor, error) {
 	if len(s.Single) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
+	g.revision = s.Revision
 	g.eligible, g.power, g.waited, g.steady, g.crowd, g.pace = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd, s.Pace
 	for r, from := range map[*rate]rateState{&g.arrivals: s.Arrivals, &g.demand: s.Demand, &g.jobs: s.Jobs} {
 		r.perMS, r.last = from.PerMS, from.Last

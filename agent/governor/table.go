@@ -8,6 +8,7 @@ const (
 	binLow    = 0.75 // lower edge of the first bin
 	binRatio  = 1.08 // width of a bin
 	binHigh   = 19.0 // upper edge of the last bin, which holds everything beyond
+	beyond    = 19.1 // past that edge by more than rounding
 	meanLimit = 8    // times the profile: the tail of outliers must not rule a mean
 )
 

@@ -29,11 +29,36 @@ func TestBestAreTheLargestLogitsWithTheirSoftmax(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var room [5]Class
-			got, err := best(room[:0], tt.logits)
+			got, err := new(Member).best(room[:0], tt.logits)
 			if (err != nil) != (tt.want == nil) {
 				t.Fatalf("got %v, %v; want classes %v", got, err, tt.want)
 			}
 			checkTop(t, got, tt.want, tt.logits)
+		})
+	}
+}
+
+func TestBestTakesProbabilitiesAsTheyAre(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, tt := range []struct {
+		name  string
+		given []float32
+		want  []Class // nil is an error
+	}{
+		{"in any order", []float32{0.125, 0.5, 0.375}, []Class{{1, 0.5}, {2, 0.375}, {0, 0.125}}},
+		{"more than five", []float32{0.25, 0.5, 0, 0.125, 0, 0.0625, 0.0625}, []Class{{1, 0.5}, {0, 0.25}, {3, 0.125}, {5, 0.0625}, {6, 0.0625}}},
+		{"certain", []float32{0, 1, 0}, []Class{{1, 1}, {0, 0}, {2, 0}}},
+		{"rounded beyond", []float32{1.0000001, -1e-9}, []Class{{0, 1}, {1, 0}}},
+		{"NaN first", []float32{nan, 1}, nil},
+		{"NaN last", []float32{0, 0, 0, 0, 0, 1, nan}, nil},
+		{"infinite", []float32{0, inf}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var room [5]Class
+			got, err := (&Member{Probabilities: true}).best(room[:0], tt.given)
+			if (err != nil) != (tt.want == nil) || err == nil && !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, %v; want %v", got, err, tt.want)
+			}
 		})
 	}
 }
@@ -51,7 +76,7 @@ func TestBestAgreesWithSorting(t *testing.T) {
 		}
 		slices.SortStableFunc(want, func(a, b int) int { return int(logits[b] - logits[a]) })
 		var room [5]Class
-		got, err := best(room[:0], logits)
+		got, err := new(Member).best(room[:0], logits)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,6 +48,25 @@ func TestCascadeAsksTheLargerMemberOnlyWhenTheSmallOneIsNotSure(t *testing.T) {
 	}
 }
 
+func TestCascadeTakesTheProbabilityThatTheSmallMemberGives(t *testing.T) {
+	cfg := testConfig()
+	cfg.Cascade = 0.8
+	cfg.Members[0].Probabilities = true
+	for given, member := range map[float32]int{0.9: 0, 0.7: 2} { // whose softmax would be under 0.5
+		inBubble(t, cfg, func(b *bench) {
+			b.mode("max-accuracy")
+			for range 30 { // until it is sure to be alone
+				b.answer(Job{Body: picture(t, 8), Deadline: time.Second})
+			}
+			b.sessions[0].logits = []float32{given, 1 - given, 0, 0}
+			got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second})
+			if got.Member != member || got.First != 0 || got.FirstP != float64(given) {
+				t.Errorf("got %+v, want member %d after member 0 with %v", got, member, given)
+			}
+		})
+	}
+}
+
 func TestWithoutACascadeOneMemberRuns(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
 		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second}); got.FirstP > 0 || got.Choice == governor.Fixed {

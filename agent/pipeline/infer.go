@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -210,7 +208,7 @@ func (f *inferrer) finishAll(err error) (met bool) {
 		logits := f.logits[i*f.cfg.Classes:][:f.cfg.Classes]
 		fault := err
 		if fault == nil {
-			f.answer.Top, fault = best(f.top[:0], logits)
+			f.answer.Top, fault = f.cfg.Members[f.answer.Member].best(f.top[:0], logits)
 		}
 		f.answer.Reason, f.answer.Detail = "", ""
 		if fault != nil {
@@ -236,7 +234,7 @@ func (f *inferrer) infer(s *slot, d governor.Decision) error {
 	if err := f.look(first, f.gov.Predicted(first)); err != nil {
 		return err
 	}
-	top, err := best(f.top[:0], f.logits[:f.cfg.Classes])
+	top, err := f.cfg.Members[first].best(f.top[:0], f.logits[:f.cfg.Classes])
 	if err != nil {
 		return err
 	}
@@ -375,38 +373,4 @@ func (f *inferrer) shed(e *entry, d governor.Decision) {
 		return
 	}
 	f.refuse(e, wire.Busy, shortOfTime(d.Slack, e.Deadline, hopeless))
-}
-
-var errNoNumber = errors.New("a logit is not a finite number")
-
-// best appends the classes of the largest logits to top, as many as it has
-// room for, with their softmax probabilities. Of equal logits the first class
-// comes first. Logits without a softmax, because one is NaN or infinite, are an
-// error.
-func best(top []Class, logits []float32) ([]Class, error) {
-	for i, v := range logits {
-		at := len(top)
-		for at > 0 && float64(v) > top[at-1].P {
-			at--
-		}
-		if at == cap(top) {
-			continue
-		}
-		if len(top) < cap(top) {
-			top = top[:len(top)+1]
-		}
-		copy(top[at+1:], top[at:])
-		top[at] = Class{Index: i, P: float64(v)}
-	}
-	sum, peak := 0.0, top[0].P
-	for _, v := range logits {
-		sum += math.Exp(float64(v) - peak)
-	}
-	if !(sum >= 1) { // the largest adds 1; only NaN can take it away
-		return nil, errNoNumber
-	}
-	for i := range top {
-		top[i].P = math.Exp(top[i].P-peak) / sum
-	}
-	return top, nil
 }

@@ -69,7 +69,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
 		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid, "declared"},
-		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "precision"},
+		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "12 bits a sample"},
 		{"no member so accurate", Job{Body: picture(t, 8), Floor: 0.95}, nil, wire.Infeasible, "min_top1"},
 		{"floor that is no number", Job{Body: picture(t, 8), Floor: math.NaN()}, nil, wire.Infeasible, "min_top1"},
 		{"session fails", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.err = errors.New("out of memory") },

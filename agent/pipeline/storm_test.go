@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -38,6 +39,8 @@ func storm(t *testing.T, rng *rand.Rand) {
 	for i := range cfg.Members {
 		cfg.Members[i].Batch = time.Duration(rng.IntN(4)) * cfg.Members[i].Latency // 0 to 3 images' time
 	}
+	cfg.Processors = rng.IntN(4)
+	cfg.Decoder = slowDecoder{frame.Decoder{MaxPixels: frame.DefaultPixels}, func(h frame.Header) { <-time.After(time.Duration(h.Bytes%7) * ms) }}
 	b := mustBench(t, cfg)
 	for i := range b.sessions {
 		s, chance := b.sessions[i], rand.New(rand.NewPCG(rng.Uint64(), 0))
@@ -92,6 +95,7 @@ func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
 	good := picture(t, 8)
 	for i := range answers {
 		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms, Priority: Priority(rng.IntN(3) - 1)}
+		j.Source, j.Latest = []string{"", "a", "b"}[rng.IntN(3)], rng.IntN(4) == 0
 		switch rng.IntN(8) {
 		case 0:
 			j.Body = good[:rng.IntN(len(good))]
@@ -106,7 +110,7 @@ func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
 		}
 		j.Answer = func(a *Answer) {
 			answers[i].Add(1)
-			if (a.Reason == "") != (len(a.Top) > 0) || a.Reason != "" && !slices.Contains(refusals, a.Reason) || a.Met && a.Total > j.Deadline {
+			if (a.Reason == "") != (len(a.Top) > 0) || a.Reason != "" && !slices.Contains(refusals, a.Reason) || a.Met && a.Total > j.Deadline || a.Superseded && !j.Latest {
 				t.Errorf("job %d: got %+v", i, a)
 			}
 		}

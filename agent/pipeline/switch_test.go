@@ -201,7 +201,7 @@ func (f *fleet) prepare(t *testing.T) {
 				t.Fatal(err)
 			}
 			var room [5]Class
-			top, err := best(room[:0], out)
+			top, err := new(Member).best(room[:0], out)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,14 +29,14 @@ type Result struct {
 // own, it was sure enough, or there was no time for a larger one.
 type Cascade struct {
 	First string  `json:"first"`
-	P     float64 `json:"p"` // softmax probability of its best class, in [0, 1]
+	P     float64 `json:"p"` // probability of its best class, in [0, 1]
 }
 
 // Class is one class of a result.
 type Class struct {
 	Label string  `json:"label"`
 	Index int     `json:"index"` // in the family's list, from 0
-	P     float64 `json:"p"`     // softmax probability, in [0, 1]
+	P     float64 `json:"p"`     // probability, in [0, 1]: the softmax of the logits, or what a member with one of its own gave
 }
 
 // Timing is where the time of a job went, in milliseconds. A refused job has

@@ -31,7 +31,12 @@ type Tensor struct {
 type Checkpoint struct {
 	names   []string
 	tensors map[string]Tensor
+	taken   string
 }
+
+// Taken says what was taken of a file that holds more than a plain state_dict,
+// and what was left; empty where there was no choice.
+func (c *Checkpoint) Taken() string { return c.taken }
 
 // Names lists the tensors in the order of the state_dict.
 func (c *Checkpoint) Names() []string { return slices.Clone(c.names) }
@@ -52,7 +57,9 @@ type storageSource interface {
 }
 
 // ReadCheckpoint reads a file that torch.save wrote, in the zip or the legacy
-// container: a state_dict, or a dict that holds one under "state_dict".
+// container: a state_dict, or a dict that holds one under a name that training
+// tools use, in the order of wrappers. The prefixes that such tools put before
+// every name are taken off.
 //
 // Storages of float32, float16, bfloat16 and float64 become float32. Integer
 // tensors (num_batches_tracked) and values that are no tensors are left out.
@@ -78,28 +85,17 @@ func ReadCheckpoint(r io.ReaderAt, size int64) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := stateDict(object)
+	state, found, err := stateDict(object)
 	if err != nil {
 		return nil, err
 	}
-	return newTensorLoader(source, size).load(state)
-}
-
-// stateDict finds the state_dict in the unpickled object.
-func stateDict(object pyValue) (*pyDict, error) {
-	top, ok := object.(*pyDict)
-	if !ok {
-		return nil, fmt.Errorf("the checkpoint is %s, not a state_dict; save it as torch.save({'state_dict': net.state_dict()}, path)", object.kind())
+	bare, prefix := withoutPrefixes(state)
+	c, err := newTensorLoader(source, size).load(bare)
+	if err != nil {
+		return nil, err
 	}
-	inner, ok := top.lookup("state_dict")
-	if !ok {
-		return top, nil
-	}
-	state, ok := inner.(*pyDict)
-	if !ok {
-		return nil, fmt.Errorf("'state_dict' in the checkpoint is %s, not a dict", inner.kind())
-	}
-	return state, nil
+	c.taken = found.say(prefix)
+	return c, nil
 }
 
 // describe says what a file that is no checkpoint looks like, from its first bytes.

@@ -197,7 +197,7 @@ func (l *tensorLoader) load(state *pyDict) (*Checkpoint, error) {
 		c.tensors[string(name)] = tensor
 	}
 	if len(c.names) == 0 {
-		return nil, errors.New("the checkpoint holds no state_dict: neither its dict nor a 'state_dict' in it has a floating-point tensor")
+		return nil, errors.New("the checkpoint holds no state_dict: no floating-point tensor is in it")
 	}
 	return c, nil
 }

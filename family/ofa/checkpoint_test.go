@@ -285,6 +285,10 @@ func FuzzReadCheckpoint(f *testing.F) {
 		f.Add(mustReadFile(f, path))
 	}
 	f.Add(mustReadFile(f, filepath.Join("testdata", "containers", "module.pth")))
+	for _, name := range wrappers() {
+		wrapped := asmDict(asmText("epoch"), asmInt(1), asmText(name), asmDict(asmText("module"), asmNet("module._orig_mod.", "1")))
+		f.Add(wrappedFile(asmDict(asmText("model"), wrapped, unused("1", "2", "3"))))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := readBytes(b); err == nil {
 			checkSound(t, c)

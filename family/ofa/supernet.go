@@ -31,14 +31,18 @@ import (
 type Supernet struct {
 	desc    Description
 	tensors map[string]Tensor // by the current code's names, see normalize
+	taken   string
 }
+
+// Taken says what was taken of the checkpoint, see Checkpoint.Taken.
+func (s *Supernet) Taken() string { return s.taken }
 
 // New checks that the checkpoint holds a supernet that the description
 // fits. Every tensor that sub-networks need is there with the shape it must
 // have, and holds finite numbers, no variance under zero; what is missing or
 // does not fit is named.
 func New(checkpoint *Checkpoint, desc Description) (*Supernet, error) {
-	s := &Supernet{desc: desc, tensors: make(map[string]Tensor)}
+	s := &Supernet{desc: desc, tensors: make(map[string]Tensor), taken: checkpoint.Taken()}
 	for _, name := range checkpoint.Names() {
 		t, _ := checkpoint.Tensor(name)
 		s.tensors[normalize(name)] = t

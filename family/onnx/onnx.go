@@ -1,16 +1,20 @@
 // Package onnx writes our own ONNX models and scans those of others.
 //
 //	layers ──New, Weight, Node, Output──▶ Graph ──Marshal──▶ .onnx ──Scan──▶ let in, or why not
+//	                                                somebody else's ──Plain──▶ as devices know it, or what to do
 //
 // A model written here is a graph of float32 operators, its weights inside the
-// file, with one input and any number of outputs. The package knows the protobuf
+// file, with one input and any number of outputs. The writer knows the protobuf
 // layout of the format (onnx.proto, IR version 8, operator set 17) and nothing
 // about networks; package ofa names the operators. A graph is built front to
 // back, so every node reads only what was written before it; that one rule is
 // what a model checker would ask first, and Marshal checks it.
 //
 // A scan looks at a foreign model before ONNX Runtime does. Its one rule: what
-// it does not know is refused.
+// it does not know is refused. Where a family is made, Plain rewrites what may
+// rightly be written in several ways, so that devices need to know one; that an
+// image classifier takes squares and gives a number a class is all that it knows
+// of networks.
 package onnx
 
 import (

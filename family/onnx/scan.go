@@ -10,10 +10,11 @@ import (
 
 // Info is what a scan found out about a model.
 type Info struct {
-	Opset      int   // of ONNX's own operators
-	Input      Value // the only one, float32; a dimension of Dynamic is free
-	Output     Value // the only one, float32
-	Parameters int64 // numbers in its weights
+	Opset      int    // of ONNX's own operators
+	Input      Value  // the only one, float32; a dimension of Dynamic is free
+	Output     Value  // the only one, float32
+	Ends       string // operator that makes the numbers of Output: Softmax, LogSoftmax, Gemm...
+	Parameters int64  // numbers in its weights
 }
 
 // ErrRefused says that a model holds what this program does not let in.
@@ -34,15 +35,22 @@ const (
 // logits, with every weight inside the file and as large as it says. Refused
 // are weights in other files, operators of other domains, functions, control
 // flow and whatever else could hide a graph, and operator sets that are unknown.
+// That a domain is imported of which no node is means nothing: exporters do it.
 // What a model does at run time it cannot know: that takes a trial.
 //
 // Its errors wrap ErrRefused and name the node or the tensor.
 func Scan(model []byte) (Info, error) {
-	s := scanner{opset: -1}
+	_, info, err := scan(model)
+	return info, err
+}
+
+func scan(model []byte) (*scanner, Info, error) {
+	s := &scanner{opset: -1, weights: map[string]bool{}, made: map[string]step{}}
 	if err := s.model(model); err != nil {
-		return Info{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		return nil, Info{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return Info{Opset: s.opset, Input: s.inputs[0], Output: s.outputs[0], Parameters: s.parameters}, nil
+	in, out := s.inputs[0].Value, s.outputs[0].Value
+	return s, Info{Opset: s.opset, Input: in, Output: out, Ends: s.ends(out.Name), Parameters: s.parameters}, nil
 }
 
 // scanner gathers what a model declares.
@@ -51,7 +59,16 @@ type scanner struct {
 	graphs, nodes   int
 	parameters      int64
 	weights         map[string]bool
-	inputs, outputs []Value
+	made            map[string]step // by the tensor that it writes
+	inputs, outputs []declared
+	listed          int  // weights that are among the inputs, as files of IR version 3 have it
+	foreign         bool // it imports a domain that is not ONNX's own
+}
+
+// step is what a node does, for the way back from an output.
+type step struct {
+	op string
+	in []string
 }
 
 // field is one field of a protobuf message.
@@ -154,7 +171,8 @@ func (s *scanner) operatorSet(b []byte) error {
 		return err
 	}
 	if !ownDomain(domain) {
-		return fmt.Errorf("it imports operators of domain %q: only ONNX's own are let in", domain)
+		s.foreign = true // a node of it is refused where it is met
+		return nil
 	}
 	s.opset = version
 	return nil
@@ -165,7 +183,6 @@ func ownDomain(domain string) bool { return domain == "" || domain == "ai.onnx" 
 
 // graph reads a GraphProto.
 func (s *scanner) graph(b []byte) error {
-	s.weights = map[string]bool{}
 	return each(b, func(f field) error {
 		switch f.number {
 		case 1:
@@ -194,35 +211,56 @@ func (s *scanner) node(b []byte) error {
 	if s.nodes++; s.nodes > maxNodes {
 		return fmt.Errorf("more than %d nodes", maxNodes)
 	}
-	var name, op, domain string
-	var attributes [][]byte
-	err := each(b, func(f field) (err error) {
-		switch f.number {
-		case 3:
-			name, err = f.text()
-		case 4:
-			op, err = f.text()
-		case 5:
-			attributes = append(attributes, f.bytes)
-		case 7:
-			domain, err = f.text()
-		}
-		return err
-	})
+	n, err := parseNode(b)
 	switch {
 	case err != nil:
 		return err
-	case !ownDomain(domain):
-		return fmt.Errorf("node %q is %s of domain %q: only ONNX's own operators are let in", name, op, domain)
-	case !operators[op]:
-		return fmt.Errorf("node %q is %s, which is not among the operators that are let in", name, op)
+	case !ownDomain(n.domain):
+		return fmt.Errorf("node %q is %s of domain %q: only ONNX's own operators are let in", n.name, n.op, n.domain)
+	case !operators[n.op]:
+		return fmt.Errorf("node %q is %s, which is not among the operators that are let in", n.name, n.op)
 	}
-	for _, a := range attributes {
+	for _, a := range n.attributes {
 		if err := s.attribute(a); err != nil {
-			return fmt.Errorf("node %q, %s: %w", name, op, err)
+			return fmt.Errorf("node %q, %s: %w", n.name, n.op, err)
 		}
 	}
+	for _, out := range n.out {
+		s.made[out] = n.step
+	}
 	return nil
+}
+
+// nodeProto is what matters of one.
+type nodeProto struct {
+	step
+	out          []string
+	name, domain string
+	attributes   [][]byte
+}
+
+func parseNode(b []byte) (n nodeProto, err error) {
+	err = each(b, func(f field) (err error) {
+		var text string
+		switch f.number {
+		case 1:
+			text, err = f.text()
+			n.in = append(n.in, text)
+		case 2:
+			text, err = f.text()
+			n.out = append(n.out, text)
+		case 3:
+			n.name, err = f.text()
+		case 4:
+			n.op, err = f.text()
+		case 5:
+			n.attributes = append(n.attributes, f.bytes)
+		case 7:
+			n.domain, err = f.text()
+		}
+		return err
+	})
+	return n, err
 }
 
 // attribute reads an AttributeProto.
@@ -241,17 +279,42 @@ func (s *scanner) attribute(b []byte) error {
 	})
 }
 
-// ports checks what enters and leaves.
+// ports checks what enters and leaves. Weights may be listed as inputs, in old
+// files all of them; they are no inputs.
 func (s *scanner) ports() error {
-	var inputs []Value
-	for _, v := range s.inputs { // old files list the weights as inputs, too
+	inputs := s.inputs[:0]
+	for _, v := range s.inputs {
 		if !s.weights[v.Name] {
 			inputs = append(inputs, v)
 		}
 	}
-	s.inputs = inputs
+	s.listed, s.inputs = len(s.inputs)-len(inputs), inputs
 	if len(s.inputs) != 1 || len(s.outputs) != 1 {
-		return fmt.Errorf("%d inputs and %d outputs, wants one of each", len(s.inputs), len(s.outputs))
+		return fmt.Errorf("%d inputs and %d outputs, wants one of each%s%s: export the model with an image as its only input and the logits as its only output",
+			len(s.inputs), len(s.outputs), listing("inputs", s.inputs), listing("outputs", s.outputs))
+	}
+	for _, v := range []declared{s.inputs[0], s.outputs[0]} {
+		if v.fault != nil {
+			return fmt.Errorf("input or output %q: %w", v.Name, v.fault)
+		}
 	}
 	return nil
+}
+
+// listing names the first few of what enters or leaves, if there are several.
+func listing(what string, all []declared) string {
+	if len(all) < 2 {
+		return ""
+	}
+	said := "; " + what + " are"
+	for i, v := range all[:min(4, len(all))] {
+		if i > 0 {
+			said += ","
+		}
+		said += " " + v.String()
+	}
+	if len(all) > 4 {
+		said += "..."
+	}
+	return said
 }

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -140,9 +141,17 @@ func numbers(f field) (int64, error) {
 	return n, nil
 }
 
-// port reads a ValueInfoProto of a float32 tensor.
-func port(b []byte) (Value, error) {
-	var v Value
+// declared is what the file says of a tensor that enters or leaves.
+type declared struct {
+	Value
+	free  bool  // a dimension is free by its number, -1 or 0, and not by a name
+	fault error // why it cannot enter or leave; a weight that is listed as an input may have one
+}
+
+// port reads a ValueInfoProto. Its error is of the file; what the tensor is may
+// be its fault.
+func port(b []byte) (declared, error) {
+	var v declared
 	var kind []byte
 	err := each(b, func(f field) (err error) {
 		switch f.number {
@@ -156,7 +165,8 @@ func port(b []byte) (Value, error) {
 	if err == nil {
 		err = each(kind, func(f field) error {
 			if f.number != 1 {
-				return errors.New("it is no tensor")
+				v.fault = errors.New("it is no tensor")
+				return nil
 			}
 			return v.tensorType(f.bytes)
 		})
@@ -168,30 +178,47 @@ func port(b []byte) (Value, error) {
 }
 
 // tensorType reads a TypeProto.Tensor.
-func (v *Value) tensorType(b []byte) error {
-	return each(b, func(f field) error {
-		switch {
-		case f.number == 1 && f.value != 1:
-			return fmt.Errorf("element type %d, wants float32", f.value)
-		case f.number == 2:
+func (v *declared) tensorType(b []byte) error {
+	var kind uint64
+	err := each(b, func(f field) error {
+		switch f.number {
+		case 1:
+			kind = f.value
+		case 2:
 			return each(f.bytes, func(dim field) error { return v.dimension(dim.bytes) })
 		}
 		return nil
 	})
+	if err == nil && kind != 1 {
+		v.fault = fmt.Errorf("it is %s of %s, wants float32: export it with an input and an output of float32", elementName(kind), v.Shape())
+	}
+	return err
 }
 
-// dimension reads a TensorShapeProto.Dimension. One that is only named is free.
-func (v *Value) dimension(b []byte) error {
+// elementName is how people call an element type of TensorProto.
+func elementName(kind uint64) string {
+	names := map[uint64]string{2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "text", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16"}
+	return cmp.Or(names[kind], fmt.Sprintf("element type %d", kind))
+}
+
+// dimension reads a TensorShapeProto.Dimension. One that is only named is free,
+// and so is one of -1 or 0, which some exporters write.
+func (v *declared) dimension(b []byte) error {
 	if len(v.Dims) == maxDims {
 		return fmt.Errorf("more than %d dimensions", maxDims)
 	}
 	size := Dynamic
 	err := each(b, func(f field) error {
-		if f.number == 1 {
-			if f.value == 0 || f.value > math.MaxInt32 {
-				return fmt.Errorf("a dimension of %d", int64(f.value))
-			}
-			size = int(f.value)
+		if f.number != 1 {
+			return nil
+		}
+		switch n := int64(f.value); {
+		case n == -1 || n == 0:
+			size, v.free = Dynamic, true
+		case n < 0 || n > math.MaxInt32:
+			return fmt.Errorf("a dimension of %d", n)
+		default:
+			size = int(n)
 		}
 		return nil
 	})

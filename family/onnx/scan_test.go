@@ -99,7 +99,7 @@ func TestForeignModelsAreRefusedBeforeTheyAreLoaded(t *testing.T) {
 		{"M11 half a number", whole(weight(varint(1, 2), varint(2, 1), message(9, make([]byte, 7)))), "raw data"},
 		{"M11 endless Loop", whole(node("Loop", message(5, str(1, "body"), message(6, nil)))), "is Loop, which is not among"},
 		{"M11 a hundred dimensions", whole(weight(message(1, bytes.Repeat([]byte{1}, 100)), varint(2, 1))), "dimensions"},
-		{"M12 custom domain imported", append(whole(), message(8, str(1, "ai.onnx.contrib"), varint(2, 1))...), "ai.onnx.contrib"},
+		{"M12 custom domain imported and used", append(whole(node("Relu", str(7, "ai.onnx.contrib"))), message(8, str(1, "ai.onnx.contrib"), varint(2, 1))...), "ai.onnx.contrib"},
 		{"M12 custom domain used", whole(node("Relu", str(7, "com.evil"))), "com.evil"},
 		{"M12 unknown operator", whole(node("PythonOp")), "PythonOp"},
 		{"M12 If", whole(node("If")), "If"},
@@ -112,11 +112,12 @@ func TestForeignModelsAreRefusedBeforeTheyAreLoaded(t *testing.T) {
 		{"M12 sparse weights", whole(message(15, nil)), "sparse"},
 		{"M12 operator set too new", model(99, node("Relu"), value(11, "x", 1, 1), value(12, "y", 1, 1)), "operator set 99"},
 		{"M12 no operator set", message(7, node("Relu")), "operator set -1"},
-		{"M13 two inputs", whole(value(11, "z", 1, 1)), "2 inputs"},
+		{"M13 two inputs", whole(value(11, "z", 1, 1, 10)), "inputs are x 1x3x2x2, z 1x10: export"},
 		{"M13 two outputs", whole(value(12, "z", 1, 1)), "2 outputs"},
 		{"M13 no output", model(17, node("Relu"), value(11, "x", 1, 1)), "0 outputs"},
-		{"M13 bytes in", model(17, node("Relu"), value(11, "x", 2, 1), value(12, "y", 1, 1)), "wants float32"},
-		{"M13 dimension of nothing", model(17, node("Relu"), value(11, "x", 1, 0), value(12, "y", 1, 1)), "a dimension of 0"},
+		{"M13 bytes in", model(17, node("Relu"), value(11, "x", 2, 1), value(12, "y", 1, 1)), "it is uint8 of 1, wants float32"},
+		{"M13 dimension under -1", model(17, node("Relu"), value(11, "x", 1, 1<<64-2), value(12, "y", 1, 1)), "a dimension of -2"},
+		{"M13 float16 out", model(17, node("Relu"), value(11, "x", 1, 1), value(12, "y", 10, 1, 3)), "it is float16 of 1x3, wants float32"},
 		{"string weights", whole(weight(varint(1, 1), varint(2, 8), str(6, "x"))), "element type 8"},
 		{"endless name", whole(message(1, str(3, strings.Repeat("n", 5000)))), "name of 5000 bytes"},
 	} {
@@ -144,10 +145,18 @@ func TestM10_EveryPrefixOfAModelIsRefused(t *testing.T) {
 func FuzzScan(f *testing.F) {
 	f.Add(classifier(f))
 	f.Add(whole(weight(varint(1, 2), varint(2, 1), message(9, make([]byte, 8)))))
+	f.Add(listing())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		info, err := onnx.Scan(b)
 		if err == nil && (info.Opset < 7 || info.Parameters > int64(8*len(b))) {
 			t.Errorf("let in: %+v of %d bytes", info, len(b))
+		}
+		plain, _, _, err := onnx.Plain(b, 3)
+		if err != nil {
+			return
+		}
+		if again, _, changed, err := onnx.Plain(plain, 3); err != nil || len(changed) > 0 || !bytes.Equal(again, plain) {
+			t.Errorf("a plain model is no plain one: %v, %v", changed, err)
 		}
 	})
 }

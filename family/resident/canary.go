@@ -44,7 +44,7 @@ func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
 
 // agrees tells whether logits are the stored ones.
 func agrees(got, want []float32) error {
-	if off := distance(got, want); !(off <= canaryTolerance) {
+	if off := Distance(got, want); !(off <= canaryTolerance) {
 		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the member is not used",
 			off, canaryTolerance)
 	}
@@ -57,9 +57,9 @@ func Canary(input, logits []float32) []byte {
 	return family.FloatBytes(append(input[:len(input):len(input)], logits...))
 }
 
-// distance is the largest difference in standard deviations of want; NaN when
-// there is one in either.
-func distance(got, want []float32) float64 {
+// Distance is the largest difference of two members' logits, in standard
+// deviations of want; NaN when there is one in either.
+func Distance(got, want []float32) float64 {
 	var sum, square, worst float64
 	for i := range want {
 		sum += float64(want[i])

@@ -63,8 +63,9 @@ func ShapeOf(m *family.Member, classes int) ort.Shape {
 const maxSide = 4096
 
 // Fits tells whether what enters and leaves a model is what the manifest says:
-// an image of 3×R×R under the input's name, a logit a class under the output's,
-// for one image or for any number.
+// an image of 3×R×R under the input's name, a number a class under the output's,
+// for one image or for any number. It is strict, since onnx.Plain has made every
+// model so where the family was made.
 func Fits(info onnx.Info, m *family.Member, classes int) error {
 	if m.Arch.R < 1 || m.Arch.R > maxSide {
 		return fmt.Errorf("input of %d pixels a side, wants 1 to %d: export the model with a fixed size of its images", m.Arch.R, maxSide)

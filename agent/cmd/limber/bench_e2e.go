@@ -35,7 +35,8 @@ Every figure is a median of ` + fmt.Sprint(rounds) + ` rounds.`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			b := e2eBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr()),
-				stderr: c.ErrOrStderr(), rounds: rounds, slot: 2 * time.Second, spell: spell}
+				stderr: c.ErrOrStderr(), rounds: rounds, slot: 2 * time.Second, spell: spell, least: 5 * turns,
+				sizes: [2]cameraSize{vgaCamera(), hdCamera()}}
 			if b.dir, err = os.MkdirTemp("", "limber-bench-"); err != nil {
 				return err
 			}

@@ -28,6 +28,8 @@ type e2eBench struct {
 	rounds   int
 	slot     time.Duration // of each measurement of throughput
 	spell    time.Duration // of ours in a round of anything else, about
+	least    int           // frames in it, at least twice turns
+	sizes    [2]cameraSize // of vga and hd
 
 	client  *client
 	member  *family.Member
@@ -64,19 +66,19 @@ func newSubject(name string, frames [][]byte) (*subject, error) {
 }
 
 // subjects are tiny, vga and hd: the same few test images.
-func subjects() (all [3]*subject, err error) {
+func subjects(sizes [2]cameraSize) (all [3]*subject, err error) {
 	const images = 4
 	tiny, err := testPNGs(images)
 	if err != nil {
 		return all, err
 	}
 	frames := [3][][]byte{tiny}
-	for i, size := range [2]cameraSize{vgaCamera(), hdCamera()} {
+	for i, size := range sizes {
 		if frames[i+1], err = cameraFrames(tiny, size); err != nil {
 			return all, err
 		}
 	}
-	for i, name := range [3]string{"tiny", "vga", "hd"} {
+	for i, name := range [3]string{"tiny", sizes[0].name, sizes[1].name} {
 		if all[i], err = newSubject(name, frames[i]); err != nil {
 			return all, err
 		}
@@ -86,7 +88,7 @@ func subjects() (all [3]*subject, err error) {
 
 func (b *e2eBench) run(ctx context.Context) (err error) {
 	b.progress.say("starting broker and agent, measuring the members on this machine")
-	all, err := subjects()
+	all, err := subjects(b.sizes)
 	if err != nil {
 		return err
 	}
@@ -255,7 +257,7 @@ func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (flo
 	if err != nil {
 		return nil, nil, err
 	}
-	n := min(max(int(wire.Millis(b.spell)/median(first)), 5*turns), 200)
+	n := min(max(int(wire.Millis(b.spell)/median(first)), b.least), 200)
 	for round := range b.rounds {
 		b.progress.tell(what, round, b.rounds)
 		mine, bare, err := inTurns(ctx, n, ours, base)
@@ -287,14 +289,13 @@ func (b *e2eBench) jpeg(ctx context.Context, s *subject) error {
 // decodeAllocs counts allocations, of which no decoder needs as many as
 // image/jpeg makes.
 func (b *e2eBench) decodeAllocs(s *subject) error {
-	const calls = 20
 	var ours, base []float64
 	for range b.rounds {
-		mine, err := allocations(calls, func() error { return b.eye.look(s.frames[s.turnTo()]) })
+		mine, err := allocations(b.least, func() error { return b.eye.look(s.frames[s.turnTo()]) })
 		if err != nil {
 			return err
 		}
-		plain, err := allocations(calls, func() error { return plainly(s.frames[s.turnTo()]) })
+		plain, err := allocations(b.least, func() error { return plainly(s.frames[s.turnTo()]) })
 		if err != nil {
 			return err
 		}

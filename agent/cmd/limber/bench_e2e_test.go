@@ -12,11 +12,13 @@ import (
 	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
+// The frames are small, as a decoder under the race detector is slow.
 func TestBenchE2EPrintsWhatTheContractSays(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	var out bytes.Buffer
 	b := e2eBench{printer: printer{w: &out, asJSON: true}, progress: newProgress(io.Discard), stderr: t.Output(), dir: t.TempDir(),
-		rounds: 1, slot: 100 * time.Millisecond, spell: time.Millisecond}
+		rounds: 1, slot: 100 * time.Millisecond, spell: time.Millisecond, least: 2 * turns,
+		sizes: [2]cameraSize{{"vga", 64, 48}, {"hd", 128, 96}}}
 	if err := b.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

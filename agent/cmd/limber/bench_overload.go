@@ -39,7 +39,7 @@ them. expected_top1 is the mean over the answers in time.`,
 				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber bench overload --help`", slot, shortestSlot)}
 			}
 			b := overloadBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr()),
-				stderr: c.ErrOrStderr(), rounds: overloadRounds, slot: slot, deadline: overloadDeadline}
+				stderr: c.ErrOrStderr(), rounds: overloadRounds, slot: slot, deadline: overloadDeadline, size: vgaCamera()}
 			if b.dir, err = os.MkdirTemp("", "limber-bench-"); err != nil {
 				return err
 			}

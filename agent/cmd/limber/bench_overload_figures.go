@@ -21,12 +21,14 @@ type overloadBench struct {
 	rounds   int
 	slot     time.Duration // for which a load is offered
 	deadline time.Duration // of every frame
+	size     cameraSize
 
 	client   *client // hears all results
 	cameras  []*fleet.Station
 	jobs     [][]byte   // frames of nobody in particular
 	sourced  [][][]byte // the same of each source
 	capacity []float64  // answers in time a second, by round
+	closed   ledger     // of the frames that it was measured with
 }
 
 // How the load of the cameras is shared.
@@ -86,8 +88,8 @@ func (b *overloadBench) run(ctx context.Context) (err error) {
 		b.cameras = cameras
 		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
 			b.client = newClient(st, s.self)
-			b.note("mode balanced, deadline %v, JPEGs of 640x480, %d kB each; %s, TCP_NODELAY everywhere; the same agent on both sides",
-				b.deadline, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)
+			b.note("mode balanced, deadline %v, JPEGs of %dx%d, %d kB each; %s, TCP_NODELAY everywhere; the same agent on both sides",
+				b.deadline, b.size.width, b.size.side, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)
 			return b.measure(ctx, b.plan())
 		})
 	})
@@ -99,7 +101,7 @@ func (b *overloadBench) expose() error {
 	if err != nil {
 		return err
 	}
-	frames, err := cameraFrames(pngs, vgaCamera())
+	frames, err := cameraFrames(pngs, b.size)
 	if err != nil {
 		return err
 	}
@@ -133,26 +135,35 @@ func (b *overloadBench) measure(ctx context.Context, all []*series) error {
 		return err
 	}
 	for round := range b.rounds {
-		b.progress.tell("capacity", round, b.rounds)
-		capacity, err := b.capable(ctx)
-		if err != nil {
+		if err := b.round(ctx, round, all); err != nil {
 			return err
-		}
-		b.capacity = append(b.capacity, capacity)
-		for _, s := range all {
-			b.progress.tell(s.name, round, b.rounds)
-			if err := s.add(ctx, capacity); err != nil {
-				return err
-			}
 		}
 	}
 	b.progress.end()
+	b.note("capacity, %d frames under way: %.4g answers in time a second, expected top-1 %.4f", window, median(b.capacity), b.closed.top1())
 	var errs []error
 	for _, s := range all {
 		errs = append(errs, b.print(s.figure()), s.all.check())
 		b.note("  %v; expected top-1 %.4f", &s.all, s.all.top1())
 	}
 	return errors.Join(errs...)
+}
+
+// round measures the capacity, then everything against it.
+func (b *overloadBench) round(ctx context.Context, n int, all []*series) error {
+	b.progress.tell("capacity", n, b.rounds)
+	capacity, err := b.capable(ctx)
+	if err != nil {
+		return err
+	}
+	b.capacity = append(b.capacity, capacity)
+	for _, s := range all {
+		b.progress.tell(s.name, n, b.rounds)
+		if err := s.add(ctx, capacity); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add measures the figure in one more round.
@@ -162,7 +173,7 @@ func (s *series) add(ctx context.Context, capacity float64) error {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	s.ours, s.base = append(s.ours, ours), append(s.base, base)
-	s.all.deadline, s.all.fates = a.deadline, append(s.all.fates, a.fates...)
+	s.all.join(a)
 	return nil
 }
 
@@ -177,22 +188,20 @@ func (s *series) figure() figure {
 // capable is the answers in time a second with a window of frames under way. The
 // agent has a moment to find its place first.
 func (b *overloadBench) capable(ctx context.Context) (float64, error) {
-	inTime := 0
-	count := func(r *wire.Result, took time.Duration) {
-		if r.Status == wire.OK && took <= b.deadline {
-			inTime++
-		}
-	}
+	l := ledger{deadline: b.deadline}
+	note := func(r *wire.Result, took time.Duration) { l.fates = append(l.fates, newFate(fate{}, took, r)) }
 	for _, d := range [2]time.Duration{b.slot / 4, b.slot} {
-		inTime = 0
-		if err := b.client.keepUnderWay(ctx, b.jobs, d, count); err != nil {
+		l.fates = nil
+		if err := b.client.keepUnderWay(ctx, b.jobs, d, note); err != nil {
 			return 0, err
 		}
 	}
-	if inTime == 0 {
+	capacity := l.goodput(b.slot)
+	if capacity == 0 {
 		return 0, fmt.Errorf("with %d frames under way none was answered within %v: this machine is too slow or too busy to overload", window, b.deadline)
 	}
-	return float64(inTime) / b.slot.Seconds(), nil
+	b.closed.join(&l)
+	return capacity, nil
 }
 
 // together are the cameras sending at a rate, each its part.

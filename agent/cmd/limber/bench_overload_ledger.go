@@ -38,6 +38,11 @@ type ledger struct {
 	fates    []fate
 }
 
+// join takes in the frames of another ledger, whose deadline is the same.
+func (a *ledger) join(other *ledger) {
+	a.deadline, a.fates = other.deadline, append(a.fates, other.fates...)
+}
+
 // inTime tells whether a frame was answered within the deadline, from when it was
 // due to leave until its answer was back.
 func (a *ledger) inTime(f fate) bool { return f.status == wire.OK && f.took <= a.deadline }
@@ -129,7 +134,7 @@ func (a *ledger) String() string {
 	if mute := a.count(func(f fate) bool { return f.status == "" }); mute > 0 {
 		parts = append(parts, fmt.Sprintf("%.1f %% without an answer", percent(mute)))
 	}
-	return fmt.Sprintf("%s; they left %.2g ms late (95th percentile)", strings.Join(parts, ", "), a.lag())
+	return fmt.Sprintf("%s; they left %.1f ms late (95th percentile)", strings.Join(parts, ", "), a.lag())
 }
 
 // lag is the 95th percentile of how late frames left, in milliseconds: how well

@@ -50,14 +50,20 @@ func cameraFrames(pngs [][]byte, size cameraSize) (frames [][]byte, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("test image %d: %w", i, err)
 		}
-		var out bytes.Buffer
-		seen := padded(enlarged(img, size.side), size.width)
-		if err := jpeg.Encode(&out, seen, &jpeg.Options{Quality: cameraQuality}); err != nil {
+		shot, err := cameraFrame(img, size)
+		if err != nil {
 			return nil, fmt.Errorf("test image %d as %s: %w", i, size.name, err)
 		}
-		frames = append(frames, out.Bytes())
+		frames = append(frames, shot)
 	}
 	return frames, nil
+}
+
+// cameraFrame is a square picture as a camera would send it, in JPEG.
+func cameraFrame(img image.Image, size cameraSize) ([]byte, error) {
+	var out bytes.Buffer
+	err := jpeg.Encode(&out, padded(enlarged(img, size.side), size.width), &jpeg.Options{Quality: cameraQuality})
+	return out.Bytes(), err
 }
 
 // padded is a square picture in the middle of one that is width pixels wide; what

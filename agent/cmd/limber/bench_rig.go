@@ -76,7 +76,7 @@ func (c *core) start(ctx context.Context, load func() (int, bool)) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
 	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
 	for i, m := range c.fam.Members {
-		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Member: c.members[i]})
+		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
 	}
 	var err error
 	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {

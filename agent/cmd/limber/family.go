@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ func newFamily() *cobra.Command {
   limber family build --supernet ofa.pth --calibration ./train --validation ./val --out mine.family`)
 	c.Long = c.Short + `. A member is named after
 its cost: 23.1M takes 23.1 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyProfile(), newFamilyTable(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyTrial())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyProfile(), newFamilyTable(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyExport(), newFamilyTrial())
 	return c
 }
 
@@ -46,6 +47,19 @@ func openRuntime() (*ort.Runtime, error) {
 		return nil, err
 	}
 	return ort.Open(path)
+}
+
+// loadSupernet reads a checkpoint, and says on w what it took of one that holds
+// more than it needs.
+func loadSupernet(w io.Writer, path string) (*ofa.Supernet, error) {
+	net, err := ofa.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if taken := net.Taken(); taken != "" {
+		fmt.Fprintf(w, "limber: %s: took %s\n", path, taken)
+	}
+	return net, nil
 }
 
 // loader makes batch sessions with as many threads as asked for.
@@ -123,9 +137,9 @@ func showFamily(w io.Writer, f *family.Folder) error {
 func showForeign(w io.Writer, f *family.Family) error {
 	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes), shortened(f.Classes, 6))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tmodel")
+	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tgives\tmodel")
 	for _, m := range f.Members {
-		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\n", m.Name, m.Arch.R, 100*m.Top1, m.Model.Short())
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%s\n", m.Name, m.Arch.R, 100*m.Top1, cmp.Or(m.Outputs, "logits"), m.Model.Short())
 	}
 	return t.Flush()
 }

@@ -46,6 +46,10 @@ members that no other one beats to one file, which is then verified.
 What was measured is kept in OUT.work until the file is written: the same command
 goes on there after Ctrl-C or a power cut.
 
+Of a checkpoint with several state_dicts the first of these is taken, and said:
+state_dict, model_state_dict, model, net, ema (also one in another); "module." and
+"_orig_mod." before the names go.
+
 BN statistics are computed on images of --calibration, choices are made on images
 of --validation; both draw from the folder by the seed, and no image twice if the
 folders are one. Figures reported are those of --test, or without it those that
@@ -111,7 +115,7 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	net, err := ofa.Load(a.supernet)
+	net, err := loadSupernet(c.ErrOrStderr(), a.supernet)
 	if err != nil {
 		return err
 	}

@@ -29,10 +29,13 @@ func newFamilyImport() *cobra.Command {
 		Short: "Make a family of ONNX models that are no sub-networks of a supernet",
 		Long: `Make a family of ONNX image classifiers, such as three sizes of one: the agent
 chooses among them as among the members of any family. Each takes one image,
-float32 1x3xRxR (or any number of them), and gives logits for the same classes;
-its top-1 is what you measured, and "family eval" checks. With a Softmax at its
-end it gives probabilities: the classes are right, the confidence is not. The
-models are scanned before ONNX Runtime sees them: one graph of ONNX's own
+float32 1x3xRxR (or any number of them), and gives a number for each of the same
+classes, 1xN or 1xNx1x1; its top-1 is what you measured, and "family eval" checks.
+With a Softmax at its end it gives probabilities, which answers then hold as they
+are; else a softmax makes them of its logits. Weights that are listed as inputs,
+batches of -1 and imports that no node uses are written anew, and it is said.
+
+The models are scanned before ONNX Runtime sees them: one graph of ONNX's own
 operators, no control flow, every weight in the file. Then each runs in a process
 of its own, which may take a gigabyte of memory over four times the model's size,
 and half a minute over what its size takes; a device does the same before it uses
@@ -93,8 +96,8 @@ func (a *importArgs) family() (*family.Family, error) {
 	return f, nil
 }
 
-// importMember scans a model, tries it on a fixed input, and keeps both with what
-// it gave.
+// importMember makes a model plain, tries it on a fixed input, and keeps both with
+// what it gave.
 func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string) (family.Member, error) {
 	name, file, top1, err := parseMember(text)
 	if err != nil {
@@ -104,27 +107,48 @@ func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string
 	if err != nil {
 		return family.Member{}, err
 	}
-	info, err := onnx.Scan(model)
+	model, info, changed, err := onnx.Plain(model, len(f.Classes))
 	if err != nil {
 		return family.Member{}, err
 	}
 	m := family.Member{Name: name, Top1: top1, Top5: top1, Model: blobs.add(model), Input: info.Input.Name, Output: info.Output.Name}
-	if len(info.Input.Dims) == 4 {
-		m.Arch.R = info.Input.Dims[3]
+	if m.Arch.R, err = info.Side(); err != nil {
+		return family.Member{}, err
 	}
 	if err := resident.Fits(info, &m, len(f.Classes)); err != nil {
 		return family.Member{}, err
 	}
 	input := noise(3 * m.Arch.R * m.Arch.R)
-	logits, err := newTrial().Try(c.Context(), model, resident.ShapeOf(&m, len(f.Classes)), input)
+	numbers, err := newTrial().Try(c.Context(), model, resident.ShapeOf(&m, len(f.Classes)), input)
 	if err != nil {
 		return family.Member{}, err
 	}
-	if probabilities(logits) {
-		fmt.Fprintf(c.ErrOrStderr(), "limber: member %s gives probabilities, and logits are expected: its classes are right, but answers make probabilities of them once more; export it without the Softmax at its end\n", name)
+	var said string
+	m.Outputs, said = outputsOf(info, numbers)
+	if len(changed) > 0 {
+		said = strings.TrimPrefix(said+"; the model is kept with changes: "+strings.Join(changed, "; "), "; ")
 	}
-	m.Canary = blobs.add(resident.Canary(input, logits))
+	if said != "" {
+		fmt.Fprintf(c.ErrOrStderr(), "limber: member %s: %s\n", name, said)
+	}
+	m.Canary = blobs.add(resident.Canary(input, numbers))
 	return m, nil
+}
+
+// outputsOf tells what the numbers are that a model gives, by the operator that
+// makes them and by those that it gave; and what there is to say of that.
+func outputsOf(info onnx.Info, numbers []float32) (outputs, said string) {
+	switch {
+	case info.Ends == "Softmax":
+		return family.Probabilities, "ends in Softmax: it gives probabilities, which answers hold as they are"
+	case probabilities(numbers):
+		return family.Probabilities, fmt.Sprintf("ends in %s, and what it gives is none negative and adds up to 1: taken as probabilities, which answers hold as they are", info.Ends)
+	case info.Ends == "LogSoftmax":
+		return "", "ends in LogSoftmax: taken as logits, of which a softmax makes the same probabilities"
+	case info.Ends == "Sigmoid":
+		return "", "ends in Sigmoid, which judges each class alone: taken as logits, so that classes are right and their probabilities are not; export it without its last Sigmoid"
+	}
+	return "", ""
 }
 
 // probabilities tells whether numbers are what a Softmax gives: none negative, and

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"strings"
@@ -34,7 +35,7 @@ the BN statistics are recomputed first, each file being one batch.`,
 		Example: `  limber family logits --supernet ofa_mbv3_w1.0.pth --arch a.json --input x.f32 --out y.f32
   limber family logits --supernet s.pth --arch a.json --input x.f32 --calibrate b0.f32,b1.f32 --out y.f32`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error { return a.run() },
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c.ErrOrStderr()) },
 	}
 	f := c.Flags()
 	f.StringVar(&a.supernet, "supernet", "", "PyTorch checkpoint of the supernet (required)")
@@ -45,11 +46,11 @@ the BN statistics are recomputed first, each file being one batch.`,
 	return c
 }
 
-func (a *logitsArgs) run() error {
+func (a *logitsArgs) run(w io.Writer) error {
 	if err := needed("limber family logits", "supernet", a.supernet, "arch", a.arch, "input", a.input, "out", a.out); err != nil {
 		return err
 	}
-	sub, err := a.cut()
+	sub, err := a.cut(w)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (a *logitsArgs) run() error {
 	return writeWhole(a.out, family.FloatBytes(logits))
 }
 
-func (a *logitsArgs) cut() (*ofa.Subnet, error) {
+func (a *logitsArgs) cut(w io.Writer) (*ofa.Subnet, error) {
 	b, err := os.ReadFile(a.arch)
 	if err != nil {
 		return nil, fmt.Errorf("architecture: %w", err)
@@ -84,7 +85,7 @@ func (a *logitsArgs) cut() (*ofa.Subnet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.arch, err)
 	}
-	net, err := ofa.Load(a.supernet)
+	net, err := loadSupernet(w, a.supernet)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -161,6 +164,55 @@ func TestLogitsOfWeightsThatAreNoNumbersAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLogitsOfAWrappedCheckpointAreTheSameAndSaySo(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	from := filepath.Join(fixtures, "cifar")
+	cases, _ := mustCases(t, from)
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "y.f32")
+	path := filepath.Join(dir, "supernet.pth")
+	mustWrite(t, path, mustWrap(t, mustRead(t, filepath.Join(from, "supernet.pth")), "ema"))
+	mustWrite(t, filepath.Join(dir, "supernet.json"), mustRead(t, filepath.Join(from, "supernet.json")))
+	got := limber(t, append(logitsCommand(t, from, cases[0], out), "--supernet", path)...)
+	if want := "limber: " + path + ": took what is under 'ema', 'state_dict' in it\n"; got != (ran{stderr: want}) {
+		t.Fatalf("got %+v, want it to say %q", got, want)
+	}
+	if off := worst(mustFloats(t, out), mustFloats(t, filepath.Join(from, cases[0].Logits))); !(off <= 1e-4) {
+		t.Errorf("worst logit is %.3g standard deviations off, want at most 1e-4", off)
+	}
+}
+
+// mustWrap puts what a checkpoint holds under a name, as torch.save of a dict does.
+func mustWrap(t *testing.T, checkpoint []byte, name string) []byte {
+	t.Helper()
+	from, err := zip.NewReader(bytes.NewReader(checkpoint), int64(len(checkpoint)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	to := zip.NewWriter(&b)
+	for _, f := range from.File {
+		body, err := fs.ReadFile(from, f.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f.Name, "/data.pkl") { // protocol 2, one value, STOP
+			head := "\x80\x02}(X" + string(binary.LittleEndian.AppendUint32(nil, uint32(len(name)))) + name
+			body = append(append([]byte(head), body[2:len(body)-1]...), "u."...)
+		}
+		w, err := to.CreateHeader(&zip.FileHeader{Name: f.Name, Method: zip.Store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // logitsCommand is the command line for a case. A flag given again later wins.

@@ -71,7 +71,7 @@ func (a *searchArgs) run(c *cobra.Command) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	query, err := a.query()
+	query, err := a.query(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -114,12 +114,12 @@ func (a *searchArgs) check() error {
 }
 
 // query opens what the flags name.
-func (a *searchArgs) query() (search.Query, error) {
+func (a *searchArgs) query(w io.Writer) (search.Query, error) {
 	predictor, err := search.LoadPredictor(a.predictor)
 	if err != nil {
 		return search.Query{}, err
 	}
-	layout, net, err := a.layout()
+	layout, net, err := a.layout(w)
 	if err != nil {
 		return search.Query{}, err
 	}
@@ -144,11 +144,11 @@ func (a *searchArgs) query() (search.Query, error) {
 }
 
 // layout is that of the supernet named, which is nil for the published one.
-func (a *searchArgs) layout() (search.Layout, *ofa.Supernet, error) {
+func (a *searchArgs) layout(w io.Writer) (search.Layout, *ofa.Supernet, error) {
 	if a.supernet == "" {
 		return search.PublishedLayout(1.2), nil, nil
 	}
-	net, err := ofa.Load(a.supernet)
+	net, err := loadSupernet(w, a.supernet)
 	if err != nil {
 		return search.Layout{}, nil, err
 	}

@@ -79,7 +79,7 @@ func (a *tableArgs) run(c *cobra.Command) (err error) {
 	if a.threads < 1 || a.rounds < 1 {
 		return usageError{errors.New("limber family table: --threads and --rounds want at least 1")}
 	}
-	net, err := ofa.Load(a.supernet)
+	net, err := loadSupernet(c.ErrOrStderr(), a.supernet)
 	if err != nil {
 		return err
 	}

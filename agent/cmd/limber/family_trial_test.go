@@ -130,6 +130,7 @@ func TestM18_CommandsThatInferExitWith1WithoutARuntime(t *testing.T) {
 		{"family", "import", "--describe", in("d.json"), "--member", "m=" + in("m.onnx") + ":0.5", "--out", in("out.family")},
 		{"family", "verify"},
 		{"family", "eval"},
+		{"family", "export", "--member", "5.8M", "--out", in("m.onnx.out")},
 		{"agent", "--profile", "--state", in("state")},
 		{"bench", "memory"},
 		{"demo"},

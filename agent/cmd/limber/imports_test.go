@@ -26,7 +26,7 @@ var ranks = [][]imports{
 	{ // pure: the standard library and nothing else, but for the formats of frames and of ONNX
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "agent/frame", libraries: []string{"golang.org/x/image"}},
+		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "broker-config"},
 		{of: "family"},
 		{of: "firmware/power"},

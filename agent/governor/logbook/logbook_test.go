@@ -2,6 +2,7 @@ package logbook
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -26,14 +27,22 @@ func TestALogOfThousandsOfCallsIsRepeatedBitForBit(t *testing.T) {
 	}
 }
 
-// The log is of the version before decoding was told of.
-func TestALogOfFormat2IsRepeatedBitForBit(t *testing.T) {
-	log, err := os.ReadFile("testdata/format2.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Replay(bytes.NewReader(log), ignore); err != nil || got.Decisions != 150 {
-		t.Errorf("got %+v, %v; want 150 decisions", got, err)
+// The logs are of the version before decoding was told of: one with all kinds of
+// calls, and one of members slower than their profiles, with time to spare.
+func TestLogsOfFormat2AreRepeatedBitForBit(t *testing.T) {
+	for file, decisions := range map[string]int{"format2": 320, "format2-slower": 1200} {
+		f, err := os.Open("testdata/" + file + ".log.gz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		log, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Replay(log, ignore); err != nil || got.Decisions != decisions {
+			t.Errorf("%s: got %+v, %v; want %d decisions", file, got, err, decisions)
+		}
 	}
 }
 
