@@ -245,8 +245,8 @@ func (d *demo) measure(ctx context.Context, g *gauge, p *plan) error {
 	if err != nil {
 		return err
 	}
-	p.place(int(math.Round(cameraShare * capacity / cameraRate)))
-	if err := d.lighten(ctx, &filmset{station: g.station, self: g.self, plan: p}); err != nil {
+	p.place(int(math.Round(capacity / cameraRate)))
+	if err := d.lighten(ctx, g, p); err != nil {
 		return err
 	}
 	demand := float64(len(p.cameras) * cameraRate)
@@ -271,11 +271,18 @@ func (d *demo) measure(ctx context.Context, g *gauge, p *plan) error {
 	return nil
 }
 
-// lighten takes cameras away until the member in use carries the rest. Cameras
-// wake the machine for each frame, which the gauge's frames share among them.
-func (d *demo) lighten(ctx context.Context, set *filmset) error {
+// lighten takes cameras away until the member in use carries the rest, and of these
+// all but their share. The gauge sends a frame for each answer, so that its frames
+// share what wakes the machine; cameras do not. They are carried if answers take
+// half of the deadline at most: a queue that grows slowly shows within a trial.
+func (d *demo) lighten(ctx context.Context, g *gauge, p *plan) (err error) {
+	trial := *p
+	if trial.jobs, err = p.pictures.jobs(d.args.deadline / 2); err != nil {
+		return err
+	}
+	set := &filmset{station: g.station, self: g.self, plan: &trial}
 	for range trials {
-		n := len(set.plan.cameras)
+		n := len(trial.cameras)
 		d.progress.say(fmt.Sprintf("trying %d cameras", n))
 		rec, err := set.practise(ctx, d.args.deadline, "trial")
 		if err != nil {
@@ -283,10 +290,11 @@ func (d *demo) lighten(ctx context.Context, set *filmset) error {
 		}
 		carried := rec.summary().Met
 		if carried >= calm || n == 1 {
-			return nil
+			break
 		}
-		set.plan.cameras = set.plan.cameras[:fewer(n, carried)]
+		trial.cameras = trial.cameras[:fewer(n, carried)]
 	}
+	p.cameras = trial.cameras[:max(1, int(math.Round(cameraShare*float64(len(trial.cameras)))))]
 	return nil
 }
 
