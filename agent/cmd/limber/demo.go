@@ -17,11 +17,9 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/devbroker"
-	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/stock"
 )
 
 // demoArgs are the flags of `limber demo`.
@@ -39,7 +37,7 @@ func newDemo() *cobra.Command {
 		Short: "See all of it on this desk: broker, agent, cameras, a load that comes and goes",
 		Long: `Start a broker, an agent with the stock family and as many virtual cameras at
 30 frames a second as take 70 % of what the device can do with its largest member
-on this machine. Then let other programs take the CPU for a while, and see the
+on this machine. They send test images as 640x480 JPEGs to frame/{source}. Then let other programs take the CPU for a while, and see the
 agent go down to a smaller sub-network and come back. A member's name is its cost:
 23.1M takes 23.1 million multiply-accumulates a frame. Before the first phase the
 cameras run for a second that counts nowhere, for the agent to settle.
@@ -51,9 +49,10 @@ no answer at all, or a phase without frames. Missed deadlines are printed only:
 a machine with other work misses some.
 
 In the summary of --json, top1 is the accuracy over the answered frames and
-expected_top1 that of the same images and members inferred anew without load;
+expected_top1 that of the same frames and members inferred anew without load;
 met is the fraction of all frames that were answered within the deadline; members
-counts answers. return_ms is the time from the end of the load, the beginning of
+counts answers. settled is the same for those frames of a phase that were sent from
+its third second on. return_ms is the time from the end of the load, the beginning of
 the last phase, to the first answer by the largest member to a frame of that
 phase; probes do not count, and it is absent when there was none.`,
 		Example: `  limber demo
@@ -70,9 +69,12 @@ phase; probes do not count, and it is absent when there was none.`,
 }
 
 const (
-	cameraRate  = 30  // frames a second of one camera
-	cameraShare = 0.7 // of the device's unloaded capacity with its largest member
-	tooSlow     = 0.8 // of what the cameras send: the largest member clearly cannot keep up
+	cameraRate  = 30   // frames a second of one camera
+	mostCameras = 250  // of the sources that an agent tells apart
+	cameraShare = 0.7  // of the device's unloaded capacity with its largest member
+	trials      = 5    // of fewer and fewer cameras: a machine with other work may never be calm
+	calm        = 0.99 // of their frames are answered in time: the largest member can serve the cameras
+	tooSlow     = 0.8  // of what the cameras send: the largest member clearly cannot keep up
 	shortest    = 5 * time.Second
 	demoPhases  = 3 // quiet, busy, quiet
 	rehearsal   = time.Second
@@ -154,74 +156,84 @@ func (d *demo) run(ctx context.Context, state string) (err error) {
 func (d *demo) operate(ctx context.Context, cfg agent.Config) error {
 	op := operatorArgs{broker: cfg.Broker.URL, fleet: cfg.Fleet}
 	self := wire.Address{Fleet: cfg.Fleet, Device: cfg.Device}
-	filters := []string{self.Filter(wire.KindCaps), self.Filter(wire.KindResult), self.Filter(wire.KindEvent), self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
+	filters := []string{self.Filter(wire.KindState), self.Filter(wire.KindCaps), self.Filter(wire.KindResult), self.Filter(wire.KindEvent),
+		self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
 	return op.station(ctx, d.err, filters, func(ctx context.Context, s *fleet.Station) error {
-		caps, err := awaitCaps(ctx, s)
+		p, err := awaitDevice(ctx, s)
 		if err != nil {
 			return err
 		}
-		if len(caps.Members) < 2 {
-			return fmt.Errorf("demo: %d members are worth using on this machine, two are needed", len(caps.Members))
+		if len(p.caps.Members) < 2 {
+			return fmt.Errorf("demo: %d members are worth using on this machine, two are needed", len(p.caps.Members))
 		}
-		plan, err := d.plan(ctx, s, self, caps)
-		if err != nil {
+		if err := d.plan(ctx, s, self, p); err != nil {
 			return err
 		}
-		return d.film(ctx, s, self, plan)
+		return d.film(ctx, s, self, p)
 	})
 }
 
-// awaitCaps waits for the device to say what it can do.
-func awaitCaps(ctx context.Context, s *fleet.Station) (*wire.Caps, error) {
+// awaitDevice waits for the device to say who it is and what it can do.
+func awaitDevice(ctx context.Context, s *fleet.Station) (*plan, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for {
+	p := new(plan)
+	for p.boot == "" || p.caps == nil {
 		m, err := s.Next(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("demo: the agent did not come up: %w", err)
 		}
-		if t, err := wire.ParseTopic(m.Topic); err != nil || t.Kind != wire.KindCaps {
-			continue
+		if err := p.meet(m); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Topic, err)
 		}
-		var caps wire.Caps
-		return &caps, wire.Decode(m.Payload, &caps)
 	}
+	return p, nil
 }
 
 // plan is what the demo will do on this machine.
 type plan struct {
-	caps    *wire.Caps
-	cameras int
-	hogs    int
-	frames  [][]byte // encoded, with the deadline
-	sheet   *frame.Sheet
+	caps     *wire.Caps
+	pictures *gallery
+	jobs     [][]byte // the pictures, with the deadline
+	boot     string   // of the agent
+	cameras  []*deskCamera
+	hogs     int
 }
 
-func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, caps *wire.Caps) (*plan, error) {
-	sheet, err := stock.Sheet(frame.OpenSheet)
-	if err != nil {
-		return nil, err
+// meet takes in what the device says of itself.
+func (p *plan) meet(m mqtt.Message) error {
+	switch t, err := wire.ParseTopic(m.Topic); {
+	case err != nil:
+		return err
+	case t.Kind == wire.KindState:
+		var s wire.State
+		err := wire.Decode(m.Payload, &s)
+		p.boot = s.BootID
+		return err
+	case t.Kind == wire.KindCaps:
+		p.caps = new(wire.Caps)
+		return wire.Decode(m.Payload, p.caps)
 	}
-	p := &plan{caps: caps, sheet: sheet}
-	ms := wire.Millis(d.args.deadline)
-	for i := range sheet.Len() {
-		png, err := sheet.PNG(i)
-		if err != nil {
-			return nil, err
-		}
-		job, err := wire.JoinJob(wire.Header{Codec: wire.PNG, DeadlineMS: &ms}, png)
-		if err != nil {
-			return nil, err
-		}
-		p.frames = append(p.frames, job)
+	return nil
+}
+
+func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, p *plan) (err error) {
+	if p.pictures, err = newGallery(ctx, demoImages, func(done int) { d.progress.tell("making pictures", done, demoImages) }); err != nil {
+		return err
 	}
-	gauge := &gauge{station: s, self: self, sheet: sheet}
+	if p.jobs, err = p.pictures.jobs(d.args.deadline); err != nil {
+		return err
+	}
+	gauge := &gauge{station: s, self: self}
+	if gauge.jobs, err = p.pictures.jobs(time.Minute); err != nil { // nothing is to be refused here
+		return err
+	}
 	// The load ends before the mode changes: the agent is not to find its place
 	// under a load that is none of the demo's.
 	if err := errors.Join(d.measure(ctx, gauge, p), d.hogs.clear()); err != nil {
-		return nil, err
+		return err
 	}
-	return p, gauge.setMode(ctx, "balanced")
+	return gauge.setMode(ctx, "balanced")
 }
 
 // measure finds how many cameras the largest member can serve, and how many
@@ -233,8 +245,11 @@ func (d *demo) measure(ctx context.Context, g *gauge, p *plan) error {
 	if err != nil {
 		return err
 	}
-	p.cameras = max(1, int(math.Round(cameraShare*capacity/cameraRate)))
-	demand := float64(p.cameras * cameraRate)
+	p.place(int(math.Round(capacity / cameraRate)))
+	if err := d.lighten(ctx, g, p); err != nil {
+		return err
+	}
+	demand := float64(len(p.cameras) * cameraRate)
 	for p.hogs = runtime.NumCPU(); p.hogs < 8*runtime.NumCPU(); p.hogs++ {
 		d.progress.say(fmt.Sprintf("counting the frames a second that %s answers beside %d other programs", largest, p.hogs))
 		if err := d.hogs.set(cpuHog, p.hogs); err != nil {
@@ -256,9 +271,48 @@ func (d *demo) measure(ctx context.Context, g *gauge, p *plan) error {
 	return nil
 }
 
+// lighten takes cameras away until the member in use carries the rest, and of these
+// all but their share. The gauge sends a frame for each answer, so that its frames
+// share what wakes the machine; cameras do not. They are carried if answers take
+// half of the deadline at most: a queue that grows slowly shows within a trial.
+func (d *demo) lighten(ctx context.Context, g *gauge, p *plan) (err error) {
+	trial := *p
+	if trial.jobs, err = p.pictures.jobs(d.args.deadline / 2); err != nil {
+		return err
+	}
+	set := &filmset{station: g.station, self: g.self, plan: &trial}
+	for range trials {
+		n := len(trial.cameras)
+		d.progress.say(fmt.Sprintf("trying %d cameras", n))
+		rec, err := set.practise(ctx, d.args.deadline, "trial")
+		if err != nil {
+			return err
+		}
+		carried := rec.summary().Met
+		if carried >= calm || n == 1 {
+			break
+		}
+		trial.cameras = trial.cameras[:fewer(n, carried)]
+	}
+	p.cameras = trial.cameras[:max(1, int(math.Round(cameraShare*float64(len(trial.cameras)))))]
+	return nil
+}
+
+// fewer is how many of n cameras may be carried if this share of their frames was.
+func fewer(n int, carried float64) int { return max(1, min(n-1, int(carried*float64(n)))) }
+
+// place sets up so many cameras, but one at least. They are not to be replaced by
+// others of their names: the device would go on counting.
+func (p *plan) place(cameras int) {
+	p.cameras = nil
+	for i := range min(max(1, cameras), mostCameras) {
+		p.cameras = append(p.cameras, &deskCamera{source: fmt.Sprintf("camera-%d", i+1), boot: p.boot})
+	}
+}
+
 // film runs the phases and prints what came of them.
 func (d *demo) film(ctx context.Context, s *fleet.Station, self wire.Address, p *plan) error {
-	set := &filmset{station: s, self: self, plan: p, rec: newRecord(p, d.args.deadline, "frame-")}
+	set := &filmset{station: s, self: self, plan: p, rec: newRecord(p, d.args.deadline)}
 	if err := d.rehearse(ctx, set); err != nil {
 		return err
 	}
@@ -269,7 +323,11 @@ func (d *demo) film(ctx context.Context, s *fleet.Station, self wire.Address, p 
 		if err := d.phases(ctx, set); err != nil {
 			return err
 		}
-		if expected, err = d.expected(ctx, set.rec); err != nil {
+		w, err := newWitness(d.parts, p)
+		if err != nil {
+			return err
+		}
+		if expected, err = w.top1(ctx, set.rec.used()); err != nil {
 			return err
 		}
 		return set.rec.hush(ctx) // after what takes time anyway
@@ -285,17 +343,12 @@ func (d *demo) film(ctx context.Context, s *fleet.Station, self wire.Address, p 
 // demo's to count.
 func (d *demo) rehearse(ctx context.Context, set *filmset) error {
 	d.progress.say("letting the agent settle")
-	warm := *set
-	warm.rec = newRecord(set.plan, d.args.deadline, "rehearsal-")
-	warm.rec.begin("rehearsal", 0)
-	err := warm.roll(ctx, func(ctx context.Context) error {
-		if err := warm.shoot(ctx, rehearsal); err != nil {
-			return err
-		}
-		return errors.Join(warm.rec.await(ctx, lastCall), warm.rec.hush(ctx))
-	})
-	set.rec.operates = warm.rec.operates
-	return err
+	warm, err := set.practise(ctx, d.args.deadline, "rehearsal")
+	if err != nil {
+		return err
+	}
+	set.rec.operates = warm.operates
+	return nil
 }
 
 // phases drives load and cameras, and waits for the last answers.
@@ -320,63 +373,13 @@ func (d *demo) phases(ctx context.Context, set *filmset) error {
 // sumUp prints the summary and judges it.
 func (d *demo) sumUp(set *filmset, expected float64) (err error) {
 	sum := set.rec.summary()
-	sum.ExpectedTop1, sum.Cameras = round4(expected), set.plan.cameras
+	sum.ExpectedTop1, sum.Cameras = round4(expected), len(set.plan.cameras)
 	if d.args.asJSON {
 		err = json.NewEncoder(d.out).Encode(sum)
 	} else {
 		err = sum.print(d.out, set.plan)
 	}
 	return errors.Join(err, sum.check())
-}
-
-// expected is the top-1 of the very images and members that were used, inferred
-// once more without queue, load or network: what the answers must come to. It is
-// 0 when there was none.
-func (d *demo) expected(ctx context.Context, rec *record) (float64, error) {
-	scaler, err := frame.NewScaler(d.parts.Preprocess)
-	if err != nil {
-		return 0, err
-	}
-	right, all := 0, 0
-	for name, shots := range rec.used() {
-		i := d.parts.Family.Index(name)
-		if i < 0 {
-			return 0, fmt.Errorf("demo: member %q answered, and the family has none of that name", name)
-		}
-		s, err := d.parts.Shelf.Session(i)
-		if err != nil {
-			return 0, err
-		}
-		correct, err := d.correct(ctx, s, scaler, d.parts.Family.Members[i].Arch.R, rec.sheet, shots)
-		if err = errors.Join(err, s.Close()); err != nil {
-			return 0, err
-		}
-		right += correct
-		for _, n := range shots {
-			all += n
-		}
-	}
-	return float64(right) / float64(max(all, 1)), nil
-}
-
-// correct counts the frames a session gets right; shots is how often each image
-// was taken.
-func (d *demo) correct(ctx context.Context, s family.Session, scaler *frame.Scaler, r int, sheet *frame.Sheet, shots map[int]int) (int, error) {
-	in, out := make([]float32, 3*r*r), make([]float32, len(d.parts.Family.Classes))
-	right := 0
-	for image, n := range shots {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		scaler.Tensor(in, sheet.Picture(image), r)
-		if err := s.Run(out, in); err != nil {
-			return 0, err
-		}
-		if argmax(out) == sheet.Label(image) {
-			right += n
-		}
-	}
-	return right, nil
 }
 
 func argmax(v []float32) int {

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -40,22 +39,49 @@ func (f *filmset) roll(ctx context.Context, drive func(context.Context) error, w
 	return g.Wait()
 }
 
+// practise runs the cameras for a while with a record of its own.
+func (f *filmset) practise(ctx context.Context, deadline time.Duration, name string) (*record, error) {
+	warm := *f
+	warm.rec = newRecord(f.plan, deadline)
+	warm.rec.begin(name, 0)
+	return warm.rec, warm.roll(ctx, func(ctx context.Context) error {
+		if err := warm.shoot(ctx, rehearsal); err != nil {
+			return err
+		}
+		return errors.Join(warm.rec.await(ctx, lastCall), warm.rec.hush(ctx))
+	})
+}
+
 // shoot runs every camera for a while, each at its own beat.
 func (f *filmset) shoot(ctx context.Context, d time.Duration) error {
 	g, gctx := errgroup.WithContext(ctx)
 	end := time.Now().Add(d)
-	for i := range f.plan.cameras {
+	for i, c := range f.plan.cameras {
 		g.Go(func() error {
-			offset := time.Second / cameraRate * time.Duration(i) / time.Duration(f.plan.cameras)
-			return f.camera(gctx, time.Now().Add(offset), end)
+			offset := time.Second / cameraRate * time.Duration(i) / time.Duration(len(f.plan.cameras))
+			return f.camera(gctx, c, time.Now().Add(offset), end)
 		})
 	}
 	return g.Wait()
 }
 
+// deskCamera is a source of frames that are given their ids by the device, which
+// counts them. So it knows the ids if it counts what it sends.
+type deskCamera struct {
+	source string
+	boot   string // of the device
+	sent   int    // frames
+}
+
+// next is the id of its next frame.
+func (c *deskCamera) next() string {
+	c.sent++
+	return fmt.Sprintf("%s-%.8s-%d", c.source, c.boot, c.sent)
+}
+
 // camera publishes frames until end. A frame that comes late does not delay the
 // ones after it: a camera does not wait for the network.
-func (f *filmset) camera(ctx context.Context, next, end time.Time) error {
+func (f *filmset) camera(ctx context.Context, c *deskCamera, next, end time.Time) error {
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
 	for ; next.Before(end); next = next.Add(time.Second / cameraRate) {
@@ -65,8 +91,8 @@ func (f *filmset) camera(ctx context.Context, next, end time.Time) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		id, image := f.rec.shot()
-		outcome := f.station.Send(ctx, mqtt.Message{Topic: f.self.Job(id), Payload: f.plan.frames[image], QoS: 1})
+		image := f.rec.shot(c.next())
+		outcome := f.station.Send(ctx, mqtt.Message{Topic: f.self.Frame(c.source), Payload: f.plan.jobs[image], QoS: 1})
 		select {
 		case err := <-outcome: // at once only when it was not even sent
 			if err != nil {
@@ -114,8 +140,7 @@ func (f *filmset) receive(ctx context.Context) error {
 
 // record is what was sent and what came back.
 type record struct {
-	sheet    *frame.Sheet
-	name     string // that the ids of its frames begin with
+	labels   []int // of the pictures
 	deadline time.Duration
 	largest  string // member
 
@@ -135,9 +160,13 @@ type record struct {
 }
 
 type shot struct {
-	image int
-	phase *phase
+	image   int
+	phase   *phase
+	settled bool // sent when the device had had settleTime for the phase
 }
+
+// settleTime is what the device has to find its place in a phase.
+const settleTime = 2 * time.Second
 
 // phase is one stretch of the demo.
 type phase struct {
@@ -146,6 +175,7 @@ type phase struct {
 	began time.Time
 	took  time.Duration
 	tally
+	settled tally // of the frames from settleTime on
 }
 
 // length of the phase, so far if it goes on.
@@ -163,9 +193,9 @@ type tally struct {
 	members                               map[string]int
 }
 
-func newRecord(p *plan, deadline time.Duration, name string) *record {
+func newRecord(p *plan, deadline time.Duration) *record {
 	return &record{
-		sheet: p.sheet, name: name, deadline: deadline, largest: p.caps.Members[len(p.caps.Members)-1].Name,
+		labels: p.pictures.labels, deadline: deadline, largest: p.caps.Members[len(p.caps.Members)-1].Name,
 		shots: map[string]shot{}, uses: map[string]map[int]int{}, total: tally{members: map[string]int{}},
 		operates: p.caps.Members[len(p.caps.Members)-1].Name, settled: make(chan struct{}, 1),
 	}
@@ -177,7 +207,8 @@ func (r *record) begin(name string, hogs int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.returned, r.back = false, 0
-	r.phases = append(r.phases, &phase{name: name, hogs: hogs, began: time.Now(), tally: tally{members: map[string]int{}}})
+	r.phases = append(r.phases, &phase{name: name, hogs: hogs, began: time.Now(),
+		tally: tally{members: map[string]int{}}, settled: tally{members: map[string]int{}}})
 }
 
 func (r *record) end() {
@@ -188,17 +219,27 @@ func (r *record) end() {
 	}
 }
 
-// shot counts a frame and gives it an id and an image.
-func (r *record) shot() (id string, image int) {
+// shot counts a frame with this id and chooses its image.
+func (r *record) shot(id string) (image int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id, image = r.name+strconv.Itoa(r.next), r.next%r.sheet.Len()
+	image = r.next % len(r.labels)
 	r.next++
 	p := r.phases[len(r.phases)-1]
-	p.frames++
-	r.total.frames++
-	r.shots[id] = shot{image, p}
-	return id, image
+	s := shot{image, p, time.Since(p.began) >= settleTime}
+	for _, t := range r.tallies(s) {
+		t.frames++
+	}
+	r.shots[id] = s
+	return image
+}
+
+// tallies are those that a frame counts in. r is locked.
+func (r *record) tallies(s shot) []*tally {
+	if s.settled {
+		return []*tally{&r.total, &s.phase.tally, &s.phase.settled}
+	}
+	return []*tally{&r.total, &s.phase.tally}
 }
 
 // answer counts a result.
@@ -210,8 +251,8 @@ func (r *record) answer(res *wire.Result) {
 		return
 	}
 	delete(r.shots, res.ID)
-	right := res.Status == wire.OK && res.Classes[0].Index == r.sheet.Label(s.image)
-	for _, t := range []*tally{&r.total, &s.phase.tally} {
+	right := res.Status == wire.OK && res.Classes[0].Index == r.labels[s.image]
+	for _, t := range r.tallies(s) {
 		t.count(res, right)
 	}
 	if res.Status == wire.OK {

@@ -33,6 +33,15 @@ type phaseSummary struct {
 	P95ms   float64        `json:"p95_ms"`
 	Met     float64        `json:"met"`
 	Members map[string]int `json:"members"`
+	Settled settled        `json:"settled"` // those frames only that were sent from its third second on
+}
+
+// settled is what became of the frames of a phase that the device had time to
+// settle for.
+type settled struct {
+	Frames  int            `json:"frames"`
+	Met     float64        `json:"met"`
+	Members map[string]int `json:"members"`
 }
 
 func (r *record) summary() summary {
@@ -50,7 +59,8 @@ func (r *record) summary() summary {
 	}
 	for _, p := range r.phases {
 		s.Phases = append(s.Phases, phaseSummary{Phase: p.name, Hogs: p.hogs, Seconds: round4(p.took.Seconds()), Frames: p.frames,
-			P95ms: percentile(p.ms, 95), Met: ratio(p.met, p.frames), Members: p.members})
+			P95ms: percentile(p.ms, 95), Met: ratio(p.met, p.frames), Members: p.members,
+			Settled: settled{p.settled.frames, ratio(p.settled.met, p.settled.frames), p.settled.members}})
 	}
 	return s
 }
@@ -93,7 +103,7 @@ func (s summary) check() error {
 
 // print is the summary for people, 80 columns wide.
 func (s summary) print(w io.Writer, p *plan) error {
-	fmt.Fprintf(w, "%d cameras sent %d frames: %d answered, %d refused.\n", p.cameras, s.Frames, s.Answered, s.Refused)
+	fmt.Fprintf(w, "%d cameras sent %d frames: %d answered, %d refused.\n", len(p.cameras), s.Frames, s.Answered, s.Refused)
 	fmt.Fprintf(w, "Latency p50 %.2f ms, p95 %.2f ms; %.1f %% within %.0f ms.\n", s.P50ms, s.P95ms, 100*s.Met, s.DeadlineMS)
 	fmt.Fprintf(w, "Top-1 %.1f %%; the same images and members, inferred anew: %.1f %%.\n", 100*s.Top1, 100*s.ExpectedTop1)
 	back := "had not answered again when the demo ended"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -17,18 +18,20 @@ import (
 // mustRecord is the record of a demo with two members.
 func mustRecord(t *testing.T) *record {
 	t.Helper()
-	sheet, err := stock.Sheet(frame.OpenSheet)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p50 := 1.0
 	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
-	return newRecord(&plan{caps: caps, sheet: sheet}, 50*time.Millisecond, "frame-")
+	return newRecord(&plan{caps: caps, pictures: &gallery{labels: []int{3, 8, 8, 0, 6}}}, 50*time.Millisecond)
+}
+
+// mustShoot has a camera take a frame.
+func mustShoot(r *record) (id string, image int) {
+	id = fmt.Sprintf("camera-1-8aa3a679-%d", r.next+1)
+	return id, r.shot(id)
 }
 
 // answerOf is a result for a shot; right says whether its class is the label.
 func answerOf(r *record, id string, image int, member string, ms float64, right bool) *wire.Result {
-	label := r.sheet.Label(image)
+	label := r.labels[image]
 	if !right {
 		label++
 	}
@@ -40,32 +43,32 @@ func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
 	r := mustRecord(t)
 	r.begin("quiet", 0)
 	for i := range 3 {
-		id, image := r.shot()
+		id, image := mustShoot(r)
 		res := answerOf(r, id, image, "large", 10, i > 0)
 		r.answer(res)
 		r.answer(res) // a repeated delivery
 	}
 	r.begin("busy", 4)
 	r.switched(&wire.Event{From: "large", Member: "small", TS: wire.At(time.Now())})
-	slow, image := r.shot()
+	slow, image := mustShoot(r)
 	r.answer(answerOf(r, slow, image, "small", 60, true))
-	refused, _ := r.shot()
+	refused, _ := mustShoot(r)
 	r.begin("quiet", 0)
 	r.answer(&wire.Result{ID: refused, Status: wire.Refused}) // late, but of the busy phase
 	r.answer(&wire.Result{ID: "somebody else's", Status: wire.Refused})
-	r.answer(&wire.Result{ID: "rehearsal-0", Status: wire.Refused})
+	r.answer(&wire.Result{ID: "camera-1-8aa3a679-0", Status: wire.Refused})
 	r.switched(&wire.Event{From: "small", Member: "large", TS: wire.At(time.Now()), Count: 3})
 	if r.summary().ReturnMS != nil {
 		t.Error("the largest member is said to be back before it answered")
 	}
-	back, image := r.shot()
+	back, image := mustShoot(r)
 	probe := answerOf(r, back, image, "large", 10, true)
 	probe.Choice = "probe"
 	r.answer(probe)
 	if r.summary().ReturnMS != nil {
 		t.Error("a probe is taken for the return of the largest member")
 	}
-	back, image = r.shot()
+	back, image = mustShoot(r)
 	r.answer(answerOf(r, back, image, "large", 10, true))
 	r.end()
 
@@ -82,6 +85,93 @@ func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
 	busy := s.Phases[1]
 	if len(s.Phases) != 3 || busy.Hogs != 4 || busy.Frames != 2 || busy.Met != 0 || busy.P95ms != 60 || busy.Members["small"] != 1 {
 		t.Errorf("got %+v, want the busy phase with 4 hogs, 2 frames, none in time", busy)
+	}
+}
+
+func TestTheDemoTellsApartWhatWasSentOnceADeviceHadSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := mustRecord(t)
+		r.begin("quiet", 0)
+		early, image := mustShoot(r)
+		<-time.After(settleTime)
+		r.answer(answerOf(r, early, image, "small", 60, true)) // late, but sent before
+		for range 2 {
+			id, image := mustShoot(r)
+			r.answer(answerOf(r, id, image, "large", 10, true))
+		}
+		r.begin("busy", 2)
+		mustShoot(r)
+		phases := r.summary().Phases
+		if got := phases[0].Settled; got.Frames != 2 || got.Met != 1 || got.Members["large"] != 2 || len(got.Members) != 1 {
+			t.Errorf("got %+v of the first phase, want two frames in time by large", got)
+		}
+		if got := phases[1].Settled; got.Frames != 0 {
+			t.Errorf("got %+v of a phase that has just begun, want nothing", got)
+		}
+	})
+}
+
+func TestACameraKnowsTheIdsThatTheDeviceGives(t *testing.T) {
+	p := &plan{boot: "8aa3a6790f2e4c51"}
+	p.place(2)
+	first, second := p.cameras[0], p.cameras[1]
+	for i, got := range []string{first.next(), first.next(), second.next()} {
+		if want := []string{"camera-1-8aa3a679-1", "camera-1-8aa3a679-2", "camera-2-8aa3a679-1"}[i]; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestTheDemoPlacesNoMoreCamerasThanADeviceTellsApart(t *testing.T) {
+	for _, tt := range []struct{ wanted, placed int }{{0, 1}, {7, 7}, {10 * mostCameras, mostCameras}} {
+		p := new(plan)
+		if p.place(tt.wanted); len(p.cameras) != tt.placed {
+			t.Errorf("%d cameras wanted: got %d, want %d", tt.wanted, len(p.cameras), tt.placed)
+		}
+	}
+}
+
+func TestTheDemoTakesAwayCamerasThatAreNotCarried(t *testing.T) {
+	for _, tt := range []struct {
+		cameras int
+		carried float64
+		left    int
+	}{{20, 0.98, 19}, {20, 0.5, 10}, {20, 0, 1}, {2, 0.9, 1}} {
+		if got := fewer(tt.cameras, tt.carried); got != tt.left {
+			t.Errorf("%d cameras of which %v was carried: got %d, want %d", tt.cameras, tt.carried, got, tt.left)
+		}
+	}
+}
+
+func TestTheCamerasOfTheDemoSendTestImagesAsJPEGs(t *testing.T) {
+	told := 0
+	g, err := newGallery(t.Context(), 2, func(done int) { told = done })
+	if err != nil || told != 2 {
+		t.Fatalf("got %v, %d pictures told of, want 2", err, told)
+	}
+	sheet, err := stock.Sheet(frame.OpenSheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := g.jobs(50 * time.Millisecond)
+	if err != nil || len(jobs) != 2 {
+		t.Fatalf("got %d jobs, %v, want 2", len(jobs), err)
+	}
+	for i, job := range jobs {
+		h, body, err := wire.SplitJob(job)
+		if err != nil || h.Deadline() != 50*time.Millisecond || !bytes.Equal(body, g.jpegs[i]) {
+			t.Errorf("job %d: got header %+v, %v, want picture %d and 50 ms", i, h, err, i)
+		}
+		in, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Inspect(body, frame.Claim{})
+		if err != nil || in.Codec != frame.JPEG || in.Width != 640 || in.Height != 480 {
+			t.Errorf("picture %d: got %+v, %v, want a JPEG of 640x480 pixels", i, in, err)
+		}
+		if g.labels[i] != sheet.Label(i) {
+			t.Errorf("picture %d: got label %d, want %d", i, g.labels[i], sheet.Label(i))
+		}
+	}
+	if _, err := newGallery(canceled(t), 2, func(int) {}); err == nil {
+		t.Error("pictures are made for a demo that was stopped")
 	}
 }
 
@@ -103,7 +193,7 @@ func TestTheDemoWaitsForSwitchesThatAreHeldBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := mustRecord(t)
 				r.begin("quiet", 0)
-				id, image := r.shot()
+				id, image := mustShoot(r)
 				if tt.before > 0 {
 					r.switched(&wire.Event{Member: "small"})
 					<-time.After(tt.before)
@@ -127,7 +217,7 @@ func TestTheDemoWaitsForSwitchesThatAreHeldBack(t *testing.T) {
 func TestTheDemoDoesNotWaitForEver(t *testing.T) {
 	r := mustRecord(t)
 	r.begin("quiet", 0)
-	r.shot()
+	mustShoot(r)
 	if err := r.await(t.Context(), time.Millisecond); err != nil {
 		t.Errorf("got %v, want the missing frame left to the summary", err)
 	}
@@ -183,7 +273,7 @@ func mustView(t *testing.T, r *record, columns, rows int) (*view, *strings.Build
 	b := new(strings.Builder)
 	p50 := 1.0
 	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
-	return &view{w: b, plan: &plan{caps: caps, cameras: 1}, rec: r, film: 20 * time.Second, size: func() (int, int) { return columns, rows }}, b
+	return &view{w: b, plan: &plan{caps: caps, cameras: make([]*deskCamera, 1)}, rec: r, film: 20 * time.Second, size: func() (int, int) { return columns, rows }}, b
 }
 
 func TestTheViewShowsWhoOperatedWhen(t *testing.T) {
@@ -261,7 +351,7 @@ func TestTheViewDrawsOverItself(t *testing.T) {
 
 func TestTheSummaryFitsEightyColumns(t *testing.T) {
 	r := mustRecord(t)
-	p := &plan{caps: &wire.Caps{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}, cameras: 120}
+	p := &plan{caps: &wire.Caps{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}, cameras: make([]*deskCamera, 120)}
 	back := 123456.0
 	s := summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999, P50ms: 12345, DeadlineMS: 600000, ReturnMS: &back}
 	for range demoPhases {

@@ -146,13 +146,13 @@ func (v *view) remember(p *phase) {
 // figures are the lines above the members. v.rec is locked.
 func (v *view) figures(p *phase) []string {
 	r := v.rec
-	last := p.ms[max(0, len(p.ms)-v.plan.cameras*cameraRate):]
+	last := p.ms[max(0, len(p.ms)-len(v.plan.cameras)*cameraRate):]
 	machine := "machine"
 	if t := r.state; t != nil && t.CPUPercent != nil && t.OthersPercent != nil {
 		machine = fmt.Sprintf("machine  CPU %3.0f %%, of which other programs %3.0f %%   %d frames waiting", *t.CPUPercent, *t.OthersPercent, t.Queue)
 	}
 	return []string{
-		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", v.plan.cameras, cameraRate, float64(r.deadline)/1e6),
+		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", len(v.plan.cameras), cameraRate, float64(r.deadline)/1e6),
 		"",
 		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", len(r.phases), demoPhases, p.name, p.hogs, p.length().Seconds()),
 		fmt.Sprintf("latency  p50 %6.2f ms   p95 %6.2f ms (last second)   in time %5.1f %% (phase)",
