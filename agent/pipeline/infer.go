@@ -179,7 +179,7 @@ func (f *inferrer) serve(s *slot) {
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
 	f.publish()
-	f.pace.tell(f)
+	f.pace.tell(f, d.Waiting)
 	f.stats.decided(f.epoch.Add(e.due-d.Slack), d, f.gov)
 	if d.Shed {
 		f.shed(e, d)

@@ -96,6 +96,9 @@ func (l *lineup) take() *slot {
 // takeMore moves n frames to the end of some, in the order of service, of those
 // that may join a party.
 func (l *lineup) takeMore(some []*slot, n int, with party) []*slot {
+	if n == 0 {
+		return some // and wake nobody, while an inference is about to begin
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.slots[:0]

@@ -12,6 +12,7 @@ import (
 type pace struct {
 	mu    sync.Mutex
 	free  time.Duration             // when the inference that runs is likely to be over
+	told  time.Duration             // when the rest was
 	least [governor.MaxMembers]span // of a job that accepts no member smaller than the index
 }
 
@@ -28,10 +29,23 @@ func (p *pace) runs(until time.Duration) {
 	p.free = until
 }
 
-// tell notes what the governor expects after a decision.
-func (p *pace) tell(f *inferrer) {
+// retold is how old what is told may become while nobody waits for it.
+const retold = 5 * time.Millisecond
+
+// tell notes what the governor expects after a decision on a job with so many
+// behind it.
+func (p *pace) tell(f *inferrer, waiting int) {
+	now := f.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if waiting > 0 || now-p.told >= retold {
+		p.told = now
+		p.spans(f)
+	}
+}
+
+// spans works out what to tell.
+func (p *pace) spans(f *inferrer) {
 	var next span
 	for i := len(f.cfg.Members) - 1; i >= 0; i-- {
 		if f.eligible[i] {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"text/tabwriter"
 	"time"
 
@@ -108,6 +109,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if err != nil {
 		return err
 	}
+	collectLess()
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
 	err = dev.Run(c.Context())
 	if errors.Is(err, agent.ErrHung) {
@@ -119,6 +121,18 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	}
 	log.Info("agent stopped")
 	return nil
+}
+
+// garbage is how much may come together, in percent of what is in use, before it is
+// collected. Every frame leaves some 200 kB behind, and about 10 MB are in use: with
+// Go's 100 % a twentieth to a tenth of the processors goes into collecting.
+const garbage = 400
+
+// collectLess collects garbage less often, unless GOGC says how often.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 }
 
 // newLogger writes lines of key=value.
