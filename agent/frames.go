@@ -75,7 +75,7 @@ func (o *origins) count(source string) uint64 {
 // delivers again is the same frame if it is known by its source and its bytes.
 func (a *Agent) receiveFrame(from *origin, m mqtt.Message, ack func()) {
 	t := &ticket{
-		frame: true, source: from.name, topic: from.resultTopic, wishes: from.wishes, request: digestOf(m),
+		frame: true, source: from.name, topic: from.resultTopic, wishes: from.wishes, request: requestOf(m),
 		qos: m.QoS, latest: m.QoS == 0 && a.cfg.Frames.Keep == KeepNewest,
 		received: time.Now(), deadline: a.deadline(), acks: []func(){ack},
 	}
@@ -96,6 +96,7 @@ func (a *Agent) receiveFrame(from *origin, m mqtt.Message, ack func()) {
 	a.inbox.admit(t)
 	if from.pacer == nil {
 		a.submit(t, m)
+		t.request() // while the frame is decoded
 	} else if old := from.pacer.put(shot{t, m}); old != nil {
 		a.origins.unseen.Add(1)
 		a.supersede(old.ticket)
@@ -109,7 +110,7 @@ func (a *Agent) recognise(t *ticket) bool {
 	if a.inbox.meetFrame(t) {
 		return true
 	}
-	known, err := a.parts.Outbox.Alias(frameAlias(t.source, t.request))
+	known, err := a.parts.Outbox.Alias(frameAlias(t.source, t.request()))
 	if err != nil {
 		if !errors.Is(err, store.ErrNotFound) {
 			a.log.Error("answer not readable", "topic", a.self.Frame(t.source), "err", err)

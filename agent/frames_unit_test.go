@@ -157,7 +157,7 @@ func TestN10_AFrameThatIsDeliveredAgainKeepsItsID(t *testing.T) {
 func TestN10_AnOpenFrameThatIsDeliveredAgainIsRunOnce(t *testing.T) {
 	a := bare(t, t.TempDir(), nil)
 	acks := 0
-	open := &ticket{id: "front-x-1", frame: true, source: "front", qos: 1, request: digestOf(front("x", 1)), acks: nil}
+	open := &ticket{id: "front-x-1", frame: true, source: "front", qos: 1, request: requestOf(front("x", 1)), acks: nil}
 	a.inbox.admit(open)
 	a.Receive(again(front("x", 1)), func() { acks++ })
 	if n := len(results(t, a)); n != 0 || acks != 0 {

@@ -20,7 +20,7 @@ import (
 // ticket is a job, or a command, between its receipt and its acknowledgement.
 type ticket struct {
 	id       string
-	request  store.Digest // of the bytes it came as
+	request  func() store.Digest // of the bytes it came as; the first call works it out
 	qos      byte
 	received time.Time
 	deadline time.Duration
@@ -51,7 +51,7 @@ func (b *inbox) meet(t *ticket) *ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := b.open[t.id]
-	if open != nil && open.request == t.request && t.qos > 0 {
+	if open != nil && open.request() == t.request() && t.qos > 0 {
 		open.acks = append(open.acks, t.acks...)
 	}
 	return open
@@ -63,7 +63,7 @@ func (b *inbox) meetFrame(t *ticket) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, open := range b.open {
-		if open.frame && open.qos > 0 && open.source == t.source && open.request == t.request {
+		if open.frame && open.qos > 0 && open.source == t.source && open.request() == t.request() {
 			open.acks = append(open.acks, t.acks...)
 			return true
 		}
@@ -154,17 +154,16 @@ func (b *inbox) hangUp() {
 
 // receiveJob lets a job in, unless its id is known.
 func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
-	t := &ticket{id: id, qos: m.QoS, received: time.Now(), deadline: a.deadline(), acks: []func(){ack}}
-	t.request = digestOf(m)
+	t := &ticket{id: id, qos: m.QoS, received: time.Now(), deadline: a.deadline(), acks: []func(){ack}, request: requestOf(m)}
 	if open := a.inbox.meet(t); open != nil {
-		if open.request != t.request {
+		if open.request() != t.request() {
 			a.conflict(t)
 		}
 		return
 	}
 	known, err := a.parts.Outbox.Answer(id)
 	switch {
-	case err == nil && known.Request == t.request:
+	case err == nil && known.Request == t.request():
 		a.repeat(known, t)
 		return
 	case err == nil:
@@ -180,6 +179,7 @@ func (a *Agent) receiveJob(id string, m mqtt.Message, ack func()) {
 	}
 	a.inbox.admit(t)
 	a.submit(t, m)
+	t.request() // while the frame is decoded
 }
 
 // deadline is that of a job which names none.
@@ -281,10 +281,11 @@ func (a *Agent) turnAway(t *ticket, reason wire.Reason, format string, args ...a
 // reply appends a result to the outbox. job is the id it is the answer of, for
 // later; empty for a result that only reports a conflict.
 func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
+	request := t.request()
 	a.appendFor(t, func(seq uint64) (store.Record, error) {
 		a.lastSeq.Store(seq)
 		payload, err := json.Marshal(a.result(t, seq, ans))
-		return store.Record{Topic: cmp.Or(t.topic, a.self.Result(t.id)), Payload: payload, Job: job, Request: t.request}, err
+		return store.Record{Topic: cmp.Or(t.topic, a.self.Result(t.id)), Payload: payload, Job: job, Request: request}, err
 	})
 }
 
@@ -292,7 +293,7 @@ func (a *Agent) reply(t *ticket, ans *pipeline.Answer, job string) {
 // other job stays as it is. No bytes at all are no job: that is how a retained one
 // is cleared at the broker, and who does it waits for no answer.
 func (a *Agent) conflict(t *ticket) {
-	if t.request == store.DigestOf(nil) {
+	if t.request() == store.DigestOf(nil) {
 		t.acks[0]()
 		return
 	}
@@ -322,6 +323,13 @@ func (a *Agent) appendFor(t *ticket, encode func(seq uint64) (store.Record, erro
 		a.inbox.disown(number)
 		a.log.Error("answer lost", "id", t.id, "err", err)
 	}
+}
+
+// requestOf names a job's bytes when that is asked for. Whoever asks first works it
+// out: of an unknown id it is needed with the answer, and until then the frame is on
+// its way to a decoder.
+func requestOf(m mqtt.Message) func() store.Digest {
+	return sync.OnceValue(func() store.Digest { return digestOf(m) })
 }
 
 // digestOf names a job's bytes. A body that was discarded is named by its size.

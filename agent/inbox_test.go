@@ -15,7 +15,7 @@ func TestN10_AnAnsweredJobIsNotOpen(t *testing.T) {
 	b := newInbox()
 	acks := 0
 	delivery := func() *ticket {
-		return &ticket{id: "once", request: digestOf(mqtt.Message{}), qos: 1, acks: []func(){func() { acks++ }}}
+		return &ticket{id: "once", request: requestOf(mqtt.Message{}), qos: 1, acks: []func(){func() { acks++ }}}
 	}
 	first := delivery()
 	b.admit(first)
@@ -51,12 +51,12 @@ func TestALostConnectionTakesItsAcknowledgementsAlong(t *testing.T) {
 	b := newInbox()
 	acks := 0
 	ack := func() { acks++ }
-	answered, open := &ticket{id: "answered", qos: 1, acks: []func(){ack}}, &ticket{id: "open", qos: 1, acks: []func(){ack}}
+	answered, open := &ticket{id: "answered", qos: 1, acks: []func(){ack}, request: requestOf(mqtt.Message{})}, &ticket{id: "open", qos: 1, acks: []func(){ack}, request: requestOf(mqtt.Message{})}
 	b.admit(answered)
 	b.admit(open)
 	b.answer(1, answered)
 	b.hangUp()
-	b.meet(&ticket{id: "open", qos: 1, acks: []func(){ack}}) // delivered again
+	b.meet(&ticket{id: "open", qos: 1, acks: []func(){ack}, request: requestOf(mqtt.Message{})}) // delivered again
 	b.answer(2, open)
 	b.settle(1)
 	b.settle(2)
@@ -67,10 +67,10 @@ func TestALostConnectionTakesItsAcknowledgementsAlong(t *testing.T) {
 
 func TestAnotherJobUnderTheSameIDLeavesTheOpenOne(t *testing.T) {
 	b := newInbox()
-	first, other := &ticket{id: "once"}, &ticket{id: "once"}
+	first, other := &ticket{id: "once", request: requestOf(mqtt.Message{})}, &ticket{id: "once", request: requestOf(mqtt.Message{})}
 	b.admit(first)
 	b.answer(1, other) // refused as a conflict
-	if open := b.meet(&ticket{id: "once"}); open != first {
+	if open := b.meet(&ticket{id: "once", request: requestOf(mqtt.Message{})}); open != first {
 		t.Errorf("met %v, want the first job", open)
 	}
 }
