@@ -1,6 +1,9 @@
 package frame
 
-import "image"
+import (
+	"encoding/binary"
+	"image"
+)
 
 // fraction is the number of fractional bits of samples between one step and the
 // next, where PIL rounds RGB to none.
@@ -12,9 +15,8 @@ const fraction = 6
 // for a sample lies where it lies.
 type planes struct {
 	luma, chroma [2]weights // across and down
-	narrow       []int32    // lines resized across
-	sum          []int64
-	small        []int32 // Y, Cb and Cr, r×r each
+	line         []uint16   // resized down, with 8 fractional bits
+	small        []int32    // Y, Cb and Cr, r×r each
 }
 
 // shrunk tells whether a picture is one for planes.
@@ -57,46 +59,71 @@ func sharing(ratio image.YCbCrSubsampleRatio) (columns, lines int) {
 	return 1, 1
 }
 
-// plane resizes one plane.
+// plane resizes one plane: first down, eight samples at once, then across.
 func (s *planes) plane(dst []int32, pix []byte, stride int, w *[2]weights) {
 	across, down := &w[0], &w[1]
 	r := across.of.want
 	left, _ := across.of.samples()
 	upper, _ := down.of.samples()
-	top, bottom := down.reach()
-	narrow, sum := grow(&s.narrow, r*(bottom-top)), grow(&s.sum, r)
-	for row := top; row < bottom; row++ {
-		across.single(narrow[r*(row-top):][:r], pix[(upper+row)*stride+left:])
-	}
+	from, to := across.reach()
+	line := grow(&s.line, to-from)
 	for row := range r {
-		down.sum(dst[r*row:][:r], sum, narrow, row, top)
+		top := (upper+down.first[row])*stride + left + from
+		down.blend(line, pix[top:], stride, row)
+		across.single(dst[r*row:][:r], line, from)
 	}
 }
 
-// single resizes a line of a plane that begins where the axis does.
-func (w *weights) single(dst []int32, line []byte) {
+// lanes are the bytes of a word that have room for a product of 16 bits each.
+const lanes = 0x00ff00ff00ff00ff
+
+// blend makes a line of samples with 8 fractional bits from as many lines of pix as
+// the kernel of a row has weights. Eight samples lie in a word, and the products of
+// every other one of them do not meet in it: their sum is below 1<<16.
+func (w *weights) blend(line []uint16, pix []byte, stride, row int) {
+	kernel := w.coarse[row*w.taps:][:w.count[row]]
+	if len(line) < 8 {
+		w.blendFew(line, pix, stride, kernel)
+		return
+	}
+	for x := 0; x < len(line); x += 8 {
+		x = min(x, len(line)-8) // the last ones may be made twice
+		var even, odd uint64
+		at := x
+		for _, k := range kernel {
+			v := binary.LittleEndian.Uint64(pix[at:])
+			even += (v & lanes) * k
+			odd += (v >> 8 & lanes) * k
+			at += stride
+		}
+		out := line[x : x+8 : x+8]
+		out[0], out[2], out[4], out[6] = uint16(even), uint16(even>>16), uint16(even>>32), uint16(even>>48)
+		out[1], out[3], out[5], out[7] = uint16(odd), uint16(odd>>16), uint16(odd>>32), uint16(odd>>48)
+	}
+}
+
+// blendFew is blend for lines that fill no word.
+func (w *weights) blendFew(line []uint16, pix []byte, stride int, kernel []uint64) {
+	for x := range line {
+		sum := uint64(0)
+		for j, k := range kernel {
+			sum += k * uint64(pix[x+j*stride])
+		}
+		line[x] = uint16(sum)
+	}
+}
+
+// single resizes such a line, which begins with the sample from of the axis.
+func (w *weights) single(dst []int32, line []uint16, from int) {
+	const drop = precision + 8 - fraction
 	for i := range dst {
 		k := w.k[i*w.taps:][:w.count[i]]
-		px := line[w.first[i]:][:len(k)]
-		sum := int32(1 << (precision - fraction - 1))
+		px := line[w.first[i]-from:][:len(k)]
+		sum := int64(1 << (drop - 1))
 		for j, v := range k {
-			sum += v * int32(px[j])
+			sum += int64(v) * int64(px[j])
 		}
-		dst[i] = sum >> (precision - fraction)
-	}
-}
-
-// sum makes the line row from lines that begin with the sample top of the axis.
-func (w *weights) sum(dst []int32, sum []int64, lines []int32, row, top int) {
-	clear(sum)
-	for j, k := range w.k[row*w.taps:][:w.count[row]] {
-		line := lines[(w.first[row]-top+j)*len(sum):][:len(sum)]
-		for i, v := range line {
-			sum[i] += int64(k) * int64(v)
-		}
-	}
-	for i, v := range sum {
-		dst[i] = int32((v + 1<<(precision-1)) >> precision)
+		dst[i] = int32(sum >> drop)
 	}
 }
 

@@ -12,10 +12,11 @@ const precision = 32 - 8 - 2
 type weights struct {
 	of        axis // the axis and the kernel these were made for
 	antialias bool
-	taps      int     // room for the weights of one pixel
-	first     []int   // first sample of the axis that a wanted pixel reads
-	count     []int   // how many it reads
-	k         []int32 // fixed point, taps for each wanted pixel
+	taps      int      // room for the weights of one pixel
+	first     []int    // first sample of the axis that a wanted pixel reads
+	count     []int    // how many it reads
+	k         []int32  // fixed point, taps for each wanted pixel
+	coarse    []uint64 // the same in units of 1/256
 	kernel    []float64
 }
 
@@ -25,25 +26,63 @@ func (w *weights) set(a axis, antialias bool) {
 		return
 	}
 	w.of, w.antialias = a, antialias
-	begin, end := a.samples()
-	scale := float64(a.size) / float64(a.scaled) / float64(a.per)
-	offset := float64(a.from)/float64(a.per) - float64(begin)
-	support := 1.0 // half the width of the triangle, in samples of the picture
+	scale := float64(a.size) / float64(a.scaled)
+	support := float64(a.per) // half the width of the triangle, in pixels
 	if antialias {
-		support = max(support, scale)
+		support = max(support, narrowed(scale, a.per))
 	}
-	w.taps = 2*int(math.Ceil(support)) + 1
+	begin, end := a.samples()
+	w.taps = 2*int(math.Ceil(support/float64(a.per))) + 2
 	w.first, w.count = grow(&w.first, a.want), grow(&w.count, a.want)
 	w.k = grow(&w.k, a.want*w.taps)
 	for i := range a.want {
-		centre := float64((float64(a.skip+i)+0.5)*scale) + offset
-		hi := max(1, min(end-begin, int(centre+support+0.5)))
-		lo := min(hi-1, max(0, int(centre-support+0.5)))
-		w.first[i], w.count[i] = lo, hi-lo
+		centre := float64((float64(a.skip+i) + 0.5) * scale)
+		lo := max(0, int(centre-support+0.5))
+		hi := max(lo+1, min(a.size, int(centre+support+0.5)))
 		kernel := grow(&w.kernel, hi-lo)
 		triangle(kernel, lo, centre, 1/support)
-		for j, v := range kernel {
-			w.k[i*w.taps+j] = int32(0.5 + float64(v*(1<<precision)))
+		w.lump(i, kernel, a, lo, begin, end)
+	}
+	w.coarsen()
+}
+
+// narrowed is half the width of a triangle of half the width scale, less what a
+// sample that is the mean of so many pixels does already: variances add up, and those
+// are width²/6 of such a triangle and (per²-1)/12 of a box.
+func narrowed(scale float64, per int) float64 {
+	return math.Sqrt(max(0, scale*scale-float64(per*per-1)/2))
+}
+
+// lump makes the weights of a wanted pixel of those of the pixels from lo on, which
+// lie in kernel: a sample has the weights of all the pixels that it shows.
+func (w *weights) lump(i int, kernel []float64, a axis, lo, begin, end int) {
+	sample := func(j int) int { return min(max((a.from+lo+j)/a.per, begin), end-1) - begin }
+	first := sample(0)
+	w.first[i], w.count[i] = first, sample(len(kernel)-1)-first+1
+	k := w.k[i*w.taps:][:w.count[i]]
+	sum, j := 0.0, 0
+	for n := range k {
+		for sum = 0; j < len(kernel) && sample(j) == first+n; j++ {
+			sum += kernel[j]
+		}
+		k[n] = int32(0.5 + float64(sum*(1<<precision)))
+	}
+}
+
+// coarsen rounds the weights to 8 bits. What is rounded off one goes to the next, so
+// that those of a pixel sum to 256 and only fine detail is weighed otherwise.
+func (w *weights) coarsen() {
+	w.coarse = grow(&w.coarse, len(w.k))
+	for i, n := range w.count {
+		sum, given := int64(0), int64(0)
+		for j, k := range w.k[i*w.taps:][:n] {
+			sum += int64(k)
+			upTo := (sum + 1<<(precision-9)) >> (precision - 8)
+			if j == n-1 {
+				upTo = 256
+			}
+			w.coarse[i*w.taps+j] = uint64(upTo - given)
+			given = upTo
 		}
 	}
 }
