@@ -303,34 +303,3 @@ func (b *e2eBench) decodeAllocs(s *subject) error {
 	}
 	return b.print(newFigure("e2e", "decode_allocs "+s.name, "1", ours, base, 1, 0.5))
 }
-
-// throughput measures answers a second against what the slower stage could do.
-func (b *e2eBench) throughput(ctx context.Context, s *subject) error {
-	var ours, base []float64
-	var all stages
-	for round := range b.rounds {
-		b.progress.tell("throughput "+s.name, round, b.rounds)
-		answers, bad := 0, error(nil)
-		err := b.client.keepUnderWay(ctx, s.jobs, b.slot, func(r *wire.Result, _ time.Duration) {
-			answers++
-			if bad == nil {
-				bad = b.answered(r)
-			}
-		})
-		if err = errors.Join(err, bad); err != nil {
-			return err
-		}
-		var parts stages
-		for end := time.Now().Add(b.spell); time.Now().Before(end) || len(parts.run) == 0; {
-			if _, err := b.bare(s.frames[s.turnTo()], &parts); err != nil {
-				return err
-			}
-		}
-		ours, base = append(ours, float64(answers)/b.slot.Seconds()), append(base, 1000/parts.slower())
-		all.decode, all.run = append(all.decode, parts.decode...), append(all.run, parts.run...)
-	}
-	b.progress.end()
-	err := b.print(newFigure("e2e", "throughput "+s.name, "1/s", ours, base, 0.90, 0.98).rising())
-	b.note("  of it %v", &all)
-	return err
-}
