@@ -95,8 +95,12 @@ func (f *inferrer) serveNext() bool {
 }
 
 // serveOwn takes a job straight from the queue, unless a decoder has begun with
-// one; false means that there was none to serve.
+// one; false means that there was none to serve. While jobs wait it leaves decoding
+// to others: what it had in its processor's cache, the weights, would go.
 func (f *inferrer) serveOwn(ctx context.Context) bool {
+	if f.ended > 0 && f.workers() > 0 {
+		return false
+	}
 	for e := f.next(true); e != nil; e = f.next(true) {
 		s := f.lineup.own()
 		served := f.prepare(ctx, f.scaler, s, e)
