@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"github.com/limber-edge/limber/store"
 )
 
 // cellFilters holds what the broker may have noted down for this device: filters
@@ -16,32 +18,32 @@ const maxFormer = 256
 
 // recallFilters finds out which filters the session may hold from before, and
 // remembers those of now.
-func (p *Parts) recallFilters(cfg Config) error {
+func recallFilters(st *store.Store, cfg Config) (former []string, err error) {
 	link, err := cfg.link()
 	if err != nil {
-		return nil // New tells of it
+		return nil, nil // New tells of it
 	}
 	var known, all []string
-	if b, err := p.Store.Cell(cellFilters); err == nil && json.Unmarshal(b, &known) != nil {
+	if b, err := st.Cell(cellFilters); err == nil && json.Unmarshal(b, &known) != nil {
 		known = nil // unreadable: as on a new device
 	}
 	for _, s := range link.Subscriptions {
 		all = append(all, s.Filter)
 	}
 	for _, filter := range known {
-		if !slices.Contains(all, filter) && len(p.Former) < maxFormer {
-			p.Former = append(p.Former, filter)
+		if !slices.Contains(all, filter) && len(former) < maxFormer {
+			former = append(former, filter)
 		}
 	}
-	if all = append(all, p.Former...); slices.Equal(all, known) {
-		return nil
+	if all = append(all, former...); slices.Equal(all, known) {
+		return former, nil
 	}
 	b, err := json.Marshal(all)
 	if err == nil {
-		err = p.Store.SetCell(cellFilters, b)
+		err = st.SetCell(cellFilters, b)
 	}
 	if err != nil {
-		return fmt.Errorf("remember the filters subscribed to: %w", err)
+		return former, fmt.Errorf("remember the filters subscribed to: %w", err)
 	}
-	return nil
+	return former, nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/limber-edge/limber/agent/mqtt"
 )
 
 // pacer lets the frames of a source through one by one, with a pause between
@@ -14,14 +12,8 @@ type pacer struct {
 	every time.Duration // from one to the next, at least
 
 	mu      sync.Mutex
-	waiting *shot         // guarded by mu
+	waiting *job          // guarded by mu
 	some    chan struct{} // holds a token while one waits
-}
-
-// shot is a frame that was received.
-type shot struct {
-	*ticket
-	msg mqtt.Message
 }
 
 func newPacer(every time.Duration) *pacer {
@@ -30,10 +22,10 @@ func newPacer(every time.Duration) *pacer {
 
 // put lets a frame wait, and returns the one whose place it takes, if there is
 // one.
-func (p *pacer) put(s shot) (superseded *shot) {
+func (p *pacer) put(frame *job) (superseded *job) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	superseded, p.waiting = p.waiting, &s
+	superseded, p.waiting = p.waiting, frame
+	p.mu.Unlock()
 	select {
 	case p.some <- struct{}{}:
 	default:
@@ -41,20 +33,23 @@ func (p *pacer) put(s shot) (superseded *shot) {
 	return superseded
 }
 
-func (p *pacer) take() shot {
+// take returns the frame that waits, or nil.
+func (p *pacer) take() *job {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.waiting
+	frame := p.waiting
 	p.waiting = nil
-	return *s
+	return frame
 }
 
 // run passes frames on until ctx ends. One may be left waiting.
-func (p *pacer) run(ctx context.Context, pass func(shot)) error {
+func (p *pacer) run(ctx context.Context, pass func(*job)) error {
 	for {
 		select {
 		case <-p.some:
-			pass(p.take())
+			if frame := p.take(); frame != nil {
+				pass(frame)
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
