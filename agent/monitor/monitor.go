@@ -11,10 +11,8 @@
 // last counters, so nothing here waits. Percentages and temperatures are rounded
 // to a tenth, which is more than they are good for.
 //
-// There are three speeds. A Sample, some hundred microseconds, is for telemetry.
-// ReadMemory is for whoever must give memory back before the kernel kills
-// somebody. A Pulse, a few microseconds and no allocation, may be felt before
-// every inference.
+// A Sample, some hundred microseconds, is for telemetry. ReadMemory is for whoever
+// must give memory back before the kernel kills somebody.
 package monitor
 
 import (
@@ -26,10 +24,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shirou/gopsutil/v4/common"
-	"github.com/shirou/gopsutil/v4/cpu"
-	"github.com/shirou/gopsutil/v4/load"
-	"github.com/shirou/gopsutil/v4/process"
+	"github.com/shirou/gopsutil/v3/common"
+	"github.com/shirou/gopsutil/v3/cpu"
+	"github.com/shirou/gopsutil/v3/load"
+	"github.com/shirou/gopsutil/v3/process"
 )
 
 // Sample is the condition of the machine. What is unknown is nil.
