@@ -37,7 +37,7 @@ var ranks = [][]imports{
 		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
-		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
+		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
 		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
 		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},

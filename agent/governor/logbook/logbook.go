@@ -12,7 +12,7 @@
 //	L {...}                the header: who wrote it, and the names of the members
 //	S {...}                the governor's Snapshot
 //	A now                  Arrive
-//	H competitors          Hint
+//	H competitors          Hint, in logs of programs that read the load
 //	D now slack floor overhead decode ready waiting,... = member batch reason shed chance predicted operating
 //	O now member images latency   Observe
 //	R met                  Ended: 1 in time, 0 not
@@ -93,14 +93,6 @@ func (b *Book) Arrive(now time.Duration) {
 		b.pen.begin('A').duration(now).end()
 	}
 	b.gov.Arrive(now)
-}
-
-// Hint is Governor.Hint.
-func (b *Book) Hint(competitors int) {
-	if b.writes(0) {
-		b.pen.begin('H').whole(competitors).end()
-	}
-	b.gov.Hint(competitors)
 }
 
 // Decide is Governor.Decide.
