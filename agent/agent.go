@@ -84,14 +84,117 @@ func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	}
 	id := make([]byte, 8)
 	rand.Read(id) // never fails, since Go 1.24
-	a := &Agent{cfg: cfg, deps: deps, log: log}
 	boot := hex.EncodeToString(id)
-	if err := a.connect(boot); err != nil {
+	a := &Agent{cfg: cfg, deps: deps, log: log}
+	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if err := a.serve(); err != nil {
+	if err := a.makeControl(); err != nil {
 		return nil, err
 	}
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
 	return a, nil
+}
+
+func (a *Agent) makeUplink(boot string) error {
+	link, err := a.cfg.link()
+	if err != nil {
+		return err
+	}
+	link.Former = a.deps.Former
+	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link, Quota: a.cfg.Outbox.bytes(),
+		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
+	for _, s := range a.cfg.Sources {
+		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
+	}
+	a.uplink, err = uplink.New(cfg, a.deps.Store, a.deps.Outbox, a.log)
+	return err
+}
+
+// Run works until ctx ends, then stops in order. Being asked to stop is not an
+// error.
+func (a *Agent) Run(ctx context.Context) error {
+	storing, endStoring := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStoring()
+	stored := make(chan error, 1)
+	go func() { stored <- a.deps.Outbox.Run(storing) }()
+	a.tellStart()
+	err := a.work(ctx)
+	endStoring()
+	return errors.Join(err, <-stored)
+}
+
+// work runs everything but the outbox's writer. The link outlives the others, for
+// the farewell: a clean end without one would leave the device online.
+func (a *Agent) work(ctx context.Context) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, gctx := errgroup.WithContext(working)
+	said := documents{a.cfg, a.deps, a.engine, a.control}
+	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
+	for _, part := range []func(context.Context) error{a.engine.Run, a.control.Run, a.jobs.pace, a.observe} {
+		g.Go(func() error { return part(gctx) })
+	}
+	select {
+	case <-ctx.Done():
+		a.finish(context.WithoutCancel(ctx))
+	case <-gctx.Done(): // a part failed
+	}
+	a.goodbye(context.WithoutCancel(ctx))
+	stop()
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// handler takes what the uplink receives.
+type handler struct {
+	*jobs
+	*control.Control
+}
+
+// finish answers the jobs that wait and empties the outbox. What the grace is too
+// short for waits in the outbox, or at the broker.
+func (a *Agent) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	a.uplink.StopIntake()
+	a.jobs.stop()
+	a.engine.Drain(ctx)
+	a.uplink.Flush(ctx)
+}
+
+// goodbye tells everybody that the device is off.
+func (a *Agent) goodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	if err := a.uplink.Farewell(ctx); err != nil {
+		a.log.Warn("farewell not published", "err", err)
+	}
+	if n := a.uplink.Status().Records; n > 0 {
+		a.log.Warn("messages kept for the next start", "count", n)
+	}
+}
+
+// Ready is closed when the first member of the family can answer jobs.
+func (a *Agent) Ready() <-chan struct{} { return a.engine.Ready() }
+
+// fault tells of a part that does not work.
+func (a *Agent) fault(format string, args ...any) {
+	a.uplink.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: fmt.Sprintf(format, args...)})
+}
+
+// tellStart tells of what was found at the start.
+func (a *Agent) tellStart() {
+	if err := a.deps.Unsaved; err != nil {
+		a.fault("%v", err)
+	}
+	aside := a.deps.Outbox.Quarantined()
+	if q := a.deps.Store.Quarantined(); q != "" {
+		aside = append(aside, q)
+	}
+	if len(aside) > 0 {
+		a.fault("damaged files were set aside: %s", strings.Join(aside, ", "))
+	}
 }

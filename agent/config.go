@@ -65,6 +65,9 @@ type Outbox struct {
 	MiB int `toml:"mib"` // MiB of results and events; the oldest go first
 }
 
+// bytes is the bound in bytes.
+func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
+
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
 	Every Duration `toml:"every"`
@@ -287,6 +290,9 @@ func (b Broker) Link(clientID string) (mqtt.Config, error) {
 	return m, nil
 }
 
+// address is the device's own.
+func (c Config) address() wire.Address { return wire.Address{Fleet: c.Fleet, Device: c.Device} }
+
 // link is the configuration of the device's connection.
 func (c Config) link() (mqtt.Config, error) {
 	m, err := c.Broker.Link(c.Device)
@@ -296,7 +302,7 @@ func (c Config) link() (mqtt.Config, error) {
 	b := c.Broker
 	m.KeepAlive, m.BackoffMin, m.BackoffMax = b.KeepAlive.Duration, b.ReconnectMin.Duration, b.ReconnectMax.Duration
 	m.MaxPayload = c.Jobs.PayloadMiB << 20
-	self := wire.Address{Fleet: c.Fleet, Device: c.Device}
+	self := c.address()
 	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired} {
 		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
 	}

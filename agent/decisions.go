@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -17,10 +17,10 @@ const (
 
 // wireDecisions is the newest decisions that fit, newest first; nil if there
 // are none.
-func wireDecisions(c *crew, last []pipeline.Explained) []wire.Decision {
+func wireDecisions(last []engine.Decision) []wire.Decision {
 	var told []wire.Decision
-	for _, e := range last[:min(len(last), decisionsTold)] {
-		told = append(told, tellDecision(c, &e))
+	for _, d := range last[:min(len(last), decisionsTold)] {
+		told = append(told, wireDecision(&d))
 	}
 	for !fits(told) {
 		if n := len(told); n > 1 {
@@ -48,24 +48,23 @@ func without(options []wire.Option) []wire.Option {
 	return append(options[:least], options[least+1:]...)
 }
 
-func tellDecision(c *crew, e *pipeline.Explained) wire.Decision {
-	d := wire.Decision{
-		TS: wire.At(e.At), Member: c.member(e.Member).Name, Reason: e.Reason.String(), SlackMS: wire.Millis(e.Slack), Waiting: e.Waiting,
-		PredictedMS: wire.Millis(e.Predicted), Chance: digits(e.Chance, 3), Belief: e.Belief.String(), Options: []wire.Option{},
+func wireDecision(d *engine.Decision) wire.Decision {
+	w := wire.Decision{
+		TS: wire.At(d.At), Member: d.Member.Name, Reason: d.Reason.String(), SlackMS: wire.Millis(d.Slack), Waiting: d.Waiting,
+		PredictedMS: wire.Millis(d.Predicted), Chance: digits(d.Chance, 3), Belief: d.Belief.String(), Options: []wire.Option{},
 	}
-	if e.Infer > 0 {
-		infer := wire.Millis(e.Infer)
-		d.InferMS = &infer
+	if d.Infer > 0 {
+		w.InferMS = new(wire.Millis(d.Infer))
 	}
-	for _, o := range e.Options {
+	for _, o := range d.Options {
 		if !o.Eligible {
 			continue // it would take the room of those that could be chosen
 		}
 		predicted := time.Duration(o.Predicted * float64(time.Millisecond))
-		d.Options = append(d.Options, wire.Option{Member: c.member(o.Member).Name, PredictedMS: wire.Millis(predicted),
+		w.Options = append(w.Options, wire.Option{Member: o.Member.Name, PredictedMS: wire.Millis(predicted),
 			Chance: digits(o.Chance, 3), Worth: digits(o.Worth, 2)})
 	}
-	return d
+	return w
 }
 
 // digits rounds to so many digits after the point.

@@ -9,15 +9,15 @@ import (
 	"github.com/limber-edge/limber/firmware/power"
 )
 
-// vitals are what the machine and its board say of themselves, for telemetry,
+// hostStats are what the machine and its board say of themselves, for telemetry,
 // and what an inference costs of them. They belong to one goroutine.
-type vitals struct {
+type hostStats struct {
 	machine *monitor.Machine
 	seen    monitor.Mark // of the machine, at the last telemetry
 	board   *power.Board
 	reading power.Reading // the last one
 	told    cost          // at the last telemetry
-	felt    cost          // at the last reading that taught draw something
+	last    cost          // at the last reading that taught draw something
 	busy    time.Duration // that inferences had taken, at that time
 	draw    power.Draw
 }
@@ -29,64 +29,64 @@ type cost struct {
 	cpu    *float64 // s of processors that the agent used
 }
 
-func newVitals(machine *monitor.Machine, board *power.Board) *vitals {
-	v := &vitals{machine: machine, board: board}
+func newHostStats(machine *monitor.Machine, board *power.Board) *hostStats {
+	h := &hostStats{machine: machine, board: board}
 	var s monitor.Sample
-	s, v.seen = machine.Sample(v.seen) // the next one tells of the time in between
-	v.feel(0)
-	v.told = cost{v.reading.At, v.reading.Joules, s.OwnSeconds}
-	return v
+	s, h.seen = machine.Sample(h.seen) // the next one tells of the time in between
+	h.sample(0)
+	h.told = cost{h.reading.At, h.reading.Joules, s.OwnSeconds}
+	return h
 }
 
-// feelLeast is the shortest interval that says something of power: RAPL's
+// sampleLeast is the shortest interval that says something of power: RAPL's
 // counters move in steps of a millisecond, and a frame is inferred in some.
-const feelLeast = 500 * time.Millisecond
+const sampleLeast = 500 * time.Millisecond
 
-// feel reads the board; busy is how long all inferences took since the start.
+// sample reads the board; busy is how long all inferences took since the start.
 // Energy is summed between readings: the more there are, the better is it known.
-func (v *vitals) feel(busy time.Duration) {
-	v.reading = v.board.Read(time.Now())
-	since := v.reading.At.Sub(v.felt.at)
-	if since < feelLeast {
+func (h *hostStats) sample(busy time.Duration) {
+	h.reading = h.board.Read(time.Now())
+	since := h.reading.At.Sub(h.last.at)
+	if since < sampleLeast {
 		return
 	}
-	if from, to := v.felt.joules, v.reading.Joules; from != nil && to != nil && busy >= v.busy {
-		v.draw.Add(min(1, (busy-v.busy).Seconds()/since.Seconds()), (*to-*from)/since.Seconds())
+	if from, to := h.last.joules, h.reading.Joules; from != nil && to != nil && busy >= h.busy {
+		h.draw.Add(min(1, (busy-h.busy).Seconds()/since.Seconds()), (*to-*from)/since.Seconds())
 	}
-	v.felt, v.busy = cost{at: v.reading.At, joules: v.reading.Joules}, busy
+	h.last, h.busy = cost{at: h.reading.At, joules: h.reading.Joules}, busy
 }
 
-// tell writes everything known into t. answered is how many frames were answered
+// fill writes everything known into t. answered is how many frames were answered
 // with classes since the last telemetry, busy how long all inferences took since
 // the start.
-func (v *vitals) tell(t *wire.Telemetry, answered int, busy time.Duration) {
+func (h *hostStats) fill(t *wire.Telemetry, answered int, busy time.Duration) {
 	var s monitor.Sample
-	s, v.seen = v.machine.Sample(v.seen)
-	v.feel(busy)
+	s, h.seen = h.machine.Sample(h.seen)
+	h.sample(busy)
 	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
 	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
 	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
-	t.GPUPercent, t.ClockPercent, t.Throttled = v.reading.GPUPercent, rounded(v.reading.ClockPercent, 10), v.reading.Capped
-	now := cost{v.reading.At, v.reading.Joules, s.OwnSeconds}
-	t.PowerW = rounded(v.watts(now), 1000)
-	t.Joules = rounded(each(v.told.joules, now.joules, answered), 1e6)
+	t.GPUPercent, t.ClockPercent, t.Throttled = h.reading.GPUPercent, rounded(h.reading.ClockPercent, 10), h.reading.Capped
+	now := cost{h.reading.At, h.reading.Joules, s.OwnSeconds}
+	t.PowerW = rounded(h.watts(now), 1000)
+	t.Joules = rounded(each(h.told.joules, now.joules, answered), 1e6)
 	if now.joules == nil {
-		t.CPUSeconds = rounded(each(v.told.cpu, now.cpu, answered), 1e6)
+		t.CPUSeconds = rounded(each(h.told.cpu, now.cpu, answered), 1e6)
 	}
-	v.told = now
-	if idle, active, ok := v.draw.Split(); ok {
+	h.told = now
+	if idle, active, ok := h.draw.Split(); ok {
 		t.IdleW, t.ActiveW = rounded(&idle, 1000), rounded(&active, 1000)
 	}
 }
 
 // watts are the mean since the last telemetry: that of a moment says little of
 // bursts, and RAPL has none. Where there is no mean yet it is that of now.
-func (v *vitals) watts(now cost) *float64 {
-	seconds := now.at.Sub(v.told.at).Seconds()
-	if v.reading.Watts == nil || now.joules == nil || v.told.joules == nil || seconds <= 0 {
-		return v.reading.Watts
+func (h *hostStats) watts(now cost) *float64 {
+	seconds := now.at.Sub(h.told.at).Seconds()
+	if h.reading.Watts == nil || now.joules == nil || h.told.joules == nil || seconds <= 0 {
+		return h.reading.Watts
 	}
-	mean := (*now.joules - *v.told.joules) / seconds
+	mean := (*now.joules - *h.told.joules) / seconds
 	return &mean
 }
 

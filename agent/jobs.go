@@ -17,7 +17,6 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/store"
 )
 
 // jobs turns requests into jobs of the engine, and its answers into results.
@@ -77,15 +76,15 @@ func (j *jobs) camera(r *uplink.Request) *camera {
 	return j.cameras[r.Source]
 }
 
-// receive takes a request from the uplink. It waits for nothing.
-func (j *jobs) receive(r *uplink.Request) {
+// Job takes a request from the uplink. It waits for nothing.
+func (j *jobs) Job(r *uplink.Request) {
 	one := &job{Request: r, received: r.Received, deadline: wire.DefaultDeadline, source: r.Source}
 	c := j.camera(r)
 	switch {
 	case r.Fault != nil:
 		j.refuse(one, wire.Internal, "whether this job was answered before cannot be read")
 	case r.Conflict:
-		j.conflict(one)
+		j.refuse(one, wire.Conflict, "this id was used before, with other bytes")
 	case c == nil || c.pacer == nil:
 		j.submit(one)
 	default:
@@ -244,17 +243,6 @@ func (j *jobs) refuse(one *job, reason wire.Reason, format string, args ...any) 
 	j.turnedAway.Add(1)
 	j.reply(one, &engine.Answer{Answer: &pipeline.Answer{
 		Reason: reason, Detail: fmt.Sprintf(format, args...), Total: time.Since(one.received)}})
-}
-
-// conflict refuses a job whose id was used with other bytes. No bytes at all are no
-// job: that is how a retained one is cleared at the broker, and who does it waits for
-// no answer.
-func (j *jobs) conflict(one *job) {
-	if one.Digest() == store.DigestOf(nil) {
-		one.Drop()
-		return
-	}
-	j.refuse(one, wire.Conflict, "this id was used before, with other bytes")
 }
 
 // reply answers a job with a result.

@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// documents are what the device says of itself: functions of what the engine and
+// the control say of themselves. It is an uplink.Documents.
+type documents struct {
+	cfg     Config
+	deps    *Deps
+	engine  *engine.Engine
+	control *control.Control
+}
+
+// Detail is what keeps the device from working, or how far it is on its way. A
+// device that answers has nothing to say here.
+func (d documents) Detail() string {
+	switch s := d.engine.Status(); s.State {
+	case engine.Preparing, engine.Unavailable:
+		return s.Detail
+	}
+	return ""
+}
+
+// Caps is what the device can do.
+func (d documents) Caps() wire.Caps {
+	s := d.engine.Status()
+	c := wire.Caps{
+		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
+		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
+		Members: []wire.Member{},
+	}
+	if m := d.deps.Board.Modes(); len(m.Names) > 0 {
+		c.Power = &wire.Power{Modes: m.Names, Mode: m.Current}
+	}
+	if s.Profile == nil {
+		return c
+	}
+	c.Family = &wire.Family{Name: s.Family.Name, Digest: "sha256:" + string(s.Family.Digest())}
+	c.Profile = &wire.Profile{TS: wire.At(s.Profile.Taken), Provider: s.Variant.Provider, Threads: s.Variant.Threads,
+		OthersPercent: s.Profile.OthersPercent}
+	for _, m := range s.Members {
+		c.Members = append(c.Members, wire.Member{Name: m.Name, Top1: m.Top1, MMACs: m.MMACs, Resolution: m.Arch.R,
+			P50MS: &m.Profile.P50ms, P95MS: &m.Profile.P95ms})
+	}
+	return c
+}
+
+// Reported is what became of the last order, and what is in force.
+func (d documents) Reported() wire.Reported {
+	r := d.control.Status().Reported
+	if s := d.engine.Status(); s.Operating != nil {
+		r.Mode, r.Goal, r.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name
+	}
+	return r
+}
+
+// Version is that of the desired state applied last; 0 if none was.
+func (d documents) Version() uint64 { return d.control.Status().Newest }

@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/uplink"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// observer tells what the device is like: telemetry, and what changed. It belongs
+// to one goroutine.
+type observer struct {
+	*Agent
+	host *hostStats
+	last engine.Snapshot // at the last telemetry
+	told conditions
+}
+
+// conditions are what is told when it changes.
+type conditions struct {
+	detail string // of the state
+	caps   string // which members, on what
+	member string // that operates
+	outbox bool   // cannot write
+	store  bool   // likewise
+	log    bool   // of decisions, likewise
+}
+
+// observe publishes telemetry and changes until ctx ends.
+func (a *Agent) observe(ctx context.Context) error {
+	o := &observer{Agent: a, host: newHostStats(a.deps.Machine, a.deps.Board)}
+	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
+	defer telemetry.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.engine.Changed():
+			o.served()
+		case <-second.C:
+			o.host.sample(a.engine.Snapshot().Busy)
+			if idle, active, ok := o.host.draw.Split(); ok {
+				a.engine.SetPower(governor.Power{Idle: idle, Active: active})
+			}
+			o.review()
+		case <-telemetry.C:
+			a.uplink.Telemetry(o.telemetry())
+		}
+	}
+}
+
+// served follows the engine: what it can do now is published anew, and jobs that
+// waited for a member are handed on.
+func (o *observer) served() {
+	s := o.engine.Status()
+	if s.State != engine.Preparing {
+		o.jobs.resume()
+	}
+	now := o.told
+	now.detail, now.caps = documents{engine: o.engine}.Detail(), capsOf(s)
+	if now.detail != o.told.detail {
+		o.uplink.Changed(uplink.State)
+	}
+	if now.caps != o.told.caps {
+		o.uplink.Changed(uplink.Caps)
+		o.uplink.Changed(uplink.Reported)
+	}
+	o.told = now
+	o.review()
+}
+
+// capsOf names what the capabilities tell of an engine.
+func capsOf(s engine.Status) string {
+	if s.Profile == nil {
+		return ""
+	}
+	names := s.Profile.Taken.String() + s.Variant.String()
+	for _, m := range s.Members {
+		names += " " + m.Name
+	}
+	return names
+}
+
+// review has the reported state published anew when another member operates, and
+// tells of a fault when what waits, or what is to be remembered, is not safe on the
+// disk any more.
+func (o *observer) review() {
+	now, was := o.told, o.told
+	outbox, state := o.deps.Outbox.Fault(), o.deps.Store.Fault()
+	now.outbox, now.store = outbox != nil, state != nil
+	if s := o.engine.Status(); s.Operating != nil {
+		now.member = s.Operating.Name
+	}
+	lost := o.engine.Snapshot().LogFault
+	now.log = lost != nil
+	o.told = now
+	if now.member != was.member {
+		o.uplink.Changed(uplink.Reported)
+	}
+	if now.log && !was.log {
+		o.Agent.log.Warn("decisions are not logged", "err", lost)
+	}
+	if now.outbox && !was.outbox {
+		o.fault("results and events that wait are in memory only: %v", outbox)
+	}
+	if now.store && !was.store {
+		o.Agent.log.Error("state lost", "err", state)
+		o.fault("nothing can be remembered: %v", state)
+	}
+}
+
+// telemetry is the state of the machine and of the engine. It begins a new interval
+// for the quantiles, and for what an inference costs.
+func (o *observer) telemetry() wire.Telemetry {
+	s, up := o.engine.Snapshot(), o.uplink.Status()
+	t := wire.Telemetry{TS: wire.At(time.Now()), Outbox: up.Records, Queue: s.Waiting, Missed: s.Missed}
+	t.Refused = s.Refused + o.jobs.turnedAway.Load()
+	t.Jobs = s.Jobs + o.jobs.turnedAway.Load() + o.jobs.unseen.Load()
+	t.Superseded, t.Retained = o.jobs.superseded.Load(), up.Retained
+	stages := s.Stages.Since(o.last.Stages)
+	o.host.fill(&t, int(stages.Ended()), s.Busy)
+	o.last = s
+	if s.Operating == nil {
+		return t
+	}
+	slowdown := digits(s.Slowdown, 3)
+	t.Mode, t.Goal, t.Member, t.Slowdown = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name, &slowdown
+	t.Decisions = wireDecisions(s.Decisions)
+	if t.Stages = wireStages(stages); t.Stages != nil {
+		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
+	}
+	return t
+}
