@@ -42,7 +42,8 @@ import (
 )
 
 // Book is a governor whose calls are written down. Like a Governor it has one
-// owner. Its methods are those of the Governor, and as cheap if there is no log.
+// owner. Its methods are those of the Governor but for Hint, which is for replays,
+// and as cheap if there is no log.
 type Book struct {
 	gov *governor.Governor
 	pen *pen // nil: nothing is written
