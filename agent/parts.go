@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,9 +11,9 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
-	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -38,7 +37,7 @@ type Parts struct {
 	Former  []string // filters that the broker may hold from before
 
 	guard   resident.Guard
-	blobs   storedBlobs
+	blobs   family.Blobs
 	closers []func() error
 }
 
@@ -73,14 +72,11 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 	if err := p.recallFilters(cfg); err != nil {
 		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
 	}
-	carried, err := stock.Family()
+	families, err := library.Open(p.Store)
 	if err != nil {
 		return err
 	}
-	if p.Family, p.Unsaved, err = installed(p.Store, carried); err != nil {
-		return err
-	}
-	p.blobs = storedBlobs{p.Store, carried}
+	p.Family, p.Unsaved, p.blobs = families.Current(), families.Unsaved(), families
 	pre, err := p.Family.Preprocessing()
 	if err != nil {
 		return err
@@ -157,109 +153,4 @@ func (p *Parts) openRuntime(cfg Config) error {
 
 func (p *Parts) shelf(cache string, o ort.Options) *resident.Shelf {
 	return resident.New(p.Runtime, p.Family, p.blobs, cache, o, p.guard)
-}
-
-// installed returns the device's family. A new device, or one whose program
-// brought a newer stock family, gets the stock family. Where it cannot be
-// stored, such as on a full disk, unsaved says why; the program's copy serves.
-func installed(st *store.Store, carried *family.Folder) (f *family.Family, unsaved, err error) {
-	manifest, err := st.Family()
-	switch {
-	case err == nil:
-		current, err := family.Parse(manifest)
-		if err == nil && (current.Name != carried.Name || current.Digest() == carried.Digest()) {
-			return current, nil, nil
-		}
-	case !errors.Is(err, store.ErrNotFound):
-		return nil, nil, err
-	}
-	if err := install(st, carried); err != nil {
-		unsaved = fmt.Errorf("store the stock family: %w", err)
-	}
-	return &carried.Family, unsaved, nil
-}
-
-// Install makes f the family of the device whose state is in dir, from its next
-// start on. Blobs that are there already need not come with it. The error is
-// store.ErrLocked while the device runs.
-func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
-	carried, err := stock.Family()
-	if err != nil {
-		return err
-	}
-	if f.Name == carried.Name && f.Digest() != carried.Digest() {
-		return fmt.Errorf("install family %s: the name is that of the stock family, which the next start would put back; choose another", f.Name)
-	}
-	st, err := store.Open(dir, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := install(st, f); err != nil {
-		return fmt.Errorf("install family %s: %w", f.Name, err)
-	}
-	return nil
-}
-
-// install stores a family: blobs, then the manifest that names them. Until that
-// is written the family before stays.
-func install(st *store.Store, f *family.Folder) error {
-	for _, d := range f.Digests() {
-		digest, err := store.ParseDigest(string(d))
-		if err != nil {
-			return err
-		}
-		if _, err := st.Blob(digest); err == nil {
-			continue
-		}
-		b, err := f.Blob(d)
-		if err != nil {
-			return err
-		}
-		if _, err := st.PutBlob(b); err != nil {
-			return err
-		}
-	}
-	manifest, err := f.Marshal()
-	if err != nil {
-		return err
-	}
-	if err := st.SetFamily(bytes.TrimSpace(manifest)); err != nil {
-		return err
-	}
-	return prune(st, &f.Family)
-}
-
-// prune removes the blobs of families that were here before.
-func prune(st *store.Store, current *family.Family) error {
-	needed := map[string]bool{}
-	for _, d := range current.Digests() {
-		needed[string(d)] = true
-	}
-	_, err := st.Prune(func(d store.Digest) bool { return needed[d.String()] })
-	return err
-}
-
-// storedBlobs reads a family's blobs from the store. What is lost or damaged
-// there and part of the program is taken from the program, and stored anew.
-type storedBlobs struct {
-	store   *store.Store
-	carried *family.Folder
-}
-
-func (s storedBlobs) Blob(d family.Digest) ([]byte, error) {
-	digest, err := store.ParseDigest(string(d))
-	if err != nil {
-		return nil, err
-	}
-	b, err := s.store.Blob(digest)
-	if err == nil {
-		return b, nil
-	}
-	if b, e := s.carried.Blob(d); e == nil {
-		// A store that cannot be written is told of elsewhere; the blob is good.
-		_, _ = s.store.PutBlob(b)
-		return b, nil
-	}
-	return nil, err
 }
