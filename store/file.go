@@ -77,7 +77,7 @@ func tryOpen(path string, load func(*bolt.Tx) error) (*file, error) {
 		err = f.update(load)
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(path))
+		err = SyncFolder(filepath.Dir(path))
 	}
 	if err == nil {
 		return f, nil
@@ -265,9 +265,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// syncFolder makes the names in dir durable: without it a power cut can take
+// SyncFolder makes the names in dir durable: without it a power cut can take
 // away a new file whose content is already on the disk.
-func syncFolder(dir string) error {
+func SyncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -60,35 +60,19 @@ func mustGuard(t *testing.T) *guard {
 	return &guard{Trial: trial.New(trial.LimitsOf, exe)}
 }
 
-// piles are blobs without a check of their digests.
-type piles map[family.Digest][]byte
-
-func (p piles) Blob(d family.Digest) ([]byte, error) {
-	if b, ok := p[d]; ok {
-		return b, nil
-	}
-	return nil, fmt.Errorf("blob %s is not there", d.Short())
-}
-
-func (p piles) add(b []byte) family.Digest {
-	d := family.DigestOf(b)
-	p[d] = b
-	return d
-}
-
 // image is the input of the foreign members' canaries.
 var image = []float32{1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300, 400}
 
 // foreign is a family of one foreign member, which gives the mean of each
 // channel. The model may be another.
-func foreign(t *testing.T, model []byte) (*family.Family, piles) {
+func foreign(t *testing.T, model []byte) (*family.Family, family.MemoryBlobs) {
 	t.Helper()
 	if model == nil {
 		model = mustMeans(t, "x", "y", onnx.Dynamic, 3)
 	}
-	p := piles{}
+	p := family.MemoryBlobs{}
 	m := family.Member{Name: "theirs", Top1: 0.7, Top5: 0.9, Input: "x", Output: "y",
-		Model: p.add(model), Canary: p.add(resident.Canary(image, []float32{2.5, 25, 250}))}
+		Model: p.Add(model), Canary: p.Add(resident.Canary(image, []float32{2.5, 25, 250}))}
 	m.Arch.R = 2
 	return &family.Family{Schema: family.Schema, Name: "foreign", Classes: []string{"a", "b", "c"}, Members: []family.Member{m}}, p
 }
@@ -201,7 +185,7 @@ func TestM12_AForeignModelThatTheScanRefusesIsNotTried(t *testing.T) {
 func TestM14_AForeignModelWithOtherLogitsIsRefusedByItsTrial(t *testing.T) {
 	rt, g, cache := orttest.Open(t), mustGuard(t), t.TempDir()
 	f, p := foreign(t, nil)
-	f.Members[0].Canary = p.add(resident.Canary(image, []float32{2.5, 25, 260}))
+	f.Members[0].Canary = p.Add(resident.Canary(image, []float32{2.5, 25, 260}))
 	refused(t, resident.New(rt, f, p, cache, ort.DefaultOptions(), g), "theirs", "canary", "standard deviations")
 	if left := mustNames(t, cache); g.trials != 1 || len(left) > 0 {
 		t.Errorf("got %d trials and %v in the cache, want one trial and nothing", g.trials, left)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/store"
 )
 
 // Entry is what was measured of an architecture.
@@ -80,8 +81,8 @@ func OpenJournal(dir string, begun Begun) (*Journal, error) {
 	if whole == 0 {
 		err = appendLine(j.file, begun)
 	}
-	if err = errors.Join(err, syncFolder(dir), syncFolder(filepath.Dir(dir))); err != nil {
-		return nil, errors.Join(err, j.file.Close())
+	if err = errors.Join(err, store.SyncFolder(dir), store.SyncFolder(filepath.Dir(dir))); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.file.Close())
 	}
 	return j, nil
 }
@@ -148,7 +149,7 @@ func (j *Journal) keep(e Entry, stats []byte) error {
 		return err
 	}
 	if err := appendLine(j.file, e); err != nil {
-		return err
+		return fmt.Errorf("journal: %w", err)
 	}
 	j.entries[e.key()] = e
 	return nil
@@ -156,29 +157,7 @@ func (j *Journal) keep(e Entry, stats []byte) error {
 
 // blob writes a blob that becomes visible when it is whole, and stays.
 func (j *Journal) blob(d family.Digest, b []byte) error {
-	path := filepath.Join(j.dir, family.BlobFile(d))
-	f, err := os.Create(path + ".part")
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(path+".part", path)
-	}
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes the names in dir durable: without it a power cut can take
-// away a new file whose content is already on the disk.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := store.WriteFile(filepath.Join(j.dir, family.BlobFile(d)), b); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
@@ -193,10 +172,7 @@ func appendLine[Line Begun | Entry](f *os.File, line Line) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Blob returns statistics that were kept, checked against their digest.

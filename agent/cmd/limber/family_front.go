@@ -9,6 +9,7 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/chart"
+	"github.com/limber-edge/limber/store"
 )
 
 // The size of the front on a terminal, in characters.
@@ -63,7 +64,7 @@ func plotFront(name string, f *family.Family) error {
 		s.Points = append(s.Points, chart.Point{X: m.MMACs, Y: 100 * m.Top1, Label: m.Name})
 	}
 	axes := chart.Axes{Title: "Family " + f.Name, X: "cost, million multiply-accumulates", Y: "top-1, %"}
-	err := writeFile(name, func(w io.Writer) error { return chart.Draw(w, name, axes, s) })
+	err := store.FillFile(name, func(w io.Writer) error { return chart.Draw(w, name, axes, s) })
 	if err != nil {
 		return fmt.Errorf("plot: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/family/library"
 )
 
 func newFamilyInstall() *cobra.Command {
@@ -28,7 +29,7 @@ device has the supernet.`,
 				return err
 			}
 			defer f.Close()
-			if err := agent.Install(state, f, slog.New(slog.DiscardHandler)); err != nil {
+			if err := library.Install(state, f, slog.New(slog.DiscardHandler)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s), %d members, is in %s; the next start of the agent uses it\n",

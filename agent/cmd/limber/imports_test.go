@@ -47,21 +47,24 @@ var ranks = [][]imports{
 	},
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
-		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx"}},
+		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx", "store"}},
 		{of: "family/trial", ours: []string{"family", "family/ort"}},
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
 	{ // the device, and the operator
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"family", "family/ort", "family/resident", "family/stock", "firmware/power", "store"},
+			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor",
+			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
+			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
