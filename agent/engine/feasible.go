@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -74,9 +73,4 @@ func (b *backend) lacks(m governor.Mode) error {
 		names = append(names, b.member(at).Name)
 	}
 	return wire.Refuse(wire.Invalid, "mode %s: no such member in use; there are %s", m, strings.Join(names, ", "))
-}
-
-// has tells whether a member is among those worth using.
-func (b *backend) has(name string) bool {
-	return slices.ContainsFunc(b.front, func(i int) bool { return b.family.Members[i].Name == name })
 }
