@@ -112,7 +112,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		members[i] = m.Member
 	}
 	var err error
-	if p.gov, err = governor.New(members, cfg.Mode); err != nil {
+	if p.gov, err = governor.New(members, cfg.Mode, cfg.Tables); err != nil {
 		return nil, err
 	}
 	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
