@@ -106,6 +106,7 @@ type Deps struct {
 	Fault   error
 	Machine Machine
 	State   *store.Store
+	Tables  *governor.Tables // shared by engines with one profile; nil: its own
 	Events  Events
 	Trim    func() // gives freed memory back to the system; debug.FreeOSMemory in a program
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 )
@@ -20,8 +20,8 @@ type loader struct {
 	calls chan<- call
 	tasks <-chan task
 	hangs chan<- hang
-	base  Loader    // on the CPU
-	next  time.Time // when what was learned is saved
+	base  Loader       // on the CPU
+	learn *time.Ticker // when what was learned is saved
 }
 
 // task is what the supervisor has the loader do. Its error is ctx's.
@@ -34,6 +34,8 @@ func newLoader(s *supervisor) *loader {
 // run makes one backend after the other until ctx ends. Its error is ctx's, or that
 // members or mode make no pipeline.
 func (l *loader) run(ctx context.Context) error {
+	l.learn = time.NewTicker(learnedPace)
+	defer l.learn.Stop()
 	first, err := l.first(ctx)
 	if err != nil {
 		return err
@@ -76,6 +78,10 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 		case t := <-l.tasks:
 			if err := t(ctx, l); err != nil {
 				return v, err
+			}
+		case <-l.learn.C:
+			if b := l.view.Load().backend; b != nil {
+				l.saveLearned(ctx, b)
 			}
 		}
 	}
@@ -187,11 +193,16 @@ func (l *loader) backend(on Loader, profile *family.Profile, sessions []family.S
 
 // newPipeline makes a backend's pipeline, with what was learned on its provider.
 func (l *loader) newPipeline(b *backend) (err error) {
+	crop, err := l.cfg.Preprocess.CropFraction()
+	if err != nil {
+		return err
+	}
+	preprocess := frame.Preprocess{Mean: l.cfg.Preprocess.Mean, Std: l.cfg.Preprocess.Std, Crop: crop, Antialias: l.cfg.Preprocess.Antialias}
 	cfg := pipeline.Config{
-		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.cfg.Preprocess,
+		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: preprocess, Tables: l.deps.Tables,
 		Processors: max(0, l.cfg.Cores-b.loader.Variant().Threads),
 		QueueJobs:  l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes,
-		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Account: &l.account, Mode: governor.Mode{},
+		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Account: &l.account,
 	}
 	for _, i := range b.front {
 		cfg.Members = append(cfg.Members, pipelineMember(b.family, b.profile, i))

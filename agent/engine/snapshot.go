@@ -1,17 +1,15 @@
 package engine
 
 import (
-	"time"
-
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 )
 
-// Snapshot is what telemetry and metrics tell of an engine.
+// Snapshot is what telemetry and metrics tell of an engine. Its embedded figures are
+// of all jobs since the start, those included that reached no pipeline.
 type Snapshot struct {
-	pipeline.Counts               // of all jobs, those included that reached no pipeline
-	Busy            time.Duration // spent inferring
+	pipeline.Snapshot
 
 	// Of the backend that serves; zero before there is one.
 	Waiting   int // jobs in the queue now
@@ -38,9 +36,19 @@ type Option struct {
 
 // Snapshot tells what the engine did and does.
 func (e *Engine) Snapshot() Snapshot {
-	s := Snapshot{Busy: e.account.Busy()}
-	s.Jobs = e.away.Load()
-	s.Refused = s.Jobs
+	s := Snapshot{Snapshot: e.account.Snapshot()}
+	away := e.away.Load()
+	s.Jobs, s.Refused = s.Jobs+away, s.Refused+away
+	b := e.view.Load().backend
+	if b == nil {
+		return s
+	}
+	now := b.pipe.State()
+	s.Waiting, s.Operating, s.Mode, s.Slowdown = now.Waiting, b.member(now.Operating), now.Mode, now.Slowdown
+	for _, x := range now.Decisions {
+		s.Decisions = append(s.Decisions, b.decision(x))
+	}
+	s.LogLost, s.LogFault = b.pipe.LogLost()
 	return s
 }
 
