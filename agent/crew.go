@@ -299,7 +299,7 @@ func (a *Agent) enlistOne(ctx context.Context, c *crew, at int, optional bool) (
 	if c.spared[at] != nil {
 		return false, nil
 	}
-	if m := monitor.ReadMemory(a.parts.Root); optional {
+	if m := a.parts.Machine.Memory(); optional {
 		if why := short(m); why != "" {
 			return false, a.spare(ctx, c, at, m, why)
 		}

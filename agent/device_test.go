@@ -20,9 +20,11 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/power"
 )
 
 // patience is how long a test waits for what must come.
@@ -110,7 +112,7 @@ func beDevice(path string) error {
 		return err
 	}
 	if root := os.Getenv(envRoot); root != "" {
-		parts.Root = root
+		parts.Machine, parts.Board = monitor.New(root), power.New(root)
 	}
 	if kind := os.Getenv(envGPU); kind != "" {
 		parts.On = gpu(cfg, parts, kind)

@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -190,7 +192,7 @@ func TestASupersededFrameGetsNoResultAndIsCounted(t *testing.T) {
 	old := &ticket{id: "front-x-1", frame: true, latest: true, acks: []func(){func() { acks++ }}}
 	a.inbox.admit(old)
 	a.answer(old, &pipeline.Answer{Superseded: true})
-	if n := len(results(t, a)); n != 0 || a.inbox.has(old.id) || acks != 1 || a.telemetry(newVitals("/")).Superseded != 1 {
+	if n := len(results(t, a)); n != 0 || a.inbox.has(old.id) || acks != 1 || a.telemetry(newVitals(monitor.New("/"), power.New("/"))).Superseded != 1 {
 		t.Errorf("%d results, open %v, %d acknowledged; want nothing left and one counted", n, a.inbox.has(old.id), acks)
 	}
 }
@@ -249,7 +251,7 @@ func TestOverTheLimitTheNewestFrameOfASourceWaits(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	if got, s := idsOf(t, a), a.telemetry(newVitals("/")); got != "door-BOOT-5" || s.Superseded != 4 || s.Jobs != 5 || s.Refused != 1 {
+	if got, s := idsOf(t, a), a.telemetry(newVitals(monitor.New("/"), power.New("/"))); got != "door-BOOT-5" || s.Superseded != 4 || s.Jobs != 5 || s.Refused != 1 {
 		t.Errorf("answered %s, telemetry %+v; want the newest answered and four superseded", got, s)
 	}
 }

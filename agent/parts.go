@@ -11,10 +11,12 @@ import (
 	"strconv"
 
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -30,7 +32,8 @@ type Parts struct {
 	On      func(provider string) (Shelf, error)
 	Threads func(n int) Shelf // makes one on the CPU whose sessions run on n threads
 	Cores   int               // processors that this process may use
-	Root    string            // where the machine's proc and sys lie: "/", but for a test
+	Machine *monitor.Machine  // shared by all who look at it
+	Board   *power.Board      // likewise
 	Fault   error             // why there is no Shelf
 	Unsaved error             // why the family could not be stored; it is served from the program's copy
 	Store   *store.Store
@@ -46,7 +49,7 @@ type Parts struct {
 // device stays up and says so. Foreign models are tried by guard; nil refuses
 // them. The error is store.ErrLocked when another process uses the state folder.
 func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Parts, error) {
-	p := &Parts{Version: version, Root: "/", Cores: runtime.GOMAXPROCS(0), guard: guard}
+	p := &Parts{Version: version, Machine: monitor.New("/"), Board: power.New("/"), Cores: runtime.GOMAXPROCS(0), guard: guard}
 	if err := p.open(cfg, log); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

@@ -37,7 +37,7 @@ func (a *Agent) controlPower(ctx context.Context) error {
 // judgePower says what a command for a power mode does, or why it cannot be
 // accepted.
 func (a *Agent) judgePower(mode string, expires time.Time) (deed, error) {
-	board := power.New(a.parts.Root)
+	board := a.parts.Board
 	setter, err := board.Setter(power.Permission{SetMode: a.cfg.Power.SetMode})
 	if err != nil {
 		return nil, refused{reason: wire.Unauthorized, error: fmt.Errorf("%w: its configuration must have power.set_mode = true", err)}
@@ -55,7 +55,7 @@ func (a *Agent) judgePower(mode string, expires time.Time) (deed, error) {
 // setPower puts a power mode in force. It tells of a change also where it failed
 // half way.
 func (a *Agent) setPower(ctx context.Context, setter *power.Setter, mode string, expires time.Time) error {
-	board := power.New(a.parts.Root)
+	board := a.parts.Board
 	before := board.Modes().Current
 	limited, cancel := context.WithTimeout(ctx, min(time.Until(expires), powerPatience))
 	defer cancel()

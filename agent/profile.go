@@ -130,7 +130,7 @@ func tryProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member
 	if err != nil {
 		return nil, sessions, err
 	}
-	p, err := measured(parts.Root, shelf, sessions)
+	p, err := measured(parts.Machine, shelf, sessions)
 	if err != nil {
 		return nil, sessions, err
 	}
@@ -175,16 +175,15 @@ func saveProfile(parts *Parts, shelf Shelf, p *family.Profile) error {
 	return parts.Store.SetProfile(profileKey(parts.Family, shelf), b)
 }
 
-// measured takes a profile and notes what other processes of the machine, whose
-// proc lies in root, used meanwhile.
-func measured(root string, shelf Shelf, sessions []family.Session) (*family.Profile, error) {
-	m := monitor.New(root)
-	m.Sample() // the next one tells of the time in between
+// measured takes a profile and notes what other processes of the machine used
+// meanwhile.
+func measured(m *monitor.Machine, shelf Shelf, sessions []family.Session) (*family.Profile, error) {
+	_, began := m.Others(monitor.Mark{})
 	p, err := shelf.Profile(sessions)
 	if err != nil {
 		return nil, err
 	}
-	p.OthersPercent = m.Sample().OthersPercent
+	p.OthersPercent, _ = m.Others(began)
 	return p, nil
 }
 

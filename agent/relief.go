@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -119,7 +118,7 @@ func (a *Agent) regain(ctx context.Context, g *errgroup.Group, provider string, 
 			return nil, pause, ctx.Err()
 		case <-time.After(pause):
 		}
-		if short(monitor.ReadMemory(a.parts.Root)) != "" {
+		if short(a.parts.Machine.Memory()) != "" {
 			continue // two crews at once want more of it, not less
 		}
 		next, err := a.raiseOn(ctx, provider, serving, func(int) {})
@@ -200,7 +199,7 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 	if !passed || shelf.Options().Provider == ort.CPU {
 		return profile, sessions, nil
 	}
-	anew, err := measured(a.parts.Root, shelf, sessions)
+	anew, err := measured(a.parts.Machine, shelf, sessions)
 	if err == nil {
 		for i, fault := range faults {
 			anew.Members[i].Fault = fault

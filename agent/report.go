@@ -10,12 +10,11 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/firmware/power"
 )
 
 // report publishes telemetry and the events that were held back, until ctx ends.
 func (a *Agent) report(ctx context.Context) error {
-	v := newVitals(a.parts.Root)
+	v := newVitals(a.parts.Machine, a.parts.Board)
 	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
 	defer telemetry.Stop()
 	events := time.NewTicker(eventPace)
@@ -143,7 +142,7 @@ func (a *Agent) caps() wire.Caps {
 	if a.parts.Runtime != nil {
 		c.Versions.Runtime = a.parts.Runtime.Version()
 	}
-	if m := power.New(a.parts.Root).Modes(); len(m.Names) > 0 {
+	if m := a.parts.Board.Modes(); len(m.Names) > 0 {
 		c.Power = &wire.Power{Modes: m.Names, Mode: m.Current}
 	}
 	crew := a.crew.Load()

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/resident"
 )
@@ -129,7 +128,7 @@ func (a *Agent) complete(ctx context.Context, g *errgroup.Group, serving *crew) 
 		if err := a.awaitRoom(ctx, missing); err != nil {
 			return serving, a.giveUp(ctx, err)
 		}
-		if short(monitor.ReadMemory(a.parts.Root)) != "" || serving.spares() { // two crews at once want more of it, not less
+		if short(a.parts.Machine.Memory()) != "" || serving.spares() { // two crews at once want more of it, not less
 			if err := rest(ctx, roomMost); err != nil {
 				return serving, err
 			}

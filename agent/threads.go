@@ -90,8 +90,8 @@ func (a *Agent) broaden(ctx context.Context, g *errgroup.Group, narrow *crew) er
 	}
 	tick := time.NewTicker(breadthPace)
 	defer tick.Stop()
-	machine, serving := monitor.New(a.parts.Root), narrow
-	b := breadth{processors: max(monitor.Processors(a.parts.Root), a.parts.Cores)}
+	var seen monitor.Mark
+	b, serving := breadth{processors: max(a.parts.Machine.Processors(), a.parts.Cores)}, narrow
 	for {
 		select {
 		case <-ctx.Done():
@@ -99,7 +99,9 @@ func (a *Agent) broaden(ctx context.Context, g *errgroup.Group, narrow *crew) er
 		case <-tick.C:
 		}
 		was := b.wide
-		if b.look(time.Now(), machine.Sample().OthersPercent) == was {
+		var others *float64
+		others, seen = a.parts.Machine.Others(seen)
+		if b.look(time.Now(), others) == was {
 			continue
 		}
 		a.saveExperience(ctx)
@@ -158,7 +160,7 @@ func (a *Agent) reshape(ctx context.Context, g *errgroup.Group, serving, narrow 
 	if wide {
 		shelf = a.parts.Threads(a.wideThreads())
 	}
-	switch tight := short(monitor.ReadMemory(a.parts.Root)) != "" || serving.spares(); {
+	switch tight := short(a.parts.Machine.Memory()) != "" || serving.spares(); {
 	case tight && wide: // two crews at once want more of it, not less
 		return serving, nil
 	case tight:

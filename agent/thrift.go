@@ -139,7 +139,7 @@ func (a *Agent) economise(ctx context.Context) error {
 			return ctx.Err()
 		case <-look.C:
 		}
-		if err := a.weigh(ctx, a.crew.Load(), &t, monitor.ReadMemory(a.parts.Root)); err != nil {
+		if err := a.weigh(ctx, a.crew.Load(), &t, a.parts.Machine.Memory()); err != nil {
 			return err
 		}
 	}

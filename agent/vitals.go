@@ -13,10 +13,10 @@ import (
 // vitals are what the machine and its board say of themselves, for telemetry,
 // and what an inference costs of them. They belong to one goroutine.
 type vitals struct {
-	machine *monitor.Monitor
+	machine *monitor.Machine
+	seen    monitor.Mark // of the machine, at the last telemetry
 	board   *power.Board
 	reading power.Reading // the last one
-	at      time.Time     // of that
 	told    cost          // at the last telemetry
 	felt    cost          // at the last reading that taught draw something
 	busy    time.Duration // that inferences had taken, at that time
@@ -31,11 +31,12 @@ type cost struct {
 	cpu    *float64 // s of processors that the agent used
 }
 
-func newVitals(root string) *vitals {
-	v := &vitals{machine: monitor.New(root), board: power.New(root)}
-	s := v.machine.Sample() // the next one tells of the time in between
+func newVitals(machine *monitor.Machine, board *power.Board) *vitals {
+	v := &vitals{machine: machine, board: board}
+	var s monitor.Sample
+	s, v.seen = machine.Sample(v.seen) // the next one tells of the time in between
 	v.feel(0)
-	v.told = cost{v.at, v.reading.Joules, s.OwnSeconds}
+	v.told = cost{v.reading.At, v.reading.Joules, s.OwnSeconds}
 	return v
 }
 
@@ -46,29 +47,29 @@ const feelLeast = 500 * time.Millisecond
 // feel reads the board; busy is how long all inferences took since the start.
 // Energy is summed between readings: the more there are, the better is it known.
 func (v *vitals) feel(busy time.Duration) {
-	v.at = time.Now()
-	v.reading = v.board.Read(v.at)
-	since := v.at.Sub(v.felt.at)
+	v.reading = v.board.Read(time.Now())
+	since := v.reading.At.Sub(v.felt.at)
 	if since < feelLeast {
 		return
 	}
 	if from, to := v.felt.joules, v.reading.Joules; from != nil && to != nil && busy >= v.busy {
 		v.draw.Add(min(1, (busy-v.busy).Seconds()/since.Seconds()), (*to-*from)/since.Seconds())
 	}
-	v.felt, v.busy = cost{at: v.at, joules: v.reading.Joules}, busy
+	v.felt, v.busy = cost{at: v.reading.At, joules: v.reading.Joules}, busy
 }
 
 // tell writes everything known into t. answered is how many frames were answered
 // with classes since the last telemetry, busy how long all inferences took since
 // the start.
 func (v *vitals) tell(t *wire.Telemetry, answered int, busy time.Duration) {
-	s := v.machine.Sample()
+	var s monitor.Sample
+	s, v.seen = v.machine.Sample(v.seen)
 	v.feel(busy)
 	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
 	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
 	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
 	t.GPUPercent, t.ClockPercent, t.Throttled = v.reading.GPUPercent, rounded(v.reading.ClockPercent, 10), v.reading.Capped
-	now := cost{v.at, v.reading.Joules, s.OwnSeconds}
+	now := cost{v.reading.At, v.reading.Joules, s.OwnSeconds}
 	t.PowerW = rounded(v.watts(now), 1000)
 	t.Joules = rounded(each(v.told.joules, now.joules, answered), 1e6)
 	if now.joules == nil {

@@ -9,7 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/power"
 )
 
 func TestTelemetryTellsWhatTheBoardTakesWithAndWithoutInferences(t *testing.T) {
@@ -28,7 +30,7 @@ func TestTelemetryTellsWhatTheBoardTakesWithAndWithoutInferences(t *testing.T) {
 		write("in1_label", "VDD_IN")
 		write("in1_input", "5000")
 		write("curr1_input", "800")
-		v, busy := newVitals(root), time.Duration(0)
+		v, busy := newVitals(monitor.New(root), power.New(root)), time.Duration(0)
 		for second := range 120 {
 			share := float64(second / 20 % 2)                         // for 20 s none, for 20 s all of the time
 			write("curr1_input", fmt.Sprintf("%.0f", 800+1200*share)) // 4 W and 6 W more

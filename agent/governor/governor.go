@@ -12,8 +12,9 @@
 // so one inference by any member tells about all of them. From the belief
 // follows what a member is worth for a deadline: its top-1 times its chance to
 // be in time, the expected effective accuracy. Learned are which loads this
-// device meets, how often they change, what a hint of a monitor is worth, and
-// where a profile is off; Experience keeps that over a restart.
+// device meets, how often they change, what a hint from outside is worth
+// (only replays give one), and where a profile is off; Experience keeps that over
+// a restart.
 //
 // Governor, the upper one, acts. In mode balanced it keeps an operating member,
 // the standing choice for a job that finds the device free:
@@ -365,5 +366,6 @@ func (g *Governor) atLeast(top1 float64) (s set) {
 }
 
 // Hint tells how many others compete for the processor, read just before the
-// next decision: see Grid.Hint.
+// next decision: see Grid.Hint. No device does: it is for replays, of traces that
+// know their load and of old decision logs.
 func (g *Governor) Hint(competitors int) { g.grid.Hint(competitors) }

@@ -27,11 +27,12 @@ func TestTrendIsThatOfTheLastMinute(t *testing.T) {
 			for range seconds {
 				fake.zone(t, 0, "CPU-therm", milli)
 				fake.zone(t, 1, "case", 20000)
-				m.Sample() // twice a second counts once
-				s := m.Sample()
+				m.Sample(Mark{}) // twice a second counts once
+				time.Sleep(time.Second / 2)
+				s, _ := m.Sample(Mark{})
 				got = append(got, show(s.Trend))
 				milli += step
-				time.Sleep(time.Second)
+				time.Sleep(time.Second / 2)
 			}
 		}
 		sample(20, 40000, 100)
@@ -64,8 +65,12 @@ func TestNearTripIsWithinFiveDegreesOfThrottling(t *testing.T) {
 			m.zone(t, 0, "cpu", 80000, "passive", "99000")
 			m.zone(t, 1, "gpu", 70000, "passive", "70000")
 		}, "true"},
-		{"the fan's points do not count", func(m machine) { m.zone(t, 0, "cpu", 90000, "active", "50000", "critical", "91000") }, "absent"},
-		{"points without a value", func(m machine) { m.zone(t, 0, "cpu", 90000, "passive", "0", "hot", "-274000") }, "absent"},
+		{"the fan's points do not count", func(m machine) {
+			m.zone(t, 0, "cpu", 90000, "active", "50000", "critical", "91000")
+		}, "absent"},
+		{"points without a value", func(m machine) {
+			m.zone(t, 0, "cpu", 90000, "passive", "0", "hot", "-274000")
+		}, "absent"},
 		{"a sensor that cannot be read", func(m machine) {
 			m.zone(t, 0, "cpu", 0, "passive", "95000")
 			m.write(t, "sys/class/thermal/thermal_zone0/temp", "x")
@@ -75,7 +80,7 @@ func TestNearTripIsWithinFiveDegreesOfThrottling(t *testing.T) {
 		fake := mustMachine(t)
 		tt.make(fake)
 		got := "absent"
-		if near := New(fake.root).Sample().NearTrip; near != nil {
+		if near := fake.sampled().NearTrip; near != nil {
 			got = fmt.Sprint(*near)
 		}
 		if got != tt.want {

@@ -1,47 +1,48 @@
 package monitor
 
 import (
-	"context"
 	"os"
 	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/shirou/gopsutil/v4/mem"
+	"github.com/shirou/gopsutil/v3/mem"
 )
 
 // Memory is how much room there is. What is unknown is nil.
 type Memory struct {
 	AvailableMiB *float64 // MiB of the machine that a new program could have
-	Headroom     *float64 // % left of the machine's memory, or of what the process's control groups may have, whichever is less
+	Headroom     *float64 // % left of the machine's memory, or of what its control groups may have, whichever is less
 	Stalled      *float64 // % of the last 10 s in which a task waited for memory (PSI)
 }
 
-// ReadMemory reads the room there is on the machine whose proc and sys lie in
-// root.
-func ReadMemory(root string) Memory {
-	m, _ := memory(below(root), root)
-	return m
+// memory is a reading of it.
+type memory struct {
+	Memory
+	used *float64 // % of the machine's memory that is not available
 }
 
-// memory also returns the percentage of the machine's memory in use.
-func memory(ctx context.Context, root string) (m Memory, used *float64) {
+// readMemory reads the room there is on the machine whose proc and sys lie in
+// root. What is in use is what is not available, as gopsutil/v4 has it: v3 counts
+// shared pages as a cache, which nobody gets back. Where meminfo cannot be read v3
+// tells of a machine without memory, and in a container whose file system makes up
+// meminfo more may be available than there is.
+func readMemory(root string) (m memory) {
 	m.Stalled = waited(root, "memory")
 	left := groupHeadroom(root)
-	if v, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		used = tenths(v.UsedPercent)
-		if v.Total > 0 {
-			m.AvailableMiB = tenths(float64(v.Available) / (1 << 20))
-			left = append(left, 100*float64(v.Available)/float64(v.Total))
-		}
+	if v, err := mem.VirtualMemoryWithContext(below(root)); err == nil && v.Total > 0 {
+		available := min(v.Available, v.Total)
+		percent := 100 * float64(available) / float64(v.Total)
+		m.AvailableMiB, m.used = tenths(float64(available)/(1<<20)), tenths(100-percent)
+		left = append(left, percent)
 	}
 	for _, percent := range left {
 		if m.Headroom == nil || percent < *m.Headroom {
 			m.Headroom = tenths(percent)
 		}
 	}
-	return m, used
+	return m
 }
 
 // hierarchy is where one version of control groups keeps what a group may have
@@ -86,11 +87,18 @@ func memoryGroup(text string) (h hierarchy, group string, ok bool) {
 		}
 		for controller := range strings.SplitSeq(part[1], ",") {
 			if controller == "memory" {
-				return hierarchy{"sys/fs/cgroup/memory", []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file"}, path.Clean("/" + part[2]), true
+				return hierarchy{
+					mount: "sys/fs/cgroup/memory", limits: []string{"memory.limit_in_bytes"},
+					usage: "memory.usage_in_bytes", idle: "total_inactive_file",
+				}, path.Clean("/" + part[2]), true
 			}
 		}
 		if part[0] == "0" && part[1] == "" { // version 2, which counts only what no version 1 does
-			h, group, ok = hierarchy{"sys/fs/cgroup", []string{"memory.max", "memory.high"}, "memory.current", "inactive_file"}, path.Clean("/"+part[2]), true
+			group, ok = path.Clean("/"+part[2]), true
+			h = hierarchy{
+				mount: "sys/fs/cgroup", limits: []string{"memory.max", "memory.high"},
+				usage: "memory.current", idle: "inactive_file",
+			}
 		}
 	}
 	return h, group, ok

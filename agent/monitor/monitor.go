@@ -1,5 +1,14 @@
 // Package monitor reads how busy, how full and how warm the machine is.
 //
+//	/proc/stat, own stat ──▶ counters, at most every 50 ms ── less a reader's Mark ─▶ shares ─┐
+//	/proc/meminfo, cgroup ─▶ Memory, at most every 50 ms ─────────────────────────────────────┼─▶ Sample
+//	load, PSI, sensors ────▶ the rest, at most every 500 ms ──────────────────────────────────┘
+//
+// One Machine serves everybody in a process: however many ask, the files are read
+// no more often than that, and nothing runs while nobody asks. Nor do readers
+// disturb one another: the machine keeps counters, and each reader keeps the Mark
+// of where its own interval began.
+//
 // A part that this machine does not have is absent from a Sample, and no part
 // that is missing takes another with it: a board without thermal sensors, or a
 // kernel without pressure figures, is as usual as one that has all of them. Nor
@@ -7,72 +16,98 @@
 // both are read. A zone that never moves, such as PMIC-Die, which says 100 °C
 // whatever happens, is told of, but the trend is that of those that move.
 //
-// Shares of the processor are those between two samples. The Monitor keeps the
-// last counters, so nothing here waits. Percentages and temperatures are rounded
-// to a tenth, which is more than they are good for.
-//
-// There are three speeds. A Sample, some hundred microseconds, is for telemetry.
-// ReadMemory is for whoever must give memory back before the kernel kills
-// somebody. A Pulse, a few microseconds and no allocation, may be felt before
-// every inference.
+// Percentages and temperatures are rounded to a tenth, which is more than they
+// are good for.
 package monitor
 
 import (
 	"context"
 	"math"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/shirou/gopsutil/v4/common"
-	"github.com/shirou/gopsutil/v4/cpu"
-	"github.com/shirou/gopsutil/v4/load"
-	"github.com/shirou/gopsutil/v4/process"
+	"github.com/shirou/gopsutil/v3/common"
+	"github.com/shirou/gopsutil/v3/load"
 )
 
-// Sample is the condition of the machine. What is unknown is nil.
+// Sample is the condition of the machine. What is unknown is nil. Readers share
+// what its pointers and its map lead to: none may write there.
 type Sample struct {
-	CPUPercent    *float64           // of all processors together, since the last Sample
+	CPUPercent    *float64           // of all processors together, since the reader's Mark
 	OthersPercent *float64           // the part of it that is not this process
 	OwnSeconds    *float64           // s of processors that this process used since it began, to a hundredth
 	MemPercent    *float64           // not available to a new program
 	Load1         *float64           // runnable and blocked tasks, mean of a minute
 	Pressure      *float64           // % of the last 10 s in which a task waited for a processor (PSI)
 	TempsC        map[string]float64 // °C by sensor; of sensors of one name, the hottest
-	Trend         *float64           // °C a minute by which the hottest sensor that ever moved rose over the last minute; after 20 s of samples
+	Trend         *float64           // °C a minute, over the last, of the hottest sensor that ever moved; from 20 s on
 	NearTrip      *bool              // a sensor is within 5 °C of where the kernel begins to throttle it
 	Memory
 }
 
-// Monitor takes samples. It belongs to one goroutine.
-type Monitor struct {
-	root string
-	last counters
-	heat heat
+// How long a reading is told again before the files are read anew. An interval of
+// telemetry may be a tenth of a second, and members that are loaded one after
+// another must see what the one before took; sensors may lie behind a slow bus.
+const (
+	pace       = 50 * time.Millisecond
+	sensorPace = 500 * time.Millisecond
+)
+
+// Machine reads one machine for all who ask. It is safe for concurrent use; who
+// asks while another one reads the same files has that one's reading.
+type Machine struct {
+	root       string
+	counters   reading[Mark]
+	memory     reading[memory]
+	condition  reading[Sample] // neither of an interval nor of memory
+	processors reading[int]
+	heat       heat // of condition's readings
 }
 
-// counters are processor seconds since the machine, or the process, started.
-type counters struct {
-	total, busy, own float64
-	known            bool
-}
+// New makes a Machine whose proc and sys lie in root: "/", but for a test.
+func New(root string) *Machine { return &Machine{root: root} }
 
-// New makes a Monitor of the machine whose proc and sys lie in root: "/", but
-// for a test. The first Sample has no shares of the processor.
-func New(root string) *Monitor { return &Monitor{root: root} }
-
-// Sample reads the machine.
-func (m *Monitor) Sample() Sample {
-	ctx := below(m.root)
-	var s Sample
-	s.CPUPercent, s.OthersPercent = m.shares(ctx)
-	if m.last.known {
-		s.OwnSeconds = known(m.last.own)
+// Sample is the machine as it is now, and where the reader's next interval
+// begins. Shares of the processor are those since the reader's last one; with the
+// zero Mark, or one of less than 50 ms ago, there may be none.
+func (m *Machine) Sample(since Mark) (Sample, Mark) {
+	s, now := m.condition.latest(sensorPace, m.readCondition), m.mark()
+	s.CPUPercent, s.OthersPercent = now.shares(since)
+	if now.known {
+		s.OwnSeconds = known(now.own)
 	}
-	s.Memory, s.MemPercent = memory(ctx, m.root)
-	if v, err := load.AvgWithContext(ctx); err == nil {
+	mem := m.memory.latest(pace, m.readMemory)
+	s.Memory, s.MemPercent = mem.Memory, mem.used
+	return s, now
+}
+
+// Others is the OthersPercent of a Sample, and where the reader's next interval
+// begins: what a policy asks for that needs no more.
+func (m *Machine) Others(since Mark) (percent *float64, now Mark) {
+	now = m.mark()
+	_, percent = now.shares(since)
+	return percent, now
+}
+
+// Memory is the room there is now.
+func (m *Machine) Memory() Memory { return m.memory.latest(pace, m.readMemory).Memory }
+
+// Processors is how many processors the machine has, those that this process may
+// not use among them; 0 if that is unknown.
+func (m *Machine) Processors() int {
+	return m.processors.latest(pace, func() int { return processors(m.root) })
+}
+
+func (m *Machine) mark() Mark {
+	return m.counters.latest(pace, func() Mark { return readCounters(m.root) })
+}
+
+func (m *Machine) readMemory() memory { return readMemory(m.root) }
+
+func (m *Machine) readCondition() Sample {
+	var s Sample
+	if v, err := load.AvgWithContext(below(m.root)); err == nil {
 		s.Load1 = known(v.Load1)
 	}
 	s.Pressure = waited(m.root, "cpu")
@@ -82,83 +117,29 @@ func (m *Monitor) Sample() Sample {
 	return s
 }
 
+// reading is what some files said last, and when.
+type reading[T any] struct {
+	mu    sync.Mutex
+	at    time.Time // zero: never
+	value T
+}
+
+// latest is the reading, taken anew if it is as old as the pace.
+func (r *reading[T]) latest(pace time.Duration, read func() T) T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); r.at.IsZero() || now.Sub(r.at) >= pace {
+		r.value, r.at = read(), now
+	}
+	return r.value
+}
+
 // below tells gopsutil where its root is.
 func below(root string) context.Context {
 	return context.WithValue(context.Background(), common.EnvKey, common.EnvMap{
 		common.HostProcEnvKey: filepath.Join(root, "proc"),
 		common.HostSysEnvKey:  filepath.Join(root, "sys"),
 	})
-}
-
-// shares are the percentages of the processor since the last call.
-func (m *Monitor) shares(ctx context.Context) (all, others *float64) {
-	now := read(ctx)
-	then := m.last
-	m.last = now
-	elapsed := now.total - then.total
-	if !now.known || !then.known || elapsed <= 0 {
-		return nil, nil
-	}
-	busy := min(max(0, now.busy-then.busy), elapsed)
-	// The process is accounted apart from the machine, a tick earlier or later.
-	own := min(max(0, now.own-then.own), busy)
-	return tenths(100 * busy / elapsed), tenths(100 * (busy - own) / elapsed)
-}
-
-// Processors is how many processors the machine has whose proc lies in root, those
-// that this process may not use among them; 0 if that is unknown.
-func Processors(root string) (n int) {
-	b, _ := os.ReadFile(filepath.Join(root, "proc", "stat"))
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "cpu"); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
-			n++
-		}
-	}
-	return n
-}
-
-func read(ctx context.Context) counters {
-	machine, err := cpu.TimesWithContext(ctx, false)
-	if err != nil || len(machine) == 0 {
-		return counters{}
-	}
-	self := process.Process{Pid: int32(os.Getpid())}
-	own, err := self.TimesWithContext(ctx)
-	if err != nil {
-		return counters{}
-	}
-	t := machine[0]
-	busy := t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal // User has the guests' time
-	return counters{total: busy + t.Idle + t.Iowait, busy: busy, own: own.User + own.System, known: true}
-}
-
-// waited is the share of the last 10 s in which a task waited for a resource, in
-// percent.
-func waited(root, resource string) *float64 {
-	b, err := os.ReadFile(filepath.Join(root, "proc", "pressure", resource))
-	if err != nil {
-		return nil
-	}
-	return pressure(string(b))
-}
-
-// pressure is avg10 of the line "some avg10=1.32 avg60=... total=...".
-func pressure(psi string) *float64 {
-	for line := range strings.Lines(psi) {
-		field := strings.Fields(line)
-		if len(field) < 2 || field[0] != "some" {
-			continue
-		}
-		value, ok := strings.CutPrefix(field[1], "avg10=")
-		if !ok {
-			return nil
-		}
-		if v, err := strconv.ParseFloat(value, 64); err == nil && v >= 0 && v <= 100 {
-			return &v
-		}
-		return nil
-	}
-	return nil
 }
 
 func tenth(v float64) float64 { return math.Round(10*v) / 10 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -33,9 +35,16 @@ func (m machine) write(tb testing.TB, path, text string) {
 // this process.
 func (m machine) spent(tb testing.TB, user, idle, own int) {
 	tb.Helper()
-	m.write(tb, "proc/stat", fmt.Sprintf("cpu  %d 0 0 %d 0 0 0 0 0 0\ncpu0 %d 0 0 %d 0 0 0 0 0 0\nbtime 1769860800\n", user, idle, user, idle))
+	times := fmt.Sprintf("%d 0 0 %d 0 0 0 0 0 0\n", user, idle)
+	m.write(tb, "proc/stat", "cpu  "+times+"cpu0 "+times+"btime 1769860800\n")
 	m.write(tb, fmt.Sprintf("proc/%d/stat", os.Getpid()),
 		fmt.Sprintf("%d (limber (x) y) S 1 1 1 0 -1 4194560 1 0 0 0 %d 0 0 0 20 0 9 0 100 1 1 1\n", os.Getpid(), own))
+}
+
+// meminfo is /proc/meminfo, in kB.
+func meminfo(total, free, available, cached int) string {
+	return fmt.Sprintf("MemTotal: %d kB\nMemFree: %d kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: %d kB\n",
+		total, free, available, cached)
 }
 
 func show(v *float64) string {
@@ -45,9 +54,21 @@ func show(v *float64) string {
 	return fmt.Sprintf("%.2f", *v)
 }
 
+// sampled is a first Sample, of a Machine of its own.
+func (m machine) sampled() Sample {
+	s, _ := New(m.root).Sample(Mark{})
+	return s
+}
+
 func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
+	synctest.Test(t, sharesAreThoseSinceTheLastSample)
+}
+
+func sharesAreThoseSinceTheLastSample(t *testing.T) {
 	fake := mustMachine(t)
 	m := New(fake.root)
+	var s Sample
+	var at Mark
 	for _, tt := range []struct {
 		name            string
 		user, idle, own int
@@ -66,9 +87,11 @@ func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
 		{"a third and a sixth, to a tenth", 250, 350, 60, "33.30", "16.70"},
 	} {
 		fake.spent(t, tt.user, tt.idle, tt.own)
-		s := m.Sample()
+		time.Sleep(pace)
+		s, at = m.Sample(at)
 		if show(s.CPUPercent) != tt.cpu || show(s.OthersPercent) != tt.others {
-			t.Errorf("%s: got %s and %s of others, want %s and %s", tt.name, show(s.CPUPercent), show(s.OthersPercent), tt.cpu, tt.others)
+			t.Errorf("%s: got %s and %s of others, want %s and %s",
+				tt.name, show(s.CPUPercent), show(s.OthersPercent), tt.cpu, tt.others)
 		}
 		if want := fmt.Sprintf("%.2f", float64(tt.own)/100); show(s.OwnSeconds) != want {
 			t.Errorf("%s: got %s s of ours, want %s", tt.name, show(s.OwnSeconds), want)
@@ -78,16 +101,18 @@ func TestSharesAreThoseSinceTheLastSample(t *testing.T) {
 
 func TestAllPartsOfABoardAreRead(t *testing.T) {
 	fake := mustMachine(t)
-	fake.write(t, "proc/meminfo", "MemTotal: 4000 kB\nMemFree: 500 kB\nMemAvailable: 1000 kB\nBuffers: 0 kB\nCached: 500 kB\n")
+	fake.write(t, "proc/meminfo", meminfo(4000, 500, 1000, 500))
 	fake.write(t, "proc/loadavg", "1.25 0.50 0.25 2/300 4711\n")
-	fake.write(t, "proc/pressure/cpu", "some avg10=12.50 avg60=3.00 avg300=1.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
-	for i, sensor := range [][2]string{{"CPU-therm", "41500"}, {"GPU-therm", "40000"}, {"CPU-therm", "43049"}, {"CPU-therm", "39000"}, {"off", "-256000"}, {"broken", "x"}} {
+	fake.write(t, "proc/pressure/cpu", "some avg10=12.50 avg60=3.00 avg300=1.00 total=42\nfull avg10=0.00 total=0\n")
+	for i, sensor := range [][2]string{{"CPU-therm", "41500"}, {"GPU-therm", "40000"}, {"CPU-therm", "43049"},
+		{"CPU-therm", "39000"}, {"off", "-256000"}, {"broken", "x"}} {
 		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/type", i), sensor[0]+"\n")
 		fake.write(t, fmt.Sprintf("sys/class/thermal/thermal_zone%d/temp", i), sensor[1]+"\n")
 	}
-	s := New(fake.root).Sample()
+	s := fake.sampled()
 	if show(s.MemPercent) != "75.00" || show(s.Load1) != "1.25" || show(s.Pressure) != "12.50" {
-		t.Errorf("got memory %s, load %s, pressure %s; want 75.00, 1.25, 12.50", show(s.MemPercent), show(s.Load1), show(s.Pressure))
+		t.Errorf("got memory %s, load %s, pressure %s; want 75.00, 1.25, 12.50",
+			show(s.MemPercent), show(s.Load1), show(s.Pressure))
 	}
 	if want := map[string]float64{"CPU-therm": 43, "GPU-therm": 40}; !maps.Equal(s.TempsC, want) {
 		t.Errorf("got %v, want %v", s.TempsC, want)
@@ -101,24 +126,25 @@ func TestAMissingPartTakesNoOtherWithIt(t *testing.T) {
 	fake.write(t, "proc/pressure/cpu", "full avg10=1\n")
 	m := New(fake.root)
 	for range 2 {
-		s := m.Sample()
-		if s.CPUPercent != nil || s.OthersPercent != nil || s.OwnSeconds != nil || s.MemPercent != nil || s.Pressure != nil || s.TempsC != nil {
+		s, _ := m.Sample(Mark{})
+		if s.CPUPercent != nil || s.OthersPercent != nil || s.OwnSeconds != nil ||
+			s.MemPercent != nil || s.Pressure != nil || s.TempsC != nil {
 			t.Errorf("got %+v, want the load alone", s)
 		}
 		if show(s.Load1) != "1.25" {
 			t.Errorf("got load %s, want 1.25", show(s.Load1))
 		}
 	}
-	New(t.TempDir()).Sample() // an empty machine is one, too
+	mustMachine(t).sampled() // an empty machine is one, too
 }
 
 func TestProcessorsAreAllOfTheMachine(t *testing.T) {
 	m := mustMachine(t)
-	if n := Processors(m.root); n != 0 {
+	if n := New(m.root).Processors(); n != 0 {
 		t.Errorf("without a proc: got %d, want 0 for unknown", n)
 	}
 	m.write(t, "proc/stat", "cpu  1 2 3\ncpu0 1 1 1\ncpu1 0 1 2\ncpu11 0 0 0\nintr 7\nbtime 1769860800\n")
-	if n := Processors(m.root); n != 3 {
+	if n := New(m.root).Processors(); n != 3 {
 		t.Errorf("got %d, want 3", n)
 	}
 }
@@ -128,8 +154,8 @@ func TestTheRealMachineIsWithinRange(t *testing.T) {
 		t.Skip("reads the proc of Linux")
 	}
 	m := New("/")
-	m.Sample()
-	s := burnUntilKnown(t, m)
+	_, at := m.Sample(Mark{})
+	s := burnUntilKnown(t, m, at)
 	for name, v := range map[string]*float64{"cpu": s.CPUPercent, "others": s.OthersPercent, "memory": s.MemPercent} {
 		if v == nil || *v < 0 || *v > 100 {
 			t.Errorf("%s: got %s %%, want 0 to 100", name, show(v))
@@ -144,18 +170,133 @@ func TestTheRealMachineIsWithinRange(t *testing.T) {
 }
 
 // burnUntilKnown keeps a processor busy until the machine's counters moved.
-func burnUntilKnown(t *testing.T, m *Monitor) Sample {
+func burnUntilKnown(t *testing.T, m *Machine, at Mark) Sample {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 		for start := time.Now(); time.Since(start) < 100*time.Millisecond; {
 			continue
 		}
-		if s := m.Sample(); s.CPUPercent != nil && *s.CPUPercent > 0 {
+		if s, _ := m.Sample(at); s.CPUPercent != nil && *s.CPUPercent > 0 {
 			return s
 		}
 	}
 	t.Fatal("the counters of the processor did not move for 10 s")
 	return Sample{}
+}
+
+func TestReadersHaveIntervalsOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := mustMachine(t)
+		m := New(fake.root)
+		fake.spent(t, 0, 0, 0)
+		_, policy := m.Others(Mark{})
+		_, telemetry := m.Sample(Mark{})
+		var others *float64
+		for second := 1; second <= 5; second++ { // in the last of them somebody works
+			time.Sleep(time.Second)
+			fake.spent(t, 80*(second/5), 100*second-80*(second/5), 0)
+			if others, policy = m.Others(policy); second < 5 && show(others) != "0.00" {
+				t.Errorf("second %d: got %s %% of others, want 0.00", second, show(others))
+			}
+		}
+		s, _ := m.Sample(telemetry)
+		if show(others) != "80.00" || show(s.OthersPercent) != "16.00" || show(s.CPUPercent) != "16.00" {
+			t.Errorf("got %s %% of others in a second, %s %% and %s %% of all in five; want 80.00, 16.00, 16.00",
+				show(others), show(s.OthersPercent), show(s.CPUPercent))
+		}
+	})
+}
+
+func TestAReaderInAHurryLosesNothingOfItsInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := mustMachine(t)
+		m := New(fake.root)
+		fake.spent(t, 0, 0, 0)
+		_, at := m.Others(Mark{})
+		fake.spent(t, 50, 50, 0)
+		none, at := m.Others(at)
+		time.Sleep(pace)
+		if half, _ := m.Others(at); none != nil || show(half) != "50.00" {
+			t.Errorf("got %s %% at once and %s %% later, want none and 50.00", show(none), show(half))
+		}
+	})
+}
+
+// TestAThousandReadersCostOneReading takes the files away after the first one.
+func TestAThousandReadersCostOneReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := mustBoard(t, "pi")
+		fake.spent(t, 0, 0, 0)
+		fake.write(t, "proc/meminfo", meminfo(4096, 1, 2048, 0))
+		m := New(fake.root)
+		first, _ := m.Sample(Mark{})
+		m.Processors()
+		for _, dir := range []string{"proc", "sys"} {
+			if err := os.RemoveAll(filepath.Join(fake.root, dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var readers sync.WaitGroup
+		for range 1000 {
+			readers.Go(func() {
+				s, _ := m.Sample(Mark{})
+				_, at := m.Others(Mark{})
+				same := maps.Equal(s.TempsC, first.TempsC) && len(s.TempsC) > 0
+				if !same || show(m.Memory().Headroom) != "50.00" || !at.known || m.Processors() != 1 {
+					t.Errorf("got %+v, want what was read before: %+v", s, first)
+				}
+			})
+		}
+		readers.Wait()
+		time.Sleep(sensorPace)
+		if s, at := m.Sample(Mark{}); s.TempsC != nil || s.Headroom != nil || at.known || m.Processors() != 0 {
+			t.Errorf("got %+v of files that are gone, want nothing", s)
+		}
+	})
+}
+
+func TestStatsCutShortAreUnknown(t *testing.T) {
+	const machine = "cpu  1 0 0 1 0 0 0 0 0 0\n"
+	own := fmt.Sprintf("%d (limber) S 1 1 1 0 -1 4194560 1 0 0 0 7 0 0 0 20 0 9 0 100 1 1 1\n", os.Getpid())
+	for _, tt := range []struct{ name, machine, own, want string }{
+		{"whole", machine, own, "0.07"},
+		{"the process's is empty", machine, "", "absent"},
+		{"it ends before its name", machine, "4711", "absent"},
+		{"it ends in its name", machine, "4711 (limb", "absent"},
+		{"it ends behind its name", machine, "4711 (limber)", "absent"},
+		{"it ends before its times", machine, own[:40], "absent"},
+		{"its times are no numbers", machine, "1 (x) S 1 1 1 0 -1 0 1 0 0 0 x y 0 0\n", "absent"},
+		{"the machine's is empty", "", own, "absent"},
+		{"it is cut short", machine[:9], own, "absent"},
+		{"it has no numbers", "cpu  a b c d e f g h i j\n", own, "absent"},
+	} {
+		fake := mustMachine(t)
+		fake.write(t, "proc/stat", tt.machine)
+		fake.write(t, fmt.Sprintf("proc/%d/stat", os.Getpid()), tt.own)
+		if s := fake.sampled(); show(s.OwnSeconds) != tt.want {
+			t.Errorf("%s: got %s s of ours, want %s", tt.name, show(s.OwnSeconds), tt.want)
+		}
+	}
+}
+
+// BenchmarkSample reads everything anew each time, as one in half a second does.
+func BenchmarkSample(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		New("/").Sample(Mark{})
+	}
+}
+
+func FuzzOwnSeconds(f *testing.F) {
+	f.Add("1 (limber (x) y) S 1 1 1 0 -1 4194560 1 0 0 0 12 34 0 0 20 0 9 0 100 1 1 1")
+	f.Add("")
+	f.Add("1 (x")
+	f.Add(") S 1 1 1 0 -1 0 1 0 0 0 18446744073709551615 18446744073709551615")
+	f.Fuzz(func(t *testing.T, stat string) {
+		if s, err := ownSeconds(stat); err == nil && !(s >= 0) {
+			t.Errorf("%q: got %v s", stat, s)
+		}
+	})
 }
 
 func FuzzPressure(f *testing.F) {

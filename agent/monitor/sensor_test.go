@@ -53,20 +53,21 @@ func TestNoSensorOfABoardHidesAnother(t *testing.T) {
 		want  map[string]float64
 		near  string
 	}{
-		{"nano", map[string]float64{"AO-therm": 40.5, "CPU-therm": 34.5, "GPU-therm": 35, "PLL-therm": 33, "PMIC-Die": 100,
-			"thermal-fan-est": 34.8}, "absent"},
-		{"xavier-nx", map[string]float64{"CPU-therm": 43.5, "GPU-therm": 42.5, "AUX-therm": 42, "AO-therm": 42.5, "PMIC-Die": 100,
-			"thermal-fan-est": 42.3, "nvme_composite": 44.9}, "absent"},
-		{"agx-orin", map[string]float64{"CPU-therm": 47.4, "SOC0-therm": 44.6, "SOC1-therm": 43.9, "SOC2-therm": 43.7, "tj-therm": 47.4,
-			"Tboard_tegra": 35.3, "Tdiode_tegra": 37.3, "nvme_composite": 38.9, "nvme_sensor_1": 51.9}, "false"},
-		{"orin-nano", map[string]float64{"cpu-thermal": 49, "gpu-thermal": 50.3, "soc0-thermal": 48.3, "soc1-thermal": 50,
-			"soc2-thermal": 48.5, "tj-thermal": 50.3, "nvme_composite": 40.9}, "absent"},
+		{"nano", map[string]float64{"AO-therm": 40.5, "CPU-therm": 34.5, "GPU-therm": 35, "PLL-therm": 33,
+			"PMIC-Die": 100, "thermal-fan-est": 34.8}, "absent"},
+		{"xavier-nx", map[string]float64{"CPU-therm": 43.5, "GPU-therm": 42.5, "AUX-therm": 42, "AO-therm": 42.5,
+			"PMIC-Die": 100, "thermal-fan-est": 42.3, "nvme_composite": 44.9}, "absent"},
+		{"agx-orin", map[string]float64{"CPU-therm": 47.4, "SOC0-therm": 44.6, "SOC1-therm": 43.9, "SOC2-therm": 43.7,
+			"tj-therm": 47.4, "Tboard_tegra": 35.3, "Tdiode_tegra": 37.3,
+			"nvme_composite": 38.9, "nvme_sensor_1": 51.9}, "false"},
+		{"orin-nano", map[string]float64{"cpu-thermal": 49, "gpu-thermal": 50.3, "soc0-thermal": 48.3,
+			"soc1-thermal": 50, "soc2-thermal": 48.5, "tj-thermal": 50.3, "nvme_composite": 40.9}, "absent"},
 		{"pi", map[string]float64{"cpu_thermal": 55.5}, "absent"},
 		{"pc", map[string]float64{"acpitz": 27.8, "coretemp_package_id_0": 52, "coretemp_core_0": 50, "f71882fg": 39,
 			"x86_pkg_temp": 52}, "absent"},
 	} {
 		fake := mustBoard(t, tt.board)
-		s := New(fake.root).Sample()
+		s := fake.sampled()
 		if !maps.Equal(s.TempsC, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.board, s.TempsC, tt.want)
 		}
@@ -83,7 +84,7 @@ func TestASensorThatIsOffIsAbsent(t *testing.T) {
 		fake.write(t, "sys/class/thermal/thermal_zone0/temp", text+"\n")
 		fake.write(t, "sys/class/hwmon/hwmon0/name", "tmp451\n")
 		fake.write(t, "sys/class/hwmon/hwmon0/temp1_input", text+"\n")
-		if s := New(fake.root).Sample(); s.TempsC != nil || s.NearTrip != nil {
+		if s := fake.sampled(); s.TempsC != nil || s.NearTrip != nil {
 			t.Errorf("%q: got %v, near a trip point %s; want both absent", text, s.TempsC, showBool(s.NearTrip))
 		}
 	}
@@ -108,7 +109,7 @@ func TestTrendIsThatOfSensorsThatMove(t *testing.T) {
 			for i := range mostly {
 				fake.zone(t, 1, "CPU-therm", 50000+tt.cpu*i)
 				fake.zone(t, 2, "GPU-therm", 40000+tt.gpu*i)
-				s = m.Sample()
+				s, _ = m.Sample(Mark{})
 				time.Sleep(time.Second)
 			}
 			if show(s.Trend) != tt.want || s.TempsC["PMIC-Die"] != 100 {
@@ -129,7 +130,7 @@ func TestTrendOutlivesASensorThatComesAndGoes(t *testing.T) {
 			if i%3 == 1 {
 				fake.zone(t, 1, "GPU-therm", -256000)
 			}
-			s = m.Sample()
+			s, _ = m.Sample(Mark{})
 			time.Sleep(time.Second)
 		}
 		if show(s.Trend) != "6.00" {

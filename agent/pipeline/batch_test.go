@@ -174,10 +174,7 @@ func TestOverloadIsNoWorseInBatches(t *testing.T) {
 		cfg := testConfig()
 		cfg.Members = cfg.Members[:1]
 		cfg.Members[0].Latency, cfg.Members[0].Batch = 8*ms, batch
-		cfg.Load = func() (int, bool) { // what a job takes beside its inference
-			<-time.After(time.Millisecond)
-			return 0, false
-		}
+		cfg.Decoder = slowly(time.Millisecond) // what a job takes beside its inference
 		inBubble(t, cfg, func(b *bench) {
 			frame, answers := picture(t, 8), make([]<-chan Answer, 1000)
 			for n := range answers {

@@ -74,17 +74,3 @@ func TestWithoutACascadeOneMemberRuns(t *testing.T) {
 		}
 	})
 }
-
-func TestTheLoadIsReadBeforeEachDecision(t *testing.T) {
-	cfg := testConfig()
-	reads := 0
-	cfg.Load = func() (int, bool) { reads++; return 3, reads > 1 }
-	inBubble(t, cfg, func(b *bench) {
-		for range 4 {
-			b.answer(Job{Body: picture(t, 8), Deadline: time.Second})
-		}
-		if reads != 4 {
-			t.Errorf("read %d times for 4 jobs", reads)
-		}
-	})
-}

@@ -37,9 +37,6 @@ type Config struct {
 	// taken, in (0, 1]; below it the member that was chosen runs as well. 0 is no
 	// cascade.
 	Cascade float64
-	// Load says how many others want a processor now, if that is known; nil
-	// never does. It is called before each decision and must take microseconds.
-	Load func() (others int, ok bool)
 }
 
 // Decoder makes pictures of frames. A frame.Decoder is one.

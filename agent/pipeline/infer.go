@@ -348,11 +348,6 @@ func (f *inferrer) decide(e *entry) (governor.Decision, party) {
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
 	}
-	if f.cfg.Load != nil {
-		if others, ok := f.cfg.Load(); ok {
-			f.gov.Hint(others)
-		}
-	}
 	now, with := f.now(), party{head: e, goal: f.gov.Mode().Goal().Floor}
 	if least := f.gov.Smallest(now, e.Floor); least >= 0 {
 		with.least = f.cfg.Members[least].Top1

@@ -27,33 +27,54 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Board reads one board. It belongs to one goroutine.
+// Board reads one board for all who ask. It is safe for concurrent use: energy
+// only ever grows, and who wants that of an interval takes the difference.
 type Board struct {
-	root   string
+	root string
+
+	mu     sync.Mutex
 	meter  meter
 	joules float64 // since the first Read
+	last   Reading
 }
+
+// pace is how long a reading is told again before the files are read anew: less
+// than the shortest interval of telemetry, whose energy would else be none.
+const pace = 50 * time.Millisecond
 
 // Reading is what a board says at one moment. What is unknown is nil.
 type Reading struct {
+	At           time.Time          // when it was read
 	Rails        map[string]float64 // W now, by the name of the rail
-	Watts        *float64           // W of the whole: of rails now, of RAPL on average since the last Read
-	Joules       *float64           // J of the whole since the first Read; nil while the power is unknown, which it does not count
+	Watts        *float64           // W of the whole: of rails now, of RAPL on average since the reading before
+	Joules       *float64           // J of the whole since the first Read, but for times of unknown power; nil in one
 	GPUPercent   *float64           // % of the GPU's time, as its driver averages it
 	ClockPercent *float64           // % of the processors' full clock, their mean, in [0, 100]
-	Capped       *bool              // a processor may not reach its full clock: heat, a power mode or an operator holds it
+	Capped       *bool              // a processor may not reach its full clock: by heat, a power mode or an operator
 }
 
 // New makes a Board whose proc, sys and etc lie in root: "/", but for a test.
 func New(root string) *Board { return &Board{root: root} }
 
-// Read reads the board. Energy is that between two calls: call it at least once
-// a minute, and each second where rails are to be followed.
+// Read is what the board says, read anew if the last reading is 50 ms old.
+// Energy is that between two readings: call it at least once a minute, and each
+// second where rails are to be followed. Callers share what the pointers and the
+// map lead to: none may write there.
 func (b *Board) Read(now time.Time) Reading {
-	var r Reading
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.last.At.IsZero() || now.Sub(b.last.At) >= pace {
+		b.last = b.read(now)
+	}
+	return b.last
+}
+
+func (b *Board) read(now time.Time) Reading {
+	r := Reading{At: now}
 	if rails := b.rails(); len(rails) > 0 {
 		r.Rails = readable(rails)
 		r.Watts = total(rails)

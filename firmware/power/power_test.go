@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -300,6 +301,26 @@ func TestTheRealMachineIsReadWithoutHarm(t *testing.T) {
 		t.Errorf("got %s %% of the clock", show(r.ClockPercent))
 	}
 	p.Modes()
+}
+
+func TestReadersOfABoardShareItsReadings(t *testing.T) {
+	b := mustBoard(t)
+	b.hwmon(0, channel{"VDD_IN", 5000, 1000})
+	p, now := power.New(b.root), time.Now()
+	p.Read(now)
+	b.hwmon(0, channel{"VDD_IN", 5000, 3000})
+	var readers sync.WaitGroup
+	for range 100 {
+		readers.Go(func() {
+			if r := p.Read(now.Add(49 * time.Millisecond)); show(r.Watts) != "5.000" || show(r.Joules) != "0.000" {
+				t.Errorf("got %s W, %s J; want those of the first reading", show(r.Watts), show(r.Joules))
+			}
+		})
+	}
+	readers.Wait()
+	if r := p.Read(now.Add(time.Second)); show(r.Watts) != "15.000" || show(r.Joules) != "10.000" {
+		t.Errorf("a second later: got %s W, %s J; want 15.000 and 10.000", show(r.Watts), show(r.Joules))
+	}
 }
 
 // BenchmarkRead is one reading of an Orin with twelve processors, from files in

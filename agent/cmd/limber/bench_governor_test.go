@@ -183,7 +183,7 @@ func TestBenchLivePrintsWhatTheContractSays(t *testing.T) {
 			delete(policies, policy)
 		}
 	}
-	if want := map[string]int{"dynamic-ofa": 2, "alert": 2, "limber": 2, "limber+hint": 2}; static != 2 || !maps.Equal(policies, want) {
+	if want := map[string]int{"dynamic-ofa": 2, "alert": 2, "limber": 2}; static != 2 || !maps.Equal(policies, want) {
 		t.Errorf("got lines %v and %d of a static member, want %v and 2", policies, static, want)
 	}
 }

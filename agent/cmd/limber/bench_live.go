@@ -17,7 +17,6 @@ import (
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/governor/replay"
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -47,7 +46,7 @@ naming the member for each frame. With each deadline a policy learns from its ow
 and from nothing else. Limber may refuse a frame that nothing is likely to answer in
 time, which counts as missed; the others answer each frame, however late. Between the
 turns all members are measured, which tells the best member of the phase; regret is
-against it. limber+hint also reads how many others want a processor before each frame.
+against it.
 
 Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
 Members are the stock family's, and with --supernet six sub-networks of an
@@ -90,8 +89,7 @@ type liveBench struct {
 	args     *liveArgs
 	progress *progress
 	members  []governor.Member
-	core     *core          // whose pipeline serves the rivals
-	pulse    *monitor.Pulse // of the machine, for limber+hint
+	core     *core // whose pipeline serves the rivals
 	frame    []byte
 	servers  []*server
 	phases   []replay.Trace // all members, measured in each phase
@@ -130,12 +128,11 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) 
 	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}
-	l.pulse = monitor.NewPulse("/")
 	err = l.enlist(ctx)
 	if err == nil {
 		err = l.serve(ctx)
 	}
-	return l.lines(), errors.Join(err, l.close(), l.pulse.Close(), closeSessions(sessions))
+	return l.lines(), errors.Join(err, l.close(), closeSessions(sessions))
 }
 
 // close ends the pipelines.
@@ -187,7 +184,6 @@ func (l *liveBench) deadlines() []time.Duration {
 
 // enlist makes a server of each policy with each deadline.
 func (l *liveBench) enlist(ctx context.Context) error {
-	hint := func() (int, bool) { return l.pulse.Hint(time.Now()) }
 	largest := fmt.Sprintf("static:%d", len(l.members)-1)
 	for _, d := range l.deadlines() {
 		for _, e := range replay.Field(l.members) {
@@ -195,9 +191,7 @@ func (l *liveBench) enlist(ctx context.Context) error {
 			var err error
 			switch e.Name {
 			case "limber":
-				s.core, err = l.core.another(ctx, nil)
-			case "limber+hint":
-				s.core, err = l.core.another(ctx, hint)
+				s.core, err = l.core.another(ctx)
 			case "alert", "dynamic-ofa", largest:
 				s.policy = e.New()
 			default:

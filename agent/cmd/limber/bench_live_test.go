@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 )
 
@@ -31,7 +30,7 @@ func (slowSession) Close() error { return nil }
 func mustLive(t *testing.T) *liveBench {
 	t.Helper()
 	fam := &family.Family{Classes: make([]string, 2)}
-	l := &liveBench{args: &liveArgs{slot: time.Second, deadlines: []float64{12, 30}}, pulse: monitor.NewPulse(t.TempDir()), frame: liveFrame()}
+	l := &liveBench{args: &liveArgs{slot: time.Second, deadlines: []float64{12, 30}}, frame: liveFrame()}
 	var sessions []family.Session
 	for i, ms := range []float64{5, 10, 20} {
 		name, top1 := fmt.Sprintf("s%d", i), 0.7+0.1*float64(i)

@@ -60,20 +60,19 @@ func newCore(ctx context.Context, fam *family.Family, sessions []family.Session,
 	for _, m := range fam.Members {
 		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
 	}
-	return c, c.start(ctx, nil)
+	return c, c.start(ctx)
 }
 
-// another starts a pipeline with a governor of its own over the same sessions,
-// which reads the load if that is not nil. A session runs for one pipeline at a
-// time: only one of them may have jobs.
-func (c *core) another(ctx context.Context, load func() (int, bool)) (*core, error) {
+// another starts a pipeline with a governor of its own over the same sessions. A
+// session runs for one pipeline at a time: only one of them may have jobs.
+func (c *core) another(ctx context.Context) (*core, error) {
 	o := &core{fam: c.fam, members: c.members, sessions: c.sessions, inputs: c.inputs}
-	return o, o.start(ctx, load)
+	return o, o.start(ctx)
 }
 
 // start leaves nothing running if it fails.
-func (c *core) start(ctx context.Context, load func() (int, bool)) error {
-	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
+func (c *core) start(ctx context.Context) error {
+	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
 	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
 	for i, m := range c.fam.Members {
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})

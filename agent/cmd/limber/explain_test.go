@@ -45,7 +45,6 @@ func mustLog(t *testing.T, jobs int) string {
 // logJob is one job under a load.
 func logJob(b *logbook.Book, r *rand.Rand, now time.Duration, load int) (took time.Duration) {
 	b.Arrive(now)
-	b.Hint(load)
 	d := b.Decide(now, governor.Queue{Deadline: now + 30*time.Millisecond, Waiting: []time.Duration{now + 50*time.Millisecond}})
 	took = time.Duration((2 + float64(load)*8*r.Float64()) * float64(time.Millisecond))
 	if !d.Shed {

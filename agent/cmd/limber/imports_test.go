@@ -37,7 +37,7 @@ var ranks = [][]imports{
 		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
-		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
+		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
 		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
 		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
@@ -60,7 +60,7 @@ var ranks = [][]imports{
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},

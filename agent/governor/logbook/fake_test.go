@@ -106,9 +106,7 @@ func (d *desk) job(r *rand.Rand) {
 func (d *desk) upset(r *rand.Rand) {
 	d.tb.Helper()
 	var err error
-	switch r.IntN(8) {
-	case 0:
-		d.Hint(r.IntN(5))
+	switch 1 + r.IntN(7) {
 	case 1:
 		err = d.SetMode(mustMode(d.tb, []string{"balanced", "max-accuracy", "low-latency", "power-save", "fixed:s1"}[r.IntN(5)]))
 	case 2:

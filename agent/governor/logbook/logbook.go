@@ -12,7 +12,7 @@
 //	L {...}                the header: who wrote it, and the names of the members
 //	S {...}                the governor's Snapshot
 //	A now                  Arrive
-//	H competitors          Hint
+//	H competitors          Hint, in logs of programs that read the load
 //	D now slack floor overhead decode ready waiting,... = member batch reason shed chance predicted operating
 //	O now member images latency   Observe
 //	R met                  Ended: 1 in time, 0 not
@@ -42,7 +42,8 @@ import (
 )
 
 // Book is a governor whose calls are written down. Like a Governor it has one
-// owner. Its methods are those of the Governor, and as cheap if there is no log.
+// owner. Its methods are those of the Governor but for Hint, which is for replays,
+// and as cheap if there is no log.
 type Book struct {
 	gov *governor.Governor
 	pen *pen // nil: nothing is written
@@ -93,14 +94,6 @@ func (b *Book) Arrive(now time.Duration) {
 		b.pen.begin('A').duration(now).end()
 	}
 	b.gov.Arrive(now)
-}
-
-// Hint is Governor.Hint.
-func (b *Book) Hint(competitors int) {
-	if b.writes(0) {
-		b.pen.begin('H').whole(competitors).end()
-	}
-	b.gov.Hint(competitors)
 }
 
 // Decide is Governor.Decide.
