@@ -69,11 +69,14 @@ type Loader interface {
 	Variant() family.Variant
 }
 
-// Machine tells how much of the machine others leave. What is unknown is nil.
+// Machine tells how much of the machine others leave. A monitor.Machine is one. What
+// is unknown is nil, or 0.
 type Machine interface {
 	Memory() monitor.Memory
-	Others() *float64 // % of all processors that other processes used since the call before
-	Processors() int  // of the machine; 0 if unknown
+	// Others is how much of all processors other processes used since a mark, in
+	// percent, with the mark of now.
+	Others(monitor.Mark) (*float64, monitor.Mark)
+	Processors() int // of the machine
 }
 
 // Events are told of what happens. Neither method blocks.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/store"
 )
@@ -95,12 +96,12 @@ func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member
 // measure takes a profile and notes what other processes of the machine used
 // meanwhile.
 func measure(ctx context.Context, m Machine, l Loader, sessions []family.Session) (*family.Profile, error) {
-	m.Others() // the next one tells of the time in between
+	_, before := m.Others(monitor.Mark{})
 	p, err := l.Profile(ctx, sessions)
 	if err != nil {
 		return nil, err
 	}
-	p.OthersPercent = m.Others()
+	p.OthersPercent, _ = m.Others(before)
 	return p, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 )
@@ -93,14 +94,16 @@ func (l *loader) scaleThreads(ctx context.Context, single *backend) error {
 	if err != nil || !l.useful(multi, single) {
 		return nil
 	}
-	l.deps.Machine.Others() // the next one tells of the time in between
+	_, before := l.deps.Machine.Others(monitor.Mark{})
 	serving, p := single, newThreadPolicy(max(l.deps.Machine.Processors(), l.cfg.Cores))
 	for {
 		if _, err := await(ctx, l, time.After(threadsPace)); err != nil {
 			return err
 		}
+		var others *float64
+		others, before = l.deps.Machine.Others(before)
 		was, on := p.multi, l.base
-		if p.look(time.Now(), l.deps.Machine.Others()) == was {
+		if p.look(time.Now(), others) == was {
 			continue
 		}
 		if p.multi {
