@@ -131,7 +131,8 @@ type bench struct {
 	t        testing.TB // the bubble's, where there is one
 	sessions []*fakeSession
 	watch    *switches
-	stop     func() // ends Run and waits for it
+	stop     func()   // ends Run and waits for it
+	counted  Snapshot // when interval was called last
 }
 
 // inBubble runs f beside a pipeline that uses all members. When f has returned,
@@ -204,6 +205,21 @@ func (b *bench) submit(j Job) <-chan Answer {
 	return answers
 }
 
+// mustNotTake submits a job, and a frame that is none, to a pipeline that is closed.
+func mustNotTake(b *bench) {
+	b.t.Helper()
+	before := b.cfg.Account.Snapshot().Counts
+	for _, body := range [][]byte{picture(b.t, 8), nil} {
+		j := Job{Body: body, Received: time.Now(), Deadline: time.Second, Answer: func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }}
+		if b.Submit(j) {
+			b.t.Error("a closed pipeline took a job")
+		}
+	}
+	if got := b.cfg.Account.Snapshot().Counts; got != before {
+		b.t.Errorf("jobs not taken: got counts %+v, want %+v as before", got, before)
+	}
+}
+
 func (a *Answer) copy() Answer {
 	kept := *a
 	kept.Top = append([]Class(nil), a.Top...)
@@ -212,6 +228,14 @@ func (a *Answer) copy() Answer {
 
 // answer sends a job and waits for its answer.
 func (b *bench) answer(j Job) Answer { return <-b.submit(j) }
+
+// interval is what came since the last call.
+func (b *bench) interval() Interval {
+	now := b.cfg.Account.Snapshot()
+	since := now.Since(&b.counted)
+	b.counted = now
+	return since
+}
 
 // picture is a PNG of one colour.
 func picture(tb testing.TB, side int) []byte {
