@@ -20,7 +20,7 @@ import (
 // mustEdit opens the store of a device that does not run.
 func mustEdit(tb testing.TB, cfg agent.Config, edit func(*store.Store) error) {
 	tb.Helper()
-	st, err := store.Open(cfg.State, discard())
+	st, err := store.Open(cfg.State, store.Options{}, discard())
 	if err != nil {
 		tb.Fatal(err)
 	}

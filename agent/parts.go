@@ -63,7 +63,7 @@ func (p *Parts) Close() error {
 }
 
 func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
-	if p.Store, err = store.Open(cfg.State, log); err != nil {
+	if p.Store, err = store.Open(cfg.State, store.Options{}, log); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.Store.Close)
@@ -190,7 +190,7 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 	if f.Name == carried.Name && f.Digest() != carried.Digest() {
 		return fmt.Errorf("install family %s: the name is that of the stock family, which the next start would put back; choose another", f.Name)
 	}
-	st, err := store.Open(dir, log)
+	st, err := store.Open(dir, store.Options{}, log)
 	if err != nil {
 		return err
 	}

@@ -148,7 +148,7 @@ func TestTheLaterOfScheduleAndOperatorIsInForce(t *testing.T) {
 // At its moment, not a second later and after no restart: the agent's own loop,
 // on a clock that the test turns.
 func TestTheScheduleSetsItsModeWhileTheDeviceRuns(t *testing.T) {
-	st, err := store.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	st, err := store.Open(t.TempDir(), store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

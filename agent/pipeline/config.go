@@ -26,11 +26,12 @@ type Config struct {
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
 	Preprocess frame.Preprocess
 	Mode       governor.Mode
-	Processors int      // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
-	QueueJobs  int      // jobs that may wait
-	QueueBytes int      // bytes of encoded frames that may wait
-	Log        Log      // of decisions
-	Account    *Account // where jobs are counted; nil is one of its own
+	Processors int              // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	QueueJobs  int              // jobs that may wait
+	QueueBytes int              // bytes of encoded frames that may wait
+	Log        Log              // of decisions
+	Account    *Account         // where jobs are counted; nil is one of its own
+	Tables     *governor.Tables // shared with other pipelines; nil: with none
 
 	// Cascade is the probability from which on the smallest member's answer is
 	// taken, in (0, 1]; below it the member that was chosen runs as well. 0 is no

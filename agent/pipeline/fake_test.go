@@ -204,6 +204,21 @@ func (b *bench) submit(j Job) <-chan Answer {
 	return answers
 }
 
+// mustNotTake submits a job, and a frame that is none, to a pipeline that is closed.
+func mustNotTake(b *bench) {
+	b.t.Helper()
+	before := b.CloseInterval().Counts
+	for _, body := range [][]byte{picture(b.t, 8), nil} {
+		j := Job{Body: body, Received: time.Now(), Deadline: time.Second, Answer: func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }}
+		if b.Submit(j) {
+			b.t.Error("a closed pipeline took a job")
+		}
+	}
+	if got := b.CloseInterval().Counts; got != before {
+		b.t.Errorf("jobs not taken: got counts %+v, want %+v as before", got, before)
+	}
+}
+
 func (a *Answer) copy() Answer {
 	kept := *a
 	kept.Top = append([]Class(nil), a.Top...)

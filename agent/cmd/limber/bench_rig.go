@@ -117,14 +117,20 @@ func (c *core) fix(ctx context.Context, i int) error {
 	return c.pipe.SetMode(ctx, mode)
 }
 
+// errEnded says that the pipeline takes no more jobs, as its Run has ended.
+var errEnded = errors.New("the pipeline has ended")
+
 // job sends one job through the pipeline and returns how long its answer took,
 // in milliseconds.
 func (c *core) job(i int) (float64, error) {
 	done := make(chan string, 1)
 	start := time.Now()
-	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
+	j := pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
 		done <- a.Detail
-	}})
+	}}
+	if !c.pipe.Submit(j) {
+		return 0, errEnded
+	}
 	refused := <-done
 	took := time.Since(start)
 	if refused != "" {

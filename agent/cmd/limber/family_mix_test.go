@@ -38,7 +38,7 @@ func TestM6_AProfileOfAnotherFamilyIsNotUsed(t *testing.T) {
 // mustMoveProfile stores one family's profile as that of another.
 func mustMoveProfile(t *testing.T, state string, from, to *family.Family) {
 	t.Helper()
-	st, err := store.Open(state, slog.New(slog.DiscardHandler))
+	st, err := store.Open(state, store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
