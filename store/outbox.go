@@ -222,6 +222,15 @@ func (o *Outbox) Answer(job string) (Record, error) {
 	return o.answer(job, func(r Record) bool { return r.Job == job })
 }
 
+// Answered tells whether Answer or Alias may find this name, and never waits for
+// the disk: names are told apart by a hash, and the record may be damaged.
+func (o *Outbox) Answered(name string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.answers.find(name, o.age.now())
+	return ok
+}
+
 // Alias returns the newest answer that OutboxOptions.Alias gives this name; else
 // it is like Answer.
 func (o *Outbox) Alias(name string) (Record, error) {

@@ -317,6 +317,14 @@ func (l *Link) Send(ctx context.Context, m Message) <-chan error {
 	return d.done
 }
 
+// Offer hands a message over if that takes no wait, and tells whether it did. Half
+// of the room is left to Send, so that what nobody waits for holds up nothing. The
+// outcome is not told.
+func (l *Link) Offer(m Message) bool {
+	s := l.current.Load()
+	return s != nil && l.checkMessage(m) == nil && s.offer(delivery{Message: m, done: make(chan error, 1)})
+}
+
 // RoundTrip is how long the broker took to answer the subscriptions of the last
 // connection; next to nothing if there are none.
 func (l *Link) RoundTrip() time.Duration { return time.Duration(l.roundTrip.Load()) }

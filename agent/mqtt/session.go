@@ -201,6 +201,25 @@ func (s *session) enqueue(ctx context.Context, d delivery) error {
 	}
 }
 
+// offer passes a delivery to the sender if half of the room is free.
+func (s *session) offer(d delivery) bool {
+	if !s.gate.TryRLock() {
+		return false // the connection is ending
+	}
+	defer s.gate.RUnlock()
+	if s.over || len(s.out) >= queued/2 {
+		return false
+	}
+	s.open.Add(1)
+	select {
+	case s.out <- d:
+		return true
+	default:
+		s.open.Done()
+		return false
+	}
+}
+
 // report tells the outcome of a delivery that was accepted.
 func (s *session) report(d delivery, outcome error) {
 	d.done <- outcome

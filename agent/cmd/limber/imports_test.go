@@ -47,6 +47,7 @@ var ranks = [][]imports{
 	},
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
 		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx"}},
 		{of: "family/trial", ours: []string{"family", "family/ort"}},

@@ -1,0 +1,116 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// connection is one life of the link.
+type connection struct {
+	seq  uint64
+	lost chan struct{} // closed when it breaks
+}
+
+// over tells whether the connection broke.
+func (c connection) over() bool {
+	select {
+	case <-c.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// within returns a context that ends with the channel as well.
+func within(ctx context.Context, end <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-end:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// connState is what is known of the link.
+type connState struct {
+	online atomic.Bool
+	seq    atomic.Uint64   // of the last connection
+	failed atomic.Uint64   // attempts to connect without success
+	lost   chan struct{}   // of the connection that is up; the link's goroutine alone touches it
+	up     chan connection // for the publisher: one that was not greeted
+	ready  chan connection // for the sender: one that was greeted
+	moved  chan struct{}   // holds one token when the link came up, broke, could not come up or delivered a record
+}
+
+func newConnState() *connState {
+	return &connState{up: make(chan connection, 1), ready: make(chan connection, 1), moved: make(chan struct{}, 1)}
+}
+
+// move notes that the link did what somebody may wait for.
+func (s *connState) move() {
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+// replace puts a connection in the place of one that nobody took.
+func replace(c chan connection, next connection) {
+	withdraw(c)
+	c <- next
+}
+
+func withdraw(c chan connection) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// Connected implements mqtt.Handler: the publisher takes the connection from here.
+func (u *Uplink) Connected(connSeq uint64, _ bool) {
+	s := u.conn
+	s.seq.Store(connSeq)
+	s.online.Store(true)
+	s.lost = make(chan struct{})
+	replace(s.up, connection{seq: connSeq, lost: s.lost})
+	s.move()
+}
+
+// Lost implements mqtt.Handler.
+func (u *Uplink) Lost(err error) {
+	if errors.Is(err, mqtt.ErrRival) {
+		u.fault(err.Error())
+	}
+	s := u.conn
+	s.online.Store(false)
+	u.inbox.hangUp()
+	if s.lost != nil {
+		close(s.lost)
+		s.lost = nil
+	} else {
+		s.failed.Add(1)
+	}
+	withdraw(s.up)
+	s.move()
+}
+
+// Denied implements mqtt.Handler: the link asks again.
+func (u *Uplink) Denied(filters []string) {
+	if len(filters) > 0 {
+		u.fault("the broker refuses to deliver " + strings.Join(filters, ", ") + "; see its access rules")
+	}
+}
+
+// fault tells of a part that does not work.
+func (u *Uplink) fault(detail string) {
+	u.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: detail})
+}

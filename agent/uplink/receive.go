@@ -1,0 +1,194 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// Receive implements mqtt.Handler: it sorts what arrives and hands everything on at
+// once.
+func (u *Uplink) Receive(m mqtt.Message, ack func()) {
+	if source := u.frames.of(m.Topic); source != nil {
+		r := u.newRequest(wire.KindFrame, m, ack)
+		r.Source, r.ResultTopic = source.Name, source.ResultTopic
+		u.receiveFrame(r)
+		return
+	}
+	t, err := wire.ParseTopic(m.Topic)
+	switch {
+	case errors.Is(err, wire.ErrBadID):
+		u.Event(wire.SeverityWarning, wire.Event{Kind: wire.EventBadID, Detail: err.Error()})
+		ack()
+		return
+	case err != nil:
+		u.log.Debug("message ignored", "topic", m.Topic, "err", err)
+		ack()
+		return
+	}
+	r := u.newRequest(t.Kind, m, ack)
+	r.Address, r.Verb, r.ID, r.Source = t.Address, t.Verb, t.ID, t.Source
+	switch t.Kind {
+	case wire.KindJob, wire.KindCmd:
+		u.receive(r)
+	case wire.KindFrame:
+		u.receiveFrame(r)
+	case wire.KindDesired:
+		u.handler.Desired(r)
+	default:
+		ack()
+	}
+}
+
+// receive lets a job or a command in, unless its key is known.
+func (u *Uplink) receive(r *Request) {
+	open := u.inbox.enter(r)
+	switch {
+	case open != r && open.Digest() == r.Digest():
+		if !u.inbox.join(open, r) {
+			u.receive(r) // it was ended meanwhile
+		}
+	case u.outbox.Answered(r.key()): // r's bytes, or those of one that is being looked up as well
+		u.replays.put(u, r)
+	case open != r:
+		u.conflict(r)
+	default:
+		u.admit(r)
+	}
+}
+
+// admit hands on a request that is not known, if any is still taken in.
+func (u *Uplink) admit(r *Request) {
+	if u.closed.Load() && r.Message.QoS > 0 {
+		r.Release() // the broker will deliver it to the next start
+		return
+	}
+	u.hand(r)
+}
+
+// hand passes a request to its handler.
+func (u *Uplink) hand(r *Request) {
+	if r.Kind == wire.KindCmd {
+		u.handler.Command(r)
+	} else {
+		u.handler.Job(r)
+	}
+	r.Digest() // while a frame is decoded
+}
+
+// conflict hands on a request whose key was used with other bytes. The answer to
+// those stays as it is. A job without any bytes is none: that is how a retained one
+// is cleared at the broker, and who does it waits for no answer.
+func (u *Uplink) conflict(r *Request) {
+	u.inbox.leave(r)
+	if r.Kind == wire.KindJob && r.Digest() == store.DigestOf(nil) {
+		r.Drop()
+		return
+	}
+	r.Conflict = true
+	u.hand(r)
+}
+
+// How much may wait for its answer to be read from the disk.
+const (
+	replayMost  = 1024     // requests
+	replayBytes = 64 << 20 // of their payloads
+)
+
+// errBehind is the fault of a request that finds no room among these.
+var errBehind = errors.New("the disk does not keep up: too many answers are being looked up")
+
+// replays are requests that seem to have been answered, until the answer was read.
+type replays struct {
+	waiting chan *Request
+	bytes   atomic.Int64 // of payloads
+}
+
+func newReplays() *replays { return &replays{waiting: make(chan *Request, replayMost)} }
+
+// put lets a request wait for the replay.
+func (p *replays) put(u *Uplink, r *Request) {
+	size := int64(len(r.Message.Payload))
+	if p.bytes.Add(size) <= replayBytes {
+		select {
+		case p.waiting <- r:
+			return
+		default:
+		}
+	}
+	p.bytes.Add(-size)
+	u.unknown(r, errBehind)
+}
+
+// replay answers again what was answered before, until ctx ends.
+func (u *Uplink) replay(ctx context.Context) error {
+	for {
+		select {
+		case r := <-u.replays.waiting:
+			u.replays.bytes.Add(-int64(len(r.Message.Payload)))
+			u.again(r)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// again sends the stored answer of a request once more, byte for byte. One that has
+// none after all is taken in.
+func (u *Uplink) again(r *Request) {
+	known, err := u.known(r)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		u.fresh(r)
+	case err != nil:
+		u.unknown(r, err)
+	case known.Request != r.Digest():
+		u.conflict(r)
+	default:
+		u.answer(r, func(uint64) (store.Record, error) {
+			return store.Record{Topic: known.Topic, Payload: known.Payload}, nil
+		})
+	}
+}
+
+// known reads the answer of a request.
+func (u *Uplink) known(r *Request) (store.Record, error) {
+	if r.nameless() {
+		return u.outbox.Alias(frameAlias(r.Source, r.Digest()))
+	}
+	return u.outbox.Answer(r.key())
+}
+
+// fresh takes in a request that only seemed to have been answered.
+func (u *Uplink) fresh(r *Request) {
+	if r.nameless() {
+		u.admitFrame(r)
+		return
+	}
+	switch open := u.inbox.enter(r); {
+	case open == r:
+		u.admit(r)
+	case open.Digest() != r.Digest():
+		u.conflict(r)
+	case !u.inbox.join(open, r):
+		u.receive(r) // it was ended meanwhile
+	}
+}
+
+// unknown hands on a request of which it cannot be said whether it was answered. A
+// frame is taken for a new one.
+func (u *Uplink) unknown(r *Request, err error) {
+	u.log.Error("answer not readable", "topic", r.Message.Topic, "err", err)
+	if r.nameless() {
+		u.admitFrame(r)
+		return
+	}
+	u.inbox.leave(r)
+	r.Fault = fmt.Errorf("whether this was answered before cannot be read: %w", err)
+	u.hand(r)
+}

@@ -1,0 +1,225 @@
+// Package uplink delivers: what the broker has for a device to those who handle
+// it, and what the device says to the broker.
+//
+//	broker ─▶ reader ─ known? ─▶ Handler ─▶ Request.Answer ─▶ outbox ─▶ sender ─▶ broker
+//	             │                              ▲                          │
+//	             └ answered before ─▶ replay ───┘    acknowledgement ◀─ confirmer
+//
+//	Event ─▶ pacer ─▶ outbox        Changed ─▶ publisher ─▶ state, caps, reported
+//	                                Telemetry ─▶ the link, if it has room
+//
+// A job or a command is let in once. While it is open, a copy of it waits for the
+// same answer; once it is answered, a copy gets that answer again, byte for byte,
+// for an hour; other bytes under the same name are a conflict. The answer goes into
+// the outbox before it goes anywhere else, and out of there in order; the broker
+// gets the acknowledgement for the request when the answer was acknowledged or is
+// on the disk, whichever is first. The rule that makes it correct: between receipt
+// and acknowledgement a request is open or its answer in the outbox, never in
+// neither, so none is carried out twice and none is forgotten.
+//
+// A frame that a camera publishes without an id is given one when it is received,
+// of its source, this run and a number, and is a job like any other from then on.
+// What the broker delivers again keeps its id where it is known by source and bytes.
+//
+// The reader of the link waits for nobody: it takes no lock that is held across a
+// wait, and what has to be read from the disk is left to the replay.
+//
+// Retained documents are functions of the state of the moment. Others only say that
+// one changed; the publisher works it out and publishes it, alone, so that the
+// newest stays. It ends before the farewell is published, so nothing of it follows.
+package uplink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// Config describes an Uplink.
+type Config struct {
+	Self       wire.Address
+	Boot       string      // names this run of the device; at least 8 hexadecimal digits
+	Link       mqtt.Config // complete but for Will
+	Sources    []Source    // of frames, on topics of their own
+	KeepNewest bool        // a newer frame may take the place of one that waits, where it came at QoS 0
+	Retained   bool        // frames that the broker kept, which are old, are taken as well
+	Quota      int64       // bytes that the outbox may hold
+}
+
+// Source is a camera that publishes where it likes.
+type Source struct {
+	Name        string
+	Filter      string // matches its topics
+	ResultTopic string // empty: result/{id}
+}
+
+// Handler takes what came in. It is called by the reader of the link and by the
+// replay, two goroutines, and must not block. Each request is to be ended once:
+// by Answer, Drop or Release.
+type Handler interface {
+	Job(*Request)     // also a frame, whose Kind is wire.KindFrame
+	Command(*Request) // one that was not answered within the last hour
+	Desired(*Request) // each that comes: whether its version counts is not known here
+}
+
+// Documents are what a device says of itself, as functions of the state of the
+// moment. They are called by the publisher and, Detail, by the link.
+type Documents interface {
+	Detail() string // of state: what keeps the device from working, and the remedy
+	Caps() wire.Caps
+	Reported() wire.Reported
+	Version() uint64 // of the desired state last applied; 0 if none
+}
+
+// Status is where an Uplink stands.
+type Status struct {
+	Online   bool
+	ConnSeq  uint64 // of the last connection
+	Attempts uint64 // to connect, without success
+	Records  int    // that wait in the outbox
+	Bytes    int64  // of them
+	Seq      uint64 // of the last result of this run
+	Dropped  uint64 // telemetry that the link had no room for
+	Retained uint64 // old frames that were left alone
+}
+
+// Uplink is the device's side of its connection to a broker. Its methods may be
+// called from any goroutine.
+type Uplink struct {
+	cfg    Config
+	log    *slog.Logger
+	outbox *store.Outbox
+	link   *mqtt.Link
+
+	handler   Handler   // Run's, as is documents
+	documents Documents // of the device
+
+	inbox   *inbox
+	frames  *frames
+	replays *replays
+	events  *pacer
+	gaps    *gaps
+	conn    *connState
+	changed *changes
+
+	closed  atomic.Bool   // nothing new is taken in
+	seq     atomic.Uint64 // of the last result
+	dropped atomic.Uint64 // telemetry
+}
+
+// New assembles an Uplink and checks the configuration of its link. It starts
+// nothing, and closes neither of the stores.
+func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
+	if len(cfg.Boot) < bootDigits {
+		return nil, fmt.Errorf("boot %q: want at least %d digits", cfg.Boot, bootDigits)
+	}
+	u := &Uplink{
+		cfg: cfg, log: log, outbox: outbox,
+		inbox:   newInbox(),
+		frames:  newFrames(cfg.Sources),
+		replays: newReplays(),
+		gaps:    &gaps{state: state, log: log},
+		conn:    newConnState(),
+		changed: newChanges(),
+	}
+	u.events = newPacer(u.EventAtOnce)
+	cfg.Link.Will = u.will
+	var err error
+	if u.link, err = mqtt.New(cfg.Link, u, log); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return u, nil
+}
+
+// Run connects and delivers until ctx ends. Being asked to stop is no error.
+func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
+	u.handler, u.documents = h, d
+	u.gaps.load()
+	defer u.saveGap()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps} {
+		g.Go(func() error { return part(ctx) })
+	}
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Status is where the uplink stands now.
+func (u *Uplink) Status() Status {
+	s := Status{
+		Online: u.conn.online.Load(), ConnSeq: u.conn.seq.Load(), Attempts: u.conn.failed.Load(),
+		Seq: u.seq.Load(), Dropped: u.dropped.Load(), Retained: u.frames.retained.Load(),
+	}
+	s.Records, s.Bytes = u.outbox.Depth()
+	return s
+}
+
+// StopIntake leaves requests of QoS 1 that are not known to the broker, which
+// brings them to the next start: they are neither handed on nor acknowledged.
+func (u *Uplink) StopIntake() { u.closed.Store(true) }
+
+// Flush tells of the events that were held back and returns when the outbox is
+// empty, the link down, or ctx at its end.
+func (u *Uplink) Flush(ctx context.Context) {
+	u.events.flush(0)
+	for {
+		if n, _ := u.outbox.Depth(); n == 0 || !u.conn.online.Load() {
+			return
+		}
+		select {
+		case <-u.conn.moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Telemetry publishes the condition of the device, if the link is up and has room:
+// it is about now, nobody wants it later.
+func (u *Uplink) Telemetry(t wire.Telemetry) {
+	if !u.conn.online.Load() {
+		return
+	}
+	m := message(u.cfg.Self.Telemetry(), t)
+	m.QoS = 0
+	if !u.link.Offer(m) {
+		u.dropped.Add(1)
+	}
+}
+
+// message encodes a document of package wire, for QoS 1.
+func message(topic string, document any) mqtt.Message {
+	b, err := json.Marshal(document)
+	if err != nil {
+		panic("uplink: a document of package wire cannot be encoded: " + err.Error())
+	}
+	return mqtt.Message{Topic: topic, Payload: b, QoS: 1}
+}
+
+// retained is a message that the broker keeps for those who come later.
+func retained(topic string, document any) mqtt.Message {
+	m := message(topic, document)
+	m.Retained = true
+	return m
+}
+
+// post appends a message to the outbox that nobody waits for.
+func (u *Uplink) post(m mqtt.Message, durable func()) {
+	_, err := u.outbox.Append(func(uint64) (store.Record, error) {
+		return store.Record{Topic: m.Topic, Payload: m.Payload}, nil
+	}, durable)
+	if err != nil {
+		u.log.Error("message lost", "topic", m.Topic, "err", err)
+	}
+}
