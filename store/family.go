@@ -1,6 +1,10 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
 
 // SetFamily makes manifest the current family. Its blobs should be stored
 // before it.
@@ -38,7 +42,12 @@ type Cell struct {
 }
 
 // SetCell stores a value under a name: see Cell.
-func (s *Store) SetCell(name string, value []byte) error { return s.put(bucketCells, name, value) }
+func (s *Store) SetCell(name string, value []byte) error { return s.SetCells(Cell{name, value}) }
+
+// SetCells stores cells in one commit: either all of them are on the disk, or none.
+func (s *Store) SetCells(cells ...Cell) error {
+	return s.update(bucketCells, func(tx *bolt.Tx) error { return putCells(tx, cells) })
+}
 
 // Cell returns the value of the cell, or ErrNotFound.
 func (s *Store) Cell(name string) ([]byte, error) { return s.value(bucketCells, name) }

@@ -118,12 +118,17 @@ func (s *Store) Fault() error {
 
 // put stores value under key.
 func (s *Store) put(bucket, key string, value []byte) error {
-	if err := s.Fault(); err != nil {
-		return fmt.Errorf("write %s: %w", bucket, err)
-	}
-	err := s.file.update(func(tx *bolt.Tx) error {
+	return s.update(bucket, func(tx *bolt.Tx) error {
 		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
 	})
+}
+
+// update writes into a bucket in one commit.
+func (s *Store) update(bucket string, write func(*bolt.Tx) error) error {
+	err := s.Fault()
+	if err == nil {
+		err = s.file.update(write)
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", bucket, err)
 	}

@@ -177,6 +177,25 @@ func TestACommandAndTheCellsItChangedAreOneCommit(t *testing.T) {
 	}
 }
 
+func TestCellsAreStoredTogetherOrNotAtAll(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	before := lastCommit(t, s)
+	if err := s.SetCells(Cell{"mode", []byte("balanced")}, Cell{"desired", []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	if n := lastCommit(t, s) - before; n != 1 {
+		t.Errorf("got %d commits, want one", n)
+	}
+	if err := s.SetCells(Cell{"mode", []byte("power-save")}, Cell{}); err == nil {
+		t.Error("a cell without a name: got no error")
+	}
+	for name, want := range map[string]string{"mode": "balanced", "desired": "{}"} {
+		if got, err := s.Cell(name); err != nil || string(got) != want {
+			t.Errorf("cell %s: got %q, %v; want %q", name, got, err, want)
+		}
+	}
+}
+
 // lastCommit is its number.
 func lastCommit(t *testing.T, s *Store) (n int) {
 	t.Helper()

@@ -55,6 +55,9 @@ var ranks = [][]imports{
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
+	{ // what the device pursues
+		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
+	},
 	{ // the device, and the operator
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},

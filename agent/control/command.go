@@ -1,0 +1,288 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/uplink"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// request is a command or a desired state, until it is answered, dropped or
+// released.
+type request struct {
+	*uplink.Request // what it says
+	reply           replier
+	digest          func() store.Digest // of its bytes
+}
+
+// replier ends a request: *uplink.Request, or a test's.
+type replier interface {
+	Answer(topic string, encode func(seq uint64) ([]byte, error))
+	Say(topic string, payload []byte)
+	Drop()
+	Release()
+}
+
+func requestOf(r *uplink.Request) request { return request{r, r, r.Digest} }
+
+// key is the command's name in the ledger. Ids belong to their verb: commands of two
+// verbs have acknowledgements of their own, and may run at once.
+func (r request) key() string { return r.Verb + "/" + r.ID }
+
+// take hands a command to its lane. It is called by the link's reader, which must not
+// wait: what would have to read the ledger is left to others.
+func (c *Control) take(r request) {
+	if r.Conflict {
+		c.answer(r, wire.CommandRejected, errConflict())
+		return
+	}
+	l := c.verbs[r.Verb]
+	if l == nil {
+		l = c.strange
+	}
+	for _, room := range []chan request{l.waiting, c.overflow} {
+		select {
+		case room <- r:
+			return
+		default:
+		}
+	}
+	c.answer(r, wire.CommandRejected, errBusy())
+}
+
+func errConflict() error {
+	return wire.Refuse(wire.Conflict, "this id was used before, with other bytes")
+}
+
+func errBusy() error { return wire.Refuse(wire.Busy, "too many commands wait") }
+
+// turnAway refuses commands that found no room, until ctx ends; but those that an
+// earlier run carried out, and could not tell the broker, are answered.
+func (c *Control) turnAway(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-c.overflow:
+			if _, done := c.left(r); !done {
+				c.answer(r, wire.CommandRejected, errBusy())
+			}
+		}
+	}
+}
+
+// work carries out the commands of a lane, one after the other, until ctx ends.
+func (c *Control) work(ctx context.Context, l *lane) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-l.waiting:
+			c.command(ctx, l, r)
+		}
+	}
+}
+
+// command takes a command from its receipt to its last state.
+func (c *Control) command(ctx context.Context, l *lane, r request) {
+	expires, done := c.left(r)
+	if done {
+		return
+	}
+	c.say(r, wire.CommandReceived)
+	order, until, err := c.read(l, r)
+	if expires.IsZero() || until.Before(expires) {
+		expires = until
+	}
+	if err != nil {
+		c.finish(r, expires, wire.CommandRejected, err)
+		return
+	}
+	limited, cancel := context.WithDeadline(ctx, expires)
+	defer cancel()
+	leave, err := c.enter(limited, l.class)
+	var act Action
+	if err == nil {
+		defer leave()
+		act, err = l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	}
+	switch {
+	case err == nil:
+		c.execute(limited, r, expires, act)
+	case ended(ctx, err):
+		r.reply.Release()
+	case errors.Is(err, context.DeadlineExceeded):
+		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
+	default:
+		c.finish(r, expires, wire.CommandRejected, err)
+	}
+}
+
+// left answers what an earlier run left of a command, where it is done with. One
+// that was cut off is begun anew, with the time that is left until it expires; that
+// is zero for one that is new.
+func (c *Control) left(r request) (expires time.Time, done bool) {
+	known, err := c.state.Command(r.key())
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return time.Time{}, false
+	case err != nil:
+		r.Fault = err // not the command's last word
+		c.answer(r, wire.CommandFailed, fmt.Errorf("whether this command was obeyed before is not known: %w", err))
+	case known.Request != r.digest():
+		r.Conflict = true
+		c.answer(r, wire.CommandRejected, errConflict())
+	case wire.Step(known.State).Final():
+		c.send(r, known.Answer)
+	case !known.Expires.After(time.Now()):
+		c.finish(r, known.Expires, wire.CommandTimedOut, wire.Refuse(wire.Expired, "it expired while the device was off"))
+	default:
+		return known.Expires, false
+	}
+	return known.Expires, true
+}
+
+// read reads a command of a lane, and until when it may be carried out.
+func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Time, err error) {
+	expires = r.Received.Add(time.Hour)
+	if r.Message.Retained {
+		return order, expires, wire.Refuse(wire.Invalid, "commands are never retained: publish it without the retain flag")
+	}
+	if r.Message.Oversize > 0 {
+		return order, expires, wire.Refuse(wire.Invalid, "the command has %d bytes", r.Message.Oversize)
+	}
+	if err := wire.Decode(r.Message.Payload, &order); err != nil {
+		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}
+	}
+	until, err := order.Expiry(r.Received)
+	if err != nil {
+		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}
+	}
+	expires = until
+	if now := time.Now(); !expires.After(now) {
+		// Both times: a clock that is wrong looks like a command that is late.
+		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s", clock(expires), clock(now))
+	}
+	if _, ok := l.verbs[r.Verb]; !ok {
+		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))
+	}
+	if err := order.Check(r.Verb); err != nil {
+		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}
+	}
+	return order, expires, nil
+}
+
+// clock is a time for people to compare.
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
+
+// execute takes a command that is accepted to its end.
+func (c *Control) execute(ctx context.Context, r request, expires time.Time, act Action) {
+	if err := c.record(r, expires, c.ack(r, wire.CommandExecuting, nil)); err != nil {
+		c.answer(r, wire.CommandFailed, err)
+		return
+	}
+	c.say(r, wire.CommandAccepted)
+	c.say(r, wire.CommandExecuting)
+	out, err := act(ctx)
+	switch {
+	case err == nil:
+		c.succeed(ctx, r, expires, out)
+	case ended(ctx, err):
+		r.reply.Release()
+	case errors.Is(err, context.DeadlineExceeded):
+		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
+	default:
+		c.finish(r, expires, wire.CommandFailed, err)
+	}
+}
+
+// ended tells whether an error is that the agent stops: the broker will deliver the
+// command to the next start.
+func ended(ctx context.Context, err error) bool {
+	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled)
+}
+
+// succeed records what was done; where that fails it is undone.
+func (c *Control) succeed(ctx context.Context, r request, expires time.Time, out Outcome) {
+	ack := c.ack(r, wire.CommandSucceeded, nil)
+	err := c.record(r, expires, ack, out.Remember...)
+	if err == nil {
+		c.send(r, encode(ack))
+		return
+	}
+	if out.Undo != nil {
+		out.Undo(ctx)
+	}
+	c.finish(r, expires, wire.CommandFailed, err)
+}
+
+// finish records a last state that did nothing and answers with it, also where it
+// cannot be recorded.
+func (c *Control) finish(r request, expires time.Time, step wire.Step, cause error) {
+	ack := c.ack(r, step, cause)
+	c.record(r, expires, ack)
+	c.send(r, encode(ack))
+	c.aims.tellUnmet(cause)
+}
+
+// record writes a state into the ledger.
+func (c *Control) record(r request, expires time.Time, ack wire.Ack, cells ...store.Cell) error {
+	err := c.state.SetCommand(store.Command{
+		ID: r.key(), Request: r.digest(), State: string(ack.State), Answer: encode(ack), Expires: expires,
+	}, cells...)
+	if err != nil {
+		c.log.Error("ledger not written", "cmd", r.ID, "err", err)
+	}
+	return err
+}
+
+// answer answers with a last state that the ledger need not know.
+func (c *Control) answer(r request, step wire.Step, cause error) {
+	c.send(r, encode(c.ack(r, step, cause)))
+}
+
+// send answers with a last state.
+func (c *Control) send(r request, payload []byte) {
+	r.reply.Answer(c.topic(r), func(uint64) ([]byte, error) { return payload, nil })
+}
+
+// say tells of an earlier state.
+func (c *Control) say(r request, step wire.Step) {
+	r.reply.Say(c.topic(r), encode(c.ack(r, step, nil)))
+}
+
+func (c *Control) topic(r request) string { return c.cfg.Self.Ack(r.Verb, r.ID) }
+
+func (c *Control) ack(r request, step wire.Step, cause error) wire.Ack {
+	ack := wire.Ack{ID: r.ID, Verb: r.Verb, State: step, TS: wire.At(time.Now())}
+	ack.Reason, ack.Nearest, ack.Detail = told(cause)
+	return ack
+}
+
+func encode(a wire.Ack) []byte {
+	b, err := json.Marshal(a)
+	if err != nil {
+		panic("control: an acknowledgement cannot be encoded: " + err.Error())
+	}
+	return b
+}
+
+// told is what an answer says of an error. One that is no refusal is a fault of the
+// agent.
+func told(err error) (reason wire.Reason, nearest *wire.Goal, detail string) {
+	if err == nil {
+		return "", nil, ""
+	}
+	if u, ok := errors.AsType[*unmet](err); ok {
+		nearest = u.nearest
+	}
+	if r, ok := errors.AsType[*wire.Refusal](err); ok {
+		return r.Reason, nearest, r.Error()
+	}
+	return wire.Internal, nil, err.Error()
+}

@@ -1,0 +1,107 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// Class is what a verb's commands wait for.
+type Class int
+
+// The classes of verbs.
+const (
+	Instant   Class = iota // for one another: they take no longer than an inference
+	Serial                 // for those of the same verb; refused while an exclusive one runs
+	Exclusive              // for all of this class, and serial ones under way
+)
+
+// Action carries a command out, under its expiry. It is safe to repeat. An error
+// that wraps context.DeadlineExceeded means that it was given up.
+type Action func(ctx context.Context) (Outcome, error)
+
+// Outcome is what an action leaves to do.
+type Outcome struct {
+	Remember []store.Cell              // written in one commit with "succeeded"
+	Undo     func(ctx context.Context) // puts back what was before, where that commit failed; nil: nothing to put back
+}
+
+// Verb is what a device can be told to do.
+type Verb struct {
+	Name  string
+	Class Class
+	Most  int // commands that may wait; of verbs that share a lane the greatest counts
+	// Prepare says what a command does. Its error is a *wire.Refusal, or ctx's at
+	// the command's expiry. The time is that of the receipt.
+	Prepare func(context.Context, wire.Command, time.Time) (Action, error)
+}
+
+// lane is the commands that wait for one another.
+type lane struct {
+	class   Class
+	verbs   map[string]Verb
+	waiting chan request
+}
+
+// lay makes the lanes of the verbs.
+func (c *Control) lay(verbs []Verb) {
+	room := map[*lane]int{}
+	shared := map[Class]*lane{}
+	serial := 0
+	for _, v := range verbs {
+		l := shared[v.Class]
+		if l == nil {
+			l = &lane{class: v.Class, verbs: map[string]Verb{}}
+			c.lanes = append(c.lanes, l)
+		}
+		if v.Class == Serial {
+			serial++
+		} else {
+			shared[v.Class] = l
+		}
+		l.verbs[v.Name], c.verbs[v.Name] = v, l
+		room[l] = max(room[l], v.Most)
+		c.names = append(c.names, v.Name)
+	}
+	for _, l := range c.lanes {
+		l.waiting = make(chan request, room[l])
+	}
+	c.strange = shared[Instant]
+	c.free = make(chan struct{}, serial)
+	for range serial {
+		c.free <- struct{}{}
+	}
+}
+
+// enter waits until a command of a class may begin; leave is to be called when it
+// has ended. Its errors are ctx's and a refusal.
+func (c *Control) enter(ctx context.Context, class Class) (leave func(), err error) {
+	held := 0
+	leave = func() {
+		for range held {
+			c.free <- struct{}{}
+		}
+	}
+	switch class {
+	case Serial:
+		select {
+		case <-c.free:
+			held = 1
+		default:
+			return leave, wire.Refuse(wire.Locked, "an exclusive command is running")
+		}
+	case Exclusive:
+		for held < cap(c.free) {
+			select {
+			case <-c.free:
+				held++
+			case <-ctx.Done():
+				leave()
+				return nil, ctx.Err()
+			}
+		}
+	}
+	return leave, nil
+}
