@@ -45,6 +45,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,6 +54,7 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/uplink"
+	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/power"
 )
 
@@ -89,9 +91,10 @@ func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if err := a.makeControl(); err != nil {
+	if err := a.makeEngine(); err != nil {
 		return nil, err
 	}
+	a.makeControl()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
 	return a, nil
 }
@@ -109,6 +112,33 @@ func (a *Agent) makeUplink(boot string) error {
 	}
 	a.uplink, err = uplink.New(cfg, a.deps.Store, a.deps.Outbox, a.log)
 	return err
+}
+
+func (a *Agent) makeEngine() error {
+	pre, err := a.deps.Family.Preprocessing()
+	if err != nil {
+		return err
+	}
+	a.engine = engine.New(engine.Config{
+		Threads: a.cfg.Runtime.Threads, Providers: a.cfg.Runtime.Providers, Cores: a.deps.Cores,
+		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
+		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
+		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
+		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
+	}, engine.Deps{
+		Family: a.deps.Family, Runtime: a.deps.Runtime, Open: a.deps.Open, Fault: a.deps.Fault, Machine: a.deps.Machine,
+		State: a.deps.Store, Tables: a.deps.Tables, Events: a.uplink, Trim: a.deps.Trim,
+	}, a.log)
+	return nil
+}
+
+func (a *Agent) makeControl() {
+	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
+	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps), a.log)
+	a.control = control.New(
+		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
+		control.Deps{Target: a.engine, State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
+		[]control.Verb{setPower}, a.log)
 }
 
 // Run works until ctx ends, then stops in order. Being asked to stop is not an
@@ -132,7 +162,8 @@ func (a *Agent) work(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(working)
 	said := documents{a.cfg, a.deps, a.engine, a.control}
 	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
-	for _, part := range []func(context.Context) error{a.engine.Run, a.control.Run, a.jobs.pace, a.observe} {
+	g.Go(func() error { return a.engine.Run(gctx, a.control.Start()) })
+	for _, part := range []func(context.Context) error{a.control.Run, a.jobs.pace, a.observe} {
 		g.Go(func() error { return part(gctx) })
 	}
 	select {

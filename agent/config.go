@@ -12,6 +12,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -28,29 +29,29 @@ type Config struct {
 	Mode     string   `toml:"mode"`   // until an operator or the schedule sets another
 	LogLevel string   `toml:"log_level"`
 
-	Broker    Broker    `toml:"broker"`
-	Jobs      Jobs      `toml:"jobs"`
-	Frames    Frames    `toml:"frames"`
-	Outbox    Outbox    `toml:"outbox"`
-	Telemetry Telemetry `toml:"telemetry"`
-	Governor  Governor  `toml:"governor"`
-	Runtime   Runtime   `toml:"runtime"`
-	Power     Power     `toml:"power"`
-	Schedule  Schedule  `toml:"schedule,omitempty"`
-	Sources   Sources   `toml:"source,omitempty"`
+	Broker    Broker           `toml:"broker"`
+	Jobs      Jobs             `toml:"jobs"`
+	Frames    Frames           `toml:"frames"`
+	Outbox    Outbox           `toml:"outbox"`
+	Telemetry Telemetry        `toml:"telemetry"`
+	Governor  Governor         `toml:"governor"`
+	Runtime   Runtime          `toml:"runtime"`
+	Power     Power            `toml:"power"`
+	Schedule  control.Schedule `toml:"schedule,omitempty"`
+	Sources   Sources          `toml:"source,omitempty"`
 }
 
 // Broker is the connection to the broker.
 type Broker struct {
-	URL          string   `toml:"url"` // mqtt://host:port or mqtts://host:port
-	User         string   `toml:"user"`
-	PasswordFile string   `toml:"password_file"` // first line of the file
-	CAFile       string   `toml:"ca_file"`       // PEM; empty: the system's
-	CertFile     string   `toml:"cert_file"`     // PEM, of this device
-	KeyFile      string   `toml:"key_file"`      // PEM
-	KeepAlive    Duration `toml:"keep_alive"`
-	ReconnectMin Duration `toml:"reconnect_min"` // ceiling of the first pause
-	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
+	URL          string           `toml:"url"` // mqtt://host:port or mqtts://host:port
+	User         string           `toml:"user"`
+	PasswordFile string           `toml:"password_file"` // first line of the file
+	CAFile       string           `toml:"ca_file"`       // PEM; empty: the system's
+	CertFile     string           `toml:"cert_file"`     // PEM, of this device
+	KeyFile      string           `toml:"key_file"`      // PEM
+	KeepAlive    control.Duration `toml:"keep_alive"`
+	ReconnectMin control.Duration `toml:"reconnect_min"` // ceiling of the first pause
+	ReconnectMax control.Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
 }
 
 // Jobs bounds what may wait.
@@ -70,7 +71,7 @@ func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
 
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
-	Every Duration `toml:"every"`
+	Every control.Duration `toml:"every"`
 }
 
 // Governor is what it may do beyond its mode, and what is kept of its decisions.
@@ -94,20 +95,6 @@ type Power struct {
 	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
 }
 
-// Duration is a time.Duration that is written "200ms" or "5s".
-type Duration struct{ time.Duration }
-
-// UnmarshalText reads the form of time.ParseDuration.
-func (d *Duration) UnmarshalText(b []byte) (err error) {
-	if d.Duration, err = time.ParseDuration(string(b)); err != nil {
-		return fmt.Errorf(`%s is not a duration such as "200ms" or "5s"`, b)
-	}
-	return nil
-}
-
-// MarshalText writes what UnmarshalText reads.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
 // Default is the device `desk` of the fleet `demo`, which meets `limber broker`
 // on this machine.
 func Default() Config {
@@ -115,13 +102,13 @@ func Default() Config {
 	return Config{
 		Fleet: "demo", Device: "desk", Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
 		Broker: Broker{
-			URL: "mqtt://127.0.0.1:1883", KeepAlive: Duration{link.KeepAlive},
-			ReconnectMin: Duration{link.BackoffMin}, ReconnectMax: Duration{link.BackoffMax},
+			URL: "mqtt://127.0.0.1:1883", KeepAlive: control.Duration{link.KeepAlive},
+			ReconnectMin: control.Duration{link.BackoffMin}, ReconnectMax: control.Duration{link.BackoffMax},
 		},
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox:    Outbox{MiB: 64},
-		Telemetry: Telemetry{Every: Duration{5 * time.Second}},
+		Telemetry: Telemetry{Every: control.Duration{5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
 }
@@ -204,8 +191,8 @@ func plain(e *toml.DecodeError) string {
 	_, kind, _ := strings.Cut(field, " of type ")
 	kind = strings.TrimPrefix(kind, "*")
 	wants, ok := map[string]string{
-		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false", "agent.Duration": `a duration such as "5s"`,
-		"agent.TimeOfDay": `a time of day such as "07:00"`, "[]agent.Weekday": `a list of days such as "mon"`, "float64": "a number",
+		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false", "control.Duration": `a duration such as "5s"`,
+		"control.TimeOfDay": `a time of day such as "07:00"`, "[]control.Weekday": `a list of days such as "mon"`, "float64": "a number",
 	}[kind]
 	if !ok {
 		wants = "a table"
@@ -250,7 +237,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), sources, c.Schedule.validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Frames.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

@@ -13,10 +13,12 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -31,8 +33,8 @@ type Deps struct {
 	Fault   error
 	Runtime string // version of ONNX Runtime; empty: none
 	Cores   int    // processors that this process may use
-	Root    string // where the machine's proc and sys lie: "/", but for a test
 	Machine *monitor.Machine
+	Board   *power.Board
 	Tables  *governor.Tables // shared by agents whose members take the same time; nil: its own
 	Trim    func()           // gives freed memory back to the system
 
@@ -47,8 +49,7 @@ type Deps struct {
 // stays up and says so. Foreign models are tried by guard; nil refuses them. The
 // error is store.ErrLocked when another process uses the state folder.
 func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Deps, error) {
-	const root = "/"
-	d := &Deps{Version: version, Cores: runtime.GOMAXPROCS(0), Root: root, Machine: monitor.NewMachine(root), Trim: debug.FreeOSMemory}
+	d := &Deps{Version: version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Trim: debug.FreeOSMemory}
 	if err := d.open(cfg, guard, log); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -65,7 +66,7 @@ func (d *Deps) Close() error {
 }
 
 func (d *Deps) open(cfg Config, guard resident.Guard, log *slog.Logger) (err error) {
-	if d.Store, err = store.Open(cfg.State, log); err != nil {
+	if d.Store, err = store.Open(cfg.State, store.Options{}, log); err != nil {
 		return err
 	}
 	d.closers = append(d.closers, d.Store.Close)
@@ -79,7 +80,7 @@ func (d *Deps) open(cfg Config, guard resident.Guard, log *slog.Logger) (err err
 	if err != nil {
 		return err
 	}
-	d.Family, d.Unsaved = lib.Family(), lib.Unsaved()
+	d.Family, d.Unsaved = lib.Current(), lib.Unsaved()
 	return d.openRuntime(cfg, lib, guard)
 }
 

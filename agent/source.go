@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -41,25 +43,23 @@ type Sources []Source
 
 // Source is one of them: all topics that its filter matches.
 type Source struct {
-	Name        string   `toml:"name"`
-	Topic       string   `toml:"topic"`                  // a filter
-	ResultTopic string   `toml:"result_topic,omitempty"` // empty: result/{id}
-	Deadline    Duration `toml:"deadline,omitzero"`      // 0: the goal's; from when a frame's turn under MaxFPS has come
-	MinTop1     *float64 `toml:"min_top1,omitempty"`     // in [0, 1]; nil: the goal's
-	Priority    string   `toml:"priority,omitempty"`     // empty: normal
-	MaxFPS      float64  `toml:"max_fps,omitempty"`      // frames a second; 0 is no limit
+	Name        string           `toml:"name"`
+	Topic       string           `toml:"topic"`                  // a filter
+	ResultTopic string           `toml:"result_topic,omitempty"` // empty: result/{id}
+	Deadline    control.Duration `toml:"deadline,omitzero"`      // 0: the goal's; from when a frame's turn under MaxFPS has come
+	MinTop1     *float64         `toml:"min_top1,omitempty"`     // in [0, 1]; nil: the goal's
+	Priority    string           `toml:"priority,omitempty"`     // empty: normal
+	MaxFPS      float64          `toml:"max_fps,omitempty"`      // frames a second; 0 is no limit
 }
 
-const (
-	maxSources = 256  // that are told apart
-	maxFPS     = 1000 // more than any camera has
-)
+// maxFPS is more than any camera has.
+const maxFPS = 1000
 
 // validate joins every complaint. Each names the key and the entry.
 func (s Sources) validate() error {
 	var errs []error
-	if len(s) > maxSources {
-		errs = append(errs, fmt.Errorf("source: %d entries are more than %d", len(s), maxSources))
+	if len(s) > uplink.MaxSources {
+		errs = append(errs, fmt.Errorf("source: %d entries are more than %d", len(s), uplink.MaxSources))
 	}
 	for i, one := range s {
 		complain := func(bad bool, key, format string, args ...any) {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
@@ -121,21 +120,32 @@ func (o *observer) review() {
 // for the quantiles, and for what an inference costs.
 func (o *observer) telemetry() wire.Telemetry {
 	s, up := o.engine.Snapshot(), o.uplink.Status()
+	lately := s.Since(&o.last.Snapshot)
+	o.last = s
 	t := wire.Telemetry{TS: wire.At(time.Now()), Outbox: up.Records, Queue: s.Waiting, Missed: s.Missed}
 	t.Refused = s.Refused + o.jobs.turnedAway.Load()
 	t.Jobs = s.Jobs + o.jobs.turnedAway.Load() + o.jobs.unseen.Load()
 	t.Superseded, t.Retained = o.jobs.superseded.Load(), up.Retained
-	stages := s.Stages.Since(o.last.Stages)
-	o.host.fill(&t, int(stages.Ended()), s.Busy)
-	o.last = s
+	o.host.fill(&t, lately.Ended, s.Busy)
 	if s.Operating == nil {
 		return t
 	}
 	slowdown := digits(s.Slowdown, 3)
 	t.Mode, t.Goal, t.Member, t.Slowdown = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name, &slowdown
 	t.Decisions = wireDecisions(s.Decisions)
-	if t.Stages = wireStages(stages); t.Stages != nil {
+	if t.Stages = stages(lately); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
 	return t
+}
+
+// stages turns the quantiles of an interval into the wire's; nil when nothing ended.
+func stages(i pipeline.Interval) *wire.Stages {
+	if i.Ended == 0 {
+		return nil
+	}
+	q := func(v pipeline.Quantiles) wire.Quantiles {
+		return wire.Quantiles{P50MS: wire.Millis(v.P50), P95MS: wire.Millis(v.P95)}
+	}
+	return &wire.Stages{Queue: q(i.Queue), Decode: q(i.Decode), Infer: q(i.Infer), Total: q(i.Total)}
 }

@@ -20,52 +20,49 @@ const (
 	powerPatience = 30 * time.Second
 )
 
-// board is a board whose power mode operators may set, or not.
-type board struct {
-	root       string
+// powerModes are those of a board, which operators may set, or not.
+type powerModes struct {
+	board      *power.Board
 	permission power.Permission
 	events     Events
 	changed    func()
 	log        *slog.Logger
 }
 
-// Power is the verb that sets the power mode of the board whose proc, sys and etc
-// lie in root, with a permission only. changed is called after each change.
-func Power(root string, p power.Permission, events Events, changed func(), log *slog.Logger) Verb {
-	b := &board{root, p, events, changed, log}
-	return Verb{Name: wire.VerbPower, Class: Serial, Most: powerMost, Prepare: b.prepare}
+// Power is the verb that sets the power mode of the board with a permission only. changed is called after each change.
+func Power(b *power.Board, p power.Permission, events Events, changed func(), log *slog.Logger) Verb {
+	modes := &powerModes{b, p, events, changed, log}
+	return Verb{Name: wire.VerbPower, Class: Serial, Most: powerMost, Prepare: modes.prepare}
 }
 
 // prepare says what a command for a power mode does, or why it cannot be accepted.
-func (b *board) prepare(_ context.Context, c wire.Command, _ time.Time) (Action, error) {
-	board := power.New(b.root)
-	setter, err := board.Setter(b.permission)
+func (p *powerModes) prepare(_ context.Context, c wire.Command, _ time.Time) (Action, error) {
+	setter, err := p.board.Setter(p.permission)
 	if err != nil {
 		return nil, wire.Refuse(wire.Unauthorized, "%w: its configuration must have power.set_mode = true", err)
 	}
-	names := board.Modes().Names
+	names := p.board.Modes().Names
 	switch {
 	case len(names) == 0:
 		return nil, wire.Refuse(wire.Unsupported, "this board has no power modes")
 	case !slices.Contains(names, c.PowerMode):
 		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s", c.PowerMode, power.ErrUnknown, joined(names))
 	}
-	return func(ctx context.Context) (Outcome, error) { return Outcome{}, b.set(ctx, setter, c.PowerMode) }, nil
+	return func(ctx context.Context) (Outcome, error) { return Outcome{}, p.set(ctx, setter, c.PowerMode) }, nil
 }
 
 // set puts a power mode in force. It tells of a change also where it failed half way.
-func (b *board) set(ctx context.Context, setter *power.Setter, mode string) error {
-	board := power.New(b.root)
-	before := board.Modes().Current
+func (p *powerModes) set(ctx context.Context, setter *power.Setter, mode string) error {
+	before := p.board.Modes().Current
 	limited, cancel := context.WithTimeout(ctx, powerPatience)
 	defer cancel()
 	err := setter.Set(limited, mode)
-	if now := board.Modes().Current; now != before {
+	if now := p.board.Modes().Current; now != before {
 		const unknown = "unknown"
-		b.log.Info("power mode changed", "mode", cmp.Or(now, unknown))
-		b.events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventPower,
+		p.log.Info("power mode changed", "mode", cmp.Or(now, unknown))
+		p.events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventPower,
 			Detail: fmt.Sprintf("the board's power mode is %s; it was %s", cmp.Or(now, unknown), cmp.Or(before, unknown))})
-		b.changed()
+		p.changed()
 	}
 	if errors.Is(err, power.ErrReboot) {
 		return &wire.Refusal{Reason: wire.NeedsReboot, Err: err}

@@ -95,10 +95,9 @@ type Config struct {
 	QueueBytes int      // bytes of encoded frames that may wait
 	Decoder    pipeline.Decoder
 	Preprocess family.Preprocess
-	LogFolder  string        // of the logs of decisions
-	LogMiB     int           // of each of them at most; 0: none is kept
-	Version    string        // of the program, for the logs
-	Mode       governor.Mode // to begin with
+	LogFolder  string // of the logs of decisions
+	LogMiB     int    // of each of them at most; 0: none is kept
+	Version    string // of the program, for the logs
 }
 
 // Deps are what an engine is put together from.
@@ -155,7 +154,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 		orders: make(chan order), powered: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
-	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
+	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family,
 		Variant: family.Variant{Provider: family.CPU, Threads: max(1, cfg.Threads)}}})
 	return e
 }

@@ -224,7 +224,7 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 	if err := l.judge(&f.Family); err != nil {
 		return fmt.Errorf("install family %s: %w", f.Name, err)
 	}
-	if l.store, err = store.Open(dir, log); err != nil {
+	if l.store, err = store.Open(dir, store.Options{}, log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.store.Close()) }()
