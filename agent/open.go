@@ -45,12 +45,27 @@ type Deps struct {
 	closers []func() error
 }
 
-// Open opens state, family and runtime. A missing runtime is no error: the device
-// stays up and says so. Foreign models are tried by guard; nil refuses them. The
-// error is store.ErrLocked when another process uses the state folder.
-func Open(cfg Config, version string, guard resident.Guard, log *slog.Logger) (*Deps, error) {
-	d := &Deps{Version: version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Trim: debug.FreeOSMemory}
-	if err := d.open(cfg, guard, log); err != nil {
+// Members is a runtime that makes the members of a family.
+type Members struct {
+	Version string // of the runtime
+	Open    func(family.Variant) (engine.Loader, error)
+	Close   func() error
+}
+
+// Options are how Open opens.
+type Options struct {
+	Version string // of the program
+	// Members makes those of a family, whose blobs come from the device's store. Its
+	// error is none of Open's: the device stays up and says so.
+	Members func(*family.Family, family.Blobs) (*Members, error)
+	Store   store.Options
+}
+
+// Open opens state, family and runtime. The error is store.ErrLocked when another
+// process uses the state folder.
+func Open(cfg Config, o Options, log *slog.Logger) (*Deps, error) {
+	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Trim: debug.FreeOSMemory}
+	if err := d.open(cfg, o, log); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -65,12 +80,12 @@ func (d *Deps) Close() error {
 	return errors.Join(errs...)
 }
 
-func (d *Deps) open(cfg Config, guard resident.Guard, log *slog.Logger) (err error) {
-	if d.Store, err = store.Open(cfg.State, store.Options{}, log); err != nil {
+func (d *Deps) open(cfg Config, o Options, log *slog.Logger) (err error) {
+	if d.Store, err = store.Open(cfg.State, o.Store, log); err != nil {
 		return err
 	}
 	d.closers = append(d.closers, d.Store.Close)
-	if err := d.openOutbox(cfg, log); err != nil {
+	if err := d.openOutbox(cfg, o.Store.NoSync, log); err != nil {
 		return err
 	}
 	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
@@ -81,15 +96,22 @@ func (d *Deps) open(cfg Config, guard resident.Guard, log *slog.Logger) (err err
 		return err
 	}
 	d.Family, d.Unsaved = lib.Current(), lib.Unsaved()
-	return d.openRuntime(cfg, lib, guard)
+	m, err := o.Members(d.Family, lib)
+	if err != nil {
+		d.Fault = err
+		return nil
+	}
+	d.closers = append(d.closers, m.Close)
+	d.Open, d.Runtime = m.Open, m.Version
+	return nil
 }
 
 // cellHorizon holds a number that the outbox's will not reach, in the other file:
 // should the outbox be damaged, its numbers go on from there.
 const cellHorizon = "horizon"
 
-func (d *Deps) openOutbox(cfg Config, log *slog.Logger) error {
-	o := store.OutboxOptions{Quota: cfg.Outbox.bytes(), Alias: uplink.Alias}
+func (d *Deps) openOutbox(cfg Config, noSync bool, log *slog.Logger) error {
+	o := store.OutboxOptions{Quota: cfg.Outbox.bytes(), Alias: uplink.Alias, NoSync: noSync}
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}
@@ -106,47 +128,50 @@ func (d *Deps) openOutbox(cfg Config, log *slog.Logger) error {
 	return nil
 }
 
-// openRuntime makes members available, or notes why there are none.
-func (d *Deps) openRuntime(cfg Config, blobs family.Blobs, guard resident.Guard) error {
-	path, err := ort.Find()
-	var rt *ort.Runtime
-	if err == nil {
-		rt, err = ort.Open(path)
+// ONNXRuntime makes members with the ONNX Runtime of this machine. Foreign models
+// are tried by guard; nil refuses them.
+func ONNXRuntime(cfg Config, guard resident.Guard) func(*family.Family, family.Blobs) (*Members, error) {
+	return func(f *family.Family, blobs family.Blobs) (*Members, error) {
+		path, err := ort.Find()
+		if err != nil {
+			return nil, err
+		}
+		rt, err := ort.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		m, err := OnRuntime(cfg, rt, f, blobs, guard)
+		if err != nil {
+			return nil, errors.Join(err, rt.Close())
+		}
+		m.Close = rt.Close
+		return m, nil
 	}
+}
+
+// OnRuntime makes members with a runtime that is open, which the caller closes.
+func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs, guard resident.Guard) (*Members, error) {
+	// Each provider has a folder of its own: a shelf sweeps what it does not know.
+	shelf := func(provider, folder string) (*resident.Shelf, error) {
+		cache := filepath.Join(cfg.State, folder)
+		if err := os.MkdirAll(cache, 0o700); err != nil {
+			return nil, fmt.Errorf("model cache: %w", err)
+		}
+		o := ort.DefaultOptions()
+		o.Provider, o.Threads = provider, max(1, cfg.Runtime.Threads)
+		return resident.New(rt, f, blobs, cache, o, guard), nil
+	}
+	onCPU, err := shelf(ort.CPU, "cache")
 	if err != nil {
-		d.Fault = err
-		return nil
+		return nil, err
 	}
-	d.closers = append(d.closers, rt.Close)
-	d.Runtime = rt.Version()
-	onCPU, err := newShelf(cfg, rt, d.Family, blobs, guard, ort.CPU)
-	if err != nil {
-		return err
-	}
-	d.Open = func(v family.Variant) (engine.Loader, error) {
+	return &Members{Version: rt.Version(), Close: func() error { return nil }, Open: func(v family.Variant) (engine.Loader, error) {
 		if v.Provider == ort.CPU {
 			return onCPU.WithThreads(v.Threads), nil
 		}
 		if err := rt.Provides(v.Provider); err != nil {
 			return nil, err
 		}
-		return newShelf(cfg, rt, d.Family, blobs, guard, v.Provider)
-	}
-	return nil
-}
-
-// newShelf makes the shelf of an execution provider. Each has a folder of its own,
-// for it sweeps what it does not know.
-func newShelf(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs, guard resident.Guard, provider string) (*resident.Shelf, error) {
-	name := "cache"
-	if provider != ort.CPU {
-		name += "-" + provider
-	}
-	cache := filepath.Join(cfg.State, name)
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return nil, fmt.Errorf("model cache: %w", err)
-	}
-	o := ort.DefaultOptions()
-	o.Provider, o.Threads = provider, max(1, cfg.Runtime.Threads)
-	return resident.New(rt, f, blobs, cache, o, guard), nil
+		return shelf(v.Provider, "cache-"+v.Provider)
+	}}, nil
 }
