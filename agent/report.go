@@ -150,7 +150,7 @@ func (a *Agent) caps() wire.Caps {
 	if crew == nil {
 		return c
 	}
-	p, o := crew.profile, crew.shelf.Options()
+	p, o := crew.profile, crew.shelf.Variant()
 	c.Family = &wire.Family{Name: a.parts.Family.Name, Digest: "sha256:" + string(a.parts.Family.Digest())}
 	c.Profile = &wire.Profile{TS: wire.At(p.Taken), Provider: o.Provider, Threads: o.Threads, OthersPercent: p.OthersPercent}
 	for at, i := range crew.front {
