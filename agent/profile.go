@@ -189,10 +189,6 @@ func measured(ctx context.Context, root string, shelf Shelf, sessions []family.S
 }
 
 func profileKey(f *family.Family, shelf Shelf) store.ProfileKey {
-	digest, err := store.ParseDigest(string(f.Digest()))
-	if err != nil {
-		panic("agent: a family's digest is none: " + err.Error())
-	}
-	o := shelf.Variant()
-	return store.ProfileKey{Family: digest, Provider: o.Provider, Threads: o.Threads}
+	on := shelf.Variant()
+	return store.ProfileKey{Family: string(f.Digest()), Provider: on.Provider, Threads: on.Threads}
 }
