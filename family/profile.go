@@ -8,7 +8,7 @@ type Profile struct {
 	Schema        int             `json:"schema"`
 	Family        Digest          `json:"family"`
 	Runtime       string          `json:"runtime"` // ONNX Runtime version
-	Options       string          `json:"options"` // execution provider and threads, "cpu/1"
+	Options       string          `json:"options"` // the Variant, "cpu/1"
 	Taken         time.Time       `json:"taken"`
 	OthersPercent *float64        `json:"others_percent,omitempty"` // CPU that other processes used meanwhile
 	Rounds        int             `json:"rounds"`                   // measured runs of each member

@@ -27,10 +27,11 @@ func testConfig() Config {
 		return Member{Member: governor.Member{Name: name, Top1: top1, Latency: latency}, R: r}
 	}
 	return Config{
-		Members:    []Member{member("small", 0.7, 2*ms, 4), member("middle", 0.8, 4*ms, 8), member("large", 0.9, 8*ms, 8)},
-		Classes:    4,
-		Preprocess: frame.Preprocess{Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}},
-		QueueJobs:  64, QueueBytes: 1 << 20,
+		Members: []Member{member("small", 0.7, 2*ms, 4), member("middle", 0.8, 4*ms, 8), member("large", 0.9, 8*ms, 8)},
+		Classes: 4,
+		Preprocess: family.Preprocess{
+			Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}, Resize: "bilinear", Crop: "none"},
+		QueueJobs: 64, QueueBytes: 1 << 20,
 	}
 }
 
