@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 )
@@ -193,13 +192,8 @@ func (l *loader) backend(on Loader, profile *family.Profile, sessions []family.S
 
 // newPipeline makes a backend's pipeline, with what was learned on its provider.
 func (l *loader) newPipeline(b *backend) (err error) {
-	crop, err := l.cfg.Preprocess.CropFraction()
-	if err != nil {
-		return err
-	}
-	preprocess := frame.Preprocess{Mean: l.cfg.Preprocess.Mean, Std: l.cfg.Preprocess.Std, Crop: crop, Antialias: l.cfg.Preprocess.Antialias}
 	cfg := pipeline.Config{
-		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: preprocess, Tables: l.deps.Tables,
+		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.cfg.Preprocess, Tables: l.deps.Tables,
 		Processors: max(0, l.cfg.Cores-b.loader.Variant().Threads),
 		QueueJobs:  l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes,
 		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Account: &l.account,

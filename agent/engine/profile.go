@@ -15,11 +15,7 @@ import (
 // StoredProfile returns this device's profile, or nil if none was taken that
 // fits the family, the runtime and the loader's variant.
 func StoredProfile(d *Deps, l Loader) (*family.Profile, error) {
-	key, err := profileKey(d.Family, l)
-	if err != nil {
-		return nil, err
-	}
-	b, err := d.State.Profile(key)
+	b, err := d.State.Profile(profileKey(d.Family, l))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -106,21 +102,16 @@ func measure(ctx context.Context, m Machine, l Loader, sessions []family.Session
 }
 
 func saveProfile(d *Deps, l Loader, p *family.Profile) error {
-	key, err := profileKey(d.Family, l)
-	if err != nil {
-		return err
-	}
 	b, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	return d.State.SetProfile(key, b)
+	return d.State.SetProfile(profileKey(d.Family, l), b)
 }
 
-func profileKey(f *family.Family, l Loader) (store.ProfileKey, error) {
-	digest, err := store.ParseDigest(string(f.Digest()))
+func profileKey(f *family.Family, l Loader) store.ProfileKey {
 	v := l.Variant()
-	return store.ProfileKey{Family: digest, Provider: v.Provider, Threads: v.Threads}, err
+	return store.ProfileKey{Family: string(f.Digest()), Provider: v.Provider, Threads: v.Threads}
 }
 
 func closeAll(sessions []family.Session) error {
