@@ -125,10 +125,7 @@ func (a *Agent) makeEngine() error {
 		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
 		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
 		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
-	}, engine.Deps{
-		Family: a.deps.Family, Runtime: a.deps.Runtime, Open: a.deps.Open, Fault: a.deps.Fault, Machine: a.deps.Machine,
-		State: a.deps.Store, Tables: a.deps.Tables, Events: a.uplink, Trim: a.deps.Trim,
-	}, a.log)
+	}, a.deps.engine(a.uplink), a.log)
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 )
 
@@ -102,13 +103,13 @@ func Default() Config {
 	return Config{
 		Fleet: "demo", Device: "desk", Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
 		Broker: Broker{
-			URL: "mqtt://127.0.0.1:1883", KeepAlive: control.Duration{link.KeepAlive},
-			ReconnectMin: control.Duration{link.BackoffMin}, ReconnectMax: control.Duration{link.BackoffMax},
+			URL: "mqtt://127.0.0.1:1883", KeepAlive: control.Duration{Duration: link.KeepAlive},
+			ReconnectMin: control.Duration{Duration: link.BackoffMin}, ReconnectMax: control.Duration{Duration: link.BackoffMax},
 		},
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox:    Outbox{MiB: 64},
-		Telemetry: Telemetry{Every: control.Duration{5 * time.Second}},
+		Telemetry: Telemetry{Every: control.Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
 }
@@ -275,6 +276,11 @@ func (b Broker) Link(clientID string) (mqtt.Config, error) {
 		m.Password, _, _ = strings.Cut(string(password), "\n")
 	}
 	return m, nil
+}
+
+// onCPU is how members run on the CPU.
+func (c Config) onCPU() family.Variant {
+	return family.Variant{Provider: family.CPU, Threads: max(1, c.Runtime.Threads)}
 }
 
 // address is the device's own.

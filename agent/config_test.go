@@ -132,7 +132,7 @@ func TestC9_BrokerIsJudgedBeforeTheStart(t *testing.T) {
 		c := agent.Default()
 		c.State = t.TempDir()
 		change(&c)
-		if _, err := agent.New(c, &agent.Parts{}, discard()); err == nil || !strings.HasPrefix(err.Error(), "configuration: ") {
+		if _, err := agent.New(c, &agent.Deps{}, discard()); err == nil || !strings.HasPrefix(err.Error(), "configuration: ") {
 			t.Errorf("%s: got %v, want a complaint about the configuration", name, err)
 		}
 	}

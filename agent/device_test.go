@@ -1,18 +1,15 @@
 package agent_test
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,36 +17,20 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
-	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/firmware/power"
+	"github.com/limber-edge/limber/store"
 )
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-// envConfig turns the test binary into a device: the agent runs in a process
-// of its own, so that it can be killed, and many can run at once.
+// envConfig turns the test binary into a device: an agent in a process of its own,
+// so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
-
-// envPrepared names the folder for the state that tests start from.
-const envPrepared = "LIMBER_TEST_STATE"
-
-// envGPU gives the device an execution provider that no machine here has: see gpu.
-const envGPU = "LIMBER_TEST_GPU"
-
-// envRoot names a folder with the proc and sys of another machine.
-const envRoot = "LIMBER_TEST_ROOT"
-
-// envHang names a member whose first run does not end; with a "!" behind it, the
-// session after that one cannot be made.
-const envHang = "LIMBER_TEST_HANG"
-
-// envCores is how many processors the device believes to have. More threads make
-// it faster with three of them, and slower with four.
-const envCores = "LIMBER_TEST_CORES"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -57,6 +38,9 @@ const envGroup = "LIMBER_TEST_GROUP"
 // envBroker turns it into the embedded broker, with the access list of a file, or
 // the shipped one.
 const envBroker = "LIMBER_TEST_BROKER"
+
+// envPrepared names the folder for the state that tests start from.
+const envPrepared = "LIMBER_TEST_STATE"
 
 func TestMain(m *testing.M) {
 	var err error
@@ -93,7 +77,42 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// beDevice runs an agent until SIGTERM.
+// onnxRuntime is the one that this process may have open.
+var onnxRuntime = sync.OnceValues(func() (*ort.Runtime, error) {
+	path, err := ort.Find()
+	if err != nil {
+		return nil, err
+	}
+	return ort.Open(path)
+})
+
+// onRuntime makes real members.
+func onRuntime(cfg agent.Config) func(*family.Family, family.Blobs) (*agent.Members, error) {
+	return func(f *family.Family, blobs family.Blobs) (*agent.Members, error) {
+		rt, err := onnxRuntime()
+		if err != nil {
+			return nil, err
+		}
+		return agent.OnRuntime(cfg, rt, f, blobs, nil)
+	}
+}
+
+// simulated makes members that only take their time; shape changes how they do, and
+// may be nil.
+func simulated(shape func(*sim.Loader)) func(*family.Family, family.Blobs) (*agent.Members, error) {
+	return func(f *family.Family, _ family.Blobs) (*agent.Members, error) {
+		open := func(v family.Variant) (engine.Loader, error) {
+			l := &sim.Loader{Family: f, On: v}
+			if shape != nil {
+				shape(l)
+			}
+			return l, nil
+		}
+		return &agent.Members{Version: sim.Runtime, Open: open, Close: func() error { return nil }}, nil
+	}
+}
+
+// beDevice runs an agent with real members until SIGTERM.
 func beDevice(path string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if group := os.Getenv(envGroup); group != "" {
@@ -107,29 +126,15 @@ func beDevice(path string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	parts, err := agent.Open(cfg, "test", nil, log)
+	deps, err := agent.Open(cfg, agent.Options{Version: "test", Members: onRuntime(cfg)}, log)
 	if err != nil {
 		return err
 	}
-	if root := os.Getenv(envRoot); root != "" {
-		parts.Machine, parts.Board = monitor.New(root), power.New(root)
-	}
-	if kind := os.Getenv(envGPU); kind != "" {
-		parts.On = gpu(cfg, parts, kind)
-	}
-	if cores := os.Getenv(envCores); cores != "" {
-		parts.Cores, _ = strconv.Atoi(cores)
-		parts.Threads = wide(parts, parts.Threads)
-	}
-	if name := os.Getenv(envHang); name != "" {
-		name, fails := strings.CutSuffix(name, "!")
-		parts.Shelf = &hangingShelf{Shelf: parts.Shelf, member: parts.Family.Index(name), fails: fails}
-	}
-	a, err := agent.New(cfg, parts, log)
+	a, err := agent.New(cfg, deps, log)
 	if err == nil {
 		err = a.Run(ctx)
 	}
-	return errors.Join(err, parts.Close())
+	return errors.Join(err, deps.Close())
 }
 
 // prepared is a state folder with the stock family built and profiled, made
@@ -138,21 +143,18 @@ var prepared = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv(envPrepared)
 	cfg := agent.Default()
 	cfg.State = dir
-	parts, err := agent.Open(cfg, "test", nil, discard())
+	deps, err := agent.Open(cfg, agent.Options{Version: "test", Members: onRuntime(cfg)}, discard())
 	if err != nil {
 		return dir, err
 	}
-	if parts.Fault != nil {
-		return dir, errors.Join(parts.Fault, parts.Close())
+	if deps.Fault != nil {
+		return dir, errors.Join(deps.Fault, deps.Close())
 	}
-	_, sessions, err := agent.TakeProfile(context.Background(), parts, parts.Shelf, func(int) {})
-	for _, s := range sessions {
-		err = errors.Join(err, s.Close())
-	}
+	_, err = deps.TakeProfile(context.Background(), cfg)
 	if err == nil {
-		err = editProfile(parts.Store, ort.CPU, parts.Family.Digest(), rising)
+		err = editProfile(deps.Store, ort.CPU, deps.Family.Digest(), rising)
 	}
-	return dir, errors.Join(err, parts.Close())
+	return dir, errors.Join(err, deps.Close())
 })
 
 // rising makes every member worth using: on a busy machine two that are close may
@@ -163,48 +165,126 @@ func rising(p *family.Profile) {
 	}
 }
 
-// newConfig is a device that is ready soon, reconnects soon and talks much.
+// newConfig is a new device that reconnects soon and talks much.
 func newConfig(tb testing.TB, broker string) agent.Config {
 	tb.Helper()
-	dir, err := prepared()
-	if err != nil {
-		tb.Fatal(err)
-	}
 	cfg := agent.Default()
 	cfg.Broker.URL = broker
 	cfg.State = filepath.Join(tb.TempDir(), "state")
 	cfg.Broker.ReconnectMin.Duration, cfg.Broker.ReconnectMax.Duration = 20*time.Millisecond, 100*time.Millisecond
 	cfg.Telemetry.Every.Duration = 100 * time.Millisecond
+	return cfg
+}
+
+// newRealConfig is a device that has the stock family built and measured.
+func newRealConfig(tb testing.TB, broker string) agent.Config {
+	tb.Helper()
+	dir, err := prepared()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := newConfig(tb, broker)
 	if err := os.CopyFS(cfg.State, os.DirFS(dir)); err != nil {
 		tb.Fatal(err)
 	}
 	return cfg
 }
 
-// device is an agent in a process of its own.
-type device struct {
-	tb     testing.TB
-	cfg    agent.Config
-	cmd    *exec.Cmd
-	exited chan error
+// rig is what a device in this process is made of; its zero value has simulated
+// members on an idle machine, and does not wait for the disk.
+type rig struct {
+	members func(*family.Family, family.Blobs) (*agent.Members, error)
+	alter   func(*agent.Deps)
+}
 
-	mu   sync.Mutex
-	said []string      // lines of its log
-	more chan struct{} // closed when there is another
+// device is an agent in this process.
+type device struct {
+	tb    testing.TB
+	cfg   agent.Config
+	deps  *agent.Deps
+	agent *agent.Agent
+	end   context.CancelFunc
+	ended chan error
+	log   *logged
 }
 
 // online is a device that is connected to a broker, and its operator.
-func online(tb testing.TB, broker string, env ...string) (*operator, agent.Config, *device) {
+func online(tb testing.TB, broker string, r rig) (*operator, agent.Config, *device) {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	o := operate(tb, broker)
-	d := start(tb, cfg, env...)
+	d := start(tb, cfg, r)
 	o.presence(cfg, wire.Online, 0)
 	return o, cfg, d
 }
 
 // start runs a device until the test ends, if nothing ends it before.
-func start(tb testing.TB, cfg agent.Config, env ...string) *device {
+func start(tb testing.TB, cfg agent.Config, r rig) *device {
+	tb.Helper()
+	d := &device{tb: tb, cfg: cfg, ended: make(chan error, 1), log: newLogged()}
+	if r.members == nil {
+		r.members = simulated(nil)
+	}
+	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	if d.deps, err = agent.Open(cfg, agent.Options{Version: "test", Members: r.members, Store: store.Options{NoSync: true}}, log); err != nil {
+		tb.Fatal(err)
+	}
+	if r.alter != nil {
+		r.alter(d.deps)
+	}
+	if d.agent, err = agent.New(cfg, d.deps, log); err != nil {
+		tb.Fatal(errors.Join(err, d.deps.Close()))
+	}
+	var ctx context.Context
+	ctx, d.end = context.WithCancel(context.Background())
+	go func() { d.ended <- errors.Join(d.agent.Run(ctx), d.deps.Close()) }()
+	tb.Cleanup(func() {
+		d.end()
+		if err := d.wait(); err != nil {
+			tb.Error(err)
+		}
+		if tb.Failed() {
+			tb.Logf("log of device %s:\n%s", cfg.Device, d.log)
+		}
+	})
+	return d
+}
+
+// stop asks the device to stop and returns how long it took.
+func (d *device) stop() time.Duration {
+	d.tb.Helper()
+	began := time.Now()
+	d.end()
+	if err := d.wait(); err != nil {
+		d.tb.Fatalf("the device ended with %v", err)
+	}
+	return time.Since(began)
+}
+
+// wait returns how the device ended.
+func (d *device) wait() error {
+	d.tb.Helper()
+	select {
+	case err := <-d.ended:
+		d.ended <- err
+		return err
+	case <-time.After(patience):
+		d.tb.Fatal("the device does not end")
+		return nil
+	}
+}
+
+// process is an agent in a process of its own, with real members.
+type process struct {
+	tb     testing.TB
+	cmd    *exec.Cmd
+	exited chan error
+	log    *logged
+}
+
+// launch runs a device until the test ends, if nothing ends it before.
+func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 	tb.Helper()
 	toml, err := cfg.Marshal()
 	if err != nil {
@@ -214,113 +294,91 @@ func start(tb testing.TB, cfg agent.Config, env ...string) *device {
 	if err := os.WriteFile(path, toml, 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	d := &device{tb: tb, cfg: cfg, exited: make(chan error, 1), more: make(chan struct{})}
-	d.cmd = exec.Command(os.Args[0])
-	d.cmd.Env = append(append(os.Environ(), envConfig+"="+path), env...)
-	log, err := d.cmd.StderrPipe()
-	if err == nil {
-		err = d.cmd.Start()
-	}
-	if err != nil {
+	p := &process{tb: tb, exited: make(chan error, 1), log: newLogged()}
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path), env...)
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	go func() {
-		d.listen(log)
-		d.exited <- d.cmd.Wait()
-	}()
-	tb.Cleanup(d.cleanUp)
-	return d
+	go func() { p.exited <- p.cmd.Wait() }()
+	tb.Cleanup(func() {
+		p.kill()
+		if log := p.log.String(); tb.Failed() || strings.Contains(log, "DATA RACE") {
+			tb.Errorf("log of device %s:\n%s", cfg.Device, log)
+		}
+	})
+	return p
 }
 
-func (d *device) listen(log io.Reader) {
-	for lines := bufio.NewScanner(log); lines.Scan(); {
-		d.mu.Lock()
-		d.said = append(d.said, lines.Text())
-		close(d.more)
-		d.more = make(chan struct{})
-		d.mu.Unlock()
+// stop asks the process to stop; it must exit with 0.
+func (p *process) stop() {
+	p.tb.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.tb.Fatal(err)
+	}
+	if err := p.wait(); err != nil {
+		p.tb.Fatalf("the device exited with %v, want 0", err)
 	}
 }
 
-func (d *device) cleanUp() {
-	d.cmd.Process.Kill()
-	<-d.exited
-	d.exited <- nil
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if log := strings.Join(d.said, "\n"); d.tb.Failed() || strings.Contains(log, "DATA RACE") {
-		d.tb.Errorf("log of device %s:\n%s", d.cfg.Device, log)
+// kill ends the process as a power cut would.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.wait()
+}
+
+// wait returns how the process exited.
+func (p *process) wait() error {
+	p.tb.Helper()
+	select {
+	case err := <-p.exited:
+		p.exited <- err
+		return err
+	case <-time.After(patience):
+		p.tb.Fatal("the device does not exit")
+		return nil
 	}
 }
 
-// awaitLog returns when the log had n lines with a text.
-func (d *device) awaitLog(text string, n int) {
-	d.tb.Helper()
+// logged keeps what a device logs.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer  // guarded by mu
+	more chan struct{} // guarded by mu: closed when there is more
+}
+
+func newLogged() *logged { return &logged{more: make(chan struct{})} }
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.more)
+	l.more = make(chan struct{})
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// await returns when there were n times a text.
+func (l *logged) await(tb testing.TB, text string, n int) {
+	tb.Helper()
 	late := time.After(patience)
 	for {
-		d.mu.Lock()
-		found := 0
-		for _, line := range d.said {
-			if strings.Contains(line, text) {
-				found++
-			}
-		}
-		more := d.more
-		d.mu.Unlock()
+		l.mu.Lock()
+		found, more := strings.Count(l.text.String(), text), l.more
+		l.mu.Unlock()
 		if found >= n {
 			return
 		}
 		select {
 		case <-more:
 		case <-late:
-			d.tb.Fatalf("the device logged %q %d times, want %d", text, found, n)
+			tb.Fatalf("the device logged %q %d times, want %d", text, found, n)
 		}
-	}
-}
-
-// logged tells whether a line of the log has a text by now.
-func (d *device) logged(text string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.said, func(line string) bool { return strings.Contains(line, text) })
-}
-
-// stop asks the device to stop and returns how long it took; it must exit with
-// 0.
-func (d *device) stop() time.Duration {
-	d.tb.Helper()
-	began := time.Now()
-	d.terminate()
-	if err := d.wait(); err != nil {
-		d.tb.Fatalf("the device exited with %v, want 0", err)
-	}
-	return time.Since(began)
-}
-
-// terminate asks the device to stop.
-func (d *device) terminate() {
-	d.tb.Helper()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		d.tb.Fatal(err)
-	}
-}
-
-// kill ends the device as a power cut would.
-func (d *device) kill() {
-	d.tb.Helper()
-	d.cmd.Process.Kill()
-	d.wait()
-}
-
-// wait returns how the process exited.
-func (d *device) wait() error {
-	d.tb.Helper()
-	select {
-	case err := <-d.exited:
-		d.exited <- err
-		return err
-	case <-time.After(patience):
-		d.tb.Fatal("the device does not exit")
-		return nil
 	}
 }

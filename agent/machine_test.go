@@ -5,6 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/firmware/power"
 )
 
 // machine is a tree with the proc and sys of a machine that a device runs on.
@@ -21,8 +25,10 @@ func mustMachine(tb testing.TB) machine {
 	return m
 }
 
-// env tells a device that it runs there.
-func (m machine) env() string { return envRoot + "=" + m.root }
+// under has a device run there.
+func (m machine) under() rig {
+	return rig{alter: func(d *agent.Deps) { d.Machine, d.Board = monitor.New(m.root), power.New(m.root) }}
+}
 
 // write replaces a file at once, as those who read it expect of a kernel.
 func (m machine) write(path string, value ...any) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,45 @@ type Deps struct {
 	Former []string // filters that the broker may hold from before
 
 	closers []func() error
+}
+
+// engine is what an engine gets of it.
+func (d *Deps) engine(events engine.Events) engine.Deps {
+	return engine.Deps{Family: d.Family, Runtime: d.Runtime, Open: d.Open, Fault: d.Fault, Machine: d.Machine,
+		State: d.Store, Tables: d.Tables, Events: events, Trim: d.Trim}
+}
+
+// StoredProfile is what the members were found to take on the CPU of this device;
+// nil if that is not known, and where there is no runtime.
+func (d *Deps) StoredProfile(cfg Config) (*family.Profile, error) {
+	if d.Open == nil {
+		return nil, nil
+	}
+	l, err := d.Open(cfg.onCPU())
+	if err != nil {
+		return nil, err
+	}
+	parts := d.engine(nil)
+	return engine.StoredProfile(&parts, l)
+}
+
+// TakeProfile measures the members on the CPU of this device, and stores that.
+func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, error) {
+	if d.Open == nil {
+		return nil, d.Fault
+	}
+	l, err := d.Open(cfg.onCPU())
+	if err != nil {
+		return nil, err
+	}
+	parts := d.engine(nil)
+	p, sessions, err := engine.TakeProfile(ctx, &parts, l, func(int) {})
+	for _, s := range sessions {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return p, err
 }
 
 // Members is a runtime that makes the members of a family.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/control"
 )
 
 func TestASourceIsReadAndWrittenBack(t *testing.T) {
@@ -34,7 +35,7 @@ max_fps = 2.5
 	want.Frames = agent.Frames{Keep: agent.KeepAll, Retained: true, Orientation: agent.OrientStored}
 	want.Sources = agent.Sources{{Name: "yard", Topic: "cam/+/jpg"}, {
 		Name: "door", Topic: "frigate/+/snapshot", ResultTopic: "home/door/seen",
-		Deadline: agent.Duration{Duration: 250 * time.Millisecond}, MinTop1: new(0.0), Priority: "low", MaxFPS: 2.5,
+		Deadline: control.Duration{Duration: 250 * time.Millisecond}, MinTop1: new(0.0), Priority: "low", MaxFPS: 2.5,
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, %v; want %+v", got, err, want)
