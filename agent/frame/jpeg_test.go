@@ -453,7 +453,8 @@ func TestScaleKeepsSevenTimesThePixelsNeeded(t *testing.T) {
 		{JPEG, 1920, 1080, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0, 2}, {JPEG, 1792, 1791, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0.875, 1},
 		{JPEG, 16384, 1024, 16, 0, 8}, {JPEG, 32, 32, 32, 0, 1}, {JPEG, 1, 1, 32, 0, 1}, {PNG, 4096, 4096, 32, 0, 1},
 	} {
-		if got := mustScaler(t, cropped(tt.crop)).Scale(Header{Codec: tt.codec, Width: tt.w, Height: tt.h}, tt.r); got != tt.want {
+		s, h := mustScaler(t, cropped(tt.crop)), Header{Codec: tt.codec, Width: tt.w, Height: tt.h}
+		if got := s.Scale(h, tt.r); got != tt.want {
 			t.Errorf("%+v: got %d", tt, got)
 		}
 	}

@@ -211,7 +211,8 @@ func mustNotTake(b *bench) {
 	b.t.Helper()
 	before := b.cfg.Account.Snapshot().Counts
 	for _, body := range [][]byte{picture(b.t, 8), nil} {
-		j := Job{Body: body, Received: time.Now(), Deadline: time.Second, Answer: func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }}
+		j := Job{Body: body, Received: time.Now(), Deadline: time.Second}
+		j.Answer = func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }
 		if b.Submit(j) {
 			b.t.Error("a closed pipeline took a job")
 		}
