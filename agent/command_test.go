@@ -268,7 +268,7 @@ func TestOperatorSteersAFleet(t *testing.T) {
 		o.await(self(cfg).Caps(), 1)
 		o.await(self(cfg).Reported(), 1)
 	}
-	devices, err := openStation(t, addr, fleet.ListFilters("demo")).List(t.Context())
+	devices, err := openClient(t, addr, fleet.ListFilters("demo")).List(t.Context())
 	if err != nil || len(devices) != 2 {
 		t.Fatalf("list: got %+v, %v; want two devices", devices, err)
 	}
@@ -285,17 +285,17 @@ func TestOperatorSteersAFleet(t *testing.T) {
 		{"@gate", "fixed:5.8M", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 		{"@all", "balanced", []fleet.Outcome{{Device: "cam-1", State: wire.CommandSucceeded}, {Device: "cam-2", State: wire.CommandSucceeded}}},
 	} {
-		got, err := openStation(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", tt.target, wire.Command{Mode: tt.mode}, patience)
+		got, err := openClient(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", tt.target, wire.Command{Mode: tt.mode}, patience)
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s %s: got %+v, %v; want %+v", tt.target, tt.mode, got, err, tt.want)
 		}
 	}
 }
 
-func openStation(tb testing.TB, addr string, filters []string) *fleet.Station {
+func openClient(tb testing.TB, addr string, filters []string) *fleet.Client {
 	tb.Helper()
 	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID = addr, "station-"+fleet.NewID()
+	cfg.Broker, cfg.ClientID = addr, "client-"+fleet.NewID()
 	s, err := fleet.Open(cfg, discard(), filters...)
 	if err != nil {
 		tb.Fatal(err)

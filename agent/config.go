@@ -42,12 +42,7 @@ type Config struct {
 
 // Broker is the connection to the broker.
 type Broker struct {
-	URL          string   `toml:"url"` // mqtt://host:port or mqtts://host:port
-	User         string   `toml:"user"`
-	PasswordFile string   `toml:"password_file"` // first line of the file
-	CAFile       string   `toml:"ca_file"`       // PEM; empty: the system's
-	CertFile     string   `toml:"cert_file"`     // PEM, of this device
-	KeyFile      string   `toml:"key_file"`      // PEM
+	mqtt.Broker
 	KeepAlive    Duration `toml:"keep_alive"`
 	ReconnectMin Duration `toml:"reconnect_min"` // ceiling of the first pause
 	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
@@ -110,9 +105,9 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func Default() Config {
 	link := mqtt.Default()
 	return Config{
-		Fleet: "demo", Device: "desk", Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
+		Fleet: wire.DefaultFleet, Device: wire.DefaultDevice, Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
 		Broker: Broker{
-			URL: "mqtt://127.0.0.1:1883", KeepAlive: Duration{link.KeepAlive},
+			Broker: mqtt.DefaultBroker(), KeepAlive: Duration{link.KeepAlive},
 			ReconnectMin: Duration{link.BackoffMin}, ReconnectMax: Duration{link.BackoffMax},
 		},
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
@@ -272,24 +267,9 @@ func (c Config) validateLink() error {
 	return nil
 }
 
-// Link is the configuration of a connection under the given client id.
-func (b Broker) Link(clientID string) (mqtt.Config, error) {
-	m := mqtt.Default()
-	m.Broker, m.ClientID, m.User = b.URL, clientID, b.User
-	m.CAFile, m.CertFile, m.KeyFile = b.CAFile, b.CertFile, b.KeyFile
-	if b.PasswordFile != "" {
-		password, err := os.ReadFile(b.PasswordFile)
-		if err != nil {
-			return mqtt.Config{}, fmt.Errorf("broker.password_file: %w", err)
-		}
-		m.Password, _, _ = strings.Cut(string(password), "\n")
-	}
-	return m, nil
-}
-
 // link is the configuration of the device's connection.
 func (c Config) link() (mqtt.Config, error) {
-	m, err := c.Broker.Link(c.Device)
+	m, err := c.Broker.Config(c.Device)
 	if err != nil {
 		return mqtt.Config{}, err
 	}

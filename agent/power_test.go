@@ -66,7 +66,7 @@ func TestCommandSetsThePowerModeOnce(t *testing.T) {
 		if ack := o.command(cfg, cfg.Device, "mode", "p1", `{"mode":"balanced","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
 			t.Errorf("the id of another verb's command: got %+v, want succeeded", ack)
 		}
-		got, err := openStation(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", "@all", wire.Command{PowerMode: "clock-100"}, patience)
+		got, err := openClient(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", "@all", wire.Command{PowerMode: "clock-100"}, patience)
 		if want := []fleet.Outcome{{Device: cfg.Device, State: wire.CommandSucceeded}}; err != nil || !slices.Equal(got, want) {
 			t.Errorf("for everybody: got %+v, %v; want %+v", got, err, want)
 		}

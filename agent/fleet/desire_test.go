@@ -63,7 +63,7 @@ func TestDesireIsNewerThanAllBeforeAndCollectsReports(t *testing.T) {
 	comply(t, addr, "unable", wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Nearest: nearest, Mode: "balanced", Detail: "no member reaches it"})
 
 	goal := &wire.Goal{MinTop1: new(0.9)}
-	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "@gate", wire.Aim{Goal: goal}, patience)
+	got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "@gate", wire.Aim{Goal: goal}, patience)
 	if err != nil || len(got) != 3 {
 		t.Fatalf("got %+v, %v; want three reports", got, err)
 	}
@@ -90,7 +90,7 @@ func TestDesireTellsWhoDidNotReport(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	settle(t, open(t, addr), "mute", wire.Online)
-	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "mute", wire.Aim{Mode: "balanced"}, 300*time.Millisecond)
+	got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "mute", wire.Aim{Mode: "balanced"}, 300*time.Millisecond)
 	if err != nil || len(got) != 1 || !got[0].Pending || !got[0].Failed() || got[0].Detail != "no report within 300ms" {
 		t.Errorf("got %+v, %v; want no report", got, err)
 	}
@@ -122,7 +122,7 @@ func TestDesireIsNewerThanAllThatTheFleetHas(t *testing.T) {
 			if tt.place != "" {
 				publish(t, s, device(tt.place).Desired(), true, wire.Desired{Version: tt.desired, Mode: "balanced"})
 			}
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "power-save"}, patience)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "power-save"}, patience)
 			if err != nil || len(got) != 1 || got[0].Version != tt.want {
 				t.Errorf("got %+v, %v; want version %d", got, err, tt.want)
 			}
@@ -153,7 +153,7 @@ func TestDesireTellsOfMembersThatWereNotListed(t *testing.T) {
 				settle(t, s, "other", wire.Online, tt.groups...)
 			}
 			comply(t, addr, "other", tt.answer)
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 3*time.Second)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 3*time.Second)
 			if err != nil || len(got) != tt.want || got[0].Device != "mute" || !got[0].Pending {
 				t.Fatalf("got %+v, %v; want %d reports, the mute one's pending", got, err, tt.want)
 			}
@@ -209,7 +209,7 @@ func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
 			if tt.says != "" {
 				wait = 3 * time.Second // no report of its own will come
 			}
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "balanced"}, wait)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "balanced"}, wait)
 			switch {
 			case tt.fails != "":
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
@@ -229,7 +229,7 @@ func TestDesireChangesNothingWhereItCannotWork(t *testing.T) {
 	settle(t, s, "last", wire.Online)
 	publish(t, s, device("last").Desired(), true, wire.Desired{Version: math.MaxUint64, Mode: "balanced"})
 	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be", "@all": "desired state of last is the last"} {
-		_, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
+		_, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want an error with %q", target, err, says)
 		}

@@ -42,8 +42,8 @@ report; nobody knows since when a device is lost. --json has every figure.`,
   limber fleet ls --broker mqtts://broker:8883 --fleet plant-3 --json`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.station(c.Context(), c.ErrOrStderr(), fleet.ListFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-				devices, err := s.List(ctx)
+			return a.client(c.Context(), c.ErrOrStderr(), fleet.ListFilters(a.fleet), func(ctx context.Context, fl *fleet.Client) error {
+				devices, err := fl.List(ctx)
 				if err != nil {
 					return err
 				}

@@ -49,10 +49,10 @@ func (a *fleetExplainArgs) run(c *cobra.Command, device string) error {
 	if err := checkPositive("--wait", a.wait); err != nil {
 		return err
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device), func(ctx context.Context, s *fleet.Station) error {
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device), func(ctx context.Context, fl *fleet.Client) error {
 		wait, cancel := context.WithTimeout(ctx, a.wait)
 		defer cancel()
-		t, err := s.Telemetry(wait, device)
+		t, err := fl.AwaitTelemetry(wait, device, nil)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

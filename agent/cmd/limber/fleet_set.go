@@ -62,8 +62,8 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-		reports, err := s.Desire(ctx, a.fleet, target, aim, a.wait)
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet), func(ctx context.Context, fl *fleet.Client) error {
+		reports, err := fl.Desire(ctx, a.fleet, target, aim, a.wait)
 		if err != nil {
 			return err
 		}

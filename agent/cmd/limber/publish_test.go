@@ -33,7 +33,7 @@ func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url stri
 	self := wire.Address{Fleet: deskFleet, Device: deskDevice}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = url, "device"
-	s, err := fleet.Open(cfg, slog.New(slog.DiscardHandler), self.Filter(wire.KindJob))
+	s, err := fleet.OpenMailbox(cfg, slog.New(slog.DiscardHandler), self.Filter(wire.KindJob))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url stri
 	return url
 }
 
-func serveJobs(ctx context.Context, s *fleet.Station, self wire.Address, jobs int, answer []int) error {
+func serveJobs(ctx context.Context, s *fleet.Mailbox, self wire.Address, jobs int, answer []int) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func serveJobs(ctx context.Context, s *fleet.Station, self wire.Address, jobs in
 	}
 }
 
-func answerJob(ctx context.Context, s *fleet.Station, self wire.Address, id, class string) error {
+func answerJob(ctx context.Context, s *fleet.Mailbox, self wire.Address, id, class string) error {
 	b, err := json.Marshal(wire.Result{ID: id, Status: wire.OK, Member: "m", Met: true, MS: &wire.Timing{Total: 1}, DeadlineMS: 100,
 		Classes: []wire.Class{{Label: class, P: 1}}})
 	if err != nil {
@@ -138,7 +138,7 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 }
 
 func TestMoreFramesThanAreSentAheadAreAllAnswered(t *testing.T) {
-	n := 2*underWay + 3
+	n := 2*fleet.UnderWay + 3
 	got := limber(t, append([]string{"publish", "--broker", mustAnswers(t, 1, 0), "--json"}, mustFiles(t, n)...)...)
 	lines := slices.Collect(strings.Lines(got.stdout))
 	if got.code != exitDone || len(lines) != n {
