@@ -229,7 +229,8 @@ func TestCommandCollectsOutcomes(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded)
 	obey(t, addr, "unable", wire.Unsupported, wire.CommandRejected)
 
-	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, patience)
+	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate",
+		wire.Command{Mode: "balanced"}, patience)
 	want := []fleet.Outcome{
 		{Device: "unable", State: wire.CommandRejected, Reason: wire.Unsupported},
 		{Device: "willing", State: wire.CommandSucceeded},
@@ -244,7 +245,8 @@ func TestCommandExpiresAtATimeAndNotAfterReceipt(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	settle(t, open(t, addr), "mute", wire.Online)
-	client, watch := connect(t, addr, fleet.CommandFilters("yard")...), open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
+	client := connect(t, addr, fleet.CommandFilters("yard")...)
+	watch := open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
 	const ttl = 500 * time.Millisecond
 	before := time.Now()
 	if _, err := client.Command(t.Context(), "yard", "mute", wire.Command{Mode: "balanced"}, ttl); err != nil {
@@ -274,7 +276,8 @@ func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandSucceeded)
 	obey(t, addr, "stuck", "", wire.CommandExecuting)
 
-	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Command{Mode: "balanced"}, 3*time.Second)
+	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all",
+		wire.Command{Mode: "balanced"}, 3*time.Second)
 	want := []fleet.Outcome{
 		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 		{Device: "stuck", State: wire.CommandExecuting},
@@ -294,7 +297,8 @@ func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
 		steps    []wire.Step
 		want     wire.Step
 	}{
-		{"unknown", "", []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded}, wire.CommandSucceeded},
+		{"unknown", "", []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded},
+			wire.CommandSucceeded},
 		{"lost", wire.Lost, []wire.Step{wire.CommandSucceeded}, wire.CommandSucceeded},
 		{"unable", "", []wire.Step{wire.CommandReceived, wire.CommandRejected}, wire.CommandRejected},
 		{"stuck", "", []wire.Step{wire.CommandExecuting}, wire.CommandExecuting},
@@ -308,7 +312,8 @@ func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
 				settle(t, s, tt.name, tt.presence, "@gate")
 			}
 			obey(t, addr, tt.name, "", tt.steps...)
-			got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, 3*time.Second)
+			got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate",
+				wire.Command{Mode: "balanced"}, 3*time.Second)
 			want := []fleet.Outcome{
 				{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 				{Device: tt.name, State: tt.want},
@@ -325,7 +330,8 @@ func TestCommandNeedsSomebodyOnline(t *testing.T) {
 	addr := serve(t)
 	settle(t, open(t, addr), "gone", wire.Offline)
 	for _, target := range []string{"gone", "nobody", "@gate", "@all"} {
-		_, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target, wire.Command{Mode: "balanced"}, patience)
+		_, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target,
+			wire.Command{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), target) {
 			t.Errorf("%s: got %v, want an error that names it", target, err)
 		}
@@ -344,7 +350,8 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 		watch.Next(ctx) // the command was sent
 		cancel()
 	}()
-	if _, err := client.Command(ctx, "yard", "mute", wire.Command{Mode: "balanced"}, patience); !errors.Is(err, context.Canceled) {
+	_, err := client.Command(ctx, "yard", "mute", wire.Command{Mode: "balanced"}, patience)
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
@@ -388,7 +395,8 @@ func TestTelemetryIsTheNextOfItsDevice(t *testing.T) {
 	sender := open(t, addr)
 	publish(t, sender, device("cam-2").Telemetry(), false, wire.Telemetry{Jobs: 2})
 	publish(t, sender, device("cam-1").Telemetry(), false, []byte(`{"jobs":`))
-	publish(t, sender, device("cam-1").Telemetry(), false, wire.Telemetry{Jobs: 1, Decisions: []wire.Decision{{Member: "s0", Options: []wire.Option{}}}})
+	publish(t, sender, device("cam-1").Telemetry(), false, wire.Telemetry{Jobs: 1,
+		Decisions: []wire.Decision{{Member: "s0", Options: []wire.Option{}}}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	got, err := c.AwaitTelemetry(ctx, "cam-1", nil)

@@ -30,7 +30,8 @@ func NewID() string { return rand.Text() }
 // longer than that, until every device that is online and meant has ended it. A
 // device that is off and comes back later than that, by its own clock, refuses it:
 // see Desire. Who answers without having been listed is told of, too.
-func (c *Client) Command(ctx context.Context, fleet, target string, command wire.Command, ttl time.Duration) ([]Outcome, error) {
+func (c *Client) Command(ctx context.Context, fleet, target string, command wire.Command,
+	ttl time.Duration) ([]Outcome, error) {
 	devices, err := c.List(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,8 @@ func (c *Client) Command(ctx context.Context, fleet, target string, command wire
 	id := NewID()
 	waiter := c.router.wait(got.take, route{wire.KindAck, id})
 	defer c.router.end(waiter)
-	if err := c.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id), command, ttl); err != nil {
+	topic := wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id)
+	if err := c.command(ctx, topic, command, ttl); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, ttl)

@@ -37,7 +37,8 @@ func (r Report) Failed() bool { return r.Status == wire.Rejected || r.Pending &&
 // gets it when it is back. It is retained until the next, also if all reject it.
 // It fails if it took its version at the same time as another operator, or if this
 // client set the same target meanwhile.
-func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim, patience time.Duration) ([]Report, error) {
+func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim,
+	patience time.Duration) ([]Report, error) {
 	devices, err := c.List(ctx)
 	if err != nil {
 		return nil, err
@@ -74,6 +75,7 @@ func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim,
 // desired in the fleet, for a device takes the greatest of its own and its groups',
 // than what those that are meant report, and than this client took before.
 func (c *Client) newVersion(fleet, target string, devices []Device) (uint64, error) {
+	untracked := c.registry.Counts().Untracked
 	last, place := c.registry.desired()
 	meant := 0
 	for _, d := range devices {
@@ -85,16 +87,18 @@ func (c *Client) newVersion(fleet, target string, devices []Device) (uint64, err
 			last, place = max(r.Version, r.AppliedVersion), d.Name
 		}
 	}
-	switch n := c.registry.Counts().Untracked; {
-	case meant == 0:
-		return 0, fmt.Errorf("no device of fleet %s answers to %s; see `limber fleet ls`", fleet, target)
-	case n > 0:
-		return 0, fmt.Errorf("fleet %s has more than %d devices, so the greatest version of a desired state is not known: divide it", fleet, MaxDevices)
-	case last == math.MaxUint64:
-		return 0, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message", last, place)
-	}
 	c.state.Lock()
 	defer c.state.Unlock()
+	switch {
+	case meant == 0:
+		return 0, fmt.Errorf("no device of fleet %s answers to %s; see `limber fleet ls`", fleet, target)
+	case untracked > 0:
+		return 0, fmt.Errorf("fleet %s has more than %d devices, so the greatest version of a desired state is not known: "+
+			"divide it", fleet, MaxDevices)
+	case max(last, c.version) == math.MaxUint64:
+		return 0, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message",
+			last, place)
+	}
 	c.version = max(c.version, last) + 1
 	return c.version, nil
 }
@@ -120,7 +124,8 @@ func newDesireRequest(target string, d wire.Desired, devices []Device, patience 
 			w.others[m.Name] = m.Caps != nil // without these it may be in the group
 			continue
 		}
-		r := Report{Device: m.Name, Version: d.Version, Pending: true, online: m.Online(), Detail: "it is off and gets it when it is back"}
+		r := Report{Device: m.Name, Version: d.Version, Pending: true, online: m.Online(),
+			Detail: "it is off and gets it when it is back"}
 		if r.online {
 			r.Detail = "no report within " + patience.String()
 			w.open++
@@ -164,7 +169,8 @@ func (w *desireRequest) takeDesired(m mqtt.Message) error {
 	case d.Version == w.desired.Version && d.Aim().Same(w.desired.Aim()):
 		w.back = true
 	default:
-		return fmt.Errorf("another operator set version %d of the desired state of %s meanwhile: set it again", d.Version, w.target)
+		return fmt.Errorf("another operator set version %d of the desired state of %s meanwhile: set it again",
+			d.Version, w.target)
 	}
 	return nil
 }
@@ -177,7 +183,8 @@ func (w *desireRequest) takeReport(device string, m mqtt.Message) {
 	if err != nil || r.Version != w.desired.Version {
 		return
 	}
-	got := Report{Device: device, Version: r.Version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest, Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}
+	got := Report{Device: device, Version: r.Version, Status: r.Status, Reason: r.Reason, Nearest: r.Nearest,
+		Mode: r.Mode, Goal: r.Goal, Detail: r.Detail}
 	aim := wire.Aim{Mode: r.Mode, Goal: r.Goal}
 	elsewhere := r.Status == wire.Applied && !aim.Same(w.desired.Aim())
 	at, listed := w.at[device]

@@ -125,7 +125,8 @@ func (c *Client) publishJob(ctx context.Context, m mqtt.Message) error {
 		case !errors.Is(err, mqtt.ErrDown):
 			return err
 		case breaks == breaksMost:
-			return fmt.Errorf("%d connections, one after the other, broke over it: with %d bytes it is likely over the broker's limit "+
+			return fmt.Errorf("%d connections, one after the other, broke over it: "+
+				"with %d bytes it is likely over the broker's limit "+
 				"(mosquitto: max_packet_size); raise that, or send a smaller picture", breaks, len(m.Payload))
 		}
 	}
@@ -176,7 +177,8 @@ func (x *exchange) givenUp(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopped with %d of %d frames unanswered", missing, len(x.Names))
 	}
-	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; see `limber fleet ls` whether the device is there%s",
+	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; "+
+		"see `limber fleet ls` whether the device is there%s",
 		missing, len(x.Names), x.Patience, x.dropped())
 }
 
@@ -190,5 +192,6 @@ func (x *exchange) dropped() string {
 	if largest <= x.took {
 		return ""
 	}
-	return fmt.Sprintf(", and the broker's limit: it may have dropped one of %d bytes without a word (mosquitto: message_size_limit)", largest)
+	return fmt.Sprintf(", and the broker's limit: it may have dropped one of %d bytes without a word "+
+		"(mosquitto: message_size_limit)", largest)
 }

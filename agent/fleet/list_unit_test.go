@@ -62,7 +62,8 @@ func TestListEndsThoughTheRetainedMessagesDoNot(t *testing.T) {
 		}()
 		began := time.Now()
 		got, err := c.List(t.Context())
-		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "did not end within 2m0s") || took != listMost {
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "did not end within 2m0s") ||
+			took != listMost {
 			t.Errorf("got %+v, %v after %v; want an error after %v", got, err, took, listMost)
 		}
 		cancel()

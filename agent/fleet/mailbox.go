@@ -43,7 +43,8 @@ func (b *Mailbox) Next(ctx context.Context) (mqtt.Message, error) {
 		m, ok, lost := b.take()
 		switch {
 		case lost > 0:
-			return mqtt.Message{}, fmt.Errorf("%d messages were dropped: more than %d MiB waited to be read", lost, MailboxBytes>>20)
+			return mqtt.Message{}, fmt.Errorf("%d messages were dropped: more than %d MiB waited to be read", lost,
+				MailboxBytes>>20)
 		case ok:
 			return m, nil
 		}

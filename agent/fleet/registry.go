@@ -63,7 +63,8 @@ type RegistryCounts struct {
 
 // Registry is a live picture of the fleet, as far as the filters of its Client
 // reach. Its methods may be called from any goroutine and never wait for one
-// another longer than it takes to change a device.
+// another longer than it takes to change a device. What is removed at the broker while
+// the connection is down stays in the picture: the broker does not tell of it.
 type Registry struct {
 	mu            sync.Mutex
 	devices       map[string]*entry // groups with a desired state as well

@@ -18,7 +18,8 @@ import (
 
 // retain publishes documents of many devices, many under way at once, and waits for
 // the broker to have them all.
-func retain[M any](tb testing.TB, s *fleet.Mailbox, devices int, topic func(wire.Address) string, document func(i int) M) {
+func retain[M any](tb testing.TB, s *fleet.Mailbox, devices int, topic func(wire.Address) string,
+	document func(i int) M) {
 	tb.Helper()
 	var outcomes []<-chan error
 	for i := range devices {
@@ -26,7 +27,8 @@ func retain[M any](tb testing.TB, s *fleet.Mailbox, devices int, topic func(wire
 		if err != nil {
 			tb.Fatal(err)
 		}
-		outcomes = append(outcomes, s.Send(tb.Context(), mqtt.Message{Topic: topic(device(fmt.Sprintf("cam-%04d", i))), Payload: b, QoS: 1, Retained: true}))
+		outcomes = append(outcomes, s.Send(tb.Context(), mqtt.Message{Topic: topic(device(fmt.Sprintf("cam-%04d", i))),
+			Payload: b, QoS: 1, Retained: true}))
 	}
 	for _, outcome := range outcomes {
 		if err := <-outcome; err != nil {
@@ -71,7 +73,8 @@ func TestAThousandDevicesAreOnePictureThatStaysBounded(t *testing.T) {
 	}
 	for i, d := range all {
 		last, err := idle.Next(ctx)
-		if d.Name != fmt.Sprintf("cam-%04d", i) || !d.Online() || d.Reported.Version != rounds || d.Reported.Detail != fmt.Sprint(i) {
+		if d.Name != fmt.Sprintf("cam-%04d", i) || !d.Online() || d.Reported.Version != rounds ||
+			d.Reported.Detail != fmt.Sprint(i) {
 			t.Errorf("got %s, %+v, %+v; want its own last documents", d.Name, d.State, d.Reported)
 		}
 		if err != nil || last.Reported == nil || last.Reported.Version != rounds {
@@ -133,7 +136,8 @@ func TestOperationsRunAtOnceOnOneConnection(t *testing.T) {
 		comply(t, addr, name, wire.Reported{Status: wire.Applied})
 	}
 	answer(t, addr, "cam-1")
-	filters := append(fleet.CommandFilters("yard"), wire.FleetFilter("yard", wire.KindDesired), device("cam-1").Filter(wire.KindResult))
+	filters := append(fleet.CommandFilters("yard"), wire.FleetFilter("yard", wire.KindDesired),
+		device("cam-1").Filter(wire.KindResult))
 	c := connect(t, addr, filters...)
 
 	g, ctx := errgroup.WithContext(t.Context())
@@ -206,8 +210,9 @@ func TestAnExchangeOfOneThatDoesNotAnswerEndsAndIsForgotten(t *testing.T) {
 	addr := serve(t)
 	c := connect(t, addr, fleet.ExchangeFilters(device("mute"))...)
 	jobs := open(t, addr, device("mute").Filter(wire.KindJob))
-	err := c.Exchange(t.Context(), fleet.Frames{To: device("mute"), Names: []string{"a", "b"}, Patience: 200 * time.Millisecond,
-		Read: func(string) ([]byte, error) { return []byte("x"), nil }, Progress: func(int) {},
+	err := c.Exchange(t.Context(), fleet.Frames{To: device("mute"), Names: []string{"a", "b"},
+		Patience: 200 * time.Millisecond,
+		Read:     func(string) ([]byte, error) { return []byte("x"), nil }, Progress: func(int) {},
 		Answer: func(string, fleet.Answer) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "2 of 2 frames were not answered: nothing came for 200ms") {
 		t.Errorf("got %v, want that nothing came", err)

@@ -74,7 +74,8 @@ func TestWhatCannotBeReadIsCountedAndChangesNothing(t *testing.T) {
 	c.Receive(mqtt.Message{Topic: yard("cam-1").State(), Oversize: 5 << 20}, func() {})
 	receive(c, yard("@gate").State(), `{"state":"online"}`)
 	receive(c, "limber/v1/yard", `{}`)
-	if got := c.Registry().Counts(); got.Unreadable != 2 || !c.Registry().Device("cam-1").Online() || len(c.Registry().Devices()) != 1 {
+	if got := c.Registry().Counts(); got.Unreadable != 2 || !c.Registry().Device("cam-1").Online() ||
+		len(c.Registry().Devices()) != 1 {
 		t.Errorf("got %+v, %+v; want two unreadable, and cam-1 as it was", got, c.Registry().Devices())
 	}
 }
@@ -136,7 +137,8 @@ func TestDevicesBeyondTheBoundAreCounted(t *testing.T) {
 	if got := names(s); len(got) != MaxDevices || slices.Contains(got, fmt.Sprintf("cam-%05d", MaxDevices)) {
 		t.Errorf("%d were told, want those that are tracked", len(got))
 	}
-	if _, err := c.newVersion("yard", "@all", r.Devices()); err == nil || !strings.Contains(err.Error(), "more than 10000 devices") {
+	if _, err := c.newVersion("yard", "@all", r.Devices()); err == nil ||
+		!strings.Contains(err.Error(), "more than 10000 devices") {
 		t.Errorf("got %v, want no version where not all are known", err)
 	}
 	receive(c, yard("cam-00000").State(), "")

@@ -22,7 +22,8 @@ func TestThePasswordIsTheFirstLineOfItsFile(t *testing.T) {
 		t.Errorf("got %+v, %v; want the user anna with the password secret", c, err)
 	}
 	b.PasswordFile += ".none"
-	if _, err := b.Config("desk"); err == nil || !strings.Contains(err.Error(), "broker.password_file: open "+b.PasswordFile) {
+	if _, err := b.Config("desk"); err == nil ||
+		!strings.Contains(err.Error(), "broker.password_file: open "+b.PasswordFile) {
 		t.Errorf("got %v, want the key and the file that is not there", err)
 	}
 }

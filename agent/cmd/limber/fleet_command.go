@@ -22,7 +22,9 @@ type commandArgs struct {
 
 func (a *commandArgs) flags(c *cobra.Command, ttl time.Duration) {
 	a.operatorArgs.flags(c)
-	c.Flags().DurationVar(&a.ttl, "ttl", ttl, "how long to wait, and how long the command is good for by this computer's clock: where that of a device is ahead, set the clocks or give more")
+	c.Flags().DurationVar(&a.ttl, "ttl", ttl,
+		"how long to wait, and how long the command is good for by this computer's clock: where that of a device is "+
+			"ahead, set the clocks or give more")
 	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
 }
 
@@ -32,13 +34,14 @@ func (a *commandArgs) run(c *cobra.Command, target, what string, command wire.Co
 	if err := errors.Join(checkTarget(c, target), checkPositive("--ttl", a.ttl)); err != nil {
 		return err
 	}
-	return a.client(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, fl *fleet.Client) error {
-		outcomes, err := fl.Command(ctx, a.fleet, target, command, a.ttl)
-		if err != nil {
-			return err
-		}
-		return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
-	})
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet),
+		func(ctx context.Context, fl *fleet.Client) error {
+			outcomes, err := fl.Command(ctx, a.fleet, target, command, a.ttl)
+			if err != nil {
+				return err
+			}
+			return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
+		})
 }
 
 func printOutcomes(w io.Writer, outcomes []fleet.Outcome, what string, asJSON bool) error {

@@ -42,7 +42,8 @@ func (a *operatorArgs) link() (mqtt.Config, error) {
 const connectTimeout = 5 * time.Second
 
 // client connects a client, runs work with it, and disconnects.
-func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string, work func(context.Context, *fleet.Client) error) error {
+func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Client) error) error {
 	cfg, err := a.link()
 	if err != nil {
 		return err
@@ -55,7 +56,8 @@ func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []s
 }
 
 // mailbox connects a mailbox, runs work with it, and disconnects.
-func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []string, work func(context.Context, *fleet.Mailbox) error) error {
+func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Mailbox) error) error {
 	cfg, err := a.link()
 	if err != nil {
 		return err

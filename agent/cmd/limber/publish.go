@@ -47,10 +47,13 @@ file, from 0.`,
 	a.flags(c)
 	f := c.Flags()
 	f.StringVar(&a.device, "device", wire.DefaultDevice, "name of the device")
-	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt; if not given, its goal decides")
-	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction; if not given, its goal decides; 0 asks for none")
+	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline,
+		"how long the device may take, from receipt; if not given, its goal decides")
+	f.Float64Var(&a.minTop1, "min-top1", 0,
+		"least accuracy of the member that answers, a fraction; if not given, its goal decides; 0 asks for none")
 	f.StringVar(&a.priority, "priority", wire.Normal, "low, normal or high: frames of higher priority go first")
-	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
+	f.DurationVar(&a.wait, "wait", 10*time.Second,
+		"how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
 	return c
 }
@@ -72,20 +75,23 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 		}
 	}
 	self := wire.Address{Fleet: a.fleet, Device: a.device}
-	return a.client(c.Context(), c.ErrOrStderr(), fleet.ExchangeFilters(self), func(ctx context.Context, fl *fleet.Client) error {
-		p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
-		defer p.progress.end()
-		p.progress.say("waiting for device " + a.device)
-		if err := a.awaitOnline(ctx, fl); err != nil {
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.ExchangeFilters(self),
+		func(ctx context.Context, fl *fleet.Client) error {
+			p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
+			defer p.progress.end()
+			p.progress.say("waiting for device " + a.device)
+			if err := a.awaitOnline(ctx, fl); err != nil {
+				return err
+			}
+			err := fl.Exchange(ctx, fleet.Frames{
+				To: self, Header: header, Names: files, Read: readFrame, Patience: a.deadline + a.wait, Answer: p.print,
+				Progress: func(answered int) { p.progress.tell("frames", answered, len(files)) },
+			})
+			if err == nil && p.refused > 0 {
+				err = fmt.Errorf("%d of %d frames were refused", p.refused, len(files))
+			}
 			return err
-		}
-		err := fl.Exchange(ctx, fleet.Frames{To: self, Header: header, Names: files, Read: readFrame, Patience: a.deadline + a.wait,
-			Answer: p.print, Progress: func(answered int) { p.progress.tell("frames", answered, len(files)) }})
-		if err == nil && p.refused > 0 {
-			err = fmt.Errorf("%d of %d frames were refused", p.refused, len(files))
-		}
-		return err
-	})
+		})
 }
 
 func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
@@ -124,5 +130,6 @@ func (a *publishArgs) awaitOnline(ctx context.Context, fl *fleet.Client) error {
 			last += " since " + d.State.TS.Local().Format(time.DateTime)
 		}
 	}
-	return fmt.Errorf("device %s of fleet %s is not there: %s; start it with `limber agent`, or see `limber fleet ls`", a.device, a.fleet, last)
+	return fmt.Errorf("device %s of fleet %s is not there: %s; start it with `limber agent`, or see `limber fleet ls`",
+		a.device, a.fleet, last)
 }

@@ -39,7 +39,8 @@ func checkSize(name string, bytes int64) error {
 	case bytes == 0:
 		return fmt.Errorf("frame %s: the file is empty; a frame is a JPEG, PNG or WebP picture", name)
 	case bytes > frameLimit:
-		return fmt.Errorf("frame %s: more than the %.0f MiB that a device may take; send a smaller picture", name, float64(frameLimit)/(1<<20))
+		return fmt.Errorf("frame %s: more than the %.0f MiB that a device may take; send a smaller picture", name,
+			float64(frameLimit)/(1<<20))
 	}
 	return nil
 }

@@ -43,5 +43,6 @@ func seen(r wire.Result) string {
 	if !r.Met {
 		late = ", late"
 	}
-	return fmt.Sprintf("%s %.0f %%  (member %s, %.2f ms of %.0f ms%s)", best.Label, 100*best.P, r.Member, r.MS.Total, r.DeadlineMS, late)
+	return fmt.Sprintf("%s %.0f %%  (member %s, %.2f ms of %.0f ms%s)", best.Label, 100*best.P, r.Member, r.MS.Total,
+		r.DeadlineMS, late)
 }

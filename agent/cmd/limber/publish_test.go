@@ -84,8 +84,9 @@ func serveJobs(ctx context.Context, s *fleet.Mailbox, self wire.Address, jobs in
 }
 
 func answerJob(ctx context.Context, s *fleet.Mailbox, self wire.Address, id, class string) error {
-	b, err := json.Marshal(wire.Result{ID: id, Status: wire.OK, Member: "m", Met: true, MS: &wire.Timing{Total: 1}, DeadlineMS: 100,
-		Classes: []wire.Class{{Label: class, P: 1}}})
+	b, err := json.Marshal(wire.Result{ID: id, Status: wire.OK, Member: "m", Met: true, MS: &wire.Timing{Total: 1},
+		DeadlineMS: 100,
+		Classes:    []wire.Class{{Label: class, P: 1}}})
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,8 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 				if tt.code != exitDone {
 					wait = "1s"
 				}
-				got := limber(t, append([]string{"publish", "--broker", url, "--wait", wait, fmt.Sprintf("--json=%v", asJSON)}, mustFiles(t, 4)...)...)
+				got := limber(t, append([]string{"publish", "--broker", url, "--wait", wait, fmt.Sprintf("--json=%v", asJSON)},
+					mustFiles(t, 4)...)...)
 				lines := slices.Collect(strings.Lines(got.stdout))
 				if got.code != tt.code || len(lines) != len(tt.want) || !strings.Contains(got.stderr, tt.says) {
 					t.Fatalf("got %+v; want exit %d, %d lines and %q", got, tt.code, len(tt.want), tt.says)
@@ -201,9 +203,11 @@ func TestTheBrokersLimitIsNamedWhenAFrameIsOverIt(t *testing.T) {
 		says        []string
 	}{
 		{"the broker hangs up", "max_packet_size 50000",
-			[]string{"frame " + large + " was not sent", "3 connections", "60008 bytes", "likely over the broker's limit", "max_packet_size", "smaller picture"}},
+			[]string{"frame " + large + " was not sent", "3 connections", "60008 bytes", "likely over the broker's limit",
+				"max_packet_size", "smaller picture"}},
 		{"the broker says nothing", "message_size_limit 50000",
-			[]string{"1 of 2 frames were not answered", "limber fleet ls", "the broker's limit", "60008 bytes", "message_size_limit"}},
+			[]string{"1 of 2 frames were not answered", "limber fleet ls", "the broker's limit", "60008 bytes",
+				"message_size_limit"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
