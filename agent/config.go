@@ -42,17 +42,15 @@ type Config struct {
 	Sources   Sources          `toml:"source,omitempty"`
 }
 
+// Duration is a time.Duration that is written "200ms" or "5s".
+type Duration = control.Duration
+
 // Broker is the connection to the broker.
 type Broker struct {
-	URL          string           `toml:"url"` // mqtt://host:port or mqtts://host:port
-	User         string           `toml:"user"`
-	PasswordFile string           `toml:"password_file"` // first line of the file
-	CAFile       string           `toml:"ca_file"`       // PEM; empty: the system's
-	CertFile     string           `toml:"cert_file"`     // PEM, of this device
-	KeyFile      string           `toml:"key_file"`      // PEM
-	KeepAlive    control.Duration `toml:"keep_alive"`
-	ReconnectMin control.Duration `toml:"reconnect_min"` // ceiling of the first pause
-	ReconnectMax control.Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
+	mqtt.Broker
+	KeepAlive    Duration `toml:"keep_alive"`
+	ReconnectMin Duration `toml:"reconnect_min"` // ceiling of the first pause
+	ReconnectMax Duration `toml:"reconnect_max"` // ceiling of any pause, unless another client has the same id
 }
 
 // Jobs bounds what may wait.
@@ -72,7 +70,7 @@ func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
 
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
-	Every control.Duration `toml:"every"`
+	Every Duration `toml:"every"`
 }
 
 // Governor is what it may do beyond its mode, and what is kept of its decisions.
@@ -101,15 +99,15 @@ type Power struct {
 func Default() Config {
 	link := mqtt.Default()
 	return Config{
-		Fleet: "demo", Device: "desk", Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
+		Fleet: wire.DefaultFleet, Device: wire.DefaultDevice, Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
 		Broker: Broker{
-			URL: "mqtt://127.0.0.1:1883", KeepAlive: control.Duration{Duration: link.KeepAlive},
-			ReconnectMin: control.Duration{Duration: link.BackoffMin}, ReconnectMax: control.Duration{Duration: link.BackoffMax},
+			Broker: mqtt.DefaultBroker(), KeepAlive: Duration{Duration: link.KeepAlive},
+			ReconnectMin: Duration{Duration: link.BackoffMin}, ReconnectMax: Duration{Duration: link.BackoffMax},
 		},
 		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox:    Outbox{MiB: 64},
-		Telemetry: Telemetry{Every: control.Duration{Duration: 5 * time.Second}},
+		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
 }
@@ -263,21 +261,6 @@ func (c Config) validateLink() error {
 	return nil
 }
 
-// Link is the configuration of a connection under the given client id.
-func (b Broker) Link(clientID string) (mqtt.Config, error) {
-	m := mqtt.Default()
-	m.Broker, m.ClientID, m.User = b.URL, clientID, b.User
-	m.CAFile, m.CertFile, m.KeyFile = b.CAFile, b.CertFile, b.KeyFile
-	if b.PasswordFile != "" {
-		password, err := os.ReadFile(b.PasswordFile)
-		if err != nil {
-			return mqtt.Config{}, fmt.Errorf("broker.password_file: %w", err)
-		}
-		m.Password, _, _ = strings.Cut(string(password), "\n")
-	}
-	return m, nil
-}
-
 // onCPU is how members run on the CPU.
 func (c Config) onCPU() family.Variant {
 	return family.Variant{Provider: family.CPU, Threads: max(1, c.Runtime.Threads)}
@@ -288,7 +271,7 @@ func (c Config) address() wire.Address { return wire.Address{Fleet: c.Fleet, Dev
 
 // link is the configuration of the device's connection.
 func (c Config) link() (mqtt.Config, error) {
-	m, err := c.Broker.Link(c.Device)
+	m, err := c.Broker.Config(c.Device)
 	if err != nil {
 		return mqtt.Config{}, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
@@ -43,13 +42,13 @@ type Sources []Source
 
 // Source is one of them: all topics that its filter matches.
 type Source struct {
-	Name        string           `toml:"name"`
-	Topic       string           `toml:"topic"`                  // a filter
-	ResultTopic string           `toml:"result_topic,omitempty"` // empty: result/{id}
-	Deadline    control.Duration `toml:"deadline,omitzero"`      // 0: the goal's; from when a frame's turn under MaxFPS has come
-	MinTop1     *float64         `toml:"min_top1,omitempty"`     // in [0, 1]; nil: the goal's
-	Priority    string           `toml:"priority,omitempty"`     // empty: normal
-	MaxFPS      float64          `toml:"max_fps,omitempty"`      // frames a second; 0 is no limit
+	Name        string   `toml:"name"`
+	Topic       string   `toml:"topic"`                  // a filter
+	ResultTopic string   `toml:"result_topic,omitempty"` // empty: result/{id}
+	Deadline    Duration `toml:"deadline,omitzero"`      // 0: the goal's; from when a frame's turn under MaxFPS has come
+	MinTop1     *float64 `toml:"min_top1,omitempty"`     // in [0, 1]; nil: the goal's
+	Priority    string   `toml:"priority,omitempty"`     // empty: normal
+	MaxFPS      float64  `toml:"max_fps,omitempty"`      // frames a second; 0 is no limit
 }
 
 // maxFPS is more than any camera has.

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -21,22 +23,16 @@ type Outcome struct {
 	Nearest *wire.Goal `json:"nearest,omitempty"`
 }
 
-// CommandFilters is what a station must subscribe to for Command.
-func CommandFilters(fleet string) []string {
-	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindAck))
-}
-
 // NewID returns an id for a job or a command that nobody else uses.
 func NewID() string { return rand.Text() }
 
 // Command sends a device or a group a command that is good for ttl and waits, no
 // longer than that, until every device that is online and meant has ended it. A
 // device that is off and comes back later than that, by its own clock, refuses it:
-// see Desire. Who
-// answers without having been listed is told of, too. It lists the fleet first,
-// which a station can do once.
-func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Command, ttl time.Duration) ([]Outcome, error) {
-	devices, err := s.List(ctx)
+// see Desire. Who answers without having been listed is told of, too.
+func (c *Client) Command(ctx context.Context, fleet, target string, command wire.Command,
+	ttl time.Duration) ([]Outcome, error) {
+	devices, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,25 +41,24 @@ func (s *Station) Command(ctx context.Context, fleet, target string, c wire.Comm
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
-	if err := s.command(ctx, wire.Address{Fleet: fleet, Device: target}.Cmd(c.Verb(), id), c, ttl); err != nil {
+	waiter := c.router.wait(got.take, route{wire.KindAck, id})
+	defer c.router.end(waiter)
+	topic := wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id)
+	if err := c.command(ctx, topic, command, ttl); err != nil {
 		return nil, err
 	}
 	wait, cancel := context.WithTimeout(ctx, ttl)
 	defer cancel()
-	for len(got.open) > 0 {
-		m, err := s.Next(wait)
-		if err != nil {
-			break // time is over for those who have not answered
-		}
-		if o, ok := acked(m, id); ok {
-			got.take(o)
-		}
+	select {
+	case <-waiter.over:
+	case <-wait.Done(): // time is over for those who have not answered
 	}
-	return got.outcomes, ctx.Err()
+	return got.list(), ctx.Err()
 }
 
 // answers is what is known of how a command ended.
 type answers struct {
+	mu       sync.Mutex
 	outcomes []Outcome
 	at       map[string]int  // the place of each device among them
 	open     map[string]bool // the devices that have not ended it
@@ -80,16 +75,38 @@ func newAnswers(devices []Device, target string, ttl time.Duration) *answers {
 	return a
 }
 
+// list returns what is known now.
+func (a *answers) list() []Outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.outcomes)
+}
+
 func (a *answers) put(o Outcome) {
 	a.at[o.Device] = len(a.outcomes)
 	a.outcomes = append(a.outcomes, o)
 }
 
-// take keeps the last state of a device. One that the list missed, or had as
+// take takes an acknowledgement of the command, and tells whether all have ended
+// it.
+func (a *answers) take(t wire.Topic, m mqtt.Message) (all bool) {
+	ack, err := decoded[wire.Ack](m)
+	if err != nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keep(Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail, Nearest: ack.Nearest})
+	return len(a.open) == 0
+}
+
+// keep keeps the last state of a device. One that the list missed, or had as
 // lost, is meant as well: nobody else knows the command's id.
-func (a *answers) take(o Outcome) {
+func (a *answers) keep(o Outcome) {
 	at, listed := a.at[o.Device]
 	switch {
+	case !listed && len(a.outcomes) == MaxDevices:
+		return // no fleet that this program knows has as many
 	case !listed:
 		a.put(o)
 	case a.open[o.Device]:
@@ -103,27 +120,14 @@ func (a *answers) take(o Outcome) {
 	}
 }
 
-// acked reads an acknowledgement of the command; false if m is anything else.
-func acked(m mqtt.Message, id string) (Outcome, bool) {
-	t, err := wire.ParseTopic(m.Topic)
-	if err != nil || t.Kind != wire.KindAck || t.ID != id {
-		return Outcome{}, false
-	}
-	ack, err := decoded[wire.Ack](m)
-	if err != nil {
-		return Outcome{}, false
-	}
-	return Outcome{Device: t.Device, State: ack.State, Reason: ack.Reason, Detail: ack.Detail, Nearest: ack.Nearest}, true
-}
-
 // command publishes a command that expires by this computer's clock. A ttl_ms
 // would count from receipt: the broker keeps commands for devices that are off,
 // and days later they would still run.
-func (s *Station) command(ctx context.Context, topic string, c wire.Command, ttl time.Duration) error {
-	c.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
-	b, err := json.Marshal(c)
+func (c *Client) command(ctx context.Context, topic string, command wire.Command, ttl time.Duration) error {
+	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
+	b, err := json.Marshal(command)
 	if err == nil {
-		err = s.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
+		err = c.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
 	}
 	if err != nil {
 		return fmt.Errorf("command: %w", err)

@@ -60,17 +60,20 @@ func TestDesireIsNewerThanAllBeforeAndCollectsReports(t *testing.T) {
 	publish(t, s, device("elsewhere").Reported(), true, wire.Reported{Version: 99, Status: wire.Applied, Mode: "balanced"})
 	comply(t, addr, "willing", wire.Reported{Status: wire.Applied})
 	nearest := &wire.Goal{MinTop1: new(0.8)}
-	comply(t, addr, "unable", wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Nearest: nearest, Mode: "balanced", Detail: "no member reaches it"})
+	comply(t, addr, "unable", wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Nearest: nearest,
+		Mode: "balanced", Detail: "no member reaches it"})
 
 	goal := &wire.Goal{MinTop1: new(0.9)}
-	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "@gate", wire.Aim{Goal: goal}, patience)
+	got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "@gate",
+		wire.Aim{Goal: goal}, patience)
 	if err != nil || len(got) != 3 {
 		t.Fatalf("got %+v, %v; want three reports", got, err)
 	}
 	if r := got[0]; r.Device != "gone" || !r.Pending || r.Failed() || r.Version != 42 {
 		t.Errorf("got %+v, want it pending in version 42, and no failure", r)
 	}
-	if r := got[1]; r.Device != "unable" || r.Status != wire.Rejected || r.Reason != wire.Infeasible || !reflect.DeepEqual(r.Nearest, nearest) || !r.Failed() {
+	if r := got[1]; r.Device != "unable" || r.Status != wire.Rejected || r.Reason != wire.Infeasible ||
+		!reflect.DeepEqual(r.Nearest, nearest) || !r.Failed() {
 		t.Errorf("got %+v, want it rejected with the nearest goal", r)
 	}
 	if r := got[2]; r.Device != "willing" || r.Status != wire.Applied || !reflect.DeepEqual(r.Goal, goal) || r.Failed() {
@@ -90,7 +93,8 @@ func TestDesireTellsWhoDidNotReport(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	settle(t, open(t, addr), "mute", wire.Online)
-	got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "mute", wire.Aim{Mode: "balanced"}, 300*time.Millisecond)
+	got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "mute",
+		wire.Aim{Mode: "balanced"}, 300*time.Millisecond)
 	if err != nil || len(got) != 1 || !got[0].Pending || !got[0].Failed() || got[0].Detail != "no report within 300ms" {
 		t.Errorf("got %+v, %v; want no report", got, err)
 	}
@@ -111,7 +115,8 @@ func TestDesireIsNewerThanAllThatTheFleetHas(t *testing.T) {
 		{"of everybody", "@all", 7, wire.Reported{Status: wire.Applied, Version: 3}, 8},
 		{"of another, who may join a group of it", "cam-1", 7, wire.Reported{Status: wire.Applied}, 8},
 		{"removed, but applied", "@all", 3, wire.Reported{Status: wire.Applied, Version: 7}, 8},
-		{"written over by one that was rejected", "desk", 3, wire.Reported{Status: wire.Rejected, Reason: wire.Conflict, Version: 3, AppliedVersion: 7}, 8},
+		{"written over by one that was rejected", "desk", 3, wire.Reported{Status: wire.Rejected, Reason: wire.Conflict,
+			Version: 3, AppliedVersion: 7}, 8},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +127,8 @@ func TestDesireIsNewerThanAllThatTheFleetHas(t *testing.T) {
 			if tt.place != "" {
 				publish(t, s, device(tt.place).Desired(), true, wire.Desired{Version: tt.desired, Mode: "balanced"})
 			}
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "power-save"}, patience)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk",
+				wire.Aim{Mode: "power-save"}, patience)
 			if err != nil || len(got) != 1 || got[0].Version != tt.want {
 				t.Errorf("got %+v, %v; want version %d", got, err, tt.want)
 			}
@@ -140,8 +146,10 @@ func TestDesireTellsOfMembersThatWereNotListed(t *testing.T) {
 		want   int // reports, that of the mute one included
 	}{
 		{"a member", "@gate", nil, wire.Reported{Status: wire.Applied}, 2},
-		{"a member that cannot", "@gate", nil, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced"}, 2},
-		{"of another group", "@gate", []string{"@roof"}, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible, Mode: "balanced"}, 1},
+		{"a member that cannot", "@gate", nil, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible,
+			Mode: "balanced"}, 2},
+		{"of another group", "@gate", []string{"@roof"}, wire.Reported{Status: wire.Rejected, Reason: wire.Infeasible,
+			Mode: "balanced"}, 1},
 		{"not the device", "mute", nil, wire.Reported{Status: wire.Applied}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,7 +161,8 @@ func TestDesireTellsOfMembersThatWereNotListed(t *testing.T) {
 				settle(t, s, "other", wire.Online, tt.groups...)
 			}
 			comply(t, addr, "other", tt.answer)
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target, wire.Aim{Mode: "low-latency"}, 3*time.Second)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", tt.target,
+				wire.Aim{Mode: "low-latency"}, 3*time.Second)
 			if err != nil || len(got) != tt.want || got[0].Device != "mute" || !got[0].Pending {
 				t.Fatalf("got %+v, %v; want %d reports, the mute one's pending", got, err, tt.want)
 			}
@@ -175,7 +184,8 @@ func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
 		fails string // what the error says, or
 		says  string // what the report does
 	}{
-		{"the same version there", "desk", wire.Desired{Version: 1, Mode: "low-latency"}, "another operator set version 1 of the desired state of desk meanwhile: set it again", ""},
+		{"the same version there", "desk", wire.Desired{Version: 1, Mode: "low-latency"},
+			"another operator set version 1 of the desired state of desk meanwhile: set it again", ""},
 		{"a greater version there", "desk", wire.Desired{Version: 9, Mode: "balanced"}, "another operator set version 9", ""},
 		{"the same in the same words", "desk", wire.Desired{Version: 1, Mode: "balanced"}, "", ""},
 		{"elsewhere", "@all", wire.Desired{Version: 1, Mode: "low-latency"}, "", "something else in force: low-latency"},
@@ -209,7 +219,8 @@ func TestDesireTakesNoOtherOperatorsReportForItsOwn(t *testing.T) {
 			if tt.says != "" {
 				wait = 3 * time.Second // no report of its own will come
 			}
-			got, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk", wire.Aim{Mode: "balanced"}, wait)
+			got, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", "desk",
+				wire.Aim{Mode: "balanced"}, wait)
 			switch {
 			case tt.fails != "":
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
@@ -228,8 +239,10 @@ func TestDesireChangesNothingWhereItCannotWork(t *testing.T) {
 	s := open(t, addr)
 	settle(t, s, "last", wire.Online)
 	publish(t, s, device("last").Desired(), true, wire.Desired{Version: math.MaxUint64, Mode: "balanced"})
-	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be", "@all": "desired state of last is the last"} {
-		_, err := open(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target, wire.Aim{Mode: "balanced"}, patience)
+	for target, says := range map[string]string{"nobody": "nobody", "@gate": "@gate", "last": "last there can be",
+		"@all": "desired state of last is the last"} {
+		_, err := connect(t, addr, fleet.DesireFilters("yard")...).Desire(t.Context(), "yard", target,
+			wire.Aim{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want an error with %q", target, err, says)
 		}

@@ -27,17 +27,17 @@ func TestListWaitsAsLongAsTheLinkIsSlow(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := stationOn(tt.roundTrip)
+				c := clientOn(tt.roundTrip)
 				began := time.Now()
 				sent := make(chan struct{})
 				go func() {
 					defer close(sent)
 					for i := range 3 {
 						<-time.After(tt.gap)
-						tell(s, fmt.Sprintf("cam-%d", i))
+						tell(c, fmt.Sprintf("cam-%d", i))
 					}
 				}()
-				got, err := s.List(t.Context())
+				got, err := c.List(t.Context())
 				if took := time.Since(began); err != nil || len(got) != tt.found || took != tt.took {
 					t.Errorf("got %d devices, %v, after %v; want %d after %v", len(got), err, took, tt.found, tt.took)
 				}
@@ -50,19 +50,20 @@ func TestListWaitsAsLongAsTheLinkIsSlow(t *testing.T) {
 // A link that breaks again and again brings everything anew each time.
 func TestListEndsThoughTheRetainedMessagesDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := stationOn(time.Millisecond)
+		c := clientOn(time.Millisecond)
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
 			for ctx.Err() == nil {
 				<-time.After(100 * time.Millisecond)
-				tell(s, "cam-1")
+				tell(c, "cam-1")
 			}
 		}()
 		began := time.Now()
-		got, err := s.List(t.Context())
-		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "did not end within 2m0s") || took != listMost {
+		got, err := c.List(t.Context())
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "did not end within 2m0s") ||
+			took != listMost {
 			t.Errorf("got %+v, %v after %v; want an error after %v", got, err, took, listMost)
 		}
 		cancel()
@@ -70,13 +71,19 @@ func TestListEndsThoughTheRetainedMessagesDoNot(t *testing.T) {
 	})
 }
 
-// stationOn is a station without a link, which would have this round trip.
-func stationOn(roundTrip time.Duration) *Station {
-	return &Station{mail: make(chan struct{}, 1), roundTrip: func() time.Duration { return roundTrip }}
+// clientOn is a client without a link, which would have this round trip.
+func clientOn(roundTrip time.Duration) *Client {
+	c := newClient()
+	c.roundTrip = func() time.Duration { return roundTrip }
+	return c
 }
 
 // tell hands on the retained state of a device.
-func tell(s *Station, name string) {
-	topic := wire.Address{Fleet: "yard", Device: name}.State()
-	s.Receive(mqtt.Message{Topic: topic, Payload: []byte(`{"state":"online"}`), QoS: 1, Retained: true}, func() {})
+func tell(c *Client, name string) {
+	receive(c, wire.Address{Fleet: "yard", Device: name}.State(), `{"state":"online"}`)
+}
+
+// receive hands on a retained message.
+func receive(c *Client, topic, payload string) {
+	c.Receive(mqtt.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retained: true}, func() {})
 }

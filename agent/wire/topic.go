@@ -12,6 +12,13 @@ const Root = "limber/v1"
 // Everybody is the group that every device is in.
 const Everybody = "@all"
 
+// DefaultFleet and DefaultDevice are the names of a device that was given none, and
+// of whom an operator means by none.
+const (
+	DefaultFleet  = "demo"
+	DefaultDevice = "desk"
+)
+
 // maxName is the length limit of a fleet, device, group, verb or id, in bytes.
 const maxName = 64
 

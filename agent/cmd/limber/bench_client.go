@@ -13,7 +13,7 @@ import (
 // client publishes frames and receives their results, and nothing else. One
 // goroutine at a time may use it.
 type client struct {
-	station *fleet.Station
+	station *fleet.Mailbox
 	self    wire.Address // of the agent
 	name    string       // that its ids begin with
 	sent    int
@@ -30,7 +30,7 @@ func mirror(self wire.Address) wire.Address {
 	return wire.Address{Fleet: self.Fleet, Device: "mirror"}
 }
 
-func newClient(station *fleet.Station, self wire.Address) *client {
+func newClient(station *fleet.Mailbox, self wire.Address) *client {
 	return &client{station: station, self: self, name: fleet.NewID()[:12], open: map[string]time.Time{}}
 }
 

@@ -105,7 +105,7 @@ func (b *e2eBench) run(ctx context.Context) (err error) {
 		return err
 	}
 	return b.equipped(largest, func(rt *ort.Runtime) error {
-		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Mailbox) error {
 			b.client = newClient(st, s.self)
 			b.note("member %s, ONNX Runtime %s, %s, spinning off, on both sides; %s, TCP_NODELAY everywhere", largest, rt.Version(), ort.DefaultOptions(), s.broker)
 			return b.figures(ctx, all)

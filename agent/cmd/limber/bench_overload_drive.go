@@ -15,7 +15,7 @@ import (
 
 // camera is one sender of frames, by the clock and not by what comes back.
 type camera struct {
-	station *fleet.Station
+	station *fleet.Mailbox
 	jobs    [][]byte        // payloads, in turns
 	beats   []time.Duration // when its frames are due, since the beginning
 }
@@ -94,7 +94,7 @@ func (c *camera) shoot(ctx context.Context, begin time.Time, frames []fate, topi
 
 // collect takes in the results of frames until none is missing, or nothing comes
 // any more.
-func collect(ctx context.Context, st *fleet.Station, frames map[string]int, begin time.Time) (mail []postmark, err error) {
+func collect(ctx context.Context, st *fleet.Mailbox, frames map[string]int, begin time.Time) (mail []postmark, err error) {
 	seen := make([]bool, len(frames))
 	for len(mail) < len(frames) {
 		wait, cancel := context.WithTimeout(ctx, nobodyTime)

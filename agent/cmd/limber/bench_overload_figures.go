@@ -24,7 +24,7 @@ type overloadBench struct {
 	size     cameraSize
 
 	client   *client // hears all results
-	cameras  []*fleet.Station
+	cameras  []*fleet.Mailbox
 	jobs     [][]byte   // frames of nobody in particular
 	sourced  [][][]byte // the same of each source
 	capacity []float64  // answers in time a second, by round
@@ -84,9 +84,9 @@ func (b *overloadBench) run(ctx context.Context) (err error) {
 	if err := s.setMode(ctx, "balanced"); err != nil {
 		return err
 	}
-	return s.stations(ctx, sources, func(ctx context.Context, cameras []*fleet.Station) error {
+	return s.stations(ctx, sources, func(ctx context.Context, cameras []*fleet.Mailbox) error {
 		b.cameras = cameras
-		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+		return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Mailbox) error {
 			b.client = newClient(st, s.self)
 			b.note("mode balanced, deadline %v, JPEGs of %dx%d, %d kB each; %s, TCP_NODELAY everywhere; the same agent on both sides",
 				b.deadline, b.size.width, b.size.side, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)

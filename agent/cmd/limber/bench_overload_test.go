@@ -195,7 +195,7 @@ func TestASourceIsNamedInTheEnvelope(t *testing.T) {
 
 // deaf is a device without a camera's eye: it answers the frames of camera 0 and
 // refuses the others.
-func deaf(ctx context.Context, st *fleet.Station, self wire.Address) error {
+func deaf(ctx context.Context, st *fleet.Mailbox, self wire.Address) error {
 	top1 := 0.75
 	for {
 		m, err := st.Next(ctx)
@@ -223,12 +223,12 @@ func deaf(ctx context.Context, st *fleet.Station, self wire.Address) error {
 func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 	s := &site{url: "mqtt://" + mustBroker(t), self: wire.Address{Fleet: "demo", Device: "desk"}, stderr: t.Output()}
 	over := errors.New("over")
-	err := s.station(t.Context(), []string{s.self.Filter(wire.KindJob)}, func(ctx context.Context, device *fleet.Station) error {
+	err := s.station(t.Context(), []string{s.self.Filter(wire.KindJob)}, func(ctx context.Context, device *fleet.Mailbox) error {
 		g, gctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return deaf(gctx, device, s.self) })
 		g.Go(func() error {
-			return errors.Join(s.stations(gctx, 2, func(ctx context.Context, cameras []*fleet.Station) error {
-				return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+			return errors.Join(s.stations(gctx, 2, func(ctx context.Context, cameras []*fleet.Mailbox) error {
+				return s.station(ctx, clientFilters(s.self), func(ctx context.Context, st *fleet.Mailbox) error {
 					return driven(ctx, t, newClient(st, s.self), cameras)
 				})
 			}), over)
@@ -241,7 +241,7 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 }
 
 // driven checks the ledger of two cameras.
-func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Station) error {
+func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Mailbox) error {
 	var cameras []camera
 	for i, st := range stations {
 		cameras = append(cameras, camera{station: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2, 200, 0, 100*ms)})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
 )
@@ -163,19 +164,19 @@ func (s *site) close(ctx context.Context) error {
 }
 
 // station connects a client that hears what the filters name.
-func (s *site) station(ctx context.Context, filters []string, work func(context.Context, *fleet.Station) error) error {
-	op := operatorArgs{broker: s.url, fleet: s.self.Fleet}
-	return op.station(ctx, s.stderr, filters, work)
+func (s *site) station(ctx context.Context, filters []string, work func(context.Context, *fleet.Mailbox) error) error {
+	op := operatorArgs{broker: mqtt.Broker{URL: s.url}, fleet: s.self.Fleet}
+	return op.mailbox(ctx, s.stderr, filters, work)
 }
 
 // stations connects n clients that only speak.
-func (s *site) stations(ctx context.Context, n int, work func(context.Context, []*fleet.Station) error) error {
-	var more func(context.Context, []*fleet.Station) error
-	more = func(ctx context.Context, all []*fleet.Station) error {
+func (s *site) stations(ctx context.Context, n int, work func(context.Context, []*fleet.Mailbox) error) error {
+	var more func(context.Context, []*fleet.Mailbox) error
+	more = func(ctx context.Context, all []*fleet.Mailbox) error {
 		if len(all) == n {
 			return work(ctx, all)
 		}
-		return s.station(ctx, nil, func(ctx context.Context, one *fleet.Station) error {
+		return s.station(ctx, nil, func(ctx context.Context, one *fleet.Mailbox) error {
 			return more(ctx, append(all, one))
 		})
 	}
@@ -189,7 +190,7 @@ const startTime = 2 * time.Minute
 func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	err = s.station(ctx, []string{s.self.Caps()}, func(ctx context.Context, st *fleet.Station) error {
+	err = s.station(ctx, []string{s.self.Caps()}, func(ctx context.Context, st *fleet.Mailbox) error {
 		m, err := st.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("the agent did not come up: %w", err)
@@ -206,8 +207,9 @@ func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 const modeTime = 5 * time.Second
 
 func (s *site) setMode(ctx context.Context, mode string) error {
-	return s.station(ctx, fleet.CommandFilters(s.self.Fleet), func(ctx context.Context, st *fleet.Station) error {
-		outcomes, err := st.Command(ctx, s.self.Fleet, s.self.Device, wire.Command{Mode: mode}, modeTime)
+	op := operatorArgs{broker: mqtt.Broker{URL: s.url}, fleet: s.self.Fleet}
+	return op.client(ctx, s.stderr, fleet.CommandFilters(s.self.Fleet), func(ctx context.Context, c *fleet.Client) error {
+		outcomes, err := c.Command(ctx, s.self.Fleet, s.self.Device, wire.Command{Mode: mode}, modeTime)
 		if err != nil {
 			return err
 		}

@@ -154,11 +154,11 @@ func (d *demo) run(ctx context.Context, state string) (err error) {
 // operate is the operator's part: wait for the device, drive the cameras, sum
 // up.
 func (d *demo) operate(ctx context.Context, cfg agent.Config) error {
-	op := operatorArgs{broker: cfg.Broker.URL, fleet: cfg.Fleet}
+	op := operatorArgs{broker: cfg.Broker.Broker, fleet: cfg.Fleet}
 	self := wire.Address{Fleet: cfg.Fleet, Device: cfg.Device}
 	filters := []string{self.Filter(wire.KindState), self.Filter(wire.KindCaps), self.Filter(wire.KindResult), self.Filter(wire.KindEvent),
 		self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
-	return op.station(ctx, d.err, filters, func(ctx context.Context, s *fleet.Station) error {
+	return op.mailbox(ctx, d.err, filters, func(ctx context.Context, s *fleet.Mailbox) error {
 		p, err := awaitDevice(ctx, s)
 		if err != nil {
 			return err
@@ -174,7 +174,7 @@ func (d *demo) operate(ctx context.Context, cfg agent.Config) error {
 }
 
 // awaitDevice waits for the device to say who it is and what it can do.
-func awaitDevice(ctx context.Context, s *fleet.Station) (*plan, error) {
+func awaitDevice(ctx context.Context, s *fleet.Mailbox) (*plan, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	p := new(plan)
@@ -217,7 +217,7 @@ func (p *plan) meet(m mqtt.Message) error {
 	return nil
 }
 
-func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, p *plan) (err error) {
+func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (err error) {
 	if p.pictures, err = newGallery(ctx, demoImages, func(done int) { d.progress.tell("making pictures", done, demoImages) }); err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (p *plan) place(cameras int) {
 }
 
 // film runs the phases and prints what came of them.
-func (d *demo) film(ctx context.Context, s *fleet.Station, self wire.Address, p *plan) error {
+func (d *demo) film(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) error {
 	set := &filmset{station: s, self: self, plan: p, rec: newRecord(p, d.args.deadline)}
 	if err := d.rehearse(ctx, set); err != nil {
 		return err

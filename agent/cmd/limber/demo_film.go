@@ -18,7 +18,7 @@ import (
 
 // filmset is the cameras and the record of their frames.
 type filmset struct {
-	station *fleet.Station
+	station *fleet.Mailbox
 	self    wire.Address
 	plan    *plan
 	rec     *record

@@ -14,7 +14,7 @@ import (
 // gauge measures what the device can do over the same way that the cameras'
 // frames take: broker, agent, broker.
 type gauge struct {
-	station *fleet.Station
+	station *fleet.Mailbox
 	self    wire.Address
 	jobs    [][]byte // the cameras' pictures, with no deadline to speak of
 	sent    int

@@ -110,7 +110,7 @@ func (d *desk) awaitOnline(t *testing.T) wire.State {
 	t.Helper()
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = d.url, "watcher"
-	s, err := fleet.Open(cfg, slog.New(slog.DiscardHandler), wire.Address{Fleet: "demo", Device: "desk"}.State())
+	s, err := fleet.OpenMailbox(cfg, slog.New(slog.DiscardHandler), wire.Address{Fleet: "demo", Device: "desk"}.State())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,96 +22,10 @@ type commandArgs struct {
 
 func (a *commandArgs) flags(c *cobra.Command, ttl time.Duration) {
 	a.operatorArgs.flags(c)
-	c.Flags().DurationVar(&a.ttl, "ttl", ttl, "how long to wait, and how long the command is good for by this computer's clock: where that of a device is ahead, set the clocks or give more")
+	c.Flags().DurationVar(&a.ttl, "ttl", ttl,
+		"how long to wait, and how long the command is good for by this computer's clock: where that of a device is "+
+			"ahead, set the clocks or give more")
 	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
-}
-
-func newFleetMode() *cobra.Command {
-	var a commandArgs
-	c := &cobra.Command{
-		Use:   "mode DEVICE|@GROUP MODE",
-		Short: "Set the mode of a device or of a group, and wait for the answers",
-		Long: `Set how a device chooses its sub-network:
-
-  balanced      highest expected accuracy that leaves the queue its share
-  max-accuracy  the most accurate member that meets each job's own deadline
-  low-latency   the fastest member within two points of the best
-  power-save    the cheapest member within three points of the best
-  fixed:MEMBER  always that member
-
-Everybody is in the group @all. The exit code is 0 when every device that is
-online set the mode.`,
-		Example: `  limber fleet mode desk max-accuracy
-  limber fleet mode @all balanced
-  limber fleet mode cam-17 fixed:9.7M --json`,
-		Args: exactly(2, "a device or a group, and a mode"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.run(c, args[0], "mode", wire.Command{Mode: args[1]})
-		},
-	}
-	a.flags(c, 5*time.Second)
-	return c
-}
-
-func newFleetGoal() *cobra.Command {
-	var a commandArgs
-	var g goalArgs
-	c := &cobra.Command{
-		Use:   "goal DEVICE|@GROUP",
-		Short: "Set the goal of a device or of a group, and wait for the answers",
-		Long: `Set in figures what a device is to achieve; what no flag asks for is left to it.
-Deadline and accuracy are for frames that bring none of their own. A goal takes
-the place of the mode, and a mode that of the goal. A goal that a device cannot
-have is rejected with the nearest that it can.
-
-Everybody is in the group @all. The exit code is 0 when every device that is
-online set the goal.`,
-		Example: `  limber fleet goal desk --deadline 50ms --min-top1 0.87
-  limber fleet goal @all --max-watts 5 --prefer energy
-  limber fleet goal cam-17 --prefer latency --json`,
-		Args: exactly(1, "a device or a group"),
-		RunE: func(c *cobra.Command, args []string) error {
-			goal, err := g.goal(c)
-			if err != nil {
-				return err
-			}
-			return a.run(c, args[0], "goal", wire.Command{Goal: goal})
-		},
-	}
-	a.flags(c, 5*time.Second)
-	g.flags(c)
-	return c
-}
-
-func newFleetPower() *cobra.Command {
-	var a commandArgs
-	c := &cobra.Command{
-		Use:   "power DEVICE|@GROUP MODE",
-		Short: "Set the power mode of a device or of a group, and wait for the answers",
-		Long: `Set the power mode of a board: on a Jetson one of nvpmodel's, such as MAXN or
-MODE_15W; elsewhere clock-100, clock-75 or clock-50, which limit the clocks of the
-processors to that many percent. ` + "`limber fleet ls --json`" + ` has those of each board.
-
-It is for all programs on the board, so its owner must allow it in the agent's
-configuration, power.set_mode = true, and the agent must run as root. No board is
-rebooted: a mode that takes a reboot fails. nvpmodel keeps its mode over a reboot
-by itself; a limit of the clocks ends with it, and is not set again.
-
-Everybody is in the group @all. The exit code is 0 when every device that is
-online set the power mode.`,
-		Example: `  limber fleet power desk clock-75
-  limber fleet power @all MODE_15W
-  limber fleet power cam-17 MAXN --ttl 10s --json`,
-		Args: exactly(2, "a device or a group, and a power mode"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if !wire.ValidName(args[1]) {
-				return usageError{fmt.Errorf("%q is not a power mode; see `%s --help`", args[1], c.CommandPath())}
-			}
-			return a.run(c, args[0], "power mode", wire.Command{PowerMode: args[1]})
-		},
-	}
-	a.flags(c, 30*time.Second)
-	return c
 }
 
 // run leaves what is asked for to the device to judge: it may know more than this
@@ -120,38 +34,14 @@ func (a *commandArgs) run(c *cobra.Command, target, what string, command wire.Co
 	if err := errors.Join(checkTarget(c, target), checkPositive("--ttl", a.ttl)); err != nil {
 		return err
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-		outcomes, err := s.Command(ctx, a.fleet, target, command, a.ttl)
-		if err != nil {
-			return err
-		}
-		return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
-	})
-}
-
-func checkTarget(c *cobra.Command, target string) error {
-	if !wire.ValidName(target) && !wire.ValidGroup(target) {
-		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}
-	}
-	return nil
-}
-
-// checkPositive judges a flag whose duration must leave time for something.
-func checkPositive(flag string, d time.Duration) error {
-	if d <= 0 {
-		return usageError{fmt.Errorf("%s: must be over 0", flag)}
-	}
-	return nil
-}
-
-// checkDeadline judges a deadline in the words of the flag: those of the wire
-// are about milliseconds.
-func checkDeadline(d time.Duration) error {
-	const least, most = wire.MinDeadlineMS * time.Millisecond, wire.MaxDeadlineMS * time.Millisecond
-	if d < least || d > most {
-		return usageError{fmt.Errorf("--deadline: %v is not from %v to %v", d, least, most)}
-	}
-	return nil
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet),
+		func(ctx context.Context, fl *fleet.Client) error {
+			outcomes, err := fl.Command(ctx, a.fleet, target, command, a.ttl)
+			if err != nil {
+				return err
+			}
+			return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
+		})
 }
 
 func printOutcomes(w io.Writer, outcomes []fleet.Outcome, what string, asJSON bool) error {
@@ -185,53 +75,4 @@ func sentence(device, state string, reason wire.Reason, detail string) string {
 		line += ": " + detail
 	}
 	return line
-}
-
-// goalArgs are the flags that make a goal.
-type goalArgs struct {
-	deadline         time.Duration
-	minTop1, maxWatt float64
-	prefer           string
-}
-
-func (g *goalArgs) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.DurationVar(&g.deadline, "deadline", 0, "of frames that bring none, from receipt")
-	f.Float64Var(&g.minTop1, "min-top1", 0, "least accuracy for frames that bring none, a fraction")
-	f.Float64Var(&g.maxWatt, "max-watts", 0, "most that the device may take on average, W")
-	f.StringVar(&g.prefer, "prefer", "", "what to have more of within the rest: accuracy, latency or energy")
-}
-
-// asked tells whether a flag of the goal was given.
-func (g *goalArgs) asked(c *cobra.Command) bool {
-	for _, name := range []string{"deadline", "min-top1", "max-watts", "prefer"} {
-		if c.Flags().Changed(name) {
-			return true
-		}
-	}
-	return false
-}
-
-// goal is what the flags ask for.
-func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
-	if !g.asked(c) {
-		return nil, usageError{fmt.Errorf("the goal is empty: set --deadline, --min-top1, --max-watts or --prefer; see `%s --help`", c.CommandPath())}
-	}
-	goal := wire.Goal{Prefer: g.prefer}
-	if c.Flags().Changed("deadline") {
-		if err := checkDeadline(g.deadline); err != nil {
-			return nil, err
-		}
-		goal.DeadlineMS = new(wire.Millis(g.deadline))
-	}
-	if c.Flags().Changed("min-top1") {
-		goal.MinTop1 = &g.minTop1
-	}
-	if c.Flags().Changed("max-watts") {
-		goal.MaxWatts = &g.maxWatt
-	}
-	if err := goal.Check(); err != nil {
-		return nil, usageError{err}
-	}
-	return &goal, nil
 }

@@ -49,21 +49,23 @@ func (a *fleetExplainArgs) run(c *cobra.Command, device string) error {
 	if err := checkPositive("--wait", a.wait); err != nil {
 		return err
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device), func(ctx context.Context, s *fleet.Station) error {
-		wait, cancel := context.WithTimeout(ctx, a.wait)
-		defer cancel()
-		t, err := s.Telemetry(wait, device)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("no telemetry of %s within %v; `limber fleet ls` tells whether it is online, --wait waits longer", device, a.wait)
-		}
-		if a.asJSON {
-			return printLines(c.OutOrStdout(), t.Decisions)
-		}
-		return printDecisions(c.OutOrStdout(), device, t)
-	})
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device),
+		func(ctx context.Context, fl *fleet.Client) error {
+			wait, cancel := context.WithTimeout(ctx, a.wait)
+			defer cancel()
+			t, err := fl.AwaitTelemetry(wait, device, nil)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("no telemetry of %s within %v; "+
+					"`limber fleet ls` tells whether it is online, --wait waits longer", device, a.wait)
+			}
+			if a.asJSON {
+				return printLines(c.OutOrStdout(), t.Decisions)
+			}
+			return printDecisions(c.OutOrStdout(), device, t)
+		})
 }
 
 func printDecisions(w io.Writer, device string, t *wire.Telemetry) error {
@@ -76,7 +78,8 @@ func printDecisions(w io.Writer, device string, t *wire.Telemetry) error {
 		fmt.Fprintf(w, "%s  %s: %s\n", d.TS.Format(clockFormat), d.Member, d.Reason)
 		c := choice{member: d.Member}
 		for _, o := range d.Options {
-			c.options = append(c.options, []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth)})
+			c.options = append(c.options, []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance),
+				fmt.Sprintf("%.2f", o.Worth)})
 		}
 		inputs := fmt.Sprintf("%.1f ms left, %d waiting; %s", d.SlackMS, d.Waiting, d.Belief)
 		if err := c.print(w, inputs, took(&d)); err != nil {

@@ -62,27 +62,30 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
-	return a.station(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet), func(ctx context.Context, s *fleet.Station) error {
-		reports, err := s.Desire(ctx, a.fleet, target, aim, a.wait)
-		if err != nil {
-			return err
-		}
-		return printReports(c.OutOrStdout(), reports, a.asJSON)
-	})
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet),
+		func(ctx context.Context, fl *fleet.Client) error {
+			reports, err := fl.Desire(ctx, a.fleet, target, aim, a.wait)
+			if err != nil {
+				return err
+			}
+			return printReports(c.OutOrStdout(), reports, a.asJSON)
+		})
 }
 
 // aim is what the flags ask for.
 func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	switch asked := a.asked(c); {
 	case a.mode != "" && asked:
-		return wire.Aim{}, usageError{fmt.Errorf("both --mode and a goal: give one of them; see `%s --help`", c.CommandPath())}
+		return wire.Aim{}, usageError{fmt.Errorf("both --mode and a goal: give one of them; see `%s --help`",
+			c.CommandPath())}
 	case a.mode != "":
 		if _, err := governor.ParseMode(a.mode); err != nil { // it would be retained
 			return wire.Aim{}, usageError{fmt.Errorf("--mode: %w", err)}
 		}
 		return wire.Aim{Mode: a.mode}, nil
 	case !asked:
-		return wire.Aim{}, usageError{fmt.Errorf("neither --mode nor a goal: give one of them; see `%s --help`", c.CommandPath())}
+		return wire.Aim{}, usageError{fmt.Errorf("neither --mode nor a goal: give one of them; see `%s --help`",
+			c.CommandPath())}
 	}
 	goal, err := a.goal(c)
 	return wire.Aim{Goal: goal}, err

@@ -29,7 +29,8 @@ func TestADeviceIsOneLineHoweverLittleIsKnown(t *testing.T) {
 		want   string
 	}{
 		{"nothing", fleet.Device{Name: "cam"}, "cam - - - - - - - -"},
-		{"lost", fleet.Device{Name: "cam", State: &wire.State{State: wire.Lost, TS: wire.At(now.Add(-3 * time.Hour))}}, "cam lost - - - - - - -"},
+		{"lost", fleet.Device{Name: "cam", State: &wire.State{State: wire.Lost, TS: wire.At(now.Add(-3 * time.Hour))}},
+			"cam lost - - - - - - -"},
 		{"no runtime", fleet.Device{
 			Name:  "cam",
 			State: &wire.State{State: wire.Online, TS: wire.At(now), Detail: "no inference: install it"},

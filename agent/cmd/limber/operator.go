@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -16,22 +15,19 @@ import (
 
 // operatorArgs are the flags of every command that talks to a fleet.
 type operatorArgs struct {
-	broker, fleet      string
-	user, passwordFile string
-	caFile             string
-	certFile, keyFile  string
+	broker mqtt.Broker
+	fleet  string
 }
 
 func (a *operatorArgs) flags(c *cobra.Command) {
-	d := agent.Default()
 	f := c.Flags()
-	f.StringVar(&a.broker, "broker", d.Broker.URL, "URL of the broker")
-	f.StringVar(&a.fleet, "fleet", d.Fleet, "name of the fleet")
-	f.StringVar(&a.user, "user", "", "name at the broker")
-	f.StringVar(&a.passwordFile, "password-file", "", "file whose first line is the password")
-	f.StringVar(&a.caFile, "ca-file", "", "PEM of the authorities to trust")
-	f.StringVar(&a.certFile, "cert-file", "", "PEM of this client's certificate")
-	f.StringVar(&a.keyFile, "key-file", "", "PEM of its key")
+	f.StringVar(&a.broker.URL, "broker", mqtt.DefaultBroker().URL, "URL of the broker")
+	f.StringVar(&a.fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	f.StringVar(&a.broker.User, "user", "", "name at the broker")
+	f.StringVar(&a.broker.PasswordFile, "password-file", "", "file whose first line is the password")
+	f.StringVar(&a.broker.CAFile, "ca-file", "", "PEM of the authorities to trust")
+	f.StringVar(&a.broker.CertFile, "cert-file", "", "PEM of this client's certificate")
+	f.StringVar(&a.broker.KeyFile, "key-file", "", "PEM of its key")
 }
 
 // link is the configuration of the operator's connection.
@@ -39,38 +35,60 @@ func (a *operatorArgs) link() (mqtt.Config, error) {
 	if !wire.ValidName(a.fleet) {
 		return mqtt.Config{}, usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
 	}
-	b := agent.Broker{URL: a.broker, User: a.user, PasswordFile: a.passwordFile, CAFile: a.caFile, CertFile: a.certFile, KeyFile: a.keyFile}
-	m, err := b.Link("limber-" + fleet.NewID()[:12])
-	if err != nil {
-		return mqtt.Config{}, err
-	}
-	return m, nil
+	return a.broker.Config("limber-" + fleet.NewID()[:12])
 }
 
 // connectTimeout is how long an operator's command waits for the broker.
 const connectTimeout = 5 * time.Second
 
-// station connects, runs work with the connection, and disconnects.
-func (a *operatorArgs) station(ctx context.Context, stderr io.Writer, filters []string, work func(context.Context, *fleet.Station) error) error {
+// client connects a client, runs work with it, and disconnects.
+func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Client) error) error {
 	cfg, err := a.link()
 	if err != nil {
 		return err
 	}
-	s, err := fleet.Open(cfg, newLogger(stderr, "error"), filters...)
+	c, err := fleet.Open(cfg, newLogger(stderr, "error"), filters...)
 	if err != nil {
 		return err
 	}
+	return a.connected(ctx, c, func(ctx context.Context) error { return work(ctx, c) })
+}
+
+// mailbox connects a mailbox, runs work with it, and disconnects.
+func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Mailbox) error) error {
+	cfg, err := a.link()
+	if err != nil {
+		return err
+	}
+	b, err := fleet.OpenMailbox(cfg, newLogger(stderr, "error"), filters...)
+	if err != nil {
+		return err
+	}
+	return a.connected(ctx, b, func(ctx context.Context) error { return work(ctx, b) })
+}
+
+// connection is a client or a mailbox.
+type connection interface {
+	// Run keeps the connection until ctx ends, which is no error.
+	Run(ctx context.Context) error
+	// Ready waits until the connection stands; its error names why it does not.
+	Ready(ctx context.Context) error
+}
+
+func (a *operatorArgs) connected(ctx context.Context, c connection, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- c.Run(ctx) }()
 	defer func() {
 		cancel()
 		<-done
 	}()
 	wait, stop := context.WithTimeout(ctx, connectTimeout)
 	defer stop()
-	if err := s.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w (`limber broker` starts one for a desk)", a.broker, err)
+	if err := c.Ready(wait); err != nil {
+		return fmt.Errorf("broker %s: %w (`limber broker` starts one for a desk)", a.broker.URL, err)
 	}
-	return work(ctx, s)
+	return work(ctx)
 }

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -50,11 +46,14 @@ file, from 0.`,
 	}
 	a.flags(c)
 	f := c.Flags()
-	f.StringVar(&a.device, "device", agent.Default().Device, "name of the device")
-	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline, "how long the device may take, from receipt; if not given, its goal decides")
-	f.Float64Var(&a.minTop1, "min-top1", 0, "least accuracy of the member that answers, a fraction; if not given, its goal decides; 0 asks for none")
+	f.StringVar(&a.device, "device", wire.DefaultDevice, "name of the device")
+	f.DurationVar(&a.deadline, "deadline", wire.DefaultDeadline,
+		"how long the device may take, from receipt; if not given, its goal decides")
+	f.Float64Var(&a.minTop1, "min-top1", 0,
+		"least accuracy of the member that answers, a fraction; if not given, its goal decides; 0 asks for none")
 	f.StringVar(&a.priority, "priority", wire.Normal, "low, normal or high: frames of higher priority go first")
-	f.DurationVar(&a.wait, "wait", 10*time.Second, "how long to wait for the device, and beyond the deadline for an answer")
+	f.DurationVar(&a.wait, "wait", 10*time.Second,
+		"how long to wait for the device, and beyond the deadline for an answer")
 	f.BoolVar(&a.asJSON, "json", false, "print each result as it came, one JSON object a line")
 	return c
 }
@@ -76,17 +75,23 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 		}
 	}
 	self := wire.Address{Fleet: a.fleet, Device: a.device}
-	filters := []string{self.Filter(wire.KindResult), self.State()}
-	return a.station(c.Context(), c.ErrOrStderr(), filters, func(ctx context.Context, s *fleet.Station) error {
-		x := &exchange{station: s, self: self, header: header, files: files, patience: a.deadline + a.wait,
-			out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
-		defer x.progress.end()
-		x.progress.say("waiting for device " + a.device)
-		if err := awaitOnline(ctx, s, self, a.wait); err != nil {
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.ExchangeFilters(self),
+		func(ctx context.Context, fl *fleet.Client) error {
+			p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
+			defer p.progress.end()
+			p.progress.say("waiting for device " + a.device)
+			if err := a.awaitOnline(ctx, fl); err != nil {
+				return err
+			}
+			err := fl.Exchange(ctx, fleet.Frames{
+				To: self, Header: header, Names: files, Read: readFrame, Patience: a.deadline + a.wait, Answer: p.print,
+				Progress: func(answered int) { p.progress.tell("frames", answered, len(files)) },
+			})
+			if err == nil && p.refused > 0 {
+				err = fmt.Errorf("%d of %d frames were refused", p.refused, len(files))
+			}
 			return err
-		}
-		return x.run(ctx)
-	})
+		})
 }
 
 func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
@@ -107,79 +112,24 @@ func (a *publishArgs) header(c *cobra.Command) (wire.Header, error) {
 	return h, err
 }
 
-// frameLimit is the size in bytes of a frame that no device takes whatever its
-// configuration: with topic and header it would pass 16 MiB, and the device
-// would close its connection.
-const frameLimit = 16<<20 - 4<<10
-
-// checkFrame says whether a file can be a frame, before anything is sent.
-func checkFrame(name string) error {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("frame %s: there is no such file", name)
-	case err != nil:
-		return fmt.Errorf("frame: %w", err)
-	case info.IsDir():
-		return fmt.Errorf("frame %s: it is a folder; name the files in it, such as %s/*.jpg", name, filepath.Clean(name))
-	case !info.Mode().IsRegular():
-		return nil // a pipe can be opened once, and its size is known when it was read
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return fmt.Errorf("frame: %w", err)
-	}
-	defer f.Close()
-	return checkSize(name, info.Size())
-}
-
-func checkSize(name string, bytes int64) error {
-	switch {
-	case bytes == 0:
-		return fmt.Errorf("frame %s: the file is empty; a frame is a JPEG, PNG or WebP picture", name)
-	case bytes > frameLimit:
-		return fmt.Errorf("frame %s: more than the %.0f MiB that a device may take; send a smaller picture", name, float64(frameLimit)/(1<<20))
-	}
-	return nil
-}
-
-func readFrame(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("frame: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, frameLimit+1))
-	if err != nil {
-		return nil, fmt.Errorf("frame: %w", err)
-	}
-	return b, checkSize(name, int64(len(b)))
-}
-
-// awaitOnline waits until the device says that it is there: a frame sent before
-// would reach nobody.
-func awaitOnline(ctx context.Context, s *fleet.Station, self wire.Address, patience time.Duration) error {
-	last := "it has never been at this broker"
-	wait, cancel := context.WithTimeout(ctx, patience)
+// awaitOnline waits until the device says that it is there.
+func (a *publishArgs) awaitOnline(ctx context.Context, fl *fleet.Client) error {
+	wait, cancel := context.WithTimeout(ctx, a.wait)
 	defer cancel()
-	for {
-		m, err := s.Next(wait)
-		if ctx.Err() != nil {
-			return errors.New("stopped before anything was sent")
-		} else if err != nil {
-			return fmt.Errorf("device %s of fleet %s is not there: %s; start it with `limber agent`, or see `limber fleet ls`",
-				self.Device, self.Fleet, last)
-		}
-		var state wire.State
-		if m.Topic != self.State() || wire.Decode(m.Payload, &state) != nil {
-			continue
-		}
-		if state.State == wire.Online {
-			return nil
-		}
-		last = string(state.State)
-		if state.State != wire.Lost { // nobody knows since when that is
-			last += " since " + state.TS.Local().Format(time.DateTime)
+	d, err := fl.AwaitOnline(wait, a.device)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return errors.New("stopped before anything was sent")
+	}
+	last := "it has never been at this broker"
+	if d.State != nil {
+		last = string(d.State.State)
+		if d.State.State != wire.Lost { // nobody knows since when that is
+			last += " since " + d.State.TS.Local().Format(time.DateTime)
 		}
 	}
+	return fmt.Errorf("device %s of fleet %s is not there: %s; start it with `limber agent`, or see `limber fleet ls`",
+		a.device, a.fleet, last)
 }

@@ -33,7 +33,7 @@ func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url stri
 	self := wire.Address{Fleet: deskFleet, Device: deskDevice}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = url, "device"
-	s, err := fleet.Open(cfg, slog.New(slog.DiscardHandler), self.Filter(wire.KindJob))
+	s, err := fleet.OpenMailbox(cfg, slog.New(slog.DiscardHandler), self.Filter(wire.KindJob))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url stri
 	return url
 }
 
-func serveJobs(ctx context.Context, s *fleet.Station, self wire.Address, jobs int, answer []int) error {
+func serveJobs(ctx context.Context, s *fleet.Mailbox, self wire.Address, jobs int, answer []int) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
@@ -83,9 +83,10 @@ func serveJobs(ctx context.Context, s *fleet.Station, self wire.Address, jobs in
 	}
 }
 
-func answerJob(ctx context.Context, s *fleet.Station, self wire.Address, id, class string) error {
-	b, err := json.Marshal(wire.Result{ID: id, Status: wire.OK, Member: "m", Met: true, MS: &wire.Timing{Total: 1}, DeadlineMS: 100,
-		Classes: []wire.Class{{Label: class, P: 1}}})
+func answerJob(ctx context.Context, s *fleet.Mailbox, self wire.Address, id, class string) error {
+	b, err := json.Marshal(wire.Result{ID: id, Status: wire.OK, Member: "m", Met: true, MS: &wire.Timing{Total: 1},
+		DeadlineMS: 100,
+		Classes:    []wire.Class{{Label: class, P: 1}}})
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,8 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 				if tt.code != exitDone {
 					wait = "1s"
 				}
-				got := limber(t, append([]string{"publish", "--broker", url, "--wait", wait, fmt.Sprintf("--json=%v", asJSON)}, mustFiles(t, 4)...)...)
+				got := limber(t, append([]string{"publish", "--broker", url, "--wait", wait, fmt.Sprintf("--json=%v", asJSON)},
+					mustFiles(t, 4)...)...)
 				lines := slices.Collect(strings.Lines(got.stdout))
 				if got.code != tt.code || len(lines) != len(tt.want) || !strings.Contains(got.stderr, tt.says) {
 					t.Fatalf("got %+v; want exit %d, %d lines and %q", got, tt.code, len(tt.want), tt.says)
@@ -138,7 +140,7 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 }
 
 func TestMoreFramesThanAreSentAheadAreAllAnswered(t *testing.T) {
-	n := 2*underWay + 3
+	n := 2*fleet.UnderWay + 3
 	got := limber(t, append([]string{"publish", "--broker", mustAnswers(t, 1, 0), "--json"}, mustFiles(t, n)...)...)
 	lines := slices.Collect(strings.Lines(got.stdout))
 	if got.code != exitDone || len(lines) != n {
@@ -201,9 +203,11 @@ func TestTheBrokersLimitIsNamedWhenAFrameIsOverIt(t *testing.T) {
 		says        []string
 	}{
 		{"the broker hangs up", "max_packet_size 50000",
-			[]string{"frame " + large + " was not sent", "3 connections", "60008 bytes", "likely over the broker's limit", "max_packet_size", "smaller picture"}},
+			[]string{"frame " + large + " was not sent", "3 connections", "60008 bytes", "likely over the broker's limit",
+				"max_packet_size", "smaller picture"}},
 		{"the broker says nothing", "message_size_limit 50000",
-			[]string{"1 of 2 frames were not answered", "limber fleet ls", "the broker's limit", "60008 bytes", "message_size_limit"}},
+			[]string{"1 of 2 frames were not answered", "limber fleet ls", "the broker's limit", "60008 bytes",
+				"message_size_limit"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

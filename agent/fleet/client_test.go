@@ -45,26 +45,49 @@ func serve(tb testing.TB) (addr string) {
 	return b.Addr()
 }
 
-// open returns a station that is ready.
-func open(tb testing.TB, addr string, filters ...string) *fleet.Station {
-	tb.Helper()
+func link(addr string) mqtt.Config {
 	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID = addr, "station-"+fleet.NewID()
-	s, err := fleet.Open(cfg, discard(), filters...)
+	cfg.Broker, cfg.ClientID = addr, "fleet-"+fleet.NewID()
+	return cfg
+}
+
+// connect returns a client that is ready.
+func connect(tb testing.TB, addr string, filters ...string) *fleet.Client {
+	tb.Helper()
+	c, err := fleet.Open(link(addr), discard(), filters...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, s.Run)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := s.Ready(ctx); err != nil {
+	mustReady(tb, c)
+	return c
+}
+
+// open returns a mailbox that is ready.
+func open(tb testing.TB, addr string, filters ...string) *fleet.Mailbox {
+	tb.Helper()
+	b, err := fleet.OpenMailbox(link(addr), discard(), filters...)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return s
+	mustReady(tb, b)
+	return b
+}
+
+func mustReady(tb testing.TB, c interface {
+	Run(context.Context) error
+	Ready(context.Context) error
+}) {
+	tb.Helper()
+	run(tb, c.Run)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Ready(ctx); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // publish sends a JSON message, or bytes as they are.
-func publish(tb testing.TB, s *fleet.Station, topic string, retained bool, payload any) {
+func publish(tb testing.TB, s *fleet.Mailbox, topic string, retained bool, payload any) {
 	tb.Helper()
 	b, raw := payload.([]byte)
 	if !raw {
@@ -81,7 +104,7 @@ func publish(tb testing.TB, s *fleet.Station, topic string, retained bool, paylo
 func device(name string) wire.Address { return wire.Address{Fleet: "yard", Device: name} }
 
 // settle publishes what a device with this name would retain.
-func settle(tb testing.TB, s *fleet.Station, name string, p wire.Presence, groups ...string) {
+func settle(tb testing.TB, s *fleet.Mailbox, name string, p wire.Presence, groups ...string) {
 	tb.Helper()
 	publish(tb, s, device(name).State(), true, wire.State{State: p})
 	publish(tb, s, device(name).Caps(), true, wire.Caps{Groups: append([]string{wire.Everybody}, groups...)})
@@ -128,7 +151,7 @@ func TestListTellsWhatIsRetained(t *testing.T) {
 	publish(t, s, device("cam-4").State(), true, []byte(`{"state":`))
 	publish(t, s, wire.Address{Fleet: "other", Device: "cam-9"}.State(), true, wire.State{State: wire.Online})
 
-	got, err := open(t, addr, fleet.ListFilters("yard")...).List(t.Context())
+	got, err := connect(t, addr, fleet.ListFilters("yard")...).List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +178,7 @@ func TestListKeepsWhatABadMessageFollows(t *testing.T) {
 		addr := serve(t)
 		s := open(t, addr)
 		settle(t, s, "cam-1", wire.Online, "@gate")
-		lister := open(t, addr, fleet.ListFilters("yard")...)
+		lister := connect(t, addr, fleet.ListFilters("yard")...)
 		publish(t, s, topic, false, []byte(`{"state":"lost","groups":[],"mode":7`))
 		got, err := lister.List(t.Context())
 		if err != nil || len(got) != 1 {
@@ -169,7 +192,7 @@ func TestListKeepsWhatABadMessageFollows(t *testing.T) {
 
 func TestListOfAnEmptyFleet(t *testing.T) {
 	t.Parallel()
-	got, err := open(t, serve(t), fleet.ListFilters("yard")...).List(t.Context())
+	got, err := connect(t, serve(t), fleet.ListFilters("yard")...).List(t.Context())
 	if err != nil || len(got) > 0 {
 		t.Errorf("got %+v, %v; want nobody", got, err)
 	}
@@ -190,7 +213,7 @@ func TestListEndsInABusyFleet(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if got, err := open(t, addr, fleet.CommandFilters("yard")...).List(ctx); err != nil || len(got) != 1 {
+	if got, err := connect(t, addr, fleet.CommandFilters("yard")...).List(ctx); err != nil || len(got) != 1 {
 		t.Errorf("got %+v, %v; want one device", got, err)
 	}
 }
@@ -206,7 +229,8 @@ func TestCommandCollectsOutcomes(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded)
 	obey(t, addr, "unable", wire.Unsupported, wire.CommandRejected)
 
-	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, patience)
+	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate",
+		wire.Command{Mode: "balanced"}, patience)
 	want := []fleet.Outcome{
 		{Device: "unable", State: wire.CommandRejected, Reason: wire.Unsupported},
 		{Device: "willing", State: wire.CommandSucceeded},
@@ -221,10 +245,11 @@ func TestCommandExpiresAtATimeAndNotAfterReceipt(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	settle(t, open(t, addr), "mute", wire.Online)
-	station, watch := open(t, addr, fleet.CommandFilters("yard")...), open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
+	client := connect(t, addr, fleet.CommandFilters("yard")...)
+	watch := open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
 	const ttl = 500 * time.Millisecond
 	before := time.Now()
-	if _, err := station.Command(t.Context(), "yard", "mute", wire.Command{Mode: "balanced"}, ttl); err != nil {
+	if _, err := client.Command(t.Context(), "yard", "mute", wire.Command{Mode: "balanced"}, ttl); err != nil {
 		t.Fatal(err)
 	}
 	after := time.Now()
@@ -251,7 +276,8 @@ func TestCommandTellsWhoDidNotAnswer(t *testing.T) {
 	obey(t, addr, "willing", "", wire.CommandSucceeded)
 	obey(t, addr, "stuck", "", wire.CommandExecuting)
 
-	got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all", wire.Command{Mode: "balanced"}, 3*time.Second)
+	got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@all",
+		wire.Command{Mode: "balanced"}, 3*time.Second)
 	want := []fleet.Outcome{
 		{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 		{Device: "stuck", State: wire.CommandExecuting},
@@ -271,7 +297,8 @@ func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
 		steps    []wire.Step
 		want     wire.Step
 	}{
-		{"unknown", "", []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded}, wire.CommandSucceeded},
+		{"unknown", "", []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandSucceeded},
+			wire.CommandSucceeded},
 		{"lost", wire.Lost, []wire.Step{wire.CommandSucceeded}, wire.CommandSucceeded},
 		{"unable", "", []wire.Step{wire.CommandReceived, wire.CommandRejected}, wire.CommandRejected},
 		{"stuck", "", []wire.Step{wire.CommandExecuting}, wire.CommandExecuting},
@@ -285,7 +312,8 @@ func TestCommandTellsOfThoseThatWereNotListed(t *testing.T) {
 				settle(t, s, tt.name, tt.presence, "@gate")
 			}
 			obey(t, addr, tt.name, "", tt.steps...)
-			got, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate", wire.Command{Mode: "balanced"}, 3*time.Second)
+			got, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", "@gate",
+				wire.Command{Mode: "balanced"}, 3*time.Second)
 			want := []fleet.Outcome{
 				{Device: "mute", State: wire.CommandTimedOut, Detail: "no answer within 3s"},
 				{Device: tt.name, State: tt.want},
@@ -302,7 +330,8 @@ func TestCommandNeedsSomebodyOnline(t *testing.T) {
 	addr := serve(t)
 	settle(t, open(t, addr), "gone", wire.Offline)
 	for _, target := range []string{"gone", "nobody", "@gate", "@all"} {
-		_, err := open(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target, wire.Command{Mode: "balanced"}, patience)
+		_, err := connect(t, addr, fleet.CommandFilters("yard")...).Command(t.Context(), "yard", target,
+			wire.Command{Mode: "balanced"}, patience)
 		if err == nil || !strings.Contains(err.Error(), target) {
 			t.Errorf("%s: got %v, want an error that names it", target, err)
 		}
@@ -313,7 +342,7 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	settle(t, open(t, addr), "mute", wire.Online)
-	station := open(t, addr, fleet.CommandFilters("yard")...)
+	client := connect(t, addr, fleet.CommandFilters("yard")...)
 	watch := open(t, addr, wire.FleetFilter("yard", wire.KindCmd))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -321,7 +350,8 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 		watch.Next(ctx) // the command was sent
 		cancel()
 	}()
-	if _, err := station.Command(ctx, "yard", "mute", wire.Command{Mode: "balanced"}, patience); !errors.Is(err, context.Canceled) {
+	_, err := client.Command(ctx, "yard", "mute", wire.Command{Mode: "balanced"}, patience)
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
@@ -361,20 +391,21 @@ func TestReadyNamesTheBrokerThatIsNotThere(t *testing.T) {
 func TestTelemetryIsTheNextOfItsDevice(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
-	s := open(t, addr, append(fleet.TelemetryFilters("yard", "cam-1"), fleet.TelemetryFilters("yard", "cam-2")...)...)
+	c := connect(t, addr, append(fleet.TelemetryFilters("yard", "cam-1"), fleet.TelemetryFilters("yard", "cam-2")...)...)
 	sender := open(t, addr)
 	publish(t, sender, device("cam-2").Telemetry(), false, wire.Telemetry{Jobs: 2})
 	publish(t, sender, device("cam-1").Telemetry(), false, []byte(`{"jobs":`))
-	publish(t, sender, device("cam-1").Telemetry(), false, wire.Telemetry{Jobs: 1, Decisions: []wire.Decision{{Member: "s0", Options: []wire.Option{}}}})
+	publish(t, sender, device("cam-1").Telemetry(), false, wire.Telemetry{Jobs: 1,
+		Decisions: []wire.Decision{{Member: "s0", Options: []wire.Option{}}}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	got, err := s.Telemetry(ctx, "cam-1")
+	got, err := c.AwaitTelemetry(ctx, "cam-1", nil)
 	if err != nil || got.Jobs != 1 || len(got.Decisions) != 1 {
 		t.Errorf("got %+v, %v; want that of cam-1", got, err)
 	}
 	soon, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer end()
-	if _, err := s.Telemetry(soon, "cam-1"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.AwaitTelemetry(soon, "cam-1", got); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nothing came: got %v", err)
 	}
 }

@@ -1,0 +1,152 @@
+// Package fleet is the operator's side: who is there, what they run, and what
+// they are to do.
+//
+//	             ┌────────────────── Client: one connection ─────────────────────┐
+//	documents ──▶│ Receive ──▶ Registry ──▶ Devices, Device: values of a moment  │──▶ List
+//	and events   │    │            └─────▶ Subscription: who changed, newest wins │──▶ AwaitOnline
+//	             │    ▼                                                          │
+//	acks, ──────▶│  router, by id ──▶ Command  (acks of its id)                  │──▶ outcomes
+//	results      │                ──▶ Exchange (results of its ids)              │──▶ answers
+//	             │                ──▶ Desire   (its target, and the reports)     │──▶ reports
+//	             └───────────────────────────────────────────────────────────────┘
+//
+// What a device retains, its last telemetry and its last events are one value in
+// the Registry, which a message replaces whole: readers keep what they were given.
+// An answer belongs to the operation whose id it has; several run at once on one
+// Client. The goroutine of the link's reader does all this and never waits for a
+// reader of the picture or for an operation: a Subscription holds the names of who
+// changed, an operation keeps of each device what it needs, and both are bounded by
+// the number of devices. What comes too late, is too much, or cannot be read is
+// counted.
+//
+// The rule that makes it simple: nothing here decides what is true. That is retained
+// at the broker, and a command's answer comes from the device, not from the fact that
+// it was sent.
+//
+// A Mailbox is the same connection without the picture: it hands over each message,
+// for those who play a camera or a device, or measure one.
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// Client is an operator's connection to a broker. Its methods may be called from
+// any goroutine, several operations at once.
+type Client struct {
+	conn
+	registry *Registry
+	router   *router
+
+	state   sync.Mutex // guards what follows
+	arrived time.Time  // when the connection began, or a retained message came after that
+	version uint64     // the greatest of a desired state that this client took
+}
+
+// Open assembles a client that subscribes to filters, QoS 1: see ListFilters and its
+// like.
+func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error) {
+	c := newClient()
+	if err := c.assemble(cfg, c, log, filters); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newClient() *Client {
+	return &Client{conn: newConn(), registry: newRegistry(), router: newRouter(), arrived: time.Now()}
+}
+
+// Registry is the picture of the fleet.
+func (c *Client) Registry() *Registry { return c.registry }
+
+// Late is how many answers came after the operation that they were for had ended.
+func (c *Client) Late() uint64 { return c.router.lateCount() }
+
+// Connected serves the link. The broker tells anew what it retains.
+func (c *Client) Connected(connSeq uint64, present bool) {
+	c.touch()
+	c.conn.Connected(connSeq, present)
+}
+
+// touch notes that retained messages may follow.
+func (c *Client) touch() {
+	c.state.Lock()
+	c.arrived = time.Now()
+	c.state.Unlock()
+}
+
+// Receive brings a message into the picture, and to the operation that waits for it.
+func (c *Client) Receive(m mqtt.Message, ack func()) {
+	ack()
+	if m.Retained {
+		c.touch()
+	}
+	if t, err := wire.ParseTopic(m.Topic); err == nil {
+		c.registry.apply(t, m)
+		c.router.deliver(t, m)
+	}
+}
+
+// How long nothing may come before the retained messages are taken to be complete:
+// MQTT 3.1.1 does not mark the last one. A link that takes long for an answer may
+// take as long between two messages.
+const (
+	quietLeast = 300 * time.Millisecond
+	quietTrips = 3
+	quietMost  = 10 * time.Second
+)
+
+// listMost bounds the wait altogether: a link that breaks again and again brings
+// the retained messages anew each time.
+const listMost = 2 * time.Minute
+
+func (c *Client) quiet() time.Duration {
+	return min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)
+}
+
+// settle waits until no retained message has come for a while on this connection; a
+// busy fleet is never quiet altogether.
+func (c *Client) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, listMost,
+		fmt.Errorf("the list of the fleet did not end within %v: does the link break again and again?", listMost))
+	defer cancel()
+	for {
+		c.state.Lock()
+		rest := time.Until(c.arrived.Add(c.quiet()))
+		c.state.Unlock()
+		if rest <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(rest):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// AwaitOnline waits until the device says that it is there: what is sent to it before
+// would reach nobody. Its only error is ctx's, and with it comes what is known of the
+// device.
+func (c *Client) AwaitOnline(ctx context.Context, device string) (Device, error) {
+	s := c.registry.Subscribe(device)
+	defer s.Close()
+	return s.Until(ctx, Device.Online)
+}
+
+// AwaitTelemetry waits for telemetry of the device other than what is known, which
+// may be nil. Its only error is ctx's.
+func (c *Client) AwaitTelemetry(ctx context.Context, device string, known *wire.Telemetry) (*wire.Telemetry, error) {
+	s := c.registry.Subscribe(device)
+	defer s.Close()
+	d, err := s.Until(ctx, func(d Device) bool { return d.Telemetry != nil && d.Telemetry != known })
+	return d.Telemetry, err
+}

@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+)
+
+// conn is a connection to a broker whose session ends with it. Its methods may be
+// called from any goroutine. Who embeds it receives the messages.
+type conn struct {
+	link      *mqtt.Link
+	roundTrip func() time.Duration // the link's
+	open      chan struct{}        // closed on the first connection, once it is known what was denied
+
+	mu      sync.Mutex
+	once    sync.Once
+	lastErr error
+	denied  []string
+	seq     uint64        // of the connection that is up, or was last
+	next    chan struct{} // closed at the next connection
+}
+
+func newConn() conn { return conn{open: make(chan struct{}), next: make(chan struct{})} }
+
+// assemble makes the link, which subscribes to filters, QoS 1, and hands on to h.
+func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filters []string) error {
+	cfg.CleanSession = true
+	cfg.Subscriptions = nil
+	for _, f := range filters {
+		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: f, QoS: 1})
+	}
+	link, err := mqtt.New(cfg, h, log)
+	if err != nil {
+		return err
+	}
+	c.link, c.roundTrip = link, link.RoundTrip
+	return nil
+}
+
+// Run keeps the connection until ctx ends.
+func (c *conn) Run(ctx context.Context) error { return c.link.Run(ctx) }
+
+// Ready waits until the connection stands and is subscribed. Its error names why
+// it is not.
+func (c *conn) Ready(ctx context.Context) error {
+	select {
+	case <-c.open:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.denied) > 0 {
+		return fmt.Errorf("the broker does not let this user read %v", c.denied)
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	if c.lastErr != nil {
+		return c.lastErr
+	}
+	return ctx.Err()
+}
+
+// Connection waits for a connection behind the one of the number after, and returns
+// its number; they begin at 1. Its error is ctx's.
+func (c *conn) Connection(ctx context.Context, after uint64) (seq uint64, err error) {
+	for {
+		c.mu.Lock()
+		seq, next := c.seq, c.next
+		c.mu.Unlock()
+		if seq > after {
+			return seq, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return seq, ctx.Err()
+		}
+	}
+}
+
+// Publish sends a message and waits for the broker's acknowledgement.
+func (c *conn) Publish(ctx context.Context, m mqtt.Message) error { return c.link.Publish(ctx, m) }
+
+// Send sends a message without waiting; the channel carries the outcome.
+func (c *conn) Send(ctx context.Context, m mqtt.Message) <-chan error { return c.link.Send(ctx, m) }
+
+// Connected, Denied and Lost serve the link. Connected leaves it to Denied, which
+// follows, to open a connection that was refused something.
+func (c *conn) Connected(connSeq uint64, _ bool) {
+	c.mu.Lock()
+	before := c.next
+	c.seq, c.next = connSeq, make(chan struct{})
+	c.mu.Unlock()
+	close(before)
+	if c.link.Counts().Denied == 0 {
+		c.opened()
+	}
+}
+
+// Denied keeps the refused filters for Ready.
+func (c *conn) Denied(filters []string) {
+	c.mu.Lock()
+	c.denied = filters
+	c.mu.Unlock()
+	c.opened()
+}
+
+func (c *conn) opened() { c.once.Do(func() { close(c.open) }) }
+
+// Lost keeps the reason for Ready.
+func (c *conn) Lost(err error) {
+	c.mu.Lock()
+	c.lastErr = err
+	c.mu.Unlock()
+}

@@ -1,0 +1,176 @@
+package fleet
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// The bounds of a Registry. A document has at most wire.MaxControl bytes, so a
+// device is held in 5 × 64 KiB of documents and MaxEventBytes of events, counted as
+// JSON; one of the field publishes some 10 KiB in all.
+const (
+	MaxDevices    = 10_000          // devices, and groups with a desired state
+	MaxEvents     = 64              // of each device, the newest
+	MaxEventBytes = wire.MaxControl // bytes of JSON of a device's events; the oldest go first
+)
+
+// Device is what a device has published of itself, and what it is to pursue.
+// What was never published is nil, or was removed. It is a value of one moment:
+// nothing that it points to ever changes, and readers must not change it either.
+type Device struct {
+	Name     string         `json:"device"`
+	State    *wire.State    `json:"state,omitempty"`
+	Caps     *wire.Caps     `json:"caps,omitempty"`
+	Reported *wire.Reported `json:"reported,omitempty"`
+
+	Desired   *wire.Desired   `json:"-"` // of its own, not of its groups
+	Telemetry *wire.Telemetry `json:"-"` // the last
+	Events    []Event         `json:"-"` // the last MaxEvents, oldest first
+}
+
+// Event is an event with what its topic says of it.
+type Event struct {
+	Severity wire.Severity
+	wire.Event
+}
+
+// Online tells whether the device said that it is there and its connection
+// stands.
+func (d Device) Online() bool { return d.State != nil && d.State.State == wire.Online }
+
+// In tells whether a target, a device or a group, means the device.
+func (d Device) In(target string) bool {
+	return target == d.Name || target == wire.Everybody ||
+		d.Caps != nil && slices.Contains(d.Caps.Groups, target)
+}
+
+// there tells whether the device has published anything: a desired state may be
+// for one that never was.
+func (d Device) there() bool {
+	return d.State != nil || d.Caps != nil || d.Reported != nil || d.Telemetry != nil || len(d.Events) > 0
+}
+
+// RegistryCounts are totals of what a Registry did not take.
+type RegistryCounts struct {
+	Untracked  uint64 // messages of devices beyond MaxDevices
+	Unreadable uint64 // messages that could not be decoded, or whose payload the link discarded
+}
+
+// Registry is a live picture of the fleet, as far as the filters of its Client
+// reach. Its methods may be called from any goroutine and never wait for one
+// another longer than it takes to change a device. What is removed at the broker while
+// the connection is down stays in the picture: the broker does not tell of it.
+type Registry struct {
+	mu            sync.Mutex
+	devices       map[string]*entry // groups with a desired state as well
+	subscriptions map[*Subscription]struct{}
+	counts        RegistryCounts
+}
+
+// entry is the present value of a device. A change makes a new one of it.
+type entry struct {
+	Device
+	eventBytes []int // of each of its events
+}
+
+func newRegistry() *Registry {
+	return &Registry{devices: map[string]*entry{}, subscriptions: map[*Subscription]struct{}{}}
+}
+
+// Devices returns the devices that have published anything, by name.
+func (r *Registry) Devices() []Device {
+	r.mu.Lock()
+	var devices []Device
+	for _, e := range r.devices {
+		if e.there() {
+			devices = append(devices, e.Device)
+		}
+	}
+	r.mu.Unlock()
+	slices.SortFunc(devices, func(a, b Device) int { return cmp.Compare(a.Name, b.Name) })
+	return devices
+}
+
+// Device returns what is known of a device; of one that is not known, its name.
+func (r *Registry) Device(name string) Device {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.device(name)
+}
+
+// device is Device; the lock is held.
+func (r *Registry) device(name string) Device {
+	if e, ok := r.devices[name]; ok {
+		return e.Device
+	}
+	return Device{Name: name}
+}
+
+// Counts returns what was not taken.
+func (r *Registry) Counts() RegistryCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts
+}
+
+// desired returns the greatest version of what is desired in the fleet, and of
+// whom; 0 if nothing is.
+func (r *Registry) desired() (version uint64, target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(r.devices)) {
+		if d := r.devices[name].Desired; d != nil && d.Version > version {
+			version, target = d.Version, name
+		}
+	}
+	return version, target
+}
+
+// apply brings a message into the picture. What no device could have sent is not
+// looked at, and one that cannot be decoded leaves there what came before: half
+// of a message would be taken for what the device said.
+func (r *Registry) apply(t wire.Topic, m mqtt.Message) {
+	change, err := changeOf(t, m)
+	if change == nil && err == nil {
+		return
+	}
+	r.mu.Lock()
+	if err != nil {
+		r.counts.Unreadable++
+		r.mu.Unlock()
+		return
+	}
+	var woken []*Subscription
+	if r.put(t.Device, change) {
+		woken = r.mark(t.Device)
+	}
+	r.mu.Unlock()
+	for _, s := range woken {
+		s.signal()
+	}
+}
+
+// put makes the change, if there is room for the device; the lock is held.
+func (r *Registry) put(name string, change func(*entry)) bool {
+	was, known := r.devices[name]
+	if !known {
+		if len(r.devices) == MaxDevices {
+			r.counts.Untracked++
+			return false
+		}
+		was = &entry{Device: Device{Name: name}}
+	}
+	is := *was
+	change(&is)
+	if is.Desired == nil && !is.there() {
+		delete(r.devices, name) // its retained messages were removed
+	} else {
+		r.devices[name] = &is
+	}
+	return true
+}

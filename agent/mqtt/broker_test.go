@@ -1,0 +1,29 @@
+package mqtt_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+)
+
+func TestThePasswordIsTheFirstLineOfItsFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("secret\na remark\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := mqtt.DefaultBroker()
+	b.User, b.PasswordFile = "anna", file
+	c, err := b.Config("desk")
+	if err != nil || c.Broker != b.URL || c.ClientID != "desk" || c.User != "anna" || c.Password != "secret" {
+		t.Errorf("got %+v, %v; want the user anna with the password secret", c, err)
+	}
+	b.PasswordFile += ".none"
+	if _, err := b.Config("desk"); err == nil ||
+		!strings.Contains(err.Error(), "broker.password_file: open "+b.PasswordFile) {
+		t.Errorf("got %v, want the key and the file that is not there", err)
+	}
+}
