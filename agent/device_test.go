@@ -22,6 +22,7 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -95,6 +96,18 @@ func onRuntime(cfg agent.Config) func(*family.Family, family.Blobs) (*agent.Memb
 		}
 		return agent.OnRuntime(cfg, rt, f, blobs, nil)
 	}
+}
+
+// real is a device with real members.
+func real(cfg agent.Config) rig { return rig{members: onRuntime(cfg), stored: true} }
+
+func stockFamily(tb testing.TB) *family.Family {
+	tb.Helper()
+	carried, err := stock.Family()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &carried.Family
 }
 
 // simulated makes members that only take their time; shape changes how they do, and
@@ -191,9 +204,10 @@ func newRealConfig(tb testing.TB, broker string) agent.Config {
 }
 
 // rig is what a device in this process is made of; its zero value has simulated
-// members on an idle machine, and does not wait for the disk.
+// members of the stock family, and does not wait for the disk.
 type rig struct {
 	members func(*family.Family, family.Blobs) (*agent.Members, error)
+	stored  bool // the family comes from the device's state, as real members need
 	alter   func(*agent.Deps)
 }
 
@@ -227,7 +241,11 @@ func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if d.deps, err = agent.Open(cfg, agent.Options{Version: "test", Members: r.members, Store: store.Options{NoSync: true}}, log); err != nil {
+	options := agent.Options{Version: "test", Members: r.members, Store: store.Options{NoSync: true}}
+	if !r.stored {
+		options.Family = stockFamily(tb)
+	}
+	if d.deps, err = agent.Open(cfg, options, log); err != nil {
 		tb.Fatal(err)
 	}
 	if r.alter != nil {

@@ -98,6 +98,7 @@ type Options struct {
 	// Members makes those of a family, whose blobs come from the device's store. Its
 	// error is none of Open's: the device stays up and says so.
 	Members func(*family.Family, family.Blobs) (*Members, error)
+	Family  *family.Family // of simulated members, of which nothing is stored; nil: the device's own
 	Store   store.Options
 }
 
@@ -131,12 +132,16 @@ func (d *Deps) open(cfg Config, o Options, log *slog.Logger) (err error) {
 	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
 		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
 	}
-	lib, err := library.Open(d.Store)
-	if err != nil {
-		return err
+	d.Family = o.Family
+	var blobs family.Blobs
+	if d.Family == nil {
+		lib, err := library.Open(d.Store)
+		if err != nil {
+			return err
+		}
+		d.Family, d.Unsaved, blobs = lib.Current(), lib.Unsaved(), lib
 	}
-	d.Family, d.Unsaved = lib.Current(), lib.Unsaved()
-	m, err := o.Members(d.Family, lib)
+	m, err := o.Members(d.Family, blobs)
 	if err != nil {
 		d.Fault = err
 		return nil

@@ -102,6 +102,7 @@ func run(tb testing.TB, f func(context.Context) error) {
 // operator publishes to devices and keeps all that they publish.
 type operator struct {
 	tb        testing.TB
+	broker    string
 	link      *mqtt.Link
 	connected chan struct{}
 
@@ -114,7 +115,7 @@ type operator struct {
 // results of cameras may go.
 func operate(tb testing.TB, broker string) *operator {
 	tb.Helper()
-	o := &operator{tb: tb, connected: make(chan struct{}, 1), more: make(chan struct{})}
+	o := &operator{tb: tb, broker: broker, connected: make(chan struct{}, 1), more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "operator-"+fleet.NewID(), true
 	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 50*time.Millisecond

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"iter"
 	"math"
 	"time"
 )
@@ -78,18 +77,4 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		return shortest << octaves
 	}
 	return time.Duration(float64(shortest) * math.Exp2((float64(at)-0.5)/perOctave))
-}
-
-// Octaves are durations, each twice the one before, and how many of those counted
-// are shorter: cumulative buckets for who needs but a few.
-func (h *Histogram) Octaves() iter.Seq2[time.Duration, uint64] {
-	return func(yield func(time.Duration, uint64) bool) {
-		below := uint64(0)
-		for i, c := range h.counts[:buckets-1] {
-			below += c
-			if i%perOctave == 0 && !yield(shortest<<(i/perOctave), below) {
-				return
-			}
-		}
-	}
 }

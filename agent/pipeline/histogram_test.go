@@ -62,21 +62,3 @@ func TestTwoStatesOfAHistogramTellWhatCameBetween(t *testing.T) {
 		t.Errorf("got %d of %v, the least %v; want the second alone", between.Count(), between.Sum(), between.Quantile(0))
 	}
 }
-
-func TestOctavesCountWhatIsShorter(t *testing.T) {
-	var h Histogram
-	for _, d := range []time.Duration{0, time.Microsecond, 3 * time.Microsecond, 5 * time.Microsecond, time.Hour} {
-		h.observe(d)
-	}
-	want := map[time.Duration]uint64{1: 1, 2: 2, 4: 3, 8: 4, 16: 4}
-	n := 0
-	for d, below := range h.Octaves() {
-		if w, ok := want[d/time.Microsecond]; ok && below != w {
-			t.Errorf("shorter than %v: got %d, want %d", d, below, w)
-		}
-		n++
-	}
-	if n != octaves+1 {
-		t.Errorf("got %d octaves, want %d", n, octaves+1)
-	}
-}
