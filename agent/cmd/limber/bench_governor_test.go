@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor/replay"
 	"github.com/limber-edge/limber/family/ort/orttest"
@@ -23,9 +24,9 @@ func mustTrace(t *testing.T) string {
 		if i/40 == 1 {
 			slow = 4
 		}
-		s := replay.Step{At: millis(60 * float64(i)), Phase: i / 40, Load: int(slow) - 1}
+		s := replay.Step{At: time.Duration(i) * 60 * time.Millisecond, Phase: i / 40, Load: int(slow) - 1}
 		for _, ms := range []float64{5, 20} {
-			s.Latency = append(s.Latency, millis(ms*slow*(1+0.01*float64(i%3))))
+			s.Latency = append(s.Latency, time.Duration(ms*slow*(1+0.01*float64(i%3))*float64(time.Millisecond)))
 		}
 		b.WriteString(s.String() + "\n")
 	}
@@ -136,54 +137,28 @@ func TestBenchGovernorDrawsAPicture(t *testing.T) {
 	}
 }
 
-func TestBenchRecordWritesATraceThatCanBeReplayed(t *testing.T) {
+func TestAStoppedRecordingLeavesTheEarlierTrace(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	path := filepath.Join(t.TempDir(), "trace.txt")
-	if got := limber(t, "bench", "record", "--out", path, "--schedule", "500ms idle, 200ms cpu:1+low:1, 200ms memory:1"); got.code != exitDone {
-		t.Fatal(got.stderr)
-	}
-	f, err := os.Open(path)
-	if err != nil {
+	name := filepath.Join(t.TempDir(), "trace.txt")
+	if err := os.WriteFile(name, []byte("earlier"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	trace, err := replay.Read(f, stockMembers(t))
-	if err != nil {
-		t.Fatal(err)
+	var out, complaint strings.Builder
+	code := run(canceled(t), []string{"bench", "record", "--out", name}, &out, &complaint)
+	if code != exitFailed || !strings.Contains(complaint.String(), "stopped in stage 1 of 7") {
+		t.Errorf("exit %d, %s", code, complaint.String())
 	}
-	loads := map[int]int{}
-	for _, s := range trace {
-		loads[s.Phase] = s.Load
+	if got, err := os.ReadFile(name); err != nil || string(got) != "earlier" || exists(name+".part") {
+		t.Errorf("got %q, %v, a part: %v; want the earlier trace alone", got, err, exists(name+".part"))
 	}
-	if !maps.Equal(loads, map[int]int{0: 0, 1: 2, 2: 1}) {
-		t.Errorf("got loads %v by phase", loads)
-	}
+}
+
+func TestARecordingMustBeginIdle(t *testing.T) {
 	if got := limber(t, "bench", "record", "--schedule", "1s cpu:1"); got.code != exitUsage || !strings.Contains(got.stderr, "must be idle") {
 		t.Errorf("exit %d, %s", got.code, got.stderr)
 	}
 }
 
-func TestBenchLivePrintsWhatTheContractSays(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	got := limber(t, "bench", "live", "--deadlines", "20", "--slot", "60ms", "--json")
-	if got.code != exitDone {
-		t.Fatal(got.stderr)
-	}
-	policies := map[string]int{}
-	for _, l := range mustLines(t, got.stdout, governorKeys()...) {
-		policies[l["policy"].(string)]++
-		if acc := l["effective_accuracy"].(float64); !(acc >= 0 && acc < 1) || l["miss_percent"].(float64) > 100 {
-			t.Errorf("got %v", l)
-		}
-	}
-	static := 0 // the largest that is worth using on this machine
-	for policy, n := range policies {
-		if strings.HasPrefix(policy, "static:") {
-			static += n
-			delete(policies, policy)
-		}
-	}
-	if want := map[string]int{"dynamic-ofa": 2, "alert": 2, "limber": 2, "limber+hint": 2}; static != 2 || !maps.Equal(policies, want) {
-		t.Errorf("got lines %v and %d of a static member, want %v and 2", policies, static, want)
-	}
+func TestAHogOfAnUnknownKindIsWrongUsage(t *testing.T) {
+	limber(t, "hog", "gpu").complained(t, exitUsage, `hog: "gpu" is none of [cpu memory low]`)
 }

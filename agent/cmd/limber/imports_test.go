@@ -59,8 +59,26 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},
+	{ // what a benchmark needs
+		{of: "agent/bench/figure"},
+		{of: "agent/bench/load"},
+		{of: "agent/bench/camera", ours: []string{"agent/frame", "family/stock"}},
+		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident"}},
+	},
+	{ // benchmarks
+		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
+			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock"},
+			libraries: []string{"golang.org/x/sync"}},
+	},
+	{ // the demo, which shows progress as they do
+		{of: "agent/bench/demo", ours: []string{"agent/bench", "agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
+			"agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "broker-config/devbroker", "family", "family/resident"},
+			libraries: []string{"golang.org/x/sync"}},
+	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/bench", "agent/bench/demo", "agent/bench/figure", "agent/bench/load", "agent/bench/camera",
+			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/mqtt", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},

@@ -80,8 +80,8 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	return a.station(c.Context(), c.ErrOrStderr(), filters, func(ctx context.Context, s *fleet.Station) error {
 		x := &exchange{station: s, self: self, header: header, files: files, patience: a.deadline + a.wait,
 			out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
-		defer x.progress.end()
-		x.progress.say("waiting for device " + a.device)
+		defer x.progress.End()
+		x.progress.Say("waiting for device " + a.device)
 		if err := awaitOnline(ctx, s, self, a.wait); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func (x *exchange) run(ctx context.Context) error {
 	x.ids, x.answers = map[string]int{}, map[int]answer{}
 	batch := fleet.NewID()[:12]
 	for x.answered < len(x.files) {
-		x.progress.tell("frames", x.answered, len(x.files))
+		x.progress.Tell("frames", x.answered, len(x.files))
 		for x.sent < len(x.files) && x.sent < x.answered+underWay {
 			if err := x.send(ctx, fmt.Sprintf("%s-%d", batch, x.sent)); err != nil {
 				return err
@@ -180,7 +180,7 @@ func (x *exchange) print() error {
 }
 
 func (x *exchange) printOne(name string, a answer) error {
-	x.progress.end()
+	x.progress.End()
 	r := a.result
 	if r.Status != wire.OK {
 		x.refused++

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/bench/camera"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -117,7 +118,7 @@ func develop(sheet *frame.Sheet, i int, s *frame.Scaler, pre frame.Preprocess, m
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := cameraFrame(small, vgaCamera())
+	body, err := camera.Frame(small, camera.VGA())
 	if err != nil {
 		return nil, nil, err
 	}
