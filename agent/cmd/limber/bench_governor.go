@@ -66,7 +66,7 @@ mean accuracy leaves them out.`,
 	c.Flags().Float64SliceVar(&a.top1, "top1", nil, "top-1 of each member of the trace, fractions by rising latency (required)")
 	c.Flags().BoolVar(&a.queue, "queue", false, "jobs come in bursts and queue")
 	c.Flags().Uint64Var(&a.seed, "seed", 1, "of the arrivals, with --queue")
-	c.Flags().StringVar(&a.picture, "plot", "", "draw accuracy, misses and members over time, with the first deadline: .svg or .png")
+	c.Flags().StringVar(&a.picture, "plot", "", "draw accuracy, misses and members over time, with the first deadline, as SVG")
 	jsonFlag(c, &a.asJSON, "policy and deadline")
 	return c
 }

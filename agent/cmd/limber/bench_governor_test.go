@@ -119,7 +119,7 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--trace", trace, "--top1", "0.7"}, exitFailed, "line 1: 5 fields, want 4"},
 		{[]string{"--trace", trace, "--top1", "0.8,0.7"}, exitFailed, "Pareto"},
 		{[]string{"--trace", trace, "--top1", "70,80"}, exitFailed, "not in (0, 1]"},
-		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.pdf"}, exitFailed, ".svg or .png"},
+		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.png"}, exitFailed, "pictures are SVG: call it out.svg"},
 	} {
 		got := limber(t, append([]string{"bench", "governor"}, tt.args...)...)
 		if got.code != tt.code || !strings.Contains(got.stderr, tt.says) {

@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "broker-config"},
 		{of: "family"},
+		{of: "family/chart"},
 		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
@@ -39,7 +40,6 @@ var ranks = [][]imports{
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v4"}},
 		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
-		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
