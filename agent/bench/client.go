@@ -103,7 +103,8 @@ const Window = 4
 
 // keepUnderWay sends a frame whenever another was answered, and calls each with
 // every result that comes within a time. It returns when none is missing.
-func (c *client) keepUnderWay(ctx context.Context, jobs [][]byte, d time.Duration, each func(*wire.Result, time.Duration)) error {
+func (c *client) keepUnderWay(ctx context.Context, jobs [][]byte, d time.Duration,
+	each func(*wire.Result, time.Duration)) error {
 	next := 0
 	send := func() error {
 		next++

@@ -17,7 +17,8 @@ import (
 // stock family's members and, if it is named, those of another supernet.
 func Core(ctx context.Context, b Bench, rt *ort.Runtime, supernet string) error {
 	c := coreBench{b}
-	c.Note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(), ort.DefaultOptions())
+	c.Note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(),
+		ort.DefaultOptions())
 	return c.families(ctx, rt, supernet)
 }
 
@@ -49,14 +50,16 @@ func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet stri
 	return b.family(ctx, rt, fam, blobs, "w1.0")
 }
 
-func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
+func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs,
+	name string) error {
 	sessions, err := openSessions(resident.New(rt, fam, blobs, b.Dir, ort.DefaultOptions(), nil), len(fam.Members))
 	if err != nil {
 		return err
 	}
 	var members []governor.Member
 	for i, m := range fam.Members { // the governor only sees fixed modes here; any rising latency will do
-		members = append(members, governor.Member{Name: m.Name, Top1: m.Top1, Latency: time.Duration(i+1) * time.Millisecond})
+		members = append(members, governor.Member{Name: m.Name, Top1: m.Top1,
+			Latency: time.Duration(i+1) * time.Millisecond})
 	}
 	core, err := newCore(ctx, fam, sessions, members)
 	if err != nil {
@@ -109,7 +112,9 @@ func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	}
 	var ours, base figure.Sample
 	for range Rounds {
-		mine, bare, err := inTurns(ctx, n, func() (float64, error) { return c.job(i) }, func() (float64, error) { return c.bare(i, out) })
+		mine, bare, err := inTurns(ctx, n,
+			func() (float64, error) { return c.job(i) },
+			func() (float64, error) { return c.bare(i, out) })
 		if err != nil {
 			return figure.Figure{}, err
 		}
@@ -132,7 +137,9 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 	}
 	var ours, base figure.Sample
 	for range Rounds {
-		mine, bare, err := inTurns(ctx, n, func() (float64, error) { return c.bare(i, several) }, func() (float64, error) { return c.bare(i, one) })
+		mine, bare, err := inTurns(ctx, n,
+			func() (float64, error) { return c.bare(i, several) },
+			func() (float64, error) { return c.bare(i, one) })
 		if err != nil {
 			return figure.Figure{}, err
 		}

@@ -20,11 +20,13 @@ func TestCorePrintsEachPartOfEachMember(t *testing.T) {
 		var names []string
 		for _, f := range mustFigures(t, out.String()) {
 			names = append(names, f.Name)
-			if f.Bench != "core" || f.Unit != "ms" || f.Better != figure.Lower || f.Rounds != Rounds || !(f.Ours > 0 && f.Base > 0) {
+			if f.Bench != "core" || f.Unit != "ms" || f.Better != figure.Lower || f.Rounds != Rounds ||
+				!(f.Ours > 0 && f.Base > 0) {
 				t.Errorf("got %+v, want a measurement of core", f)
 			}
 		}
-		if len(names) != 9 || names[0] != "loop stock s0" || names[3] != "switch stock s0" || names[8] != "batch stock s2" {
+		if len(names) != 9 || names[0] != "loop stock s0" || names[3] != "switch stock s0" ||
+			names[8] != "batch stock s2" {
 			t.Errorf("got figures %q, want loop, switch and batch of each member", names)
 		}
 		if err := l.close(); err != nil {

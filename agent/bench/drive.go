@@ -95,7 +95,8 @@ func (c *sender) shoot(ctx context.Context, begin time.Time, frames []fate, topi
 
 // collect takes in the results of frames until none is missing, or nothing comes
 // any more.
-func collect(ctx context.Context, st *fleet.Station, frames map[string]int, begin time.Time) (mail []postmark, err error) {
+func collect(ctx context.Context, st *fleet.Station, frames map[string]int, begin time.Time) (
+	mail []postmark, err error) {
 	seen := make([]bool, len(frames))
 	for len(mail) < len(frames) {
 		wait, cancel := context.WithTimeout(ctx, nobodyTime)

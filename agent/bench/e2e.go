@@ -119,7 +119,8 @@ func (b *e2eBench) run(ctx context.Context, rt *ort.Runtime) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, close()) }()
-	return desk.Connect(ctx, s.url, b.Stderr, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+	filters := clientFilters(s.self)
+	return desk.Connect(ctx, s.url, b.Stderr, filters, func(ctx context.Context, st *fleet.Station) error {
 		b.client = newClient(st, s.self)
 		b.Note("member %s, ONNX Runtime %s, %s, spinning off, on both sides; %s, TCP_NODELAY everywhere",
 			largest, rt.Version(), ort.DefaultOptions(), s.broker)
@@ -255,7 +256,8 @@ func (b *e2eBench) answered(r *wire.Result) error {
 
 // both measures ours and base in turns, in every round so often that ours takes a
 // spell.
-func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (float64, error)) (o, other figure.Sample, err error) {
+func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (float64, error)) (
+	o, other figure.Sample, err error) {
 	first, err := repeat(ctx, 3, ours)
 	if err != nil {
 		return nil, nil, err

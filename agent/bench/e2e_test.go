@@ -37,8 +37,8 @@ func e2eFigures() [][3]string {
 // is a fake: with a real one, TestE2EMeasuresARealAgent.
 func TestE2EPrintsWhatTheContractSays(t *testing.T) {
 	var out bytes.Buffer
-	b := e2eBench{Bench: testBench(t, &out), rounds: 1, slot: 50 * time.Millisecond, spell: time.Millisecond, least: 2 * turns,
-		sizes:  [2]camera.Size{{Name: "vga", Width: 64, Side: 48}, {Name: "hd", Width: 128, Side: 96}},
+	b := e2eBench{Bench: testBench(t, &out), rounds: 1, slot: 50 * time.Millisecond, spell: time.Millisecond,
+		least: 2 * turns, sizes: [2]camera.Size{{Name: "vga", Width: 64, Side: 48}, {Name: "hd", Width: 128, Side: 96}},
 		member: &family.Member{Name: "large"}, session: still{}, logits: make([]float32, 10)}
 	all, err := subjects(b.sizes)
 	if err != nil {
@@ -64,10 +64,12 @@ func TestARefusedOrForeignAnswerIsNoMeasurement(t *testing.T) {
 	}{
 		{"by the member", wire.Result{Status: wire.OK, Member: "large"}, ""},
 		{"by another", wire.Result{Status: wire.OK, Member: "small"}, "member small answered instead of large"},
-		{"refused", wire.Result{Status: wire.Refused, Reason: wire.Busy, Detail: "too late"}, "a frame was refused, busy: too late"},
+		{"refused", wire.Result{Status: wire.Refused, Reason: wire.Busy, Detail: "too late"},
+			"a frame was refused, busy: too late"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := b.answered(&tt.result); (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			if err := b.answered(&tt.result); (err == nil) != (tt.says == "") ||
+				err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
 		})

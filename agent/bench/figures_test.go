@@ -14,7 +14,8 @@ import (
 // extra are keys beyond what every figure has.
 func mustFigures(t *testing.T, out string, extra ...string) (figures []figure.Figure) {
 	t.Helper()
-	keys := slices.Sorted(slices.Values(append(extra, "base", "bench", "better", "goal", "name", "ours", "ratio", "rounds", "stretch", "unit")))
+	keys := slices.Sorted(slices.Values(append(extra, "base", "bench", "better", "goal", "name", "ours", "ratio",
+		"rounds", "stretch", "unit")))
 	for line := range strings.Lines(out) {
 		var found map[string]json.RawMessage
 		if err := json.Unmarshal([]byte(line), &found); err != nil {
@@ -44,7 +45,8 @@ func mustAgree(t *testing.T, got []figure.Figure, bench string, want [][3]string
 			better = f.Stretch > f.Goal
 		}
 		if f.Bench != bench || f.Rounds != 1 || !(f.Base > 0) || !better {
-			t.Errorf("got %+v, want a line of bench %s of one round, over a base, whose stretch goal is harder than its goal", f, bench)
+			t.Errorf("got %+v, want a line of bench %s of one round, over a base, whose stretch goal is harder "+
+				"than its goal", f, bench)
 		}
 	}
 	if !slices.Equal(said, want) {

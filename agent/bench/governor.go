@@ -44,7 +44,8 @@ func (r *Replay) read(top1 []float64) error {
 // String says what is replayed.
 func (r *Replay) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d steps in %v; unloaded, the members take", r.name, len(r.trace), r.length().Round(time.Second))
+	fmt.Fprintf(&b, "%s: %d steps in %v; unloaded, the members take", r.name, len(r.trace),
+		r.length().Round(time.Second))
 	for _, m := range r.members {
 		fmt.Fprintf(&b, " %.2f", float64(m.Latency)/1e6)
 	}
@@ -88,8 +89,9 @@ type GovernorLine struct {
 
 func newGovernorLine(policy string, deadline float64, s replay.Score) GovernorLine {
 	return GovernorLine{Policy: policy, Deadline: Deadline(deadline), Missed: figure.Round(100 * s.Missed),
-		Accuracy: s.Accuracy, Regret: figure.Round(100 * s.Regret), Switches: figure.Round(100 * s.Switches), Steady: figure.Round(100 * s.Steady),
-		Down: replay.Median(s.Down), Up: replay.Median(s.Up)}
+		Accuracy: s.Accuracy, Regret: figure.Round(100 * s.Regret), Switches: figure.Round(100 * s.Switches),
+		Steady: figure.Round(100 * s.Steady),
+		Down:   replay.Median(s.Down), Up: replay.Median(s.Up)}
 }
 
 // Lines score every policy with each deadline (ms), and with all.
@@ -129,8 +131,10 @@ func (r *Replay) QueueLines(seed uint64) (lines []QueueLine, err error) {
 		}
 		for _, entry := range replay.Field(r.members) {
 			s := replay.Simulate(r.trace, jobs, p.Deadline, r.members, entry.New())
-			lines = append(lines, QueueLine{Policy: entry.Name, Deadline: Deadline(p.Deadline.Milliseconds()), Queue: p.String(),
-				Arrivals: len(jobs), Seed: seed, Attainment: figure.Round(100 * s.Met), MeanAccuracy: s.MeanAccuracy(), Accuracy: s.Accuracy,
+			lines = append(lines, QueueLine{Policy: entry.Name, Deadline: Deadline(p.Deadline.Milliseconds()),
+				Queue:    p.String(),
+				Arrivals: len(jobs), Seed: seed, Attainment: figure.Round(100 * s.Met),
+				MeanAccuracy: s.MeanAccuracy(), Accuracy: s.Accuracy,
 				Shed: figure.Round(100 * s.Shed), Switches: figure.Round(100 * s.Switches)})
 		}
 	}

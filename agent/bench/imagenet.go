@@ -29,7 +29,8 @@ func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs,
 		return nil, nil, err
 	}
 	blobs, desc := family.MemoryBlobs{}, net.Description()
-	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.Add(checkpoint), Classes: make([]string, net.Classes())}
+	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.Add(checkpoint),
+		Classes: make([]string, net.Classes())}
 	if f.Describe, err = desc.Marshal(); err != nil {
 		return nil, nil, err
 	}

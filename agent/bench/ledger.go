@@ -127,7 +127,8 @@ func (a *ledger) String() string {
 	ok := a.count(func(f fate) bool { return f.status == wire.OK })
 	in := a.count(a.inTime)
 	met := a.count(func(f fate) bool { return f.status == wire.OK && f.met })
-	parts := []string{fmt.Sprintf("%d frames: %.1f %% in time (%.1f %% by the agent's clock), %.1f %% late", len(a.fates), percent(in), percent(met), percent(ok-in))}
+	parts := []string{fmt.Sprintf("%d frames: %.1f %% in time (%.1f %% by the agent's clock), %.1f %% late",
+		len(a.fates), percent(in), percent(met), percent(ok-in))}
 	reasons := a.reasons()
 	for _, r := range slices.Sorted(maps.Keys(reasons)) {
 		parts = append(parts, fmt.Sprintf("%.1f %% refused, %s", percent(reasons[r]), r))

@@ -105,7 +105,8 @@ func (l *liveBench) close() error {
 
 // front leaves the members that are worth using on this machine, as an agent
 // does, and closes the others.
-func (l *liveBench) front(fam *family.Family, p *family.Profile, all []family.Session) (*family.Family, []family.Session, error) {
+func (l *liveBench) front(fam *family.Family, p *family.Profile, all []family.Session) (
+	*family.Family, []family.Session, error) {
 	front := *fam
 	front.Members = nil
 	var sessions, others []family.Session
@@ -261,9 +262,10 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 		}
 	}
 	done := make(chan pipeline.Answer, 1)
-	s.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
-		done <- *a
-	}})
+	s.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline,
+		Answer: func(a *pipeline.Answer) {
+			done <- *a
+		}})
 	a := <-done
 	if a.Reason != "" {
 		return refused, false, nil

@@ -32,7 +32,8 @@ func (slowSession) Close() error { return nil }
 func mustLive(t *testing.T) *liveBench {
 	t.Helper()
 	fam := &family.Family{Classes: make([]string, 2)}
-	l := &liveBench{Bench: Bench{Progress: silent{}}, args: LiveOptions{Slot: time.Second, Deadlines: []float64{12, 30}}, pulse: monitor.NewPulse(t.TempDir()), frame: liveFrame()}
+	l := &liveBench{Bench: Bench{Progress: silent{}}, args: LiveOptions{Slot: time.Second,
+		Deadlines: []float64{12, 30}}, pulse: monitor.NewPulse(t.TempDir()), frame: liveFrame()}
 	var sessions []family.Session
 	for i, ms := range []float64{5, 10, 20} {
 		name, top1 := fmt.Sprintf("s%d", i), 0.7+0.1*float64(i)
@@ -126,7 +127,8 @@ func TestLimberLearnsFromItsOwnTurnsOnly(t *testing.T) {
 				}
 			}
 			if after := mustKnow(t, watched); !reflect.DeepEqual(before, after) {
-				t.Errorf("%s with a deadline of %v learned from others' turns: got %+v, want %+v", watched.name, watched.deadline, after, before)
+				t.Errorf("%s with a deadline of %v learned from others' turns: got %+v, want %+v", watched.name,
+					watched.deadline, after, before)
 			}
 			if mustTurn(t, l, watched.name, watched.deadline); reflect.DeepEqual(before, mustKnow(t, watched)) {
 				t.Errorf("%s with a deadline of %v learned nothing from its own turn", watched.name, watched.deadline)
@@ -159,7 +161,8 @@ func TestLiveHasALineOfEachPolicyWithEachDeadlineAndWithAll(t *testing.T) {
 		for _, s := range l.servers {
 			mustTurn(t, l, s.name, s.deadline)
 		}
-		mustLine(t, l.lines(), map[string]int{"dynamic-ofa": 3, "alert": 3, "static:2": 3, "limber": 3, "limber+hint": 3})
+		mustLine(t, l.lines(), map[string]int{"dynamic-ofa": 3, "alert": 3, "static:2": 3, "limber": 3,
+			"limber+hint": 3})
 		if err := l.close(); err != nil {
 			t.Error(err)
 		}

@@ -73,7 +73,8 @@ func agentOf(ctx context.Context, args []string) error {
 		return err
 	}
 	said := regexp.MustCompile(`(?s)state = "(.*?)".*url = "(.*?)"`).FindSubmatch(b)
-	d, err := desk.Open(desk.Options{State: string(said[1]), Broker: string(said[2]), Log: slog.New(slog.DiscardHandler)})
+	d, err := desk.Open(desk.Options{State: string(said[1]), Broker: string(said[2]),
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

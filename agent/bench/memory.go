@@ -53,7 +53,8 @@ func (b *memoryBench) run(ctx context.Context, rt *ort.Runtime, supernet string)
 	if err != nil {
 		return err
 	}
-	b.Note("ONNX Runtime %s, %s, spinning off; base and ours run the same models on the same input", rt.Version(), ort.DefaultOptions())
+	b.Note("ONNX Runtime %s, %s, spinning off; base and ours run the same models on the same input", rt.Version(),
+		ort.DefaultOptions())
 	for i := range plain {
 		if err := b.family(ctx, []string{"stock", "w1.0"}[i], plain[i], ours[i]); err != nil {
 			return err
@@ -132,7 +133,8 @@ func (b *memoryBench) family(ctx context.Context, name string, plain, ours []Mod
 			if err != nil {
 				return err
 			}
-			memory[i], create[i], runs[i] = append(memory[i], found.AnonMiB), append(create[i], found.CreateMS), append(runs[i], found.RunMS)
+			memory[i], create[i], runs[i] = append(memory[i], found.AnonMiB), append(create[i], found.CreateMS),
+				append(runs[i], found.RunMS)
 		}
 	}
 	b.Progress.End()

@@ -20,7 +20,8 @@ func TestMemoryPrintsWhatTheContractSays(t *testing.T) {
 	}
 	fam.Members = fam.Members[:1]
 	var out bytes.Buffer
-	b := memoryBench{Bench: testBench(t, &out), rounds: 1, probe: func(_ context.Context, models []Model) (found Residence, err error) {
+	b := memoryBench{Bench: testBench(t, &out), rounds: 1, probe: func(_ context.Context,
+		models []Model) (found Residence, err error) {
 		spec, err := json.Marshal(models)
 		if err != nil {
 			return found, err
@@ -45,5 +46,6 @@ func TestMemoryPrintsWhatTheContractSays(t *testing.T) {
 
 func memoryFigures(members int) [][3]string {
 	of := fmt.Sprintf(" stock, %d members", members)
-	return [][3]string{{"resident" + of, "MiB", figure.Lower}, {"create" + of, "ms", figure.Lower}, {"run" + of, "ms", figure.Lower}}
+	return [][3]string{{"resident" + of, "MiB", figure.Lower}, {"create" + of, "ms", figure.Lower}, {"run" + of, "ms",
+		figure.Lower}}
 }

@@ -67,7 +67,8 @@ type series struct {
 // plan is everything that is measured in a round.
 func (b *overloadBench) plan() (all []*series) {
 	for _, times := range [5]float64{0.8, 1.2, 1.5, 2, 4} {
-		s := &series{name: fmt.Sprintf("goodput at %g times", times), unit: "1/s", goal: 1, stretch: 1.2, better: figure.Higher}
+		s := &series{name: fmt.Sprintf("goodput at %g times", times), unit: "1/s", goal: 1, stretch: 1.2,
+			better: figure.Higher}
 		if times < 1 { // all but one in a hundred of what is offered, or in a thousand
 			s.goal, s.stretch = figure.Round(0.99*times), figure.Round(0.999*times)
 		}
@@ -99,9 +100,11 @@ func (b *overloadBench) run(ctx context.Context) (err error) {
 	}
 	return connectAll(ctx, s.url, b.Stderr, sources, func(ctx context.Context, cameras []*fleet.Station) error {
 		b.cameras = cameras
-		return desk.Connect(ctx, s.url, b.Stderr, clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
+		return desk.Connect(ctx, s.url, b.Stderr, clientFilters(s.self), func(ctx context.Context,
+			st *fleet.Station) error {
 			b.client = newClient(st, s.self)
-			b.Note("mode balanced, deadline %v, JPEGs of %dx%d, %d kB each; %s, TCP_NODELAY everywhere; the same agent on both sides",
+			b.Note("mode balanced, deadline %v, JPEGs of %dx%d, %d kB each; %s, TCP_NODELAY everywhere; the same "+
+				"agent on both sides",
 				b.deadline, b.size.Width, b.size.Side, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)
 			return b.measure(ctx, b.plan())
 		})
@@ -153,7 +156,8 @@ func (b *overloadBench) measure(ctx context.Context, all []*series) error {
 		}
 	}
 	b.Progress.End()
-	b.Note("capacity, %d frames under way: %.4g answers in time a second, expected top-1 %.4f", Window, b.capacity.Median(), b.closed.top1())
+	b.Note("capacity, %d frames under way: %.4g answers in time a second, expected top-1 %.4f", Window,
+		b.capacity.Median(), b.closed.top1())
 	var errs []error
 	for _, s := range all {
 		errs = append(errs, b.Print(s.figure()), s.all.check())
@@ -211,7 +215,8 @@ func (b *overloadBench) capable(ctx context.Context) (float64, error) {
 	}
 	capacity := l.goodput(b.slot)
 	if capacity == 0 {
-		return 0, fmt.Errorf("with %d frames under way none was answered within %v: this machine is too slow or too busy to overload", Window, b.deadline)
+		return 0, fmt.Errorf("with %d frames under way none was answered within %v: this machine is too slow or "+
+			"too busy to overload", Window, b.deadline)
 	}
 	b.closed.join(&l)
 	return capacity, nil
@@ -226,7 +231,8 @@ func (b *overloadBench) together(rate float64, from, until time.Duration) (all [
 }
 
 // goodput offers some times the capacity.
-func (b *overloadBench) goodput(ctx context.Context, times, capacity float64) (ours, base float64, a *ledger, err error) {
+func (b *overloadBench) goodput(ctx context.Context, times, capacity float64) (ours, base float64, a *ledger,
+	err error) {
 	a, err = drive(ctx, b.client, b.together(times*capacity, 0, b.slot), b.deadline)
 	if err != nil {
 		return 0, 0, nil, err

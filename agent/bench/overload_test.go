@@ -19,7 +19,8 @@ import (
 
 func overloadFigures() [][3]string {
 	return [][3]string{
-		{"goodput at 0.8 times", "1/s", figure.Higher}, {"goodput at 1.2 times", "1/s", figure.Higher}, {"goodput at 1.5 times", "1/s", figure.Higher},
+		{"goodput at 0.8 times", "1/s", figure.Higher}, {"goodput at 1.2 times", "1/s", figure.Higher},
+		{"goodput at 1.5 times", "1/s", figure.Higher},
 		{"goodput at 2 times", "1/s", figure.Higher}, {"goodput at 4 times", "1/s", figure.Higher},
 		{"recovery", "s", figure.Lower}, {"fairness", "1", figure.Higher},
 	}
@@ -28,7 +29,8 @@ func overloadFigures() [][3]string {
 // smallOverload has a deadline that no machine misses, and small frames: what is
 // tested is the account.
 func smallOverload(t *testing.T, out io.Writer, slot time.Duration) *overloadBench {
-	return &overloadBench{Bench: testBench(t, out), rounds: 1, slot: slot, deadline: time.Minute, size: camera.Size{Name: "vga", Width: 64, Side: 48}}
+	return &overloadBench{Bench: testBench(t, out), rounds: 1, slot: slot, deadline: time.Minute,
+		size: camera.Size{Name: "vga", Width: 64, Side: 48}}
 }
 
 func mustAccount(t *testing.T, out string) {
@@ -93,7 +95,8 @@ func TestALedgerCountsWhatIsBackInTime(t *testing.T) {
 	if got := [2]float64{l.worst(1), l.worst(2)}; got != [2]float64{0.5, 0.25} {
 		t.Errorf("got the worst of one and of two %v, want 0.5 and 0.25", got)
 	}
-	want := "8 frames: 37.5 % in time (50.0 % by the agent's clock), 25.0 % late, 25.0 % refused, busy, 12.5 % refused, invalid; they left 1.0 ms late (95th percentile)"
+	want := "8 frames: 37.5 % in time (50.0 % by the agent's clock), 25.0 % late, 25.0 % refused, busy, 12.5 % " +
+		"refused, invalid; they left 1.0 ms late (95th percentile)"
 	if got := l.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -123,7 +126,8 @@ func TestALedgerMissesFramesWithoutAnAnswerOrAReason(t *testing.T) {
 
 func TestAnEmptyLedgerHasNoShares(t *testing.T) {
 	l := &ledger{deadline: time.Second}
-	if _, due := l.p95(0, time.Second); due || l.share() != 0 || l.top1() != 0 || l.goodput(time.Second) != 0 || l.check() != nil {
+	if _, due := l.p95(0, time.Second); due || l.share() != 0 || l.top1() != 0 || l.goodput(time.Second) != 0 ||
+		l.check() != nil {
 		t.Errorf("got %v, share %v, top-1 %v, %v; want zeros and no complaint", l, l.share(), l.top1(), l.check())
 	}
 }
@@ -229,18 +233,22 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Station) error {
 	var cameras []sender
 	for i, st := range stations {
-		cameras = append(cameras, sender{station: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2, 200, 0, 100*ms)})
+		cameras = append(cameras, sender{station: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,
+			200, 0, 100*ms)})
 	}
 	l, err := drive(ctx, c, cameras, time.Minute)
 	if err != nil {
 		return err
 	}
-	if got := [2]float64{l.of(0).share(), l.of(1).share()}; len(l.fates) != 20 || got != [2]float64{1, 0} || l.top1() != 0.75 || l.reasons()[wire.Busy] != 10 {
-		t.Errorf("got %v, shares %v; want 20 frames, those of the first camera answered and of the second refused", l, got)
+	if got := [2]float64{l.of(0).share(), l.of(1).share()}; len(l.fates) != 20 || got != [2]float64{1, 0} ||
+		l.top1() != 0.75 || l.reasons()[wire.Busy] != 10 {
+		t.Errorf("got %v, shares %v; want 20 frames, those of the first camera answered and of the second refused", l,
+			got)
 	}
 	for i, f := range l.fates {
 		if f.lag <= 0 || f.took <= 0 || f.took > time.Minute || f.due != time.Duration(2*(i%10)+i/10)*5*ms {
-			t.Errorf("frame %d: due at %v, left %v late, back after %v; want the beat of its camera and times since then", i, f.due, f.lag, f.took)
+			t.Errorf("frame %d: due at %v, left %v late, back after %v; want the beat of its camera and times "+
+				"since then", i, f.due, f.lag, f.took)
 		}
 	}
 	return l.check()

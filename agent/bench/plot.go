@@ -21,7 +21,8 @@ const plotWindow = 25
 func (r *Replay) Draw(w io.Writer, name string, deadlineMS float64) error {
 	trace, members, deadline := r.trace, r.members, millis(deadlineMS)
 	var accuracy, missed, member chart.Panel
-	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, missed is 0, mean of %d", plotWindow), "missed so far", "member"
+	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, missed is 0, mean of %d", plotWindow), "missed so far",
+		"member"
 	missed.Step, member.Step, missed.Legend = true, true, true
 	for _, c := range replay.Choosers(members) {
 		for _, name := range plotted() {

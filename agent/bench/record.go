@@ -97,7 +97,8 @@ func (r *recorder) record(ctx context.Context, stages []load.Stage, w io.Writer)
 		}
 		for end := time.Now().Add(s.Length); time.Now().Before(end); {
 			if ctx.Err() != nil {
-				return fmt.Errorf("stopped in stage %d of %d, after %v of recording", phase+1, len(stages), time.Since(began).Round(100*time.Millisecond))
+				return fmt.Errorf("stopped in stage %d of %d, after %v of recording", phase+1, len(stages),
+					time.Since(began).Round(100*time.Millisecond))
 			}
 			r.Progress.Tell("recording, stage", phase+1, len(stages))
 			at := time.Since(began)
@@ -105,7 +106,8 @@ func (r *recorder) record(ctx context.Context, stages []load.Stage, w io.Writer)
 			if err != nil {
 				return err
 			}
-			if _, err := fmt.Fprintln(b, replay.Step{At: at, Phase: phase, Load: s.Count(), Latency: latency}); err != nil {
+			if _, err := fmt.Fprintln(b, replay.Step{At: at, Phase: phase, Load: s.Count(),
+				Latency: latency}); err != nil {
 				return err
 			}
 		}

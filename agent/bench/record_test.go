@@ -52,7 +52,8 @@ func TestARecordingKeepsWhatItMeasured(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer time.AfterFunc(tt.stop, cancel).Stop()
-				r := recorder{Bench: Bench{Progress: silent{}}, random: rand.New(rand.NewPCG(1, 0)), inputs: make([][]float32, 1), logits: make([]float32, 2),
+				r := recorder{Bench: Bench{Progress: silent{}}, random: rand.New(rand.NewPCG(1, 0)),
+					inputs: make([][]float32, 1), logits: make([]float32, 2),
 					sessions: []family.Session{tiredSession{slowSession{millis(10)}, &tt.runs}}}
 				var out strings.Builder
 				err := r.record(ctx, []load.Stage{{Length: time.Second}, {Length: time.Second}}, &out)
@@ -129,7 +130,8 @@ func TestARecordingFollowsItsScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := recorder{Bench: testBench(t, nil), random: rand.New(rand.NewPCG(1, 0)), inputs: make([][]float32, 2), logits: make([]float32, 2),
+	r := recorder{Bench: testBench(t, nil), random: rand.New(rand.NewPCG(1, 0)), inputs: make([][]float32, 2),
+		logits:   make([]float32, 2),
 		sessions: []family.Session{slowSession{time.Millisecond}, slowSession{time.Millisecond}}}
 	var out strings.Builder
 	if err := errors.Join(r.load.Prepare(stages), r.record(t.Context(), stages, &out), r.load.Clear()); err != nil {

@@ -55,7 +55,8 @@ func closeSessions(sessions []family.Session) error {
 }
 
 // newCore starts a pipeline. The caller closes the sessions, after the core.
-func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core, error) {
+func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core,
+	error) {
 	c := &core{fam: fam, members: members, sessions: sessions}
 	for _, m := range fam.Members {
 		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
@@ -76,7 +77,8 @@ func (c *core) start(ctx context.Context, load func() (int, bool)) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
 	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
 	for i, m := range c.fam.Members {
-		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
+		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R,
+			Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
 	}
 	var err error
 	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {
@@ -113,9 +115,10 @@ func (c *core) fix(ctx context.Context, i int) error {
 func (c *core) job(i int) (float64, error) {
 	done := make(chan string, 1)
 	start := time.Now()
-	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
-		done <- a.Detail
-	}})
+	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute,
+		Answer: func(a *pipeline.Answer) {
+			done <- a.Detail
+		}})
 	refused := <-done
 	took := time.Since(start)
 	if refused != "" {

@@ -110,7 +110,8 @@ func mosquitto(ctx context.Context) (program, version string) {
 
 func (s *site) startAgent(ctx context.Context, threads int) error {
 	file := filepath.Join(s.dir, "limber.toml")
-	config := fmt.Sprintf("state = %q\nlog_level = \"error\"\n[broker]\nurl = %q\n[runtime]\nthreads = %d\n", filepath.Join(s.dir, "state"), s.url, threads)
+	config := fmt.Sprintf("state = %q\nlog_level = \"error\"\n[broker]\nurl = %q\n[runtime]\nthreads = %d\n",
+		filepath.Join(s.dir, "state"), s.url, threads)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -161,7 +162,8 @@ func (s *site) close(ctx context.Context) error {
 }
 
 // connectAll connects n clients that only speak.
-func connectAll(ctx context.Context, broker string, stderr io.Writer, n int, work func(context.Context, []*fleet.Station) error) error {
+func connectAll(ctx context.Context, broker string, stderr io.Writer, n int, work func(context.Context,
+	[]*fleet.Station) error) error {
 	var more func(context.Context, []*fleet.Station) error
 	more = func(ctx context.Context, all []*fleet.Station) error {
 		if len(all) == n {
@@ -181,7 +183,8 @@ const startTime = 2 * time.Minute
 func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	err = desk.Connect(ctx, s.url, s.stderr, []string{s.self.Caps()}, func(ctx context.Context, st *fleet.Station) error {
+	err = desk.Connect(ctx, s.url, s.stderr, []string{s.self.Caps()}, func(ctx context.Context,
+		st *fleet.Station) error {
 		m, err := st.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("the agent did not come up: %w", err)
@@ -198,7 +201,8 @@ func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 const modeTime = 5 * time.Second
 
 func (s *site) setMode(ctx context.Context, mode string) error {
-	return desk.Connect(ctx, s.url, s.stderr, fleet.CommandFilters(s.self.Fleet), func(ctx context.Context, st *fleet.Station) error {
+	return desk.Connect(ctx, s.url, s.stderr, fleet.CommandFilters(s.self.Fleet), func(ctx context.Context,
+		st *fleet.Station) error {
 		outcomes, err := st.Command(ctx, s.self.Fleet, s.self.Device, wire.Command{Mode: mode}, modeTime)
 		if err != nil {
 			return err

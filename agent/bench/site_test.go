@@ -73,20 +73,22 @@ func mustSite(t *testing.T) *site {
 func mustAnswer(t *testing.T, s *site, answer func(id string) wire.Result, work func(context.Context, *client) error) {
 	t.Helper()
 	over := errors.New("over")
-	err := desk.Connect(t.Context(), s.url, t.Output(), []string{s.self.Filter(wire.KindJob)}, func(ctx context.Context, device *fleet.Station) error {
-		g, gctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return answers(gctx, device, s.self, answer) })
-		g.Go(func() error {
-			err := desk.Connect(gctx, s.url, t.Output(), clientFilters(s.self), func(ctx context.Context, st *fleet.Station) error {
-				return work(ctx, newClient(st, s.self))
+	err := desk.Connect(t.Context(), s.url, t.Output(), []string{s.self.Filter(wire.KindJob)},
+		func(ctx context.Context, device *fleet.Station) error {
+			g, gctx := errgroup.WithContext(ctx)
+			g.Go(func() error { return answers(gctx, device, s.self, answer) })
+			g.Go(func() error {
+				err := desk.Connect(gctx, s.url, t.Output(), clientFilters(s.self), func(ctx context.Context,
+					st *fleet.Station) error {
+					return work(ctx, newClient(st, s.self))
+				})
+				return errors.Join(err, over)
 			})
-			return errors.Join(err, over)
+			if err := g.Wait(); err.Error() != over.Error() {
+				return err
+			}
+			return nil
 		})
-		if err := g.Wait(); err.Error() != over.Error() {
-			return err
-		}
-		return nil
-	})
 	if err != nil {
 		t.Error(err)
 	}
@@ -108,7 +110,8 @@ func answers(ctx context.Context, device *fleet.Station, self wire.Address, answ
 		if err != nil {
 			return err
 		}
-		if err := desk.Sent(device.Send(ctx, mqtt.Message{Topic: self.Result(t.ID), Payload: b, QoS: 1})); err != nil && ctx.Err() == nil {
+		if err := desk.Sent(device.Send(ctx, mqtt.Message{Topic: self.Result(t.ID), Payload: b,
+			QoS: 1})); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

@@ -29,7 +29,8 @@ func mustORT(t *testing.T) *ort.Runtime {
 func TestE2EMeasuresARealAgent(t *testing.T) {
 	rt := mustORT(t)
 	var out bytes.Buffer
-	b := e2eBench{Bench: testBench(t, &out), rounds: 1, slot: 100 * time.Millisecond, spell: time.Millisecond, least: 2 * turns,
+	b := e2eBench{Bench: testBench(t, &out), rounds: 1, slot: 100 * time.Millisecond, spell: time.Millisecond,
+		least: 2 * turns,
 		sizes: [2]camera.Size{{Name: "vga", Width: 64, Side: 48}, {Name: "hd", Width: 128, Side: 96}}}
 	if err := b.run(t.Context(), rt); err != nil {
 		t.Fatal(err)
@@ -88,7 +89,8 @@ func TestARecordedTraceHasAllMembers(t *testing.T) {
 }
 
 func TestLiveServesWithRealMembers(t *testing.T) {
-	lines, err := Live(t.Context(), testBench(t, nil), mustORT(t), LiveOptions{Deadlines: []float64{20}, Slot: 60 * time.Millisecond})
+	lines, err := Live(t.Context(), testBench(t, nil), mustORT(t), LiveOptions{Deadlines: []float64{20},
+		Slot: 60 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

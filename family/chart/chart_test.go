@@ -40,7 +40,8 @@ func TestPicturesAreWholeAndTheSameEachTime(t *testing.T) {
 		mine := chart.Series{Name: "<mine>", Points: series().Points}
 		return chart.Draw(w, "a.svg", chart.Axes{Title: "front", X: "million MACs", Y: "top-1, %"}, series(), mine)
 	})
-	for _, text := range []string{"front", "3.3M", "29.7M", "million MACs", "top-1, %", "stock", "&lt;mine&gt;", "10", "30", "74", "80"} {
+	for _, text := range []string{"front", "3.3M", "29.7M", "million MACs", "top-1, %", "stock", "&lt;mine&gt;", "10",
+		"30", "74", "80"} {
 		if !strings.Contains(got, ">"+text+"<") {
 			t.Errorf("no %q in\n%s", text, got)
 		}
@@ -60,7 +61,8 @@ func TestOnePointIsAPictureToo(t *testing.T) {
 
 func TestPanelsShareTheirAxis(t *testing.T) {
 	panels := []chart.Panel{
-		{Y: "accuracy", Legend: true, Series: []chart.Series{{Name: "ours", Points: series().Points}, {Name: "theirs", Points: series().Points}}},
+		{Y: "accuracy", Legend: true, Series: []chart.Series{{Name: "ours", Points: series().Points}, {Name: "theirs",
+			Points: series().Points}}},
 		{Y: "load", Step: true, Series: []chart.Series{{Name: "hogs", Points: series().Points}}},
 	}
 	got := mustDraw(t, func(w io.Writer) error {
@@ -76,7 +78,8 @@ func TestPanelsShareTheirAxis(t *testing.T) {
 func TestAValueHoldsUntilTheNextOneInSteps(t *testing.T) {
 	p := chart.Panel{Step: true, Series: []chart.Series{{Points: []chart.Point{{X: 0, Y: 0}, {X: 1, Y: 1}}}}}
 	got := mustDraw(t, func(w io.Writer) error { return chart.DrawPanels(w, "a.svg", chart.Axes{}, p) })
-	if _, after, ok := strings.Cut(got, `points="`); !ok || len(strings.Fields(after[:strings.Index(after, `"`)])) != 3 {
+	if _, after, ok := strings.Cut(got, `points="`); !ok ||
+		len(strings.Fields(after[:strings.Index(after, `"`)])) != 3 {
 		t.Errorf("got\n%s\nwant a corner between the two points", got)
 	}
 }

@@ -62,7 +62,8 @@ type picture struct{ out bytes.Buffer }
 func newPicture(width, height float64, title string) *picture {
 	p := new(picture)
 	fmt.Fprintf(&p.out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\""+
-		" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", width, height, width, height)
+		" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
+		width, height, width, height)
 	p.text(place{width / 2, 24}, `text-anchor="middle" font-size="15"`, title)
 	return p
 }
@@ -90,7 +91,8 @@ func (p *picture) axes(a *area, x, y string) {
 	p.stroke(corner, place{a.left + a.width, corner.y}, `stroke="black"`)
 	p.text(place{a.left + a.width/2, corner.y + 36}, `text-anchor="middle"`, x)
 	middle := place{18, a.top + a.height/2}
-	p.text(middle, fmt.Sprintf(`text-anchor="middle" font-size="11" transform="rotate(-90 %.1f %.1f)"`, middle.x, middle.y), y)
+	p.text(middle, fmt.Sprintf(`text-anchor="middle" font-size="11" transform="rotate(-90 %.1f %.1f)"`, middle.x,
+		middle.y), y)
 }
 
 // line joins points.

@@ -21,8 +21,10 @@ func TestCamerasSendTheTestImagesAsJPEGsOfTheirSize(t *testing.T) {
 		}
 		for _, f := range frames {
 			config, err := jpeg.DecodeConfig(bytes.NewReader(f))
-			if err != nil || config.Width != size.Width || config.Height != size.Side || config.ColorModel != color.YCbCrModel {
-				t.Errorf("%s: got %+v, %v; want a JPEG in colour of %d x %d", size.Name, config, err, size.Width, size.Side)
+			if err != nil || config.Width != size.Width || config.Height != size.Side ||
+				config.ColorModel != color.YCbCrModel {
+				t.Errorf("%s: got %+v, %v; want a JPEG in colour of %d x %d", size.Name, config, err, size.Width,
+					size.Side)
 			}
 		}
 	}

@@ -67,7 +67,8 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 
 func (c *capacity) send(ctx context.Context) {
 	c.sent++
-	c.station.Send(ctx, mqtt.Message{Topic: c.self.Job(fmt.Sprintf("gauge-%d", c.sent)), Payload: c.jobs[c.sent%len(c.jobs)], QoS: 1})
+	c.station.Send(ctx, mqtt.Message{Topic: c.self.Job(fmt.Sprintf("gauge-%d", c.sent)),
+		Payload: c.jobs[c.sent%len(c.jobs)], QoS: 1})
 }
 
 // next waits for a message of a kind and drops all others.
@@ -97,7 +98,8 @@ func (c *capacity) setMode(ctx context.Context, mode string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.station.Publish(ctx, mqtt.Message{Topic: c.self.Cmd("mode", fleet.NewID()), Payload: b, QoS: 1}); err != nil {
+	m := mqtt.Message{Topic: c.self.Cmd("mode", fleet.NewID()), Payload: b, QoS: 1}
+	if err := c.station.Publish(ctx, m); err != nil {
 		return err
 	}
 	for {

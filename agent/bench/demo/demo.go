@@ -101,8 +101,8 @@ func Run(ctx context.Context, o Options) (sum *Summary, err error) {
 // operate is the operator's part: wait for the device, drive the cameras, sum up.
 func (d *demo) operate(ctx context.Context, broker string) (sum *Summary, err error) {
 	self := desk.Self()
-	filters := []string{self.Filter(wire.KindState), self.Filter(wire.KindCaps), self.Filter(wire.KindResult), self.Filter(wire.KindEvent),
-		self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
+	filters := []string{self.Filter(wire.KindState), self.Filter(wire.KindCaps), self.Filter(wire.KindResult),
+		self.Filter(wire.KindEvent), self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
 	return sum, desk.Connect(ctx, broker, d.Stderr, filters, func(ctx context.Context, s *fleet.Station) error {
 		p, err := awaitDevice(ctx, s)
 		if err != nil {
@@ -141,7 +141,8 @@ func (d *demo) perform(ctx context.Context, s *fleet.Station, self wire.Address,
 		return t.rec.settle(ctx) // after what takes time anyway
 	}
 	cast := Cast{Members: p.members, Cameras: len(p.cameras), Deadline: d.Deadline, Length: 2*d.Quiet + d.Busy}
-	if err := t.run(ctx, drive, func(ctx context.Context) error { return d.Watch(ctx, cast, t.rec.scene) }); err != nil {
+	watch := func(ctx context.Context) error { return d.Watch(ctx, cast, t.rec.scene) }
+	if err := t.run(ctx, drive, watch); err != nil {
 		return nil, err
 	}
 	sum := t.rec.summary()

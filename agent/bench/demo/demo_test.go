@@ -31,7 +31,7 @@ func mustSend(r *record) (id string, image int) {
 
 // answerOf is a result for a frame; right says whether its class is the label.
 func answerOf(r *record, id string, image int, member string, ms float64, right bool) *wire.Result {
-	label := r.labels[image]
+	label := r.plan.pictures.labels[image]
 	if !right {
 		label++
 	}
@@ -83,7 +83,8 @@ func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
 		t.Errorf("got a return after %v, want one", s.ReturnMS)
 	}
 	busy := s.Phases[1]
-	if len(s.Phases) != 3 || busy.Hogs != 4 || busy.Frames != 2 || busy.Met != 0 || busy.P95ms != 60 || busy.Members["small"] != 1 {
+	if len(s.Phases) != 3 || busy.Hogs != 4 || busy.Frames != 2 || busy.Met != 0 || busy.P95ms != 60 ||
+		busy.Members["small"] != 1 {
 		t.Errorf("got %+v, want the busy phase with 4 hogs, 2 frames, none in time", busy)
 	}
 }
@@ -102,7 +103,8 @@ func TestTheDemoTellsApartWhatWasSentOnceADeviceHadSettled(t *testing.T) {
 		r.begin("busy", 2)
 		mustSend(r)
 		phases := r.summary().Phases
-		if got := phases[0].Settled; got.Frames != 2 || got.Met != 1 || got.Members["large"] != 2 || len(got.Members) != 1 {
+		if got := phases[0].Settled; got.Frames != 2 || got.Met != 1 || got.Members["large"] != 2 ||
+			len(got.Members) != 1 {
 			t.Errorf("got %+v of the first phase, want two frames in time by large", got)
 		}
 		if got := phases[1].Settled; got.Frames != 0 {
@@ -207,7 +209,8 @@ func TestTheDemoWaitsForSwitchesThatAreHeldBack(t *testing.T) {
 					t.Error(err)
 				}
 				if got := r.summary().Switches; got != tt.switches || time.Since(answered) > tt.most {
-					t.Errorf("got %d switches after %v, want %d after at most %v", got, time.Since(answered), tt.switches, tt.most)
+					t.Errorf("got %d switches after %v, want %d after at most %v", got, time.Since(answered),
+						tt.switches, tt.most)
 				}
 			})
 		})
@@ -262,7 +265,7 @@ func canceled(t *testing.T) context.Context {
 func TestASceneIsTheRecordAtThatMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := mustRecord(t)
-		r.cameras = 1
+		r.plan.cameras = make([]*source, 1)
 		if _, begun := r.scene(); begun {
 			t.Error("there is a scene before the first phase")
 		}
@@ -278,10 +281,12 @@ func TestASceneIsTheRecordAtThatMoment(t *testing.T) {
 		r.switched(&wire.Event{Member: "small"})
 		<-time.After(time.Second)
 		s, begun := r.scene()
-		if !begun || s.At != 3*time.Second || s.Operates != "small" || s.Phase != 2 || s.Name != "busy" || s.Hogs != 3 || s.Took != time.Second || s.Over {
+		if !begun || s.At != 3*time.Second || s.Operates != "small" || s.Phase != 2 || s.Name != "busy" ||
+			s.Hogs != 3 || s.Took != time.Second || s.Over {
 			t.Errorf("got %+v, want one second of the second phase", s)
 		}
-		if len(s.Last) != CameraRate || s.Last[0] != 5 || s.Answers["small"] != 35 || s.Answered != 35 || s.Met != 0.9722 || s.Top1 != 0.9714 ||
+		if len(s.Last) != CameraRate || s.Last[0] != 5 || s.Answers["small"] != 35 || s.Answered != 35 ||
+			s.Met != 0.9722 || s.Top1 != 0.9714 ||
 			s.Refused != 1 || s.Switches != 1 {
 			t.Errorf("got %+v, want 35 answers, the last 30 of them in Last, and a refusal", s)
 		}

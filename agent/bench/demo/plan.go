@@ -33,6 +33,9 @@ type plan struct {
 	hogs     int
 }
 
+// largest is the name of the largest member.
+func (p *plan) largest() string { return p.members[len(p.members)-1].Name }
+
 // awaitDevice waits for the device to say who it is and what it can do.
 func awaitDevice(ctx context.Context, s *fleet.Station) (*plan, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -71,7 +74,8 @@ func (p *plan) meet(m mqtt.Message) error {
 
 // plan measures what to do.
 func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, p *plan) (err error) {
-	if p.pictures, err = newGallery(ctx, images, camera.VGA(), func(done int) { d.Progress.Tell("making pictures", done, images) }); err != nil {
+	tell := func(done int) { d.Progress.Tell("making pictures", done, images) }
+	if p.pictures, err = newGallery(ctx, images, camera.VGA(), tell); err != nil {
 		return err
 	}
 	if p.jobs, err = p.pictures.jobs(d.Deadline); err != nil {
@@ -92,7 +96,7 @@ func (d *demo) plan(ctx context.Context, s *fleet.Station, self wire.Address, p 
 // measure finds how many cameras the largest member can serve, and how many
 // other programs it takes that it cannot any more while the smallest still can.
 func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
-	smallest, largest := p.members[0].Name, p.members[len(p.members)-1].Name
+	smallest, largest := p.members[0].Name, p.largest()
 	d.Progress.Say("counting the frames a second that " + largest + " answers alone")
 	rate, err := c.of(ctx, largest)
 	if err != nil {
@@ -104,7 +108,8 @@ func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
 	}
 	demand := float64(len(p.cameras) * CameraRate)
 	for p.hogs = runtime.NumCPU(); p.hogs < 8*runtime.NumCPU(); p.hogs++ {
-		d.Progress.Say(fmt.Sprintf("counting the frames a second that %s answers beside %d other programs", largest, p.hogs))
+		d.Progress.Say(fmt.Sprintf("counting the frames a second that %s answers beside %d other programs", largest,
+			p.hogs))
 		if err := d.hogs.Set(load.CPU, p.hogs); err != nil {
 			return err
 		}

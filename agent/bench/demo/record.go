@@ -13,10 +13,8 @@ import (
 
 // record is what was sent and what came back.
 type record struct {
-	labels   []int // of the pictures
+	plan     *plan
 	deadline time.Duration
-	largest  string // member
-	cameras  int
 
 	mu       sync.Mutex
 	phases   []*phase
@@ -69,9 +67,9 @@ type tally struct {
 
 func newRecord(p *plan, deadline time.Duration) *record {
 	return &record{
-		labels: p.pictures.labels, cameras: len(p.cameras), deadline: deadline, largest: p.members[len(p.members)-1].Name,
+		plan: p, deadline: deadline,
 		shots: map[string]shot{}, uses: map[string]map[int]int{}, total: tally{members: map[string]int{}},
-		operates: p.members[len(p.members)-1].Name, settled: make(chan struct{}, 1),
+		operates: p.largest(), settled: make(chan struct{}, 1),
 	}
 }
 
@@ -97,7 +95,7 @@ func (r *record) end() {
 func (r *record) sent(id string) (image int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	image = r.next % len(r.labels)
+	image = r.next % len(r.plan.pictures.labels)
 	r.next++
 	p := r.phases[len(r.phases)-1]
 	s := shot{image, p, time.Since(p.began) >= settleTime}
@@ -140,19 +138,31 @@ func (r *record) note(kind wire.Kind, payload []byte) (err error) {
 
 // answer counts a result.
 func (r *record) answer(res *wire.Result) {
+	if !r.count(res) {
+		return
+	}
+	select {
+	case r.settled <- struct{}{}:
+	default:
+	}
+}
+
+// count tells whether it was the last one that was missing.
+func (r *record) count(res *wire.Result) (last bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ours := r.shots[res.ID]
 	if !ours {
-		return
+		return false
 	}
 	delete(r.shots, res.ID)
-	right := res.Status == wire.OK && res.Classes[0].Index == r.labels[s.image]
+	right := res.Status == wire.OK && res.Classes[0].Index == r.plan.pictures.labels[s.image]
 	for _, t := range r.tallies(s) {
 		t.count(res, right)
 	}
 	if res.Status == wire.OK {
-		if now := r.phases[len(r.phases)-1]; s.phase == now && res.Member == r.largest && res.Choice != "probe" && !r.returned {
+		now := r.phases[len(r.phases)-1]
+		if s.phase == now && res.Member == r.plan.largest() && res.Choice != "probe" && !r.returned {
 			r.returned, r.back = true, time.Since(now.began)
 		}
 		if r.uses[res.Member] == nil {
@@ -160,12 +170,7 @@ func (r *record) answer(res *wire.Result) {
 		}
 		r.uses[res.Member][s.image]++
 	}
-	if len(r.shots) == 0 {
-		select {
-		case r.settled <- struct{}{}:
-		default:
-		}
-	}
+	return len(r.shots) == 0
 }
 
 func (t *tally) count(res *wire.Result, right bool) {

@@ -46,8 +46,10 @@ func (r *record) scene() (s Scene, begun bool) {
 	p := r.phases[len(r.phases)-1]
 	return Scene{
 		At: time.Since(r.phases[0].began), Operates: r.operates, Phase: len(r.phases), Name: p.name, Hogs: p.hogs,
-		Took: p.length(), Over: p.took > 0, Met: figure.Part(p.met, p.answered+p.refused), Answers: maps.Clone(p.members), Answered: p.answered,
-		Last: slices.Clone(p.ms[max(0, len(p.ms)-r.cameras*CameraRate):]), Top1: figure.Part(r.total.right, r.total.answered),
+		Took: p.length(), Over: p.took > 0, Met: figure.Part(p.met, p.answered+p.refused),
+		Answers: maps.Clone(p.members), Answered: p.answered,
+		Last:    slices.Clone(p.ms[max(0, len(p.ms)-len(r.plan.cameras)*CameraRate):]),
+		Top1:    figure.Part(r.total.right, r.total.answered),
 		Refused: r.total.refused, Switches: r.switches, State: r.state,
 	}, true
 }

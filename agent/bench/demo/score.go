@@ -61,8 +61,9 @@ func (r *record) summary() Summary {
 		s.ReturnMS = &ms
 	}
 	for _, p := range r.phases {
-		s.Phases = append(s.Phases, PhaseSummary{Phase: p.name, Hogs: p.hogs, Seconds: figure.Round(p.took.Seconds()), Frames: p.frames,
-			P95ms: p.ms.Percentile(95), Met: figure.Part(p.met, p.frames), Members: p.members,
+		s.Phases = append(s.Phases, PhaseSummary{Phase: p.name, Hogs: p.hogs, Seconds: figure.Round(p.took.Seconds()),
+			Frames: p.frames,
+			P95ms:  p.ms.Percentile(95), Met: figure.Part(p.met, p.frames), Members: p.members,
 			Settled: Settled{p.settled.frames, figure.Part(p.settled.met, p.settled.frames), p.settled.members}})
 	}
 	return s

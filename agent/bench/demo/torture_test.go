@@ -48,6 +48,7 @@ func TestTheWholeDemoAddsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := sum.Check(); err != nil || scenes != 1 || sum.Top1 != sum.ExpectedTop1 {
-		t.Errorf("got %+v, %v, %d last scenes; want an account that adds up, and the top-1 of the same images inferred anew", sum, err, scenes)
+		t.Errorf("got %+v, %v, %d last scenes; want an account that adds up, and the top-1 of the same images "+
+			"inferred anew", sum, err, scenes)
 	}
 }

@@ -24,7 +24,8 @@ type traffic struct {
 
 // run notes everything the device says while the cameras are driven; whoever
 // watches does so until they have been.
-func (t *traffic) run(ctx context.Context, drive func(context.Context) error, watch ...func(context.Context) error) error {
+func (t *traffic) run(ctx context.Context, drive func(context.Context) error,
+	watch ...func(context.Context) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	done, stop := context.WithCancel(gctx)
 	for _, w := range append(watch, t.receive) {

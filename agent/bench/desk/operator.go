@@ -16,7 +16,8 @@ const connectTime = 5 * time.Second
 
 // Connect runs work with a client that hears what the filters name, and
 // disconnects.
-func Connect(ctx context.Context, broker string, stderr io.Writer, filters []string, work func(context.Context, *fleet.Station) error) error {
+func Connect(ctx context.Context, broker string, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Station) error) error {
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = broker, "limber-"+fleet.NewID()[:12]
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))

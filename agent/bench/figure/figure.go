@@ -44,8 +44,8 @@ func New(bench, name, unit string, ours, base Sample, goal, stretch float64) Fig
 	for i := range ours {
 		ratios[i] = ours[i] / base[i]
 	}
-	return Figure{Bench: bench, Name: name, Ours: ours.Median(), Base: base.Median(), Unit: unit, Ratio: ratios.Median(),
-		Goal: goal, Stretch: stretch, Better: Lower, Rounds: len(ours)}
+	return Figure{Bench: bench, Name: name, Ours: ours.Median(), Base: base.Median(), Unit: unit,
+		Ratio: ratios.Median(), Goal: goal, Stretch: stretch, Better: Lower, Rounds: len(ours)}
 }
 
 // Rising is the figure where more is better.
@@ -94,7 +94,8 @@ func (p *Printer) Print(f Figure) error {
 	}
 	if !p.begun {
 		p.begun = true
-		fmt.Fprintf(p.W, "\n%-34s %10s %10s %-4s %8s %8s %8s  %s\n", "figure", "ours", "base", "unit", "ratio", "goal", "stretch", "")
+		fmt.Fprintf(p.W, "\n%-34s %10s %10s %-4s %8s %8s %8s  %s\n", "figure", "ours", "base", "unit", "ratio",
+			"goal", "stretch", "")
 	}
 	_, err := fmt.Fprintf(p.W, "%-34s %10.4g %10.4g %-4s %8.3f %8.3f %8.3f  %s\n",
 		f.Name, f.Ours, f.Base, f.Unit, f.Ratio, f.Goal, f.Stretch, f.Verdict())

@@ -26,7 +26,8 @@ func TestAFigureIsJudgedByWhichWayIsBetter(t *testing.T) {
 				want := map[string]string{Higher: tt.more, Lower: tt.less}[f.Better]
 				var out bytes.Buffer
 				p := Printer{W: &out}
-				if err := p.Print(f); err != nil || f.Verdict() != want || !strings.HasSuffix(out.String(), "  "+want+"\n") {
+				if err := p.Print(f); err != nil || f.Verdict() != want || !strings.HasSuffix(out.String(),
+					"  "+want+"\n") {
 					t.Errorf("%s is better: got %q in %q, %v; want %q", f.Better, f.Verdict(), out.String(), err, want)
 				}
 			}
@@ -59,7 +60,8 @@ func TestASampleIsSummedUpWithoutBeingSorted(t *testing.T) {
 		{Sample{7}, 7, 7, 7, 7},
 	} {
 		before := slices.Clone(tt.sample)
-		got := [4]float64{tt.sample.Median(), tt.sample.Percentile(50), tt.sample.Percentile(95), tt.sample.Percentile(100)}
+		got := [4]float64{tt.sample.Median(), tt.sample.Percentile(50), tt.sample.Percentile(95),
+			tt.sample.Percentile(100)}
 		if got != [4]float64{tt.median, tt.p50, tt.p95, tt.max} || !slices.Equal(before, tt.sample) {
 			t.Errorf("%v: got median, p50, p95 and p100 %v, sample after %v; want %+v", before, got, tt.sample, tt)
 		}

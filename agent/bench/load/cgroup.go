@@ -70,7 +70,8 @@ func (c *cgroup) limit(quota int) error {
 		return os.WriteFile(name, []byte(strconv.Itoa(quota)), 0)
 	}
 	if exists(filepath.Join(c.parent, "cgroup.controllers")) {
-		return fmt.Errorf("groups within %[1]s have no CPU controller; start limber from a shell that was moved to the top: "+
+		return fmt.Errorf("groups within %[1]s have no CPU controller; start limber from a shell that was moved "+
+			"to the top: "+
 			"echo +cpu > %[2]s/cgroup.subtree_control; echo $$ > %[2]s/cgroup.procs", c.parent, groupsRoot)
 	}
 	return fmt.Errorf("groups within %s have no CPU quota: the kernel was built without CFS_BANDWIDTH", c.parent)

@@ -15,7 +15,8 @@ func TestAGroupThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 		file string // of the group around it, of which only version 2 has a list of controllers
 		says string
 	}{
-		{"version 2, the controller is not handed down", "cgroup.controllers", "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control"},
+		{"version 2, the controller is not handed down", "cgroup.controllers",
+			"echo +cpu > /sys/fs/cgroup/cgroup.subtree_control"},
 		{"version 1, a kernel without quotas", "cpu.shares", "CFS_BANDWIDTH"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

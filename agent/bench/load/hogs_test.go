@@ -41,7 +41,8 @@ func TestEveryKindOfHogEndsWithItsInput(t *testing.T) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
-	if err := Burden("gpu", strings.NewReader("")); err == nil || !strings.Contains(err.Error(), `"gpu" is none of [cpu memory low]`) {
+	err := Burden("gpu", strings.NewReader(""))
+	if err == nil || !strings.Contains(err.Error(), `"gpu" is none of [cpu memory low]`) {
 		t.Errorf("got %v, want the kinds there are", err)
 	}
 }

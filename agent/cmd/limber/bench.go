@@ -16,7 +16,8 @@ func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
   limber bench e2e
   limber bench memory --json`)
-	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(), newBenchRecord(), newBenchLive())
+	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(),
+		newBenchRecord(), newBenchLive())
 	return c
 }
 

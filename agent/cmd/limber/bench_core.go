@@ -58,6 +58,7 @@ func newColdStart() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "state folder of an agent")
-	c.Flags().StringVar(&model, "model", "", "instead of an agent, only load this model of the stock family's smallest member")
+	c.Flags().StringVar(&model, "model", "", "instead of an agent, only load this model of the stock family's "+
+		"smallest member")
 	return c
 }

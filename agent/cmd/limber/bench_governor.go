@@ -56,17 +56,20 @@ mean accuracy leaves them out.`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.queue && c.Flags().Changed("deadlines") {
-				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of their own: leave out --deadlines")}
+				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of " +
+					"their own: leave out --deadlines")}
 			}
 			return a.run(c.OutOrStdout())
 		},
 	}
 	c.Flags().StringVar(&a.trace, "trace", "", "recorded trace (limber bench record) (required)")
 	c.Flags().Float64SliceVar(&a.deadlines, "deadlines", []float64{16, 24, 32, 48}, "deadlines, ms")
-	c.Flags().Float64SliceVar(&a.top1, "top1", nil, "top-1 of each member of the trace, fractions by rising latency (required)")
+	c.Flags().Float64SliceVar(&a.top1, "top1", nil,
+		"top-1 of each member of the trace, fractions by rising latency (required)")
 	c.Flags().BoolVar(&a.queue, "queue", false, "jobs come in bursts and queue")
 	c.Flags().Uint64Var(&a.seed, "seed", 1, "of the arrivals, with --queue")
-	c.Flags().StringVar(&a.picture, "plot", "", "draw accuracy, misses and members over time, with the first deadline, as SVG")
+	c.Flags().StringVar(&a.picture, "plot", "", "draw accuracy, misses and members over time, with the first "+
+		"deadline, as SVG")
 	jsonFlag(c, &a.asJSON, "policy and deadline")
 	return c
 }
@@ -100,14 +103,17 @@ func (a *governorArgs) check() error {
 		return err
 	}
 	if len(a.top1) == 0 || len(a.deadlines) == 0 {
-		return usageError{errors.New("limber bench governor: --top1 wants a value for each member, --deadlines at least one")}
+		return usageError{errors.New("limber bench governor: --top1 wants a value for each member, --deadlines " +
+			"at least one")}
 	}
 	if a.queue && a.picture != "" {
-		return usageError{errors.New("limber bench governor: --plot draws what happens without a queue: leave out --queue")}
+		return usageError{errors.New("limber bench governor: --plot draws what happens without a queue: leave " +
+			"out --queue")}
 	}
 	for _, d := range a.deadlines {
 		if !(d > 0 && d <= 600_000) {
-			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000", d)}
+			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000",
+				d)}
 		}
 	}
 	return nil
@@ -120,7 +126,8 @@ func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) er
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
 	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed, l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed,
+			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
 	}
 	return t.Flush()
 }
@@ -137,7 +144,8 @@ func (a *governorArgs) printQueues(w io.Writer, r *bench.Replay) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "jobs/s calm/burst\tpolicy\tattained %\teffective accuracy\tmean accuracy\tshed %\tswitches/100\t")
 	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t\n", l.Queue, l.Policy, l.Attainment, l.Accuracy, l.MeanAccuracy, l.Shed, l.Switches)
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t\n", l.Queue, l.Policy, l.Attainment, l.Accuracy,
+			l.MeanAccuracy, l.Shed, l.Switches)
 	}
 	return t.Flush()
 }

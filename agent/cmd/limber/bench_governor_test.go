@@ -60,7 +60,8 @@ func governorKeys() []string {
 }
 
 func TestBenchGovernorPrintsWhatTheContractSays(t *testing.T) {
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8", "--json")
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8",
+		"--json")
 	if got.code != exitDone {
 		t.Fatal(got.stderr)
 	}
@@ -71,35 +72,41 @@ func TestBenchGovernorPrintsWhatTheContractSays(t *testing.T) {
 		if all := l["deadline_ms"] == "all"; all != (count[policy] == 3) {
 			t.Errorf("%s: line %d is for %v", policy, count[policy], l["deadline_ms"])
 		}
-		if l["deadline_ms"] == 30.0 && policy == "oracle" && (l["regret_percent"] != 0.0 || l["effective_accuracy"].(float64) < 0.766) {
+		if l["deadline_ms"] == 30.0 && policy == "oracle" && (l["regret_percent"] != 0.0 ||
+			l["effective_accuracy"].(float64) < 0.766) {
 			t.Errorf("got %v", l)
 		}
 	}
-	for _, policy := range []string{"static:0", "static:1", "best-static", "dynamic-ofa", "one-step", "alert", "slackfit", "limber", "limber+hint", "phase-oracle", "oracle"} {
+	for _, policy := range []string{"static:0", "static:1", "best-static", "dynamic-ofa", "one-step", "alert",
+		"slackfit", "limber", "limber+hint", "phase-oracle", "oracle"} {
 		if count[policy] != 3 {
 			t.Errorf("%s has %d lines, want 3", policy, count[policy])
 		}
 	}
-	again := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8", "--json")
+	again := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8",
+		"--json")
 	if again.stdout != got.stdout {
 		t.Error("the same trace gave other figures")
 	}
 }
 
 func TestBenchGovernorQueuePrintsWhatTheContractSays(t *testing.T) {
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--queue", "--seed", "3", "--json")
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--queue", "--seed", "3",
+		"--json")
 	if got.code != exitDone {
 		t.Fatal(got.stderr)
 	}
 	patterns := map[string]bool{}
-	for _, l := range mustLines(t, got.stdout, "policy", "deadline_ms", "queue", "arrivals", "seed", "attainment_percent", "mean_accuracy",
+	for _, l := range mustLines(t, got.stdout, "policy", "deadline_ms", "queue", "arrivals", "seed",
+		"attainment_percent", "mean_accuracy",
 		"effective_accuracy", "shed_percent", "switches_per_100") {
 		patterns[l["queue"].(string)] = true
 		if l["seed"] != 3.0 || !(l["arrivals"].(float64) > 0) {
 			t.Errorf("got %v", l)
 		}
 	}
-	if want := []string{"10/40 D60", "20/80 D100", "20/80 D60", "30/120 D60"}; !slices.Equal(slices.Sorted(maps.Keys(patterns)), want) {
+	if want := []string{"10/40 D60", "20/80 D100", "20/80 D60",
+		"30/120 D60"}; !slices.Equal(slices.Sorted(maps.Keys(patterns)), want) {
 		t.Errorf("got patterns %v, want %v", patterns, want)
 	}
 }
@@ -119,7 +126,8 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--trace", trace, "--top1", "0.7"}, exitFailed, "line 1: 5 fields, want 4"},
 		{[]string{"--trace", trace, "--top1", "0.8,0.7"}, exitFailed, "Pareto"},
 		{[]string{"--trace", trace, "--top1", "70,80"}, exitFailed, "not in (0, 1]"},
-		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.png"}, exitFailed, "pictures are SVG: call it out.svg"},
+		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.png"}, exitFailed,
+			"pictures are SVG: call it out.svg"},
 	} {
 		got := limber(t, append([]string{"bench", "governor"}, tt.args...)...)
 		if got.code != tt.code || !strings.Contains(got.stderr, tt.says) {
@@ -130,9 +138,11 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 
 func TestBenchGovernorDrawsAPicture(t *testing.T) {
 	picture := filepath.Join(t.TempDir(), "out.svg")
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--deadlines", "30", "--plot", picture)
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--deadlines", "30", "--plot",
+		picture)
 	b, err := os.ReadFile(picture)
-	if got.code != exitDone || err != nil || !strings.Contains(string(b), ">limber<") || !strings.Contains(string(b), ">phase-oracle<") {
+	if got.code != exitDone || err != nil || !strings.Contains(string(b), ">limber<") || !strings.Contains(string(b),
+		">phase-oracle<") {
 		t.Errorf("exit %d, %s, %v", got.code, got.stderr, err)
 	}
 }
@@ -154,7 +164,8 @@ func TestAStoppedRecordingLeavesTheEarlierTrace(t *testing.T) {
 }
 
 func TestARecordingMustBeginIdle(t *testing.T) {
-	if got := limber(t, "bench", "record", "--schedule", "1s cpu:1"); got.code != exitUsage || !strings.Contains(got.stderr, "must be idle") {
+	if got := limber(t, "bench", "record", "--schedule", "1s cpu:1"); got.code != exitUsage ||
+		!strings.Contains(got.stderr, "must be idle") {
 		t.Errorf("exit %d, %s", got.code, got.stderr)
 	}
 }

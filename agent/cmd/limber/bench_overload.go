@@ -38,7 +38,8 @@ them. expected_top1 is the mean over the answers in time.`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if slot < bench.ShortestSlot {
-				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber bench overload --help`", slot, bench.ShortestSlot)}
+				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber "+
+					"bench overload --help`", slot, bench.ShortestSlot)}
 			}
 			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, _ *ort.Runtime) error {
 				return bench.Overload(ctx, b, slot)

@@ -44,12 +44,15 @@ func (v *view) remember(s demo.Scene) {
 func (v *view) figures(s demo.Scene) []string {
 	machine := "machine"
 	if t := s.State; t != nil && t.CPUPercent != nil && t.OthersPercent != nil {
-		machine = fmt.Sprintf("machine  CPU %3.0f %%, of which other programs %3.0f %%   %d frames waiting", *t.CPUPercent, *t.OthersPercent, t.Queue)
+		machine = fmt.Sprintf("machine  CPU %3.0f %%, of which other programs %3.0f %%   %d frames waiting",
+			*t.CPUPercent, *t.OthersPercent, t.Queue)
 	}
 	return []string{
-		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", v.cast.Cameras, demo.CameraRate, float64(v.cast.Deadline)/1e6),
+		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", v.cast.Cameras,
+			demo.CameraRate, float64(v.cast.Deadline)/1e6),
 		"",
-		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", s.Phase, demo.Phases, s.Name, s.Hogs, s.Took.Seconds()),
+		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", s.Phase, demo.Phases, s.Name,
+			s.Hogs, s.Took.Seconds()),
 		fmt.Sprintf("latency  p50 %6.2f ms   p95 %6.2f ms (last second)   in time %5.1f %% (phase)",
 			s.Last.Percentile(50), s.Last.Percentile(95), 100*s.Met),
 		fmt.Sprintf("so far   top-1 %4.1f %%   %d frames refused   %d switches", 100*s.Top1, s.Refused, s.Switches),

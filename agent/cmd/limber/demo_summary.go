@@ -13,8 +13,10 @@ import (
 // printSummary is the summary for people, 80 columns wide.
 func printSummary(w io.Writer, s *demo.Summary) error {
 	fmt.Fprintf(w, "%d cameras sent %d frames: %d answered, %d refused.\n", s.Cameras, s.Frames, s.Answered, s.Refused)
-	fmt.Fprintf(w, "Latency p50 %.2f ms, p95 %.2f ms; %.1f %% within %.0f ms.\n", s.P50ms, s.P95ms, 100*s.Met, s.DeadlineMS)
-	fmt.Fprintf(w, "Top-1 %.1f %%; the same images and members, inferred anew: %.1f %%.\n", 100*s.Top1, 100*s.ExpectedTop1)
+	fmt.Fprintf(w, "Latency p50 %.2f ms, p95 %.2f ms; %.1f %% within %.0f ms.\n", s.P50ms, s.P95ms, 100*s.Met,
+		s.DeadlineMS)
+	fmt.Fprintf(w, "Top-1 %.1f %%; the same images and members, inferred anew: %.1f %%.\n", 100*s.Top1,
+		100*s.ExpectedTop1)
 	back := "had not answered again when the demo ended"
 	if s.ReturnMS != nil {
 		back = fmt.Sprintf("answered again after %.1f s", *s.ReturnMS/1000)

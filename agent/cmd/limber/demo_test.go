@@ -16,7 +16,8 @@ import (
 func mustView(columns, rows int) (*view, *strings.Builder) {
 	b := new(strings.Builder)
 	p50 := 1.0
-	cast := demo.Cast{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}, Cameras: 1, Length: 20 * time.Second}
+	cast := demo.Cast{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}, Cameras: 1,
+		Length: 20 * time.Second}
 	return &view{w: b, cast: cast, size: func() (int, int) { return columns, rows }}, b
 }
 
@@ -91,7 +92,8 @@ func quietScene() demo.Scene { return demo.Scene{Phase: 1, Name: "quiet", Operat
 
 func TestTheSummaryFitsEightyColumns(t *testing.T) {
 	back := 123456.0
-	s := demo.Summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999, P50ms: 12345, DeadlineMS: 600000,
+	s := demo.Summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999,
+		P50ms: 12345, DeadlineMS: 600000,
 		ReturnMS: &back, Cameras: 120, Cast: demo.Cast{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}}
 	for range demo.Phases {
 		s.Phases = append(s.Phases, demo.PhaseSummary{Phase: "quiet", Hogs: 16})

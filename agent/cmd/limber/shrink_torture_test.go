@@ -1,6 +1,6 @@
-//go:build !race
+//go:build torture
 
 package main
 
 // filmed is how many test images are made into frames: all that the program carries.
-const filmed = 1000
+const filmed, sameLeast = 1000, 98.5
