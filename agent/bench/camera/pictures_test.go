@@ -14,9 +14,9 @@ func TestCamerasSendTheTestImagesAsJPEGsOfTheirSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, size := range []Size{VGA(), HD()} {
+	for size, pngs := range map[Size][][]byte{VGA(): pngs, HD(): pngs[:1]} {
 		frames, err := Frames(pngs, size)
-		if err != nil || len(frames) != len(pngs) || bytes.Equal(frames[0], frames[1]) {
+		if err != nil || len(frames) != len(pngs) || bytes.Equal(frames[0], frames[len(frames)-1]) != (len(pngs) == 1) {
 			t.Fatalf("%s: got %d frames, %v; want a frame of its own of each image", size.Name, len(frames), err)
 		}
 		for _, f := range frames {
