@@ -146,8 +146,8 @@ func BareStart(w io.Writer, model string) error {
 // prints how long that took, in milliseconds.
 func ColdStart(ctx context.Context, w io.Writer, state, version string, trial resident.Guard) (err error) {
 	begin := time.Now()
-	d, err := desk.Open(desk.Options{Version: version, Trial: trial, State: state, Broker: "mqtt://127.0.0.1:9",
-		// nobody is there
+	const nobody = "mqtt://127.0.0.1:9"
+	d, err := desk.Open(desk.Options{Version: version, Trial: trial, State: state, Broker: nobody,
 		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

@@ -119,19 +119,6 @@ func (a *governorArgs) check() error {
 	return nil
 }
 
-func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) error {
-	if asJSON {
-		return printLines(w, lines)
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed,
-			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
-	}
-	return t.Flush()
-}
-
 func (a *governorArgs) printQueues(w io.Writer, r *bench.Replay) error {
 	lines, err := r.QueueLines(a.seed)
 	if err != nil {

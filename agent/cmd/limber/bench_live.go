@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,4 +51,17 @@ OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
 	c.Flags().DurationVar(&o.Slot, "slot", 2*time.Second, "how long a policy serves in each phase with each deadline")
 	jsonFlag(c, &asJSON, "policy and deadline")
 	return c
+}
+
+func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) error {
+	if asJSON {
+		return printLines(w, lines)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
+	for _, l := range lines {
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed,
+			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
+	}
+	return t.Flush()
 }
