@@ -1,6 +1,7 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector
+# make torture what takes longer: real agents, members and load, the whole demo
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
@@ -10,7 +11,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test check arm64 bench data clean clean-all runtime
+.PHONY: build demo test torture check arm64 bench data clean clean-all runtime
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
@@ -20,6 +21,11 @@ demo: build
 
 test: runtime
 	$(GO) test -race -timeout 10m ./...
+
+# Tests behind the build tag are in addition to the others of their packages; one
+# package at a time, as they measure.
+torture: runtime
+	$(GO) test -race -tags torture -p 1 -timeout 60m ./...
 
 check: runtime
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

@@ -53,6 +53,7 @@ import (
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/power"
@@ -207,6 +208,10 @@ func (a *Agent) goodbye(ctx context.Context) {
 
 // Ready is closed when the first member of the family can answer jobs.
 func (a *Agent) Ready() <-chan struct{} { return a.engine.Ready() }
+
+// Receive takes a message as if the broker had delivered it. ack is called when the
+// broker would need it no more.
+func (a *Agent) Receive(m mqtt.Message, ack func()) { a.uplink.Receive(m, ack) }
 
 // fault tells of a part that does not work.
 func (a *Agent) fault(format string, args ...any) {

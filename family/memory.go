@@ -5,18 +5,18 @@ import "fmt"
 // MemoryBlobs are blobs in memory.
 type MemoryBlobs map[Digest][]byte
 
-// Add files a blob under its digest.
-func (m MemoryBlobs) Add(b []byte) Digest {
-	d := DigestOf(b)
-	m[d] = b
-	return d
-}
-
-// Blob returns what was added; nobody may change it.
-func (m MemoryBlobs) Blob(d Digest) ([]byte, error) {
-	b, ok := m[d]
+// Blob returns one of them.
+func (b MemoryBlobs) Blob(d Digest) ([]byte, error) {
+	v, ok := b[d]
 	if !ok {
 		return nil, fmt.Errorf("blob %s: not there", d.Short())
 	}
-	return b, nil
+	return v, nil
+}
+
+// Add keeps one more, which it neither copies nor changes.
+func (b MemoryBlobs) Add(v []byte) Digest {
+	d := DigestOf(v)
+	b[d] = v
+	return d
 }

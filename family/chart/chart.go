@@ -1,7 +1,7 @@
 // Package chart draws what people would rather look at than read: families as
 // points in the plane of cost and accuracy, policies as lines over time.
 //
-//	series ──Draw, DrawPanels──▶ SVG or PNG
+//	series ──Draw, DrawPanels──▶ areas with axes ──▶ SVG
 //
 // It knows pictures and no families; the caller says what the axes mean. The one
 // rule: the same series give the same bytes, so that a picture can be committed.
@@ -9,17 +9,10 @@ package chart
 
 import (
 	"fmt"
-	"image/color"
 	"io"
+	"math"
+	"path/filepath"
 	"strings"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // Point is one mark with the text beside it.
@@ -39,76 +32,64 @@ type Axes struct {
 	Title, X, Y string // with units
 }
 
-// The size of a picture.
+// The size of a picture and of what is around its area, in pixels.
 const (
-	width  = 7 * vg.Inch
-	height = 4.5 * vg.Inch
+	width  = 672
+	height = 432
+	left   = 70 // for the numbers of the vertical axis and its name
+	right  = 20
+	top    = 40 // for the title
+	bottom = 50 // for the numbers of the horizontal axis and its name
 )
 
-// Formats are the kinds of file Draw writes, by their suffix.
-func Formats() []string { return []string{".svg", ".png"} }
-
-// Draw writes a picture in the format that the suffix of name asks for.
+// Draw writes a picture. Its name must end in .svg, as that is what it is.
 func Draw(w io.Writer, name string, axes Axes, series ...Series) error {
-	p := plot.New()
-	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = axes.Title, axes.X, axes.Y
-	p.Add(plotter.NewGrid())
-	for i, s := range series {
-		line, marks, err := add(p, s, palette[i%len(palette)])
-		if err != nil {
-			return fmt.Errorf("draw %s: %w", s.Name, err)
-		}
-		if len(series) > 1 {
-			p.Legend.Add(s.Name, line, marks)
-		}
+	a := area{left: left, top: top, width: width - left - right, height: height - top - bottom}
+	if err := a.fit(name, series); err != nil {
+		return err
 	}
 	// Room for the marks and their labels.
-	x, y := p.X.Max-p.X.Min, p.Y.Max-p.Y.Min
-	p.X.Min, p.X.Max = p.X.Min-x/40, p.X.Max+x/10
-	p.Y.Min, p.Y.Max = p.Y.Min-y/12, p.Y.Max+y/20
-	p.Title.Padding = font.Points(8)
-	return write(w, name, width, height, p.Draw)
+	x, y := a.x.max-a.x.min, a.y.max-a.y.min
+	a.x = span{a.x.min - x/40, a.x.max + x/10}
+	a.y = span{a.y.min - y/12, a.y.max + y/20}
+	p := newPicture(width, height, axes.Title)
+	p.axes(&a, axes.X, axes.Y)
+	for i, s := range series {
+		p.line(&a, s.Points, color(i))
+		for _, pt := range s.Points {
+			p.mark(a.at(pt), color(i), pt.Label)
+		}
+		if len(series) > 1 {
+			row := float64(len(series) - i)
+			p.legend(place{a.left + a.width - 100, a.top + a.height - 16*row}, color(i), s.Name)
+		}
+	}
+	return p.write(w, name)
 }
 
-// palette is told apart by the colour-blind, too (Okabe and Ito 2008).
-var palette = []color.Color{
-	color.RGBA{0, 114, 178, 255}, color.RGBA{213, 94, 0, 255}, color.RGBA{0, 158, 115, 255}, color.RGBA{204, 121, 167, 255},
-}
-
-func add(p *plot.Plot, s Series, c color.Color) (line *plotter.Line, marks *plotter.Scatter, err error) {
-	xys, labels := make(plotter.XYs, len(s.Points)), make([]string, len(s.Points))
-	for i, pt := range s.Points {
-		xys[i].X, xys[i].Y, labels[i] = pt.X, pt.Y, pt.Label
+// fit makes the axes as long as the series.
+func (a *area) fit(name string, series []Series) error {
+	if suffix := filepath.Ext(name); suffix != ".svg" {
+		return fmt.Errorf("draw %s: pictures are SVG: call it %s.svg", name, strings.TrimSuffix(name, suffix))
 	}
-	if line, marks, err = plotter.NewLinePoints(xys); err != nil {
-		return nil, nil, err
+	a.x, a.y = span{math.Inf(1), math.Inf(-1)}, span{math.Inf(1), math.Inf(-1)}
+	for _, s := range series {
+		if len(s.Points) == 0 {
+			return fmt.Errorf("draw %s: no points of %s", name, s.Name)
+		}
+		for _, pt := range s.Points {
+			if math.IsNaN(pt.X-pt.X) || math.IsNaN(pt.Y-pt.Y) { // infinite, or no number
+				return fmt.Errorf("draw %s: a point of %s at %v, %v", name, s.Name, pt.X, pt.Y)
+			}
+			a.x = span{min(a.x.min, pt.X), max(a.x.max, pt.X)}
+			a.y = span{min(a.y.min, pt.Y), max(a.y.max, pt.Y)}
+		}
 	}
-	line.Color, marks.Color, marks.Shape = c, c, draw.CircleGlyph{}
-	text, err := plotter.NewLabels(plotter.XYLabels{XYs: xys, Labels: labels})
-	if err != nil {
-		return nil, nil, err
-	}
-	text.Offset = vg.Point{X: font.Points(4), Y: font.Points(-10)}
-	p.Add(line, marks, text)
-	return line, marks, nil
-}
-
-// write lets draw fill a canvas of some size and encodes it.
-func write(w io.Writer, name string, width, height vg.Length, fill func(draw.Canvas)) (err error) {
-	switch {
-	case strings.HasSuffix(name, ".svg"):
-		c := vgsvg.New(width, height)
-		fill(draw.New(c))
-		_, err = c.WriteTo(w)
-	case strings.HasSuffix(name, ".png"):
-		c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(144))}
-		fill(draw.New(c))
-		_, err = c.WriteTo(w)
-	default:
-		return fmt.Errorf("draw %s: the name must end in %s", name, strings.Join(Formats(), " or "))
-	}
-	if err != nil {
-		return fmt.Errorf("draw %s: %w", name, err)
-	}
+	a.x, a.y = a.x.open(), a.y.open()
 	return nil
+}
+
+// color is told apart by the colour-blind, too (Okabe and Ito 2008).
+func color(i int) string {
+	return [5]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"}[i%5]
 }

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
-	"image/png"
 	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -16,65 +16,92 @@ func series() chart.Series {
 	return chart.Series{Name: "stock", Points: []chart.Point{{3.3, 72.6, "3.3M"}, {29.7, 81.1, "29.7M"}}}
 }
 
+// mustDraw draws twice and reads the picture as XML.
+func mustDraw(t *testing.T, draw func(io.Writer) error) string {
+	t.Helper()
+	var first, second bytes.Buffer
+	if err := errors.Join(draw(&first), draw(&second)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("two drawings differ")
+	}
+	for d := xml.NewDecoder(bytes.NewReader(first.Bytes())); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return first.String()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPicturesAreWholeAndTheSameEachTime(t *testing.T) {
-	axes := chart.Axes{Title: "front", X: "million MACs", Y: "top-1, %"}
-	for _, name := range []string{"a.svg", "a.png"} {
-		var first, second bytes.Buffer
-		for _, w := range []io.Writer{&first, &second} {
-			if err := chart.Draw(w, name, axes, series(), chart.Series{Name: "mine", Points: series().Points}); err != nil {
-				t.Fatal(err)
-			}
+	got := mustDraw(t, func(w io.Writer) error {
+		mine := chart.Series{Name: "<mine>", Points: series().Points}
+		return chart.Draw(w, "a.svg", chart.Axes{Title: "front", X: "million MACs", Y: "top-1, %"}, series(), mine)
+	})
+	for _, text := range []string{"front", "3.3M", "29.7M", "million MACs", "top-1, %", "stock", "&lt;mine&gt;", "10",
+		"30", "74", "80"} {
+		if !strings.Contains(got, ">"+text+"<") {
+			t.Errorf("no %q in\n%s", text, got)
 		}
-		if !bytes.Equal(first.Bytes(), second.Bytes()) {
-			t.Errorf("%s: two drawings differ", name)
-		}
-		switch name {
-		case "a.svg":
-			for _, text := range []string{"3.3M", "29.7M", "million MACs", "top-1, %", "stock"} {
-				if !strings.Contains(first.String(), text) {
-					t.Errorf("%s: no %q in it", name, text)
-				}
-			}
-			d := xml.NewDecoder(&first)
-			for {
-				if _, err := d.Token(); errors.Is(err, io.EOF) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-		default:
-			if _, err := png.Decode(&first); err != nil {
-				t.Error(err)
-			}
+	}
+}
+
+func TestOnePointIsAPictureToo(t *testing.T) {
+	for _, at := range []float64{0, -3, 1e-9, 1e12, 1e300} {
+		got := mustDraw(t, func(w io.Writer) error {
+			return chart.Draw(w, "a.svg", chart.Axes{}, chart.Series{Points: []chart.Point{{X: at, Y: at}}})
+		})
+		if strings.Contains(got, "NaN") || strings.Contains(got, "Inf") || strings.Count(got, "<circle") != 1 {
+			t.Errorf("%v: got\n%s", at, got)
 		}
 	}
 }
 
 func TestPanelsShareTheirAxis(t *testing.T) {
 	panels := []chart.Panel{
-		{Y: "accuracy", Legend: true, Series: []chart.Series{{Name: "ours", Points: series().Points}, {Name: "theirs", Points: series().Points}}},
+		{Y: "accuracy", Legend: true, Series: []chart.Series{{Name: "ours", Points: series().Points}, {Name: "theirs",
+			Points: series().Points}}},
 		{Y: "load", Step: true, Series: []chart.Series{{Name: "hogs", Points: series().Points}}},
 	}
-	var first, second bytes.Buffer
-	for _, w := range []io.Writer{&first, &second} {
-		if err := chart.DrawPanels(w, "a.svg", chart.Axes{Title: "trace", X: "seconds"}, panels...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("two drawings differ")
-	}
+	got := mustDraw(t, func(w io.Writer) error {
+		return chart.DrawPanels(w, "a.svg", chart.Axes{Title: "trace", X: "seconds"}, panels...)
+	})
 	for _, text := range []string{"trace", "seconds", "accuracy", "load", "ours", "theirs"} {
-		if !strings.Contains(first.String(), ">"+text+"<") {
+		if !strings.Contains(got, ">"+text+"<") {
 			t.Errorf("no %q in the picture", text)
 		}
 	}
 }
 
-func TestOtherFormatsAreNamed(t *testing.T) {
-	err := chart.Draw(io.Discard, "front.pdf", chart.Axes{}, series())
-	if err == nil || !strings.Contains(err.Error(), ".svg or .png") {
-		t.Errorf("got %v, want the formats there are", err)
+func TestAValueHoldsUntilTheNextOneInSteps(t *testing.T) {
+	p := chart.Panel{Step: true, Series: []chart.Series{{Points: []chart.Point{{X: 0, Y: 0}, {X: 1, Y: 1}}}}}
+	got := mustDraw(t, func(w io.Writer) error { return chart.DrawPanels(w, "a.svg", chart.Axes{}, p) })
+	if _, after, ok := strings.Cut(got, `points="`); !ok ||
+		len(strings.Fields(after[:strings.Index(after, `"`)])) != 3 {
+		t.Errorf("got\n%s\nwant a corner between the two points", got)
+	}
+}
+
+func TestWhatCannotBeDrawnIsNamed(t *testing.T) {
+	point := func(x, y float64) chart.Series {
+		return chart.Series{Name: "stock", Points: []chart.Point{{X: x, Y: y}}}
+	}
+	for _, tt := range []struct {
+		name   string
+		series chart.Series
+		says   string
+	}{
+		{"front.png", series(), "draw front.png: pictures are SVG: call it front.svg"},
+		{"front", series(), "call it front.svg"},
+		{"a.svg", chart.Series{Name: "stock"}, "no points of stock"},
+		{"a.svg", point(math.NaN(), 1), "a point of stock at NaN, 1"},
+		{"a.svg", point(1, math.Inf(-1)), "a point of stock at 1, -Inf"},
+	} {
+		err := chart.Draw(io.Discard, tt.name, chart.Axes{}, tt.series)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.says)
+		}
 	}
 }

@@ -1,16 +1,6 @@
 package chart
 
-import (
-	"fmt"
-	"image/color"
-	"io"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-)
+import "io"
 
 // Panel is one of several pictures over the same horizontal axis.
 type Panel struct {
@@ -20,59 +10,58 @@ type Panel struct {
 	Legend bool // in the upper left corner
 }
 
-// The height of a panel, and of what surrounds them all.
+// The size of panels in pixels.
 const (
-	panelHeight = 1.7 * vg.Inch
-	panelExtra  = 0.6 * vg.Inch
+	panelWidth  = 940
+	panelHeight = 160 // of its area
+	panelGap    = 18
 )
 
-// DrawPanels writes panels one below the other, in the format that the suffix
-// of name asks for. Series of one name have one colour throughout.
+// DrawPanels writes panels one below the other. Its name must end in .svg. Series of
+// one name have one colour throughout.
 func DrawPanels(w io.Writer, name string, axes Axes, panels ...Panel) error {
-	colors := map[string]color.Color{}
-	column := make([][]*plot.Plot, len(panels))
+	pitch := float64(panelHeight + panelGap)
+	p := newPicture(panelWidth, top+bottom-panelGap+pitch*float64(len(panels)), axes.Title)
+	colors := map[string]string{}
 	for i, panel := range panels {
-		p := plot.New()
-		p.Y.Label.Text = panel.Y
-		p.Add(plotter.NewGrid())
-		if err := panel.add(p, colors); err != nil {
+		a := area{left: left, top: top + pitch*float64(i), width: panelWidth - left - right, height: panelHeight}
+		if err := a.fit(name, panel.Series); err != nil {
 			return err
 		}
-		column[i] = []*plot.Plot{p}
-	}
-	first, last := column[0][0], column[len(panels)-1][0]
-	first.Title.Text, last.X.Label.Text = axes.Title, axes.X
-	first.Title.Padding = font.Points(8)
-	return write(w, name, width*1.4, panelHeight*vg.Length(len(panels))+panelExtra, func(c draw.Canvas) {
-		tiles := draw.Tiles{Rows: len(panels), Cols: 1, PadTop: font.Points(6), PadBottom: font.Points(6), PadRight: font.Points(10)}
-		for i, canvases := range plot.Align(column, tiles, c) {
-			column[i][0].Draw(canvases[0])
+		a.y = span{a.y.min - (a.y.max-a.y.min)/20, a.y.max + (a.y.max-a.y.min)/20}
+		x := ""
+		if i == len(panels)-1 {
+			x = axes.X
 		}
-	})
+		p.axes(&a, x, panel.Y)
+		p.panel(&a, panel, colors)
+	}
+	return p.write(w, name)
 }
 
-func (panel Panel) add(p *plot.Plot, colors map[string]color.Color) error {
-	p.Legend.Top, p.Legend.Left = true, true
-	for _, s := range panel.Series {
-		xys := make(plotter.XYs, len(s.Points))
-		for i, pt := range s.Points {
-			xys[i].X, xys[i].Y = pt.X, pt.Y
+func (p *picture) panel(a *area, panel Panel, colors map[string]string) {
+	for i, s := range panel.Series {
+		if colors[s.Name] == "" {
+			colors[s.Name] = color(len(colors))
 		}
-		line, err := plotter.NewLine(xys)
-		if err != nil {
-			return fmt.Errorf("draw %s: %w", s.Name, err)
-		}
+		points := s.Points
 		if panel.Step {
-			line.StepStyle = plotter.PostStep
+			points = steps(points)
 		}
-		if colors[s.Name] == nil {
-			colors[s.Name] = palette[len(colors)%len(palette)]
-		}
-		line.Color = colors[s.Name]
-		p.Add(line)
+		p.line(a, points, colors[s.Name])
 		if panel.Legend {
-			p.Legend.Add(s.Name, line)
+			p.legend(place{a.left + 10, a.top + 14 + 16*float64(i)}, colors[s.Name], s.Name)
 		}
 	}
-	return nil
+}
+
+// steps are the corners of a line whose values hold until the next one.
+func steps(points []Point) (corners []Point) {
+	for i, pt := range points {
+		if i > 0 {
+			corners = append(corners, Point{X: pt.X, Y: points[i-1].Y})
+		}
+		corners = append(corners, pt)
+	}
+	return corners
 }

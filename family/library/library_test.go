@@ -63,7 +63,7 @@ func (d *device) restart(tb testing.TB) {
 		err = d.st.Close()
 	}
 	if err == nil {
-		d.st, err = store.Open(d.dir, slog.New(slog.DiscardHandler))
+		d.st, err = store.Open(d.dir, store.Options{}, slog.New(slog.DiscardHandler))
 	}
 	if err == nil {
 		d.Library, err = open(d.st, d.carried)
@@ -274,7 +274,7 @@ func TestADamagedManifestIsReplacedByTheStockFamily(t *testing.T) {
 func TestADeviceThatCannotStoreServesTheProgramsFamily(t *testing.T) {
 	stock := mustFamily(t, "stock", "1")
 	dir := t.TempDir()
-	st, err := store.Open(dir, slog.New(slog.DiscardHandler))
+	st, err := store.Open(dir, store.Options{}, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer st.Close()
 	must(t, os.Remove(filepath.Join(dir, "limber.db")))

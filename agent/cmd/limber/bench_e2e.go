@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/bench"
+	"github.com/limber-edge/limber/agent/bench/camera"
 )
 
 func newBenchE2E() *cobra.Command {
@@ -23,31 +23,20 @@ the largest member that is worth using on this machine:
   jpeg          a 1920x1080 JPEG to the member's tensor, against image/jpeg
                 decoding it alone
   decode_allocs allocations a frame of the same, against image/jpeg's
-  throughput    answers a second with ` + fmt.Sprint(window) + ` frames under way, against 1/max(decoding,
+  throughput    answers a second with ` + fmt.Sprint(bench.Window) + ` frames under way, against 1/max(decoding,
                 inference): what the slower of the two could do alone
 
 tiny is a 32x32 PNG of the test images, vga the same enlarged to 480x480 and padded
-to 640x480, hd to 1080x1080 and 1920x1080, both JPEGs of quality ` + fmt.Sprint(cameraQuality) + `. Messages are of
+to 640x480, hd to 1080x1080 and 1920x1080, both JPEGs of quality ` + fmt.Sprint(camera.Quality) + `. Messages are of
 QoS 1. The broker is a mosquitto where one is installed, else the embedded one.
-Every figure is a median of ` + fmt.Sprint(rounds) + ` rounds.`,
+Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds.`,
 		Example: `  limber bench e2e
   limber bench e2e --json`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			b := e2eBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr()),
-				stderr: c.ErrOrStderr(), rounds: rounds, slot: 2 * time.Second, spell: spell, least: 5 * turns,
-				sizes: [2]cameraSize{vgaCamera(), hdCamera()}}
-			if b.dir, err = os.MkdirTemp("", "limber-bench-"); err != nil {
-				return err
-			}
-			err = b.run(c.Context())
-			b.progress.end()
-			return errors.Join(err, os.RemoveAll(b.dir))
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withBench(c, asJSON, bench.E2E)
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a figure")
+	jsonFlag(c, &asJSON, "figure")
 	return c
 }
-
-// spell is how long ours is measured in a round, about.
-const spell = 500 * time.Millisecond

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor/replay"
 	"github.com/limber-edge/limber/family/ort/orttest"
@@ -23,9 +24,9 @@ func mustTrace(t *testing.T) string {
 		if i/40 == 1 {
 			slow = 4
 		}
-		s := replay.Step{At: millis(60 * float64(i)), Phase: i / 40, Load: int(slow) - 1}
+		s := replay.Step{At: time.Duration(i) * 60 * time.Millisecond, Phase: i / 40, Load: int(slow) - 1}
 		for _, ms := range []float64{5, 20} {
-			s.Latency = append(s.Latency, millis(ms*slow*(1+0.01*float64(i%3))))
+			s.Latency = append(s.Latency, time.Duration(ms*slow*(1+0.01*float64(i%3))*float64(time.Millisecond)))
 		}
 		b.WriteString(s.String() + "\n")
 	}
@@ -59,7 +60,8 @@ func governorKeys() []string {
 }
 
 func TestBenchGovernorPrintsWhatTheContractSays(t *testing.T) {
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8", "--json")
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8",
+		"--json")
 	if got.code != exitDone {
 		t.Fatal(got.stderr)
 	}
@@ -70,35 +72,41 @@ func TestBenchGovernorPrintsWhatTheContractSays(t *testing.T) {
 		if all := l["deadline_ms"] == "all"; all != (count[policy] == 3) {
 			t.Errorf("%s: line %d is for %v", policy, count[policy], l["deadline_ms"])
 		}
-		if l["deadline_ms"] == 30.0 && policy == "oracle" && (l["regret_percent"] != 0.0 || l["effective_accuracy"].(float64) < 0.766) {
+		if l["deadline_ms"] == 30.0 && policy == "oracle" && (l["regret_percent"] != 0.0 ||
+			l["effective_accuracy"].(float64) < 0.766) {
 			t.Errorf("got %v", l)
 		}
 	}
-	for _, policy := range []string{"static:0", "static:1", "best-static", "dynamic-ofa", "one-step", "alert", "slackfit", "limber", "limber+hint", "phase-oracle", "oracle"} {
+	for _, policy := range []string{"static:0", "static:1", "best-static", "dynamic-ofa", "one-step", "alert",
+		"slackfit", "limber", "limber+hint", "phase-oracle", "oracle"} {
 		if count[policy] != 3 {
 			t.Errorf("%s has %d lines, want 3", policy, count[policy])
 		}
 	}
-	again := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8", "--json")
+	again := limber(t, "bench", "governor", "--trace", mustTrace(t), "--deadlines", "10,30", "--top1", "0.7,0.8",
+		"--json")
 	if again.stdout != got.stdout {
 		t.Error("the same trace gave other figures")
 	}
 }
 
 func TestBenchGovernorQueuePrintsWhatTheContractSays(t *testing.T) {
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--queue", "--seed", "3", "--json")
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--queue", "--seed", "3",
+		"--json")
 	if got.code != exitDone {
 		t.Fatal(got.stderr)
 	}
 	patterns := map[string]bool{}
-	for _, l := range mustLines(t, got.stdout, "policy", "deadline_ms", "queue", "arrivals", "seed", "attainment_percent", "mean_accuracy",
+	for _, l := range mustLines(t, got.stdout, "policy", "deadline_ms", "queue", "arrivals", "seed",
+		"attainment_percent", "mean_accuracy",
 		"effective_accuracy", "shed_percent", "switches_per_100") {
 		patterns[l["queue"].(string)] = true
 		if l["seed"] != 3.0 || !(l["arrivals"].(float64) > 0) {
 			t.Errorf("got %v", l)
 		}
 	}
-	if want := []string{"10/40 D60", "20/80 D100", "20/80 D60", "30/120 D60"}; !slices.Equal(slices.Sorted(maps.Keys(patterns)), want) {
+	if want := []string{"10/40 D60", "20/80 D100", "20/80 D60",
+		"30/120 D60"}; !slices.Equal(slices.Sorted(maps.Keys(patterns)), want) {
 		t.Errorf("got patterns %v, want %v", patterns, want)
 	}
 }
@@ -118,7 +126,8 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 		{[]string{"--trace", trace, "--top1", "0.7"}, exitFailed, "line 1: 5 fields, want 4"},
 		{[]string{"--trace", trace, "--top1", "0.8,0.7"}, exitFailed, "Pareto"},
 		{[]string{"--trace", trace, "--top1", "70,80"}, exitFailed, "not in (0, 1]"},
-		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.pdf"}, exitFailed, ".svg or .png"},
+		{[]string{"--trace", trace, "--top1", "0.7,0.8", "--plot", "out.png"}, exitFailed,
+			"pictures are SVG: call it out.svg"},
 	} {
 		got := limber(t, append([]string{"bench", "governor"}, tt.args...)...)
 		if got.code != tt.code || !strings.Contains(got.stderr, tt.says) {
@@ -129,61 +138,38 @@ func TestBenchGovernorSaysWhatIsWrong(t *testing.T) {
 
 func TestBenchGovernorDrawsAPicture(t *testing.T) {
 	picture := filepath.Join(t.TempDir(), "out.svg")
-	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--deadlines", "30", "--plot", picture)
+	got := limber(t, "bench", "governor", "--trace", mustTrace(t), "--top1", "0.7,0.8", "--deadlines", "30", "--plot",
+		picture)
 	b, err := os.ReadFile(picture)
-	if got.code != exitDone || err != nil || !strings.Contains(string(b), ">limber<") || !strings.Contains(string(b), ">phase-oracle<") {
+	if got.code != exitDone || err != nil || !strings.Contains(string(b), ">limber<") || !strings.Contains(string(b),
+		">phase-oracle<") {
 		t.Errorf("exit %d, %s, %v", got.code, got.stderr, err)
 	}
 }
 
-func TestBenchRecordWritesATraceThatCanBeReplayed(t *testing.T) {
+func TestAStoppedRecordingLeavesTheEarlierTrace(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	path := filepath.Join(t.TempDir(), "trace.txt")
-	if got := limber(t, "bench", "record", "--out", path, "--schedule", "500ms idle, 200ms cpu:1+low:1, 200ms memory:1"); got.code != exitDone {
-		t.Fatal(got.stderr)
-	}
-	f, err := os.Open(path)
-	if err != nil {
+	name := filepath.Join(t.TempDir(), "trace.txt")
+	if err := os.WriteFile(name, []byte("earlier"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	trace, err := replay.Read(f, stockMembers(t))
-	if err != nil {
-		t.Fatal(err)
+	var out, complaint strings.Builder
+	code := run(canceled(t), []string{"bench", "record", "--out", name}, &out, &complaint)
+	if code != exitFailed || !strings.Contains(complaint.String(), "stopped in stage 1 of 7") {
+		t.Errorf("exit %d, %s", code, complaint.String())
 	}
-	loads := map[int]int{}
-	for _, s := range trace {
-		loads[s.Phase] = s.Load
+	if got, err := os.ReadFile(name); err != nil || string(got) != "earlier" || exists(name+".part") {
+		t.Errorf("got %q, %v, a part: %v; want the earlier trace alone", got, err, exists(name+".part"))
 	}
-	if !maps.Equal(loads, map[int]int{0: 0, 1: 2, 2: 1}) {
-		t.Errorf("got loads %v by phase", loads)
-	}
-	if got := limber(t, "bench", "record", "--schedule", "1s cpu:1"); got.code != exitUsage || !strings.Contains(got.stderr, "must be idle") {
+}
+
+func TestARecordingMustBeginIdle(t *testing.T) {
+	if got := limber(t, "bench", "record", "--schedule", "1s cpu:1"); got.code != exitUsage ||
+		!strings.Contains(got.stderr, "must be idle") {
 		t.Errorf("exit %d, %s", got.code, got.stderr)
 	}
 }
 
-func TestBenchLivePrintsWhatTheContractSays(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	got := limber(t, "bench", "live", "--deadlines", "20", "--slot", "60ms", "--json")
-	if got.code != exitDone {
-		t.Fatal(got.stderr)
-	}
-	policies := map[string]int{}
-	for _, l := range mustLines(t, got.stdout, governorKeys()...) {
-		policies[l["policy"].(string)]++
-		if acc := l["effective_accuracy"].(float64); !(acc >= 0 && acc < 1) || l["miss_percent"].(float64) > 100 {
-			t.Errorf("got %v", l)
-		}
-	}
-	static := 0 // the largest that is worth using on this machine
-	for policy, n := range policies {
-		if strings.HasPrefix(policy, "static:") {
-			static += n
-			delete(policies, policy)
-		}
-	}
-	if want := map[string]int{"dynamic-ofa": 2, "alert": 2, "limber": 2}; static != 2 || !maps.Equal(policies, want) {
-		t.Errorf("got lines %v and %d of a static member, want %v and 2", policies, static, want)
-	}
+func TestAHogOfAnUnknownKindIsWrongUsage(t *testing.T) {
+	limber(t, "hog", "gpu").complained(t, exitUsage, `hog: "gpu" is none of [cpu memory low]`)
 }

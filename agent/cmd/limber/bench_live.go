@@ -1,41 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/jpeg"
-	"math/rand/v2"
-	"os"
-	"slices"
+	"io"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/governor/replay"
-	"github.com/limber-edge/limber/agent/pipeline"
-	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/agent/bench"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/resident"
 )
 
-// liveArgs are the flags of `bench live`.
-type liveArgs struct {
-	supernet  string
-	deadlines []float64 // ms
-	slot      time.Duration
-	asJSON    bool
-}
-
-// liveHogs is the load that comes and goes, in CPU-bound processes.
-func liveHogs() []int { return []int{0, 1, 0, 2, 0, 4} }
-
 func newBenchLive() *cobra.Command {
-	var a liveArgs
+	var o bench.LiveOptions
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "live",
 		Short: "Let policies serve frames on this machine under the same load, in turns",
@@ -54,298 +34,34 @@ OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
 		Example: `  limber bench live
   limber bench live --supernet ofa_mbv3_w1.0.pth --deadlines 16,24,32,48 --json`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			var lines []bench.GovernorLine
+			err := withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) (err error) {
+				lines, err = bench.Live(ctx, b, rt, o)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printGovernorLines(c.OutOrStdout(), lines, asJSON)
+		},
 	}
-	c.Flags().StringVar(&a.supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut six members from")
-	c.Flags().Float64SliceVar(&a.deadlines, "deadlines", nil, "deadlines, ms (default: by the largest member)")
-	c.Flags().DurationVar(&a.slot, "slot", 2*time.Second, "how long a policy serves in each phase with each deadline")
-	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a policy and deadline")
+	supernetFlag(c, &o.Supernet, "six members")
+	c.Flags().Float64SliceVar(&o.Deadlines, "deadlines", nil, "deadlines, ms (default: by the largest member)")
+	c.Flags().DurationVar(&o.Slot, "slot", 2*time.Second, "how long a policy serves in each phase with each deadline")
+	jsonFlag(c, &asJSON, "policy and deadline")
 	return c
 }
 
-func (a *liveArgs) run(c *cobra.Command) error {
-	rt, err := openRuntime()
-	if err != nil {
-		return err
+func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) error {
+	if asJSON {
+		return printLines(w, lines)
 	}
-	cache, err := os.MkdirTemp("", "limber-bench-")
-	if err != nil {
-		return errors.Join(err, rt.Close())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
+	for _, l := range lines {
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed,
+			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
 	}
-	l := liveBench{args: a, frame: liveFrame(), progress: newProgress(c.ErrOrStderr())}
-	lines, err := l.measure(c.Context(), rt, cache)
-	l.progress.end()
-	if err = errors.Join(err, rt.Close(), os.RemoveAll(cache)); err != nil {
-		return err
-	}
-	if a.asJSON {
-		return printLines(c.OutOrStdout(), lines)
-	}
-	return printGovernorLines(c.OutOrStdout(), lines)
-}
-
-// liveBench is one run of the benchmark.
-type liveBench struct {
-	args     *liveArgs
-	progress *progress
-	members  []governor.Member
-	core     *core // whose pipeline serves the rivals
-	frame    []byte
-	servers  []*server
-	phases   []replay.Trace // all members, measured in each phase
-}
-
-// server is one policy with one deadline.
-type server struct {
-	name     string
-	deadline time.Duration
-	core     *core         // that serves its frames; Limber's is its own, as a governor learns from all it runs
-	policy   replay.Policy // nil: the pipeline's own governor
-	overhead time.Duration // of a frame beside its inference, a moving average
-	choices  [][]int       // by phase; refused where no member ran
-	score    replay.Score
-}
-
-func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) ([]governorLine, error) {
-	fam, blobs, err := benchFamily(rt, l.args.supernet)
-	if err != nil {
-		return nil, err
-	}
-	shelf := resident.New(rt, fam, blobs, cache, ort.DefaultOptions(), nil)
-	l.progress.say("loading and profiling members")
-	sessions, err := openSessions(shelf, len(fam.Members))
-	if err != nil {
-		return nil, err
-	}
-	profile, err := shelf.Profile(ctx, sessions)
-	if err != nil {
-		return nil, errors.Join(err, closeSessions(sessions))
-	}
-	fam, sessions, err = l.front(fam, profile, sessions)
-	if err != nil {
-		return nil, err
-	}
-	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
-		return nil, errors.Join(err, closeSessions(sessions))
-	}
-	err = l.enlist(ctx)
-	if err == nil {
-		err = l.serve(ctx)
-	}
-	return l.lines(), errors.Join(err, l.close(), closeSessions(sessions))
-}
-
-// close ends the pipelines.
-func (l *liveBench) close() error {
-	var errs []error
-	for _, s := range l.servers {
-		if s.core != l.core {
-			errs = append(errs, s.core.close())
-		}
-	}
-	return errors.Join(append(errs, l.core.close())...)
-}
-
-// front leaves the members that are worth using on this machine, as an agent
-// does, and closes the others.
-func (l *liveBench) front(fam *family.Family, p *family.Profile, all []family.Session) (*family.Family, []family.Session, error) {
-	front := *fam
-	front.Members = nil
-	var sessions, others []family.Session
-	for i, m := range fam.Members {
-		if !slices.Contains(p.Front(fam), i) {
-			others = append(others, all[i])
-			continue
-		}
-		front.Members, sessions = append(front.Members, m), append(sessions, all[i])
-		l.members = append(l.members, governor.Member{Name: m.Name, Top1: m.Top1, Latency: millis(p.Members[i].P50ms)})
-	}
-	return &front, sessions, closeSessions(others)
-}
-
-func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
-
-// deadlines are those asked for, or such that the largest member just misses
-// the first, as 16 to 48 ms are for one that takes 23 ms.
-func (l *liveBench) deadlines() []time.Duration {
-	var all []time.Duration
-	for _, ms := range l.args.deadlines {
-		all = append(all, millis(ms))
-	}
-	if len(all) > 0 {
-		return all
-	}
-	largest := l.members[len(l.members)-1].Latency
-	for _, times := range [4]float64{0.7, 1, 1.4, 2.1} {
-		all = append(all, time.Duration(times*float64(largest)).Round(100*time.Microsecond))
-	}
-	return all
-}
-
-// enlist makes a server of each policy with each deadline.
-func (l *liveBench) enlist(ctx context.Context) error {
-	largest := fmt.Sprintf("static:%d", len(l.members)-1)
-	for _, d := range l.deadlines() {
-		for _, e := range replay.Field(l.members) {
-			s := &server{name: e.Name, deadline: d, core: l.core}
-			var err error
-			switch e.Name {
-			case "limber":
-				s.core, err = l.core.another(ctx)
-			case "alert", "dynamic-ofa", largest:
-				s.policy = e.New()
-			default:
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			l.servers = append(l.servers, s)
-		}
-	}
-	return nil
-}
-
-// serve goes through the phases. The order of policies turns with each.
-func (l *liveBench) serve(ctx context.Context) error {
-	var h hogs
-	defer h.clear()
-	for phase, n := range liveHogs() {
-		if err := h.set(cpuHog, n); err != nil {
-			return err
-		}
-		if err := l.survey(ctx, phase, n); err != nil {
-			return err
-		}
-		for i := range l.servers {
-			l.progress.tell(fmt.Sprintf("phase %d of %d, %d processes", phase+1, len(liveHogs()), n), i, len(l.servers))
-			if err := l.turn(ctx, l.servers[(i+phase)%len(l.servers)], phase); err != nil {
-				return err
-			}
-		}
-	}
-	return h.clear()
-}
-
-// survey measures all members in turns, to know the phase's best one.
-func (l *liveBench) survey(ctx context.Context, phase, hogs int) error {
-	r := rand.New(rand.NewPCG(uint64(phase), 0))
-	out := make([]float32, len(l.core.fam.Classes))
-	var trace replay.Trace
-	for end := time.Now().Add(2 * l.args.slot); time.Now().Before(end); {
-		s := replay.Step{Phase: phase, Load: hogs, Latency: make([]time.Duration, len(l.members))}
-		for _, i := range r.Perm(len(l.members)) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			ms, err := l.core.bare(i, out)
-			if err != nil {
-				return err
-			}
-			s.Latency[i] = millis(ms)
-		}
-		trace = append(trace, s)
-	}
-	l.phases = append(l.phases, trace)
-	return nil
-}
-
-// turn lets one policy serve frames for a slot, one each deadline, and scores
-// what became of them.
-func (l *liveBench) turn(ctx context.Context, s *server, phase int) error {
-	var choices []int
-	missed, accuracy := 0.0, 0.0
-	for begin, n := time.Now(), 0; time.Since(begin) < l.args.slot; n++ {
-		if err := pause(ctx, begin.Add(time.Duration(n)*s.deadline)); err != nil {
-			return err
-		}
-		member, met, err := l.one(ctx, s)
-		if err != nil {
-			return err
-		}
-		choices = append(choices, member)
-		if met {
-			accuracy += l.members[member].Top1
-		} else {
-			missed++
-		}
-	}
-	s.choices = append(s.choices, choices)
-	n := float64(len(choices)) * float64(len(liveHogs()))
-	s.score.Accuracy += accuracy / n
-	s.score.Missed += missed / n
-	if phase > 0 {
-		s.settle(l.phases[phase].Worth(s.deadline-s.overhead, l.members), choices)
-	}
-	return nil
-}
-
-// pause waits for a moment, such as that of the next frame.
-func pause(ctx context.Context, until time.Time) error {
-	t := time.NewTimer(time.Until(until))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// refused stands for a frame that no member ran.
-const refused = -1
-
-// patience is the deadline that the pipeline is told for the frames of rivals.
-// With the real one its governor would refuse some of them: the rivals would
-// never see the latencies that they learn from.
-const patience = time.Minute
-
-// one serves one frame. A policy that is not the pipeline's own fixes the member
-// before, and is told the latency after. It is not asked whether it would shed:
-// the rivals as published answer every frame.
-func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, err error) {
-	deadline := s.deadline
-	if s.policy != nil {
-		deadline = patience
-		now := time.Since(s.core.began)
-		s.policy.Arrive(now)
-		choice, _ := s.policy.Decide(now, governor.Queue{Deadline: now + s.deadline - s.overhead})
-		if err := s.core.fix(ctx, choice); err != nil {
-			return refused, false, err
-		}
-	}
-	done := make(chan pipeline.Answer, 1)
-	j := pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
-		done <- *a
-	}}
-	if !s.core.pipe.Submit(j) {
-		return refused, false, errEnded
-	}
-	a := <-done
-	if a.Reason != "" {
-		return refused, false, nil
-	}
-	s.overhead += (min(a.Total-a.Infer, s.deadline/2) - s.overhead) / overheadMemory
-	if s.policy != nil {
-		s.policy.Observe(time.Since(s.core.began), a.Member, a.Infer)
-	}
-	return a.Member, a.Total <= s.deadline, nil
-}
-
-// overheadMemory is how many frames the overhead is averaged over.
-const overheadMemory = 8
-
-// liveFrame is a JPEG of 224×224 pixels with some detail.
-func liveFrame() []byte {
-	img := image.NewRGBA(image.Rect(0, 0, 224, 224))
-	for y := range 224 {
-		for x := range 224 {
-			img.Set(x, y, color.RGBA{uint8(x * y / 200), uint8(x + y), uint8(x ^ y), 255})
-		}
-	}
-	var b bytes.Buffer
-	if err := jpeg.Encode(&b, img, nil); err != nil {
-		panic(err) // a buffer does not fail
-	}
-	return b.Bytes()
+	return t.Flush()
 }

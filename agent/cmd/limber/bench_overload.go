@@ -1,12 +1,14 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/bench"
+	"github.com/limber-edge/limber/family/ort"
 )
 
 func newBenchOverload() *cobra.Command {
@@ -16,10 +18,10 @@ func newBenchOverload() *cobra.Command {
 		Use:   "overload",
 		Short: "What is left of the answers when cameras send more than the device can do",
 		Long: `Measure, in one run, with broker and agent in processes of their own and the agent
-in its mode balanced, on 640x480 JPEGs with a deadline of ` + fmt.Sprint(overloadDeadline) + `:
+in its mode balanced, on 640x480 JPEGs with a deadline of ` + fmt.Sprint(bench.OverloadDeadline) + `:
 
   goodput   answers in time a second at 0.8, 1.2, 1.5, 2 and 4 times the capacity,
-            over the capacity: the answers in time a second with ` + fmt.Sprint(window) + ` frames under way
+            over the capacity: the answers in time a second with ` + fmt.Sprint(bench.Window) + ` frames under way
   recovery  seconds after an overload of 4 times until the 95th percentile is normal
             again, over one second
   fairness  seven sources offer 0.1 of the capacity each and an eighth 1.0: the share
@@ -29,32 +31,22 @@ Frames leave at their moments, whatever became of those before. An answer is in
 time when it is back within the deadline of the moment its frame was due to leave,
 which is later than by the agent's own clock. Every frame must be answered or
 refused with a reason, else the exit code is 1; the text form says what became of
-them. Capacity is measured anew in each of the ` + fmt.Sprint(overloadRounds) + ` rounds; figures are medians of
+them. Capacity is measured anew in each of the ` + fmt.Sprint(bench.OverloadRounds) + ` rounds; figures are medians of
 them. expected_top1 is the mean over the answers in time.`,
 		Example: `  limber bench overload
   limber bench overload --slot 10s --json`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if slot < shortestSlot {
-				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber bench overload --help`", slot, shortestSlot)}
+		RunE: func(c *cobra.Command, _ []string) error {
+			if slot < bench.ShortestSlot {
+				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber "+
+					"bench overload --help`", slot, bench.ShortestSlot)}
 			}
-			b := overloadBench{printer: printer{w: c.OutOrStdout(), asJSON: asJSON}, progress: newProgress(c.ErrOrStderr()),
-				stderr: c.ErrOrStderr(), rounds: overloadRounds, slot: slot, deadline: overloadDeadline, size: vgaCamera()}
-			if b.dir, err = os.MkdirTemp("", "limber-bench-"); err != nil {
-				return err
-			}
-			err = b.run(c.Context())
-			b.progress.end()
-			return errors.Join(err, os.RemoveAll(b.dir))
+			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, _ *ort.Runtime) error {
+				return bench.Overload(ctx, b, slot)
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a figure")
+	jsonFlag(c, &asJSON, "figure")
 	c.Flags().DurationVar(&slot, "slot", 3*time.Second, "how long each load is offered in each round")
 	return c
 }
-
-const (
-	overloadRounds   = 5
-	overloadDeadline = 100 * time.Millisecond
-	shortestSlot     = time.Second
-)

@@ -1,323 +1,64 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
-	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/bench/demo"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/family/stock"
 )
 
-// mustRecord is the record of a demo with two members.
-func mustRecord(t *testing.T) *record {
-	t.Helper()
-	p50 := 1.0
-	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
-	return newRecord(&plan{caps: caps, pictures: &gallery{labels: []int{3, 8, 8, 0, 6}}}, 50*time.Millisecond)
-}
-
-// mustShoot has a camera take a frame.
-func mustShoot(r *record) (id string, image int) {
-	id = fmt.Sprintf("camera-1-8aa3a679-%d", r.next+1)
-	return id, r.shot(id)
-}
-
-// answerOf is a result for a shot; right says whether its class is the label.
-func answerOf(r *record, id string, image int, member string, ms float64, right bool) *wire.Result {
-	label := r.labels[image]
-	if !right {
-		label++
-	}
-	return &wire.Result{ID: id, Status: wire.OK, Member: member, Classes: []wire.Class{{Index: label}},
-		MS: &wire.Timing{Total: ms}, Met: ms <= 50}
-}
-
-func TestTheDemoCountsEveryFrameOnce(t *testing.T) {
-	r := mustRecord(t)
-	r.begin("quiet", 0)
-	for i := range 3 {
-		id, image := mustShoot(r)
-		res := answerOf(r, id, image, "large", 10, i > 0)
-		r.answer(res)
-		r.answer(res) // a repeated delivery
-	}
-	r.begin("busy", 4)
-	r.switched(&wire.Event{From: "large", Member: "small", TS: wire.At(time.Now())})
-	slow, image := mustShoot(r)
-	r.answer(answerOf(r, slow, image, "small", 60, true))
-	refused, _ := mustShoot(r)
-	r.begin("quiet", 0)
-	r.answer(&wire.Result{ID: refused, Status: wire.Refused}) // late, but of the busy phase
-	r.answer(&wire.Result{ID: "somebody else's", Status: wire.Refused})
-	r.answer(&wire.Result{ID: "camera-1-8aa3a679-0", Status: wire.Refused})
-	r.switched(&wire.Event{From: "small", Member: "large", TS: wire.At(time.Now()), Count: 3})
-	if r.summary().ReturnMS != nil {
-		t.Error("the largest member is said to be back before it answered")
-	}
-	back, image := mustShoot(r)
-	probe := answerOf(r, back, image, "large", 10, true)
-	probe.Choice = "probe"
-	r.answer(probe)
-	if r.summary().ReturnMS != nil {
-		t.Error("a probe is taken for the return of the largest member")
-	}
-	back, image = mustShoot(r)
-	r.answer(answerOf(r, back, image, "large", 10, true))
-	r.end()
-
-	if err := r.await(t.Context(), time.Second); err != nil {
-		t.Error(err)
-	}
-	s := r.summary()
-	if s.Frames != 7 || s.Answered != 6 || s.Refused != 1 || s.Switches != 4 || s.Met != 0.7143 || s.Top1 != 0.8333 {
-		t.Errorf("got %+v; want 7 frames, 6 answered, 1 refused, 4 switches, 5/7 met, 5/6 right", s)
-	}
-	if s.ReturnMS == nil || *s.ReturnMS < 0 {
-		t.Errorf("got a return after %v, want one", s.ReturnMS)
-	}
-	busy := s.Phases[1]
-	if len(s.Phases) != 3 || busy.Hogs != 4 || busy.Frames != 2 || busy.Met != 0 || busy.P95ms != 60 || busy.Members["small"] != 1 {
-		t.Errorf("got %+v, want the busy phase with 4 hogs, 2 frames, none in time", busy)
-	}
-}
-
-func TestTheDemoTellsApartWhatWasSentOnceADeviceHadSettled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := mustRecord(t)
-		r.begin("quiet", 0)
-		early, image := mustShoot(r)
-		<-time.After(settleTime)
-		r.answer(answerOf(r, early, image, "small", 60, true)) // late, but sent before
-		for range 2 {
-			id, image := mustShoot(r)
-			r.answer(answerOf(r, id, image, "large", 10, true))
-		}
-		r.begin("busy", 2)
-		mustShoot(r)
-		phases := r.summary().Phases
-		if got := phases[0].Settled; got.Frames != 2 || got.Met != 1 || got.Members["large"] != 2 || len(got.Members) != 1 {
-			t.Errorf("got %+v of the first phase, want two frames in time by large", got)
-		}
-		if got := phases[1].Settled; got.Frames != 0 {
-			t.Errorf("got %+v of a phase that has just begun, want nothing", got)
-		}
-	})
-}
-
-func TestACameraKnowsTheIdsThatTheDeviceGives(t *testing.T) {
-	p := &plan{boot: "8aa3a6790f2e4c51"}
-	p.place(2)
-	first, second := p.cameras[0], p.cameras[1]
-	for i, got := range []string{first.next(), first.next(), second.next()} {
-		if want := []string{"camera-1-8aa3a679-1", "camera-1-8aa3a679-2", "camera-2-8aa3a679-1"}[i]; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-}
-
-func TestTheDemoPlacesNoMoreCamerasThanADeviceTellsApart(t *testing.T) {
-	for _, tt := range []struct{ wanted, placed int }{{0, 1}, {7, 7}, {10 * mostCameras, mostCameras}} {
-		p := new(plan)
-		if p.place(tt.wanted); len(p.cameras) != tt.placed {
-			t.Errorf("%d cameras wanted: got %d, want %d", tt.wanted, len(p.cameras), tt.placed)
-		}
-	}
-}
-
-func TestTheDemoTakesAwayCamerasThatAreNotCarried(t *testing.T) {
-	for _, tt := range []struct {
-		cameras int
-		carried float64
-		left    int
-	}{{20, 0.98, 19}, {20, 0.5, 10}, {20, 0, 1}, {2, 0.9, 1}} {
-		if got := fewer(tt.cameras, tt.carried); got != tt.left {
-			t.Errorf("%d cameras of which %v was carried: got %d, want %d", tt.cameras, tt.carried, got, tt.left)
-		}
-	}
-}
-
-func TestTheCamerasOfTheDemoSendTestImagesAsJPEGs(t *testing.T) {
-	told := 0
-	g, err := newGallery(t.Context(), 2, func(done int) { told = done })
-	if err != nil || told != 2 {
-		t.Fatalf("got %v, %d pictures told of, want 2", err, told)
-	}
-	sheet, err := stock.Sheet(frame.OpenSheet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jobs, err := g.jobs(50 * time.Millisecond)
-	if err != nil || len(jobs) != 2 {
-		t.Fatalf("got %d jobs, %v, want 2", len(jobs), err)
-	}
-	for i, job := range jobs {
-		h, body, err := wire.SplitJob(job)
-		if err != nil || h.Deadline() != 50*time.Millisecond || !bytes.Equal(body, g.jpegs[i]) {
-			t.Errorf("job %d: got header %+v, %v, want picture %d and 50 ms", i, h, err, i)
-		}
-		in, err := frame.Decoder{MaxPixels: frame.DefaultPixels}.Inspect(body, frame.Claim{})
-		if err != nil || in.Codec != frame.JPEG || in.Width != 640 || in.Height != 480 {
-			t.Errorf("picture %d: got %+v, %v, want a JPEG of 640x480 pixels", i, in, err)
-		}
-		if g.labels[i] != sheet.Label(i) {
-			t.Errorf("picture %d: got label %d, want %d", i, g.labels[i], sheet.Label(i))
-		}
-	}
-	if _, err := newGallery(canceled(t), 2, func(int) {}); err == nil {
-		t.Error("pictures are made for a demo that was stopped")
-	}
-}
-
-// TestTheDemoWaitsForSwitchesThatAreHeldBack has the device tell of a switch some
-// time before the last answer, and of another one late.
-func TestTheDemoWaitsForSwitchesThatAreHeldBack(t *testing.T) {
-	for _, tt := range []struct {
-		name          string
-		before, after time.Duration // the last answer; 0: no such switch
-		switches      int
-		most          time.Duration // that the demo waits
-	}{
-		{"none at all", 0, 0, 0, 100 * time.Millisecond},
-		{"long ago", 5 * time.Second, 0, 1, 100 * time.Millisecond},
-		{"on its way", 5 * time.Second, 50 * time.Millisecond, 2, 2100 * time.Millisecond},
-		{"held back", time.Second / 2, 1400 * time.Millisecond, 2, 2100 * time.Millisecond},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := mustRecord(t)
-				r.begin("quiet", 0)
-				id, image := mustShoot(r)
-				if tt.before > 0 {
-					r.switched(&wire.Event{Member: "small"})
-					<-time.After(tt.before)
-				}
-				r.answer(answerOf(r, id, image, "small", 10, true))
-				if tt.after > 0 {
-					time.AfterFunc(tt.after, func() { r.switched(&wire.Event{Member: "large"}) })
-				}
-				answered := time.Now()
-				if err := r.hush(t.Context()); err != nil {
-					t.Error(err)
-				}
-				if got := r.summary().Switches; got != tt.switches || time.Since(answered) > tt.most {
-					t.Errorf("got %d switches after %v, want %d after at most %v", got, time.Since(answered), tt.switches, tt.most)
-				}
-			})
-		})
-	}
-}
-
-func TestTheDemoDoesNotWaitForEver(t *testing.T) {
-	r := mustRecord(t)
-	r.begin("quiet", 0)
-	mustShoot(r)
-	if err := r.await(t.Context(), time.Millisecond); err != nil {
-		t.Errorf("got %v, want the missing frame left to the summary", err)
-	}
-	if err := r.await(canceled(t), time.Minute); err == nil {
-		t.Error("a demo that is stopped goes on as if all frames had been answered")
-	}
-}
-
-func TestADemoWhoseAccountDoesNotAddUpFails(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		spoil func(*summary)
-		says  string // "": nothing
-	}{
-		{"all is well", func(*summary) {}, ""},
-		{"few in time", func(s *summary) { s.Met = 0.01 }, ""},
-		{"refused frames are answers", func(s *summary) { s.Answered, s.Refused = 1, 5 }, ""},
-		{"a frame without an answer", func(s *summary) { s.Answered-- }, "1 of 6 frames were never answered"},
-		{"an answer too many", func(s *summary) { s.Refused++ }, "-1 of 6 frames"},
-		{"all refused", func(s *summary) { s.Answered, s.Refused = 0, 6 }, "not a single frame was answered"},
-		{"a phase is missing", func(s *summary) { s.Phases = s.Phases[:2] }, "2 of 3 phases took place"},
-		{"a phase without frames", func(s *summary) { s.Phases[1].Frames = 0 }, "no frame was sent in phase 2, busy"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := summary{Frames: 6, Answered: 6, Met: 1, Phases: []phaseSummary{
-				{Phase: "quiet", Frames: 2}, {Phase: "busy", Frames: 2}, {Phase: "quiet", Frames: 2}}}
-			tt.spoil(&s)
-			err := s.check()
-			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("got %v, want %q", err, tt.says)
-			}
-		})
-	}
-}
-
-func TestHogsLiveAsLongAsTheyAreWanted(t *testing.T) {
-	var h hogs
-	for _, n := range []int{2, 3, 1, 0} {
-		if err := h.set(cpuHog, n); err != nil || len(h.running) != n {
-			t.Fatalf("set(%d): %v, %d run", n, err, len(h.running))
-		}
-		for _, c := range h.running {
-			if c.cmd.ProcessState != nil {
-				t.Errorf("a hog ended by itself: %v", c.cmd.ProcessState)
-			}
-		}
-	}
-}
-
-// mustView is a view of the record's two members that draws into b.
-func mustView(t *testing.T, r *record, columns, rows int) (*view, *strings.Builder) {
-	t.Helper()
+// mustView is a view of two members that draws into b.
+func mustView(columns, rows int) (*view, *strings.Builder) {
 	b := new(strings.Builder)
 	p50 := 1.0
-	caps := &wire.Caps{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}}
-	return &view{w: b, plan: &plan{caps: caps, cameras: make([]*deskCamera, 1)}, rec: r, film: 20 * time.Second, size: func() (int, int) { return columns, rows }}, b
+	cast := demo.Cast{Members: []wire.Member{{Name: "small", P50MS: &p50}, {Name: "large", P50MS: &p50}}, Cameras: 1,
+		Length: 20 * time.Second}
+	return &view{w: b, cast: cast, size: func() (int, int) { return columns, rows }}, b
 }
 
 func TestTheViewShowsWhoOperatedWhen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := mustRecord(t)
-		v, _ := mustView(t, r, 80, 24)
-		if got := v.text(80); len(got) != 0 {
-			t.Errorf("before the first phase: got %q, want nothing", got)
+	v, _ := mustView(80, 24)
+	quiet := demo.Scene{Phase: 1, Name: "quiet", Operates: "large"}
+	v.text(quiet, 80)
+	quiet.At = 6 * time.Second
+	v.text(quiet, 80)
+	busy := demo.Scene{At: 10 * time.Second, Phase: 2, Name: "busy", Hogs: 2, Took: 4 * time.Second, Operates: "small"}
+	got := strings.Join(v.text(busy, 80), "\n")
+	for _, want := range []string{
+		"phase    2 of 3, busy: 2 other programs on the CPU, 4 s",
+		"member     top-1     alone  share  operating member\n",
+		"large      0.0 %   1.00 ms    0 %  ██████████████·········                      \n",
+		"small      0.0 %   1.00 ms    0 %  ··············█████████                      \n",
+		"other programs                     ··············▒▒▒▒▒▒▒▒▒                      \n",
+		"                                   0 s        5 s        10 s       15 s\n",
+		"million multiply-accumulates",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant %q in it", got, want)
 		}
-		r.begin("quiet", 0)
-		v.text(80)
-		<-time.After(6 * time.Second)
-		v.text(80)
-		r.begin("busy", 2)
-		r.switched(&wire.Event{Member: "small", TS: wire.At(time.Now())})
-		<-time.After(4 * time.Second)
-		got := strings.Join(v.text(80), "\n")
-		for _, want := range []string{
-			"phase    2 of 3, busy: 2 other programs on the CPU, 4 s",
-			"member     top-1     alone  share  operating member\n",
-			"large      0.0 %   1.00 ms    0 %  ██████████████·········                      \n",
-			"small      0.0 %   1.00 ms    0 %  ··············█████████                      \n",
-			"other programs                     ··············▒▒▒▒▒▒▒▒▒                      \n",
-			"                                   0 s        5 s        10 s       15 s\n",
-			"million multiply-accumulates",
-		} {
-			if !strings.Contains(got, want) {
-				t.Errorf("got\n%s\nwant %q in it", got, want)
-			}
-		}
-		r.end()
-		<-time.After(time.Second)
-		if after := strings.Join(v.text(80), "\n"); after != got {
-			t.Errorf("the film is over: got\n%s\nwant it as it was", after)
-		}
-	})
+	}
+	busy.At, busy.Over = 11*time.Second, true
+	if after := strings.Join(v.text(busy, 80), "\n"); after != got {
+		t.Errorf("the demo is over: got\n%s\nwant it as it was", after)
+	}
+}
+
+func TestTheViewShowsNothingBeforeTheFirstPhase(t *testing.T) {
+	v, b := mustView(80, 24)
+	if v.draw(demo.Scene{}, false); b.String() != clearBelow {
+		t.Errorf("got %q, want nothing drawn", b)
+	}
 }
 
 func TestTheViewNeverOutgrowsItsTerminal(t *testing.T) {
 	for _, tt := range []struct{ columns, rows int }{{80, 24}, {40, 24}, {120, 40}, {300, 10}, {20, 3}, {80, 1}} {
-		r := mustRecord(t)
-		v, b := mustView(t, r, tt.columns, tt.rows)
-		r.begin("quiet", 0)
-		v.draw()
+		v, b := mustView(tt.columns, tt.rows)
+		v.draw(quietScene(), true)
 		lines := strings.Split(strings.ReplaceAll(strings.TrimSuffix(b.String(), clearBelow), clearLine, ""), "\n")
 		if len(lines) > tt.rows {
 			t.Errorf("%v: got %d lines", tt, len(lines))
@@ -331,35 +72,34 @@ func TestTheViewNeverOutgrowsItsTerminal(t *testing.T) {
 }
 
 func TestTheViewDrawsOverItself(t *testing.T) {
-	r := mustRecord(t)
-	v, b := mustView(t, r, 80, 24)
-	r.begin("quiet", 0)
-	v.draw()
+	v, b := mustView(80, 24)
+	v.draw(quietScene(), true)
 	first := b.String()
 	b.Reset()
-	v.draw()
+	v.draw(quietScene(), true)
 	if want := fmt.Sprintf("\r\033[%dA", strings.Count(first, "\n")); !strings.HasPrefix(b.String(), want) {
 		t.Errorf("got %.20q, want %q first", b, want)
 	}
 	b.Reset()
 	v.size = func() (int, int) { return 60, 24 }
-	v.draw()
+	v.draw(quietScene(), true)
 	if !strings.HasPrefix(b.String(), clearScreen) {
 		t.Errorf("got %.20q, want a screen made narrower to be cleared", b)
 	}
 }
 
+func quietScene() demo.Scene { return demo.Scene{Phase: 1, Name: "quiet", Operates: "large"} }
+
 func TestTheSummaryFitsEightyColumns(t *testing.T) {
-	r := mustRecord(t)
-	p := &plan{caps: &wire.Caps{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}, cameras: make([]*deskCamera, 120)}
 	back := 123456.0
-	s := summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999, P50ms: 12345, DeadlineMS: 600000, ReturnMS: &back}
-	for range demoPhases {
-		r.begin("quiet", 16)
-		s.Phases = append(s.Phases, r.summary().Phases[0])
+	s := demo.Summary{Frames: 100000, Answered: 99999, Refused: 1, Met: 1, Top1: 1, ExpectedTop1: 1, P95ms: 99999,
+		P50ms: 12345, DeadlineMS: 600000,
+		ReturnMS: &back, Cameras: 120, Cast: demo.Cast{Members: []wire.Member{{Name: "3.3M"}, {Name: "29.7M"}}}}
+	for range demo.Phases {
+		s.Phases = append(s.Phases, demo.PhaseSummary{Phase: "quiet", Hogs: 16})
 	}
 	var b strings.Builder
-	if err := s.print(&b, p); err != nil {
+	if err := printSummary(&b, &s); err != nil {
 		t.Fatal(err)
 	}
 	for l := range strings.Lines(b.String()) {
@@ -372,14 +112,8 @@ func TestTheSummaryFitsEightyColumns(t *testing.T) {
 	}
 }
 
-func TestABenchmarkTakesTheMedianOfRatios(t *testing.T) {
-	f := newFigure("core", "x", "ms", []float64{2, 30, 4}, []float64{1, 10, 1}, 2.5, 1.1)
-	if f.Ratio != 3 || f.Ours != 4 || f.Base != 1 || f.Rounds != 3 {
-		t.Errorf("got %+v, want ratio 3, ours 4, base 1, 3 rounds", f)
-	}
-	if _, err := repeat(canceled(t), 3, func() (float64, error) { return 1, nil }); err == nil {
-		t.Error("a cancelled benchmark went on")
-	}
+func TestADemoOfNoLengthIsWrongUsage(t *testing.T) {
+	limber(t, "demo", "--quiet", "1s").complained(t, exitUsage, "a phase under 5s is too short")
 }
 
 func canceled(t *testing.T) context.Context {

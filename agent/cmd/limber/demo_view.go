@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/term"
 
-	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/agent/bench/demo"
 )
 
 // view draws what happens, several times a second, where there is a terminal.
@@ -21,11 +19,8 @@ import (
 type view struct {
 	w     io.Writer                  // nil: nobody looks
 	size  func() (columns, rows int) // of the terminal, at this moment
-	plan  *plan
-	rec   *record
-	film  time.Duration // length of all phases
-	trail []moment      // one entry a drawing
-	began time.Time     // of the first phase
+	cast  demo.Cast
+	trail []moment // one entry a drawing
 	drawn struct{ lines, columns int }
 }
 
@@ -38,27 +33,25 @@ type moment struct {
 
 const viewPace = 200 * time.Millisecond
 
-func newView(w io.Writer, p *plan, rec *record, film time.Duration, silent bool) *view {
-	v := &view{plan: p, rec: rec, film: film, size: func() (int, int) { return usualColumns, usualRows }}
+func newView(w io.Writer, silent bool) *view {
 	f, ok := w.(*os.File)
 	if !ok || silent || !term.IsTerminal(int(f.Fd())) {
-		return v
+		return &view{}
 	}
-	v.w = w
-	v.size = func() (int, int) {
+	return &view{w: w, size: func() (int, int) {
 		if columns, rows, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 && rows > 0 {
 			return columns, rows
 		}
 		return usualColumns, usualRows
-	}
-	return v
+	}}
 }
 
 // run draws until ctx ends.
-func (v *view) run(ctx context.Context) error {
+func (v *view) run(ctx context.Context, cast demo.Cast, now func() (demo.Scene, bool)) error {
 	if v.w == nil {
 		return nil
 	}
+	v.cast = cast
 	fmt.Fprint(v.w, hideCursor)
 	defer fmt.Fprint(v.w, showCursor)
 	tick := time.NewTicker(viewPace)
@@ -66,9 +59,9 @@ func (v *view) run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			v.draw()
+			v.draw(now())
 		case <-ctx.Done():
-			v.draw()
+			v.draw(now())
 			fmt.Fprintln(v.w)
 			return nil
 		}
@@ -86,7 +79,7 @@ const (
 
 // draw overwrites what was drawn before, in one write: a terminal that shows
 // half of it would flicker.
-func (v *view) draw() {
+func (v *view) draw(s demo.Scene, begun bool) {
 	columns, rows := v.size()
 	var b strings.Builder
 	switch {
@@ -95,7 +88,10 @@ func (v *view) draw() {
 	case v.drawn.lines > 0:
 		fmt.Fprintf(&b, "\r\033[%dA", v.drawn.lines) // to the left as well: a key may have echoed
 	}
-	lines := v.text(columns)
+	var lines []string
+	if begun {
+		lines = v.text(s, columns)
+	}
 	lines = lines[:min(len(lines), rows-1)]
 	for _, l := range lines {
 		b.WriteString(l + clearLine + "\n")
@@ -103,128 +99,4 @@ func (v *view) draw() {
 	b.WriteString(clearBelow)
 	v.drawn.lines, v.drawn.columns = len(lines), columns
 	io.WriteString(v.w, b.String()) // a terminal that is gone ends the demo by a signal
-}
-
-const (
-	usualColumns, usualRows = 80, 24
-	rowWidth                = 35 // of a member's figures
-	leastHistory            = 10 // columns
-)
-
-// text is the picture: lines no longer than columns.
-func (v *view) text(columns int) []string {
-	r := v.rec
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.phases) == 0 {
-		return nil
-	}
-	p := r.phases[len(r.phases)-1]
-	if p.took == 0 { // the film is over before the last word about it has come
-		v.remember(p)
-	}
-	lines := slices.Concat(v.figures(p), v.members(p, max(columns-rowWidth, leastHistory)), []string{
-		"",
-		"A member is named after its cost: M is a million multiply-accumulates a frame.",
-		"alone: median time of an inference without load; share: of this phase's answers",
-	})
-	for i, l := range lines {
-		lines[i] = clipped(l, columns)
-	}
-	return lines
-}
-
-// remember notes who operates now. v.rec is locked.
-func (v *view) remember(p *phase) {
-	if v.began.IsZero() {
-		v.began = p.began
-	}
-	at := slices.IndexFunc(v.plan.caps.Members, func(m wire.Member) bool { return m.Name == v.rec.operates })
-	v.trail = append(v.trail, moment{time.Since(v.began), max(at, 0), p.hogs > 0})
-}
-
-// figures are the lines above the members. v.rec is locked.
-func (v *view) figures(p *phase) []string {
-	r := v.rec
-	last := p.ms[max(0, len(p.ms)-len(v.plan.cameras)*cameraRate):]
-	machine := "machine"
-	if t := r.state; t != nil && t.CPUPercent != nil && t.OthersPercent != nil {
-		machine = fmt.Sprintf("machine  CPU %3.0f %%, of which other programs %3.0f %%   %d frames waiting", *t.CPUPercent, *t.OthersPercent, t.Queue)
-	}
-	return []string{
-		fmt.Sprintf("limber demo: %d cameras × %d frames/s, answers due within %.0f ms", len(v.plan.cameras), cameraRate, float64(r.deadline)/1e6),
-		"",
-		fmt.Sprintf("phase    %d of %d, %s: %d other programs on the CPU, %.0f s", len(r.phases), demoPhases, p.name, p.hogs, p.length().Seconds()),
-		fmt.Sprintf("latency  p50 %6.2f ms   p95 %6.2f ms (last second)   in time %5.1f %% (phase)",
-			percentile(last, 50), percentile(last, 95), 100*ratio(p.met, p.answered+p.refused)),
-		fmt.Sprintf("so far   top-1 %4.1f %%   %d frames refused   %d switches", 100*ratio(r.total.right, r.total.answered), r.total.refused, r.switches),
-		machine,
-		"",
-	}
-}
-
-// members draws one row a member: its share of this phase's answers, and when it
-// was the operating one; below them, when other programs had the CPU.
-func (v *view) members(p *phase, width int) []string {
-	lines := []string{fmt.Sprintf("%-8s %7s %9s %6s  %s", "member", "top-1", "alone", "share", "operating member")}
-	for i := len(v.plan.caps.Members) - 1; i >= 0; i-- {
-		m := v.plan.caps.Members[i]
-		row := v.history(width, func(m moment) bool { return m.member == i }, '█')
-		lines = append(lines, fmt.Sprintf("%-8s %5.1f %% %6.2f ms %4.0f %%  %s", m.Name, 100*m.Top1, *m.P50MS, 100*ratio(p.members[m.Name], p.answered), row))
-	}
-	busy := v.history(width, func(m moment) bool { return m.busy }, '▒')
-	return append(lines,
-		fmt.Sprintf("%-*s%s", rowWidth, "other programs", busy),
-		fmt.Sprintf("%-*s%s", rowWidth, "", v.axis(width)))
-}
-
-// history draws a mark for every stretch of the film with a moment that holds,
-// dots for the others and nothing for those to come. A moment stands for the
-// time since the one before.
-func (v *view) history(width int, holds func(moment) bool, mark rune) string {
-	row := []rune(strings.Repeat(" ", width))
-	next := 0
-	for _, m := range v.trail {
-		end := v.column(m.at, width)
-		for c := min(next, end); c <= end; c++ {
-			if holds(m) {
-				row[c] = mark
-			} else if row[c] == ' ' {
-				row[c] = '·'
-			}
-		}
-		next = end + 1
-	}
-	return string(row)
-}
-
-// column is where a moment of the film is drawn.
-func (v *view) column(at time.Duration, width int) int {
-	return min(int(int64(width)*int64(at)/int64(v.film)), width-1)
-}
-
-// axis names about every tenth column in seconds.
-func (v *view) axis(width int) string {
-	step := time.Second
-	for _, s := range []time.Duration{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600} {
-		if step = s * time.Second; int64(width)*int64(step) >= 10*int64(v.film) {
-			break
-		}
-	}
-	row := []byte(strings.Repeat(" ", width))
-	for at := time.Duration(0); at < v.film; at += step {
-		label := fmt.Sprintf("%.0f s", at.Seconds())
-		if c := v.column(at, width); c+len(label) <= width {
-			copy(row[c:], label)
-		}
-	}
-	return strings.TrimRight(string(row), " ")
-}
-
-// clipped is s without what does not fit.
-func clipped(s string, columns int) string {
-	if utf8.RuneCountInString(s) <= columns {
-		return s
-	}
-	return string([]rune(s)[:columns])
 }

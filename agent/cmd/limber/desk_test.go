@@ -71,6 +71,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv(asProgram, "1"); err != nil {
 		panic(err)
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // every process would sleep for a second before it ends
 	os.Exit(m.Run())
 }
 

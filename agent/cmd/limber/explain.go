@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/governor/logbook"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -165,7 +165,7 @@ type scoredOption struct {
 func explain(e *logbook.Entry) explained {
 	d := e.Decision
 	x := explained{
-		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: agent.WireGoal(e.Mode.Goal()), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
+		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: control.WireGoal(e.Mode.Goal()), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
 		OverheadMS: wire.Millis(e.Queue.Overhead), DecodeMS: wire.Millis(e.Queue.Decode), Belief: e.Belief.String(), Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
 		Why: e.Why, PredictedMS: wire.Millis(d.Predicted), Chance: d.Chance, Operating: e.Members[d.Operating],
 	}

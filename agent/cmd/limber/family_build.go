@@ -121,7 +121,7 @@ func (a *buildArgs) run(c *cobra.Command) error {
 	}
 	progress := newProgress(c.ErrOrStderr())
 	err = a.build(c, net, progress)
-	progress.end()
+	progress.End()
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (a *buildArgs) build(c *cobra.Command, net *ofa.Supernet, progress *progres
 		return fmt.Errorf("%s: %d classes, and the supernet tells %d apart; name them in the supernet's description, or keep a folder for each", a.validation, len(images.classes), net.Classes())
 	}
 	a.tellShort(c.ErrOrStderr(), images.Sets)
-	progress.say("reading the images")
+	progress.Say("reading the images")
 	begun, err := a.begun(net, images.Sets)
 	if err != nil {
 		return err
@@ -166,18 +166,18 @@ func (a *buildArgs) build(c *cobra.Command, net *ofa.Supernet, progress *progres
 		return err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
-	bench := &search.Bench{Net: net, Load: loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: a.batch, Journal: journal, Tell: progress.tell}
+	bench := &search.Bench{Net: net, Load: loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: a.batch, Journal: journal, Tell: progress.Tell}
 	if a.cost == "latency" {
 		bench.Clock = search.Timer{Net: net, Probe: prober(rt, a.threads), Runs: 20}
 	}
 	if journal.Len() > 0 {
-		progress.note(out, fmt.Sprintf("%s: %d measurements taken over", a.workFolder(), journal.Len()))
+		progress.Note(out, fmt.Sprintf("%s: %d measurements taken over", a.workFolder(), journal.Len()))
 	}
 	built, err := search.Build(ctx, bench, a.plan)
 	if err != nil {
 		return a.resumable(ctx, journal.Len(), err)
 	}
-	progress.note(out, account(built))
+	progress.Note(out, account(built))
 	w := familyWriter{args: a, images: images, bench: bench}
 	if err := w.write(ctx, built); err != nil {
 		return a.resumable(ctx, journal.Len(), err)

@@ -91,17 +91,17 @@ func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
 	e := evaluator{fam: f, set: set, load: loader(rt, 2), shelf: resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())}
 	out, progress := c.OutOrStdout(), newProgress(c.ErrOrStderr())
-	defer progress.end()
+	defer progress.End()
 	if !a.asJSON {
 		printHead(out, f.Foreign())
 	}
 	guesses := make([][]search.Guess, len(f.Members))
 	for i, m := range f.Members {
-		progress.tell("members", i, len(f.Members))
+		progress.Tell("members", i, len(f.Members))
 		if guesses[i], err = e.guesses(c.Context(), i); err != nil {
 			return err
 		}
-		progress.end()
+		progress.End()
 		if err := a.print(out, m, search.ScoreOf(guesses[i]), f.Foreign()); err != nil {
 			return err
 		}

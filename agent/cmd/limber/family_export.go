@@ -83,8 +83,8 @@ func (a *exportArgs) run(c *cobra.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	progress := newProgress(c.ErrOrStderr())
-	defer progress.end()
-	progress.say("running member " + a.member)
+	defer progress.End()
+	progress.Say("running member " + a.member)
 	line, model, err := exportMember(rt, f, i)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (a *exportArgs) run(c *cobra.Command) (err error) {
 	if err := writeWhole(a.out, model); err != nil {
 		return err
 	}
-	progress.end()
+	progress.End()
 	line.Out = a.out
 	if a.asJSON {
 		return json.NewEncoder(c.OutOrStdout()).Encode(line)

@@ -63,7 +63,7 @@ func (a *importArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	blobs := blobMap{}
+	blobs := family.MemoryBlobs{}
 	for _, m := range a.members {
 		member, err := importMember(c, f, blobs, m)
 		if err != nil {
@@ -98,7 +98,7 @@ func (a *importArgs) family() (*family.Family, error) {
 
 // importMember makes a model plain, tries it on a fixed input, and keeps both with
 // what it gave.
-func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string) (family.Member, error) {
+func importMember(c *cobra.Command, f *family.Family, blobs family.MemoryBlobs, text string) (family.Member, error) {
 	name, file, top1, err := parseMember(text)
 	if err != nil {
 		return family.Member{}, err
@@ -111,7 +111,7 @@ func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string
 	if err != nil {
 		return family.Member{}, err
 	}
-	m := family.Member{Name: name, Top1: top1, Top5: top1, Model: blobs.add(model), Input: info.Input.Name, Output: info.Output.Name}
+	m := family.Member{Name: name, Top1: top1, Top5: top1, Model: blobs.Add(model), Input: info.Input.Name, Output: info.Output.Name}
 	if m.Arch.R, err = info.Side(); err != nil {
 		return family.Member{}, err
 	}
@@ -131,7 +131,7 @@ func importMember(c *cobra.Command, f *family.Family, blobs blobMap, text string
 	if said != "" {
 		fmt.Fprintf(c.ErrOrStderr(), "limber: member %s: %s\n", name, said)
 	}
-	m.Canary = blobs.add(resident.Canary(input, numbers))
+	m.Canary = blobs.Add(resident.Canary(input, numbers))
 	return m, nil
 }
 
@@ -176,4 +176,13 @@ func parseMember(text string) (name, file string, top1 float64, err error) {
 		return "", "", 0, usageError{fmt.Errorf("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])}
 	}
 	return name, rest[:at], top1, nil
+}
+
+// noise is a fixed input that is neither constant nor denormal.
+func noise(n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(i*7919%1000)/500 - 1
+	}
+	return v
 }

@@ -95,14 +95,14 @@ func installed(t *testing.T, state string) string {
 	t.Helper()
 	cfg := agent.Default()
 	cfg.State = state
-	parts, err := agent.Open(cfg, "test", nil, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := parts.Close(); err != nil {
+	if err := deps.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return parts.Family.Name
+	return deps.Family.Name
 }
 
 func TestS7_NoFamilyForADeviceThatRuns(t *testing.T) {

@@ -110,12 +110,12 @@ func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
 	shelf := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())
 	progress := newProgress(c.ErrOrStderr())
-	defer progress.end()
+	defer progress.End()
 	for i := range f.Members {
 		if err := c.Context().Err(); err != nil {
 			return err
 		}
-		progress.tell("canaries", i, len(f.Members))
+		progress.Tell("canaries", i, len(f.Members))
 		s, err := shelf.Session(i)
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
 			return err
 		}
 	}
-	progress.end()
+	progress.End()
 	_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s): %d blobs have their bytes, %d members pass their canaries\n",
 		f.Name, f.Digest().Short(), len(f.Digests()), len(f.Members))
 	return err

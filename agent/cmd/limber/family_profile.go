@@ -108,17 +108,17 @@ func (a *profileArgs) run(c *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
 
 	progress := newProgress(c.ErrOrStderr())
-	defer progress.end()
+	defer progress.End()
 	p := profiler{rt: rt, fam: f, cache: cache}
 	defer func() { err = errors.Join(err, p.close()) }()
 	for _, provider := range a.providers {
 		if err := rt.Provides(provider); err != nil {
-			progress.note(c.ErrOrStderr(), "left out: "+err.Error())
+			progress.Note(c.ErrOrStderr(), "left out: "+err.Error())
 			continue
 		}
 		for _, threads := range a.threads {
 			for _, batch := range a.batches {
-				progress.say(fmt.Sprintf("preparing %s with %d threads and batches of %d", provider, threads, batch))
+				progress.Say(fmt.Sprintf("preparing %s with %d threads and batches of %d", provider, threads, batch))
 				if err := p.prepare(ort.Options{Provider: provider, Threads: threads}, batch); err != nil {
 					return err
 				}
@@ -128,11 +128,11 @@ func (a *profileArgs) run(c *cobra.Command) (err error) {
 	if len(p.probes) == 0 {
 		return fmt.Errorf("none of the execution providers %s is usable", strings.Join(a.providers, ", "))
 	}
-	runs, err := search.Turns(c.Context(), p.probes, a.rounds, progress.tell)
+	runs, err := search.Turns(c.Context(), p.probes, a.rounds, progress.Tell)
 	if err != nil {
 		return err
 	}
-	progress.end()
+	progress.End()
 	for i := range p.lines {
 		p.lines[i].fill(runs[i])
 	}

@@ -76,8 +76,8 @@ func (a *searchArgs) run(c *cobra.Command) error {
 		return err
 	}
 	progress := newProgress(c.ErrOrStderr())
-	front, err := search.Find(c.Context(), query, progress.tell)
-	progress.end()
+	front, err := search.Find(c.Context(), query, progress.Tell)
+	progress.End()
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (a *tableArgs) run(c *cobra.Command) (err error) {
 		return err
 	}
 	progress := newProgress(c.ErrOrStderr())
-	defer progress.end()
+	defer progress.End()
 	if err := a.measure(c, net, prober(rt, a.threads), progress); err != nil {
 		return err
 	}
@@ -140,11 +140,11 @@ func (a *tableArgs) measure(c *cobra.Command, net *ofa.Supernet, probe search.Pr
 	for i, r := range a.resolutions {
 		path := filepath.Join(a.out, fmt.Sprintf("%d_lookup_table.json", r))
 		if _, err := os.Stat(path); err == nil {
-			progress.note(c.OutOrStdout(), path+": kept")
+			progress.Note(c.OutOrStdout(), path+": kept")
 			continue
 		}
 		tell := func(_ string, done, of int) {
-			progress.tell(fmt.Sprintf("%d pixels", r), done, of)
+			progress.Tell(fmt.Sprintf("%d pixels", r), done, of)
 		}
 		rows, err := search.MeasureTable(c.Context(), net, r, a.rounds, probe, tell)
 		if c.Context().Err() != nil {
@@ -159,7 +159,7 @@ func (a *tableArgs) measure(c *cobra.Command, net *ofa.Supernet, probe search.Pr
 		if err := writeWhole(path, append(b, '\n')); err != nil {
 			return err
 		}
-		progress.note(c.OutOrStdout(), fmt.Sprintf("%s: %d rows", path, len(rows)))
+		progress.Note(c.OutOrStdout(), fmt.Sprintf("%s: %d rows", path, len(rows)))
 	}
 	return nil
 }
@@ -183,12 +183,12 @@ func (a *tableArgs) compare(c *cobra.Command, net *ofa.Supernet, probe search.Pr
 		return fmt.Errorf("%s: %w", a.out, err)
 	}
 	archs := search.Candidates(layout.Description, search.Plan{Samples: compared, Seed: rand.Uint64()})
-	progress.say("whole networks")
+	progress.Say("whole networks")
 	whole, err := search.Timer{Net: net, Probe: probe, Runs: 20}.Times(c.Context(), archs)
 	if err != nil {
 		return interrupted(c.Context(), err)
 	}
-	progress.end()
+	progress.End()
 	return printComparison(c.OutOrStdout(), table, archs, whole)
 }
 

@@ -64,11 +64,11 @@ func mustForeign(t *testing.T, path string, canary []byte, models ...[]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs := blobMap{}
+	blobs := family.MemoryBlobs{}
 	theirs := family.Family{Schema: family.Schema, Name: "theirs", Describe: f.Describe, Classes: f.Classes}
 	for i, model := range models {
 		top1 := 0.5 + float64(i)/10
-		m := family.Member{Name: string(rune('a' + i)), Top1: top1, Top5: top1, Model: blobs.add(model), Canary: blobs.add(canary), Input: "x", Output: "y"}
+		m := family.Member{Name: string(rune('a' + i)), Top1: top1, Top5: top1, Model: blobs.Add(model), Canary: blobs.Add(canary), Input: "x", Output: "y"}
 		m.Arch.R = 24
 		theirs.Members = append(theirs.Members, m)
 	}

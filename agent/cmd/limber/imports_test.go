@@ -28,6 +28,7 @@ var ranks = [][]imports{
 		{of: "agent/governor"},
 		{of: "broker-config"},
 		{of: "family"},
+		{of: "family/chart"},
 		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
@@ -39,7 +40,6 @@ var ranks = [][]imports{
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
 		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
-		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
@@ -64,8 +64,26 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 	},
+	{ // what a benchmark needs
+		{of: "agent/bench/figure"},
+		{of: "agent/bench/load"},
+		{of: "agent/bench/camera", ours: []string{"agent/frame", "family/stock"}},
+		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident"}},
+	},
+	{ // benchmarks
+		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
+			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock"},
+			libraries: []string{"golang.org/x/sync"}},
+	},
+	{ // the demo, which shows progress as they do
+		{of: "agent/bench/demo", ours: []string{"agent/bench", "agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
+			"agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "broker-config/devbroker", "family", "family/resident"},
+			libraries: []string{"golang.org/x/sync"}},
+	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
 			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},

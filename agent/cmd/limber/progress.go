@@ -28,8 +28,8 @@ func newProgress(w io.Writer) *progress {
 
 const barWidth = 24
 
-// tell draws the line anew.
-func (p *progress) tell(what string, done, of int) {
+// Tell draws the line anew.
+func (p *progress) Tell(what string, done, of int) {
 	if p.w == nil {
 		return
 	}
@@ -46,8 +46,8 @@ func (p *progress) tell(what string, done, of int) {
 	p.visible = true
 }
 
-// say draws a line for work of which nobody knows how long it takes.
-func (p *progress) say(what string) {
+// Say draws a line for work of which nobody knows how long it takes.
+func (p *progress) Say(what string) {
 	if p.w == nil {
 		return
 	}
@@ -55,14 +55,14 @@ func (p *progress) say(what string) {
 	p.visible = true
 }
 
-// note prints a line that stays, above the one drawn; in a pipe too.
-func (p *progress) note(w io.Writer, line string) {
-	p.end()
+// Note prints a line that stays, above the one drawn; in a pipe too.
+func (p *progress) Note(w io.Writer, line string) {
+	p.End()
 	fmt.Fprintln(w, line)
 }
 
-// end takes the line away.
-func (p *progress) end() {
+// End takes the line away.
+func (p *progress) End() {
 	if p.visible {
 		fmt.Fprint(p.w, "\r\033[K")
 		p.visible = false

@@ -78,14 +78,14 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	return a.client(c.Context(), c.ErrOrStderr(), fleet.ExchangeFilters(self),
 		func(ctx context.Context, fl *fleet.Client) error {
 			p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
-			defer p.progress.end()
-			p.progress.say("waiting for device " + a.device)
+			defer p.progress.End()
+			p.progress.Say("waiting for device " + a.device)
 			if err := a.awaitOnline(ctx, fl); err != nil {
 				return err
 			}
 			err := fl.Exchange(ctx, fleet.Frames{
 				To: self, Header: header, Names: files, Read: readFrame, Patience: a.deadline + a.wait, Answer: p.print,
-				Progress: func(answered int) { p.progress.tell("frames", answered, len(files)) },
+				Progress: func(answered int) { p.progress.Tell("frames", answered, len(files)) },
 			})
 			if err == nil && p.refused > 0 {
 				err = fmt.Errorf("%d of %d frames were refused", p.refused, len(files))

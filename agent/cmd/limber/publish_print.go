@@ -17,7 +17,7 @@ type answerPrinter struct {
 }
 
 func (p *answerPrinter) print(name string, a fleet.Answer) error {
-	p.progress.end()
+	p.progress.End()
 	r := a.Result
 	if r.Status != wire.OK {
 		p.refused++

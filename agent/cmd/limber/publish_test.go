@@ -30,7 +30,7 @@ func mustAnswers(t *testing.T, jobs int, answer ...int) (url string) {
 func mustAnswersAt(t *testing.T, addr string, jobs int, answer ...int) (url string) {
 	t.Helper()
 	url = "mqtt://" + addr
-	self := wire.Address{Fleet: deskFleet, Device: deskDevice}
+	self := wire.Address{Fleet: "demo", Device: "desk"}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = url, "device"
 	s, err := fleet.OpenMailbox(cfg, slog.New(slog.DiscardHandler), self.Filter(wire.KindJob))

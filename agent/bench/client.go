@@ -1,0 +1,156 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/bench/desk"
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// client publishes frames and receives their results, and nothing else. One
+// goroutine at a time may use it.
+type client struct {
+	station *fleet.Mailbox
+	self    wire.Address // of the agent
+	name    string       // that its ids begin with
+	sent    int
+	open    map[string]time.Time // when the frames were sent whose results are missing, by id
+}
+
+// clientFilters is what a client's station must subscribe to.
+func clientFilters(self wire.Address) []string {
+	return []string{self.Filter(wire.KindResult), mirror(self).Filter(wire.KindJob)}
+}
+
+// mirror is a device that nobody is: what a client sends there, it receives.
+func mirror(self wire.Address) wire.Address {
+	return wire.Address{Fleet: self.Fleet, Device: "mirror"}
+}
+
+func newClient(station *fleet.Mailbox, self wire.Address) *client {
+	return &client{station: station, self: self, name: fleet.NewID()[:12], open: map[string]time.Time{}}
+}
+
+// nobodyTime is how long an agent may say nothing before it is given up.
+const nobodyTime = 10 * time.Second
+
+// send publishes a frame and does not wait.
+func (c *client) send(ctx context.Context, job []byte) error {
+	id := fmt.Sprintf("%s-%d", c.name, c.sent)
+	c.sent++
+	c.open[id] = time.Now()
+	return desk.Sent(c.station.Send(ctx, mqtt.Message{Topic: c.self.Job(id), Payload: job, QoS: 1}))
+}
+
+// receive waits for the next result of a frame of this client, and says how long
+// after the frame it came.
+func (c *client) receive(ctx context.Context) (r wire.Result, took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, nobodyTime)
+	defer cancel()
+	for {
+		m, err := c.station.Next(ctx)
+		now := time.Now()
+		if err != nil {
+			return r, 0, fmt.Errorf("the agent does not answer: %w", err)
+		}
+		t, err := wire.ParseTopic(m.Topic)
+		sent, ours := c.open[t.ID]
+		if err != nil || t.Kind != wire.KindResult || !ours {
+			continue
+		}
+		delete(c.open, t.ID)
+		if err := wire.Decode(m.Payload, &r); err != nil {
+			return r, 0, fmt.Errorf("result %s: %w", t.ID, err)
+		}
+		return r, now.Sub(sent), nil
+	}
+}
+
+// ask publishes a frame and waits for its result.
+func (c *client) ask(ctx context.Context, job []byte) (wire.Result, time.Duration, error) {
+	if err := c.send(ctx, job); err != nil {
+		return wire.Result{}, 0, err
+	}
+	return c.receive(ctx)
+}
+
+// echo publishes a message and waits until it comes back from the broker.
+func (c *client) echo(ctx context.Context, payload []byte) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, nobodyTime)
+	defer cancel()
+	topic, start := mirror(c.self).Job("echo"), time.Now()
+	if err := desk.Sent(c.station.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1})); err != nil {
+		return 0, err
+	}
+	for {
+		m, err := c.station.Next(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("the broker does not answer: %w", err)
+		}
+		if m.Topic == topic {
+			return time.Since(start), nil
+		}
+	}
+}
+
+// Window is how many frames a client keeps under way when it measures what the
+// agent can do.
+const Window = 4
+
+// keepUnderWay sends a frame whenever another was answered, and calls each with
+// every result that comes within a time. It returns when none is missing.
+func (c *client) keepUnderWay(ctx context.Context, jobs [][]byte, d time.Duration,
+	each func(*wire.Result, time.Duration)) error {
+	next := 0
+	send := func() error {
+		next++
+		return c.send(ctx, jobs[next%len(jobs)])
+	}
+	end := time.Now().Add(d)
+	for range Window {
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	for len(c.open) > 0 {
+		r, took, err := c.receive(ctx)
+		if err != nil {
+			return err
+		}
+		if !time.Now().Before(end) {
+			continue
+		}
+		each(&r, took)
+		if err := send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle asks until the agent answers with a member, which it may still have to
+// load, then for a while longer; with any if the name is empty.
+func (c *client) settle(ctx context.Context, job []byte, member string) error {
+	for end := time.Now().Add(startTime); ; {
+		r, _, err := c.ask(ctx, job)
+		if err != nil {
+			return err
+		}
+		if r.Status == wire.OK && (member == "" || r.Member == member) {
+			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the agent does not answer with member %s: %s %s", member, r.Member, r.Detail)
+		}
+	}
+	for range warmUp {
+		if _, _, err := c.ask(ctx, job); err != nil {
+			return err
+		}
+	}
+	return nil
+}

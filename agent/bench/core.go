@@ -1,0 +1,179 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/bench/figure"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
+)
+
+// Core measures what the agent adds to an inference, a switch and a start, with the
+// stock family's members and, if it is named, those of another supernet.
+func Core(ctx context.Context, b Bench, rt *ort.Runtime, supernet string) error {
+	c := coreBench{b}
+	c.Note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(),
+		ort.DefaultOptions())
+	return c.families(ctx, rt, supernet)
+}
+
+type coreBench struct{ Bench }
+
+// families measures the stock members, then those of another supernet.
+func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet string) error {
+	fam, blobs, err := familyOf(rt, "")
+	if err != nil {
+		return err
+	}
+	if err := b.family(ctx, rt, fam, blobs, "stock"); err != nil {
+		return err
+	}
+	started, err := b.start(ctx, rt)
+	if err != nil {
+		return err
+	}
+	if err := b.Print(started); err != nil {
+		return err
+	}
+	if supernet == "" {
+		return nil
+	}
+	fam, blobs, err = imageNetFamily(rt, supernet)
+	if err != nil {
+		return err
+	}
+	return b.family(ctx, rt, fam, blobs, "w1.0")
+}
+
+func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs,
+	name string) error {
+	sessions, err := openSessions(resident.New(rt, fam, blobs, b.Dir, ort.DefaultOptions(), nil), len(fam.Members))
+	if err != nil {
+		return err
+	}
+	var members []governor.Member
+	for i, m := range fam.Members { // the governor only sees fixed modes here; any rising latency will do
+		members = append(members, governor.Member{Name: m.Name, Top1: m.Top1,
+			Latency: time.Duration(i+1) * time.Millisecond})
+	}
+	core, err := newCore(ctx, fam, sessions, members)
+	if err != nil {
+		return errors.Join(err, closeSessions(sessions))
+	}
+	err = b.parts(ctx, core, name)
+	return errors.Join(err, core.close(), closeSessions(sessions))
+}
+
+// parts measures what there is to measure of each member.
+func (b *coreBench) parts(ctx context.Context, core *core, name string) error {
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, int) (figure.Figure, error)
+	}{{"loop", core.loop}, {"switch", core.switching}, {"batch", core.batch}} {
+		for i, m := range core.fam.Members {
+			b.Progress.Tell(name+" "+part.name, i, len(core.fam.Members))
+			f, err := part.measure(ctx, i)
+			b.Progress.End()
+			if err != nil {
+				return err
+			}
+			f.Name = fmt.Sprintf("%s %s %s", part.name, name, m.Name)
+			if err := b.Print(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// runsOf is how many runs a round takes: half a second's worth, but 25 to 200.
+func (c *core) runsOf(i int, out []float32) (int, error) {
+	ms, err := c.bare(i, out)
+	if err == nil {
+		ms, err = c.bare(i, out)
+	}
+	return min(max(int(500/ms), 5*turns), 200), err
+}
+
+// loop measures jobs through the pipeline against the bare session, in turns.
+func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
+	out := make([]float32, len(c.fam.Classes))
+	n, err := c.runsOf(i, out)
+	if err != nil {
+		return figure.Figure{}, err
+	}
+	if err := c.fix(ctx, i); err != nil {
+		return figure.Figure{}, err
+	}
+	var ours, base figure.Sample
+	for range Rounds {
+		mine, bare, err := inTurns(ctx, n,
+			func() (float64, error) { return c.job(i) },
+			func() (float64, error) { return c.bare(i, out) })
+		if err != nil {
+			return figure.Figure{}, err
+		}
+		ours, base = append(ours, mine), append(base, bare)
+	}
+	b := base.Median()
+	goal, stretch := 1.03, 1.01
+	if b < 10 {
+		goal, stretch = (b+0.060)/b, (b+0.020)/b // 60 and 20 microseconds
+	}
+	return figure.New("core", "", "ms", ours, base, figure.Round(goal), figure.Round(stretch)), nil
+}
+
+// batch measures an image among governor.Batch against one alone.
+func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
+	one, several := make([]float32, len(c.fam.Classes)), make([]float32, governor.Batch*len(c.fam.Classes))
+	n, err := c.runsOf(i, one)
+	if err != nil {
+		return figure.Figure{}, err
+	}
+	var ours, base figure.Sample
+	for range Rounds {
+		mine, bare, err := inTurns(ctx, n,
+			func() (float64, error) { return c.bare(i, several) },
+			func() (float64, error) { return c.bare(i, one) })
+		if err != nil {
+			return figure.Figure{}, err
+		}
+		ours, base = append(ours, mine), append(base, bare)
+	}
+	return figure.New("core", "", "ms", ours, base, 1, 0.8), nil
+}
+
+// switching measures the first job after a switch against the member's steady
+// jobs.
+func (c *core) switching(ctx context.Context, i int) (figure.Figure, error) {
+	const tries = 9
+	other := (i + len(c.fam.Members)/2) % len(c.fam.Members)
+	var ours, base figure.Sample
+	for range Rounds {
+		var first, steady figure.Sample
+		for range tries {
+			if err := c.fix(ctx, other); err != nil {
+				return figure.Figure{}, err
+			}
+			if _, err := repeat(ctx, 3, func() (float64, error) { return c.job(other) }); err != nil {
+				return figure.Figure{}, err
+			}
+			if err := c.fix(ctx, i); err != nil {
+				return figure.Figure{}, err
+			}
+			ms, err := repeat(ctx, 8, func() (float64, error) { return c.job(i) })
+			if err != nil {
+				return figure.Figure{}, err
+			}
+			first, steady = append(first, ms[0]), append(steady, ms[2:]...)
+		}
+		ours, base = append(ours, first.Median()), append(base, steady.Median())
+	}
+	b := base.Median()
+	return figure.New("core", "", "ms", ours, base, figure.Round(max(1.15, (b+0.5)/b)), 1.05), nil
+}

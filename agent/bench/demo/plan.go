@@ -1,0 +1,169 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"github.com/limber-edge/limber/agent/bench/camera"
+	"github.com/limber-edge/limber/agent/bench/load"
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+const (
+	mostCameras = 250  // of the sources that a device tells apart
+	cameraShare = 0.7  // of the device's unloaded capacity with its largest member
+	trials      = 5    // of fewer and fewer cameras: a machine with other work may never be calm
+	calm        = 0.99 // of their frames are answered in time: the largest member can serve the cameras
+	tooSlow     = 0.8  // of what the cameras send: the largest member clearly cannot keep up
+)
+
+// plan is what the demo will do on this machine.
+type plan struct {
+	members  []wire.Member // worth using on this machine, the largest last
+	pictures *gallery
+	jobs     [][]byte // the pictures, with the deadline
+	boot     string   // of the agent
+	cameras  []*source
+	hogs     int
+}
+
+// largest is the name of the largest member.
+func (p *plan) largest() string { return p.members[len(p.members)-1].Name }
+
+// awaitDevice waits for the device to say who it is and what it can do.
+func awaitDevice(ctx context.Context, s *fleet.Mailbox) (*plan, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	p := new(plan)
+	for p.boot == "" || len(p.members) == 0 {
+		m, err := s.Next(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("demo: the agent did not come up: %w", err)
+		}
+		if err := p.meet(m); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Topic, err)
+		}
+	}
+	return p, nil
+}
+
+// meet takes in what the device says of itself.
+func (p *plan) meet(m mqtt.Message) error {
+	switch t, err := wire.ParseTopic(m.Topic); {
+	case err != nil:
+		return err
+	case t.Kind == wire.KindState:
+		var s wire.State
+		err := wire.Decode(m.Payload, &s)
+		p.boot = s.BootID
+		return err
+	case t.Kind == wire.KindCaps:
+		var c wire.Caps
+		err := wire.Decode(m.Payload, &c)
+		p.members = c.Members // none while they are being prepared
+		return err
+	}
+	return nil
+}
+
+// plan measures what to do.
+func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (err error) {
+	tell := func(done int) { d.Progress.Tell("making pictures", done, images) }
+	if p.pictures, err = newGallery(ctx, images, camera.VGA(), tell); err != nil {
+		return err
+	}
+	if p.jobs, err = p.pictures.jobs(d.Deadline); err != nil {
+		return err
+	}
+	c := &capacity{station: s, self: self}
+	if c.jobs, err = p.pictures.jobs(time.Minute); err != nil { // nothing is to be refused here
+		return err
+	}
+	// The load ends before the mode changes: the agent is not to find its place
+	// under a load that is none of the demo's.
+	if err := errors.Join(d.measure(ctx, c, p), d.hogs.Clear()); err != nil {
+		return err
+	}
+	return c.setMode(ctx, "balanced")
+}
+
+// measure finds how many cameras the largest member can serve, and how many
+// other programs it takes that it cannot any more while the smallest still can.
+func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
+	smallest, largest := p.members[0].Name, p.largest()
+	d.Progress.Say("counting the frames a second that " + largest + " answers alone")
+	rate, err := c.of(ctx, largest)
+	if err != nil {
+		return err
+	}
+	p.place(int(math.Round(rate / CameraRate)))
+	if err := d.lighten(ctx, c, p); err != nil {
+		return err
+	}
+	demand := float64(len(p.cameras) * CameraRate)
+	for p.hogs = runtime.NumCPU(); p.hogs < 8*runtime.NumCPU(); p.hogs++ {
+		d.Progress.Say(fmt.Sprintf("counting the frames a second that %s answers beside %d other programs", largest,
+			p.hogs))
+		if err := d.hogs.Set(load.CPU, p.hogs); err != nil {
+			return err
+		}
+		if rate, err = c.of(ctx, largest); err != nil {
+			return err
+		}
+		if rate < tooSlow*demand {
+			break
+		}
+	}
+	if rate, err = c.of(ctx, smallest); err != nil {
+		return err
+	}
+	if rate < demand {
+		d.Log.Warn("even the smallest member may not keep up", "hogs", p.hogs)
+	}
+	return nil
+}
+
+// lighten takes cameras away until the member in use carries the rest, and of these
+// all but their share. Capacity is measured with a frame for each answer, so that its frames
+// share what wakes the machine; cameras do not. They are carried if answers take
+// half of the deadline at most: a queue that grows slowly shows within a trial.
+func (d *demo) lighten(ctx context.Context, c *capacity, p *plan) (err error) {
+	trial := *p
+	if trial.jobs, err = p.pictures.jobs(d.Deadline / 2); err != nil {
+		return err
+	}
+	t := &traffic{station: c.station, self: c.self, plan: &trial}
+	for range trials {
+		n := len(trial.cameras)
+		d.Progress.Say(fmt.Sprintf("trying %d cameras", n))
+		rec, err := t.practise(ctx, d.Deadline, "trial")
+		if err != nil {
+			return err
+		}
+		carried := rec.summary().Met
+		if carried >= calm || n == 1 {
+			break
+		}
+		trial.cameras = trial.cameras[:fewer(n, carried)]
+	}
+	p.cameras = trial.cameras[:max(1, int(math.Round(cameraShare*float64(len(trial.cameras)))))]
+	return nil
+}
+
+// fewer is how many of n cameras may be carried if this share of their frames was.
+func fewer(n int, carried float64) int { return max(1, min(n-1, int(carried*float64(n)))) }
+
+// place sets up so many cameras, but one at least. They are not to be replaced by
+// others of their names: the device would go on counting.
+func (p *plan) place(cameras int) {
+	p.cameras = nil
+	for i := range min(max(1, cameras), mostCameras) {
+		p.cameras = append(p.cameras, &source{name: fmt.Sprintf("camera-%d", i+1), boot: p.boot})
+	}
+}

@@ -1,0 +1,70 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/limber-edge/limber/agent/bench/figure"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// throughput measures answers a second against what the slower stage could do.
+func (b *e2eBench) throughput(ctx context.Context, s *subject) error {
+	var ours, base figure.Sample
+	var all, together stages
+	for round := range b.rounds {
+		b.Progress.Tell("throughput "+s.name, round, b.rounds)
+		answers, bad := 0, error(nil)
+		err := b.client.keepUnderWay(ctx, s.jobs, b.slot, func(r *wire.Result, _ time.Duration) {
+			answers++
+			if bad == nil {
+				bad = b.answered(r)
+			}
+		})
+		if err = errors.Join(err, bad); err != nil {
+			return err
+		}
+		var parts stages
+		for end := time.Now().Add(b.spell); time.Now().Before(end) || len(parts.run) == 0; {
+			if _, err := b.bare(s.frames[s.turnTo()], &parts); err != nil {
+				return err
+			}
+		}
+		ours, base = append(ours, float64(answers)/b.slot.Seconds()), append(base, 1000/parts.slower())
+		all.decode, all.run = append(all.decode, parts.decode...), append(all.run, parts.run...)
+		if err := b.beside(s, &together); err != nil {
+			return err
+		}
+	}
+	b.Progress.End()
+	err := b.Print(figure.New("e2e", "throughput "+s.name, "1/s", ours, base, 0.90, 0.98).Rising())
+	b.Note("  of it %v; both at once, and nothing else: %v, so %.4g 1/s", &all, &together, 1000/together.slower())
+	return err
+}
+
+// beside measures decoding and inference while both run, each on a thread of its
+// own: processors that share a core or a cache take longer for either.
+func (b *e2eBench) beside(s *subject, parts *stages) error {
+	var g errgroup.Group
+	end := time.Now().Add(b.spell)
+	timed := func(times *figure.Sample, work func() error) {
+		g.Go(func() error {
+			for time.Now().Before(end) || len(*times) == 0 {
+				start := time.Now()
+				if err := work(); err != nil {
+					return err
+				}
+				*times = append(*times, wire.Millis(time.Since(start)))
+			}
+			return nil
+		})
+	}
+	input := slices.Clone(b.eye.tensor)
+	timed(&parts.decode, func() error { return b.eye.look(s.frames[s.turnTo()]) })
+	timed(&parts.run, func() error { return b.session.Run(b.logits, input) })
+	return g.Wait()
+}
