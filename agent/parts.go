@@ -81,7 +81,7 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.Preprocess, err = Preprocess(pre); err != nil {
+	if p.Preprocess, err = frame.PreprocessOf(pre); err != nil {
 		return err
 	}
 	return p.openRuntime(cfg)
@@ -107,12 +107,6 @@ func (p *Parts) openOutbox(cfg Config, log *slog.Logger) error {
 		}
 	}
 	return nil
-}
-
-// Preprocess is a family's preprocessing as package frame does it.
-func Preprocess(p family.Preprocess) (frame.Preprocess, error) {
-	crop, err := p.CropFraction()
-	return frame.Preprocess{Mean: p.Mean, Std: p.Std, Crop: crop, Antialias: p.Antialias}, err
 }
 
 // openRuntime puts the shelf of members on the runtime, or notes why there is

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/limber-edge/limber/family"
 )
 
 // Preprocess is how pictures became tensors when a supernet was trained.
@@ -15,6 +17,12 @@ type Preprocess struct {
 	Crop float64
 	// Antialias widens the triangle kernel when shrinking, as PIL does.
 	Antialias bool
+}
+
+// PreprocessOf is what a family's manifest says.
+func PreprocessOf(p family.Preprocess) (Preprocess, error) {
+	crop, err := p.CropFraction()
+	return Preprocess{Mean: p.Mean, Std: p.Std, Crop: crop, Antialias: p.Antialias}, err
 }
 
 // Check tells why no tensor can be made this way.

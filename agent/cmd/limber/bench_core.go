@@ -14,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newBenchCore() *cobra.Command {
@@ -53,7 +54,7 @@ type coreBench struct {
 }
 
 func (b *coreBench) run(ctx context.Context, supernet string) error {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}

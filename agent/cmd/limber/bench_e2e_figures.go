@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // e2eBench measures frames on their whole way. Base does the same work as the
@@ -128,7 +129,7 @@ func (b *e2eBench) equipped(member string, work func(*ort.Runtime) error) (err e
 	if err != nil {
 		return err
 	}
-	how, err := agent.Preprocess(pre)
+	how, err := frame.PreprocessOf(pre)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func (b *e2eBench) equipped(member string, work func(*ort.Runtime) error) (err e
 	if err := os.Mkdir(cache, 0o700); err != nil {
 		return err
 	}
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}

@@ -8,24 +8,8 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
-
-// blobMap is a family's blobs in memory.
-type blobMap map[family.Digest][]byte
-
-func (b blobMap) Blob(d family.Digest) ([]byte, error) {
-	v, ok := b[d]
-	if !ok {
-		return nil, fmt.Errorf("blob %s: not there", d.Short())
-	}
-	return v, nil
-}
-
-func (b blobMap) add(v []byte) family.Digest {
-	d := family.DigestOf(v)
-	b[d] = v
-	return d
-}
 
 // publishedTop1 are the six levels of Dynamic-OFA.
 func publishedTop1() [6]float64 {
@@ -44,8 +28,8 @@ func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs,
 	if err != nil {
 		return nil, nil, err
 	}
-	blobs, desc := blobMap{}, net.Description()
-	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.add(checkpoint), Classes: make([]string, net.Classes())}
+	blobs, desc := family.MemoryBlobs{}, net.Description()
+	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.Add(checkpoint), Classes: make([]string, net.Classes())}
 	if f.Describe, err = desc.Marshal(); err != nil {
 		return nil, nil, err
 	}
@@ -59,14 +43,14 @@ func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs,
 		if err != nil {
 			return nil, nil, err
 		}
-		input := noise(3 * a.r * a.r)
-		logits, err := infer(sub, loader(rt, 1), input)
+		input := workshop.Noise(3 * a.r * a.r)
+		logits, err := workshop.Infer(sub, workshop.Loader(rt, 1), input)
 		if err != nil {
 			return nil, nil, err
 		}
 		f.Members = append(f.Members, family.Member{Name: fmt.Sprintf("s%d", i), Arch: sub.Arch(), MMACs: sub.MMACs(),
 			Top1: publishedTop1()[i], Top5: 0.9, Images: 0,
-			Stats: blobs.add(family.FloatBytes(sub.Stats())), Canary: blobs.add(resident.Canary(input, logits))})
+			Stats: blobs.Add(family.FloatBytes(sub.Stats())), Canary: blobs.Add(resident.Canary(input, logits))})
 	}
 	return f, blobs, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // liveArgs are the flags of `bench live`.
@@ -65,7 +66,7 @@ OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
 }
 
 func (a *liveArgs) run(c *cobra.Command) error {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newBenchMemory() *cobra.Command {
@@ -79,7 +80,7 @@ type lodging struct {
 }
 
 func (b *memoryBench) run(ctx context.Context, supernet string) error {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}
@@ -226,7 +227,7 @@ const lodgerRuns = 30
 
 // takeIn makes a session of each model and runs it.
 func takeIn(members []lodger) (found lodging, err error) {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return found, err
 	}
@@ -244,7 +245,7 @@ func takeIn(members []lodger) (found lodging, err error) {
 		}
 		found.CreateMS += float64(time.Since(begin)) / 1e6
 		defer s.Close() // freeing memory at the end of the process
-		in, out := noise(3*m.Shape.R*m.Shape.R), make([]float32, m.Shape.Classes)
+		in, out := workshop.Noise(3*m.Shape.R*m.Shape.R), make([]float32, m.Shape.Classes)
 		var ms []float64
 		for range lodgerRuns {
 			begin := time.Now()

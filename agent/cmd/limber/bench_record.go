@@ -18,6 +18,7 @@ import (
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // recordArgs are the flags of `bench record`.
@@ -81,7 +82,7 @@ func (a *recordArgs) run(c *cobra.Command) error {
 }
 
 func (a *recordArgs) measure(ctx context.Context, r *recorder, stages []stage, w io.Writer) error {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (r *recorder) open(rt *ort.Runtime, supernet, cache string) error {
 		return err
 	}
 	for _, m := range fam.Members {
-		r.inputs = append(r.inputs, noise(3*m.Arch.R*m.Arch.R))
+		r.inputs = append(r.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
 	}
 	return nil
 }

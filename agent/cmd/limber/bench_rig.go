@@ -13,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // core is a pipeline with every member resident, and nothing around it.
@@ -58,7 +59,7 @@ func closeSessions(sessions []family.Session) error {
 func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core, error) {
 	c := &core{fam: fam, members: members, sessions: sessions}
 	for _, m := range fam.Members {
-		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
+		c.inputs = append(c.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
 	}
 	return c, c.start(ctx, nil)
 }
@@ -97,15 +98,6 @@ func (c *core) start(ctx context.Context, load func() (int, bool)) error {
 func (c *core) close() error {
 	c.stop()
 	return c.work.Wait()
-}
-
-// noise is a fixed input that is neither constant nor denormal.
-func noise(n int) []float32 {
-	v := make([]float32, n)
-	for i := range v {
-		v[i] = float32(i*7919%1000)/500 - 1
-	}
-	return v
 }
 
 // fix makes the pipeline use member i for every job.

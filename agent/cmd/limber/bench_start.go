@@ -27,6 +27,7 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // start measures how long a process takes from nothing to its first answer,
@@ -64,16 +65,16 @@ func (b *coreBench) smallest(rt *ort.Runtime) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c, err := cutFamily(f)
+	members, err := workshop.Members(f)
 	if err != nil {
 		return "", err
 	}
-	model, err := c.members[0].Model(1)
+	model, err := members[0].Model(1)
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(b.cache, "smallest.onnx")
-	return path, rt.Optimize(model, path, shapeOf(c.members[0]), ort.DefaultOptions())
+	return path, rt.Optimize(model, path, shapeOf(members[0]), ort.DefaultOptions())
 }
 
 func shapeOf(sub *ofa.Subnet) ort.Shape {
@@ -140,7 +141,7 @@ func bareStart(w io.Writer, model string) error {
 	}
 	m := f.Members[0]
 	begin := time.Now()
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func bareStart(w io.Writer, model string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Run(make([]float32, len(f.Classes)), noise(3*m.Arch.R*m.Arch.R)); err != nil {
+	if err := s.Run(make([]float32, len(f.Classes)), workshop.Noise(3*m.Arch.R*m.Arch.R)); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%.3f\n", float64(time.Since(begin))/1e6)

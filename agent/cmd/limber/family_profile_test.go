@@ -10,9 +10,9 @@ import (
 	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
-func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
+func TestProfilePrintsALineForEachMemberInEachWay(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	got := limber(t, "family", "profile", "--threads", "1,2", "--batch", "1,3", "--rounds", "3", "--json")
+	got := limber(t, "family", "profile", "--threads", "2", "--batch", "1,3", "--rounds", "2", "--json")
 	if got.code != exitDone {
 		t.Fatalf("got %+v", got)
 	}
@@ -29,13 +29,13 @@ func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}
-		if l.Provider != "cpu" || l.Runs != 3 || !(l.P50 > 0 && l.P95 >= l.P50 && l.PerSecond > 0) {
+		if l.Provider != "cpu" || l.Runs != 2 || !(l.P50 > 0 && l.P95 >= l.P50 && l.PerSecond > 0) {
 			t.Errorf("got %s", line)
 		}
 		seen[[2]int{l.Threads, l.Batch}]++
 	}
-	if len(seen) != 4 || seen[[2]int{2, 3}] != stockMembers(t) {
-		t.Errorf("got lines for %v, want all members for each of four ways", seen)
+	if len(seen) != 2 || seen[[2]int{2, 3}] != stockMembers(t) {
+		t.Errorf("got lines for %v, want all members for each of two ways", seen)
 	}
 	if got := limber(t, "family", "profile", "--rounds", "1"); got.code != exitDone || !strings.Contains(got.stdout, "images/s") {
 		t.Errorf("got %+v, want a table", got)

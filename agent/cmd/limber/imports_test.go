@@ -23,10 +23,9 @@ type imports struct {
 // ranks, and of those only the ones named here. A foreign module has one
 // importer, golang.org/x/sync excepted.
 var ranks = [][]imports{
-	{ // pure: the standard library and nothing else, but for the formats of frames and of ONNX
+	{ // pure: the standard library and nothing else, but for the format of ONNX
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "broker-config"},
 		{of: "family"},
 		{of: "firmware/power"},
@@ -42,6 +41,7 @@ var ranks = [][]imports{
 		{of: "family/chart", libraries: []string{"gonum.org/v1/plot"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
+		{of: "agent/frame", ours: []string{"family"}, libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "family/stock", ours: []string{"family"}},
 		{of: "store", libraries: []string{"go.etcd.io/bbolt"}},
 	},
@@ -54,15 +54,17 @@ var ranks = [][]imports{
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
-	{ // the device, and the operator
+	{ // the device, the operator, and who makes families
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
+		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
+		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
+			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
