@@ -118,7 +118,8 @@ func ModelThatEnds(tb testing.TB, op string) []byte {
 func Bomb(tb testing.TB) []byte {
 	tb.Helper()
 	return ten(tb, "Identity", func(g *onnx.Graph) string {
-		shape := g.Node("Cast", "shape", []string{g.Weight("numbers", []int{4}, []float32{1, 3, 40000, 40000})}, onnx.Int("to", 7))
+		shape := g.Node("Cast", "shape", []string{g.Weight("numbers", []int{4}, []float32{1, 3, 40000, 40000})},
+			onnx.Int("to", 7))
 		return g.Node("Expand", "big", []string{g.Node("GlobalAveragePool", "mean", []string{"x"}), shape})
 	})
 }
@@ -170,7 +171,8 @@ func Foreign(tb testing.TB, path string, canary []byte, models ...[]byte) {
 	theirs := family.Family{Schema: family.Schema, Name: "theirs", Describe: ours.Describe, Classes: ours.Classes}
 	for i, model := range models {
 		top1 := 0.5 + float64(i)/10
-		m := family.Member{Name: string(rune('a' + i)), Top1: top1, Top5: top1, Model: blobs.Add(model), Canary: blobs.Add(canary), Input: "x", Output: "y"}
+		m := family.Member{Name: string(rune('a' + i)), Top1: top1, Top5: top1, Model: blobs.Add(model),
+			Canary: blobs.Add(canary), Input: "x", Output: "y"}
 		m.Arch.R = 24
 		theirs.Members = append(theirs.Members, m)
 	}

@@ -48,7 +48,9 @@ func (s Shop) Build(ctx context.Context, r Recipe) error {
 		return err
 	}
 	if len(images.classes) != net.Classes() {
-		return fmt.Errorf("%s: %d classes, and the supernet tells %d apart; name them in the supernet's description, or keep a folder for each", r.Validation, len(images.classes), net.Classes())
+		return fmt.Errorf("%s: %d classes, and the supernet tells %d apart; "+
+			"name them in the supernet's description, or keep a folder for each",
+			r.Validation, len(images.classes), net.Classes())
 	}
 	s.warnShort(r, images.Sets)
 	s.Progress.Say("reading the images")
@@ -60,7 +62,8 @@ func (s Shop) Build(ctx context.Context, r Recipe) error {
 }
 
 // search finds the members and writes them.
-func (s Shop) search(ctx context.Context, r Recipe, net *ofa.Supernet, images buildImages, begun search.Begun) (err error) {
+func (s Shop) search(ctx context.Context, r Recipe, net *ofa.Supernet, images buildImages,
+	begun search.Begun) (err error) {
 	rt, err := OpenRuntime()
 	if err != nil {
 		return err
@@ -71,7 +74,8 @@ func (s Shop) search(ctx context.Context, r Recipe, net *ofa.Supernet, images bu
 		return err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
-	bench := &search.Bench{Net: net, Load: Loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: r.Batch, Journal: journal, Tell: s.Progress.Tell}
+	bench := &search.Bench{Net: net, Load: Loader(rt, runtime.NumCPU()), Sets: images.Sets, Batch: r.Batch,
+		Journal: journal, Tell: s.Progress.Tell}
 	if r.Cost == CostLatency {
 		bench.Clock = search.Timer{Net: net, Probe: prober(rt, r.Threads), Runs: 20}
 	}
@@ -100,7 +104,8 @@ func (s Shop) warnShort(r Recipe, sets search.Sets) {
 		{r.Validation, "validation-images", sets.Validation.Len(), r.ValidationImages},
 	} {
 		if set.found < set.want {
-			s.Progress.Warn(fmt.Sprintf("%s: all of its %d images are used, fewer than --%s %d", set.path, set.found, set.flag, set.want))
+			s.Progress.Warn(fmt.Sprintf("%s: all of its %d images are used, fewer than --%s %d",
+				set.path, set.found, set.flag, set.want))
 		}
 	}
 }
@@ -113,15 +118,18 @@ func (r Recipe) resumable(ctx context.Context, kept int, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
-	return fmt.Errorf("interrupted: %d measurements are kept in %s; the same command goes on from there", kept, r.workFolder())
+	return fmt.Errorf("interrupted: %d measurements are kept in %s; the same command goes on from there",
+		kept, r.workFolder())
 }
 
 // account says how good the estimates were.
 func account(b *search.Built) string {
 	if b.Accuracy == nil {
-		return fmt.Sprintf("%d samples; estimators do not know this kind of supernet, so the family is the best of them", b.Samples)
+		return fmt.Sprintf("%d samples; estimators do not know this kind of supernet, so the family is the best of them",
+			b.Samples)
 	}
-	told := fmt.Sprintf("%d samples; on %d that a first fit did not see, predicted top-1 is off by %.2f points on average (rank correlation %.2f)",
+	told := fmt.Sprintf("%d samples; on %d that a first fit did not see, "+
+		"predicted top-1 is off by %.2f points on average (rank correlation %.2f)",
 		b.Samples, b.Accuracy.HeldOut, 100*b.Accuracy.Error, b.Accuracy.Tau)
 	if b.Latency != nil {
 		told += fmt.Sprintf(", latency by %.3g ms (%.2f)", b.Latency.Error, b.Latency.Tau)
@@ -149,5 +157,6 @@ func (r Recipe) begun(net *ofa.Supernet, sets search.Sets) (search.Begun, error)
 		return search.Begun{}, err
 	}
 	return search.Begun{Supernet: family.DigestOf(checkpoint), Description: family.DigestOf(desc),
-		Calibration: calibration, Validation: validation, Revision: ofa.Revision, Batch: r.Batch, Cost: r.Cost, Threads: r.Threads}, nil
+		Calibration: calibration, Validation: validation,
+		Revision: ofa.Revision, Batch: r.Batch, Cost: r.Cost, Threads: r.Threads}, nil
 }

@@ -13,7 +13,8 @@ import (
 
 // smallRecipe is one of few and quick choices.
 func smallRecipe(supernet, calibration, validation, out string) Recipe {
-	return Recipe{Supernet: supernet, Name: "mine", Calibration: calibration, Validation: validation, Out: out, Cost: CostMMACs,
+	return Recipe{Supernet: supernet, Name: "mine", Calibration: calibration, Validation: validation, Out: out,
+		Cost:              CostMMACs,
 		Plan:              search.Plan{Size: 6, Samples: 10, Rough: 1000, Finalists: 2, Climbs: 10, Seed: 1},
 		CalibrationImages: 20, ValidationImages: 5000, Batch: 200, Threads: 1}
 }
@@ -23,15 +24,18 @@ func smallRecipe(supernet, calibration, validation, out string) Recipe {
 func TestBuildReadsNothingButWhatItsFlagsName(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	supernet, train, val := familytest.NarrowSupernet(t, dir), familytest.Tree(t, in("tree/train"), 0, 20), familytest.Tree(t, in("tree/val"), 20, 20)
+	supernet, train, val := familytest.NarrowSupernet(t, dir), familytest.Tree(t, in("tree/train"), 0,
+		20), familytest.Tree(t, in("tree/val"), 20, 20)
 	familytest.Tree(t, in("sub"), 0, 10)
 	familytest.Write(t, in("sub/a.png"), nil) // a sheet without labels, beside class folders
 	for _, tt := range []struct{ name, calibration, validation, test, says string }{
-		{"calibration beside class folders", in("tree/train/xx"), val, val, in("tree/train/xx") + ": no such folder, and no sheets xx.png"},
+		{"calibration beside class folders", in("tree/train/xx"), val, val,
+			in("tree/train/xx") + ": no such folder, and no sheets xx.png"},
 		{"validation beside class folders", train, in("tree/val/yy"), val, in("tree/val/yy") + ": no such folder"},
 		{"test beside class folders", train, val, in("tree/val/zz"), in("tree/val/zz") + ": no such folder"},
 		{"beside a sheet", in("sub/nonexist"), val, val, "no such folder, and no sheets nonexist.png"},
-		{"pattern of no sheet", in("sub/train_*"), val, val, "no sheets train_*.png with train_*.labels.json in " + in("sub")},
+		{"pattern of no sheet", in("sub/train_*"), val, val,
+			"no sheets train_*.png with train_*.labels.json in " + in("sub")},
 		{"pattern that is none", in("sub/["), val, val, "syntax error in pattern"},
 		{"folder of folders", in("tree"), val, val, in("tree") + ": no sheets"},
 	} {
@@ -56,7 +60,8 @@ func TestBuildReportsOnTheClassesItChoseBy(t *testing.T) {
 func TestBuildWantsImagesForEachOfItsTasks(t *testing.T) {
 	dir := t.TempDir()
 	few := familytest.Tree(t, filepath.Join(dir, "few"), 0, 9)
-	for images, says := range map[int]string{2000: "has 9 images; after 2000 for BN statistics none is left", 5: "9 classes, and the supernet tells 10 apart"} {
+	for images, says := range map[int]string{2000: "has 9 images; after 2000 for BN statistics none is left",
+		5: "9 classes, and the supernet tells 10 apart"} {
 		r := smallRecipe(familytest.NarrowSupernet(t, dir), few, few, filepath.Join(dir, "x"))
 		r.CalibrationImages = images
 		wantError(t, Shop{Progress: &heard{}}.Build(t.Context(), r), says)

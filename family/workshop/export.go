@@ -130,14 +130,16 @@ func notesOf(f *family.Family, m *family.Member) ([]onnx.Note, error) {
 		return nil, fmt.Errorf("classes: %w", err)
 	}
 	return []onnx.Note{
-		{Key: "limber.family", Value: f.Name}, {Key: "limber.member", Value: m.Name}, {Key: "limber.top1", Value: fmt.Sprint(m.Top1)},
+		{Key: "limber.family", Value: f.Name}, {Key: "limber.member", Value: m.Name},
+		{Key: "limber.top1", Value: fmt.Sprint(m.Top1)},
 		{Key: "limber.preprocess", Value: string(preprocess)}, {Key: "limber.classes", Value: string(classes)},
 		{Key: "limber.outputs", Value: cmp.Or(m.Outputs, "logits")},
 	}, nil
 }
 
 // check runs the file beside the member, on the member's canary and on noise.
-func (e *Exported) check(rt *ort.Runtime, session family.Session, f *family.Folder, m *family.Member, model []byte) (err error) {
+func (e *Exported) check(rt *ort.Runtime, session family.Session, f *family.Folder, m *family.Member,
+	model []byte) (err error) {
 	file, err := rt.NewBatch(model, e.Input, []string{e.Output}, ort.DefaultOptions())
 	if err != nil {
 		return fmt.Errorf("the exported file: %w", err)
@@ -159,7 +161,8 @@ func (e *Exported) check(rt *ort.Runtime, session family.Session, f *family.Fold
 		}
 		e.Difference = math.Max(e.Difference, off)
 		if !(off <= ExportTolerance) {
-			return fmt.Errorf("the exported file is checked by running it: a number is %.3g standard deviations from the member's, at most %g is allowed; nothing was written",
+			return fmt.Errorf("the exported file is checked by running it: "+
+				"a number is %.3g standard deviations from the member's, at most %g is allowed; nothing was written",
 				off, ExportTolerance)
 		}
 	}

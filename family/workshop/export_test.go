@@ -25,7 +25,8 @@ func TestAFileThatGivesOtherNumbersIsNotExported(t *testing.T) {
 	m := f.Members[0]
 	m.Arch.R = 24 // as the model has it; the canary's is larger
 	e := Exported{Input: "x", Output: "y", Classes: 10}
-	if err := e.check(rt, another{}, f, &m, familytest.Model(t, "Identity")); err == nil || !strings.Contains(err.Error(), "1e-05 is allowed; nothing was written") {
+	if err := e.check(rt, another{}, f, &m, familytest.Model(t, "Identity")); err == nil ||
+		!strings.Contains(err.Error(), "1e-05 is allowed; nothing was written") {
 		t.Errorf("got %v, want it refused", err)
 	}
 }

@@ -99,9 +99,11 @@ func (s Shop) TestImages(path string, f *family.Family) (Pictures, error) {
 	}
 	switch names := f.Labels(); {
 	case len(f.Classes) != len(known.Classes):
-		return nil, fmt.Errorf("family %s is of %d classes (%s) and not of CIFAR-10's: name images of them with --data", f.Name, len(f.Classes), names)
+		return nil, fmt.Errorf("family %s is of %d classes (%s) and not of CIFAR-10's: name images of them with --data",
+			f.Name, len(f.Classes), names)
 	case !slices.Equal(f.Classes, known.Classes):
-		s.Progress.Warn(fmt.Sprintf("on CIFAR-10's images, for which the family's classes %s stand for %s; --data names others", names, known.Labels()))
+		s.Progress.Warn(fmt.Sprintf("on CIFAR-10's images, "+
+			"for which the family's classes %s stand for %s; --data names others", names, known.Labels()))
 	}
 	if exe, err := os.Executable(); err == nil {
 		fetched := filepath.Join(filepath.Dir(filepath.Dir(exe)), ".data", "cifar10")

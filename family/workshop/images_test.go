@@ -19,7 +19,8 @@ func TestEvalSaysForWhatCIFARsImagesAreCounted(t *testing.T) {
 		err     bool
 	}{
 		{"its own", f.Classes, "", false},
-		{"other names", []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, "classes a, b, c, d, e, f, ... stand for airplane", false},
+		{"other names", []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"},
+			"classes a, b, c, d, e, f, ... stand for airplane", false},
 		{"fewer", []string{"a", "b"}, "2 classes (a, b) and not of CIFAR-10's: name images of them with --data", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,7 +48,8 @@ func TestEvalTakesATreeOfTheFamilysClassesOrAPatternOfSheets(t *testing.T) {
 			t.Errorf("%s: got %v images, %v; want %d", path, got, err, want)
 			continue
 		}
-		if label := got.Label(want - 1); label < 0 || label > 9 || path == tree && f.Classes[got.Label(0)] != "cat" && f.Classes[got.Label(0)] != "truck" {
+		if label := got.Label(want - 1); label < 0 || label > 9 || path == tree && f.Classes[got.Label(0)] != "cat" &&
+			f.Classes[got.Label(0)] != "truck" {
 			t.Errorf("%s: got label %d of the last and %d of the first", path, label, got.Label(0))
 		}
 		if p, err := got.Picture(want - 1); err != nil || p == nil {
@@ -63,8 +65,10 @@ func TestEvalRefusesImagesThatAreNotOfTheFamilysClasses(t *testing.T) {
 		name, data string
 		says       []string
 	}{
-		{"other classes, as many", familytest.Tree(t, filepath.Join(dir, "ten"), 0, 10), []string{"folders class0, class1, ", "none of the classes airplane, automobile, "}},
-		{"one other class", familytest.Tree(t, filepath.Join(dir, "one"), 0, 2, "cat", "lynx"), []string{"folders lynx are none", "airplane"}},
+		{"other classes, as many", familytest.Tree(t, filepath.Join(dir, "ten"), 0, 10),
+			[]string{"folders class0, class1, ", "none of the classes airplane, automobile, "}},
+		{"one other class", familytest.Tree(t, filepath.Join(dir, "one"), 0, 2, "cat", "lynx"),
+			[]string{"folders lynx are none", "airplane"}},
 		{"no such folder", "nonexist", []string{"images nonexist: no such folder"}},
 		{"empty folder", t.TempDir(), []string{"no sheets", "no CLASS/NAME.jpg"}},
 	} {

@@ -62,7 +62,8 @@ func described(name, path string) (*family.Family, error) {
 
 // importMember makes a model plain, tries it on a fixed input, and keeps both with
 // what it gave.
-func (s Shop) importMember(ctx context.Context, f *family.Family, blobs family.MemoryBlobs, from Model) (family.Member, error) {
+func (s Shop) importMember(ctx context.Context, f *family.Family, blobs family.MemoryBlobs,
+	from Model) (family.Member, error) {
 	model, err := os.ReadFile(from.File)
 	if err != nil {
 		return family.Member{}, err
@@ -71,7 +72,8 @@ func (s Shop) importMember(ctx context.Context, f *family.Family, blobs family.M
 	if err != nil {
 		return family.Member{}, err
 	}
-	m := family.Member{Name: from.Name, Top1: from.Top1, Top5: from.Top1, Model: blobs.Add(model), Input: info.Input.Name, Output: info.Output.Name}
+	m := family.Member{Name: from.Name, Top1: from.Top1, Top5: from.Top1, Model: blobs.Add(model),
+		Input: info.Input.Name, Output: info.Output.Name}
 	if m.Arch.R, err = info.Side(); err != nil {
 		return family.Member{}, err
 	}
@@ -102,11 +104,13 @@ func outputsOf(info onnx.Info, numbers []float32) (outputs, said string) {
 	case info.Ends == "Softmax":
 		return family.Probabilities, "ends in Softmax: it gives probabilities, which answers hold as they are"
 	case probabilities(numbers):
-		return family.Probabilities, fmt.Sprintf("ends in %s, and what it gives is none negative and adds up to 1: taken as probabilities, which answers hold as they are", info.Ends)
+		return family.Probabilities, fmt.Sprintf("ends in %s, and what it gives is none negative "+
+			"and adds up to 1: taken as probabilities, which answers hold as they are", info.Ends)
 	case info.Ends == "LogSoftmax":
 		return "", "ends in LogSoftmax: taken as logits, of which a softmax makes the same probabilities"
 	case info.Ends == "Sigmoid":
-		return "", "ends in Sigmoid, which judges each class alone: taken as logits, so that classes are right and their probabilities are not; export it without its last Sigmoid"
+		return "", "ends in Sigmoid, which judges each class alone: taken as logits, " +
+			"so that classes are right and their probabilities are not; export it without its last Sigmoid"
 	}
 	return "", ""
 }

@@ -25,17 +25,20 @@ func TestImportSaysWhatTheNumbersOfAMemberAre(t *testing.T) {
 		says    string // empty for nothing
 	}{
 		{"logits", familytest.Model(t, "Identity"), "", ""},
-		{"softmax", familytest.ModelThatEnds(t, "Softmax"), family.Probabilities, "member m: ends in Softmax: it gives probabilities"},
+		{"softmax", familytest.ModelThatEnds(t, "Softmax"), family.Probabilities,
+			"member m: ends in Softmax: it gives probabilities"},
 		{"softmax, then reshaped", familytest.Scores(t, func(g *onnx.Graph, scores string) string {
 			return g.Node("Flatten", "flat", []string{g.Node("Softmax", "p", []string{scores}, onnx.Int("axis", 1))})
 		}), family.Probabilities, "ends in Softmax"},
 		{"softmax of 1xNx1x1", familytest.Scores(t, func(g *onnx.Graph, scores string) string {
 			axes := g.Node("Cast", "axes", []string{g.Weight("at", []int{2}, []float32{2, 3})}, onnx.Int("to", 7))
 			return g.Node("Unsqueeze", "deep", []string{g.Node("Softmax", "p", []string{scores}), axes})
-		}, 1, 1), family.Probabilities, "ends in Softmax: it gives probabilities, which answers hold as they are; the model is kept with changes: its output of 1x10x1x1 is made 1x10"},
+		}, 1, 1), family.Probabilities, "ends in Softmax: it gives probabilities, which answers hold as they are; " +
+			"the model is kept with changes: its output of 1x10x1x1 is made 1x10"},
 		{"softmax by its numbers", familytest.Scores(t, func(g *onnx.Graph, scores string) string {
 			e := g.Node("Exp", "e", []string{scores})
-			return g.Node("Mul", "scaled", []string{e, g.Node("Reciprocal", "part", []string{g.Node("ReduceSum", "sum", []string{e})})})
+			return g.Node("Mul", "scaled", []string{e, g.Node("Reciprocal", "part",
+				[]string{g.Node("ReduceSum", "sum", []string{e})})})
 		}), family.Probabilities, "ends in Mul, and what it gives is none negative and adds up to 1"},
 		{"log-softmax", familytest.ModelThatEnds(t, "LogSoftmax"), "", "ends in LogSoftmax: taken as logits"},
 		{"sigmoid", familytest.ModelThatEnds(t, "Sigmoid"), "", "ends in Sigmoid, which judges each class alone"},
@@ -67,7 +70,8 @@ func TestModelsThatNoDeviceCouldServeAreNotImported(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	small := mustMember(t, f, 0, 1)
 	for name, b := range map[string][]byte{
-		"small.onnx": small, "text.onnx": []byte("this is no model"), "bomb.onnx": familytest.Bomb(t), "loop.onnx": familytest.Model(t, "Loop"), "nan.onnx": familytest.Model(t, "Log"),
+		"small.onnx": small, "text.onnx": []byte("this is no model"), "bomb.onnx": familytest.Bomb(t),
+		"loop.onnx": familytest.Model(t, "Loop"), "nan.onnx": familytest.Model(t, "Log"),
 		"d.json":   f.Describe,
 		"two.json": []byte(`{"mean":[0,0,0],"std":[1,1,1],"resize":"bilinear","crop":"none","classes":["a","b"]}`),
 		"bad.json": []byte(`{"mean":[0,0,0],"std":[0,1,1],"resize":"bilinear","crop":"none","classes":["a","b"]}`),
@@ -92,7 +96,8 @@ func TestModelsThatNoDeviceCouldServeAreNotImported(t *testing.T) {
 			}
 		})
 	}
-	_, err := shop.Import(t.Context(), "foreign", in("d.json"), []Model{{"large", in("small.onnx"), 0.8}, {"small", in("small.onnx"), 0.7}}, in("x.family"))
+	_, err := shop.Import(t.Context(), "foreign", in("d.json"),
+		[]Model{{"large", in("small.onnx"), 0.8}, {"small", in("small.onnx"), 0.7}}, in("x.family"))
 	wantError(t, err, "more accurate")
 }
 
@@ -134,7 +139,8 @@ func TestAnImportedMemberGuessesAsTheOneItWasMadeOf(t *testing.T) {
 	}
 	for i, of := range []int{0, last} {
 		if search.ScoreOf(got[i]) != search.ScoreOf(want[of]) || search.Agreement(got[i], want[of]) != 1 {
-			t.Errorf("%s: got %+v, want what it was made of gives, %+v", models[i].Name, search.ScoreOf(got[i]), search.ScoreOf(want[of]))
+			t.Errorf("%s: got %+v, want what it was made of gives, %+v", models[i].Name, search.ScoreOf(got[i]),
+				search.ScoreOf(want[of]))
 		}
 	}
 }
@@ -182,7 +188,8 @@ func TestModelsThatLieBesideTheProjectAreImportedOrSayWhatTheyAre(t *testing.T) 
 	}
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	familytest.Write(t, in("d.json"), []byte(`{"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5],"resize":"bilinear","antialias":true,"crop":"none","classes":["a","b","c","d","e"]}`))
+	familytest.Write(t, in("d.json"), []byte(`{"mean":[0.5,0.5,0.5],"std":[0.5,0.5,0.5],"resize":"bilinear",
+		"antialias":true,"crop":"none","classes":["a","b","c","d","e"]}`))
 	for _, tt := range []struct {
 		name     string
 		imported bool
@@ -200,7 +207,8 @@ func TestModelsThatLieBesideTheProjectAreImportedOrSayWhatTheyAre(t *testing.T) 
 		t.Run(tt.name, func(t *testing.T) {
 			h.warnings = nil
 			out := in(tt.name + ".family")
-			_, err := shop.Import(t.Context(), "family", in("d.json"), []Model{{"m", filepath.Join(samples, tt.name+".onnx"), 0.5}}, out)
+			_, err := shop.Import(t.Context(), "family", in("d.json"),
+				[]Model{{"m", filepath.Join(samples, tt.name+".onnx"), 0.5}}, out)
 			if !tt.imported {
 				wantError(t, err, tt.says)
 				return

@@ -82,7 +82,8 @@ func readImages(path string, r int) ([]float32, error) {
 	}
 	v, err := family.Floats(b)
 	if err == nil && (len(v) == 0 || len(v)%(3*r*r) != 0) {
-		err = fmt.Errorf("%d bytes are not a whole number of images of 3×%d×%d float32 (%d bytes each)", len(b), r, r, 4*3*r*r)
+		err = fmt.Errorf("%d bytes are not a whole number of images of 3×%d×%d float32 (%d bytes each)",
+			len(b), r, r, 4*3*r*r)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("images %s: %w", path, err)

@@ -21,8 +21,9 @@ import (
 // logitsOf is a case of a fixture, to be written to a folder of its own.
 func logitsOf(t *testing.T, dir string, c familytest.Case) Logits {
 	t.Helper()
-	l := Logits{Supernet: filepath.Join(dir, "supernet.pth"), Arch: filepath.Join(t.TempDir(), "a.json"), Input: filepath.Join(dir, c.Input),
-		Out: filepath.Join(t.TempDir(), "y.f32")}
+	l := Logits{Supernet: filepath.Join(dir, "supernet.pth"), Arch: filepath.Join(t.TempDir(), "a.json"),
+		Input: filepath.Join(dir, c.Input),
+		Out:   filepath.Join(t.TempDir(), "y.f32")}
 	for _, name := range c.Batches {
 		l.Calibrate = append(l.Calibrate, filepath.Join(dir, name))
 	}
@@ -46,7 +47,8 @@ func TestLogitsAgreeWithPyTorch(t *testing.T) {
 	for _, supernet := range []string{"imagenet", "cifar"} {
 		dir := filepath.Join(familytest.Fixtures(t), supernet)
 		cases, calibration := familytest.Cases(t, dir)
-		for name, c := range map[string]familytest.Case{supernet: cases[len(cases)-1], supernet + " calibrated": calibration} {
+		for name, c := range map[string]familytest.Case{supernet: cases[len(cases)-1],
+			supernet + " calibrated": calibration} {
 			t.Run(name, func(t *testing.T) {
 				l := logitsOf(t, dir, c)
 				if err := shop.Logits(l); err != nil {
@@ -100,17 +102,22 @@ func TestLogitsFailureLeavesNoFile(t *testing.T) {
 		set  func(*Logits)
 		says []string
 	}{
-		{"text file", supernet(file("text.pth", []byte("these are no weights\n"))), []string{"text.pth", "not a PyTorch checkpoint", "it looks like text"}},
-		{"truncated checkpoint", supernet(file("short.pth", checkpoint[:len(checkpoint)/2])), []string{"short.pth", "truncated"}},
+		{"text file", supernet(file("text.pth", []byte("these are no weights\n"))),
+			[]string{"text.pth", "not a PyTorch checkpoint", "it looks like text"}},
+		{"truncated checkpoint", supernet(file("short.pth", checkpoint[:len(checkpoint)/2])),
+			[]string{"short.pth", "truncated"}},
 		{"no checkpoint", supernet(filepath.Join(bad, "none.pth")), []string{"none.pth", "no such file"}},
 		{"misspelt description", supernet(file("misspelt.pth", checkpoint)), []string{"misspelt.json", "strids"}},
-		{"wrong input size", input(file("size.f32", make([]byte, 1000))), []string{"size.f32", "1000 bytes are not a whole number of images of 3×32×32"}},
+		{"wrong input size", input(file("size.f32", make([]byte, 1000))),
+			[]string{"size.f32", "1000 bytes are not a whole number of images of 3×32×32"}},
 		{"no whole number", input(file("odd.f32", make([]byte, 3))), []string{"odd.f32", "not a whole number of float32"}},
 		{"empty input", input(file("empty.f32", nil)), []string{"empty.f32", "0 bytes"}},
 		{"not an architecture", arch(file("arch.json", []byte("[]"))), []string{"arch.json", "architecture"}},
-		{"not of this supernet", arch(file("other.json", []byte(`{"ks":[3],"e":[3],"d":[2],"r":32}`))), []string{"wants 20 ks, 20 e and 5 d"}},
+		{"not of this supernet", arch(file("other.json", []byte(`{"ks":[3],"e":[3],"d":[2],"r":32}`))),
+			[]string{"wants 20 ks, 20 e and 5 d"}},
 		{"pixel that is no number", input(file("nan.f32", family.FloatBytes(pixels))), []string{"of image 0 is NaN"}},
-		{"wrong batch size", func(l *Logits) { l.Calibrate = []string{file("batch.f32", make([]byte, 16))} }, []string{"batch.f32"}},
+		{"wrong batch size", func(l *Logits) { l.Calibrate = []string{file("batch.f32", make([]byte, 16))} },
+			[]string{"batch.f32"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := logitsOf(t, dir, cases[0])
@@ -135,8 +142,10 @@ func TestLogitsOfWeightsThatAreNoNumbersAreRefused(t *testing.T) {
 		v            float32
 		says         []string
 	}{
-		{"NaN in a weight", "classifier.linear.weight", float32(math.NaN()), []string{"tensor classifier.linear.weight", "NaN"}},
-		{"negative variance", "final_expand_layer.bn.running_var", -1, []string{"tensor final_expand_layer.bn.running_var", "-1"}},
+		{"NaN in a weight", "classifier.linear.weight", float32(math.NaN()),
+			[]string{"tensor classifier.linear.weight", "NaN"}},
+		{"negative variance", "final_expand_layer.bn.running_var", -1,
+			[]string{"tensor final_expand_layer.bn.running_var", "-1"}},
 		{"overflow", "final_expand_layer.bn.weight", math.MaxFloat32, []string{"logit 0 of image 0 is", "out of the range"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

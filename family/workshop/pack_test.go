@@ -28,7 +28,8 @@ func TestAPackedFamilyIsVerifiedBlobByBlobAndMemberByMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, shop.Verify(t.Context(), mustOpen(t, in("small.family"))), "supernet.pth")
-	familytest.Foreign(t, in("wrong.family"), resident.Canary(Noise(3*24*24), make([]float32, 10)), familytest.Model(t, "Identity"))
+	familytest.Foreign(t, in("wrong.family"), resident.Canary(Noise(3*24*24), make([]float32, 10)),
+		familytest.Model(t, "Identity"))
 	wantError(t, shop.Verify(t.Context(), mustOpen(t, in("wrong.family"))), "member a: canary")
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()

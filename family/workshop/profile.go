@@ -115,7 +115,8 @@ func (p *profiler) probe(shelf *resident.Shelf, member, batch int) (search.Probe
 		return nil, err
 	}
 	r := p.fam.Members[member].Arch.R
-	return timed{session, slices.Repeat([][]float32{make([]float32, 3*r*r)}, batch), make([]float32, batch*len(p.fam.Classes))}, nil
+	return timed{session, slices.Repeat([][]float32{make([]float32, 3*r*r)}, batch),
+		make([]float32, batch*len(p.fam.Classes))}, nil
 }
 
 // timed is a session with what it runs on.

@@ -12,7 +12,8 @@ import (
 func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
 	shop, h := mustShop(t)
 	f := familytest.Stock(t)
-	lines, err := shop.Profile(t.Context(), f, Ways{Providers: []string{"tensorrt", "cpu"}, Threads: []int{1, 2}, Batches: []int{1, 3}, Rounds: 3})
+	lines, err := shop.Profile(t.Context(), f, Ways{Providers: []string{"tensorrt", "cpu"}, Threads: []int{1, 2},
+		Batches: []int{1, 3}, Rounds: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,8 @@ func TestProfileMeasuresEveryMemberInEveryWay(t *testing.T) {
 		t.Errorf("got lines for %v, want all members for each of four ways", seen)
 	}
 	wantSaid(t, strings.Join(h.notes, "\n"), "left out: ", "tensorrt")
-	_, err = shop.Profile(t.Context(), f, Ways{Providers: []string{"tensorrt"}, Threads: []int{1}, Batches: []int{1}, Rounds: 1})
+	_, err = shop.Profile(t.Context(), f, Ways{Providers: []string{"tensorrt"}, Threads: []int{1}, Batches: []int{1},
+		Rounds: 1})
 	wantError(t, err, "none of the execution providers tensorrt is usable")
 }
 
@@ -37,13 +39,16 @@ func TestAForeignModelIsProfiledOneImageAtATime(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	familytest.Write(t, in("d.json"), f.Describe)
 	familytest.Write(t, in("m.onnx"), familytest.Model(t, "Identity"))
-	if _, err := shop.Import(t.Context(), "theirs", in("d.json"), []Model{{"m", in("m.onnx"), 0.5}}, in("f.family")); err != nil {
+	if _, err := shop.Import(t.Context(), "theirs", in("d.json"), []Model{{"m", in("m.onnx"), 0.5}},
+		in("f.family")); err != nil {
 		t.Fatal(err)
 	}
 	theirs := mustOpen(t, in("f.family"))
-	_, err := shop.Profile(t.Context(), theirs, Ways{Providers: []string{"cpu"}, Threads: []int{1}, Batches: []int{2}, Rounds: 1})
+	_, err := shop.Profile(t.Context(), theirs, Ways{Providers: []string{"cpu"}, Threads: []int{1}, Batches: []int{2},
+		Rounds: 1})
 	wantError(t, err, "member m on cpu", "a foreign model takes one image at a time")
-	lines, err := shop.Profile(t.Context(), theirs, Ways{Providers: []string{"cpu"}, Threads: []int{1}, Batches: []int{1}, Rounds: 1})
+	lines, err := shop.Profile(t.Context(), theirs, Ways{Providers: []string{"cpu"}, Threads: []int{1},
+		Batches: []int{1}, Rounds: 1})
 	if err != nil || len(lines) != 1 {
 		t.Errorf("got %+v, %v; want one line", lines, err)
 	}
@@ -51,7 +56,8 @@ func TestAForeignModelIsProfiledOneImageAtATime(t *testing.T) {
 
 func TestTableKeepsWhatItMeasuredOnTheSameDevice(t *testing.T) {
 	shop, h := mustShop(t)
-	o := TableOrder{Supernet: filepath.Join(orttest.Root(t), "family", "stock", "supernet.pth"), Resolutions: []int{32}, Threads: 1, Rounds: 2,
+	o := TableOrder{Supernet: filepath.Join(orttest.Root(t), "family", "stock", "supernet.pth"), Resolutions: []int{32},
+		Threads: 1, Rounds: 2,
 		Out: filepath.Join(t.TempDir(), "table")}
 	net, err := shop.LoadSupernet(o.Supernet)
 	if err != nil {

@@ -36,14 +36,16 @@ func (r Recipe) images(d ofa.Description) (buildImages, error) {
 	first, second := rng.Perm(calibration.Len()), rng.Perm(validation.Len())
 	if filepath.Clean(r.Calibration) == filepath.Clean(r.Validation) {
 		if len(first) <= r.CalibrationImages {
-			return buildImages{}, fmt.Errorf("%s has %d images; after %d for BN statistics none is left to choose by", r.Calibration, len(first), r.CalibrationImages)
+			return buildImages{}, fmt.Errorf("%s has %d images; after %d for BN statistics none is left to choose by",
+				r.Calibration, len(first), r.CalibrationImages)
 		}
 		second = first[r.CalibrationImages:]
 	}
 	some := func(all search.Images, at []int, n int) search.Images {
 		return search.Pick(all, at[:min(n, len(at))])
 	}
-	sets := search.Sets{Calibration: some(calibration, first, r.CalibrationImages), Validation: some(validation, second, r.ValidationImages)}
+	sets := search.Sets{Calibration: some(calibration, first, r.CalibrationImages),
+		Validation: some(validation, second, r.ValidationImages)}
 	all := buildImages{Sets: sets, classes: classes}
 	if r.Test == "" {
 		return all, nil

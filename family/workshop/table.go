@@ -65,7 +65,8 @@ func (o TableOrder) claim(rt *ort.Runtime) error {
 	}
 	how := ort.DefaultOptions()
 	how.Threads = o.Threads
-	b, err := json.Marshal(device{family.DigestOf(checkpoint), rt.Version(), family.DigestOf([]byte(resident.CPU())), how.String()})
+	b, err := json.Marshal(device{family.DigestOf(checkpoint), rt.Version(), family.DigestOf([]byte(resident.CPU())),
+		how.String()})
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,8 @@ func (s Shop) measureTable(ctx context.Context, net *ofa.Supernet, o TableOrder,
 		}
 		rows, err := search.MeasureTable(ctx, net, r, o.Rounds, probe, tell)
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted after %d of %d resolutions; the same command goes on from there", i, len(o.Resolutions))
+			return fmt.Errorf("interrupted after %d of %d resolutions; the same command goes on from there",
+				i, len(o.Resolutions))
 		} else if err != nil {
 			return fmt.Errorf("latency table of %d pixels: %w", r, err)
 		}
@@ -164,6 +166,7 @@ func comparison(table *search.Table, archs []family.Arch, whole []float64) (stri
 		sums[i], ratios[i] = ms, ms/whole[i]
 	}
 	slices.Sort(ratios)
-	return fmt.Sprintf("%d whole networks on %s: the sum of their rows is %.2f times their latency (median; %.2f to %.2f), rank correlation %.3f",
+	return fmt.Sprintf("%d whole networks on %s: the sum of their rows is %.2f times their latency "+
+		"(median; %.2f to %.2f), rank correlation %.3f",
 		len(archs), runtime.GOARCH, ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1], search.Kendall(sums, whole)), nil
 }

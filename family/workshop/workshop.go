@@ -166,7 +166,8 @@ func Infer(sub *ofa.Subnet, load ofa.Loader, in []float32) (logits []float32, er
 	}
 	for i, v := range out[0] {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("logit %d of image %d is %v: the image or the weights are out of the range of a float32", i%sub.Classes(), i/sub.Classes(), v)
+			return nil, fmt.Errorf("logit %d of image %d is %v: the image or the weights are out of the range of a float32",
+				i%sub.Classes(), i/sub.Classes(), v)
 		}
 	}
 	return out[0], nil

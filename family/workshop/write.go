@@ -80,7 +80,8 @@ func (w *writer) members(ctx context.Context, found []search.Entry, blobs madeBl
 		}
 	}
 	if len(members) == 0 {
-		return nil, fmt.Errorf("%s: of %d sub-networks none classifies a single image right; are the labels those that the supernet was trained on, and the images enough?",
+		return nil, fmt.Errorf("%s: of %d sub-networks none classifies a single image right; "+
+			"are the labels those that the supernet was trained on, and the images enough?",
 			cmp.Or(w.recipe.Test, w.recipe.Validation), len(found))
 	}
 	return members, nil
@@ -104,7 +105,8 @@ func nameOf(m family.Member, before []family.Member) string {
 // member measures a sub-network on the test images, if there are any, and makes
 // its canary.
 func (w *writer) member(ctx context.Context, e search.Entry, blobs madeBlobs) (family.Member, error) {
-	m := family.Member{Name: "found", Arch: e.Arch, MMACs: e.MMACs, Top1: e.Top1, Top5: e.Top5, Images: e.Images, Stats: e.Stats}
+	m := family.Member{Name: "found", Arch: e.Arch, MMACs: e.MMACs, Top1: e.Top1, Top5: e.Top5, Images: e.Images,
+		Stats: e.Stats}
 	sub, err := w.bench.Net.Member(m, w.bench.Journal)
 	if err != nil {
 		return m, err

@@ -14,7 +14,9 @@ func newFamily() *cobra.Command {
   limber family build --supernet ofa.pth --calibration ./train --validation ./val --out mine.family`)
 	c.Long = c.Short + `. A member is named after
 its cost: 23.1M takes 23.1 million multiply-accumulates (MMACs) an image.`
-	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(), newFamilyProfile(), newFamilyTable(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(), newFamilyImport(), newFamilyExport(), newFamilyTrial())
+	c.AddCommand(newFamilyShow(), newFamilyEval(), newFamilyLogits(), newFamilySearch(), newFamilyBuild(),
+		newFamilyProfile(), newFamilyTable(), newFamilyPack(), newFamilyVerify(), newFamilyDiff(), newFamilyInstall(),
+		newFamilyImport(), newFamilyExport(), newFamilyTrial())
 	return c
 }
 

@@ -44,18 +44,23 @@ the choices were made on, which flatter a little.`,
 	f := c.Flags()
 	f.StringVar(&r.Supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth (required)")
 	f.StringVar(&r.Name, "name", "family", "name of the family")
-	f.StringVar(&r.Calibration, "calibration", "", "folder of training images, or a pattern of sheets in it (dir/train_*) (required)")
+	f.StringVar(&r.Calibration, "calibration", "",
+		"folder of training images, or a pattern of sheets in it (dir/train_*) (required)")
 	f.StringVar(&r.Validation, "validation", "", "folder of labelled images to choose by, likewise (required)")
 	f.StringVar(&r.Test, "test", "", "folder of labelled images to report on, likewise (default: those of --validation)")
 	f.StringVar(&r.Out, "out", "", "file to write (required)")
 	f.IntVar(&r.Plan.Size, "size", 6, "members wanted")
-	f.StringVar(&r.Cost, "cost", workshop.CostLatency, "what accuracy is weighed against: latency on this machine, or mmacs for a family of many kinds of device")
+	f.StringVar(&r.Cost, "cost", workshop.CostLatency,
+		"what accuracy is weighed against: latency on this machine, or mmacs for a family of many kinds of device")
 	f.IntVar(&r.Plan.Samples, "samples", 120, "sub-networks to measure before the search")
 	f.IntVar(&r.Plan.Rough, "sample-images", 1000, "validation images for each of these")
-	f.IntVar(&r.Plan.Finalists, "finalists", 24, "sub-networks to measure on all validation images, beside the best samples, the smallest and the largest")
+	f.IntVar(&r.Plan.Finalists, "finalists", 24,
+		"sub-networks to measure on all validation images, beside the best samples, the smallest and the largest")
 	f.IntVar(&r.CalibrationImages, "calibration-images", 2000, "images for BN statistics")
-	f.BoolVar(&r.Augment, "augment", false, "compute BN statistics on random crops, mirror images and colours, as OFA's own for ImageNet are")
-	f.IntVar(&r.Batch, "calibration-batch", 200, "images of a batch of these; fewer take less memory and give other statistics")
+	f.BoolVar(&r.Augment, "augment", false,
+		"compute BN statistics on random crops, mirror images and colours, as OFA's own for ImageNet are")
+	f.IntVar(&r.Batch, "calibration-batch", 200,
+		"images of a batch of these; fewer take less memory and give other statistics")
 	f.IntVar(&r.ValidationImages, "validation-images", 5000, "images to choose by")
 	f.Uint64Var(&r.Plan.Seed, "seed", 1, "of everything that is drawn")
 	f.IntVar(&r.Threads, "threads", 1, "threads of an inference whose latency is measured")
@@ -63,7 +68,8 @@ the choices were made on, which flatter a little.`,
 }
 
 func checkRecipe(r workshop.Recipe) error {
-	if err := needed("limber family build", "supernet", r.Supernet, "calibration", r.Calibration, "validation", r.Validation, "out", r.Out); err != nil {
+	if err := needed("limber family build", "supernet", r.Supernet, "calibration", r.Calibration,
+		"validation", r.Validation, "out", r.Out); err != nil {
 		return err
 	}
 	if r.Cost != workshop.CostLatency && r.Cost != workshop.CostMMACs {
@@ -73,15 +79,17 @@ func checkRecipe(r workshop.Recipe) error {
 		flag         string
 		value, least int
 	}{
-		{"size", r.Plan.Size, 2}, {"samples", r.Plan.Samples, 10}, {"sample-images", r.Plan.Rough, 1}, {"finalists", r.Plan.Finalists, 2},
-		{"calibration-images", r.CalibrationImages, 1}, {"calibration-batch", r.Batch, 1}, {"validation-images", r.ValidationImages, 1}, {"threads", r.Threads, 1},
+		{"size", r.Plan.Size, 2}, {"samples", r.Plan.Samples, 10}, {"sample-images", r.Plan.Rough, 1},
+		{"finalists", r.Plan.Finalists, 2}, {"calibration-images", r.CalibrationImages, 1},
+		{"calibration-batch", r.Batch, 1}, {"validation-images", r.ValidationImages, 1}, {"threads", r.Threads, 1},
 	} {
 		if n.value < n.least {
 			return usageError{fmt.Errorf("limber family build: --%s %d: wants at least %d", n.flag, n.value, n.least)}
 		}
 	}
 	if r.Plan.Size > family.MaxMembers {
-		return usageError{fmt.Errorf("limber family build: --size %d: a family has at most %d members", r.Plan.Size, family.MaxMembers)}
+		return usageError{fmt.Errorf("limber family build: --size %d: a family has at most %d members",
+			r.Plan.Size, family.MaxMembers)}
 	}
 	if err := family.CheckName(r.Name); err != nil {
 		return usageError{fmt.Errorf("limber family build: --name: %w", err)}
@@ -111,7 +119,8 @@ func build(c *cobra.Command, r workshop.Recipe) error {
 		return fmt.Errorf("%s: %w", r.Out, err)
 	}
 	if n := len(f.Members); n < r.Plan.Size {
-		fmt.Fprintf(c.ErrOrStderr(), "limber: %s: %d members, --size asked for %d: whatever else was measured costs more than one of them and is not more accurate; "+
+		fmt.Fprintf(c.ErrOrStderr(), "limber: %s: %d members, --size asked for %d: "+
+			"whatever else was measured costs more than one of them and is not more accurate; "+
 			"more --samples, --finalists and --validation-images may find others\n", r.Out, n, r.Plan.Size)
 	}
 	return showFamily(c.OutOrStdout(), f)

@@ -21,8 +21,10 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	out := filepath.Join(dir, "mine.family")
-	args := []string{"family", "build", "--supernet", familytest.NarrowSupernet(t, dir), "--calibration", familytest.Tree(t, filepath.Join(dir, "train"), 0, 40),
-		"--validation", familytest.Tree(t, filepath.Join(dir, "val"), 500, 40), "--samples", "12", "--finalists", "3", "--size", "16", "--augment", "--out", out}
+	args := []string{"family", "build", "--supernet", familytest.NarrowSupernet(t, dir),
+		"--calibration", familytest.Tree(t, filepath.Join(dir, "train"), 0, 40),
+		"--validation", familytest.Tree(t, filepath.Join(dir, "val"), 500, 40),
+		"--samples", "12", "--finalists", "3", "--size", "16", "--augment", "--out", out}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout, stderr strings.Builder
@@ -49,10 +51,12 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 	}
 
 	got := limber(t, args...)
-	if got.code != exitDone || !strings.Contains(got.stdout, "measurements taken over") || !strings.Contains(got.stdout, "pass their canaries") {
+	if got.code != exitDone || !strings.Contains(got.stdout, "measurements taken over") ||
+		!strings.Contains(got.stdout, "pass their canaries") {
 		t.Fatalf("got %+v, want a verified family that goes on from measurements", got)
 	}
-	for _, part := range []string{"train: all of its 40 images are used, fewer than --calibration-images 2000", "val: all of its 40 images", "members, --size asked for 16"} {
+	for _, part := range []string{"train: all of its 40 images are used, fewer than --calibration-images 2000",
+		"val: all of its 40 images", "members, --size asked for 16"} {
 		if !strings.Contains(got.stderr, part) {
 			t.Errorf("got %q, want it to say %q", got.stderr, part)
 		}
@@ -62,8 +66,10 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if n := len(f.Members); n < 1 || n > 12+3 || len(f.Classes) != 10 || f.Classes[3] != "class3" || f.Members[0].Images != 40 {
-		t.Errorf("got %d members, classes %v, %d images; want 1 to 15, those of the folders, and 40", n, f.Classes, f.Members[0].Images)
+	if n := len(f.Members); n < 1 || n > 12+3 || len(f.Classes) != 10 || f.Classes[3] != "class3" ||
+		f.Members[0].Images != 40 {
+		t.Errorf("got %d members, classes %v, %d images; want 1 to 15, those of the folders, and 40", n, f.Classes,
+			f.Members[0].Images)
 	}
 	if _, err := os.Stat(out + ".work"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the working folder is still there: %v", err)
@@ -76,7 +82,8 @@ func TestBuildSaysWhatItNeeds(t *testing.T) {
 	dir := t.TempDir()
 	supernet, tree := familytest.NarrowSupernet(t, dir), familytest.Tree(t, filepath.Join(dir, "few"), 0, 9)
 	with := func(more ...string) []string {
-		return append([]string{"family", "build", "--supernet", supernet, "--calibration", tree, "--validation", tree, "--out", filepath.Join(dir, "x")}, more...)
+		return append([]string{"family", "build", "--supernet", supernet, "--calibration", tree, "--validation", tree,
+			"--out", filepath.Join(dir, "x")}, more...)
 	}
 	for _, tt := range []struct {
 		name string

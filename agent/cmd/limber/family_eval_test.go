@@ -23,7 +23,8 @@ func TestEvalTellsHowMembersAgreeAndWhatTheyConfuse(t *testing.T) {
 	cancel()
 	for _, what := range []string{"eval", "verify"} {
 		var stdout, stderr strings.Builder
-		if code := run(interrupted, []string{"family", what}, &stdout, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "limber: interrupted") {
+		if code := run(interrupted, []string{"family", what}, &stdout, &stderr); code != exitFailed ||
+			!strings.Contains(stderr.String(), "limber: interrupted") {
 			t.Errorf("%s that is interrupted: got exit %d, %s", what, code, stderr.String())
 		}
 	}

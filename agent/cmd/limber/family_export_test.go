@@ -29,7 +29,8 @@ func mustExport(t *testing.T, args ...string) (workshop.Exported, []byte) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 	model := familytest.Read(t, out)
-	if line.Out != out || line.Bytes != len(model) || line.SHA256 != family.DigestOf(model) || !(line.Difference <= workshop.ExportTolerance) {
+	if line.Out != out || line.Bytes != len(model) || line.SHA256 != family.DigestOf(model) ||
+		!(line.Difference <= workshop.ExportTolerance) {
 		t.Errorf("got %+v of a file of %d bytes", line, len(model))
 	}
 	return line, model
@@ -44,7 +45,8 @@ func TestAnExportedMemberGivesItsCanarysLogits(t *testing.T) {
 	m := f.Members[0]
 	line, model := mustExport(t, "--member", m.Name)
 	info, err := onnx.Scan(model) // which lets in no weights in other files
-	if err != nil || line.Input != info.Input.Name || line.Output != info.Output.Name || line.Outputs != "logits" || line.Resolution != m.Arch.R || line.Classes != 10 {
+	if err != nil || line.Input != info.Input.Name || line.Output != info.Output.Name || line.Outputs != "logits" ||
+		line.Resolution != m.Arch.R || line.Classes != 10 {
 		t.Fatalf("got %+v of a file of %+v, %v", line, info, err)
 	}
 	for _, note := range []string{"limber.preprocess", `"crop":"none"`, "limber.classes", `"airplane"`, "limber.top1"} {
@@ -92,7 +94,8 @@ func TestAnExportedMemberCanBeImported(t *testing.T) {
 	mustWrite(t, in("m.onnx"), model)
 	mustWrite(t, in("p.onnx"), familytest.ModelThatEnds(t, "Softmax"))
 	mustWrite(t, in("d.json"), f.Describe)
-	says(t, 0, "limber: member p: ends in Softmax", "family", "import", "--describe", in("d.json"), "--out", in("f.family"), "--member", "p="+in("p.onnx")+":0.3", "--member", "m="+in("m.onnx")+":0.7")
+	says(t, 0, "limber: member p: ends in Softmax", "family", "import", "--describe", in("d.json"),
+		"--out", in("f.family"), "--member", "p="+in("p.onnx")+":0.3", "--member", "m="+in("m.onnx")+":0.7")
 	_, again := mustExport(t, "--family", in("f.family"), "--member", "m")
 	if n := bytes.Count(again, []byte("limber.classes")); n != 1 {
 		t.Errorf("the file says its classes %d times", n)
@@ -101,7 +104,8 @@ func TestAnExportedMemberCanBeImported(t *testing.T) {
 	if line.Outputs != family.Probabilities || line.Input != "x" || line.Output != "y" {
 		t.Errorf("got %+v, want probabilities y of x", line)
 	}
-	says(t, 0, "probabilities of airplane", "family", "export", "--family", in("f.family"), "--member", "p", "--out", in("p2.onnx"))
+	says(t, 0, "probabilities of airplane", "family", "export", "--family", in("f.family"), "--member", "p",
+		"--out", in("p2.onnx"))
 }
 
 func TestAnExportThatFailsWritesNothing(t *testing.T) {
@@ -112,7 +116,8 @@ func TestAnExportThatFailsWritesNothing(t *testing.T) {
 	}
 	dir, name := t.TempDir(), f.Members[0].Name
 	in := func(name string) string { return filepath.Join(dir, name) }
-	familytest.Foreign(t, in("wrong.family"), resident.Canary(workshop.Noise(3*24*24), make([]float32, 10)), familytest.Model(t, "Identity"))
+	familytest.Foreign(t, in("wrong.family"), resident.Canary(workshop.Noise(3*24*24), make([]float32, 10)),
+		familytest.Model(t, "Identity"))
 	familytest.Foreign(t, in("bomb.family"), make([]byte, 4*(3*24*24+10)), familytest.Bomb(t))
 	mustWrite(t, in("m.onnx"), []byte("before"))
 	for _, tt := range []struct {
@@ -123,11 +128,15 @@ func TestAnExportThatFailsWritesNothing(t *testing.T) {
 	}{
 		{"no member", exitUsage, []string{"--out", in("m.onnx")}, []string{"limber family export", "--member"}},
 		{"no file", exitUsage, []string{"--member", name}, []string{"--out"}},
-		{"another member", exitUsage, []string{"--member", "huge", "--out", in("m.onnx")}, []string{"--member huge: family cifar10 has " + name}},
-		{"no family", exitFailed, []string{"--member", name, "--out", in("m.onnx"), "--family", in("none")}, []string{"none"}},
+		{"another member", exitUsage, []string{"--member", "huge", "--out", in("m.onnx")},
+			[]string{"--member huge: family cifar10 has " + name}},
+		{"no family", exitFailed, []string{"--member", name, "--out", in("m.onnx"), "--family", in("none")},
+			[]string{"none"}},
 		{"no folder", exitFailed, []string{"--member", name, "--out", in("none/m.onnx")}, []string{"none/m.onnx"}},
-		{"canary of another", exitFailed, []string{"--member", "a", "--out", in("m.onnx"), "--family", in("wrong.family")}, []string{"limber: member a: canary"}},
-		{"bomb", exitFailed, []string{"--member", "a", "--out", in("m.onnx"), "--family", in("bomb.family")}, []string{"limber: member a: trial"}},
+		{"canary of another", exitFailed, []string{"--member", "a", "--out", in("m.onnx"), "--family", in("wrong.family")},
+			[]string{"limber: member a: canary"}},
+		{"bomb", exitFailed, []string{"--member", "a", "--out", in("m.onnx"), "--family", in("bomb.family")},
+			[]string{"limber: member a: trial"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			limber(t, append([]string{"family", "export"}, tt.args...)...).complained(t, tt.code, tt.says...)

@@ -23,12 +23,14 @@ func TestADeviceAnswersWithTheProbabilitiesOfAMember(t *testing.T) {
 	}
 	mustWrite(t, in("d.json"), f.Describe)
 	mustWrite(t, in("logits.onnx"), familytest.Scores(t, func(_ *onnx.Graph, scores string) string { return scores }))
-	mustWrite(t, in("softmax.onnx"), familytest.Scores(t, func(g *onnx.Graph, scores string) string { return g.Node("Softmax", "p", []string{scores}) }))
+	mustWrite(t, in("softmax.onnx"), familytest.Scores(t,
+		func(g *onnx.Graph, scores string) string { return g.Node("Softmax", "p", []string{scores}) }))
 	frame, _ := mustFrame(t, 0)
 	var answers [2]wire.Result
 	for i, model := range []string{"logits.onnx", "softmax.onnx"} {
 		t.Run(model, func(t *testing.T) { // there is one runtime in a process, and one agent at a time
-			says(t, 0, "1 members", "family", "import", "--describe", in("d.json"), "--out", in("f.family"), "--member", "m="+in(model)+":0.5")
+			says(t, 0, "1 members", "family", "import", "--describe", in("d.json"), "--out", in("f.family"),
+				"--member", "m="+in(model)+":0.5")
 			state := filepath.Join(t.TempDir(), "state")
 			says(t, 0, "1 members", "family", "install", "--family", in("f.family"), "--state", state)
 			d := mustDeskOn(t, state)

@@ -45,13 +45,15 @@ The description says how a picture becomes the input:
 	}
 	c.Flags().StringVar(&a.name, "name", "family", "name of the family")
 	c.Flags().StringVar(&a.describe, "describe", "", "JSON file with the preprocessing and the classes (required)")
-	c.Flags().StringArrayVar(&a.members, "member", nil, "NAME=FILE:TOP1, from the cheapest to the most accurate; once for each (required)")
+	c.Flags().StringArrayVar(&a.members, "member", nil,
+		"NAME=FILE:TOP1, from the cheapest to the most accurate; once for each (required)")
 	c.Flags().StringVar(&a.out, "out", "", "file to write (required)")
 	return c
 }
 
 func (a *importArgs) run(c *cobra.Command) error {
-	if err := needed("limber family import", "describe", a.describe, "out", a.out, "member", strings.Join(a.members, "")); err != nil {
+	if err := needed("limber family import", "describe", a.describe, "out", a.out,
+		"member", strings.Join(a.members, "")); err != nil {
 		return err
 	}
 	var models []workshop.Model

@@ -27,7 +27,9 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := len(f.Members) - 1
-	for name, with := range map[string]struct{ member, batch int }{"small.onnx": {0, 1}, "large.onnx": {last, onnx.Dynamic}} {
+	for name, with := range map[string]struct{ member, batch int }{
+		"small.onnx": {0, 1}, "large.onnx": {last, onnx.Dynamic},
+	} {
 		model, err := members[with.member].Model(with.batch)
 		if err != nil {
 			t.Fatal(err)
@@ -49,7 +51,8 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	says(t, 0, "2 members pass their canaries", "family", "verify", "--family", in("foreign.family"))
 	says(t, 0, "foreign models", "family", "show", "--family", in("foreign.family"))
 	familytest.Tree(t, in("photos"), 0, 50, f.Classes...)
-	says(t, 0, "stated %", "family", "eval", "--family", in("foreign.family"), "--data", in("photos"), "--agreement", "--confusion", "small")
+	says(t, 0, "stated %", "family", "eval", "--family", in("foreign.family"), "--data", in("photos"), "--agreement",
+		"--confusion", "small")
 	says(t, 0, "foreign", "family", "install", "--family", in("foreign.family"), "--state", in("state"))
 	if got := installed(t, in("state")); got != "foreign" {
 		t.Errorf("the device has family %s, want foreign", got)
@@ -81,7 +84,8 @@ func TestDiffOfForeignFamiliesSaysWhatDiffers(t *testing.T) {
 	familytest.Foreign(t, in("now"), canary, identity, abs)
 	was, is := family.DigestOf(identity).Short(), family.DigestOf(abs).Short()
 	got := limber(t, "family", "diff", in("old"), in("now"))
-	for _, want := range []string{"a       same    50.00    24      " + was, "b       other   60.00    24      " + was + " -> " + is,
+	for _, want := range []string{"a       same    50.00    24      " + was,
+		"b       other   60.00    24      " + was + " -> " + is,
 		"both of foreign models, without a supernet; a device with the old family needs 1 blobs"} {
 		if got.code != exitDone || !strings.Contains(got.stdout, want) {
 			t.Errorf("got exit %d,\n%s%swant %q", got.code, got.stdout, got.stderr, want)
@@ -99,7 +103,8 @@ func TestDiffOfForeignFamiliesSaysWhatDiffers(t *testing.T) {
 		t.Errorf("got %q of space in a description", got)
 	}
 	other.Supernet, other.Describe, other.Classes = "", json.RawMessage(`{}`), f.Classes[1:]
-	if got := whatTheyAre(&f.Family, &other); got != "the new one is of foreign models, without a supernet, other classes, another description" {
+	if got := whatTheyAre(&f.Family, &other); got != "the new one is of foreign models, "+
+		"without a supernet, other classes, another description" {
 		t.Errorf("got %q", got)
 	}
 }

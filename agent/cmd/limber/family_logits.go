@@ -21,7 +21,8 @@ the BN statistics are recomputed first, each file being one batch.`,
   limber family logits --supernet s.pth --arch a.json --input x.f32 --calibrate b0.f32,b1.f32 --out y.f32`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needed("limber family logits", "supernet", l.Supernet, "arch", l.Arch, "input", l.Input, "out", l.Out); err != nil {
+			if err := needed("limber family logits", "supernet", l.Supernet, "arch", l.Arch, "input", l.Input,
+				"out", l.Out); err != nil {
 				return err
 			}
 			shop, progress := newShop(c)

@@ -25,7 +25,8 @@ func TestLogitsWritesAFileAndSaysNothing(t *testing.T) {
 	if got := limber(t, args...); got != (ran{}) {
 		t.Fatalf("got %+v, want exit 0 and silence", got)
 	}
-	if off := resident.Distance(familytest.Floats(t, out), familytest.Floats(t, filepath.Join(dir, c.Logits))); !(off <= 1e-4) {
+	if off := resident.Distance(familytest.Floats(t, out),
+		familytest.Floats(t, filepath.Join(dir, c.Logits))); !(off <= 1e-4) {
 		t.Errorf("worst logit is %.3g standard deviations off, want at most 1e-4", off)
 	}
 	limber(t, append(args, "--supernet", "none.pth")...).complained(t, exitFailed, "none.pth", "no such file")

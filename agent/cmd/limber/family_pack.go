@@ -51,7 +51,8 @@ func printPacked(w io.Writer, path string, f *family.Family) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: family %s (%s), %d members, %d kB\n", path, f.Name, f.Digest().Short(), len(f.Members), info.Size()/1000)
+	_, err = fmt.Fprintf(w, "%s: family %s (%s), %d members, %d kB\n", path, f.Name, f.Digest().Short(), len(f.Members),
+		info.Size()/1000)
 	return err
 }
 

@@ -41,7 +41,8 @@ choosing the threads it runs with.`,
 	}
 	familyFlag(c, &a.family)
 	f := c.Flags()
-	f.StringSliceVar(&a.ways.Providers, "providers", []string{ort.CPU}, "execution providers: "+strings.Join(ort.Providers(), ", "))
+	f.StringSliceVar(&a.ways.Providers, "providers", []string{ort.CPU},
+		"execution providers: "+strings.Join(ort.Providers(), ", "))
 	f.IntSliceVar(&a.ways.Threads, "threads", []int{1}, "threads of an inference")
 	f.IntSliceVar(&a.ways.Batches, "batch", []int{1}, "images of an inference")
 	f.IntVar(&a.ways.Rounds, "rounds", 50, "inferences of each")
@@ -93,7 +94,8 @@ func printLatencies(w io.Writer, lines []workshop.Latency) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "member\tprovider\tthreads\tbatch\tp50 ms\tp95 ms\tcv %\timages/s\truns")
 	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.1f\t%.0f\t%d\n", l.Member, l.Provider, l.Threads, l.Batch, l.P50, l.P95, l.CVPercent, l.PerSecond, l.Runs)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.1f\t%.0f\t%d\n", l.Member, l.Provider, l.Threads, l.Batch, l.P50,
+			l.P95, l.CVPercent, l.PerSecond, l.Runs)
 	}
 	return t.Flush()
 }

@@ -37,14 +37,17 @@ func TestProfilePrintsALineForEachMemberInEachWay(t *testing.T) {
 	if len(seen) != 2 || seen[[2]int{2, 3}] != stockMembers(t) {
 		t.Errorf("got lines for %v, want all members for each of two ways", seen)
 	}
-	if got := limber(t, "family", "profile", "--rounds", "1"); got.code != exitDone || !strings.Contains(got.stdout, "images/s") {
+	if got := limber(t, "family", "profile", "--rounds", "1"); got.code != exitDone ||
+		!strings.Contains(got.stdout, "images/s") {
 		t.Errorf("got %+v, want a table", got)
 	}
-	if got := limber(t, "family", "profile", "--rounds", "1", "--providers", "tensorrt,cpu"); got.code != exitDone || !strings.Contains(got.stderr, "left out") || !strings.Contains(got.stdout, "cpu") {
+	if got := limber(t, "family", "profile", "--rounds", "1", "--providers", "tensorrt,cpu"); got.code != exitDone ||
+		!strings.Contains(got.stderr, "left out") || !strings.Contains(got.stdout, "cpu") {
 		t.Errorf("got %+v, want what the library lacks left out, and the rest measured", got)
 	}
 	limber(t, "family", "profile", "--batch", "0").complained(t, exitUsage, "at least 1")
-	limber(t, "family", "profile", "--providers", "cpu,foo").complained(t, exitUsage, "--providers foo: known are cpu, cuda, tensorrt")
+	limber(t, "family", "profile", "--providers", "cpu,foo").complained(t, exitUsage,
+		"--providers foo: known are cpu, cuda, tensorrt")
 	limber(t, "family", "profile", "--providers", "").complained(t, exitUsage, "--providers is empty")
 }
 
@@ -53,7 +56,8 @@ func TestTableIsReadByASearchAndKept(t *testing.T) {
 	dir := t.TempDir()
 	supernet, out := filepath.Join("..", "..", "..", "family", "stock", "supernet.pth"), filepath.Join(dir, "table")
 	args := []string{"family", "table", "--supernet", supernet, "--resolutions", "32", "--rounds", "2", "--out", out}
-	if got := limber(t, args...); got.code != exitDone || !strings.Contains(got.stdout, "96 rows") || !strings.Contains(got.stdout, "20 whole networks") {
+	if got := limber(t, args...); got.code != exitDone || !strings.Contains(got.stdout, "96 rows") ||
+		!strings.Contains(got.stdout, "20 whole networks") {
 		t.Fatalf("got %+v, want 96 rows and a comparison with whole networks", got)
 	}
 	before, err := os.ReadFile(filepath.Join(out, "32_lookup_table.json"))
@@ -63,7 +67,8 @@ func TestTableIsReadByASearchAndKept(t *testing.T) {
 	if got := limber(t, args...); got.code != exitDone || !strings.Contains(got.stdout, "32_lookup_table.json: kept") {
 		t.Errorf("got %+v, want the table kept", got)
 	}
-	if after, err := os.ReadFile(filepath.Join(out, "32_lookup_table.json")); err != nil || string(after) != string(before) {
+	if after, err := os.ReadFile(filepath.Join(out, "32_lookup_table.json")); err != nil ||
+		string(after) != string(before) {
 		t.Errorf("the table changed, %v", err)
 	}
 	limber(t, append(args, "--threads", "2")...).complained(t, exitFailed, "another supernet, device or number of threads")

@@ -53,7 +53,8 @@ ImageNet's validation images then say; the order is right.`,
 	f := c.Flags()
 	f.StringVar(&a.predictor, "accuracy-predictor", "", "checkpoint of the accuracy predictor (required)")
 	f.StringVar(&a.table, "latency-table", "", "folder of the latency table (required without --max-mmacs)")
-	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224}, "input resolutions to choose from, pixels a side")
+	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224},
+		"input resolutions to choose from, pixels a side")
 	f.Float64SliceVar(&a.limits, "max-latency", nil, "the most an inference may take, in ms; may be given again")
 	f.StringVar(&a.supernet, "supernet", "", "checkpoint of the supernet (default: the published OFA-MobileNetV3 w1.2)")
 	f.Float64SliceVar(&a.macs, "max-mmacs", nil, "the most millions of multiply-accumulates; may be given again")
@@ -121,7 +122,8 @@ func (a *searchArgs) query(shop workshop.Shop) (search.Query, error) {
 	if err != nil {
 		return search.Query{}, err
 	}
-	q := search.Query{Space: space, Accuracy: predictor, Limits: slices.Concat(a.limits, a.macs), Seed: a.seed, Climbs: a.climbs}
+	q := search.Query{Space: space, Accuracy: predictor, Limits: slices.Concat(a.limits, a.macs), Seed: a.seed,
+		Climbs: a.climbs}
 	if len(a.macs) > 0 {
 		q.Latency, err = search.MACTable(net, layout.Resolutions)
 		return q, err

@@ -40,7 +40,8 @@ func answers(front search.Front, limits []float64) []searchLine {
 	var lines []searchLine
 	for _, l := range limits {
 		found, ok := front.Within(l)
-		lines = append(lines, searchLine{MaxLatency: l, Feasible: ok, Arch: found.Arch, Accuracy: found.Accuracy, Latency: found.Latency})
+		lines = append(lines, searchLine{MaxLatency: l, Feasible: ok, Arch: found.Arch, Accuracy: found.Accuracy,
+			Latency: found.Latency})
 	}
 	return lines
 }
@@ -62,7 +63,8 @@ func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 	}
 	var macs []macLine
 	for _, l := range lines {
-		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy, MMACs: l.Latency})
+		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy,
+			MMACs: l.Latency})
 	}
 	return printJSON(w, macs)
 }
@@ -88,7 +90,8 @@ func printAnswers(w io.Writer, unit string, lines []searchLine) error {
 			remark = "nothing has so little; this has the least"
 		}
 		kernels, ratios := byStage(l.Arch)
-		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R, kernels, ratios, remark)
+		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R,
+			kernels, ratios, remark)
 	}
 	return t.Flush()
 }

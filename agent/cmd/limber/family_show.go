@@ -64,7 +64,8 @@ func showFamily(w io.Writer, f *family.Folder) error {
 
 // showForeign prints what is known of a family without a supernet.
 func showForeign(w io.Writer, f *family.Family) error {
-	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes), f.Labels())
+	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes),
+		f.Labels())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tgives\tmodel")
 	for _, m := range f.Members {

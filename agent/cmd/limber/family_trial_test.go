@@ -16,9 +16,11 @@ import (
 
 func TestM11_ADeviceServesWithTheMembersThatAreNoBombs(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	good, path, state := familytest.Model(t, "Identity"), filepath.Join(t.TempDir(), "theirs.family"), filepath.Join(t.TempDir(), "state")
+	good, path, state := familytest.Model(t, "Identity"), filepath.Join(t.TempDir(),
+		"theirs.family"), filepath.Join(t.TempDir(), "state")
 	input := workshop.Noise(3 * 24 * 24)
-	logits, err := newTrial().Try(t.Context(), good, resident.ShapeOf(&family.Member{Input: "x", Output: "y", Arch: family.Arch{R: 24}}, 10), input)
+	logits, err := newTrial().Try(t.Context(), good, resident.ShapeOf(&family.Member{Input: "x", Output: "y",
+		Arch: family.Arch{R: 24}}, 10), input)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +43,8 @@ func TestM11_ADeviceOfBombsAloneStaysUpAndSaysSo(t *testing.T) {
 	familytest.Foreign(t, path, resident.Canary(workshop.Noise(3*24*24), make([]float32, 10)), familytest.Bomb(t))
 	says(t, 0, "1 members", "family", "install", "--family", path, "--state", state)
 	d := mustDeskOn(t, state)
-	if birth := d.awaitOnline(t); !strings.Contains(birth.Detail, "no member of family theirs can be used") || !strings.Contains(birth.Detail, "take a smaller model") {
+	if birth := d.awaitOnline(t); !strings.Contains(birth.Detail, "no member of family theirs can be used") ||
+		!strings.Contains(birth.Detail, "take a smaller model") {
 		t.Errorf("got %+v, want the cause and the remedy", birth)
 	}
 	frame, _ := mustFrame(t, 0)
