@@ -54,30 +54,26 @@ func TestAForeignModelIsProfiledOneImageAtATime(t *testing.T) {
 	}
 }
 
-func TestTableKeepsWhatItMeasuredOnTheSameDevice(t *testing.T) {
+func TestATableGoesOnOnlyOnTheDeviceItWasBegunOn(t *testing.T) {
 	shop, h := mustShop(t)
-	o := TableOrder{Supernet: filepath.Join(orttest.Root(t), "family", "stock", "supernet.pth"), Resolutions: []int{32},
-		Threads: 1, Rounds: 2,
-		Out: filepath.Join(t.TempDir(), "table")}
-	net, err := shop.LoadSupernet(o.Supernet)
-	if err != nil {
+	o := TableOrder{Supernet: filepath.Join(familytest.Fixtures(t), "cifar", "supernet.pth"), Resolutions: []int{32},
+		Threads: 1, Rounds: 2, Out: filepath.Join(t.TempDir(), "table")}
+	rt := orttest.Open(t)
+	if err := o.claim(rt); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(o.Out, "32_lookup_table.json")
-	var before []byte
-	for _, note := range []string{file + ": 96 rows", file + ": kept"} {
-		h.notes = nil
-		if err := shop.Table(t.Context(), net, o); err != nil {
-			t.Fatal(err)
-		}
-		wantSaid(t, strings.Join(h.notes, "\n"), note, "20 whole networks")
-		if before == nil {
-			before = familytest.Read(t, file)
-		}
+	familytest.Write(t, file, []byte("measured"))
+	if err := o.claim(rt); err != nil {
+		t.Errorf("the same device: %v", err)
 	}
-	if after := familytest.Read(t, file); string(after) != string(before) {
+	if err := shop.measureTable(t.Context(), nil, o, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, strings.Join(h.notes, "\n"), file+": kept")
+	if after := familytest.Read(t, file); string(after) != "measured" {
 		t.Error("the table changed")
 	}
 	o.Threads = 2
-	wantError(t, shop.Table(t.Context(), net, o), "another supernet, device or number of threads")
+	wantError(t, o.claim(rt), "another supernet, device or number of threads")
 }
