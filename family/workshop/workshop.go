@@ -4,12 +4,12 @@
 //	supernet, images ──Build──▶ search, measure, canaries ──┐
 //	ONNX models ──────Import──▶ plain, trial, canary ───────┴──Pack──▶ X.family
 //
-//	X.family ──Verify──▶ every blob, every canary
+//	X.family ──Verify────▶ every blob, every canary
 //	         ──Evaluator─▶ guesses on labelled images
-//	         ──Profile─▶ latency by provider, threads and batch
-//	         ──Export──▶ one member as an ONNX file
-//	supernet ──Table───▶ latency of every layer
-//	         ──Logits──▶ what one sub-network gives, to compare with PyTorch
+//	         ──Profile───▶ latency by provider, threads and batch
+//	         ──Export────▶ one member as an ONNX file
+//	supernet ──Table─────▶ latency of every layer
+//	         ──Logits────▶ what one sub-network gives, to compare with PyTorch
 //
 // The rule: a file that is written is whole, and what it claims has been checked by
 // running it. Work that takes hours keeps what it measured; the same call goes on
