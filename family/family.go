@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"strings"
 )
 
 // Digest names a blob by the SHA-256 of its bytes, in lower-case hexadecimal.
@@ -232,6 +233,15 @@ func (f *Family) Digest() Digest {
 		panic("family: a manifest that was read cannot be written: " + err.Error())
 	}
 	return DigestOf(b)
+}
+
+// Labels is the first six classes, for people.
+func (f *Family) Labels() string {
+	const few = 6
+	if len(f.Classes) <= few {
+		return strings.Join(f.Classes, ", ")
+	}
+	return strings.Join(f.Classes[:few], ", ") + ", ..."
 }
 
 // Index returns the position of the member with that name, or -1.

@@ -97,13 +97,4 @@ func familyOf(rt *ort.Runtime, supernet string) (*family.Family, family.Blobs, e
 	return &f.Family, f, nil
 }
 
-// noise is a fixed input that is neither constant nor denormal.
-func noise(n int) []float32 {
-	v := make([]float32, n)
-	for i := range v {
-		v[i] = float32(i*7919%1000)/500 - 1
-	}
-	return v
-}
-
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -9,6 +8,7 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // publishedTop1 are the six levels of Dynamic-OFA.
@@ -44,8 +44,8 @@ func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs,
 		if err != nil {
 			return nil, nil, err
 		}
-		input := noise(3 * a.r * a.r)
-		logits, err := logitsOf(rt, sub, input)
+		input := workshop.Noise(3 * a.r * a.r)
+		logits, err := workshop.Infer(sub, workshop.Loader(rt, 1), input)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -54,22 +54,4 @@ func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs,
 			Stats: blobs.Add(family.FloatBytes(sub.Stats())), Canary: blobs.Add(resident.Canary(input, logits))})
 	}
 	return f, blobs, nil
-}
-
-// logitsOf runs a sub-network on one image.
-func logitsOf(rt *ort.Runtime, sub *ofa.Subnet, image []float32) (logits []float32, err error) {
-	model, err := sub.Model(0)
-	if err != nil {
-		return nil, err
-	}
-	run, err := rt.NewBatch(model, ofa.InputName, []string{ofa.OutputName}, ort.DefaultOptions())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, run.Close()) }()
-	out, err := run.Run(image, 1, sub.Arch().R)
-	if err != nil {
-		return nil, err
-	}
-	return out[0], nil
 }

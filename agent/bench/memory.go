@@ -19,6 +19,7 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Memory measures what resident members take, those of the stock family and, if it
@@ -200,7 +201,7 @@ func probe(rt *ort.Runtime, models []Model) (found Residence, err error) {
 		}
 		found.CreateMS += float64(time.Since(begin)) / 1e6
 		defer s.Close() // freeing memory at the end of the process
-		in, out := noise(3*m.Shape.R*m.Shape.R), make([]float32, m.Shape.Classes)
+		in, out := workshop.Noise(3*m.Shape.R*m.Shape.R), make([]float32, m.Shape.Classes)
 		var ms figure.Sample
 		for range probeRuns {
 			begin := time.Now()

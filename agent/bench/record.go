@@ -14,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Recording is a trace to be made.
@@ -68,7 +69,7 @@ func (r *recorder) open(rt *ort.Runtime, supernet string) error {
 		return err
 	}
 	for _, m := range fam.Members {
-		r.inputs = append(r.inputs, noise(3*m.Arch.R*m.Arch.R))
+		r.inputs = append(r.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // core is a pipeline with every member resident, and nothing around it.
@@ -59,7 +60,7 @@ func newCore(ctx context.Context, fam *family.Family, sessions []family.Session,
 	error) {
 	c := &core{fam: fam, members: members, sessions: sessions}
 	for _, m := range fam.Members {
-		c.inputs = append(c.inputs, noise(3*m.Arch.R*m.Arch.R))
+		c.inputs = append(c.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
 	}
 	return c, c.start(ctx)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // start measures how long a process takes from nothing to its first answer,
@@ -135,7 +136,7 @@ func BareStart(w io.Writer, model string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Run(make([]float32, len(f.Classes)), noise(3*m.Arch.R*m.Arch.R)); err != nil {
+	if err := s.Run(make([]float32, len(f.Classes)), workshop.Noise(3*m.Arch.R*m.Arch.R)); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%.3f\n", float64(time.Since(begin))/1e6)

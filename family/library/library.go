@@ -179,7 +179,8 @@ func (l *Library) Activate() error {
 	case n.Staged == nil && n.Before == nil:
 		return errors.New("activate family: none is staged")
 	case n.Staged != nil && n.Before != nil:
-		return fmt.Errorf("activate family %s: %s has not proved itself yet; commit or revert it first", n.Staged.Name, n.Current.Name)
+		return fmt.Errorf("activate family %s: %s has not proved itself yet; commit or revert it first",
+			n.Staged.Name, n.Current.Name)
 	}
 	if err := do(l.activation(n)); err != nil {
 		return fmt.Errorf("activate family: %w", err)

@@ -24,7 +24,8 @@ func mustFamily(tb testing.TB, name, model string) *family.Folder {
 	f := family.Family{Schema: family.Schema, Name: name, Classes: []string{"a", "b"}}
 	for i, b := range []string{"common", model} {
 		top1 := 0.5 + 0.1*float64(i)
-		m := family.Member{Name: fmt.Sprint(i), Top1: top1, Top5: top1, Model: blobs.Add([]byte(b)), Canary: canary, Input: "x", Output: "y"}
+		m := family.Member{Name: fmt.Sprint(i), Top1: top1, Top5: top1, Model: blobs.Add([]byte(b)), Canary: canary,
+			Input: "x", Output: "y"}
 		m.Arch.R = 1
 		f.Members = append(f.Members, m)
 	}
@@ -196,7 +197,8 @@ func TestAFamilyThatProvesItselfStaysAndTheOneBeforeGoes(t *testing.T) {
 	d.want(t, "mine", "", "stock")
 	must(t, d.Stage(&next.Family, next))
 	d.want(t, "mine", "next", "stock")
-	if err := d.Activate(); err == nil || !strings.Contains(err.Error(), "mine has not proved itself yet; commit or revert it first") {
+	if err := d.Activate(); err == nil || !strings.Contains(err.Error(),
+		"mine has not proved itself yet; commit or revert it first") {
 		t.Errorf("got %v, want the family before kept", err)
 	}
 	must(t, d.Commit())
@@ -224,7 +226,8 @@ func TestAFamilyThatFailsGoesAndTheOneBeforeIsBack(t *testing.T) {
 
 func TestNoFamilyIsStagedThatTheNextStartWouldNotKeep(t *testing.T) {
 	d := mustDevice(t, mustFamily(t, "stock", "1"))
-	for want, f := range map[string]*family.Folder{"choose another": mustFamily(t, "stock", "2"), "at least two": mustFamily(t, "mine", "2")} {
+	for want, f := range map[string]*family.Folder{"choose another": mustFamily(t, "stock", "2"),
+		"at least two": mustFamily(t, "mine", "2")} {
 		if want == "at least two" {
 			f.Classes = nil
 		}

@@ -3,14 +3,13 @@ package resident_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
@@ -18,25 +17,7 @@ import (
 	"github.com/limber-edge/limber/family/trial"
 )
 
-// asTrial makes the test binary the process that a trial starts.
-const asTrial = "LIMBER_TEST_AS_TRIAL"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asTrial) == "" {
-		os.Exit(m.Run())
-	}
-	path, err := ort.Find()
-	if err == nil {
-		var rt *ort.Runtime
-		if rt, err = ort.Open(path); err == nil {
-			err = errors.Join(trial.Serve(rt, os.Stdin, os.Stdout), rt.Close())
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { familytest.Main(m) }
 
 // guard counts the trials, which are real.
 type guard struct {
@@ -51,13 +32,7 @@ func (g *guard) Try(ctx context.Context, model []byte, shape ort.Shape, input []
 
 func mustGuard(t *testing.T) *guard {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(asTrial, "1")
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	return &guard{Trial: trial.New(trial.LimitsOf, exe)}
+	return &guard{Trial: familytest.Trial(t)}
 }
 
 // image is the input of the foreign members' canaries.

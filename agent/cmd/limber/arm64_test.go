@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/limber-edge/limber/family/familytest"
+	"github.com/limber-edge/limber/family/resident"
 )
 
 // cortex is what an emulated program reads as /proc/cpuinfo: ONNX Runtime looks
@@ -81,11 +84,11 @@ func TestArm64AnswersAFrameAndComputesTheSameLogits(t *testing.T) {
 	b.mustRun(t, "coldstart", "--state", t.TempDir()) // an agent whose members pass their canaries, and that answers a frame
 
 	dir := filepath.Join(fixtures, "imagenet")
-	cases, _ := mustCases(t, dir)
+	cases, _ := familytest.Cases(t, dir)
 	for _, c := range cases[:2] { // the largest and the smallest
 		out := filepath.Join(t.TempDir(), "Y.f32")
 		b.mustRun(t, logitsCommand(t, dir, c, out)...)
-		if off := worst(mustFloats(t, out), mustFloats(t, filepath.Join(dir, c.Logits))); !(off <= 1e-4) {
+		if off := resident.Distance(familytest.Floats(t, out), familytest.Floats(t, filepath.Join(dir, c.Logits))); !(off <= 1e-4) {
 			t.Errorf("%s: a logit is %.2g standard deviations from PyTorch's, want at most 1e-4", c.Logits, off)
 		}
 	}

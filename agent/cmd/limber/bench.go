@@ -10,6 +10,7 @@ import (
 	"github.com/limber-edge/limber/agent/bench"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newBench() *cobra.Command {
@@ -23,7 +24,7 @@ func newBench() *cobra.Command {
 
 // withBench measures with a runtime and a temporary folder.
 func withBench(c *cobra.Command, asJSON bool, measure func(context.Context, bench.Bench, *ort.Runtime) error) error {
-	rt, err := openRuntime()
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}

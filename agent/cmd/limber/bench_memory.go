@@ -9,6 +9,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/bench"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newBenchMemory() *cobra.Command {
@@ -50,7 +51,7 @@ func newLodge() *cobra.Command {
 		Args:   exactly(0, "no arguments"),
 		Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rt, err := openRuntime()
+			rt, err := workshop.OpenRuntime()
 			if err != nil {
 				return err
 			}

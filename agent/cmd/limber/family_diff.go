@@ -61,7 +61,8 @@ func printDiff(w io.Writer, old, now *family.Folder) error {
 		}
 		size += len(b)
 	}
-	_, err := fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n", whatTheyAre(&old.Family, &now.Family), len(missing), size/1000)
+	_, err := fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n",
+		whatTheyAre(&old.Family, &now.Family), len(missing), size/1000)
 	return err
 }
 

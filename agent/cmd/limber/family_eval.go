@@ -1,31 +1,15 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ofa"
-	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
+	"github.com/limber-edge/limber/family/workshop"
 )
-
-// evalLine is one line of `family eval --json`.
-type evalLine struct {
-	Member string  `json:"member"`
-	Top1   float64 `json:"top1"`
-	Top5   float64 `json:"top5"`
-	Images int     `json:"images"`
-	MMACs  float64 `json:"mmacs"`
-}
 
 // evalArgs are the flags of `family eval`.
 type evalArgs struct {
@@ -75,30 +59,25 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
 }
 
 func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
-	set, err := a.images(c.ErrOrStderr(), &f.Family)
-	if err != nil {
-		return err
-	}
-	rt, err := openRuntime()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
-	cache, err := os.MkdirTemp("", "limber-eval-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
-	e := evaluator{fam: f, set: set, load: loader(rt, 2), shelf: resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())}
-	out, progress := c.OutOrStdout(), newProgress(c.ErrOrStderr())
+	shop, progress := newShop(c)
 	defer progress.End()
+	set, err := evalSet(shop, a.data, &f.Family)
+	if err != nil {
+		return err
+	}
+	e, err := shop.NewEvaluator(f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	out := c.OutOrStdout()
 	if !a.asJSON {
 		printHead(out, f.Foreign())
 	}
 	guesses := make([][]search.Guess, len(f.Members))
 	for i, m := range f.Members {
 		progress.Tell("members", i, len(f.Members))
-		if guesses[i], err = e.guesses(c.Context(), i); err != nil {
+		if guesses[i], err = e.Guesses(c.Context(), i, set); err != nil {
 			return err
 		}
 		progress.End()
@@ -109,128 +88,15 @@ func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
 	return a.printMore(out, f, guesses, set)
 }
 
-// images opens those to evaluate on, preprocessed as the family wants them.
-func (a *evalArgs) images(w io.Writer, f *family.Family) (images, error) {
-	labelled, err := testImages(w, a.data, f)
+// evalSet opens the images to evaluate on, preprocessed as the family wants them.
+func evalSet(shop workshop.Shop, data string, f *family.Family) (workshop.Set, error) {
+	labelled, err := shop.TestImages(data, f)
 	if err != nil {
-		return images{}, err
+		return workshop.Set{}, err
 	}
 	how, err := f.Preprocessing()
 	if err != nil {
-		return images{}, err
+		return workshop.Set{}, err
 	}
-	return preprocessed(labelled, how)
-}
-
-// evaluator runs the members of one family on one set of images.
-type evaluator struct {
-	fam   *family.Folder
-	set   search.Images
-	load  ofa.Loader
-	shelf *resident.Shelf // of the members of a foreign family, and of the supernet
-}
-
-func (e *evaluator) guesses(ctx context.Context, i int) ([]search.Guess, error) {
-	if e.fam.Foreign() {
-		return e.foreign(ctx, i)
-	}
-	net, err := e.shelf.Supernet()
-	if err != nil {
-		return nil, err
-	}
-	sub, err := net.Member(e.fam.Members[i], e.fam)
-	if err != nil {
-		return nil, err
-	}
-	guesses, err := search.Guesses(ctx, sub, e.load, e.set)
-	if err != nil {
-		return nil, fmt.Errorf("member %s: %w", e.fam.Members[i].Name, err)
-	}
-	return guesses, nil
-}
-
-// foreign runs somebody else's model.
-func (e *evaluator) foreign(ctx context.Context, i int) (guesses []search.Guess, err error) {
-	session, err := e.shelf.Session(i)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.Close()) }()
-	logits := make([]float32, len(e.fam.Classes))
-	one := func(in []float32, _, _ int) ([][]float32, error) {
-		return [][]float32{logits}, session.Run(logits, in)
-	}
-	m := e.fam.Members[i]
-	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(ctx, e.set)
-	if err != nil {
-		return nil, fmt.Errorf("member %s: %w", m.Name, err)
-	}
-	return guesses, nil
-}
-
-// printMore prints what was asked for beside the accuracies.
-func (a *evalArgs) printMore(w io.Writer, f *family.Folder, guesses [][]search.Guess, set search.Images) error {
-	if a.agreement {
-		if err := printAgreement(w, f, guesses); err != nil {
-			return err
-		}
-	}
-	if i := f.Index(a.confusion); i >= 0 {
-		return printConfusion(w, f, search.Confusion(guesses[i], set, len(f.Classes)))
-	}
-	return nil
-}
-
-func printAgreement(w io.Writer, f *family.Folder, guesses [][]search.Guess) error {
-	fmt.Fprintf(w, "\nimages that two members take for the same, %%\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, m := range f.Members {
-		fmt.Fprintf(t, "\t%s", m.Name)
-	}
-	fmt.Fprintln(t, "\t")
-	for i, m := range f.Members {
-		fmt.Fprint(t, m.Name)
-		for j := range f.Members {
-			fmt.Fprintf(t, "\t%.1f", 100*search.Agreement(guesses[i], guesses[j]))
-		}
-		fmt.Fprintln(t, "\t")
-	}
-	return t.Flush()
-}
-
-func printConfusion(w io.Writer, f *family.Folder, counts [][]int) error {
-	fmt.Fprintf(w, "\nimages of the class on the left taken for the class above\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, name := range f.Classes {
-		fmt.Fprintf(t, "\t%s", name)
-	}
-	fmt.Fprintln(t, "\t")
-	for i, row := range counts {
-		fmt.Fprint(t, f.Classes[i])
-		for _, n := range row {
-			fmt.Fprintf(t, "\t%d", n)
-		}
-		fmt.Fprintln(t, "\t")
-	}
-	return t.Flush()
-}
-
-func printHead(w io.Writer, foreign bool) {
-	first := "MMACs"
-	if foreign { // which nobody counted
-		first = "stated %"
-	}
-	fmt.Fprintf(w, "%-12s %8s %8s %8s %8s\n", "member", first, "top-1 %", "top-5 %", "images")
-}
-
-func (a *evalArgs) print(w io.Writer, m family.Member, score search.Score, foreign bool) error {
-	if a.asJSON {
-		return json.NewEncoder(w).Encode(evalLine{m.Name, score.Top1, score.Top5, score.Images, m.MMACs})
-	}
-	first := m.MMACs
-	if foreign {
-		first = 100 * m.Top1
-	}
-	_, err := fmt.Fprintf(w, "%-12s %8.2f %8.2f %8.2f %8d\n", m.Name, first, 100*score.Top1, 100*score.Top5, score.Images)
-	return err
+	return workshop.Preprocessed(labelled, how)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,8 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newFamilyPack() *cobra.Command {
@@ -36,7 +34,10 @@ already, some tens of kilobytes a member.`,
 			}
 			defer f.Close()
 			omit := func(d family.Digest) bool { return small && d == f.Supernet }
-			return packFamily(c.OutOrStdout(), &f.Family, f, out, omit)
+			if err := workshop.Pack(out, &f.Family, f, omit); err != nil {
+				return err
+			}
+			return printPacked(c.OutOrStdout(), out, &f.Family)
 		},
 	}
 	familyFlag(c, &dir)
@@ -45,26 +46,13 @@ already, some tens of kilobytes a member.`,
 	return c
 }
 
-// packFamily writes the file under another name first: a half-written family
-// must not lie where a whole one is looked for.
-func packFamily(w io.Writer, f *family.Family, blobs family.Blobs, out string, omit func(family.Digest) bool) error {
-	part, err := os.OpenFile(out+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+func printPacked(w io.Writer, path string, f *family.Family) error {
+	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return err
 	}
-	err = family.Pack(part, f, blobs, omit)
-	err = errors.Join(err, part.Sync(), part.Close())
-	if err == nil {
-		err = os.Rename(out+".part", out)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(out+".part"))
-	}
-	info, err := os.Stat(out)
-	if err != nil {
-		return fmt.Errorf("pack: %w", err)
-	}
-	_, err = fmt.Fprintf(w, "%s: family %s (%s), %d members, %d kB\n", out, f.Name, f.Digest().Short(), len(f.Members), info.Size()/1000)
+	_, err = fmt.Fprintf(w, "%s: family %s (%s), %d members, %d kB\n", path, f.Name, f.Digest().Short(), len(f.Members),
+		info.Size()/1000)
 	return err
 }
 
@@ -92,39 +80,13 @@ logits on this machine.`,
 	return c
 }
 
-func verifyFamily(c *cobra.Command, f *family.Folder) (err error) {
-	for _, d := range f.Digests() {
-		if _, err := f.Blob(d); err != nil {
-			return err
-		}
-	}
-	rt, err := openRuntime()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
-	cache, err := os.MkdirTemp("", "limber-verify-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
-	shelf := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), newTrial())
-	progress := newProgress(c.ErrOrStderr())
-	defer progress.End()
-	for i := range f.Members {
-		if err := c.Context().Err(); err != nil {
-			return err
-		}
-		progress.Tell("canaries", i, len(f.Members))
-		s, err := shelf.Session(i)
-		if err != nil {
-			return err
-		}
-		if err := s.Close(); err != nil {
-			return err
-		}
-	}
+func verifyFamily(c *cobra.Command, f *family.Folder) error {
+	shop, progress := newShop(c)
+	err := shop.Verify(c.Context(), f)
 	progress.End()
+	if err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s): %d blobs have their bytes, %d members pass their canaries\n",
 		f.Name, f.Digest().Short(), len(f.Digests()), len(f.Members))
 	return err

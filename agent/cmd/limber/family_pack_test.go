@@ -16,7 +16,8 @@ func says(t *testing.T, code int, want string, args ...string) {
 	t.Helper()
 	var out, errs strings.Builder
 	if got := run(t.Context(), args, &out, &errs); got != code || !strings.Contains(out.String()+errs.String(), want) {
-		t.Errorf("limber %s: exit %d, want %d and %q in\n%s%s", strings.Join(args, " "), got, code, want, out.String(), errs.String())
+		t.Errorf("limber %s: exit %d, want %d and %q in\n%s%s", strings.Join(args, " "), got, code, want, out.String(),
+			errs.String())
 	}
 }
 
@@ -33,7 +34,8 @@ func stockMembers(t *testing.T) int {
 func TestAFamilyIsPackedVerifiedAndCompared(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
-	whole, small, stock := filepath.Join(dir, "whole.family"), filepath.Join(dir, "small.family"), filepath.Join("..", "..", "..", "family", "stock")
+	whole, small, stock := filepath.Join(dir, "whole.family"), filepath.Join(dir, "small.family"),
+		filepath.Join("..", "..", "..", "family", "stock")
 	all := fmt.Sprintf("%d members", stockMembers(t))
 	says(t, 0, all, "family", "pack", "--family", stock, "--out", whole)
 	says(t, 0, all, "family", "pack", "--family", whole, "--without-supernet", "--out", small)

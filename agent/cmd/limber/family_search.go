@@ -1,21 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/search"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // searchArgs are the flags of `family search`.
@@ -57,7 +53,8 @@ ImageNet's validation images then say; the order is right.`,
 	f := c.Flags()
 	f.StringVar(&a.predictor, "accuracy-predictor", "", "checkpoint of the accuracy predictor (required)")
 	f.StringVar(&a.table, "latency-table", "", "folder of the latency table (required without --max-mmacs)")
-	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224}, "input resolutions to choose from, pixels a side")
+	f.IntSliceVar(&a.resolutions, "resolutions", []int{160, 176, 192, 208, 224},
+		"input resolutions to choose from, pixels a side")
 	f.Float64SliceVar(&a.limits, "max-latency", nil, "the most an inference may take, in ms; may be given again")
 	f.StringVar(&a.supernet, "supernet", "", "checkpoint of the supernet (default: the published OFA-MobileNetV3 w1.2)")
 	f.Float64SliceVar(&a.macs, "max-mmacs", nil, "the most millions of multiply-accumulates; may be given again")
@@ -71,24 +68,17 @@ func (a *searchArgs) run(c *cobra.Command) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	query, err := a.query(c.ErrOrStderr())
+	shop, progress := newShop(c)
+	query, err := a.query(shop)
 	if err != nil {
 		return err
 	}
-	progress := newProgress(c.ErrOrStderr())
 	front, err := search.Find(c.Context(), query, progress.Tell)
 	progress.End()
 	if err != nil {
 		return err
 	}
-	if len(a.macs) > 0 {
-		return a.printMACs(c.OutOrStdout(), front)
-	}
-	lines := answers(front, a.limits)
-	if a.json {
-		return printJSON(c.OutOrStdout(), lines)
-	}
-	return printAnswers(c.OutOrStdout(), "ms", lines)
+	return a.print(c.OutOrStdout(), front)
 }
 
 func (a *searchArgs) check() error {
@@ -114,25 +104,26 @@ func (a *searchArgs) check() error {
 }
 
 // query opens what the flags name.
-func (a *searchArgs) query(w io.Writer) (search.Query, error) {
+func (a *searchArgs) query(shop workshop.Shop) (search.Query, error) {
 	predictor, err := search.LoadPredictor(a.predictor)
 	if err != nil {
 		return search.Query{}, err
 	}
-	layout, net, err := a.layout(w)
+	layout, net, err := a.layout(shop)
 	if err != nil {
 		return search.Query{}, err
 	}
 	known := layout.Resolutions
 	layout.Resolutions = slices.Compact(slices.Sorted(slices.Values(a.resolutions)))
-	if err := knownPixels(layout.Resolutions, known); err != nil {
+	if err := knownPixels("limber family search", layout.Resolutions, known); err != nil {
 		return search.Query{}, err
 	}
 	space, err := search.SpaceOf(layout.Description)
 	if err != nil {
 		return search.Query{}, err
 	}
-	q := search.Query{Space: space, Accuracy: predictor, Limits: slices.Concat(a.limits, a.macs), Seed: a.seed, Climbs: a.climbs}
+	q := search.Query{Space: space, Accuracy: predictor, Limits: slices.Concat(a.limits, a.macs), Seed: a.seed,
+		Climbs: a.climbs}
 	if len(a.macs) > 0 {
 		q.Latency, err = search.MACTable(net, layout.Resolutions)
 		return q, err
@@ -144,109 +135,14 @@ func (a *searchArgs) query(w io.Writer) (search.Query, error) {
 }
 
 // layout is that of the supernet named, which is nil for the published one.
-func (a *searchArgs) layout(w io.Writer) (search.Layout, *ofa.Supernet, error) {
+func (a *searchArgs) layout(shop workshop.Shop) (search.Layout, *ofa.Supernet, error) {
 	if a.supernet == "" {
 		return search.PublishedLayout(1.2), nil, nil
 	}
-	net, err := loadSupernet(w, a.supernet)
+	net, err := shop.LoadSupernet(a.supernet)
 	if err != nil {
 		return search.Layout{}, nil, err
 	}
 	layout, err := search.LayoutOf(net)
 	return layout, net, err
-}
-
-// knownPixels tells whether a supernet can take these resolutions.
-func knownPixels(resolutions, known []int) error {
-	if len(resolutions) == 0 {
-		return usageError{fmt.Errorf("limber family search: --resolutions is empty, choose from %v", known)}
-	}
-	for _, r := range resolutions {
-		if !slices.Contains(known, r) {
-			return usageError{fmt.Errorf("limber family search: --resolutions %d: the supernet was trained for %v", r, known)}
-		}
-	}
-	return nil
-}
-
-// searchLine is one line of `family search --json`.
-type searchLine struct {
-	MaxLatency float64     `json:"max_latency_ms"`
-	Feasible   bool        `json:"feasible"` // if not, the rest is the fastest sub-network
-	Arch       family.Arch `json:"arch"`
-	Accuracy   float64     `json:"accuracy"` // predictor's scale
-	Latency    float64     `json:"latency_ms"`
-}
-
-// answers reads the front at each limit, or at ten over its range.
-func answers(front search.Front, limits []float64) []searchLine {
-	if len(limits) == 0 {
-		limits = search.Steps(front[0].Latency, front[len(front)-1].Latency, 10)
-	}
-	var lines []searchLine
-	for _, l := range limits {
-		found, ok := front.Within(l)
-		lines = append(lines, searchLine{MaxLatency: l, Feasible: ok, Arch: found.Arch, Accuracy: found.Accuracy, Latency: found.Latency})
-	}
-	return lines
-}
-
-// macLine is one line of `family search --max-mmacs --json`.
-type macLine struct {
-	Max      float64     `json:"max_mmacs"`
-	Feasible bool        `json:"feasible"`
-	Arch     family.Arch `json:"arch"`
-	Accuracy float64     `json:"accuracy"` // predictor's scale
-	MMACs    float64     `json:"mmacs"`
-}
-
-// printMACs answers limits of MMACs, which are what the front has for latencies.
-func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
-	lines := answers(front, a.macs)
-	if !a.json {
-		return printAnswers(w, "MMACs", lines)
-	}
-	var macs []macLine
-	for _, l := range lines {
-		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy, MMACs: l.Latency})
-	}
-	return printJSON(w, macs)
-}
-
-// printJSON prints an object a line.
-func printJSON[Line searchLine | macLine | profileLine](w io.Writer, lines []Line) error {
-	out := json.NewEncoder(w)
-	for _, l := range lines {
-		if err := out.Encode(l); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// printAnswers prints lines whose limits and costs are in some unit.
-func printAnswers(w io.Writer, unit string, lines []searchLine) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "limit %s\t%s\taccuracy %%\tpixels\tkernel sizes by stage\texpand ratios by stage\t\n", unit, unit)
-	for _, l := range lines {
-		remark := ""
-		if !l.Feasible {
-			remark = "nothing has so little; this has the least"
-		}
-		kernels, ratios := byStage(l.Arch)
-		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R, kernels, ratios, remark)
-	}
-	return t.Flush()
-}
-
-// byStage writes a digit for each block that is used, a word for each stage.
-func byStage(a family.Arch) (kernels, ratios string) {
-	var k, e []string
-	slots := len(a.KS) / len(a.D)
-	for stage, depth := range a.D {
-		first := stage * slots
-		k = append(k, strings.ReplaceAll(digits(a.KS[first:first+depth]), " ", ""))
-		e = append(e, strings.Join(strings.Fields(strings.Trim(fmt.Sprint(a.E[first:first+depth]), "[]")), ""))
-	}
-	return strings.Join(k, " "), strings.Join(e, " ")
 }

@@ -50,14 +50,16 @@ func TestSearchPrintsATableForPeople(t *testing.T) {
 		}
 	}
 	whole := limber(t, searchCommand()...)
-	if n := strings.Count(whole.stdout, "\n"); whole.code != exitDone || n != 11 || strings.Contains(whole.stdout, "nothing has so little") {
+	if n := strings.Count(whole.stdout, "\n"); whole.code != exitDone || n != 11 ||
+		strings.Contains(whole.stdout, "nothing has so little") {
 		t.Errorf("without limits: got %+v, want a head and ten lines", whole)
 	}
 }
 
 func TestSearchLimitsMMACsOfASupernet(t *testing.T) {
 	net := filepath.Join("..", "..", "..", "family", "ofa", "testdata", "imagenet", "supernet.pth")
-	got := limber(t, "family", "search", "--accuracy-predictor", filepath.Join(searchFixtures, "predictor.pth"), "--supernet", net,
+	got := limber(t, "family", "search", "--accuracy-predictor", filepath.Join(searchFixtures, "predictor.pth"),
+		"--supernet", net,
 		"--resolutions", "160", "--max-mmacs", "1e9", "--max-mmacs", "0.001", "--climbs", "10", "--json")
 	var lines []macLine
 	for text := range strings.Lines(got.stdout) {
@@ -67,7 +69,8 @@ func TestSearchLimitsMMACsOfASupernet(t *testing.T) {
 		}
 		lines = append(lines, l)
 	}
-	if got.code != exitDone || len(lines) != 2 || !lines[0].Feasible || lines[1].Feasible || !(lines[0].MMACs > lines[1].MMACs && lines[1].MMACs > 0) {
+	if got.code != exitDone || len(lines) != 2 || !lines[0].Feasible || lines[1].Feasible ||
+		!(lines[0].MMACs > lines[1].MMACs && lines[1].MMACs > 0) {
 		t.Fatalf("got %+v, want one limit met and the least there is for the other", got)
 	}
 	supernet, err := ofa.Load(net)
@@ -92,12 +95,15 @@ func TestSearchSaysWhatIsWrong(t *testing.T) {
 		{"limit of nothing", searchCommand("--max-latency", "0"), exitUsage, "--max-mmacs 0"},
 		{"limit that is no number", searchCommand("--max-latency", "NaN"), exitUsage, "--max-mmacs NaN"},
 		{"both kinds of limit", searchCommand("--max-mmacs", "3", "--supernet", "x.pth"), exitUsage, "either latency"},
-		{"MMACs of no supernet", []string{"family", "search", "--accuracy-predictor", "p.pth", "--max-mmacs", "3"}, exitUsage, "--supernet is missing"},
+		{"MMACs of no supernet", []string{"family", "search", "--accuracy-predictor", "p.pth", "--max-mmacs", "3"},
+			exitUsage, "--supernet is missing"},
 		{"unknown resolution", searchCommand("--resolutions", "161"), exitUsage, "--resolutions 161"},
 		{"resolution without a table", searchCommand("--resolutions", "192"), exitFailed, "192_lookup_table.json"},
 		{"missing predictor", searchCommand("--accuracy-predictor", "none.pth"), exitFailed, "none.pth"},
-		{"other checkpoint", searchCommand("--accuracy-predictor", filepath.Join(fixtures, "containers", "zip.pth")), exitFailed, "zip.pth"},
-		{"supernet for a predictor", searchCommand("--accuracy-predictor", filepath.Join(fixtures, "imagenet", "supernet.pth")), exitFailed, "tensors, the first of them "},
+		{"other checkpoint", searchCommand("--accuracy-predictor", filepath.Join(fixtures, "containers", "zip.pth")),
+			exitFailed, "zip.pth"},
+		{"supernet for a predictor", searchCommand("--accuracy-predictor",
+			filepath.Join(fixtures, "imagenet", "supernet.pth")), exitFailed, "tensors, the first of them "},
 		{"missing table", searchCommand("--latency-table", "none"), exitFailed, "none: latency table"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/family/trial"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // trialCommand is the process that newTrial starts.
@@ -28,7 +29,7 @@ func newFamilyTrial() *cobra.Command {
 		Args:   exactly(0, "no arguments"),
 		Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rt, err := openRuntime()
+			rt, err := workshop.OpenRuntime()
 			if err != nil {
 				return err
 			}

@@ -58,11 +58,13 @@ var ranks = [][]imports{
 	{ // what the device pursues
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
-	{ // the device, and the operator
+	{ // the device, the operator, and who makes families
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
+		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
+		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
 	{ // what a benchmark needs
 		{of: "agent/bench/figure"},
@@ -86,7 +88,7 @@ var ranks = [][]imports{
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
-			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "store"},
+			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

@@ -68,3 +68,15 @@ func (p *progress) End() {
 		p.visible = false
 	}
 }
+
+// shopProgress is progress as package workshop tells of it.
+type shopProgress struct {
+	line     *progress
+	notes    io.Writer
+	warnings io.Writer
+}
+
+func (s shopProgress) Tell(what string, done, of int) { s.line.Tell(what, done, of) }
+func (s shopProgress) Say(what string)                { s.line.Say(what) }
+func (s shopProgress) Note(line string)               { s.line.Note(s.notes, line) }
+func (s shopProgress) Warn(line string)               { s.line.Note(s.warnings, "limber: "+line) }

@@ -10,11 +10,10 @@ import (
 	"github.com/limber-edge/limber/agent/bench/camera"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
-	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Of 1,000 answers that are the same but for 10 the top-1 moves by half a point by
@@ -32,17 +31,19 @@ func TestFramesShrunkWhileDecodedGetTheAnswersOfWholeOnes(t *testing.T) {
 	}
 	scatter := math.Sqrt(1000.0 / filmed) // of a mean over so many
 	whole, shrunk := mustFilm(t, sheet, fam, filmed)
-	rt := orttest.Open(t)
-	shelf := resident.New(rt, &fam.Family, fam, t.TempDir(), ort.DefaultOptions(), nil)
-	full := evaluator{fam: fam, set: whole, load: loader(rt, 1), shelf: shelf}
-	small := evaluator{fam: fam, set: shrunk, load: loader(rt, 1), shelf: shelf}
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	e, err := workshop.Shop{}.NewEvaluator(fam)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
 	var moved, same float64 // means
 	for i, m := range fam.Members {
-		want, err := full.guesses(t.Context(), i)
+		want, err := e.Guesses(t.Context(), i, whole)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := small.guesses(t.Context(), i)
+		got, err := e.Guesses(t.Context(), i, shrunk)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package main
+package workshop
 
 import (
 	"errors"
@@ -12,23 +12,23 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/stock"
 )
 
-// pictures is what sheets and folders have in common.
-type pictures interface {
+// Pictures is what sheets and folders have in common.
+type Pictures interface {
 	Len() int
 	Label(i int) int
 	Picture(i int) (*frame.Picture, error)
 }
 
-// images preprocesses pictures for a supernet. One goroutine at a time may use
-// it.
-type images struct {
-	pictures
+// A Set is pictures preprocessed for a family. One goroutine at a time may use it.
+type Set struct {
+	Pictures
 	scaler *frame.Scaler
 }
 
-func (s images) Tensor(dst []float32, i, r int) error {
+func (s Set) Tensor(dst []float32, i, r int) error {
 	p, err := s.Picture(i)
 	if err != nil {
 		return fmt.Errorf("image %d: %w", i, err)
@@ -37,10 +37,10 @@ func (s images) Tensor(dst []float32, i, r int) error {
 	return nil
 }
 
-// augmented is images as they are drawn in training. An image is the same every
+// augmented is a set as they are drawn in training. An image is the same every
 // time, whatever was asked for before.
 type augmented struct {
-	images
+	Set
 	seed uint64
 }
 
@@ -53,16 +53,17 @@ func (s augmented) Tensor(dst []float32, i, r int) error {
 	return nil
 }
 
-func preprocessed(p pictures, how family.Preprocess) (images, error) {
+// Preprocessed prepares pictures as a family says.
+func Preprocessed(p Pictures, how family.Preprocess) (Set, error) {
 	scaler, err := frame.NewScaler(how)
-	return images{p, scaler}, err
+	return Set{p, scaler}, err
 }
 
-// openPictures opens what a flag names: a folder, of sheets NAME.png with
+// OpenPictures opens what a flag names: a folder, of sheets NAME.png with
 // NAME.labels.json or else an ImageFolder tree, or a pattern of sheets in a
 // folder (dir/train_*). Nothing but what is named is read. The folders of a tree
 // are named after the classes, see frame.OpenFolder.
-func openPictures(path string, classes []string) (pictures, error) {
+func OpenPictures(path string, classes []string) (Pictures, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -81,7 +82,39 @@ func openPictures(path string, classes []string) (pictures, error) {
 	return found, nil
 }
 
-func openFolder(dir string, classes []string) (pictures, error) {
+// TestImages opens what is named, else all of CIFAR-10's test images where they
+// have been fetched, else those that the program carries. CIFAR-10's are counted
+// by the numbers of its classes, whatever the family calls them; it warns of that.
+func (s Shop) TestImages(path string, f *family.Family) (Pictures, error) {
+	if path != "" {
+		return OpenPictures(path, f.Classes)
+	}
+	known, err := stock.Family()
+	if err != nil {
+		return nil, err
+	}
+	switch names := f.Labels(); {
+	case len(f.Classes) != len(known.Classes):
+		return nil, fmt.Errorf("family %s is of %d classes (%s) and not of CIFAR-10's: name images of them with --data",
+			f.Name, len(f.Classes), names)
+	case !slices.Equal(f.Classes, known.Classes):
+		s.Progress.Warn(fmt.Sprintf("on CIFAR-10's images, "+
+			"for which the family's classes %s stand for %s; --data names others", names, known.Labels()))
+	}
+	if exe, err := os.Executable(); err == nil {
+		fetched := filepath.Join(filepath.Dir(filepath.Dir(exe)), ".data", "cifar10")
+		if _, err := os.Stat(filepath.Join(fetched, "test.png")); err == nil {
+			return OpenPictures(filepath.Join(fetched, "test"), f.Classes)
+		}
+	}
+	sheet, err := stock.Sheet(frame.OpenSheet)
+	if err != nil {
+		return nil, err
+	}
+	return sheets{sheet}, nil
+}
+
+func openFolder(dir string, classes []string) (Pictures, error) {
 	found, err := openSheets(dir, "*")
 	if err != nil {
 		return nil, fmt.Errorf("images %s: %w", dir, err)
@@ -135,7 +168,7 @@ func (s sheets) at(i int) (*frame.Sheet, int) {
 		}
 		i -= sheet.Len()
 	}
-	panic("limber: picture past the end of the sheets")
+	panic("workshop: picture past the end of the sheets")
 }
 
 func (s sheets) Label(i int) int {

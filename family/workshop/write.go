@@ -1,10 +1,9 @@
-package main
+package workshop
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -14,35 +13,28 @@ import (
 	"github.com/limber-edge/limber/family/search"
 )
 
-// familyWriter makes a family's file of what a search found.
-type familyWriter struct {
-	args   *buildArgs
+// writer makes a family's file of what a search found.
+type writer struct {
+	recipe Recipe
 	images buildImages
 	bench  *search.Bench
 }
 
 // madeBlobs are blobs that were made here; others are in the journal.
 type madeBlobs struct {
-	made    map[family.Digest][]byte
+	family.MemoryBlobs
 	journal *search.Journal
 }
 
 func (b madeBlobs) Blob(d family.Digest) ([]byte, error) {
-	if made, ok := b.made[d]; ok {
+	if made, err := b.MemoryBlobs.Blob(d); err == nil {
 		return made, nil
 	}
 	return b.journal.Blob(d)
 }
 
-// add files a blob under its digest.
-func (b madeBlobs) add(blob []byte) family.Digest {
-	d := family.DigestOf(blob)
-	b.made[d] = blob
-	return d
-}
-
-func (w *familyWriter) write(ctx context.Context, built *search.Built) error {
-	checkpoint, err := os.ReadFile(w.args.supernet)
+func (w *writer) write(ctx context.Context, built *search.Built) error {
+	checkpoint, err := os.ReadFile(w.recipe.Supernet)
 	if err != nil {
 		return fmt.Errorf("supernet: %w", err)
 	}
@@ -50,8 +42,8 @@ func (w *familyWriter) write(ctx context.Context, built *search.Built) error {
 	if err != nil {
 		return err
 	}
-	blobs := madeBlobs{made: map[family.Digest][]byte{}, journal: w.bench.Journal}
-	f := family.Family{Schema: family.Schema, Name: w.args.name, Supernet: blobs.add(checkpoint), Describe: desc,
+	blobs := madeBlobs{family.MemoryBlobs{}, w.bench.Journal}
+	f := family.Family{Schema: family.Schema, Name: w.recipe.Name, Supernet: blobs.Add(checkpoint), Describe: desc,
 		Classes: w.images.classes}
 	if f.Members, err = w.members(ctx, built.Members, blobs); err != nil {
 		return err
@@ -59,11 +51,11 @@ func (w *familyWriter) write(ctx context.Context, built *search.Built) error {
 	if err := f.Validate(); err != nil {
 		return fmt.Errorf("family %s: %w", f.Name, err)
 	}
-	return packFamily(io.Discard, &f, blobs, w.args.out, func(family.Digest) bool { return false })
+	return Pack(w.recipe.Out, &f, blobs, whole)
 }
 
 // members makes members of what was found, the cheapest first.
-func (w *familyWriter) members(ctx context.Context, found []search.Entry, blobs madeBlobs) ([]family.Member, error) {
+func (w *writer) members(ctx context.Context, found []search.Entry, blobs madeBlobs) ([]family.Member, error) {
 	source, err := search.Fingerprint(w.bench.Sets.Calibration, w.bench.Net.Largest().R)
 	if err != nil {
 		return nil, err
@@ -88,8 +80,9 @@ func (w *familyWriter) members(ctx context.Context, found []search.Entry, blobs 
 		}
 	}
 	if len(members) == 0 {
-		return nil, fmt.Errorf("%s: of %d sub-networks none classifies a single image right; are the labels those that the supernet was trained on, and the images enough?",
-			cmp.Or(w.args.test, w.args.validation), len(found))
+		return nil, fmt.Errorf("%s: of %d sub-networks none classifies a single image right; "+
+			"are the labels those that the supernet was trained on, and the images enough?",
+			cmp.Or(w.recipe.Test, w.recipe.Validation), len(found))
 	}
 	return members, nil
 }
@@ -111,8 +104,9 @@ func nameOf(m family.Member, before []family.Member) string {
 
 // member measures a sub-network on the test images, if there are any, and makes
 // its canary.
-func (w *familyWriter) member(ctx context.Context, e search.Entry, blobs madeBlobs) (family.Member, error) {
-	m := family.Member{Name: "found", Arch: e.Arch, MMACs: e.MMACs, Top1: e.Top1, Top5: e.Top5, Images: e.Images, Stats: e.Stats}
+func (w *writer) member(ctx context.Context, e search.Entry, blobs madeBlobs) (family.Member, error) {
+	m := family.Member{Name: "found", Arch: e.Arch, MMACs: e.MMACs, Top1: e.Top1, Top5: e.Top5, Images: e.Images,
+		Stats: e.Stats}
 	sub, err := w.bench.Net.Member(m, w.bench.Journal)
 	if err != nil {
 		return m, err
@@ -129,15 +123,15 @@ func (w *familyWriter) member(ctx context.Context, e search.Entry, blobs madeBlo
 }
 
 // canary is the first validation image and the logits it gives.
-func (w *familyWriter) canary(sub *ofa.Subnet, blobs madeBlobs) (family.Digest, error) {
+func (w *writer) canary(sub *ofa.Subnet, blobs madeBlobs) (family.Digest, error) {
 	r := sub.Arch().R
 	input := make([]float32, 3*r*r)
 	if err := w.bench.Sets.Validation.Tensor(input, 0, r); err != nil {
 		return "", err
 	}
-	logits, err := infer(sub, w.bench.Load, input)
+	logits, err := Infer(sub, w.bench.Load, input)
 	if err != nil {
 		return "", err
 	}
-	return blobs.add(resident.Canary(input, logits)), nil
+	return blobs.Add(resident.Canary(input, logits)), nil
 }
