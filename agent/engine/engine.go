@@ -154,7 +154,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 		orders: make(chan order), powered: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
-	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family,
+	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
 		Variant: family.Variant{Provider: family.CPU, Threads: max(1, cfg.Threads)}}})
 	return e
 }

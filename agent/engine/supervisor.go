@@ -38,11 +38,11 @@ type call struct {
 	done chan<- struct{}
 }
 
-// Run prepares the members of the family and keeps them running until ctx ends,
-// in a mode to begin with. It returns ErrHung when only a new process helps.
-func (e *Engine) Run(ctx context.Context, mode governor.Mode) error {
+// Run prepares the members of the family and keeps them running until ctx ends.
+// It returns ErrHung when only a new process helps.
+func (e *Engine) Run(ctx context.Context) error {
 	defer close(e.over)
-	s := &supervisor{Engine: e, target: mode, progress: "the family is being read",
+	s := &supervisor{Engine: e, target: e.cfg.Mode, progress: "the family is being read",
 		running: running{ends: make(chan end)}, calls: make(chan call), tasks: make(chan task),
 		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
 	s.publish()
