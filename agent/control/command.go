@@ -83,6 +83,10 @@ func (c *Control) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case r := <-l.waiting:
+			if ctx.Err() != nil {
+				r.reply.Release()
+				return
+			}
 			c.command(ctx, l, r)
 		}
 	}
@@ -106,21 +110,17 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 	limited, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
 	leave, err := c.enter(limited, l.class)
-	var act Action
-	if err == nil {
-		defer leave()
-		act, err = l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		return
 	}
-	switch {
-	case err == nil:
-		c.execute(limited, r, expires, act)
-	case ended(ctx, err):
-		r.reply.Release()
-	case errors.Is(err, context.DeadlineExceeded):
-		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
-	default:
-		c.finish(r, expires, wire.CommandRejected, err)
+	defer leave()
+	act, err := l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		return
 	}
+	c.execute(ctx, r, expires, act)
 }
 
 // left answers what an earlier run left of a command, where it is done with. One
@@ -188,37 +188,36 @@ func (c *Control) execute(ctx context.Context, r request, expires time.Time, act
 	}
 	c.say(r, wire.CommandAccepted)
 	c.say(r, wire.CommandExecuting)
-	out, err := act(ctx)
+	limited, cancel := context.WithDeadline(ctx, expires)
+	defer cancel()
+	out, err := act(limited)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandFailed, err)
+		return
+	}
+	done := c.ack(r, wire.CommandSucceeded, nil)
+	if err := c.record(r, expires, done, out.Remember...); err != nil {
+		if out.Undo != nil {
+			out.Undo(ctx)
+		}
+		c.finish(r, expires, wire.CommandFailed, err)
+		return
+	}
+	c.send(r, encode(done))
+}
+
+// giveUp ends a command that met an error: with a state, as timed out where its time
+// is over, or without any where the device stops: the broker will deliver it to the
+// next start.
+func (c *Control) giveUp(ctx context.Context, r request, expires time.Time, step wire.Step, err error) {
 	switch {
-	case err == nil:
-		c.succeed(ctx, r, expires, out)
-	case ended(ctx, err):
+	case ctx.Err() != nil:
 		r.reply.Release()
 	case errors.Is(err, context.DeadlineExceeded):
 		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
 	default:
-		c.finish(r, expires, wire.CommandFailed, err)
+		c.finish(r, expires, step, err)
 	}
-}
-
-// ended tells whether an error is that the agent stops: the broker will deliver the
-// command to the next start.
-func ended(ctx context.Context, err error) bool {
-	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled)
-}
-
-// succeed records what was done; where that fails it is undone.
-func (c *Control) succeed(ctx context.Context, r request, expires time.Time, out Outcome) {
-	ack := c.ack(r, wire.CommandSucceeded, nil)
-	err := c.record(r, expires, ack, out.Remember...)
-	if err == nil {
-		c.send(r, encode(ack))
-		return
-	}
-	if out.Undo != nil {
-		out.Undo(ctx)
-	}
-	c.finish(r, expires, wire.CommandFailed, err)
 }
 
 // finish records a last state that did nothing and answers with it, also where it
@@ -227,7 +226,6 @@ func (c *Control) finish(r request, expires time.Time, step wire.Step, cause err
 	ack := c.ack(r, step, cause)
 	c.record(r, expires, ack)
 	c.send(r, encode(ack))
-	c.aims.tellUnmet(cause)
 }
 
 // record writes a state into the ledger.
