@@ -215,11 +215,11 @@ func TestADiskThatFailsAfterACommandPutsTheModeBeforeBack(t *testing.T) {
 		r.command("mode", `{"mode":"power-save","ttl_ms":1000}`).succeeds(t)
 		r.desire("desk", `{"version":0}`)
 		said := r.Status()
-		r.target.setting = func(context.Context) error {
-			r.target.setting = nil
+		r.target.onSet(func(context.Context) error {
+			r.target.onSet(nil)
 			r.disk(false)
 			return nil
-		}
+		})
 		p := r.command("mode", lowLatency)
 		p.fails(t, wire.CommandFailed, wire.Internal, "removed while in use")
 		r.pursues("power-save", "low-latency", "power-save")
@@ -239,10 +239,10 @@ func TestAPowerCutAfterEitherCommitLosesNoCommandAndDoesNoneTwice(t *testing.T) 
 	begun, done := t.TempDir(), t.TempDir()
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)
-		r.target.setting = func(context.Context) error {
+		r.target.onSet(func(context.Context) error {
 			r.cut(begun)
 			return nil
-		}
+		})
 		r.send("mode", "x", lowLatency)
 		synctest.Wait()
 		r.cut(done)
@@ -304,15 +304,15 @@ func TestAGoalIsNotCarriedOutAfterItsExpiry(t *testing.T) {
 func TestAModeThatIsNotInForceBeforeItsExpiryTimesOut(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir, withTarget(func(f *target) {
-			f.setting = func(ctx context.Context) error {
+			f.onSet(func(ctx context.Context) error {
 				<-ctx.Done()
 				return ctx.Err()
-			}
+			})
 		}))
 		p := r.command("mode", lowLatency)
 		next := r.command("mode", `{"mode":"balanced","ttl_ms":90000}`)
 		<-time.After(time.Minute)
-		r.target.setting = nil
+		r.target.onSet(nil)
 		synctest.Wait()
 		p.fails(t, wire.CommandTimedOut, wire.Expired, "it expired before the mode was in force")
 		next.succeeds(t)

@@ -216,11 +216,11 @@ func TestADesiredStateThatHadToWaitDoesNotUndoALaterOrder(t *testing.T) {
 func TestADesiredStateThatCannotBeStoredIsRejectedAndUndone(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)
-		r.target.setting = func(context.Context) error {
-			r.target.setting = nil
+		r.target.onSet(func(context.Context) error {
+			r.target.onSet(nil)
 			r.disk(false)
 			return nil
-		}
+		})
 		r.desire("desk", `{"version":1,"mode":"low-latency"}`)
 		r.reports(wire.Reported{Version: 1, Status: wire.Rejected, Reason: wire.Internal})
 		r.pursues("low-latency", "balanced")

@@ -30,9 +30,9 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // large, with 0.87 after 10 ms.
 type target struct {
 	preparing chan struct{} // closed when they are ready; nil: they are
-	setting   func(ctx context.Context) error
 
 	mu      sync.Mutex
+	setting func(ctx context.Context) error // first of all, where a mode is set
 	members []governor.Member
 	modes   []governor.Mode // that were pursued, in order
 	refusal *wire.Refusal   // of everything; nil for none
@@ -46,8 +46,11 @@ func newTarget() *target {
 }
 
 func (f *target) SetMode(ctx context.Context, m governor.Mode) error {
-	if f.setting != nil {
-		if err := f.setting(ctx); err != nil {
+	f.mu.Lock()
+	setting := f.setting
+	f.mu.Unlock()
+	if setting != nil {
+		if err := setting(ctx); err != nil {
 			return err
 		}
 	}
@@ -82,6 +85,13 @@ func (f *target) Feasible(ctx context.Context, m governor.Mode) (governor.Goal, 
 		return nearest, &wire.Refusal{Reason: wire.Invalid, Err: err}
 	}
 	return nearest, &wire.Refusal{Reason: wire.Infeasible, Err: err}
+}
+
+// onSet has f called first of all where a mode is set; nil: nothing.
+func (f *target) onSet(call func(ctx context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.setting = call
 }
 
 // lose takes the most accurate member away.

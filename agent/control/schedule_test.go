@@ -188,7 +188,7 @@ func TestTheScheduleWaitsForNobody(t *testing.T) {
 func TestAScheduledModeThatCannotBeSetIsToldOfAndNotTriedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir, withSchedule(office), withTarget(func(f *target) {
-			f.setting = func(context.Context) error { return errors.New("no such member") }
+			f.onSet(func(context.Context) error { return errors.New("no such member") })
 		}))
 		<-time.After(12*time.Hour + 31*time.Minute)
 		want := []string{"the scheduled mode cannot be set, the one before stays: no such member"}
