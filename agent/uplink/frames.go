@@ -78,14 +78,13 @@ func (u *Uplink) admitFrame(r *Request) {
 	for r.ID == "" || u.outbox.Answered(r.ID) || u.inbox.enter(r) != r {
 		r.ID = u.frameID(r.Source)
 	}
-	switch {
-	case r.Message.Retained && !u.cfg.Retained:
+	if r.Message.Retained && !u.cfg.Retained {
 		u.frames.retained.Add(1)
 		r.Drop()
-	default:
-		r.Latest = r.Message.QoS == 0 && u.cfg.KeepNewest
-		u.admit(r)
+		return
 	}
+	r.Latest = r.Message.QoS == 0 && u.cfg.KeepNewest
+	u.admit(r)
 }
 
 // frameID is the id of the next message of a source: the source, the boot, and how

@@ -37,10 +37,9 @@ func (u *Uplink) tellGaps(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if earlier := u.gaps.pending.Records > 0; earlier {
-				safe = u.tellGap()
-			} else {
-				u.tellGap()
+			earlier := u.gaps.pending.Records > 0
+			if told := u.tellGap(); earlier && told != nil {
+				safe = told
 			}
 		case <-safe:
 			u.gaps.save(store.Gap{})

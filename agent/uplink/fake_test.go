@@ -1,0 +1,262 @@
+package uplink
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// patience bounds every wait of the tests; none of them is meant to reach it.
+const patience = 20 * time.Second
+
+var self = wire.Address{Fleet: "demo", Device: "desk"}
+
+// fakeHandler keeps what it is handed, or answers it at once.
+type fakeHandler struct {
+	busy func(*Request) bool // nil, or false: answered at once
+
+	mu   sync.Mutex
+	got  []*Request
+	more chan struct{} // closed when there is another
+}
+
+func newFakeHandler() *fakeHandler { return &fakeHandler{more: make(chan struct{})} }
+
+func (h *fakeHandler) Job(r *Request)     { h.take(r) }
+func (h *fakeHandler) Command(r *Request) { h.take(r) }
+func (h *fakeHandler) Desired(r *Request) {
+	h.keep(r)
+	r.Drop()
+}
+
+func (h *fakeHandler) keep(r *Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.got = append(h.got, r)
+	close(h.more)
+	h.more = make(chan struct{})
+}
+
+func (h *fakeHandler) take(r *Request) {
+	h.keep(r)
+	if h.busy == nil || !h.busy(r) {
+		reply(r)
+	}
+}
+
+// reply ends a request with an answer that has its name and the record's number.
+func reply(r *Request) {
+	topic := cmp.Or(r.ResultTopic, self.Result(r.ID))
+	if r.Kind == wire.KindCmd {
+		topic = self.Ack(r.Verb, r.ID)
+	}
+	word := "done"
+	if r.Conflict || r.Fault != nil {
+		word = "refused"
+	}
+	r.Answer(topic, func(seq uint64) ([]byte, error) { return fmt.Appendf(nil, "%s %s %d", word, r.ID, seq), nil })
+}
+
+func always(*Request) bool { return true }
+
+func (h *fakeHandler) all() []*Request {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]*Request{}, h.got...)
+}
+
+// await returns the first n requests.
+func (h *fakeHandler) await(tb testing.TB, n int) []*Request {
+	tb.Helper()
+	late := time.After(patience)
+	for {
+		h.mu.Lock()
+		got, more := h.got, h.more
+		h.mu.Unlock()
+		if len(got) >= n {
+			return got[:n]
+		}
+		select {
+		case <-more:
+		case <-late:
+			tb.Fatalf("%d requests were handed on, want %d", len(got), n)
+		}
+	}
+}
+
+// fakeDocuments count how often they are asked.
+type fakeDocuments struct {
+	mu     sync.Mutex
+	detail string
+	asked  uint64
+}
+
+func (d *fakeDocuments) set(detail string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.detail = detail
+}
+
+func (d *fakeDocuments) Detail() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.detail
+}
+
+func (d *fakeDocuments) Caps() wire.Caps {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked++
+	return wire.Caps{Versions: wire.Versions{Agent: fmt.Sprint(d.asked)}, Members: []wire.Member{}}
+}
+
+func (d *fakeDocuments) Reported() wire.Reported {
+	return wire.Reported{Version: 7, Status: wire.Applied, Detail: d.Detail()}
+}
+
+func (d *fakeDocuments) Version() uint64 { return 7 }
+
+// device is an uplink with its stores.
+type device struct {
+	*Uplink
+	tb        testing.TB
+	dir       string
+	cfg       Config
+	options   store.OutboxOptions
+	state     *store.Store
+	handler   *fakeHandler
+	documents *fakeDocuments
+}
+
+// discard is the log of those who say too much.
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// mustDevice opens a device that reaches no broker and is not running: what it
+// receives is what the test gives it.
+func mustDevice(tb testing.TB, change func(*device)) *device {
+	tb.Helper()
+	d := &device{tb: tb, dir: tb.TempDir(), handler: newFakeHandler(), documents: &fakeDocuments{}}
+	d.cfg = Config{Self: self, Boot: "0123456789abcdef", Link: mqtt.Default(), Quota: 64 << 20}
+	d.cfg.Link.Broker, d.cfg.Link.ClientID = "127.0.0.1:1", self.Device
+	d.cfg.Link.BackoffMin, d.cfg.Link.BackoffMax = time.Millisecond, 5*time.Millisecond
+	d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
+	d.options = store.OutboxOptions{Alias: Alias}
+	if change != nil {
+		change(d)
+	}
+	d.open()
+	return d
+}
+
+// open makes the uplink of a run.
+func (d *device) open() {
+	d.tb.Helper()
+	state, err := store.Open(d.dir, discard())
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	d.tb.Cleanup(func() { state.Close() })
+	d.options.Quota = d.cfg.Quota
+	outbox, err := store.OpenOutbox(d.dir, d.options, discard())
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	d.tb.Cleanup(func() { outbox.Close() })
+	if d.Uplink, err = New(d.cfg, state, outbox, discard()); err != nil {
+		d.tb.Fatal(err)
+	}
+	d.state = state
+	d.Uplink.handler, d.Uplink.documents = d.handler, d.documents
+}
+
+// commit writes what the outbox holds, as the end of a run does.
+func (d *device) commit() {
+	d.tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := d.outbox.Run(ctx); err != nil {
+		d.tb.Fatal(err)
+	}
+}
+
+// restart begins the next run on what the last one committed.
+func (d *device) restart() {
+	d.tb.Helper()
+	d.commit()
+	d.close()
+	d.cfg.Boot = "fedcba9876543210"
+	d.handler = newFakeHandler()
+	d.open()
+}
+
+func (d *device) close() {
+	d.tb.Helper()
+	for _, err := range []error{d.outbox.Close(), d.state.Close()} {
+		if err != nil {
+			d.tb.Fatal(err)
+		}
+	}
+}
+
+// lookUp does what the replay would do.
+func (d *device) lookUp() {
+	for len(d.replays.waiting) > 0 {
+		d.again(<-d.replays.waiting)
+	}
+}
+
+// receive gives the device a message and has it looked up; acks counts what the
+// broker is told.
+func (d *device) receive(m mqtt.Message, acks *int) {
+	d.Receive(m, func() { *acks++ })
+	d.lookUp()
+}
+
+// waiting are the records of the outbox, each as topic and payload.
+func (d *device) waiting() (all []string) {
+	d.tb.Helper()
+	n, _ := d.outbox.Depth()
+	if n == 0 {
+		return nil
+	}
+	records, err := d.outbox.Next(d.tb.Context(), 0, n)
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	for _, r := range records {
+		topic := strings.TrimPrefix(r.Topic, "limber/v1/demo/desk/")
+		all = append(all, topic+": "+string(r.Payload))
+	}
+	return all
+}
+
+func jobOf(id, body string) mqtt.Message {
+	return mqtt.Message{Topic: self.Job(id), Payload: []byte(body), QoS: 1}
+}
+
+func command(verb, id, body string) mqtt.Message {
+	return mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(body), QoS: 1}
+}
+
+func frameOf(source, body string, qos byte) mqtt.Message {
+	return mqtt.Message{Topic: self.Frame(source), Payload: []byte(body), QoS: qos}
+}
+
+func duplicate(m mqtt.Message) mqtt.Message {
+	m.Duplicate = true
+	return m
+}
+
+func kept(m mqtt.Message) mqtt.Message {
+	m.Retained = true
+	return m
+}
