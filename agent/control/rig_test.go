@@ -94,11 +94,14 @@ func (f *target) onSet(call func(ctx context.Context) error) {
 	f.setting = call
 }
 
-// lose takes the most accurate member away.
-func (f *target) lose() {
+// lose takes the most accurate member away, and find brings it back.
+func (f *target) lose() { f.keep(1) }
+func (f *target) find() { f.keep(2) }
+
+func (f *target) keep(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.members = f.members[:1]
+	f.members = f.members[:n]
 }
 
 // pursued are the modes that were set, in order.

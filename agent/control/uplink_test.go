@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -26,7 +25,7 @@ func (device) Caps() wire.Caps           { return wire.Caps{} }
 func (d device) Reported() wire.Reported { return d.Status().Reported }
 func (d device) Version() uint64         { return d.Status().Newest }
 
-// mustUplink runs an uplink whose link never comes up, and returns what is in its
+// mustUplink runs an uplink whose link does not come up while the test runs, and returns what is in its
 // outbox by topic.
 func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic string) []string) {
 	t.Helper()
@@ -36,7 +35,10 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 	}
 	link := mqtt.Default()
 	link.ClientID = "desk"
-	link.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network") }
+	link.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	u, err = uplink.New(uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link, Quota: 1 << 20}, r.state, box, discard())
 	if err != nil {
 		t.Fatal(err)
