@@ -66,7 +66,8 @@ func newAims(cfg Config, deps Deps, log *slog.Logger) *aims {
 		rejected: versions{},
 	}
 	a.order, a.versions = a.savedOrder(), a.savedVersions()
-	a.status.Store(&Status{Newest: a.versions.newest(), Reported: wire.Reported{Version: a.versions.newest(), Status: wire.Applied}})
+	newest := a.versions.newest()
+	a.status.Store(&Status{wire.Reported{Version: newest, Status: wire.Applied}, newest})
 	return a
 }
 
@@ -92,7 +93,9 @@ func (a *aims) start() governor.Mode {
 // run pursues what it is told to and what the clock says, until ctx ends.
 func (a *aims) run(ctx context.Context) {
 	defer a.asks.Wait()
-	second := time.NewTicker(time.Second) // a timer for the next moment of the schedule would not notice that the clock was set
+	// A timer for the next moment of the schedule would not notice that the clock was
+	// set.
+	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
 		next := a.desires
@@ -161,7 +164,8 @@ func (a *aims) feasible(ctx context.Context, mode governor.Mode) error {
 // the events of its kind: those of jobs would push it out.
 func (a *aims) tellUnmet(err error) {
 	if u, ok := errors.AsType[*unmet](err); ok {
-		a.deps.Events.EventAtOnce(wire.SeverityWarning, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventInfeasible, Detail: u.Error()})
+		a.deps.Events.EventAtOnce(wire.SeverityWarning,
+			wire.Event{TS: wire.At(time.Now()), Kind: wire.EventInfeasible, Detail: u.Error()})
 	}
 }
 
@@ -173,7 +177,8 @@ func (a *aims) prepare(ctx context.Context, c wire.Command, received time.Time) 
 	}
 	switch err := a.feasible(ctx, mode); {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("it expired before the members, which are being prepared, could say what they can do: %w", err)
+		return nil, fmt.Errorf(
+			"it expired before the members, which are being prepared, could say what they can do: %w", err)
 	case err != nil:
 		a.tellUnmet(err)
 		return nil, err
@@ -204,7 +209,9 @@ func (a *aims) obey(ctx context.Context, w wire.Aim, received time.Time) (Outcom
 
 // set pursues an operator's order. It is to be remembered in cell; where that fails,
 // undo puts back what was before.
-func (a *aims) set(ctx context.Context, w wire.Aim, received time.Time) (cell store.Cell, undo func(context.Context), err error) {
+func (a *aims) set(
+	ctx context.Context, w wire.Aim, received time.Time,
+) (cell store.Cell, undo func(context.Context), err error) {
 	o := &order{w, wire.At(time.Now())}
 	b, err := json.Marshal(o)
 	if err != nil {

@@ -133,14 +133,16 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 		return time.Time{}, false
 	case err != nil:
 		r.Fault = err // not the command's last word
-		c.answer(r, wire.CommandFailed, fmt.Errorf("whether this command was obeyed before is not known: %w", err))
+		c.answer(r, wire.CommandFailed,
+			fmt.Errorf("whether this command was obeyed before is not known: %w", err))
 	case known.Request != r.digest():
 		r.Conflict = true
 		c.answer(r, wire.CommandRejected, errConflict())
 	case wire.Step(known.State).Final():
 		c.send(r, known.Answer)
 	case !known.Expires.After(time.Now()):
-		c.finish(r, known.Expires, wire.CommandTimedOut, wire.Refuse(wire.Expired, "it expired while the device was off"))
+		c.finish(r, known.Expires, wire.CommandTimedOut,
+			wire.Refuse(wire.Expired, "it expired while the device was off"))
 	default:
 		return known.Expires, false
 	}
@@ -151,7 +153,8 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Time, err error) {
 	expires = r.Received.Add(time.Hour)
 	if r.Message.Retained {
-		return order, expires, wire.Refuse(wire.Invalid, "commands are never retained: publish it without the retain flag")
+		return order, expires, wire.Refuse(wire.Invalid,
+			"commands are never retained: publish it without the retain flag")
 	}
 	if r.Message.Oversize > 0 {
 		return order, expires, wire.Refuse(wire.Invalid, "the command has %d bytes", r.Message.Oversize)
@@ -166,7 +169,8 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 	expires = until
 	if now := time.Now(); !expires.After(now) {
 		// Both times: a clock that is wrong looks like a command that is late.
-		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s", clock(expires), clock(now))
+		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s",
+			clock(expires), clock(now))
 	}
 	if _, ok := l.verbs[r.Verb]; !ok {
 		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))
@@ -190,6 +194,10 @@ func (c *Control) execute(ctx context.Context, r request, expires time.Time, act
 	c.say(r, wire.CommandExecuting)
 	limited, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
+	if limited.Err() != nil { // the disk took that long
+		c.giveUp(ctx, r, expires, wire.CommandFailed, fmt.Errorf("it expired before it was begun: %w", limited.Err()))
+		return
+	}
 	out, err := act(limited)
 	if err != nil {
 		c.giveUp(ctx, r, expires, wire.CommandFailed, err)

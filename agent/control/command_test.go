@@ -54,18 +54,23 @@ func TestCommandsAreJudged(t *testing.T) {
 		{"unknown field", "mode", `{"mode":"balanced","ttl_ms":1000,"why":"night"}`, wire.CommandSucceeded, "", ""},
 		{"a member", "mode", `{"mode":"fixed:small","ttl_ms":1000}`, wire.CommandSucceeded, "", ""},
 		{"no expiry", "mode", `{"mode":"balanced"}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
-		{"two expiries", "mode", `{"mode":"balanced","ttl_ms":1000,"expires_at":"` + soon + `"}`, wire.CommandRejected, wire.Invalid, "either"},
+		{"two expiries", "mode", `{"mode":"balanced","ttl_ms":1000,"expires_at":"` + soon + `"}`,
+			wire.CommandRejected, wire.Invalid, "either"},
 		{"C4 expired", "mode", `{"mode":"balanced","expires_at":"` + past + `"}`, wire.CommandRejected, wire.Expired,
 			"it expired at 1999-12-31T23:00:00.000Z; the clock here says 2000-01-01T00:00:00.000Z"},
 		{"C4 ttl 0", "mode", `{"mode":"balanced","ttl_ms":0}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
-		{"C6 unknown verb", "dance", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported, "verb dance: this device knows mode, goal"},
+		{"C6 unknown verb", "dance", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported,
+			"verb dance: this device knows mode, goal"},
 		{"C6 unknown mode", "mode", `{"mode":"warp","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "balanced"},
-		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "there are small, large"},
+		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid,
+			"there are small, large"},
 		{"C6 no mode", "mode", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "no mode"},
 		{"C6 mode is a number", "mode", `{"mode":5,"ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "mode"},
-		{"P11 duplicate key", "mode", `{"mode":"balanced","mode":"low-latency","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "duplicate"},
+		{"P11 duplicate key", "mode", `{"mode":"balanced","mode":"low-latency","ttl_ms":1000}`, wire.CommandRejected,
+			wire.Invalid, "duplicate"},
 		{"P11 empty", "mode", ``, wire.CommandRejected, wire.Invalid, ""},
-		{"P15 unknown schema", "mode", `{"schema":2,"mode":"balanced","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "schema"},
+		{"P15 unknown schema", "mode", `{"schema":2,"mode":"balanced","ttl_ms":1000}`, wire.CommandRejected,
+			wire.Invalid, "schema"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, dir string) {
@@ -108,9 +113,12 @@ func TestN11_ARetainedCommandIsRefused(t *testing.T) {
 
 func TestADeviceThatCannotInferRefusesModes(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
-		r := mustRig(t, dir, withTarget(func(f *target) { f.refusal = wire.Refuse(wire.Unsupported, "no runtime: install one") }))
+		r := mustRig(t, dir, withTarget(func(f *target) {
+			f.refusal = wire.Refuse(wire.Unsupported, "no runtime: install one")
+		}))
 		r.command("mode", lowLatency).fails(t, wire.CommandRejected, wire.Unsupported, "no runtime: install one")
-		r.command("goal", `{"goal":{"min_top1":0.5},"ttl_ms":1000}`).fails(t, wire.CommandRejected, wire.Unsupported, "install one")
+		r.command("goal", `{"goal":{"min_top1":0.5},"ttl_ms":1000}`).fails(t, wire.CommandRejected, wire.Unsupported,
+			"install one")
 	})
 }
 
@@ -177,7 +185,8 @@ func TestCutOffCommandIsBegunAnew(t *testing.T) {
 		r := mustRig(t, dir, withTarget(func(f *target) { f.preparing = make(chan struct{}) }))
 		const goal = `{"goal":{"min_top1":0.8},"ttl_ms":60000}`
 		for id, left := range map[string]time.Duration{"cut": 10 * time.Second, "spent": -time.Second} {
-			c := store.Command{ID: "goal/" + id, Request: store.DigestOf([]byte(goal)), State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(left)}
+			c := store.Command{ID: "goal/" + id, Request: store.DigestOf([]byte(goal)),
+				State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(left)}
 			if err := r.state.SetCommand(c); err != nil {
 				t.Fatal(err)
 			}
@@ -321,19 +330,42 @@ func TestAModeThatIsNotInForceBeforeItsExpiryTimesOut(t *testing.T) {
 	})
 }
 
+func TestACommandThatExpiredWhileItWasRecordedIsNotBegun(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		begun := false
+		late := Verb{Name: "late", Class: Serial, Most: 8,
+			Prepare: func(context.Context, wire.Command, time.Time) (Action, error) {
+				<-time.After(2 * time.Second) // as a disk may take
+				return func(context.Context) (Outcome, error) {
+					begun = true
+					return Outcome{}, nil
+				}, nil
+			}}
+		r := mustRig(t, dir, withVerbs(late))
+		p := r.command("late", `{"ttl_ms":1000}`)
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		p.fails(t, wire.CommandTimedOut, wire.Expired, "it expired before it was begun")
+		if begun {
+			t.Error("it was carried out")
+		}
+	})
+}
+
 // fake is a verb whose actions wait for a token or their context.
 func fake(name string, class Class, most int) (Verb, chan struct{}) {
 	goOn := make(chan struct{})
-	return Verb{Name: name, Class: class, Most: most, Prepare: func(context.Context, wire.Command, time.Time) (Action, error) {
-		return func(ctx context.Context) (Outcome, error) {
-			select {
-			case <-goOn:
-				return Outcome{Remember: []store.Cell{{Name: name, Value: []byte("done")}}}, nil
-			case <-ctx.Done():
-				return Outcome{}, fmt.Errorf("%s did not end in time: %w", name, ctx.Err())
-			}
-		}, nil
-	}}, goOn
+	return Verb{Name: name, Class: class, Most: most,
+		Prepare: func(context.Context, wire.Command, time.Time) (Action, error) {
+			return func(ctx context.Context) (Outcome, error) {
+				select {
+				case <-goOn:
+					return Outcome{Remember: []store.Cell{{Name: name, Value: []byte("done")}}}, nil
+				case <-ctx.Done():
+					return Outcome{}, fmt.Errorf("%s did not end in time: %w", name, ctx.Err())
+				}
+			}, nil
+		}}, goOn
 }
 
 func TestAnActionThatOutlivesItsExpiryTimesOutAndTheNextHasItsTurn(t *testing.T) {

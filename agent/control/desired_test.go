@@ -54,19 +54,26 @@ func TestTheNewestDesiredStateIsInForceWhateverTheOrder(t *testing.T) {
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
 		{"the newest last", []state{{"desk", 5, "low-latency", retained}, {"@all", 7, "power-save", retained}},
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
-		{"as every connection brings it", []state{{"desk", 5, "low-latency", live}, {"@all", 7, "power-save", live}, {"desk", 5, "low-latency", retained}, {"@all", 7, "power-save", retained}},
+		{"as every connection brings it", []state{{"desk", 5, "low-latency", live}, {"@all", 7, "power-save", live},
+			{"desk", 5, "low-latency", retained}, {"@all", 7, "power-save", retained}},
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
-		{"delivered twice, for want of an acknowledgement", []state{{"desk", 5, "low-latency", live}, {"@all", 7, "power-save", live}, {"desk", 5, "low-latency", live}},
+		{"delivered twice, for want of an acknowledgement",
+			[]state{{"desk", 5, "low-latency", live}, {"@all", 7, "power-save", live},
+				{"desk", 5, "low-latency", live}},
 			"power-save", wire.Reported{Version: 7, Status: wire.Applied}},
-		{"several delivered twice", []state{{"desk", 4, "low-latency", live}, {"desk", 5, "power-save", live}, {"desk", 4, "low-latency", duplicate}, {"desk", 5, "power-save", duplicate}},
+		{"several delivered twice", []state{{"desk", 4, "low-latency", live}, {"desk", 5, "power-save", live},
+			{"desk", 4, "low-latency", duplicate}, {"desk", 5, "power-save", duplicate}},
 			"power-save", wire.Reported{Version: 5, Status: wire.Applied}},
-		{"set by a tool that counts by places", []state{{"@all", 7, "power-save", retained}, {"desk", 5, "low-latency", live}},
+		{"set by a tool that counts by places", []state{{"@all", 7, "power-save", retained},
+			{"desk", 5, "low-latency", live}},
 			"power-save", wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 7}},
-		{"set with the version of another place", []state{{"@all", 7, "power-save", retained}, {"desk", 7, "low-latency", live}},
+		{"set with the version of another place",
+			[]state{{"@all", 7, "power-save", retained}, {"desk", 7, "low-latency", live}},
 			"power-save", wire.Reported{Version: 7, Status: wire.Rejected, Reason: wire.Conflict}},
 		{"set with less than before", []state{{"desk", 7, "power-save", live}, {"desk", 5, "low-latency", live}},
 			"power-save", wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 7}},
-		{"set again with more", []state{{"@all", 7, "power-save", retained}, {"desk", 5, "low-latency", live}, {"desk", 8, "low-latency", live}},
+		{"set again with more", []state{{"@all", 7, "power-save", retained}, {"desk", 5, "low-latency", live},
+			{"desk", 8, "low-latency", live}},
 			"low-latency", wire.Reported{Version: 8, Status: wire.Applied}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,7 +118,8 @@ func TestDesiredIsAppliedByVersionInOneCommit(t *testing.T) {
 		r.reports(wire.Reported{Version: 1, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 4})
 		r.desire("@all", `{"version":5,"mode":"balanced"}`)
 		r.reports(wire.Reported{Version: 5, Status: wire.Applied})
-		for _, unreadable := range []string{`{"version":0,"mode":"balanced"}`, `{`, `{"version":5,"version":6,"mode":"balanced"}`} {
+		for _, unreadable := range []string{`{"version":0,"mode":"balanced"}`, `{`,
+			`{"version":5,"version":6,"mode":"balanced"}`} {
 			r.desire("desk", unreadable)
 			r.reports(wire.Reported{Version: 5, Status: wire.Rejected, Reason: wire.Invalid})
 		}
@@ -149,7 +157,8 @@ func TestAnOversizeDesiredStateIsRejectedByItsSize(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)
 		r.desire("desk", "", func(m *mqtt.Message) { m.Oversize = 70_000 })
-		if got := r.Status().Reported; got.Status != wire.Rejected || got.Reason != wire.Invalid || !strings.Contains(got.Detail, "70000 bytes") {
+		if got := r.Status().Reported; got.Status != wire.Rejected || got.Reason != wire.Invalid ||
+			!strings.Contains(got.Detail, "70000 bytes") {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -161,11 +170,13 @@ func TestADesiredGoalIsRejectedWithTheNearestAndToldOfOnce(t *testing.T) {
 		for range 2 { // as every new connection brings it
 			r.desire("desk", `{"version":2,"goal":{"min_top1":0.99,"deadline_ms":500}}`, retained)
 			got := r.Status().Reported
-			if got.Version != 2 || got.Status != wire.Rejected || got.Reason != wire.Infeasible || got.Nearest == nil || *got.Nearest.MinTop1 != 0.87 || *got.Nearest.DeadlineMS != 500 {
+			if got.Version != 2 || got.Status != wire.Rejected || got.Reason != wire.Infeasible ||
+				got.Nearest == nil || *got.Nearest.MinTop1 != 0.87 || *got.Nearest.DeadlineMS != 500 {
 				t.Errorf("got %+v, want it rejected with the nearest", got)
 			}
 		}
-		if events := r.events.of(wire.EventInfeasible); len(events) != 1 || !strings.Contains(events[0], "the nearest that can be had is") {
+		if events := r.events.of(wire.EventInfeasible); len(events) != 1 ||
+			!strings.Contains(events[0], "the nearest that can be had is") {
 			t.Errorf("told %q, want one event that names the nearest", events)
 		}
 		r.desire("desk", `{"version":3,"goal":{"min_top1":0.99}}`)
@@ -240,7 +251,8 @@ func TestOfTooManyDesiredStatesTheOldestGoes(t *testing.T) {
 			waiting = append(waiting, r.desire("desk", fmt.Sprintf(`{"version":%d,"mode":"low-latency"}`, i+2)))
 		}
 		if waiting[0].ended() != "dropped" || waiting[1].ended() != "" {
-			t.Errorf("the oldest %q, the next %q; want only the oldest acknowledged", waiting[0].ended(), waiting[1].ended())
+			t.Errorf("the oldest %q, the next %q; want only the oldest acknowledged", waiting[0].ended(),
+				waiting[1].ended())
 		}
 		close(r.target.preparing)
 		synctest.Wait()

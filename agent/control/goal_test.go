@@ -17,11 +17,13 @@ import (
 // A median latency has nanoseconds, a message microseconds.
 func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 	for _, latency := range []time.Duration{5 * time.Millisecond, 13_333_333, 7_000_001, 9_999_999} {
-		g, err := governor.New([]governor.Member{{Name: "s0", Top1: 0.7, Latency: time.Millisecond}, {Name: "s1", Top1: 0.7903, Latency: latency}}, governor.Mode{}, nil)
+		g, err := governor.New([]governor.Member{{Name: "s0", Top1: 0.7, Latency: time.Millisecond},
+			{Name: "s1", Top1: 0.7903, Latency: latency}}, governor.Mode{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		asked, err := ModeOf(wire.Aim{Goal: &wire.Goal{MinTop1: new(0.9), DeadlineMS: new(2.0), Prefer: wire.PreferEnergy}})
+		asked, err := ModeOf(wire.Aim{Goal: &wire.Goal{MinTop1: new(0.9), DeadlineMS: new(2.0),
+			Prefer: wire.PreferEnergy}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +51,8 @@ func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 
 func FuzzReadOrder(f *testing.F) {
 	for _, s := range []string{"balanced", "fixed:5.8M", `{"mode":"power-save","set":"2026-11-23T12:00:00.000Z"}`,
-		`{"goal":{"deadline_ms":50,"min_top1":0.8,"max_watts":5,"prefer":"energy"},"set":"2026-11-23T12:00:00Z"}`, `{"goal":{}}`, `{"mode":"x"}`, "{", ""} {
+		`{"goal":{"deadline_ms":50,"min_top1":0.8,"max_watts":5,"prefer":"energy"},"set":"2026-11-23T12:00:00Z"}`,
+		`{"goal":{}}`, `{"mode":"x"}`, "{", ""} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -79,37 +82,45 @@ func TestGoalsAreJudged(t *testing.T) {
 		detail              string   // part of it
 		modes               []string // that are pursued then
 	}{
-		{"figures", "goal", `{"goal":{"min_top1":0.75,"prefer":"energy"},"ttl_ms":1000}`, "", nil, "", []string{"goal"}},
+		{"figures", "goal", `{"goal":{"min_top1":0.75,"prefer":"energy"},"ttl_ms":1000}`, "", nil, "",
+			[]string{"goal"}},
 		{"accuracy alone", "goal", `{"goal":{"prefer":"accuracy"},"ttl_ms":1000}`, "", nil, "", []string{"balanced"}},
 		{"no floor", "goal", `{"goal":{"min_top1":0},"ttl_ms":1000}`, "", nil, "", []string{"balanced"}},
 		{"no goal", "goal", `{"ttl_ms":1000}`, wire.Invalid, nil, "no goal", nil},
 		{"empty", "goal", `{"goal":{},"ttl_ms":1000}`, wire.Invalid, nil, "empty", nil},
 		{"mode for a goal", "goal", `{"mode":"balanced","ttl_ms":1000}`, wire.Invalid, nil, "verb mode", nil},
 		{"goal for a mode", "mode", `{"goal":{"min_top1":0.5},"ttl_ms":1000}`, wire.Invalid, nil, "verb goal", nil},
-		{"both", "goal", `{"mode":"balanced","goal":{"min_top1":0.5},"ttl_ms":1000}`, wire.Invalid, nil, "verb mode", nil},
+		{"both", "goal", `{"mode":"balanced","goal":{"min_top1":0.5},"ttl_ms":1000}`, wire.Invalid, nil, "verb mode",
+			nil},
 		{"C6 out of range", "goal", `{"goal":{"min_top1":80},"ttl_ms":1000}`, wire.Invalid, nil, "fraction", nil},
-		{"C6 unknown preference", "goal", `{"goal":{"prefer":"speed"},"ttl_ms":1000}`, wire.Invalid, nil, "energy", nil},
+		{"C6 unknown preference", "goal", `{"goal":{"prefer":"speed"},"ttl_ms":1000}`, wire.Invalid, nil, "energy",
+			nil},
 		{"C6 no object", "goal", `{"goal":"fast","ttl_ms":1000}`, wire.Invalid, nil, "object", nil},
 		{"no such accuracy", "goal", `{"goal":{"min_top1":0.99,"prefer":"latency"},"ttl_ms":1000}`, wire.Infeasible,
-			&wire.Goal{MinTop1: new(best), Prefer: wire.PreferLatency}, "; the nearest that can be had is a top-1 of 0.87", nil},
+			&wire.Goal{MinTop1: new(best), Prefer: wire.PreferLatency},
+			"; the nearest that can be had is a top-1 of 0.87", nil},
 		{"R10 a deadline that every member misses", "goal", `{"goal":{"deadline_ms":1},"ttl_ms":1000}`, wire.Infeasible,
 			&wire.Goal{DeadlineMS: new(2.0)}, "; the nearest that can be had is a deadline of 2 ms", nil},
 		{"power unknown", "goal", `{"goal":{"max_watts":5,"min_top1":0.5},"ttl_ms":1000}`, wire.Infeasible,
 			&wire.Goal{MinTop1: new(0.5)}, "cannot measure its power", nil},
-		{"power unknown and nothing else", "goal", `{"goal":{"max_watts":5},"ttl_ms":1000}`, wire.Infeasible, nil, "cannot measure its power: max_watts has to be left out", nil},
+		{"power unknown and nothing else", "goal", `{"goal":{"max_watts":5},"ttl_ms":1000}`, wire.Infeasible, nil,
+			"cannot measure its power: max_watts has to be left out", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, dir string) {
 				r := mustRig(t, dir)
 				ack := r.command(tt.verb, tt.payload).last()
-				if (ack.State == wire.CommandSucceeded) != (tt.reason == "") || ack.Reason != tt.reason || !strings.Contains(ack.Detail, tt.detail) {
-					t.Errorf("got %s %s %q, want reason %q with %q", ack.State, ack.Reason, ack.Detail, tt.reason, tt.detail)
+				if (ack.State == wire.CommandSucceeded) != (tt.reason == "") || ack.Reason != tt.reason ||
+					!strings.Contains(ack.Detail, tt.detail) {
+					t.Errorf("got %s %s %q, want reason %q with %q", ack.State, ack.Reason, ack.Detail, tt.reason,
+						tt.detail)
 				}
 				if !reflect.DeepEqual(ack.Nearest, tt.nearest) {
 					t.Errorf("nearest: got %v, want %v", ack.Nearest, tt.nearest)
 				}
 				told := r.events.of(wire.EventInfeasible)
-				if tt.reason == wire.Infeasible && (len(told) != 1 || told[0] != ack.Detail) || tt.reason != wire.Infeasible && len(told) > 0 {
+				if tt.reason == wire.Infeasible && (len(told) != 1 || told[0] != ack.Detail) ||
+					tt.reason != wire.Infeasible && len(told) > 0 {
 					t.Errorf("told of %q as infeasible, want what the answer says, once", told)
 				}
 				if got := r.target.pursued(); !slices.Equal(got, tt.modes) {
@@ -123,7 +134,8 @@ func TestGoalsAreJudged(t *testing.T) {
 func TestAGoalOutlivesARestartAndAModeReplacesIt(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)
-		r.command("goal", `{"goal":{"deadline_ms":20000,"min_top1":0.87,"prefer":"latency"},"ttl_ms":60000}`).succeeds(t)
+		const goal = `{"goal":{"deadline_ms":20000,"min_top1":0.87,"prefer":"latency"},"ttl_ms":60000}`
+		r.command("goal", goal).succeeds(t)
 		want := governor.Goal{Deadline: 20 * time.Second, Floor: 0.87, Prefer: governor.Latency}
 		if got := r.target.modes[0].Goal(); got != want {
 			t.Errorf("pursued %+v, want %+v", got, want)
@@ -133,10 +145,9 @@ func TestAGoalOutlivesARestartAndAModeReplacesIt(t *testing.T) {
 		if got := r.begun.Goal(); got != want {
 			t.Errorf("after the restart: began with %+v, want %+v", got, want)
 		}
-		if p := r.send("mode", "m", `{"mode":"power-save","ttl_ms":60000}`); true {
-			synctest.Wait()
-			p.succeeds(t)
-		}
+		p := r.send("mode", "m", `{"mode":"power-save","ttl_ms":60000}`)
+		synctest.Wait()
+		p.succeeds(t)
 		r.stop()
 		if r = mustRig(t, dir); r.begun.String() != "power-save" {
 			t.Errorf("after the mode: began with %s", r.begun)
@@ -171,7 +182,8 @@ func TestAGoalThatMembersTookAlongIsToldOfOnce(t *testing.T) {
 			t.Helper()
 			<-time.After(4500 * time.Millisecond)
 			want := "the nearest that can be had is a top-1 of 0.75"
-			if got := r.events.of(wire.EventInfeasible); len(got) != times || times > 0 && !strings.Contains(got[times-1], want) {
+			if got := r.events.of(wire.EventInfeasible); len(got) != times || times > 0 &&
+				!strings.Contains(got[times-1], want) {
 				t.Errorf("%s: told %q, want %d with %q", when, got, times, want)
 			}
 		}

@@ -48,7 +48,8 @@ func (b *board) prepare(_ context.Context, c wire.Command, _ time.Time) (Action,
 	case len(names) == 0:
 		return nil, wire.Refuse(wire.Unsupported, "this board has no power modes")
 	case !slices.Contains(names, c.PowerMode):
-		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s", c.PowerMode, power.ErrUnknown, joined(names))
+		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s",
+			c.PowerMode, power.ErrUnknown, joined(names))
 	}
 	return func(ctx context.Context) (Outcome, error) { return Outcome{}, b.set(ctx, setter, c.PowerMode) }, nil
 }
@@ -64,7 +65,8 @@ func (b *board) set(ctx context.Context, setter *power.Setter, mode string) erro
 		const unknown = "unknown"
 		b.log.Info("power mode changed", "mode", cmp.Or(now, unknown))
 		b.events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventPower,
-			Detail: fmt.Sprintf("the board's power mode is %s; it was %s", cmp.Or(now, unknown), cmp.Or(before, unknown))})
+			Detail: fmt.Sprintf("the board's power mode is %s; it was %s",
+				cmp.Or(now, unknown), cmp.Or(before, unknown))})
 		b.changed()
 	}
 	if errors.Is(err, power.ErrReboot) {

@@ -88,7 +88,8 @@ func TestCommandSetsThePowerModeOnce(t *testing.T) {
 			t.Errorf("the same command again: got %s, want %s", p.bytes, first.bytes)
 		}
 		r.command("power", `{"power_mode":"clock-100","ttl_ms":60000}`).succeeds(t) // in force already
-		want := []string{"the board's power mode is clock-50; it was clock-100", "the board's power mode is clock-100; it was clock-75"}
+		want := []string{"the board's power mode is clock-50; it was clock-100",
+			"the board's power mode is clock-100; it was clock-75"}
 		if got := r.events.of(wire.EventPower); !slices.Equal(got, want) || changes != 2 {
 			t.Errorf("told %q and %d changes, want %q", got, changes, want)
 		}
@@ -112,16 +113,24 @@ func TestPowerCommandsAreJudged(t *testing.T) {
 		detail     string // part of it
 	}{
 		{"nvpmodel obeys", jetson, allowed, `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
-		{"in force already", jetson, allowed, `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
-		{"it takes a reboot", jetson, allowed, `{"power_mode":"REBOOTS","ttl_ms":60000}`, wire.CommandFailed, wire.NeedsReboot, "run nvpmodel -m 2 on the device"},
-		{"nvpmodel fails", jetson, allowed, `{"power_mode":"FAILS","ttl_ms":60000}`, wire.CommandFailed, wire.Internal, "NVPM ERROR: out of order"},
-		{"nvpmodel hangs", jetson, allowed, `{"power_mode":"HANGS","ttl_ms":300}`, wire.CommandTimedOut, wire.Expired, "did not end in time"},
-		{"unknown mode", jetson, allowed, `{"power_mode":"clock-50","ttl_ms":60000}`, wire.CommandRejected, wire.Invalid, "there are MAXN, MODE_15W, "},
+		{"in force already", jetson, allowed, `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "",
+			""},
+		{"it takes a reboot", jetson, allowed, `{"power_mode":"REBOOTS","ttl_ms":60000}`, wire.CommandFailed,
+			wire.NeedsReboot, "run nvpmodel -m 2 on the device"},
+		{"nvpmodel fails", jetson, allowed, `{"power_mode":"FAILS","ttl_ms":60000}`, wire.CommandFailed,
+			wire.Internal, "NVPM ERROR: out of order"},
+		{"nvpmodel hangs", jetson, allowed, `{"power_mode":"HANGS","ttl_ms":300}`, wire.CommandTimedOut, wire.Expired,
+			"did not end in time"},
+		{"unknown mode", jetson, allowed, `{"power_mode":"clock-50","ttl_ms":60000}`, wire.CommandRejected,
+			wire.Invalid, "there are MAXN, MODE_15W, "},
 		{"no mode", jetson, allowed, `{"ttl_ms":60000}`, wire.CommandRejected, wire.Invalid, "no power_mode"},
-		{"mode of another verb", jetson, allowed, `{"mode":"balanced","ttl_ms":60000}`, wire.CommandRejected, wire.Invalid, "use the verb mode"},
+		{"mode of another verb", jetson, allowed, `{"mode":"balanced","ttl_ms":60000}`, wire.CommandRejected,
+			wire.Invalid, "use the verb mode"},
 		{"no expiry", jetson, allowed, `{"power_mode":"MAXN"}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
-		{"no permission", jetson, power.Permission{}, `{"power_mode":"MAXN","ttl_ms":60000}`, wire.CommandRejected, wire.Unauthorized, "power.set_mode = true"},
-		{"no modes", modeless, allowed, `{"power_mode":"MAXN","ttl_ms":60000}`, wire.CommandRejected, wire.Unsupported, "no power modes"},
+		{"no permission", jetson, power.Permission{}, `{"power_mode":"MAXN","ttl_ms":60000}`, wire.CommandRejected,
+			wire.Unauthorized, "power.set_mode = true"},
+		{"no modes", modeless, allowed, `{"power_mode":"MAXN","ttl_ms":60000}`, wire.CommandRejected,
+			wire.Unsupported, "no power modes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			// A process of the system does not wait in a bubble.

@@ -249,7 +249,8 @@ func mustRig(t *testing.T, dir string, how ...with) *rig {
 	for _, h := range how {
 		h(r, &cfg, &verbs)
 	}
-	r.Control = New(cfg, Deps{Target: r.target, State: st, Events: r.events, Changed: func() { r.said.Add(1) }}, verbs, discard())
+	r.Control = New(cfg, Deps{Target: r.target, State: st, Events: r.events, Changed: func() { r.said.Add(1) }},
+		verbs, discard())
 	r.begun = r.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
@@ -296,8 +297,9 @@ func (r *rig) command(verb, payload string) *reply {
 
 // desire hands on a desired state.
 func (r *rig) desire(place, payload string, change ...func(m *mqtt.Message)) *reply {
-	u := &uplink.Request{Kind: wire.KindDesired, Address: wire.Address{Fleet: self.Fleet, Device: place}, Received: time.Now(),
-		Message: mqtt.Message{Payload: []byte(payload), QoS: 1}}
+	u := &uplink.Request{Kind: wire.KindDesired, Address: wire.Address{Fleet: self.Fleet, Device: place},
+		Received: time.Now(),
+		Message:  mqtt.Message{Payload: []byte(payload), QoS: 1}}
 	for _, c := range change {
 		c(&u.Message)
 	}
@@ -324,8 +326,10 @@ func (r *rig) stored(cell string) string {
 // fails fails unless a last state has a reason and a part of a detail.
 func (p *reply) fails(t *testing.T, step wire.Step, reason wire.Reason, detail string) {
 	t.Helper()
-	if got := p.last(); p.ended() != "answered" || got.State != step || got.Reason != reason || !strings.Contains(got.Detail, detail) {
-		t.Errorf("got %s %s %q (%s), want %s %s with %q", got.State, got.Reason, got.Detail, p.ended(), step, reason, detail)
+	if got := p.last(); p.ended() != "answered" || got.State != step || got.Reason != reason ||
+		!strings.Contains(got.Detail, detail) {
+		t.Errorf("got %s %s %q (%s), want %s %s with %q", got.State, got.Reason, got.Detail, p.ended(), step, reason,
+			detail)
 	}
 }
 

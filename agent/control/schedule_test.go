@@ -81,7 +81,8 @@ func TestAClockThatIsChangedForSummerSkipsNoEntry(t *testing.T) {
 	if err != nil {
 		t.Skip("no time zones on this machine: ", err)
 	}
-	s := mustSchedule(t, "[[schedule]]\nat = \"02:30\"\nmode = \"power-save\"\n[[schedule]]\nat = \"12:00\"\nmode = \"balanced\"")
+	s := mustSchedule(t, "[[schedule]]\nat = \"02:30\"\nmode = \"power-save\"\n"+
+		"[[schedule]]\nat = \"12:00\"\nmode = \"balanced\"")
 	for _, tt := range []struct {
 		day  time.Time
 		want int // changes from 00:00 to 24:00

@@ -39,7 +39,8 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	u, err = uplink.New(uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link, Quota: 1 << 20}, r.state, box, discard())
+	u, err = uplink.New(uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link, Quota: 1 << 20}, r.state, box,
+		discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,8 @@ func TestACommandIsDoneOnceHoweverOftenItIsDelivered(t *testing.T) {
 		u, outbox := mustUplink(t, r)
 		var acked atomic.Int64
 		deliver := func(payload string) {
-			u.Receive(mqtt.Message{Topic: self.Cmd("goal", "g"), Payload: []byte(payload), QoS: 1}, func() { acked.Add(1) })
+			u.Receive(mqtt.Message{Topic: self.Cmd("goal", "g"), Payload: []byte(payload), QoS: 1},
+				func() { acked.Add(1) })
 			synctest.Wait()
 		}
 		const goal = `{"goal":{"min_top1":0.8},"ttl_ms":60000}`
@@ -86,7 +88,8 @@ func TestACommandIsDoneOnceHoweverOftenItIsDelivered(t *testing.T) {
 		deliver(`{"goal":{"min_top1":0.7},"ttl_ms":60000}`)
 		<-time.After(time.Second)
 		acks := outbox(self.Ack("goal", "g"))
-		if len(acks) != 6 || acks[3] != acks[4] || !strings.Contains(acks[3], `"succeeded"`) || !strings.Contains(acks[5], `"conflict"`) {
+		if len(acks) != 6 || acks[3] != acks[4] || !strings.Contains(acks[3], `"succeeded"`) ||
+			!strings.Contains(acks[5], `"conflict"`) {
 			t.Errorf("got %q; want four states, the last again, and a conflict", acks)
 		}
 		if n := acked.Load(); n != 4 {
@@ -102,7 +105,8 @@ func TestADesiredStateIsAcknowledgedWhenItIsApplied(t *testing.T) {
 		u, _ := mustUplink(t, r)
 		var acked atomic.Int64
 		group := wire.Address{Fleet: self.Fleet, Device: "@all"}
-		u.Receive(mqtt.Message{Topic: group.Desired(), Payload: []byte(`{"version":1,"mode":"power-save"}`), QoS: 1}, func() { acked.Add(1) })
+		u.Receive(mqtt.Message{Topic: group.Desired(), Payload: []byte(`{"version":1,"mode":"power-save"}`), QoS: 1},
+			func() { acked.Add(1) })
 		synctest.Wait()
 		if n := acked.Load(); n != 1 {
 			t.Errorf("acknowledged %d times", n)
