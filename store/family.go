@@ -18,7 +18,7 @@ func (s *Store) Family() ([]byte, error) { return s.value(bucketFamily, "current
 
 // A ProfileKey says what a profile was measured with.
 type ProfileKey struct {
-	Family   Digest
+	Family   string // its digest, in hexadecimal
 	Provider string // execution provider, "cpu"
 	Threads  int    // intra-operator threads
 }

@@ -45,7 +45,9 @@ func makeFolder(dir string) error {
 // openFile opens path and runs load in its first transaction. A file that is
 // damaged, as either of them tells, is renamed and replaced by a new one; its
 // new name is returned. load may therefore run twice. noSync: see Options.
-func openFile(path string, noSync bool, log *slog.Logger, load func(*bolt.Tx) error) (f *file, quarantined string, err error) {
+func openFile(path string, noSync bool, log *slog.Logger, load func(*bolt.Tx) error) (
+	f *file, quarantined string, err error,
+) {
 	f, err = tryOpen(path, noSync, load)
 	if errors.Is(err, errDamaged) {
 		cause := err

@@ -79,10 +79,19 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// Devices in the field have profiles under such keys.
+func TestAProfileIsFoundUnderTheKeyOfEarlierVersions(t *testing.T) {
+	const family = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	key := ProfileKey{Family: family, Provider: "cpu", Threads: 2}
+	if got, want := key.String(), family+"/2/cpu"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestRecordsOutliveARestart(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	profile := ProfileKey{Family: DigestOf([]byte("f")), Provider: "cpu", Threads: 2}
+	profile := ProfileKey{Family: DigestOf([]byte("f")).String(), Provider: "cpu", Threads: 2}
 	if _, err := s.Family(); !errors.Is(err, ErrNotFound) {
 		t.Errorf("family of an empty store: %v, want ErrNotFound", err)
 	}

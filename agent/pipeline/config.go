@@ -7,6 +7,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/family"
 )
 
 // Member is one sub-network the pipeline may use.
@@ -24,7 +25,7 @@ type Config struct {
 	Members    []Member // by rising latency and accuracy
 	Classes    int      // logits, or probabilities, of every member
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
-	Preprocess frame.Preprocess
+	Preprocess family.Preprocess
 	Mode       governor.Mode
 	Processors int              // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
 	QueueJobs  int              // jobs that may wait

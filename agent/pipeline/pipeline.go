@@ -53,6 +53,7 @@ type Pipeline struct {
 	epoch   time.Time
 	queue   *queue
 	fits    *forecast
+	scaler  *frame.Scaler       // for Scale; who makes tensors has one of its own
 	pixels  *semaphore.Weighted // that are being decoded: all workers together hold one large picture
 	dog     *watchdog
 	stats   *stats
@@ -112,6 +113,9 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		members[i] = m.Member
 	}
 	var err error
+	if p.scaler, err = frame.NewScaler(cfg.Preprocess); err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
 	if p.gov, err = governor.New(members, cfg.Mode, cfg.Tables); err != nil {
 		return nil, err
 	}

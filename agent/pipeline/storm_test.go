@@ -231,7 +231,7 @@ func TestAJobAllocatesOnlyItsEntry(t *testing.T) {
 	b.useAll()
 	b.mode("fixed:small")
 	send := oneByOne(b, Job{Tensor: make([]float32, 3*4*4), Deadline: time.Minute})
-	for range 2 * window { // buffers grow to their size
+	for range 2048 { // buffers grow to their size
 		send()
 	}
 	if n := testing.AllocsPerRun(1000, send); n > 1 {

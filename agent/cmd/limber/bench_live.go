@@ -119,7 +119,7 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) 
 	if err != nil {
 		return nil, err
 	}
-	profile, err := shelf.Profile(sessions)
+	profile, err := shelf.Profile(ctx, sessions)
 	if err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}

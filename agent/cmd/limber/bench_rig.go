@@ -74,7 +74,7 @@ func (c *core) another(ctx context.Context, load func() (int, bool)) (*core, err
 // start leaves nothing running if it fails.
 func (c *core) start(ctx context.Context, load func() (int, bool)) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20, Load: load}
-	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
+	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"} // tensors come preprocessed
 	for i, m := range c.fam.Members {
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
 	}
