@@ -1,6 +1,9 @@
 package family
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Profile is what the members of a family cost on one device, unloaded: one image
 // at a time and, where they take several, in batches.
@@ -8,7 +11,7 @@ type Profile struct {
 	Schema        int             `json:"schema"`
 	Family        Digest          `json:"family"`
 	Runtime       string          `json:"runtime"` // ONNX Runtime version
-	Options       string          `json:"options"` // execution provider and threads, "cpu/1"
+	Options       string          `json:"options"` // the Variant, "cpu/1"
 	Taken         time.Time       `json:"taken"`
 	OthersPercent *float64        `json:"others_percent,omitempty"` // CPU that other processes used meanwhile
 	Rounds        int             `json:"rounds"`                   // measured runs of each member
@@ -25,6 +28,16 @@ type MemberProfile struct {
 	Batch float64 `json:"batch_ms"`        // median of a run in a batch, all its images together; 0: it takes one only
 	Fault string  `json:"fault,omitempty"` // why the member cannot be used on this device; then nothing was measured
 }
+
+// Variant is what sessions of a family are made with, and what their latency
+// depends on.
+type Variant struct {
+	Provider string // execution provider, "cpu"
+	Threads  int    // inside one operator that runs on the CPU
+}
+
+// String is the name of a variant in profiles, "cpu/1".
+func (v Variant) String() string { return fmt.Sprintf("%s/%d", v.Provider, v.Threads) }
 
 // Fits tells whether the profile was taken of this family, by this runtime,
 // with these options; otherwise it must be taken again.
