@@ -82,6 +82,9 @@ func (b *broker) accept() {
 		if err != nil {
 			return
 		}
+		if err := conn.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil { // so that a stall is felt
+			b.tb.Error(err)
+		}
 		b.mu.Lock()
 		if b.whole {
 			b.conn = conn

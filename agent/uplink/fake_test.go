@@ -161,7 +161,7 @@ func mustDevice(tb testing.TB, change func(*device)) *device {
 // open makes the uplink of a run.
 func (d *device) open() {
 	d.tb.Helper()
-	state, err := store.Open(d.dir, discard())
+	state, err := store.Open(d.dir, store.Options{}, discard())
 	if err != nil {
 		d.tb.Fatal(err)
 	}
