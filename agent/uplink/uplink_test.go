@@ -15,6 +15,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/devbroker"
 )
 
 // start opens a device at a broker and runs it; stop ends it as the end of its
@@ -227,8 +228,8 @@ func TestN2_CutsLoseNothingAndRunNothingTwice(t *testing.T) {
 	d, _ := start(t, b, func(d *device) { d.handler.busy = func(*Request) bool { return rand.N(4) == 0 } })
 	const jobs, cuts = 300, 5
 	var all []mqtt.Message
-	for i := range jobs {
-		all = append(all, jobOf(fmt.Sprint("job-", i), fmt.Sprint(i)))
+	for i := range jobs / 2 {
+		all = append(all, jobOf(fmt.Sprint("job-", i), fmt.Sprint(i)), frameOf("front", fmt.Sprint(i), 1))
 	}
 	for i := range cuts {
 		b.await(self.Reported(), i+1)
@@ -252,7 +253,7 @@ func TestN2_CutsLoseNothingAndRunNothingTwice(t *testing.T) {
 	b.until(answered, "every job is answered")
 	b.settled()
 	if n := len(d.handler.all()); n != jobs {
-		t.Errorf("%d jobs were handed on %d times", jobs, n)
+		t.Errorf("%d jobs and frames were handed on %d times", jobs, n)
 	}
 	got, last := b.results(), uint64(0)
 	for _, answer := range got {
@@ -422,6 +423,76 @@ func TestARivalAndARefusedSubscriptionAreTold(t *testing.T) {
 	if strings.Count(got, `"fault"`) != 2 || !strings.Contains(got, "does another client have this id") ||
 		!strings.Contains(got, "the broker refuses to deliver limber/v1/demo/desk/frame/#, cam/#; see its access rules") {
 		t.Errorf("told %s", got)
+	}
+}
+
+// The embedded broker of a desk, and an operator with a link of its own.
+func TestARealBrokerDelivers(t *testing.T) {
+	served, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := mustDevice(t, func(d *device) {
+		d.cfg.Link.Broker = served.Addr()
+		d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: self.Filter(wire.KindJob), QoS: 1}, {Filter: self.Filter(wire.KindCmd), QoS: 1}}
+	})
+	t.Cleanup(d.background(served.Run))
+	operator := &listener{up: make(chan bool, 1), got: make(chan mqtt.Message, 100)}
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID, cfg.CleanSession = served.Addr(), "operator", true
+	cfg.Subscriptions = []mqtt.Subscription{{Filter: "limber/v1/demo/desk/#", QoS: 1}}
+	link, err := mqtt.New(cfg, operator, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.background(link.Run))
+	<-operator.up
+	stop := d.run()
+	operator.await(t, self.Reported())
+	for _, m := range []mqtt.Message{jobOf("a", "x"), command("mode", "b", "y")} {
+		if err := link.Publish(soon(t), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	operator.await(t, self.Result("a"))
+	operator.await(t, self.Ack("mode", "b"))
+	if err := d.Farewell(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if s := decoded[wire.State](t, operator.await(t, self.State())); s.State != wire.Offline {
+		t.Errorf("got %+v, want offline", s)
+	}
+	stop()
+}
+
+// listener keeps what an operator gets.
+type listener struct {
+	up  chan bool
+	got chan mqtt.Message
+}
+
+func (l *listener) Connected(uint64, bool) { l.up <- true }
+func (l *listener) Denied([]string)        {}
+func (l *listener) Lost(error)             {}
+
+func (l *listener) Receive(m mqtt.Message, ack func()) {
+	ack()
+	l.got <- m
+}
+
+// await returns the next message of a topic, and lets go of those before it.
+func (l *listener) await(tb testing.TB, topic string) mqtt.Message {
+	tb.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case m := <-l.got:
+			if m.Topic == topic {
+				return m
+			}
+		case <-late:
+			tb.Fatalf("nothing on %s", topic)
+		}
 	}
 }
 
