@@ -19,9 +19,10 @@ import (
 // aims is what the device pursues, and who said so. Its fields from order on belong
 // to the goroutine of run, and to New and Start before it.
 type aims struct {
-	cfg  Config
-	deps Deps
-	log  *slog.Logger
+	cfg    Config
+	deps   Deps
+	log    *slog.Logger
+	target Target // Run's
 
 	turns   chan func()    // what others have run do
 	desires chan request   // desired states that wait
@@ -148,7 +149,7 @@ func (u *unmet) Unwrap() error { return u.Refusal }
 
 // feasible says why the target cannot give what a mode asks for.
 func (a *aims) feasible(ctx context.Context, mode governor.Mode) error {
-	goal, err := a.deps.Target.Feasible(ctx, mode)
+	goal, err := a.target.Feasible(ctx, mode)
 	r, ok := errors.AsType[*wire.Refusal](err)
 	if !ok || r.Reason != wire.Infeasible {
 		return err
@@ -238,7 +239,7 @@ func (a *aims) pursue(ctx context.Context, want aim) error {
 	if err != nil {
 		return err
 	}
-	if err := a.deps.Target.SetMode(ctx, mode); err != nil {
+	if err := a.target.SetMode(ctx, mode); err != nil {
 		return err
 	}
 	a.log.Info("mode set", "mode", want.String(), "scheduled", want.scheduled)

@@ -73,7 +73,6 @@ type Events interface {
 
 // Deps are what a Control works with.
 type Deps struct {
-	Target  Target
 	State   *store.Store
 	Events  Events
 	Changed func() // the report may read differently, be it by what is in force; it must not block
@@ -113,11 +112,13 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 	return c
 }
 
-// Start is the mode to begin with.
+// Start is the mode to begin with: the target's until Run.
 func (c *Control) Start() governor.Mode { return c.aims.start() }
 
-// Run obeys until ctx ends. A command under way then is left to the next start.
-func (c *Control) Run(ctx context.Context) error {
+// Run has a target pursue what is wanted, and obeys, until ctx ends. A command under
+// way then is left to the next start. It may be called once, after Start.
+func (c *Control) Run(ctx context.Context, t Target) error {
+	c.aims.target = t
 	var parts sync.WaitGroup
 	parts.Go(func() { c.aims.run(ctx) })
 	parts.Go(func() { c.turnAway(ctx) })

@@ -249,12 +249,12 @@ func mustRig(t *testing.T, dir string, how ...with) *rig {
 	for _, h := range how {
 		h(r, &cfg, &verbs)
 	}
-	r.Control = New(cfg, Deps{Target: r.target, State: st, Events: r.events, Changed: func() { r.said.Add(1) }},
+	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) }},
 		verbs, discard())
 	r.begun = r.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
-	go func() { over <- r.Run(ctx) }()
+	go func() { over <- r.Run(ctx, r.target) }()
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-over; err != nil {
