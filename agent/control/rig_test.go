@@ -249,8 +249,7 @@ func mustRig(t *testing.T, dir string, how ...with) *rig {
 	for _, h := range how {
 		h(r, &cfg, &verbs)
 	}
-	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) }},
-		verbs, discard())
+	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) }}, verbs, discard())
 	r.begun = r.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
