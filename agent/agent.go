@@ -92,10 +92,10 @@ func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	a.makeControl()
 	if err := a.makeEngine(); err != nil {
 		return nil, err
 	}
-	a.makeControl()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
 	return a, nil
 }
@@ -125,7 +125,7 @@ func (a *Agent) makeEngine() error {
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
 		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
 		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
-		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
+		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version, Mode: a.control.Start(),
 	}, a.deps.engine(a.uplink), a.log)
 	return nil
 }
@@ -135,7 +135,7 @@ func (a *Agent) makeControl() {
 	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps), a.log)
 	a.control = control.New(
 		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
-		control.Deps{Target: a.engine, State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
+		control.Deps{State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
 		[]control.Verb{setPower}, a.log)
 }
 
@@ -160,8 +160,8 @@ func (a *Agent) work(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(working)
 	said := documents{a.cfg, a.deps, a.engine, a.control}
 	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
-	g.Go(func() error { return a.engine.Run(gctx, a.control.Start()) })
-	for _, part := range []func(context.Context) error{a.control.Run, a.jobs.pace, a.observe} {
+	g.Go(func() error { return a.control.Run(gctx, a.engine) })
+	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe} {
 		g.Go(func() error { return part(gctx) })
 	}
 	select {

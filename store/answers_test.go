@@ -173,3 +173,24 @@ func TestAnswersAreBoundedInBytes(t *testing.T) {
 		t.Errorf("%d answers on disk, want 16", got)
 	}
 }
+
+func TestWhetherAJobWasAnsweredIsKnownWithoutTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Alias: func(r Record) string { return "also " + r.Job }})
+		stop := mustRun(t, o)
+		mustAnswer(t, o, "job", 100, nil)
+		stop()
+		if err := o.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]bool{"job": true, "also job": true, "other": false} {
+			if got := o.Answered(name); got != want {
+				t.Errorf("%s: got %v, want %v", name, got, want)
+			}
+		}
+		time.Sleep(answerKeep) // of the bubble
+		if o.Answered("job") {
+			t.Error("an answer that is too old to be found is announced")
+		}
+	})
+}

@@ -160,8 +160,7 @@ func TestLiveHasALineOfEachPolicyWithEachDeadlineAndWithAll(t *testing.T) {
 		for _, s := range l.servers {
 			mustTurn(t, l, s.name, s.deadline)
 		}
-		mustLine(t, l.lines(), map[string]int{"dynamic-ofa": 3, "alert": 3, "static:2": 3, "limber": 3,
-			"limber+hint": 3})
+		mustLine(t, l.lines(), map[string]int{"dynamic-ofa": 3, "alert": 3, "static:2": 3, "limber": 3})
 		if err := l.close(); err != nil {
 			t.Error(err)
 		}

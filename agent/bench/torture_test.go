@@ -99,7 +99,7 @@ func TestLiveServesWithRealMembers(t *testing.T) {
 			lines[i].Policy = "static"
 		}
 	}
-	mustLine(t, lines, map[string]int{"dynamic-ofa": 2, "alert": 2, "static": 2, "limber": 2, "limber+hint": 2})
+	mustLine(t, lines, map[string]int{"dynamic-ofa": 2, "alert": 2, "static": 2, "limber": 2})
 }
 
 func TestAStartIsMeasuredAgainstTheBareRuntime(t *testing.T) {

@@ -19,9 +19,10 @@ import (
 // aims is what the device pursues, and who said so. Its fields from order on belong
 // to the goroutine of run, and to New and Start before it.
 type aims struct {
-	cfg  Config
-	deps Deps
-	log  *slog.Logger
+	cfg    Config
+	deps   Deps
+	log    *slog.Logger
+	target Target // Run's
 
 	turns   chan func()    // what others have run do
 	desires chan request   // desired states that wait
@@ -66,7 +67,8 @@ func newAims(cfg Config, deps Deps, log *slog.Logger) *aims {
 		rejected: versions{},
 	}
 	a.order, a.versions = a.savedOrder(), a.savedVersions()
-	a.status.Store(&Status{Newest: a.versions.newest(), Reported: wire.Reported{Version: a.versions.newest(), Status: wire.Applied}})
+	newest := a.versions.newest()
+	a.status.Store(&Status{wire.Reported{Version: newest, Status: wire.Applied}, newest})
 	return a
 }
 
@@ -92,7 +94,9 @@ func (a *aims) start() governor.Mode {
 // run pursues what it is told to and what the clock says, until ctx ends.
 func (a *aims) run(ctx context.Context) {
 	defer a.asks.Wait()
-	second := time.NewTicker(time.Second) // a timer for the next moment of the schedule would not notice that the clock was set
+	// A timer for the next moment of the schedule would not notice that the clock was
+	// set.
+	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
 		next := a.desires
@@ -145,7 +149,7 @@ func (u *unmet) Unwrap() error { return u.Refusal }
 
 // feasible says why the target cannot give what a mode asks for.
 func (a *aims) feasible(ctx context.Context, mode governor.Mode) error {
-	goal, err := a.deps.Target.Feasible(ctx, mode)
+	goal, err := a.target.Feasible(ctx, mode)
 	r, ok := errors.AsType[*wire.Refusal](err)
 	if !ok || r.Reason != wire.Infeasible {
 		return err
@@ -161,7 +165,8 @@ func (a *aims) feasible(ctx context.Context, mode governor.Mode) error {
 // the events of its kind: those of jobs would push it out.
 func (a *aims) tellUnmet(err error) {
 	if u, ok := errors.AsType[*unmet](err); ok {
-		a.deps.Events.EventAtOnce(wire.SeverityWarning, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventInfeasible, Detail: u.Error()})
+		a.deps.Events.EventAtOnce(wire.SeverityWarning,
+			wire.Event{TS: wire.At(time.Now()), Kind: wire.EventInfeasible, Detail: u.Error()})
 	}
 }
 
@@ -171,34 +176,43 @@ func (a *aims) prepare(ctx context.Context, c wire.Command, received time.Time) 
 	if err != nil {
 		return nil, &wire.Refusal{Reason: wire.Invalid, Err: err}
 	}
-	err = a.feasible(ctx, mode)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("it expired before the members that are being prepared could say what they can do: %w", err)
+	switch err := a.feasible(ctx, mode); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf(
+			"it expired before the members, which are being prepared, could say what they can do: %w", err)
+	case err != nil:
+		a.tellUnmet(err)
+		return nil, err
 	}
 	return func(ctx context.Context) (out Outcome, err error) {
-		if e := a.do(ctx, func() { out, err = a.obey(ctx, c.Aim(), received) }); e != nil {
-			err = e
+		if ended := a.do(ctx, func() { out, err = a.obey(ctx, c.Aim(), received) }); ended != nil {
+			return out, ended
 		}
 		return out, err
-	}, err
+	}, nil
 }
 
 // obey pursues what a command asks for.
 func (a *aims) obey(ctx context.Context, w wire.Aim, received time.Time) (Outcome, error) {
 	cell, undo, err := a.set(ctx, w, received)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Outcome{}, fmt.Errorf("it expired before the mode was in force: %w", err)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	a.report(wire.Reported{Version: a.versions.newest(), Status: wire.Applied})
 	return Outcome{
 		Remember: []store.Cell{cell},
-		Undo:     func(ctx context.Context) { a.do(context.WithoutCancel(ctx), undo) },
+		Undo:     func(ctx context.Context) { a.do(ctx, func() { undo(ctx) }) },
 	}, nil
 }
 
 // set pursues an operator's order. It is to be remembered in cell; where that fails,
-// undo puts back what was pursued before.
-func (a *aims) set(ctx context.Context, w wire.Aim, received time.Time) (cell store.Cell, undo func(), err error) {
+// undo puts back what was before.
+func (a *aims) set(
+	ctx context.Context, w wire.Aim, received time.Time,
+) (cell store.Cell, undo func(context.Context), err error) {
 	o := &order{w, wire.At(time.Now())}
 	b, err := json.Marshal(o)
 	if err != nil {
@@ -207,11 +221,15 @@ func (a *aims) set(ctx context.Context, w wire.Aim, received time.Time) (cell st
 	if err := a.pursue(ctx, aim{Aim: w, since: o.Set.Time}); err != nil {
 		return cell, nil, err
 	}
-	former, taken := a.order, a.taken
+	former, taken, said := a.order, a.taken, a.status.Load()
 	a.order, a.taken = o, received
-	return store.Cell{Name: cellMode, Value: b}, func() {
+	return store.Cell{Name: cellMode, Value: b}, func(ctx context.Context) {
 		a.order, a.taken = former, taken
-		a.follow(context.WithoutCancel(ctx))
+		if err := a.pursue(ctx, a.wanted(time.Now())); err != nil {
+			a.log.Error("mode before not put back", "err", err)
+		}
+		a.status.Store(said)
+		a.deps.Changed()
 	}, nil
 }
 
@@ -221,8 +239,8 @@ func (a *aims) pursue(ctx context.Context, want aim) error {
 	if err != nil {
 		return err
 	}
-	if err := a.deps.Target.SetMode(ctx, mode); err != nil {
-		return fmt.Errorf("set mode %s: %w", want, err)
+	if err := a.target.SetMode(ctx, mode); err != nil {
+		return err
 	}
 	a.log.Info("mode set", "mode", want.String(), "scheduled", want.scheduled)
 	a.aim = want
@@ -241,24 +259,19 @@ func (a *aims) wanted(now time.Time) aim {
 	return want
 }
 
-// review looks at the clock, and whether the goal in force can still be had.
+// review looks at the clock, and whether the goal in force can still be had. What
+// the schedule could not set is not tried again.
 func (a *aims) review(ctx context.Context) {
 	if want := a.wanted(time.Now()); !want.since.Equal(a.aim.since) || want.scheduled != a.aim.scheduled {
-		a.follow(ctx)
+		if err := a.pursue(ctx, want); err != nil && ctx.Err() == nil {
+			a.aim = want
+			a.log.Error("scheduled mode not set", "mode", want.String(), "err", err)
+			a.deps.Events.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault,
+				Detail: fmt.Sprintf("the scheduled mode cannot be set, the one before stays: %v", err)})
+		}
+		a.deps.Changed()
 	}
 	a.reviewGoal(ctx)
-}
-
-// follow pursues what is wanted now. What fails is not tried again.
-func (a *aims) follow(ctx context.Context) {
-	want := a.wanted(time.Now())
-	if err := a.pursue(ctx, want); err != nil && ctx.Err() == nil {
-		a.aim = want
-		a.log.Error("scheduled mode not set", "mode", want.String(), "err", err)
-		a.deps.Events.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault,
-			Detail: fmt.Sprintf("the scheduled mode cannot be set, the one before stays: %v", err)})
-	}
-	a.deps.Changed()
 }
 
 // reviewGoal tells, once, that the goal in force cannot be had any more, as members

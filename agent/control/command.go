@@ -83,6 +83,10 @@ func (c *Control) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case r := <-l.waiting:
+			if ctx.Err() != nil {
+				r.reply.Release()
+				return
+			}
 			c.command(ctx, l, r)
 		}
 	}
@@ -106,21 +110,17 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 	limited, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
 	leave, err := c.enter(limited, l.class)
-	var act Action
-	if err == nil {
-		defer leave()
-		act, err = l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		return
 	}
-	switch {
-	case err == nil:
-		c.execute(limited, r, expires, act)
-	case ended(ctx, err):
-		r.reply.Release()
-	case errors.Is(err, context.DeadlineExceeded):
-		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
-	default:
-		c.finish(r, expires, wire.CommandRejected, err)
+	defer leave()
+	act, err := l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		return
 	}
+	c.execute(ctx, r, expires, act)
 }
 
 // left answers what an earlier run left of a command, where it is done with. One
@@ -133,14 +133,16 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 		return time.Time{}, false
 	case err != nil:
 		r.Fault = err // not the command's last word
-		c.answer(r, wire.CommandFailed, fmt.Errorf("whether this command was obeyed before is not known: %w", err))
+		c.answer(r, wire.CommandFailed,
+			fmt.Errorf("whether this command was obeyed before is not known: %w", err))
 	case known.Request != r.digest():
 		r.Conflict = true
 		c.answer(r, wire.CommandRejected, errConflict())
 	case wire.Step(known.State).Final():
 		c.send(r, known.Answer)
 	case !known.Expires.After(time.Now()):
-		c.finish(r, known.Expires, wire.CommandTimedOut, wire.Refuse(wire.Expired, "it expired while the device was off"))
+		c.finish(r, known.Expires, wire.CommandTimedOut,
+			wire.Refuse(wire.Expired, "it expired while the device was off"))
 	default:
 		return known.Expires, false
 	}
@@ -151,7 +153,8 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Time, err error) {
 	expires = r.Received.Add(time.Hour)
 	if r.Message.Retained {
-		return order, expires, wire.Refuse(wire.Invalid, "commands are never retained: publish it without the retain flag")
+		return order, expires, wire.Refuse(wire.Invalid,
+			"commands are never retained: publish it without the retain flag")
 	}
 	if r.Message.Oversize > 0 {
 		return order, expires, wire.Refuse(wire.Invalid, "the command has %d bytes", r.Message.Oversize)
@@ -166,7 +169,8 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 	expires = until
 	if now := time.Now(); !expires.After(now) {
 		// Both times: a clock that is wrong looks like a command that is late.
-		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s", clock(expires), clock(now))
+		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s",
+			clock(expires), clock(now))
 	}
 	if _, ok := l.verbs[r.Verb]; !ok {
 		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))
@@ -188,37 +192,40 @@ func (c *Control) execute(ctx context.Context, r request, expires time.Time, act
 	}
 	c.say(r, wire.CommandAccepted)
 	c.say(r, wire.CommandExecuting)
-	out, err := act(ctx)
+	limited, cancel := context.WithDeadline(ctx, expires)
+	defer cancel()
+	if limited.Err() != nil { // the disk took that long
+		c.giveUp(ctx, r, expires, wire.CommandFailed, fmt.Errorf("it expired before it was begun: %w", limited.Err()))
+		return
+	}
+	out, err := act(limited)
+	if err != nil {
+		c.giveUp(ctx, r, expires, wire.CommandFailed, err)
+		return
+	}
+	done := c.ack(r, wire.CommandSucceeded, nil)
+	if err := c.record(r, expires, done, out.Remember...); err != nil {
+		if out.Undo != nil {
+			out.Undo(ctx)
+		}
+		c.finish(r, expires, wire.CommandFailed, err)
+		return
+	}
+	c.send(r, encode(done))
+}
+
+// giveUp ends a command that met an error: with a state, as timed out where its time
+// is over, or without any where the device stops: the broker will deliver it to the
+// next start.
+func (c *Control) giveUp(ctx context.Context, r request, expires time.Time, step wire.Step, err error) {
 	switch {
-	case err == nil:
-		c.succeed(ctx, r, expires, out)
-	case ended(ctx, err):
+	case ctx.Err() != nil:
 		r.reply.Release()
 	case errors.Is(err, context.DeadlineExceeded):
 		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
 	default:
-		c.finish(r, expires, wire.CommandFailed, err)
+		c.finish(r, expires, step, err)
 	}
-}
-
-// ended tells whether an error is that the agent stops: the broker will deliver the
-// command to the next start.
-func ended(ctx context.Context, err error) bool {
-	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled)
-}
-
-// succeed records what was done; where that fails it is undone.
-func (c *Control) succeed(ctx context.Context, r request, expires time.Time, out Outcome) {
-	ack := c.ack(r, wire.CommandSucceeded, nil)
-	err := c.record(r, expires, ack, out.Remember...)
-	if err == nil {
-		c.send(r, encode(ack))
-		return
-	}
-	if out.Undo != nil {
-		out.Undo(ctx)
-	}
-	c.finish(r, expires, wire.CommandFailed, err)
 }
 
 // finish records a last state that did nothing and answers with it, also where it
@@ -227,7 +234,6 @@ func (c *Control) finish(r request, expires time.Time, step wire.Step, cause err
 	ack := c.ack(r, step, cause)
 	c.record(r, expires, ack)
 	c.send(r, encode(ack))
-	c.aims.tellUnmet(cause)
 }
 
 // record writes a state into the ledger.

@@ -21,11 +21,11 @@
 // The device pursues what an operator ordered last, by command or desired state, or
 // what the schedule did, whichever was later by the clock on the wall; without
 // either, the mode of the configuration. All that is one goroutine's, the aims'. It
-// never waits for members that are being prepared: who wants to know whether they can
-// give a goal is asked by a goroutine that waits in its place. Commands for modes and
-// goals wait for one another, since the last one counts, and so do desired states;
-// neither waits for the other, nor the schedule for them. A desired state that had to
-// wait does not undo an order that came after it.
+// never waits for members that are being prepared: what they can do is asked by
+// others, which hand it the answer. Commands for modes and goals wait for one another,
+// since the last one counts, and so do desired states; neither waits for the other, nor
+// the schedule for them. A desired state that had to wait does not undo an order that
+// came after it.
 //
 // A desired state is applied when its version is greater than the last one applied,
 // whatever the place of either (the device itself, or one of its groups): what a
@@ -73,7 +73,6 @@ type Events interface {
 
 // Deps are what a Control works with.
 type Deps struct {
-	Target  Target
 	State   *store.Store
 	Events  Events
 	Changed func() // the report may read differently, be it by what is in force; it must not block
@@ -113,11 +112,13 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 	return c
 }
 
-// Start is the mode to begin with.
+// Start is the mode to begin with: the target's until Run.
 func (c *Control) Start() governor.Mode { return c.aims.start() }
 
-// Run obeys until ctx ends. A command under way then is left to the next start.
-func (c *Control) Run(ctx context.Context) error {
+// Run has a target pursue what is wanted, and obeys, until ctx ends. A command under
+// way then is left to the next start. It may be called once, after Start.
+func (c *Control) Run(ctx context.Context, t Target) error {
+	c.aims.target = t
 	var parts sync.WaitGroup
 	parts.Go(func() { c.aims.run(ctx) })
 	parts.Go(func() { c.turnAway(ctx) })

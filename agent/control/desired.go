@@ -82,7 +82,7 @@ func (a *aims) judged(ctx context.Context, r request, d wire.Desired, err error)
 		err = a.apply(ctx, r, d)
 	}
 	switch place := r.Address.Device; {
-	case ended(ctx, err):
+	case err != nil && ctx.Err() != nil: // the broker keeps it for the next start
 		r.reply.Release()
 		return
 	case err != nil:
@@ -106,7 +106,7 @@ func (a *aims) apply(ctx context.Context, r request, d wire.Desired) error {
 	if err != nil {
 		return err
 	}
-	cells, undo := []store.Cell{{Name: cellDesired, Value: b}}, func() {}
+	cells, undo := []store.Cell{{Name: cellDesired, Value: b}}, func(context.Context) {}
 	if !a.taken.After(r.Received) {
 		var cell store.Cell
 		if cell, undo, err = a.set(ctx, d.Aim(), r.Received); err != nil {
@@ -115,7 +115,7 @@ func (a *aims) apply(ctx context.Context, r request, d wire.Desired) error {
 		cells = append(cells, cell)
 	}
 	if err := a.deps.State.SetCells(cells...); err != nil {
-		undo()
+		undo(ctx)
 		return err
 	}
 	a.versions = applied

@@ -37,7 +37,9 @@ func WireGoal(g governor.Goal) *wire.Goal {
 	if g == (governor.Goal{}) {
 		return nil
 	}
-	w := &wire.Goal{Prefer: [...]string{governor.Accuracy: "", governor.Latency: wire.PreferLatency, governor.Energy: wire.PreferEnergy}[g.Prefer]}
+	w := &wire.Goal{Prefer: [...]string{
+		governor.Accuracy: "", governor.Latency: wire.PreferLatency, governor.Energy: wire.PreferEnergy,
+	}[g.Prefer]}
 	if g.Deadline > 0 {
 		w.DeadlineMS = new(wire.Millis((g.Deadline + time.Microsecond - 1).Truncate(time.Microsecond)))
 	}

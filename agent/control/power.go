@@ -46,7 +46,8 @@ func (p *powerModes) prepare(_ context.Context, c wire.Command, _ time.Time) (Ac
 	case len(names) == 0:
 		return nil, wire.Refuse(wire.Unsupported, "this board has no power modes")
 	case !slices.Contains(names, c.PowerMode):
-		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s", c.PowerMode, power.ErrUnknown, joined(names))
+		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s",
+			c.PowerMode, power.ErrUnknown, joined(names))
 	}
 	return func(ctx context.Context) (Outcome, error) { return Outcome{}, p.set(ctx, setter, c.PowerMode) }, nil
 }

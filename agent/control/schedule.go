@@ -130,7 +130,8 @@ func (s Schedule) Validate() error {
 			errs = append(errs, fmt.Errorf("schedule: entry %d: %w", i+1, err))
 		}
 		if other := slices.IndexFunc(s[:i], e.clashes); other >= 0 {
-			errs = append(errs, fmt.Errorf("schedule: entries %d and %d have a moment in common, %s", other+1, i+1, e.At.text))
+			errs = append(errs, fmt.Errorf("schedule: entries %d and %d have a moment in common, %s",
+				other+1, i+1, e.At.text))
 		}
 	}
 	return errors.Join(errs...)

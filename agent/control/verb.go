@@ -90,7 +90,7 @@ func (c *Control) enter(ctx context.Context, class Class) (leave func(), err err
 		case <-c.free:
 			held = 1
 		default:
-			return leave, wire.Refuse(wire.Locked, "an exclusive command is running")
+			return nil, wire.Refuse(wire.Locked, "an exclusive command is running")
 		}
 	case Exclusive:
 		for held < cap(c.free) {

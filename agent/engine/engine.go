@@ -95,9 +95,10 @@ type Config struct {
 	QueueBytes int      // bytes of encoded frames that may wait
 	Decoder    pipeline.Decoder
 	Preprocess family.Preprocess
-	LogFolder  string // of the logs of decisions
-	LogMiB     int    // of each of them at most; 0: none is kept
-	Version    string // of the program, for the logs
+	LogFolder  string        // of the logs of decisions
+	LogMiB     int           // of each of them at most; 0: none is kept
+	Version    string        // of the program, for the logs
+	Mode       governor.Mode // to begin with
 }
 
 // Deps are what an engine is put together from.

@@ -401,3 +401,54 @@ func TestN13_OneHugeMessageDoesNotShutTheDeviceOut(t *testing.T) {
 		got.ack()
 	}
 }
+
+// TestAnOfferWaitsForNothing has a broker that takes nothing more.
+func TestAnOfferWaitsForNothing(t *testing.T) {
+	leave := make(chan bool)
+	broker := evilBroker(t, func(c evilConn) {
+		c.accept()
+		<-leave
+		c.drain()
+	})
+	cfg := quick(broker)
+	cfg.WriteTimeout = time.Hour
+	l, h, _ := mustRun(t, cfg)
+	if l.Offer(Message{Topic: "telemetry"}) {
+		t.Error("taken without a connection")
+	}
+	await(t, h.connected)
+	if l.Offer(Message{Topic: "telemetry/#"}) || l.Offer(Message{Topic: "telemetry", Payload: make([]byte, cfg.MaxPacket+1)}) {
+		t.Error("a message that cannot be sent is taken")
+	}
+	taken := 0
+	for l.Offer(Message{Topic: "telemetry", Payload: make([]byte, 1<<20)}) {
+		taken++
+	}
+	if taken < queued/2 {
+		t.Errorf("%d offers taken, want half of the room and what the socket takes", taken)
+	}
+	for range queued / 2 { // the other half is there for those who wait
+		if outcome := l.Send(t.Context(), Message{Topic: "result/1", QoS: 1}); len(outcome) > 0 {
+			t.Fatal(<-outcome)
+		}
+	}
+	close(leave)
+}
+
+func TestAnOfferIsDelivered(t *testing.T) {
+	brokers(t, func(t *testing.T, broker string) {
+		_, h := watch(t, broker, "limber/#")
+		l, own, stop := mustRun(t, device(broker))
+		await(t, own.connected)
+		if !l.Offer(Message{Topic: "limber/v1/demo/cam-1/telemetry", Payload: []byte("now")}) {
+			t.Error("an idle link has no room")
+		}
+		if got := await(t, h.received); string(got.Payload) != "now" || got.QoS != 0 {
+			t.Errorf("got %+v", got)
+		}
+		stop()
+		if l.Offer(Message{Topic: "limber/v1/demo/cam-1/telemetry"}) {
+			t.Error("taken after the end")
+		}
+	})
+}

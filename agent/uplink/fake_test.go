@@ -148,6 +148,7 @@ func mustDevice(tb testing.TB, change func(*device)) *device {
 	d.cfg = Config{Self: self, Boot: "0123456789abcdef", Link: mqtt.Default(), Quota: 64 << 20}
 	d.cfg.Link.Broker, d.cfg.Link.ClientID = "127.0.0.1:1", self.Device
 	d.cfg.Link.BackoffMin, d.cfg.Link.BackoffMax = time.Millisecond, 5*time.Millisecond
+	d.cfg.Link.RivalPause = time.Millisecond
 	d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
 	d.options = store.OutboxOptions{Alias: Alias}
 	if change != nil {

@@ -106,8 +106,21 @@ func mustBroker(t *testing.T) (addr string) {
 	return ""
 }
 
-// awaitOnline reads the device's state until it is online, and returns it.
+// awaitOnline returns the device's state once it is online.
 func (d *desk) awaitOnline(t *testing.T) wire.State {
+	t.Helper()
+	return d.awaitState(t, func(s wire.State) bool { return s.State == wire.Online })
+}
+
+// awaitPrepared returns the device's state once it knows what its members can do.
+func (d *desk) awaitPrepared(t *testing.T) wire.State {
+	t.Helper()
+	return d.awaitState(t, func(s wire.State) bool {
+		return s.State == wire.Online && !strings.HasPrefix(s.Detail, "preparing")
+	})
+}
+
+func (d *desk) awaitState(t *testing.T, fits func(wire.State) bool) wire.State {
 	t.Helper()
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID = d.url, "watcher"
@@ -125,7 +138,7 @@ func (d *desk) awaitOnline(t *testing.T) wire.State {
 			t.Fatalf("the agent did not come online: %v", err)
 		}
 		var state wire.State
-		if wire.Decode(m.Payload, &state) == nil && state.State == wire.Online {
+		if wire.Decode(m.Payload, &state) == nil && fits(state) {
 			return state
 		}
 	}

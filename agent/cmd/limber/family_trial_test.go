@@ -43,9 +43,9 @@ func TestM11_ADeviceOfBombsAloneStaysUpAndSaysSo(t *testing.T) {
 	familytest.Foreign(t, path, resident.Canary(workshop.Noise(3*24*24), make([]float32, 10)), familytest.Bomb(t))
 	says(t, 0, "1 members", "family", "install", "--family", path, "--state", state)
 	d := mustDeskOn(t, state)
-	if birth := d.awaitOnline(t); !strings.Contains(birth.Detail, "no member of family theirs can be used") ||
-		!strings.Contains(birth.Detail, "take a smaller model") {
-		t.Errorf("got %+v, want the cause and the remedy", birth)
+	if state := d.awaitPrepared(t); !strings.Contains(state.Detail, "no member of family theirs can be used") ||
+		!strings.Contains(state.Detail, "take a smaller model") {
+		t.Errorf("got %+v, want the cause and the remedy", state)
 	}
 	frame, _ := mustFrame(t, 0)
 	stdout, stderr, code := d.limber(t, "publish", "--json", frame)

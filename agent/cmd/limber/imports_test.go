@@ -48,6 +48,7 @@ var ranks = [][]imports{
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
+		{of: "agent/sim", ours: []string{"family"}},
 		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
 		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx", "store"}},
@@ -55,11 +56,13 @@ var ranks = [][]imports{
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
-	{ // what the device pursues
+	{ // what the device runs, and what it pursues
+		{of: "agent/engine", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+		{of: "agent", ours: []string{"agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/monitor",
+			"agent/mqtt", "agent/pipeline", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
@@ -75,7 +78,8 @@ var ranks = [][]imports{
 	{ // benchmarks
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
 			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock"},
+			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
+			"family/workshop"},
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // the demo, which shows progress as they do
@@ -84,7 +88,7 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",

@@ -1,0 +1,270 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// budget is what a message may wait for the reader.
+const budget = 50 * time.Millisecond
+
+// narrow dials a connection that takes little while nobody listens.
+func narrow(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err == nil {
+		err = conn.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	return conn, err
+}
+
+// hang has every write of the store wait until the test ends: a transaction of
+// another is under way, and its disk does not answer.
+func (d *device) hang() {
+	d.tb.Helper()
+	if _, err := d.state.PutBlob([]byte("x")); err != nil {
+		d.tb.Fatal(err)
+	}
+	held, release, ended := make(chan bool), make(chan bool), make(chan bool)
+	go func() {
+		defer close(ended)
+		d.state.Prune(func(store.Digest) bool {
+			close(held)
+			<-release
+			return true
+		})
+	}()
+	<-held
+	d.tb.Cleanup(func() {
+		close(release)
+		<-ended
+	})
+}
+
+// slowest gives the device messages, and returns how long it took at most to take
+// one.
+func (d *device) slowest(messages []mqtt.Message) (most time.Duration) {
+	for _, m := range messages {
+		began := time.Now()
+		d.Receive(m, func() {})
+		most = max(most, time.Since(began))
+	}
+	return most
+}
+
+// Everything that can hang does: the broker takes nothing more in the middle of a
+// publish, with a full window behind it; neither of the stores is written; an answer
+// that is to be read from the disk does not come; no request is ended.
+func TestTheReaderWaitsForNobodyAndTheFarewellKeepsItsBudget(t *testing.T) {
+	var stuck atomic.Bool // the disk that answers are read from
+	never := make(chan struct{})
+	b := newBroker(t)
+	d := mustDevice(t, func(d *device) {
+		d.cfg.Link.Broker, d.cfg.Link.WriteTimeout, d.cfg.Link.Dial = b.addr(), time.Hour, narrow
+		d.options.Alias = func(r store.Record) string {
+			if stuck.Load() && r.Seq == 1 {
+				<-never
+			}
+			return Alias(r)
+		}
+	})
+	t.Cleanup(d.connect()) // without the writer of the outbox
+	t.Cleanup(func() { close(never) })
+	b.send(frameOf("front", "x", 1))
+	b.settled()
+	stuck.Store(true)
+	d.hang()
+	d.handler.busy = always
+	b.stall()
+	large := bytes.Repeat([]byte("x"), 64<<10)
+	for range 2 * inFlight {
+		d.post(mqtt.Message{Topic: self.Result("large"), Payload: large}, nil)
+	}
+	d.Changed(State)
+	d.Changed(Caps)
+	b.send(duplicate(frameOf("front", "x", 1))) // its answer is never read
+	for round := range 5 {
+		var all []mqtt.Message
+		for i := range 50 {
+			id := fmt.Sprint(round, "-", i)
+			all = append(all, jobOf(id, "x"), jobOf(id, "x"), jobOf(id, "y"), command("mode", id, "x"), command("mode", id, "y"),
+				frameOf("front", id, 1), duplicate(frameOf("front", "x", 1)), mqtt.Message{Topic: self.Desired(), QoS: 1}, jobOf(id+"/", "x"))
+		}
+		most := d.slowest(all)
+		if most <= budget {
+			break
+		}
+		t.Logf("a message waited %v", most) // for a processor, once in a while
+		if round == 4 {
+			t.Errorf("the reader was held up in each of %d rounds, want at most %v", round+1, budget)
+		}
+	}
+	b.send(jobOf("over-the-socket", "x"))
+	d.handler.awaitID(t, "over-the-socket")
+
+	const farewell = 200 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), farewell)
+	defer cancel()
+	began := time.Now()
+	if err := d.Farewell(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the end of the budget", err)
+	}
+	if took := time.Since(began); took > farewell+time.Second {
+		t.Errorf("the farewell took %v, want %v", took, farewell)
+	}
+	b.cut()
+}
+
+// awaitID waits until a request with this id was handed on.
+func (h *fakeHandler) awaitID(tb testing.TB, id string) {
+	tb.Helper()
+	for n := 1; ; n++ {
+		if got := h.await(tb, n); got[n-1].ID == id {
+			return
+		}
+	}
+}
+
+func TestN21_AFarewellThatWaitsForTheLinkLeavesWhenItMoves(t *testing.T) {
+	b := newBroker(t)
+	d, _ := start(t, b, nil)
+	b.await(self.Reported(), 1)
+	b.stall()
+	d.Changed(State) // the publisher waits for its acknowledgement
+	ended := make(chan error, 1)
+	go func() { ended <- d.Farewell(soon(t)) }()
+	select {
+	case <-d.changed.left:
+	case <-time.After(patience):
+		t.Fatal("the publisher does not make way")
+	}
+	b.resume()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.presences(); got[len(got)-1] != wire.Offline {
+		t.Errorf("states %v, want offline last", got)
+	}
+}
+
+func TestTelemetryIsDroppedOnAStalledLinkAndHoldsBackNothing(t *testing.T) {
+	b := newBroker(t)
+	d := mustDevice(t, func(d *device) {
+		d.cfg.Link.Broker, d.cfg.Link.WriteTimeout, d.cfg.Link.Dial = b.addr(), time.Hour, narrow
+	})
+	d.Telemetry(wire.Telemetry{}) // without a link nobody wants it
+	d.run()
+	b.await(self.Reported(), 1)
+	d.Telemetry(wire.Telemetry{Queue: 1})
+	if m := b.await(self.Telemetry(), 1); m.QoS != 0 || m.Retained || decoded[wire.Telemetry](t, m).Queue != 1 {
+		t.Errorf("got %+v", m)
+	}
+	b.stall()
+	heavy := wire.Telemetry{Mode: strings.Repeat("m", 8<<10)}
+	for range 100 { // more than the socket holds
+		d.Telemetry(heavy)
+	}
+	before := d.Status()
+	if before.Dropped == 0 {
+		t.Fatal("nothing was dropped")
+	}
+	d.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault})
+	if now := d.Status(); now.Records != before.Records+1 {
+		t.Errorf("%d records wait, and before the event %d; want it in the outbox at once", now.Records, before.Records)
+	}
+	b.resume()
+	b.await(self.Event(wire.SeverityError), 1)
+}
+
+// bubbled runs the writer of the outbox and the telling of gaps within a bubble,
+// until stop is called.
+func (d *device) bubbled() (stop func()) {
+	d.gaps.load()
+	endStoring, endTelling := d.store(), d.background(func(ctx context.Context) error {
+		if err := d.tellGaps(ctx); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	return func() {
+		endTelling()
+		d.saveGap()
+		endStoring()
+	}
+}
+
+func TestS8_AGapIsToldOfOnceOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mustDevice(t, func(d *device) { d.cfg.Quota = 64 << 10 })
+		stop := d.bubbled()
+		const records = 100
+		for range records {
+			d.post(mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)}, nil)
+		}
+		kept := d.Status().Records
+		time.Sleep(10 * time.Second) // of the bubble, as below: there is no link
+		stop()
+		d.restart()
+		stop = d.bubbled()
+		d.Connected(1, true)
+		d.outbox.Delivered(records)
+		time.Sleep(2 * gapEvery)
+		all := d.waiting()
+		var size, from, to, counted int
+		told := all[len(all)-1]
+		_, err := fmt.Sscanf(told[strings.Index(told, `"detail":"`)+10:], "%d records (%d bytes) numbered %d to %d were given up", &counted, &size, &from, &to)
+		if err != nil || !strings.HasPrefix(told, "event/warning: ") || !strings.Contains(told, fmt.Sprintf(`"count":%d`, records-kept)) ||
+			counted != records-kept || from != 1 || to != records-kept {
+			t.Errorf("%v in %s, want %d records", err, told, records-kept)
+		}
+		time.Sleep(10 * time.Second) // it is on the disk
+		stop()
+		d.restart()
+		stop = d.bubbled()
+		d.Connected(1, true)
+		time.Sleep(2 * gapEvery)
+		if again := d.waiting(); len(again) != len(all) {
+			t.Errorf("told of twice: %s", again[len(again)-1])
+		}
+		stop()
+	})
+}
+
+func TestAGapIsToldOfWhenThereIsRoomAndALink(t *testing.T) {
+	d := mustDevice(t, func(d *device) { d.cfg.Quota = 64 << 10 })
+	for range 8 {
+		d.post(mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)}, nil)
+	}
+	told := func() bool { return d.tellGap() != nil }
+	if told() {
+		t.Error("told of without a link")
+	}
+	d.Connected(1, true)
+	if told() {
+		t.Error("told of in a full outbox")
+	}
+	records, err := d.outbox.Next(t.Context(), 0, math.MaxInt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.outbox.Delivered(records[0].Seq)
+	if !told() || told() {
+		t.Error("want it told of once")
+	}
+	d.gaps.pending = store.Gap{Records: 3, Bytes: 30, First: 1, Last: 9}
+	if got, want := d.gaps.take(d.outbox), (store.Gap{Records: 3, Bytes: 30, First: 1, Last: 9}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
