@@ -401,6 +401,36 @@ func TestN21_AFarewellGivesUpWhenTheAttemptFails(t *testing.T) {
 	}
 }
 
+func TestN21_StopBeforeTheCONNACKLeavesNoLost(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		b := newBroker(t)
+		b.stall()
+		d, stop := start(t, b, nil)
+		b.until(func() bool { return b.heard > 0 }, "CONNECT")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Farewell(ctx) }()
+		<-d.changed.left
+		want := []wire.Presence(nil)
+		if comes {
+			b.resume()
+			want = []wire.Presence{wire.Offline}
+		} else {
+			cancel()
+		}
+		if err := <-ended; comes != (err == nil) {
+			t.Errorf("the CONNACK comes %v: %v", comes, err)
+		}
+		stop()
+		b.resume()
+		b.until(func() bool { return b.ended > 0 }, "the end of the connection")
+		if got := b.presences(); !slices.Equal(got, want) {
+			t.Errorf("the CONNACK comes %v: states %v, want %v", comes, got, want)
+		}
+		cancel()
+	}
+}
+
 func TestTheBacklogWaitsALittleSoThatAFleetDoesNotSendAtOnce(t *testing.T) {
 	d, acks := mustDevice(t, nil), 0
 	synctest.Test(t, func(t *testing.T) {
