@@ -39,6 +39,8 @@ type broker struct {
 	will  mqtt.Message
 	kept  []*outgoing // that was not acknowledged
 	last  uint16      // packet id
+	ended int         // connections
+	heard int         // packets that came, also those that are not looked at yet
 	got   []mqtt.Message
 	more  chan struct{} // closed when something happened
 }
@@ -105,6 +107,8 @@ func (b *broker) serve(conn net.Conn) {
 		kind, flags, body := hear(in)
 		b.mu.Lock()
 		flow := b.flow
+		b.heard++
+		b.happened()
 		b.mu.Unlock()
 		<-flow
 		b.mu.Lock()
@@ -113,6 +117,9 @@ func (b *broker) serve(conn net.Conn) {
 		}
 		if kind != 0 {
 			b.take(conn, kind, flags, body)
+		}
+		if kind == 0 || kind == typeDisconnect {
+			b.ended++
 		}
 		b.happened()
 		b.mu.Unlock()

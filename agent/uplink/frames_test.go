@@ -21,11 +21,14 @@ func (d *device) ids() (all []string) {
 
 func TestFramesAreNumberedBySourceAndBoot(t *testing.T) {
 	d, acks := mustDevice(t, nil), 0
-	for _, m := range []mqtt.Message{frameOf("front", "x", 0), frameOf("front", "x", 0), frameOf("back", "x", 0), frameOf("front", "y", 1),
-		kept(frameOf("front", "old", 1)), frameOf("front", "z", 1)} {
+	for _, m := range []mqtt.Message{
+		frameOf("front", "x", 0), frameOf("front", "x", 0), frameOf("back", "x", 0),
+		frameOf("front", "y", 1), kept(frameOf("front", "old", 1)), frameOf("front", "z", 1),
+	} {
 		d.receive(m, &acks)
 	}
-	if got, want := d.ids(), []string{"front-BOOT-1", "front-BOOT-2", "back-BOOT-1", "front-BOOT-3", "front-BOOT-5"}; !slices.Equal(got, want) {
+	want := []string{"front-BOOT-1", "front-BOOT-2", "back-BOOT-1", "front-BOOT-3", "front-BOOT-5"}
+	if got := d.ids(); !slices.Equal(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, r := range d.handler.all() {
@@ -53,14 +56,17 @@ func TestN10_AFrameThatIsDeliveredAgainKeepsItsID(t *testing.T) {
 	d.receive(frameOf("front", "x", 1), &acks)            // the same picture once more
 	d.receive(duplicate(frameOf("front", "y", 1)), &acks) // never seen
 	d.receive(duplicate(frameOf("back", "x", 1)), &acks)  // the bytes of another source
-	d.check("result/front-01234567-1: done front-01234567-1 1", "result/front-01234567-1: done front-01234567-1 1",
-		"result/front-01234567-2: done front-01234567-2 3", "result/front-01234567-3: done front-01234567-3 4",
+	d.check("result/front-01234567-1: done front-01234567-1 1",
+		"result/front-01234567-1: done front-01234567-1 1",
+		"result/front-01234567-2: done front-01234567-2 3",
+		"result/front-01234567-3: done front-01234567-3 4",
 		"result/back-01234567-1: done back-01234567-1 5")
 	d.settleAll()
 	d.restart()
 	d.receive(duplicate(frameOf("front", "y", 1)), &acks)
 	d.receive(duplicate(frameOf("front", "z", 1)), &acks)
-	if got := d.waiting(); len(got) != 2 || got[0] != "result/front-01234567-3: done front-01234567-3 4" || d.ids()[0] != "front-BOOT-1" {
+	got := d.waiting()
+	if len(got) != 2 || got[0] != "result/front-01234567-3: done front-01234567-3 4" || d.ids()[0] != "front-BOOT-1" {
 		t.Errorf("after a restart: got %q, want the id of before, and a new one for what is not known", got)
 	}
 	d.settleAll()
@@ -111,7 +117,8 @@ func TestANewerFrameMayTakeThePlaceOfOneTheBrokerDoesNotKeep(t *testing.T) {
 
 func TestASourceOnTopicsOfItsOwnIsAnswered(t *testing.T) {
 	d, acks := mustDevice(t, func(d *device) {
-		d.cfg.Sources = []Source{{Name: "yard", Filter: "cam/+/jpg"}, {Name: "door", Filter: "frigate/+/snapshot", ResultTopic: "seen/door"}}
+		d.cfg.Sources = []Source{{Name: "yard", Filter: "cam/+/jpg"},
+			{Name: "door", Filter: "frigate/+/snapshot", ResultTopic: "seen/door"}}
 	}), 0
 	for _, topic := range []string{"cam/front/jpg", "cam/back/jpg", "frigate/door/snapshot"} {
 		d.receive(mqtt.Message{Topic: topic, Payload: []byte("x"), QoS: 1}, &acks)
@@ -143,7 +150,9 @@ func TestNamesThatNobodyCountsOnTakeNoMemory(t *testing.T) {
 }
 
 func TestOnlyAnswersToFramesHaveAnAlias(t *testing.T) {
-	for job, want := range map[string]bool{"front-8aa3a679-12": true, "front": false, "": false, "mode/front-8aa3a679-12": false} {
+	for job, want := range map[string]bool{
+		"front-8aa3a679-12": true, "front": false, "": false, "mode/front-8aa3a679-12": false,
+	} {
 		if got := Alias(store.Record{Job: job}); (got != "") != want {
 			t.Errorf("%q: alias %q", job, got)
 		}

@@ -46,6 +46,9 @@ func TestN10_AnAnsweredJobIsNotOpen(t *testing.T) {
 		t.Fatalf("handed on %d times, %d acknowledged; want once, none yet", n, acks)
 	}
 	reply(d.handler.all()[0])
+	if acks != 0 {
+		t.Errorf("%d acknowledged before the answer was delivered or on the disk", acks)
+	}
 	d.settleAll()
 	if acks != 2 {
 		t.Errorf("%d deliveries acknowledged, want the 2 from before the answer", acks)
@@ -177,7 +180,8 @@ func TestStopIntakeLeavesNewRequestsToTheBroker(t *testing.T) {
 	d.receive(frameOf("front", "x", 0), &old) // the broker keeps none of QoS 0
 	d.settleAll()
 	if got := d.handler.all(); len(got) != 2 || known != 2 || left != 0 || len(d.inbox.open) != 0 {
-		t.Errorf("handed on %d, acknowledged %d known and %d new, %d open; want 2, 2, 0, 0", len(got), known, left, len(d.inbox.open))
+		t.Errorf("handed on %d, acknowledged %d known and %d new, %d open; want 2, 2, 0, 0",
+			len(got), known, left, len(d.inbox.open))
 	}
 }
 
@@ -209,13 +213,15 @@ func TestEachDesiredStateIsHandedOn(t *testing.T) {
 }
 
 func TestP13_ABadIDIsToldOfAndAcknowledged(t *testing.T) {
-	for _, topic := range []string{self.Job("front/42"), self.Job(""), self.Job("a b"), self.Cmd("mode", "a/b"), self.Frame(""), self.Frame(strings.Repeat("x", 41))} {
+	for _, topic := range []string{self.Job("front/42"), self.Job(""), self.Job("a b"), self.Cmd("mode", "a/b"),
+		self.Frame(""), self.Frame(strings.Repeat("x", 41))} {
 		d, acks := mustDevice(t, nil), 0
 		d.receive(mqtt.Message{Topic: topic, Payload: []byte("x"), QoS: 1}, &acks)
-		got := d.waiting()
-		if len(got) != 1 || !strings.HasPrefix(got[0], "event/warning: ") || !strings.Contains(got[0], `"bad_id"`) || !strings.Contains(got[0], topic) ||
-			acks != 1 || len(d.handler.all()) != 0 {
-			t.Errorf("%q: told %q, %d acknowledged, %d handed on; want an event that names it, 1, none", topic, got, acks, len(d.handler.all()))
+		got, handed := d.waiting(), len(d.handler.all())
+		if len(got) != 1 || acks != 1 || handed != 0 || !strings.HasPrefix(got[0], "event/warning: ") ||
+			!strings.Contains(got[0], `"bad_id"`) || !strings.Contains(got[0], topic) {
+			t.Errorf("%q: told %q, %d acknowledged, %d handed on; want an event that names it, 1, none",
+				topic, got, acks, handed)
 		}
 	}
 }
@@ -283,7 +289,8 @@ func TestWhatTheReplayHasNoRoomForIsAFault(t *testing.T) {
 	d.handler.busy = always
 	d.replays.bytes.Store(replayBytes)
 	d.receive(jobOf("a", "x"), &acks)
-	if got := d.handler.all(); len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes.Load() != replayBytes {
+	got := d.handler.all()
+	if len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes.Load() != replayBytes {
 		t.Errorf("handed on %+v, want a fault", got)
 	}
 }
@@ -322,8 +329,8 @@ func TestAnAnswerThatIsGoneLetsTheRequestInAgain(t *testing.T) {
 	}
 }
 
-// FuzzReceive reads a script of messages, four bytes and a payload each, and holds
-// the uplink to its rule: a message of QoS 1 is open, answered or acknowledged.
+// FuzzReceive reads a script of messages, one a byte, and holds the uplink to its
+// rule: a message of QoS 1 is open, answered or acknowledged.
 func FuzzReceive(f *testing.F) {
 	f.Add("limber/v1/demo/desk/job/a", "limber/v1/demo/desk/cmd/mode/a", []byte("\x01\x05\x02\x01\x07\x00"))
 	f.Add("limber/v1/demo/desk/frame/front", "cam/door/jpg", []byte("\x05\x01\x0d\x11\x31\x02\x03"))
@@ -335,7 +342,10 @@ func FuzzReceive(f *testing.F) {
 		var acks []int
 		for _, b := range script[:min(len(script), 50)] {
 			verdict = b
-			m := mqtt.Message{Topic: []string{one, other}[b>>1&1], QoS: b & 1, Duplicate: b&4 != 0, Retained: b&8 != 0, Payload: []byte{b >> 4 & 1}}
+			m := mqtt.Message{
+				Topic: []string{one, other}[b>>1&1], QoS: b & 1, Duplicate: b&4 != 0, Retained: b&8 != 0,
+				Payload: []byte{b >> 4 & 1},
+			}
 			i := len(acks)
 			acks = append(acks, 1-int(m.QoS))
 			d.Receive(m, func() { acks[i] += int(m.QoS) })

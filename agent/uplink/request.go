@@ -79,7 +79,7 @@ func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) 
 		if !r.Conflict && r.Fault == nil {
 			record.Job = r.key()
 		}
-		if r.Kind != wire.KindCmd {
+		if r.Kind != wire.KindCmd && err == nil {
 			u.seq.Store(seq)
 		}
 		return record, err

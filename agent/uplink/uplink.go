@@ -32,7 +32,6 @@ package uplink
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -145,11 +144,12 @@ func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
 	u.gaps.load()
 	defer u.saveGap()
-	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps} {
-		g.Go(func() error { return part(ctx) })
+	g, gctx := errgroup.WithContext(ctx)
+	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps}
+	for _, part := range parts {
+		g.Go(func() error { return part(gctx) })
 	}
-	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+	if err := g.Wait(); ctx.Err() == nil {
 		return err
 	}
 	return nil

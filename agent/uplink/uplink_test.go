@@ -138,15 +138,18 @@ func TestGreeting(t *testing.T) {
 	var topics []string
 	for _, m := range b.all("#") {
 		topics = append(topics, m.Topic)
-		if want := m.Topic == self.State() || m.Topic == self.Caps() || m.Topic == self.Reported(); m.Retained != want || m.QoS != 1 {
+		want := m.Topic == self.State() || m.Topic == self.Caps() || m.Topic == self.Reported()
+		if m.Retained != want || m.QoS != 1 {
 			t.Errorf("%s: retained %v, QoS %d", m.Topic, m.Retained, m.QoS)
 		}
 	}
-	if want := []string{self.State(), self.Caps(), self.Sync(), self.Reported(), self.Result("before")}; !slices.Equal(topics, want) {
+	want := []string{self.State(), self.Caps(), self.Sync(), self.Reported(), self.Result("before")}
+	if !slices.Equal(topics, want) {
 		t.Errorf("said %q, want %q", topics, want)
 	}
 	birth, at := b.states()[0], decoded[wire.Sync](t, b.await(self.Sync(), 1))
-	if birth.State != wire.Online || birth.ConnSeq != 1 || birth.BootID != d.cfg.Boot || birth.Detail != "no disk; make room" {
+	if birth.State != wire.Online || birth.ConnSeq != 1 || birth.BootID != d.cfg.Boot ||
+		birth.Detail != "no disk; make room" {
 		t.Errorf("birth: got %+v", birth)
 	}
 	if at.ConnSeq != 1 || at.BootID != d.cfg.Boot || at.Version != 7 || at.Seq != 1 || at.Outbox != 1 {
@@ -168,7 +171,8 @@ func TestReconnectsGreetAgain(t *testing.T) {
 	b.mend()
 	b.await(self.Reported(), 2)
 	got := b.states()
-	if got[1].State != wire.Lost || got[1].ConnSeq != 1 || got[2].State != wire.Online || got[2].ConnSeq <= 1 || got[2].Detail != "other" {
+	if got[1].State != wire.Lost || got[1].ConnSeq != 1 ||
+		got[2].State != wire.Online || got[2].ConnSeq <= 1 || got[2].Detail != "other" {
 		t.Errorf("states: got %+v, want the first connection lost and a later one", got)
 	}
 	if at := decoded[wire.Sync](t, b.await(self.Sync(), 2)); at.ConnSeq != got[2].ConnSeq {
@@ -276,7 +280,8 @@ func TestN2_ARestartAnswersEachJobOnce(t *testing.T) {
 	b.silence(true) // it is off before it hears that its answers came
 	var all []mqtt.Message
 	for i := range 50 {
-		all = append(all, jobOf(fmt.Sprint("job-", i), "x"), frameOf("front", fmt.Sprint(i), 1), command("mode", fmt.Sprint(i), "x"))
+		id := fmt.Sprint(i)
+		all = append(all, jobOf("job-"+id, "x"), frameOf("front", id, 1), command("mode", id, "x"))
 	}
 	b.send(all...)
 	d.handler.await(t, len(all))
@@ -396,6 +401,36 @@ func TestN21_AFarewellGivesUpWhenTheAttemptFails(t *testing.T) {
 	}
 }
 
+func TestN21_StopBeforeTheCONNACKLeavesNoLost(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		b := newBroker(t)
+		b.stall()
+		d, stop := start(t, b, nil)
+		b.until(func() bool { return b.heard > 0 }, "CONNECT")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Farewell(ctx) }()
+		<-d.changed.left
+		want := []wire.Presence(nil)
+		if comes {
+			b.resume()
+			want = []wire.Presence{wire.Offline}
+		} else {
+			cancel()
+		}
+		if err := <-ended; comes != (err == nil) {
+			t.Errorf("the CONNACK comes %v: %v", comes, err)
+		}
+		stop()
+		b.resume()
+		b.until(func() bool { return b.ended > 0 }, "the end of the connection")
+		if got := b.presences(); !slices.Equal(got, want) {
+			t.Errorf("the CONNACK comes %v: states %v, want %v", comes, got, want)
+		}
+		cancel()
+	}
+}
+
 func TestTheBacklogWaitsALittleSoThatAFleetDoesNotSendAtOnce(t *testing.T) {
 	d, acks := mustDevice(t, nil), 0
 	synctest.Test(t, func(t *testing.T) {
@@ -434,7 +469,9 @@ func TestARealBrokerDelivers(t *testing.T) {
 	}
 	d := mustDevice(t, func(d *device) {
 		d.cfg.Link.Broker = served.Addr()
-		d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: self.Filter(wire.KindJob), QoS: 1}, {Filter: self.Filter(wire.KindCmd), QoS: 1}}
+		d.cfg.Link.Subscriptions = []mqtt.Subscription{
+			{Filter: self.Filter(wire.KindJob), QoS: 1}, {Filter: self.Filter(wire.KindCmd), QoS: 1},
+		}
 	})
 	t.Cleanup(d.background(served.Run))
 	operator := &listener{up: make(chan bool, 1), got: make(chan mqtt.Message, 100)}
