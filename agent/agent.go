@@ -11,10 +11,10 @@
 //
 // A frame has eight stops between the socket and its published result:
 //
-//	1 mqtt/stream.go      bytes of the socket, judged by limiter.go, become a Message
-//	2 uplink/inbox.go     a Request, unless it is known by its id and bytes
+//	1 mqtt/stream.go      bytes of the socket, which limiter.go judges, become a Message
+//	2 uplink/receive.go   a Request, unless inbox.go or the outbox knows it
 //	3 jobs.go             header and body are told apart, the deadline is set
-//	4 engine/submit.go    the backend that serves now takes the job: pipeline/queue.go
+//	4 engine/submit.go    the backend that serves now takes it: pipeline/queue.go
 //	5 pipeline/decode.go  the picture becomes a tensor
 //	6 pipeline/infer.go   the governor chooses a member, whose session infers
 //	7 jobs.go             the answer becomes a result in the outbox
@@ -22,15 +22,15 @@
 //
 // A command for a mode has nine:
 //
-//	1 mqtt/stream.go      as above
-//	2 uplink/inbox.go     as above
-//	3 control/queue.go    it waits for the goroutine of its class
-//	4 control/control.go  the ledger is asked, the command read, its expiry set
-//	5 control/target.go   the target says whether it can be had
-//	6 store               the ledger has `executing`; accepted and executing are told
-//	7 engine/engine.go    the supervisor sets it, in pipeline/infer.go
-//	8 store               the ledger has the last state, and the mode is remembered
-//	9 uplink/deliver.go   as above
+//	1 mqtt/stream.go         as above
+//	2 uplink/receive.go      as above
+//	3 control/verb.go        it waits in the lane of its class
+//	4 control/command.go     the ledger is asked, the command read, its expiry set
+//	5 control/aims.go        the target says whether it can be had
+//	6 store/ledger.go        one commit: executing, before anything is done
+//	7 engine/supervisor.go   the mode is the target, and in force: pipeline/infer.go
+//	8 store/ledger.go        one commit: succeeded, and the mode to be remembered
+//	9 uplink/deliver.go      as above
 //
 // The link starts first, so that a device which measures its members says how far
 // it is. Everything stops in the order of the arrows: no new requests, then those
