@@ -14,7 +14,7 @@ import (
 // A median latency has nanoseconds, a message microseconds.
 func TestTheNearestGoalIsFeasibleOnceItHasTravelled(t *testing.T) {
 	for _, latency := range []time.Duration{5 * time.Millisecond, 13_333_333, 7_000_001, 9_999_999} {
-		g, err := governor.New([]governor.Member{{Name: "s0", Top1: 0.7, Latency: time.Millisecond}, {Name: "s1", Top1: 0.7903, Latency: latency}}, governor.Mode{})
+		g, err := governor.New([]governor.Member{{Name: "s0", Top1: 0.7, Latency: time.Millisecond}, {Name: "s1", Top1: 0.7903, Latency: latency}}, governor.Mode{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

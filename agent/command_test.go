@@ -313,7 +313,7 @@ func TestCutOffCommandIsBegunAnew(t *testing.T) {
 	addr := serve(t)
 	cfg := newConfig(t, addr)
 	const payload = `{"mode":"low-latency","ttl_ms":60000}`
-	st, err := store.Open(cfg.State, discard())
+	st, err := store.Open(cfg.State, store.Options{}, discard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
 )
 
@@ -27,12 +26,12 @@ type Shelf interface {
 	// engine is built.
 	Session(i int) (family.Session, error)
 	// Profile measures sessions in the family's order, nil for those that
-	// cannot be used.
-	Profile(sessions []family.Session) (*family.Profile, error)
+	// cannot be used. It stops between two runs when ctx ends, with its error.
+	Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error)
 	// Pin keeps the weights of member i in memory until they are released. The
 	// error says why it may not.
 	Pin(i int) (release func() error, err error)
-	Options() ort.Options
+	Variant() family.Variant
 }
 
 // crew is the members of the family that are worth using on this device, on one
@@ -201,7 +200,7 @@ func (a *Agent) man(ctx context.Context, g *errgroup.Group, c *crew) {
 func (a *Agent) lay(c *crew, mode governor.Mode) (err error) {
 	cfg := pipeline.Config{Classes: len(a.parts.Family.Classes), Preprocess: a.parts.Preprocess, Mode: mode,
 		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
-		Processors: max(0, a.parts.Cores-c.shelf.Options().Threads),
+		Processors: max(0, a.parts.Cores-c.shelf.Variant().Threads),
 		QueueJobs:  a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20, Cascade: a.cfg.Governor.Cascade, Log: a.decisionLog(c), Account: &a.account}
 	for _, i := range c.front {
 		cfg.Members = append(cfg.Members, frontMember(c.family, c.profile, i))

@@ -49,7 +49,7 @@ func TestTheNewestDesiredStateIsInForceWhateverTheOrder(t *testing.T) {
 			"low-latency", wire.Reported{Version: 8, Status: wire.Applied}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			st, err := store.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+			st, err := store.Open(t.TempDir(), store.Options{}, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,7 +30,7 @@ type experience struct {
 }
 
 // provider is the execution provider of the crew.
-func (c *crew) provider() string { return c.shelf.Options().Provider }
+func (c *crew) provider() string { return c.shelf.Variant().Provider }
 
 func (c *crew) cellExperience() string { return "experience-" + c.provider() }
 
@@ -127,10 +127,10 @@ func (a *Agent) decisionLog(c *crew) pipeline.Log {
 	if c.again {
 		name = "decisions-again.log"
 	}
-	switch o := c.shelf.Options(); {
+	switch o := c.shelf.Variant(); {
 	case o.Provider != ort.CPU:
 		name = "decisions-" + o.Provider + ".log"
-	case o.Threads != a.parts.Shelf.Options().Threads:
+	case o.Threads != a.parts.Shelf.Variant().Threads:
 		name = fmt.Sprintf("decisions-%d.log", o.Threads)
 	}
 	return pipeline.Log{Path: filepath.Join(a.cfg.State, name), Bytes: int64(a.cfg.Governor.LogMiB) << 20, Version: a.parts.Version}

@@ -229,7 +229,11 @@ func (a *Agent) submit(t *ticket, m mqtt.Message) {
 		refuse(wire.Infeasible, "no member reaches a top-1 of %v: the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)
 		return
 	}
-	t.crew.pipe.Submit(j)
+	if !t.crew.pipe.Submit(j) {
+		ans := a.turnAway(t, wire.Busy, "the agent is stopping")
+		ans.Abandoned = true
+		j.Answer(ans)
+	}
 }
 
 // priority is the class that a header asks for.

@@ -1,11 +1,11 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"testing"
 
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort"
 )
 
 // fakeSession writes a number, or fails.
@@ -40,9 +40,11 @@ func (s *fakeShelf) Session(i int) (family.Session, error) {
 	return s.session, s.err
 }
 
-func (s *fakeShelf) Profile([]family.Session) (*family.Profile, error) { return nil, nil }
-func (s *fakeShelf) Pin(int) (func() error, error)                     { return nil, nil }
-func (s *fakeShelf) Options() ort.Options                              { return ort.Options{} }
+func (s *fakeShelf) Profile(context.Context, []family.Session) (*family.Profile, error) {
+	return nil, nil
+}
+func (s *fakeShelf) Pin(int) (func() error, error) { return nil, nil }
+func (s *fakeShelf) Variant() family.Variant       { return family.Variant{} }
 
 func TestR11_TheFrameThatMeetsTheFailureIsInferredOnTheCPU(t *testing.T) {
 	gpu, other, cpu := &fakeSession{says: 1}, &fakeSession{says: 1}, &fakeSession{says: 2}

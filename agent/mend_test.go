@@ -20,7 +20,7 @@ import (
 // mustEdit opens the store of a device that does not run.
 func mustEdit(tb testing.TB, cfg agent.Config, edit func(*store.Store) error) {
 	tb.Helper()
-	st, err := store.Open(cfg.State, discard())
+	st, err := store.Open(cfg.State, store.Options{}, discard())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -79,15 +79,10 @@ func adopt(st *store.Store, from, to family.Digest) error {
 // editProfile changes a family's profile on one thread, and keeps it as that of
 // the family which it then names.
 func editProfile(st *store.Store, provider string, of family.Digest, edit func(*family.Profile)) error {
-	key := func(d family.Digest) (store.ProfileKey, error) {
-		digest, err := store.ParseDigest(string(d))
-		return store.ProfileKey{Family: digest, Provider: provider, Threads: 1}, err
+	key := func(d family.Digest) store.ProfileKey {
+		return store.ProfileKey{Family: string(d), Provider: provider, Threads: 1}
 	}
-	from, err := key(of)
-	if err != nil {
-		return err
-	}
-	b, err := st.Profile(from)
+	b, err := st.Profile(key(of))
 	if err != nil {
 		return err
 	}
@@ -96,14 +91,10 @@ func editProfile(st *store.Store, provider string, of family.Digest, edit func(*
 		return err
 	}
 	edit(&p)
-	to, err := key(p.Family)
-	if err != nil {
-		return err
-	}
 	if b, err = json.Marshal(p); err != nil {
 		return err
 	}
-	return st.SetProfile(to, b)
+	return st.SetProfile(key(p.Family), b)
 }
 
 // fault notes in a profile, of long ago, that its members from a position on

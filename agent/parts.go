@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 
-	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -24,7 +23,7 @@ import (
 type Parts struct {
 	Version    string // of the program
 	Family     *family.Family
-	Preprocess frame.Preprocess
+	Preprocess family.Preprocess
 	Shelf      Shelf        // nil: no ONNX Runtime, see Fault
 	Runtime    *ort.Runtime // nil likewise
 	// On makes a shelf on another execution provider than the CPU. Its error
@@ -66,7 +65,7 @@ func (p *Parts) Close() error {
 }
 
 func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
-	if p.Store, err = store.Open(cfg.State, log); err != nil {
+	if p.Store, err = store.Open(cfg.State, store.Options{}, log); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.Store.Close)
@@ -84,11 +83,7 @@ func (p *Parts) open(cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	p.blobs = storedBlobs{p.Store, carried}
-	pre, err := p.Family.Preprocessing()
-	if err != nil {
-		return err
-	}
-	if p.Preprocess, err = Preprocess(pre); err != nil {
+	if p.Preprocess, err = p.Family.Preprocessing(); err != nil {
 		return err
 	}
 	return p.openRuntime(cfg)
@@ -114,12 +109,6 @@ func (p *Parts) openOutbox(cfg Config, log *slog.Logger) error {
 		}
 	}
 	return nil
-}
-
-// Preprocess is a family's preprocessing as package frame does it.
-func Preprocess(p family.Preprocess) (frame.Preprocess, error) {
-	crop, err := p.CropFraction()
-	return frame.Preprocess{Mean: p.Mean, Std: p.Std, Crop: crop, Antialias: p.Antialias}, err
 }
 
 // openRuntime puts the shelf of members on the runtime, or notes why there is
@@ -193,7 +182,7 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 	if f.Name == carried.Name && f.Digest() != carried.Digest() {
 		return fmt.Errorf("install family %s: the name is that of the stock family, which the next start would put back; choose another", f.Name)
 	}
-	st, err := store.Open(dir, log)
+	st, err := store.Open(dir, store.Options{}, log)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func StoredProfile(parts *Parts, shelf Shelf) (*family.Profile, error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return nil, nil // unreadable is as good as none: it is taken again
 	}
-	if !p.Fits(parts.Family, parts.Runtime.Version(), shelf.Options().String()) {
+	if !p.Fits(parts.Family, parts.Runtime.Version(), shelf.Variant().String()) {
 		return nil, nil
 	}
 	return &p, nil
@@ -130,7 +130,7 @@ func tryProfile(ctx context.Context, parts *Parts, shelf Shelf, tell func(member
 	if err != nil {
 		return nil, sessions, err
 	}
-	p, err := measured(parts.Machine, shelf, sessions)
+	p, err := measured(ctx, parts.Machine, shelf, sessions)
 	if err != nil {
 		return nil, sessions, err
 	}
@@ -177,9 +177,9 @@ func saveProfile(parts *Parts, shelf Shelf, p *family.Profile) error {
 
 // measured takes a profile and notes what other processes of the machine used
 // meanwhile.
-func measured(m *monitor.Machine, shelf Shelf, sessions []family.Session) (*family.Profile, error) {
+func measured(ctx context.Context, m *monitor.Machine, shelf Shelf, sessions []family.Session) (*family.Profile, error) {
 	_, began := m.Others(monitor.Mark{})
-	p, err := shelf.Profile(sessions)
+	p, err := shelf.Profile(ctx, sessions)
 	if err != nil {
 		return nil, err
 	}
@@ -188,10 +188,6 @@ func measured(m *monitor.Machine, shelf Shelf, sessions []family.Session) (*fami
 }
 
 func profileKey(f *family.Family, shelf Shelf) store.ProfileKey {
-	digest, err := store.ParseDigest(string(f.Digest()))
-	if err != nil {
-		panic("agent: a family's digest is none: " + err.Error())
-	}
-	o := shelf.Options()
-	return store.ProfileKey{Family: digest, Provider: o.Provider, Threads: o.Threads}
+	on := shelf.Variant()
+	return store.ProfileKey{Family: string(f.Digest()), Provider: on.Provider, Threads: on.Threads}
 }

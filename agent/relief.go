@@ -36,7 +36,7 @@ func (a *Agent) relieve(ctx context.Context, g *errgroup.Group, first *crew) err
 		}
 		a.log.Warn("execution provider not usable", "provider", provider, "err", err)
 		a.news.tell(wire.SeverityWarning, wire.Event{Kind: wire.EventProvider,
-			Detail: fmt.Sprintf("%s is given up until the next start: %v; %s serves", provider, err, first.shelf.Options().Provider)})
+			Detail: fmt.Sprintf("%s is given up until the next start: %v; %s serves", provider, err, first.shelf.Variant().Provider)})
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func (a *Agent) regain(ctx context.Context, g *errgroup.Group, provider string, 
 func (a *Agent) tellProgress(provider string, serving *crew) func(i int) {
 	return func(i int) {
 		a.news.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: serving.family.Members[i].Name,
-			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(serving.family.Members), serving.shelf.Options().Provider)})
+			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(serving.family.Members), serving.shelf.Variant().Provider)})
 	}
 }
 
@@ -155,7 +155,7 @@ func (a *Agent) raise(ctx context.Context, shelf Shelf, line *lifeline, old *cre
 	}
 	for _, m := range profile.Members {
 		if m.Fault != "" {
-			a.fault(fmt.Sprintf("a member cannot be used on %s: %s", shelf.Options(), m.Fault))
+			a.fault(fmt.Sprintf("a member cannot be used on %s: %s", shelf.Variant(), m.Fault))
 		}
 	}
 	next := newCrew(shelf, old.family, profile, sessions)
@@ -196,10 +196,10 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 			profile.Members[i].Fault = fault // what worked when the profile was taken may not now
 		}
 	}
-	if !passed || shelf.Options().Provider == ort.CPU {
+	if !passed || shelf.Variant().Provider == ort.CPU {
 		return profile, sessions, nil
 	}
-	anew, err := measured(a.parts.Machine, shelf, sessions)
+	anew, err := measured(ctx, a.parts.Machine, shelf, sessions)
 	if err == nil {
 		for i, fault := range faults {
 			anew.Members[i].Fault = fault
@@ -207,7 +207,7 @@ func (a *Agent) readied(ctx context.Context, shelf Shelf, tell func(int)) (*fami
 		err = saveProfile(a.parts, shelf, anew)
 	}
 	if err != nil {
-		a.log.Warn("profile not taken anew, the stored one is used", "provider", shelf.Options().Provider, "err", err)
+		a.log.Warn("profile not taken anew, the stored one is used", "provider", shelf.Variant().Provider, "err", err)
 		return profile, sessions, nil
 	}
 	return anew, sessions, nil
@@ -244,7 +244,7 @@ func (a *Agent) tellTakeOver(old, next *crew) {
 
 // way says what a crew runs on, as far as that tells it from another.
 func way(c, other *crew) string {
-	o := c.shelf.Options()
+	o := c.shelf.Variant()
 	if o.Provider != other.provider() {
 		return o.Provider
 	}

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -83,26 +84,26 @@ func (s gpuSession) Run(out []float32, in ...[]float32) error {
 	return s.Session.Run(out, in...)
 }
 
-func (s gpuShelf) Options() ort.Options {
-	o := s.Shelf.Options()
+func (s gpuShelf) Variant() family.Variant {
+	o := s.Shelf.Variant()
 	o.Provider = s.provider
 	return o
 }
 
 // Profile has only the two ends of the family on its front; that of a slow GPU
 // has all.
-func (s gpuShelf) Profile(sessions []family.Session) (*family.Profile, error) {
+func (s gpuShelf) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
 	inner := slices.Clone(sessions)
 	for i := range inner {
 		if on, ok := inner[i].(gpuSession); ok {
 			inner[i] = on.Session
 		}
 	}
-	p, err := s.Shelf.Profile(inner)
+	p, err := s.Shelf.Profile(ctx, inner)
 	if err != nil {
 		return nil, err
 	}
-	p.Options = s.Options().String()
+	p.Options = s.Variant().String()
 	for i := range p.Members {
 		switch {
 		case s.kind == "slow":

@@ -25,7 +25,7 @@ func (a *Agent) report(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-events.C:
-			v.feel(a.account.Busy())
+			v.feel(a.account.Snapshot().Busy)
 			a.feedPower(ctx, v)
 			a.reportGap()
 			a.news.flush(eventPace)
@@ -107,14 +107,16 @@ func (a *Agent) telemetry(v *vitals) wire.Telemetry {
 		v.tell(&t, 0, 0)
 		return t
 	}
-	p := crew.pipe.CloseInterval()
-	v.tell(&t, p.Ended, a.account.Busy())
+	p, jobs := crew.pipe.State(), a.account.Snapshot()
+	lately := jobs.Since(&v.counted)
+	v.counted = jobs
+	v.tell(&t, lately.Ended, jobs.Busy)
 	t.Mode, t.Goal, t.Member = p.Mode.String(), WireGoal(p.Mode.Goal()), crew.member(p.Operating).Name
 	slowdown := math.Round(1000*p.Slowdown) / 1000
-	t.Queue, t.Missed, t.Slowdown = p.Waiting, p.Missed, &slowdown
-	t.Jobs, t.Refused = t.Jobs+p.Jobs, t.Refused+p.Refused
+	t.Queue, t.Missed, t.Slowdown = p.Waiting, jobs.Missed, &slowdown
+	t.Jobs, t.Refused = t.Jobs+jobs.Jobs, t.Refused+jobs.Refused
 	t.Decisions = wireDecisions(crew, p.Decisions)
-	if t.Stages = stages(p); t.Stages != nil {
+	if t.Stages = stages(lately); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
 	return t
@@ -147,7 +149,7 @@ func (a *Agent) caps() wire.Caps {
 	if crew == nil {
 		return c
 	}
-	p, o := crew.profile, crew.shelf.Options()
+	p, o := crew.profile, crew.shelf.Variant()
 	c.Family = &wire.Family{Name: a.parts.Family.Name, Digest: "sha256:" + string(a.parts.Family.Digest())}
 	c.Profile = &wire.Profile{TS: wire.At(p.Taken), Provider: o.Provider, Threads: o.Threads, OthersPercent: p.OthersPercent}
 	for at, i := range crew.front {

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -148,7 +147,7 @@ func TestTheLaterOfScheduleAndOperatorIsInForce(t *testing.T) {
 // At its moment, not a second later and after no restart: the agent's own loop,
 // on a clock that the test turns.
 func TestTheScheduleSetsItsModeWhileTheDeviceRuns(t *testing.T) {
-	st, err := store.Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	st, err := store.Open(t.TempDir(), store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +205,8 @@ func mustSleeper(t *testing.T, st *store.Store, schedule string) *Agent {
 	c := &crew{over: make(chan struct{}), front: []int{0}, family: &family.Family{Members: []family.Member{{Name: "only"}}}}
 	c.pipe, err = pipeline.New(pipeline.Config{
 		Members: []pipeline.Member{{R: 1, Member: governor.Member{Name: "only", Top1: 0.8, Latency: time.Millisecond}}},
-		Classes: 1, Preprocess: frame.Preprocess{Std: [3]float32{1, 1, 1}}, Mode: mode, QueueJobs: 1, QueueBytes: 1,
+		Classes: 1, Preprocess: family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"},
+		Mode: mode, QueueJobs: 1, QueueBytes: 1,
 	}, switches{a, c})
 	if err != nil {
 		t.Fatal(err)

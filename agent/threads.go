@@ -172,7 +172,7 @@ func (a *Agent) reshape(ctx context.Context, g *errgroup.Group, serving, narrow 
 	}
 	next, err := a.raise(ctx, shelf, nil, serving, func(int) {})
 	if err != nil {
-		a.log.Warn("number of threads not changed", "threads", shelf.Options().Threads, "err", err)
+		a.log.Warn("number of threads not changed", "threads", shelf.Variant().Threads, "err", err)
 		return serving, ctx.Err()
 	}
 	if _, mode := serving.pipe.Governed(); mode.Member() != "" && !next.has(mode.Member()) {

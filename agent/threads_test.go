@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -24,8 +25,8 @@ func wide(parts *agent.Parts, real func(int) agent.Shelf) func(int) agent.Shelf 
 	return func(n int) agent.Shelf { return wideShelf{real(n).(*resident.Shelf), n} }
 }
 
-func (s wideShelf) Profile(sessions []family.Session) (*family.Profile, error) {
-	p, err := s.Shelf.Profile(sessions)
+func (s wideShelf) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
+	p, err := s.Shelf.Profile(ctx, sessions)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package family
 
-import "time"
+import (
+	"time"
+)
 
 // Profile is what the members of a family cost on one device, unloaded: one image
 // at a time and, where they take several, in batches.
@@ -8,7 +10,7 @@ type Profile struct {
 	Schema        int             `json:"schema"`
 	Family        Digest          `json:"family"`
 	Runtime       string          `json:"runtime"` // ONNX Runtime version
-	Options       string          `json:"options"` // execution provider and threads, "cpu/1"
+	Options       string          `json:"options"` // the Variant, "cpu/1"
 	Taken         time.Time       `json:"taken"`
 	OthersPercent *float64        `json:"others_percent,omitempty"` // CPU that other processes used meanwhile
 	Rounds        int             `json:"rounds"`                   // measured runs of each member

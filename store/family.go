@@ -14,7 +14,7 @@ func (s *Store) Family() ([]byte, error) { return s.value(bucketFamily, "current
 
 // A ProfileKey says what a profile was measured with.
 type ProfileKey struct {
-	Family   Digest
+	Family   string // its digest, in hexadecimal
 	Provider string // execution provider, "cpu"
 	Threads  int    // intra-operator threads
 }
@@ -31,7 +31,13 @@ func (s *Store) SetProfile(k ProfileKey, profile []byte) error {
 // Profile returns the profile measured under k, or ErrNotFound.
 func (s *Store) Profile(k ProfileKey) ([]byte, error) { return s.value(bucketProfiles, k.String()) }
 
-// SetCell stores a small value under a name: the mode, the desired version.
+// A Cell is a small value under a name: the mode, the desired version.
+type Cell struct {
+	Name  string // not empty
+	Value []byte
+}
+
+// SetCell stores a value under a name: see Cell.
 func (s *Store) SetCell(name string, value []byte) error { return s.put(bucketCells, name, value) }
 
 // Cell returns the value of the cell, or ErrNotFound.

@@ -375,7 +375,7 @@ func TestS3_AFileThatCannotBeMadeIsNotTakenForDamageLater(t *testing.T) {
 	dir := t.TempDir()
 	for _, limit := range []uint64{1, 4096} {
 		lift := mustLimitFiles(t, limit)
-		if _, err := Open(dir, quiet()); !noRoom(err) {
+		if _, err := Open(dir, Options{}, quiet()); !noRoom(err) {
 			t.Errorf("with files of at most %d bytes: got %v, want that there is no room", limit, err)
 		}
 		lift()
@@ -401,7 +401,7 @@ func TestAnEmptyFileThatAnotherProcessMakesIsLockedNotDamaged(t *testing.T) {
 	if err := syscall.Flock(int(other.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, quiet()); !errors.Is(err, ErrLocked) {
+	if _, err := Open(dir, Options{}, quiet()); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want %v", err, ErrLocked)
 	}
 	if got := mustList(t, dir); !slices.Equal(got, []string{"limber.db"}) {

@@ -44,16 +44,18 @@ func makeFolder(dir string) error {
 
 // openFile opens path and runs load in its first transaction. A file that is
 // damaged, as either of them tells, is renamed and replaced by a new one; its
-// new name is returned. load may therefore run twice.
-func openFile(path string, log *slog.Logger, load func(*bolt.Tx) error) (f *file, quarantined string, err error) {
-	f, err = tryOpen(path, load)
+// new name is returned. load may therefore run twice. noSync: see Options.
+func openFile(path string, noSync bool, log *slog.Logger, load func(*bolt.Tx) error) (
+	f *file, quarantined string, err error,
+) {
+	f, err = tryOpen(path, noSync, load)
 	if errors.Is(err, errDamaged) {
 		cause := err
 		if quarantined, err = quarantine(path, log); err != nil {
 			return nil, "", err
 		}
 		log.Warn("damaged file set aside", "err", fmt.Errorf("%s: %w", quarantined, cause))
-		f, err = tryOpen(path, load)
+		f, err = tryOpen(path, noSync, load)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
@@ -63,12 +65,12 @@ func openFile(path string, log *slog.Logger, load func(*bolt.Tx) error) (f *file
 
 // tryOpen opens path and loads it. Unless it succeeds nothing stays open, nor does
 // a file that it made and could not fill: it would be damage to the next attempt.
-func tryOpen(path string, load func(*bolt.Tx) error) (*file, error) {
+func tryOpen(path string, noSync bool, load func(*bolt.Tx) error) (*file, error) {
 	f := &file{path: path}
 	made := !exists(path)
 	err := f.emptied()
 	if err == nil {
-		err = guard(f.open)
+		err = guard(func() error { return f.open(noSync) })
 	}
 	if err == nil {
 		err = guard(f.verify)
@@ -118,13 +120,15 @@ func (f *file) emptied() error {
 	return fmt.Errorf("%w: the file is empty", errDamaged)
 }
 
-func (f *file) open() error {
+func (f *file) open(noSync bool) error {
 	db, err := bolt.Open(f.path, 0o600, &bolt.Options{
 		Timeout: time.Second,
 		// NoFreelistSync would save a page per commit, but then bbolt
 		// scans the tree in a goroutine of its own when it opens, where a
 		// panic over a damaged page cannot be caught.
 		FreelistType: bolt.FreelistMapType,
+		NoSync:       noSync,
+		NoGrowSync:   noSync,
 		NoStatistics: true,
 		OpenFile: func(name string, flag int, perm os.FileMode) (h *os.File, err error) {
 			f.handle, err = os.OpenFile(name, flag, perm)

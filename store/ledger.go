@@ -24,10 +24,11 @@ type Command struct {
 	Expires time.Time `json:"expires"`          // when it is too late to begin
 }
 
-// SetCommand records c, replacing what was known of its ID. It is to be called
-// before the state is acted on. A command is kept until it expires or for an
-// hour after its last record, whichever is later.
-func (s *Store) SetCommand(c Command) error {
+// SetCommand records c, replacing what was known of its ID, and stores cells that
+// it changed in the same commit: either all of it is on the disk, or nothing. It is
+// to be called before the state is acted on. A command is kept until it expires or
+// for an hour after its last record, whichever is later.
+func (s *Store) SetCommand(c Command, cells ...Cell) error {
 	now := s.age.now()
 	keep := min(max(time.Until(c.Expires), commandKeep), math.MaxInt64-now)
 	entry, err := makeEntry(now+keep, c)
@@ -47,10 +48,22 @@ func (s *Store) SetCommand(c Command) error {
 		if err := b.Put([]byte(c.ID), entry); err != nil {
 			return err
 		}
+		if err := putCells(tx, cells); err != nil {
+			return err
+		}
 		return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyAge), number(uint64(now)))
 	})
 	if err != nil {
 		return fmt.Errorf("record command %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func putCells(tx *bolt.Tx, cells []Cell) error {
+	for _, cell := range cells {
+		if err := tx.Bucket([]byte(bucketCells)).Put([]byte(cell.Name), cell.Value); err != nil {
+			return fmt.Errorf("cell %q: %w", cell.Name, err)
+		}
 	}
 	return nil
 }

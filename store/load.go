@@ -39,7 +39,7 @@ type contents struct {
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
 	var c contents
-	f, quarantined, err := openFile(o.path, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias); err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (o *Outbox) reopen() error {
 		return err
 	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
 			return err
 		}

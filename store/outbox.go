@@ -31,6 +31,10 @@ type OutboxOptions struct {
 	// under. No alias may be the ID of a job, and it must not depend on when it
 	// is asked for. nil: no answer has one.
 	Alias func(Record) string
+
+	// NoSync is that of Options. What Append calls durable is then what the
+	// process may lose no more, and a power cut may.
+	NoSync bool
 }
 
 const (

@@ -522,7 +522,7 @@ func TestS7_T7_SecondProcessIsLockedOut(t *testing.T) {
 	o := mustOpenOutbox(t, dir, OutboxOptions{})
 	s := mustOpen(t, dir)
 	start := time.Now()
-	_, err := Open(dir, quiet())
+	_, err := Open(dir, Options{}, quiet())
 	if !errors.Is(err, ErrLocked) {
 		t.Errorf("S7 second Open: %v, want ErrLocked", err)
 	}

@@ -4,9 +4,10 @@
 //	limber.db   Store    blobs, family, profiles, cells, command ledger
 //	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
 //
-// A call of Store that writes returns when its transaction is on the disk. The
-// Outbox never lets its caller wait for the disk: it is a log with a tail in
-// memory, and one goroutine commits what gathered, a group at a time.
+// A call of Store that writes returns when its transaction is on the disk, unless
+// its Options leave that to the system. The Outbox never lets its caller wait for
+// the disk: it is a log with a tail in memory, and one goroutine commits what
+// gathered, a group at a time.
 //
 //	Append → fresh ──commit──→ stored ──Delivered──→ gone
 //	           │                  └──over quota────→ gone, counted in the Gap
@@ -63,15 +64,22 @@ type Store struct {
 	age         ageClock
 }
 
+// Options of a Store. The zero value is right for a device.
+type Options struct {
+	// NoSync leaves it to the system when a commit reaches the disk: it then
+	// outlives the process, and no power cut. For simulators and tests.
+	NoSync bool
+}
+
 // Open opens limber.db in dir, which it creates if need be. It returns
 // ErrLocked within a second if another process holds the file.
-func Open(dir string, log *slog.Logger) (*Store, error) {
+func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
 	if err := makeFolder(dir); err != nil {
 		return nil, err
 	}
 	s := &Store{}
 	var err error
-	s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), log, s.load)
+	s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), opts.NoSync, log, s.load)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 
 func mustOpen(tb testing.TB, dir string) *Store {
 	tb.Helper()
-	s, err := Open(dir, quiet())
+	s, err := Open(dir, Options{}, quiet())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -79,10 +79,19 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// Devices in the field have profiles under such keys.
+func TestAProfileIsFoundUnderTheKeyOfEarlierVersions(t *testing.T) {
+	const family = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	key := ProfileKey{Family: family, Provider: "cpu", Threads: 2}
+	if got, want := key.String(), family+"/2/cpu"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestRecordsOutliveARestart(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	profile := ProfileKey{Family: DigestOf([]byte("f")), Provider: "cpu", Threads: 2}
+	profile := ProfileKey{Family: DigestOf([]byte("f")).String(), Provider: "cpu", Threads: 2}
 	if _, err := s.Family(); !errors.Is(err, ErrNotFound) {
 		t.Errorf("family of an empty store: %v, want ErrNotFound", err)
 	}
@@ -143,6 +152,73 @@ func TestLedgerRemembersTheLastState(t *testing.T) {
 	}
 	if _, err := s.Command("c2"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown command: %v, want ErrNotFound", err)
+	}
+}
+
+func TestACommandAndTheCellsItChangedAreOneCommit(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mode, set := Cell{"mode", []byte("balanced")}, Cell{"set", []byte("now")}
+	c := Command{ID: "mode/1", State: "succeeded", Expires: time.Now().Add(time.Minute)}
+	before := lastCommit(t, s)
+	if err := s.SetCommand(c, mode, set); err != nil {
+		t.Fatal(err)
+	}
+	if n := lastCommit(t, s) - before; n != 1 {
+		t.Errorf("got %d commits, want one", n)
+	}
+	refused := Command{ID: "mode/2", Expires: c.Expires}
+	if err := s.SetCommand(refused, Cell{"mode", []byte("power-save")}, Cell{}); err == nil {
+		t.Error("a cell without a name: got no error")
+	}
+	s.Close()
+	s = mustOpen(t, dir)
+	if got, err := s.Command(c.ID); err != nil || got.State != c.State {
+		t.Errorf("got command %+v, %v; want %s", got, err, c.State)
+	}
+	for _, want := range []Cell{mode, set} {
+		if got, err := s.Cell(want.Name); err != nil || !bytes.Equal(got, want.Value) {
+			t.Errorf("cell %s: got %q, %v; want %q", want.Name, got, err, want.Value)
+		}
+	}
+	if _, err := s.Command(refused.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("command whose cells were refused: got %v, want ErrNotFound", err)
+	}
+}
+
+// lastCommit is its number.
+func lastCommit(t *testing.T, s *Store) (n int) {
+	t.Helper()
+	if err := s.file.view(func(tx *bolt.Tx) error {
+		n = tx.ID()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestWithoutSyncWhatIsCommittedOutlivesItsProcess(t *testing.T) {
+	for _, noSync := range []bool{false, true} {
+		dir := t.TempDir()
+		s, err := Open(dir, Options{NoSync: noSync}, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := mustOpenOutbox(t, dir, OutboxOptions{NoSync: noSync})
+		if s.file.db.NoSync != noSync || o.file.db.NoSync != noSync {
+			t.Errorf("got a store without sync %v, an outbox %v; want %v", s.file.db.NoSync, o.file.db.NoSync, noSync)
+		}
+		if err := s.SetCell("mode", []byte("balanced")); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.reopen(); err != nil || o.file.db.NoSync != noSync {
+			t.Errorf("outbox opened again: got %v, without sync %v; want %v", err, o.file.db.NoSync, noSync)
+		}
+		s.Close()
+		if got, err := mustOpen(t, dir).Cell("mode"); err != nil || string(got) != "balanced" {
+			t.Errorf("got %q, %v; want balanced", got, err)
+		}
 	}
 }
 

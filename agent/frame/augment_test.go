@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family"
 )
 
 // mustRamp is a picture that grows redder to the right and greener downwards.
@@ -33,7 +34,8 @@ func mustRamp(t *testing.T, w, h int) *frame.Picture {
 }
 
 func TestAugmentedShowsPartOfThePicture(t *testing.T) {
-	s, err := frame.NewScaler(frame.Preprocess{Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}})
+	s, err := frame.NewScaler(family.Preprocess{
+		Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}, Resize: "bilinear", Crop: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -262,10 +262,8 @@ func TestP18_OddSizesAreHandledOrRefused(t *testing.T) {
 			continue
 		}
 		for _, crop := range []float64{0, 0.875} {
-			pre := plain
-			pre.Crop = crop
 			dst := []float32{2: 7, 3*33*33 - 1: 7}
-			mustScaler(t, pre).Tensor(dst, p, 33)
+			mustScaler(t, cropped(crop)).Tensor(dst, p, 33)
 			for i, v := range dst {
 				if v != 0 {
 					t.Errorf("%d x %d, crop %v: value %d of a black picture is %v", tt.w, tt.h, crop, i, v)

@@ -359,9 +359,7 @@ func upended(t *testing.T, p *Picture, turn int) *Picture {
 func TestTurningTheAxesIsTurningThePicture(t *testing.T) {
 	for _, file := range []string{"pil-61x48.png", "pil-47x90.png", "pil-32x32.png", "pil-1x40.png", "pil-420.jpg"} {
 		for _, crop := range []float64{0, 0.875} {
-			pre := plain
-			pre.Crop = crop
-			s := mustScaler(t, pre)
+			s := mustScaler(t, cropped(crop))
 			for turn := 1; turn <= 8; turn++ {
 				for _, r := range []int{24, 32, 33} {
 					p := mustDecode(t, "testdata/"+file)
@@ -411,9 +409,7 @@ func TestAShrunkPictureGivesTheTensorOfTheWholeOne(t *testing.T) {
 		}
 		for _, crop := range []float64{0, 0.875} {
 			for turn := 1; turn <= 8; turn++ {
-				pre := plain
-				pre.Crop = crop
-				s := mustScaler(t, pre)
+				s := mustScaler(t, cropped(crop))
 				whole.lay(h, 1, turn)
 				shrunk.lay(h, scale, turn)
 				for _, r := range []int{4, 9, 16} {
@@ -457,9 +453,8 @@ func TestScaleKeepsSevenTimesThePixelsNeeded(t *testing.T) {
 		{JPEG, 1920, 1080, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0, 2}, {JPEG, 1792, 1791, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0.875, 1},
 		{JPEG, 16384, 1024, 16, 0, 8}, {JPEG, 32, 32, 32, 0, 1}, {JPEG, 1, 1, 32, 0, 1}, {PNG, 4096, 4096, 32, 0, 1},
 	} {
-		pre := plain
-		pre.Crop = tt.crop
-		if got := pre.Scale(Header{Codec: tt.codec, Width: tt.w, Height: tt.h}, tt.r); got != tt.want {
+		s, h := mustScaler(t, cropped(tt.crop)), Header{Codec: tt.codec, Width: tt.w, Height: tt.h}
+		if got := s.Scale(h, tt.r); got != tt.want {
 			t.Errorf("%+v: got %d", tt, got)
 		}
 	}

@@ -1,67 +1,20 @@
 package frame
 
 import (
-	"errors"
 	"fmt"
 	"math"
+
+	"github.com/limber-edge/limber/family"
 )
 
-// Preprocess is how pictures became tensors when a supernet was trained.
-type Preprocess struct {
-	Mean, Std [3]float32 // of R, G, B as fractions in [0, 1]
-	// Crop is the part of the resized shorter side that is kept, 0.875 for
-	// ImageNet: the shorter side becomes ceil(r/Crop), of which the centre r x
-	// r is taken. 0 is none: the centre square is resized to r x r.
-	Crop float64
-	// Antialias widens the triangle kernel when shrinking, as PIL does.
-	Antialias bool
-}
-
-// Check tells why no tensor can be made this way.
-func (p Preprocess) Check() error {
-	var errs []error
-	for i, name := range []string{"red", "green", "blue"} {
-		if !(p.Std[i] > 0) {
-			errs = append(errs, fmt.Errorf("std of %s: %v is not over 0", name, p.Std[i]))
-		}
-	}
-	if !(p.Crop >= 0 && p.Crop <= 1) {
-		errs = append(errs, fmt.Errorf("crop: %v is not in [0, 1]", p.Crop))
-	}
-	return errors.Join(errs...)
-}
-
-// Scale is by how much a frame may be shrunk while it is decoded, 1, 2, 4 or 8,
-// for tensors of up to r pixels a side: the shorter side keeps at least seven
-// times the pixels that it is then resized to. Four times leaves 99 of 100 answers
-// of the stock family as they are; but logits of members as large as ImageNet's
-// then move by 0.09 of their spread, where another full decoder moves them by
-// 0.03, and from seven times on by less than twice that and 0.02.
-func (p Preprocess) Scale(h Header, r int) int {
-	const enough = 7
-	short, scale := min(h.Width, h.Height), 8
-	if h.Codec != JPEG {
-		return 1
-	}
-	for scale > 1 && short < enough*scale*p.short(r) {
-		scale /= 2
-	}
-	return scale
-}
-
-// short is what the shorter side of a picture is resized to for tensors of r
-// pixels a side.
-func (p Preprocess) short(r int) int {
-	if p.Crop == 0 {
-		return r
-	}
-	return int(math.Ceil(float64(r) / p.Crop))
-}
-
-// Scaler makes tensors. It keeps buffers between calls, so each goroutine
-// needs its own.
+// Scaler makes tensors, of pictures as they became tensors when a supernet was
+// trained. Where a crop keeps the part c of the shorter side, that becomes
+// ceil(r/c), of which the centre r x r is taken; without one the centre square is
+// resized to r x r. A Scaler keeps buffers between calls, so each goroutine needs
+// its own; any may call Scale.
 type Scaler struct {
-	pre    Preprocess
+	pre    family.Preprocess
+	crop   float64         // part of the shorter side that is kept; 0 is no crop
 	level  [3][256]float32 // tensor value of a sample, by channel
 	across weights
 	down   weights
@@ -71,12 +24,16 @@ type Scaler struct {
 	planes planes
 }
 
-// NewScaler makes a Scaler. The error is that of Check.
-func NewScaler(p Preprocess) (*Scaler, error) {
+// NewScaler makes a Scaler. The error is that of p's Check.
+func NewScaler(p family.Preprocess) (*Scaler, error) {
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("preprocessing: %w", err)
 	}
-	s := &Scaler{pre: p}
+	crop, err := p.CropFraction()
+	if err != nil {
+		return nil, fmt.Errorf("preprocessing: %w", err)
+	}
+	s := &Scaler{pre: p, crop: crop}
 	for c := range s.level {
 		for v := range s.level[c] {
 			s.level[c][v] = (float32(v)/255 - p.Mean[c]) / p.Std[c]
@@ -85,11 +42,38 @@ func NewScaler(p Preprocess) (*Scaler, error) {
 	return s, nil
 }
 
+// Scale is by how much a frame may be shrunk while it is decoded, 1, 2, 4 or 8,
+// for tensors of up to r pixels a side: the shorter side keeps at least seven
+// times the pixels that it is then resized to. Four times leaves 99 of 100 answers
+// of the stock family as they are; but logits of members as large as ImageNet's
+// then move by 0.09 of their spread, where another full decoder moves them by
+// 0.03, and from seven times on by less than twice that and 0.02.
+func (s *Scaler) Scale(h Header, r int) int {
+	const enough = 7
+	short, scale := min(h.Width, h.Height), 8
+	if h.Codec != JPEG {
+		return 1
+	}
+	for scale > 1 && short < enough*scale*s.short(r) {
+		scale /= 2
+	}
+	return scale
+}
+
+// short is what the shorter side of a picture is resized to for tensors of r
+// pixels a side.
+func (s *Scaler) short(r int) int {
+	if s.crop == 0 {
+		return r
+	}
+	return int(math.Ceil(float64(r) / s.crop))
+}
+
 // Tensor fills dst, 3*r*r values, with the picture as 3×r×r: all of red, then
 // green, then blue. It does not allocate once it has met a picture of this
 // size.
 func (s *Scaler) Tensor(dst []float32, p *Picture, r int) {
-	x, y := s.pre.axes(p.Width, p.Height, r)
+	x, y := s.axes(p.Width, p.Height, r)
 	s.fill(dst[:3*r*r], p, x, y)
 }
 
@@ -209,14 +193,14 @@ func (a axis) reversed(pixels int) axis {
 
 // axes lays out the way from w x h to r x r, with the roundings of
 // torchvision.
-func (p Preprocess) axes(w, h, r int) (x, y axis) {
-	if p.Crop == 0 {
+func (s *Scaler) axes(w, h, r int) (x, y axis) {
+	if s.crop == 0 {
 		side := min(w, h)
 		x = axis{from: half(w - side), size: side, scaled: r, want: r}
 		y = axis{from: half(h - side), size: side, scaled: r, want: r}
 		return x, y
 	}
-	short := p.short(r)
+	short := s.short(r)
 	x = axis{size: w, scaled: short, want: r}
 	y = axis{size: h, scaled: short, want: r}
 	if w <= h {

@@ -7,10 +7,21 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/limber-edge/limber/family"
 )
 
 // plain leaves fractions of 255 as they are.
-var plain = Preprocess{Std: [3]float32{1, 1, 1}, Antialias: true}
+var plain = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Antialias: true, Crop: "none"}
+
+// cropped is plain, but for a crop that keeps a part; 0 is none.
+func cropped(kept float64) family.Preprocess {
+	pre := plain
+	if kept > 0 {
+		pre.Crop = fmt.Sprint(kept)
+	}
+	return pre
+}
 
 func mustDecode(tb testing.TB, file string) *Picture {
 	tb.Helper()
@@ -25,7 +36,7 @@ func mustDecode(tb testing.TB, file string) *Picture {
 	return p
 }
 
-func mustScaler(tb testing.TB, p Preprocess) *Scaler {
+func mustScaler(tb testing.TB, p family.Preprocess) *Scaler {
 	tb.Helper()
 	s, err := NewScaler(p)
 	if err != nil {
@@ -65,10 +76,8 @@ func TestTensorIsWhatPILAndTorchvisionMakeBitByBit(t *testing.T) {
 		}{{0, "none", 24}, {0, "none", 33}, {0.875, "0.875", 32}, {0.875, "0.875", 25}} {
 			file := fmt.Sprintf("testdata/pil-%s-%s-%d.png", size, tt.name, tt.r)
 			want := mustPixels(t, file)
-			pre := plain
-			pre.Crop = tt.crop
 			got := make([]float32, len(want))
-			mustScaler(t, pre).Tensor(got, p, tt.r)
+			mustScaler(t, cropped(tt.crop)).Tensor(got, p, tt.r)
 			for i := range want {
 				if v := float32(want[i]) / 255; got[i] != v {
 					t.Errorf("%s: value %d: got %v, want %v", file, i, got[i]*255, want[i])
@@ -82,11 +91,13 @@ func TestTensorIsWhatPILAndTorchvisionMakeBitByBit(t *testing.T) {
 func TestPictureOfTheRightSizeIsNotResized(t *testing.T) {
 	want := mustPixels(t, "testdata/pil-32x32.png")
 	got := make([]float32, len(want))
-	s := mustScaler(t, Preprocess{Mean: [3]float32{0.1, 0.2, 0.3}, Std: [3]float32{0.5, 0.25, 2}})
+	pre := plain
+	pre.Mean, pre.Std = [3]float32{0.1, 0.2, 0.3}, [3]float32{0.5, 0.25, 2}
+	s := mustScaler(t, pre)
 	s.Tensor(got, mustDecode(t, "testdata/pil-32x32.png"), 32)
 	for i, v := range want {
 		c := i / (32 * 32)
-		if w := (float32(v)/255 - s.pre.Mean[c]) / s.pre.Std[c]; got[i] != w {
+		if w := (float32(v)/255 - pre.Mean[c]) / pre.Std[c]; got[i] != w {
 			t.Fatalf("value %d of channel %d: got %v, want %v", i, c, got[i], w)
 		}
 	}
@@ -153,17 +164,21 @@ func TestTensorDoesNotAllocateOnceItKnowsTheSizes(t *testing.T) {
 
 func TestPreprocessingThatCannotWorkIsRefused(t *testing.T) {
 	for _, tt := range []struct {
-		pre  Preprocess
-		want string
+		spoil func(p *family.Preprocess)
+		want  string
 	}{
-		{Preprocess{Std: [3]float32{1, 0, 1}}, "std of green: 0 is not over 0"},
-		{Preprocess{Std: [3]float32{1, 1, float32(math.NaN())}}, "std of blue"},
-		{Preprocess{Std: [3]float32{1, 1, 1}, Crop: 87.5}, "crop: 87.5 is not in [0, 1]"},
-		{Preprocess{Std: [3]float32{1, 1, 1}, Crop: math.NaN()}, "crop: NaN"},
+		{func(p *family.Preprocess) { p.Std[1] = 0 }, "std [1 0 1]"},
+		{func(p *family.Preprocess) { p.Std[2] = float32(math.NaN()) }, "std [1 1 NaN]"},
+		{func(p *family.Preprocess) { p.Crop = "87.5" }, `crop "87.5"`},
+		{func(p *family.Preprocess) { p.Crop = "NaN" }, `crop "NaN"`},
+		{func(p *family.Preprocess) { p.Crop = "" }, `crop ""`},
+		{func(p *family.Preprocess) { p.Resize = "nearest" }, `resize "nearest"`},
 	} {
-		_, err := NewScaler(tt.pre)
+		pre := plain
+		tt.spoil(&pre)
+		_, err := NewScaler(pre)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%+v: got %v, want ...%s...", tt.pre, err, tt.want)
+			t.Errorf("%+v: got %v, want ...%s...", pre, err, tt.want)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (g *Governor) SetBatch(member int, latency time.Duration) error {
 func (g *Grid) setBatch(member int, profile float64) {
 	g.batch[member] = timing{}
 	if profile > 0 && profile <= worthwhile*Batch*g.single[member].profile {
-		g.batch[member] = newTiming(profile)
+		g.batch[member] = timing{profile: profile, table: g.tables.of(profile)}
 		g.adjust(member)
 	}
 }

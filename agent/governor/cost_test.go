@@ -2,6 +2,7 @@ package governor
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -73,7 +74,14 @@ func BenchmarkObserve(b *testing.B) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	for b.Loop() {
-		mustGovernor(b, six(), Mode{})
+	for name, tables := range map[string]*Tables{"alone": nil, "with shared tables": new(Tables)} {
+		b.Run(name, func(b *testing.B) {
+			first := mustShare(b, tables)
+			b.ReportAllocs()
+			for b.Loop() {
+				mustShare(b, tables)
+			}
+			runtime.KeepAlive(first)
+		})
 	}
 }

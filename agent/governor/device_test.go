@@ -22,7 +22,7 @@ func ms(x float64) time.Duration { return time.Duration(math.Round(x * 1e6)) }
 
 func mustGovernor(t testing.TB, members []Member, mode Mode) *Governor {
 	t.Helper()
-	g, err := New(members, mode)
+	g, err := New(members, mode, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,15 +98,16 @@ const (
 
 // New starts a governor for a Pareto front of 1 to MaxMembers members, sorted:
 // each slower and more accurate than the one before. All of them are eligible
-// until SetEligible says otherwise.
-func New(members []Member, mode Mode) (*Governor, error) {
+// until SetEligible says otherwise. tables are shared with other governors; nil:
+// with none.
+func New(members []Member, mode Mode, tables *Tables) (*Governor, error) {
 	if err := validate(members); err != nil {
 		return nil, err
 	}
 	g := &Governor{
 		members:  append([]Member(nil), members...),
 		eligible: all(len(members)),
-		grid:     NewGrid(members),
+		grid:     NewGrid(members, tables),
 		standing: newStanding(),
 		arrivals: rate{memory: rateMemory},
 		demand:   rate{memory: demandMemory},

@@ -27,7 +27,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		{"unknown member fixed", six(), "fixed:s9", "s0, s1, s2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := New(tt.members, mustMode(t, tt.mode))
+			_, err := New(tt.members, mustMode(t, tt.mode), nil)
 			want := strings.ReplaceAll(tt.want, "not among", "chooses among")
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want an error that says %q", err, want)

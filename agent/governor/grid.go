@@ -23,6 +23,7 @@ const (
 // worth, and where a profile is off. It knows nothing of time but what it is
 // told.
 type Grid struct {
+	tables *Tables   // where those of profiles come from
 	points []float64 // top-1 of each member, percent
 	single []timing  // of each member's runs of one image
 	batch  []timing  // of each member's runs of Batch images; without a table where it has none
@@ -46,16 +47,14 @@ type timing struct {
 	table   *table
 }
 
-func newTiming(profile float64) timing { return timing{profile: profile, table: newTable(profile)} }
-
 // adjust works out what follows from the profile and a bias of it.
 func (t *timing) adjust(bias float64) {
 	t.alone, t.log = t.profile*math.Exp(bias), math.Log(t.profile)+bias
 }
 
-// NewGrid starts a filter for members, which New would accept.
-func NewGrid(members []Member) *Grid {
-	g := &Grid{lowest: math.Log(binLow), width: math.Log(binRatio)}
+// NewGrid starts a filter for members, which New would accept. tables may be nil.
+func NewGrid(members []Member, tables *Tables) *Grid {
+	g := &Grid{tables: tables, lowest: math.Log(binLow), width: math.Log(binRatio)}
 	for k, l := range loads() {
 		g.prior[k] = l.chance
 	}
@@ -64,7 +63,8 @@ func NewGrid(members []Member) *Grid {
 	g.hint = newHint(g.prior)
 	for _, m := range members {
 		g.points = append(g.points, 100*m.Top1)
-		g.single = append(g.single, newTiming(milliseconds(m.Latency)))
+		profile := milliseconds(m.Latency)
+		g.single = append(g.single, timing{profile: profile, table: tables.of(profile)})
 		g.batch = append(g.batch, timing{})
 		g.adjust(len(g.single) - 1)
 	}

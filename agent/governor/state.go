@@ -152,7 +152,7 @@ func (t *timing) state() timingState { return timingState{t.profile, t.bias.log,
 // restore is the inverse of state.
 func (t *timing) restore(s timingState) {
 	if s.Profile > 0 && s.Profile != t.profile {
-		*t = newTiming(s.Profile)
+		*t = timing{profile: s.Profile, table: newTable(s.Profile)}
 	}
 	t.bias = bias{log: s.Log, seen: s.Seen}
 }
@@ -199,7 +199,7 @@ func Restore(b []byte) (*Governor, error) {
 	if s.Kind > fixed || s.Goal.Prefer > Energy || (s.Kind == fixed) != (s.Fixed != "") {
 		return nil, fmt.Errorf("snapshot of a governor: mode %d with member %q, or preference %d, is not known", s.Kind, s.Fixed, s.Goal.Prefer)
 	}
-	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal})
+	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}

@@ -150,7 +150,7 @@ func TestASnapshotThatDoesNotFitIsRefused(t *testing.T) {
 }
 
 func FuzzRestore(f *testing.F) {
-	g, err := New(six(), Mode{})
+	g, err := New(six(), Mode{}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -20,6 +21,11 @@ type Config struct {
 	ClientID string // names the session at the broker: the device's id
 	User     string // a user in the URL counts when this is empty
 	Password string
+
+	// Dial opens a connection to host:port over the network "tcp"; nil: that of a
+	// net.Dialer. Where the broker's scheme asks for TLS, it is spoken over it. It
+	// must return when ctx ends.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	CAFile   string // PEM; empty: the system's roots. Files are read anew for every connection, so a renewed certificate needs no restart
 	CertFile string // PEM of the client's certificate; needs KeyFile

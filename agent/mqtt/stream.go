@@ -52,7 +52,11 @@ type stream struct {
 func (l *Link) dial(ctx context.Context) (*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ConnectTimeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", l.target.addr)
+	open := l.cfg.Dial
+	if open == nil {
+		open = new(net.Dialer).DialContext // with TCP_NODELAY, as is Go's default
+	}
+	raw, err := open(ctx, "tcp", l.target.addr)
 	if err != nil {
 		return nil, err
 	}

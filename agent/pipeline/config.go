@@ -7,6 +7,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/family"
 )
 
 // Member is one sub-network the pipeline may use.
@@ -24,13 +25,14 @@ type Config struct {
 	Members    []Member // by rising latency and accuracy
 	Classes    int      // logits, or probabilities, of every member
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
-	Preprocess frame.Preprocess
+	Preprocess family.Preprocess
 	Mode       governor.Mode
-	Processors int      // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
-	QueueJobs  int      // jobs that may wait
-	QueueBytes int      // bytes of encoded frames that may wait
-	Log        Log      // of decisions
-	Account    *Account // where jobs are counted; nil is one of its own
+	Processors int              // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	QueueJobs  int              // jobs that may wait
+	QueueBytes int              // bytes of encoded frames that may wait
+	Log        Log              // of decisions
+	Account    *Account         // where jobs are counted; nil is one of its own
+	Tables     *governor.Tables // shared with other pipelines; nil: with none
 
 	// Cascade is the probability from which on the smallest member's answer is
 	// taken, in (0, 1]; below it the member that was chosen runs as well. 0 is no

@@ -112,7 +112,7 @@ func (p *Pipeline) scale(e *entry) int {
 	if e.Floor > 0 { // it may take a member that the mode would not
 		r = widest(p.cfg.Members)
 	}
-	return p.cfg.Preprocess.Scale(e.header, r)
+	return p.scaler.Scale(e.header, r)
 }
 
 // prepare decodes a job into the slot; false means that it cannot be decoded, and

@@ -16,7 +16,7 @@ import (
 
 func TestTheLastDecisionsAreKeptExplained(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
-		if got := b.CloseInterval().Decisions; len(got) != 0 {
+		if got := b.State().Decisions; len(got) != 0 {
 			t.Errorf("before the first job: got %d decisions", len(got))
 		}
 		b.mode("fixed:middle")
@@ -25,7 +25,7 @@ func TestTheLastDecisionsAreKeptExplained(t *testing.T) {
 			b.answer(Job{Body: picture(t, 8), Deadline: 50 * ms})
 		}
 		b.answer(Job{Body: picture(t, 8), Deadline: 50 * ms, Floor: 0.95}) // refused
-		got := b.CloseInterval().Decisions
+		got := b.State().Decisions
 		if len(got) != recent {
 			t.Fatalf("got %d decisions, want %d", len(got), recent)
 		}

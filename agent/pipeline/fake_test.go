@@ -27,10 +27,11 @@ func testConfig() Config {
 		return Member{Member: governor.Member{Name: name, Top1: top1, Latency: latency}, R: r}
 	}
 	return Config{
-		Members:    []Member{member("small", 0.7, 2*ms, 4), member("middle", 0.8, 4*ms, 8), member("large", 0.9, 8*ms, 8)},
-		Classes:    4,
-		Preprocess: frame.Preprocess{Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}},
-		QueueJobs:  64, QueueBytes: 1 << 20,
+		Members: []Member{member("small", 0.7, 2*ms, 4), member("middle", 0.8, 4*ms, 8), member("large", 0.9, 8*ms, 8)},
+		Classes: 4,
+		Preprocess: family.Preprocess{
+			Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}, Resize: "bilinear", Crop: "none"},
+		QueueJobs: 64, QueueBytes: 1 << 20,
 	}
 }
 
@@ -131,7 +132,8 @@ type bench struct {
 	t        testing.TB // the bubble's, where there is one
 	sessions []*fakeSession
 	watch    *switches
-	stop     func() // ends Run and waits for it
+	stop     func()   // ends Run and waits for it
+	counted  Snapshot // when interval was called last
 }
 
 // inBubble runs f beside a pipeline that uses all members. When f has returned,
@@ -204,6 +206,22 @@ func (b *bench) submit(j Job) <-chan Answer {
 	return answers
 }
 
+// mustNotTake submits a job, and a frame that is none, to a pipeline that is closed.
+func mustNotTake(b *bench) {
+	b.t.Helper()
+	before := b.cfg.Account.Snapshot().Counts
+	for _, body := range [][]byte{picture(b.t, 8), nil} {
+		j := Job{Body: body, Received: time.Now(), Deadline: time.Second}
+		j.Answer = func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }
+		if b.Submit(j) {
+			b.t.Error("a closed pipeline took a job")
+		}
+	}
+	if got := b.cfg.Account.Snapshot().Counts; got != before {
+		b.t.Errorf("jobs not taken: got counts %+v, want %+v as before", got, before)
+	}
+}
+
 func (a *Answer) copy() Answer {
 	kept := *a
 	kept.Top = append([]Class(nil), a.Top...)
@@ -212,6 +230,14 @@ func (a *Answer) copy() Answer {
 
 // answer sends a job and waits for its answer.
 func (b *bench) answer(j Job) Answer { return <-b.submit(j) }
+
+// interval is what came since the last call.
+func (b *bench) interval() Interval {
+	now := b.cfg.Account.Snapshot()
+	since := now.Since(&b.counted)
+	b.counted = now
+	return since
+}
 
 // picture is a PNG of one colour.
 func picture(tb testing.TB, side int) []byte {

@@ -125,12 +125,12 @@ func TestN22_TheSecondAfterAnOverloadIsAsBefore(t *testing.T) {
 	inBubble(t, filming(), func(b *bench) {
 		quiet := camera{"front", rate(0.3), Job{Deadline: 100 * ms}}
 		film(b, 5*time.Second, quiet)
-		before := b.CloseInterval().Total.P95
+		before := b.interval().Total.P95
 		film(b, filmed, camera{"front", rate(10), Job{Deadline: 100 * ms}})
 		film(b, time.Second, quiet)
-		b.CloseInterval()
+		b.interval()
 		got := film(b, 5*time.Second, quiet)["front"]
-		if after := b.CloseInterval().Total.P95; after > before*5/4 || got.share() < 0.99 {
+		if after := b.interval().Total.P95; after > before*5/4 || got.share() < 0.99 {
 			t.Errorf("got a p95 of %v after it, %v before, and %.3f in time", after, before, got.share())
 		}
 	})
@@ -185,9 +185,10 @@ func TestTheNewestFrameOfASourceTakesThePlaceOfOlderOnes(t *testing.T) {
 	for _, latest := range []bool{false, true} {
 		inBubble(t, filming(), func(b *bench) {
 			film(b, time.Second, camera{"a", rate(0.5), Job{Deadline: 100 * ms, Latest: latest}})
-			quiet := b.CloseInterval()
+			b.interval()
+			quiet := b.cfg.Account.Snapshot()
 			got := film(b, filmed, camera{"a", rate(3), Job{Deadline: 100 * ms, Latest: latest}})["a"]
-			pressed := b.CloseInterval()
+			pressed := b.interval()
 			switch {
 			case quiet.Refused > 0:
 				t.Errorf("latest %v: %d refused while all can be in time", latest, quiet.Refused)

@@ -9,9 +9,8 @@
 // One goroutine owns the governor and the sessions and infers; as many as there
 // are processors beside it decode frames and make the tensor for the member in
 // use. How many frames are decoded and not yet answered is bounded, so memory is
-// bounded by the queue. The rule that makes it correct: every job that was
-// submitted is answered exactly once, by whichever stage ends it, whatever
-// happens.
+// bounded by the queue. The rule that makes it correct: every job that Submit
+// took is answered exactly once, by whichever stage ends it, whatever happens.
 //
 // What decoding takes is learned by codec, scale, pixels and bytes, and counts in
 // every promise. A frame is decoded for the largest resolution of the members that
@@ -54,6 +53,7 @@ type Pipeline struct {
 	epoch   time.Time
 	queue   *queue
 	fits    *forecast
+	scaler  *frame.Scaler       // for Scale; who makes tensors has one of its own
 	pixels  *semaphore.Weighted // that are being decoded: all workers together hold one large picture
 	dog     *watchdog
 	stats   *stats
@@ -67,9 +67,13 @@ type Pipeline struct {
 	hotR    atomic.Int64          // resolution of the operating member
 	wideR   atomic.Int64          // the largest of those that the mode may choose
 	pace    pace
-	open    atomic.Int64  // jobs submitted and not yet answered
-	settled chan struct{} // holds one token when open came down to nothing
+	open    atomic.Int64  // jobs taken and not yet answered, and shut once no more are taken
+	settled chan struct{} // holds one token when no job was left
 }
+
+// shut is the bit of Pipeline.open that says that no more jobs are taken. As it is
+// in the count, a job is either counted before it is set, or not taken.
+const shut = 1 << 62
 
 // order changes what the inferring goroutine owns, or asks about it.
 type order struct {
@@ -109,7 +113,10 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		members[i] = m.Member
 	}
 	var err error
-	if p.gov, err = governor.New(members, cfg.Mode); err != nil {
+	if p.scaler, err = frame.NewScaler(cfg.Preprocess); err != nil {
+		return nil, fmt.Errorf("pipeline: %w", err)
+	}
+	if p.gov, err = governor.New(members, cfg.Mode, cfg.Tables); err != nil {
 		return nil, err
 	}
 	p.stats.governed(len(cfg.Members)-1, cfg.Mode, 1)
@@ -164,25 +171,38 @@ func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err e
 // now is the time on the clock that jobs, queue and governor share.
 func (p *Pipeline) now() time.Duration { return time.Since(p.epoch) }
 
-// Submit takes a job. One whose header is not good, or that finds the queue full
-// or closed, is answered at once.
-func (p *Pipeline) Submit(j Job) {
-	p.open.Add(1)
+// Submit takes a job, which is then answered exactly once: at once if its header
+// is not good, or the queue is full. false: it was not taken, counts nowhere and
+// gets no answer, as Drain was called or Run has ended. Another pipeline may take
+// it.
+func (p *Pipeline) Submit(j Job) bool {
+	if p.open.Add(1)&shut != 0 {
+		p.settle()
+		return false
+	}
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
 	p.cfg.Account.submitted()
 	if err := p.inspect(e); err != nil {
 		p.refuseFrame(e, err)
-		return
+		return true
 	}
 	now := p.now()
 	out, err := p.queue.push(e, now)
 	p.turnAway(out, now)
 	switch {
-	case errors.Is(err, errClosed):
+	case errors.Is(err, errClosed): // Run ended since
 		p.leave(e)
 	case err != nil:
 		p.refuse(e, wire.Busy, err.Error())
+	}
+	return true
+}
+
+// settle ends the count of one job.
+func (p *Pipeline) settle() {
+	if p.open.Add(-1)&^shut == 0 {
+		token(p.settled)
 	}
 }
 
@@ -297,11 +317,11 @@ func (p *Pipeline) writeLog() {
 	}
 }
 
-// Drain closes the queue for new jobs and waits until every job that was
-// submitted is answered, or ctx ends.
+// Drain takes no more jobs and waits until every job that was taken is answered,
+// or ctx ends.
 func (p *Pipeline) Drain(ctx context.Context) {
-	p.queue.close()
-	for p.open.Load() > 0 {
+	p.open.Or(shut)
+	for p.open.Load()&^shut > 0 {
 		select {
 		case <-p.settled:
 		case <-ctx.Done():
@@ -312,6 +332,7 @@ func (p *Pipeline) Drain(ctx context.Context) {
 
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
+	p.open.Or(shut)
 	p.queue.close()
 	for _, e := range p.queue.empty() {
 		p.leave(e)
@@ -322,7 +343,7 @@ func (p *Pipeline) abandon() {
 	}
 }
 
-// leave answers a job that came too late for this pipeline.
+// leave answers a job that was taken and not reached before Run ended.
 func (p *Pipeline) leave(e *entry) {
 	p.finish(e, &Answer{Reason: wire.Busy, Detail: errClosed.Error(), Abandoned: true})
 }
@@ -343,12 +364,7 @@ func (p *Pipeline) finish(e *entry, a *Answer) {
 	a.Met = a.Reason == "" && a.Total <= e.Deadline
 	p.cfg.Account.answered(a)
 	e.Answer(a)
-	if p.open.Add(-1) == 0 {
-		select {
-		case p.settled <- struct{}{}:
-		default:
-		}
-	}
+	p.settle()
 }
 
 // shortOfTime says in numbers why a job was shed.

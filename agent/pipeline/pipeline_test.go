@@ -48,8 +48,8 @@ func TestMetMeansTotalWithinTheDeadline(t *testing.T) {
 				b.mode("fixed:small")
 				b.sessions[0].took = tt.took
 				got := b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
-				if got.Reason != "" || got.Met != tt.met || b.CloseInterval().Missed != tt.missed {
-					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.CloseInterval().Missed, tt.met, tt.missed)
+				if got.Reason != "" || got.Met != tt.met || b.cfg.Account.Snapshot().Missed != tt.missed {
+					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.cfg.Account.Snapshot().Missed, tt.met, tt.missed)
 				}
 			})
 		})
@@ -93,7 +93,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 				if next := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); next.Reason != "" {
 					t.Errorf("the next job: got %+v, want an answer", next)
 				}
-				if s := b.CloseInterval(); s.Jobs != 2 || s.Refused != 1 {
+				if s := b.cfg.Account.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
 					t.Errorf("got %+v, want 2 jobs, 1 refused", s.Counts)
 				}
 			})
@@ -208,8 +208,8 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 		if got := <-first; got.Reason != wire.Busy || !strings.Contains(got.Detail, "deadline had passed") {
 			t.Errorf("expired job: got %+v, want busy", got)
 		}
-		if len(second) != 0 || len(third) != 0 || b.CloseInterval().Waiting != 2 {
-			t.Errorf("got %d waiting, want the two that are not expired", b.CloseInterval().Waiting)
+		if len(second) != 0 || len(third) != 0 || b.State().Waiting != 2 {
+			t.Errorf("got %d waiting, want the two that are not expired", b.State().Waiting)
 		}
 		b.start()
 		b.stop()
@@ -367,7 +367,7 @@ func TestLoadMovesTheOperatingMemberAndIsReported(t *testing.T) {
 		for range 50 {
 			b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
 		}
-		if s := b.CloseInterval(); s.Operating == 2 || s.Slowdown < 2 {
+		if s := b.State(); s.Operating == 2 || s.Slowdown < 2 {
 			t.Errorf("loaded: got member %d, slowdown %.1f; want a smaller member, about 4", s.Operating, s.Slowdown)
 		}
 		if seen := b.watch.seen; len(seen) == 0 || !strings.Contains(seen[len(seen)-1], "slack") {
@@ -390,9 +390,7 @@ func TestDrainAnswersWhatWasSubmittedAndTakesNoMore(t *testing.T) {
 				t.Errorf("job %d: got %+v, want an answer", i, got)
 			}
 		}
-		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Second}); got.Reason != wire.Busy || !strings.Contains(got.Detail, "stopping") {
-			t.Errorf("after Drain: got %+v, want busy: stopping", got)
-		}
+		mustNotTake(b)
 	})
 }
 
@@ -411,20 +409,27 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAnIntervalBeginsWhenTheLastIsClosed(t *testing.T) {
+func TestEveryReaderOfAnAccountHasIntervalsOfItsOwn(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
 		b.mode("fixed:small")
 		frame := picture(t, 8)
-		for i := range window + 100 { // more than are kept
+		other := b.cfg.Account.Snapshot()
+		const jobs = 1100
+		for i := range jobs {
 			b.sessions[0].took = 2*ms + time.Duration(i%100)*ms/100
 			b.answer(Job{Body: frame, Deadline: time.Minute})
 		}
-		s := b.CloseInterval()
-		if s.Ended != window+100 || s.Jobs != window+100 || s.Infer.P50 < 245*ms/100 || s.Infer.P50 > 255*ms/100 || s.Infer.P95 < 290*ms/100 || s.Infer.P95 > 299*ms/100 {
-			t.Errorf("got %+v, want a median near 2.5 ms and a 95th percentile near 2.95 ms of %d", s, window+100)
+		near := func(got, want time.Duration) bool { return got > want*95/100 && got < want*105/100 }
+		s := b.interval()
+		if s.Ended != jobs || !near(s.Infer.P50, 250*ms/100) || !near(s.Infer.P95, 295*ms/100) || s.Queue.P95 != 0 {
+			t.Errorf("got %+v, want a median near 2.5 ms and a 95th percentile near 2.95 ms of %d, and no queue", s, jobs)
 		}
-		if again := b.CloseInterval(); again.Ended != 0 || again.Infer != (Quantiles{}) || again.Jobs != s.Jobs {
-			t.Errorf("got %+v, want a new interval and the same counts", again)
+		if again := b.interval(); again != (Interval{}) {
+			t.Errorf("got %+v, want a new interval", again)
+		}
+		now := b.cfg.Account.Snapshot()
+		if got := now.Since(&other); got != s || now.Jobs != jobs {
+			t.Errorf("another reader got %+v of %d jobs, want %+v of %d", got, now.Jobs, s, jobs)
 		}
 	})
 }
@@ -439,8 +444,9 @@ func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
 		next.useAll()
 		next.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next.stop()
-		if s := next.CloseInterval(); s.Jobs != 2 || s.Ended != 2 || cfg.Account.Busy() < s.Infer.P50 {
-			t.Errorf("got %+v and %v busy, want the job of either", s, cfg.Account.Busy())
+		s := cfg.Account.Snapshot()
+		if n := s.Total.Count(); s.Jobs != 2 || n != 2 || s.Busy != s.Infer.Sum() {
+			t.Errorf("got %d jobs, %d ended, %v busy, want the job of either and %v", s.Jobs, n, s.Busy, s.Infer.Sum())
 		}
 	})
 }

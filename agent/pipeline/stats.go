@@ -9,17 +9,19 @@ import (
 	"github.com/limber-edge/limber/agent/governor/logbook"
 )
 
-// window is how many of the last answers the quantiles are taken over.
-const window = 1024
-
 // Account adds up what becomes of jobs, over all pipelines that have it: one after
 // the other, or two while one relieves the other. The zero value is ready.
 type Account struct {
-	mu     sync.Mutex
-	counts Counts
-	stages [4][]time.Duration // queue, decode, infer, total: since the last interval, at most window each
-	next   int                // where a full window is overwritten
-	busy   time.Duration      // spent inferring
+	mu  sync.Mutex
+	now Snapshot
+}
+
+// Snapshot is what an Account held at one moment, since it was opened.
+type Snapshot struct {
+	Counts
+	Busy time.Duration // spent inferring
+
+	Queue, Decode, Infer, Total Histogram // of the jobs that were answered with classes
 }
 
 // stats is what a pipeline's governor does.
@@ -54,17 +56,18 @@ type Counts struct {
 // Quantiles of a stage over one interval.
 type Quantiles struct{ P50, P95 time.Duration }
 
-// Interval is the pipeline's state for telemetry, and what it did lately.
+// Interval is what an Account took up between two snapshots.
 type Interval struct {
-	Counts
+	Ended                       int // jobs that were answered with classes
+	Queue, Decode, Infer, Total Quantiles
+}
+
+// State is what a pipeline is at.
+type State struct {
 	Waiting   int // jobs in the queue now
 	Operating int
 	Mode      governor.Mode
 	Slowdown  float64
-
-	Ended                       int // jobs that were answered with classes since the last interval
-	Queue, Decode, Infer, Total Quantiles
-
 	Decisions []Explained // the last ones, newest first, at most 8
 }
 
@@ -107,51 +110,49 @@ func (s *stats) decisions() (all []Explained) {
 func (c *Account) submitted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.counts.Jobs++
+	c.now.Jobs++
 }
 
 func (c *Account) answered(a *Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy += a.Infer / time.Duration(max(1, a.Batch))
-	if a.Superseded {
+	c.now.Busy += a.Infer / time.Duration(max(1, a.Batch))
+	switch {
+	case a.Superseded:
 		return
-	}
-	if a.Reason != "" {
-		c.counts.Refused++
+	case a.Reason != "":
+		c.now.Refused++
 		return
+	case !a.Met:
+		c.now.Missed++
 	}
-	if !a.Met {
-		c.counts.Missed++
-	}
-	for i, d := range [...]time.Duration{a.Queue, a.Decode, a.Infer, a.Total} {
-		if len(c.stages[i]) < window {
-			c.stages[i] = append(c.stages[i], d)
-		} else {
-			c.stages[i][c.next%window] = d
-		}
-	}
-	c.next++
+	c.now.Queue.observe(a.Queue)
+	c.now.Decode.observe(a.Decode)
+	c.now.Infer.observe(a.Infer)
+	c.now.Total.observe(a.Total)
 }
 
-// Busy is how long inferences ran since the account was opened.
-func (c *Account) Busy() time.Duration {
+// Snapshot is what the account holds now.
+func (c *Account) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.busy
+	return c.now
 }
 
-// balance writes the account into an interval and begins the next.
-func (c *Account) balance(snap *Interval) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	snap.Counts, snap.Ended = c.counts, c.next
-	for i, q := range []*Quantiles{&snap.Queue, &snap.Decode, &snap.Infer, &snap.Total} {
-		*q = quantiles(c.stages[i])
-		c.stages[i] = c.stages[i][:0]
+// Since is what came after earlier, a former snapshot of the same account or the
+// zero one. Whoever keeps the last one it saw has intervals of its own.
+func (s *Snapshot) Since(earlier *Snapshot) Interval {
+	total := s.Total.Since(&earlier.Total)
+	return Interval{
+		Ended:  int(total.Count()),
+		Queue:  quantiles(s.Queue.Since(&earlier.Queue)),
+		Decode: quantiles(s.Decode.Since(&earlier.Decode)),
+		Infer:  quantiles(s.Infer.Since(&earlier.Infer)),
+		Total:  quantiles(total),
 	}
-	c.next = 0
 }
+
+func quantiles(h Histogram) Quantiles { return Quantiles{P50: h.Quantile(0.5), P95: h.Quantile(0.95)} }
 
 func (s *stats) governed(op int, mode governor.Mode, slow float64) {
 	s.mu.Lock()
@@ -166,23 +167,12 @@ func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
 	return p.stats.op, p.stats.mode
 }
 
-// CloseInterval returns the state, with the figures of the account since the last
-// call, and begins a new interval: one goroutine may call it.
-func (p *Pipeline) CloseInterval() Interval {
-	snap := Interval{Waiting: p.queue.size()}
-	p.cfg.Account.balance(&snap)
+// State is what the pipeline is at now.
+func (p *Pipeline) State() State {
+	now := State{Waiting: p.queue.size()}
 	s := p.stats
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	snap.Operating, snap.Mode, snap.Slowdown, snap.Decisions = s.op, s.mode, s.slow, s.decisions()
-	return snap
-}
-
-// quantiles sorts v.
-func quantiles(v []time.Duration) Quantiles {
-	if len(v) == 0 {
-		return Quantiles{}
-	}
-	slices.Sort(v)
-	return Quantiles{P50: v[len(v)/2], P95: v[len(v)*95/100]}
+	now.Operating, now.Mode, now.Slowdown, now.Decisions = s.op, s.mode, s.slow, s.decisions()
+	return now
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/resident"
@@ -163,17 +162,13 @@ func mustFleet(t *testing.T) *fleet {
 	return f
 }
 
-func mustPreprocess(t *testing.T, fam *family.Folder) frame.Preprocess {
+func mustPreprocess(t *testing.T, fam *family.Folder) family.Preprocess {
 	t.Helper()
-	d, err := ofa.ParseDescription(fam.Describe)
+	how, err := fam.Preprocessing()
 	if err != nil {
 		t.Fatal(err)
 	}
-	crop, err := d.CropFraction()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return frame.Preprocess{Mean: d.Mean, Std: d.Std, Crop: crop, Antialias: d.Antialias}
+	return how
 }
 
 // prepare takes frames from the stock sheet and runs each member on each,

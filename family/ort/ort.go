@@ -54,7 +54,7 @@ type Options struct {
 // on an edge device they burn the cores that frames are decoded on.
 func DefaultOptions() Options { return Options{Provider: CPU, Threads: 1} }
 
-// String names what a profile depends on, for example "cpu/1".
+// String is that of the family.Variant of a session, "cpu/1".
 func (o Options) String() string { return fmt.Sprintf("%s/%d", o.Provider, o.Threads) }
 
 // Shape of the one input and the one output of a Session.

@@ -1,6 +1,7 @@
 package resident
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -21,8 +22,9 @@ const (
 
 // Profile measures the sessions, one for each member of the family in its
 // order; nil for one that cannot be used, which is left out. It runs them on
-// this goroutine.
-func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
+// this goroutine, and stops between two runs when ctx ends: its error then wraps
+// ctx's.
+func (s *Shelf) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
 	runs, batches := make([][]float64, len(sessions)), make([][]float64, len(sessions)) // milliseconds
 	fails := make([]bool, len(sessions))                                                // in batches
 	began := time.Now()
@@ -31,7 +33,7 @@ func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 			if session == nil {
 				continue
 			}
-			taken, err := s.timeRuns(session, i, 1)
+			taken, err := s.timeRuns(ctx, session, i, 1)
 			if err != nil {
 				return nil, fmt.Errorf("profile member %s: %w", s.fam.Members[i].Name, err)
 			}
@@ -39,14 +41,18 @@ func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 			if !s.batches() || fails[i] {
 				continue
 			}
-			if taken, err = s.timeRuns(session, i, family.Batch); err != nil {
+			taken, err = s.timeRuns(ctx, session, i, family.Batch)
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("profile member %s: %w", s.fam.Members[i].Name, ctx.Err())
+			}
+			if err != nil {
 				fails[i], batches[i] = true, nil // its images run one at a time
 			}
 			batches[i] = append(batches[i], taken...)
 		}
 	}
 	p := &family.Profile{Schema: family.Schema, Family: s.fam.Digest(), Runtime: s.rt.Version(),
-		Options: s.options.String(), Taken: began.UTC().Truncate(time.Second), Batch: family.Batch}
+		Options: s.Variant().String(), Taken: began.UTC().Truncate(time.Second), Batch: family.Batch}
 	for i, ms := range runs {
 		p.Rounds = max(p.Rounds, len(ms))
 		m := summary(s.fam.Members[i].Name, ms)
@@ -58,13 +64,16 @@ func (s *Shelf) Profile(sessions []family.Session) (*family.Profile, error) {
 
 // timeRuns runs member i on so many images once for the caches, then measures,
 // in milliseconds.
-func (s *Shelf) timeRuns(session family.Session, i, images int) (ms []float64, err error) {
+func (s *Shelf) timeRuns(ctx context.Context, session family.Session, i, images int) (ms []float64, err error) {
 	r := s.fam.Members[i].Arch.R
 	in, out := make([][]float32, images), make([]float32, images*len(s.fam.Classes))
 	for n := range in {
 		in[n] = make([]float32, 3*r*r)
 	}
 	for n := range 1 + runsPerRound {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		start := time.Now()
 		if err := session.Run(out, in...); err != nil {
 			return nil, err

@@ -74,8 +74,10 @@ func (s *Shelf) WithThreads(n int) *Shelf {
 	return &other
 }
 
-// Options is what sessions are made with.
-func (s *Shelf) Options() ort.Options { return s.options }
+// Variant is what sessions are made with.
+func (s *Shelf) Variant() family.Variant {
+	return family.Variant{Provider: s.options.Provider, Threads: s.options.Threads}
+}
 
 // Session returns member i ready to run: from the cache, else built.
 func (s *Shelf) Session(i int) (family.Session, error) {

@@ -2,6 +2,7 @@ package resident_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math"
 	"os"
@@ -243,11 +244,11 @@ func TestProfileIsPlausibleAndFits(t *testing.T) {
 	for i := range f.Members {
 		sessions = append(sessions, mustSession(t, s, i))
 	}
-	p, err := s.Profile(sessions)
+	p, err := s.Profile(t.Context(), sessions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.Fits(&f.Family, rt.Version(), s.Options().String()) {
+	if !p.Fits(&f.Family, rt.Version(), s.Variant().String()) {
 		t.Errorf("got a profile that does not fit: %+v", p)
 	}
 	for i, m := range p.Members {
@@ -325,6 +326,50 @@ func mustWrite(t *testing.T, path string, b []byte) {
 	}
 }
 
+func TestAProfileStopsBetweenTwoRunsWhenItsContextEnds(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
+	for _, last := range []int{1, 3, 5, 6, 20} { // run after which it ends: alone, and in batches
+		ctx, cancel := context.WithCancel(t.Context())
+		runs, sessions := 0, make([]family.Session, len(f.Members))
+		sessions[0] = counted{mustSession(t, s, 0), func() {
+			if runs++; runs == last {
+				cancel()
+			}
+		}}
+		if p, err := s.Profile(ctx, sessions); !errors.Is(err, context.Canceled) || p != nil || runs != last {
+			t.Errorf("got %v, %v after %d runs; want its context's error after %d", p, err, runs, last)
+		}
+	}
+}
+
+// counted tells of every run.
+type counted struct {
+	family.Session
+	run func()
+}
+
+func (s counted) Run(out []float32, in ...[]float32) error {
+	s.run()
+	return s.Session.Run(out, in...)
+}
+
+func TestAShelfNamesItsVariantAsProfilesDo(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	for _, tt := range []struct {
+		options ort.Options
+		want    string
+	}{
+		{ort.DefaultOptions(), "cpu/1"}, {ort.Options{Provider: ort.CPU, Threads: 4}, "cpu/4"},
+		{ort.Options{Provider: ort.TensorRT, Threads: 2}, "tensorrt/2"}, {ort.Options{Provider: ort.CUDA, Threads: 1}, "cuda/1"},
+	} {
+		s := resident.New(rt, &f.Family, f, t.TempDir(), tt.options, nil)
+		if got := s.Variant().String(); got != tt.want {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
+}
+
 // single takes one image only.
 type single struct{ family.Session }
 
@@ -340,7 +385,7 @@ func TestAMemberThatFailsInBatchesIsProfiledAlone(t *testing.T) {
 	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
 	sessions := make([]family.Session, len(f.Members))
 	sessions[0], sessions[1] = single{mustSession(t, s, 0)}, mustSession(t, s, 1)
-	p, err := s.Profile(sessions)
+	p, err := s.Profile(t.Context(), sessions)
 	if err != nil || p.Members[0].Batch != 0 || !(p.Members[0].P50ms > 0) || !(p.Members[1].Batch > 0) {
 		t.Errorf("got %+v, %v; want the first one's images one at a time", p, err)
 	}

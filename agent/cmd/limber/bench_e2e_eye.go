@@ -6,23 +6,23 @@ import (
 	"runtime"
 
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family"
 )
 
 // eye turns frames into the tensors of one member, as a worker of the agent does.
 type eye struct {
-	how    frame.Preprocess
 	scaler *frame.Scaler
 	pic    frame.Picture
 	r      int // resolution of the member
 	tensor []float32
 }
 
-func newEye(how frame.Preprocess, r int) (*eye, error) {
+func newEye(how family.Preprocess, r int) (*eye, error) {
 	scaler, err := frame.NewScaler(how)
 	if err != nil {
 		return nil, err
 	}
-	return &eye{how: how, scaler: scaler, r: r, tensor: make([]float32, 3*r*r)}, nil
+	return &eye{scaler: scaler, r: r, tensor: make([]float32, 3*r*r)}, nil
 }
 
 // look decodes a frame, no larger than the member needs it, and makes its tensor.
@@ -32,7 +32,7 @@ func (e *eye) look(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Decode(&e.pic, body, h, e.how.Scale(h, e.r)); err != nil {
+	if err := d.Decode(&e.pic, body, h, e.scaler.Scale(h, e.r)); err != nil {
 		return err
 	}
 	e.scaler.Tensor(e.tensor, &e.pic, e.r)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -124,11 +123,7 @@ func (b *e2eBench) equipped(member string, work func(*ort.Runtime) error) (err e
 	if i < 0 {
 		return fmt.Errorf("the agent has a member %s, which the stock family has not", member)
 	}
-	pre, err := f.Preprocessing()
-	if err != nil {
-		return err
-	}
-	how, err := agent.Preprocess(pre)
+	how, err := f.Preprocessing()
 	if err != nil {
 		return err
 	}

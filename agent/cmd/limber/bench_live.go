@@ -117,7 +117,7 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime, cache string) 
 	if err != nil {
 		return nil, err
 	}
-	profile, err := shelf.Profile(sessions)
+	profile, err := shelf.Profile(ctx, sessions)
 	if err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}
@@ -315,9 +315,12 @@ func (l *liveBench) one(ctx context.Context, s *server) (member int, met bool, e
 		}
 	}
 	done := make(chan pipeline.Answer, 1)
-	s.core.pipe.Submit(pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
+	j := pipeline.Job{Body: l.frame, Received: time.Now(), Deadline: deadline, Answer: func(a *pipeline.Answer) {
 		done <- *a
-	}})
+	}}
+	if !s.core.pipe.Submit(j) {
+		return refused, false, errEnded
+	}
 	a := <-done
 	if a.Reason != "" {
 		return refused, false, nil

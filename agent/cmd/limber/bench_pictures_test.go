@@ -8,7 +8,7 @@ import (
 	"math"
 	"testing"
 
-	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/family"
 )
 
 func TestCamerasSendTheTestImagesAsJPEGsOfTheirSize(t *testing.T) {
@@ -89,7 +89,7 @@ func TestTheEyeSeesTheTestImageInACamerasFrame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := newEye(frame.Preprocess{Std: [3]float32{1, 1, 1}, Antialias: true}, 32)
+	plain, err := newEye(family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Antialias: true, Crop: "none"}, 32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func (c *core) another(ctx context.Context) (*core, error) {
 // start leaves nothing running if it fails.
 func (c *core) start(ctx context.Context) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
-	cfg.Preprocess.Std = [3]float32{1, 1, 1} // tensors come preprocessed
+	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"} // tensors come preprocessed
 	for i, m := range c.fam.Members {
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R, Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
 	}
@@ -116,14 +116,20 @@ func (c *core) fix(ctx context.Context, i int) error {
 	return c.pipe.SetMode(ctx, mode)
 }
 
+// errEnded says that the pipeline takes no more jobs, as its Run has ended.
+var errEnded = errors.New("the pipeline has ended")
+
 // job sends one job through the pipeline and returns how long its answer took,
 // in milliseconds.
 func (c *core) job(i int) (float64, error) {
 	done := make(chan string, 1)
 	start := time.Now()
-	c.pipe.Submit(pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
+	j := pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
 		done <- a.Detail
-	}})
+	}}
+	if !c.pipe.Submit(j) {
+		return 0, errEnded
+	}
 	refused := <-done
 	took := time.Since(start)
 	if refused != "" {

@@ -79,7 +79,7 @@ func (a *gallery) jobs(deadline time.Duration) (jobs [][]byte, err error) {
 
 // decoded are the pictures as the agent decodes them, for tensors of up to r
 // pixels a side.
-func (a *gallery) decoded(how frame.Preprocess, r int) ([]*frame.Picture, error) {
+func (a *gallery) decoded(s *frame.Scaler, r int) ([]*frame.Picture, error) {
 	d := frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: true}
 	pics := make([]*frame.Picture, len(a.jpegs))
 	for i, b := range a.jpegs {
@@ -88,7 +88,7 @@ func (a *gallery) decoded(how frame.Preprocess, r int) ([]*frame.Picture, error)
 			return nil, fmt.Errorf("picture %d of the demo: %w", i, err)
 		}
 		pics[i] = new(frame.Picture)
-		if err := d.Decode(pics[i], b, h, how.Scale(h, r)); err != nil {
+		if err := d.Decode(pics[i], b, h, s.Scale(h, r)); err != nil {
 			return nil, fmt.Errorf("picture %d of the demo: %w", i, err)
 		}
 	}
@@ -112,7 +112,7 @@ func newWitness(parts *agent.Parts, p *plan) (*witness, error) {
 	for _, m := range p.caps.Members {
 		r = max(r, m.Resolution)
 	}
-	pics, err := p.pictures.decoded(parts.Preprocess, r)
+	pics, err := p.pictures.decoded(scaler, r)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func mustLog(t *testing.T, jobs int) string {
 	path := filepath.Join(t.TempDir(), "decisions.log")
 	g, err := governor.New([]governor.Member{
 		{Name: "5.0M", Top1: 0.70, Latency: 4 * time.Millisecond}, {Name: "12.3M", Top1: 0.76, Latency: 9 * time.Millisecond},
-	}, governor.Mode{})
+	}, governor.Mode{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
 )
@@ -55,11 +54,7 @@ func (s augmented) Tensor(dst []float32, i, r int) error {
 }
 
 func preprocessed(p pictures, how family.Preprocess) (images, error) {
-	pre, err := agent.Preprocess(how)
-	if err != nil {
-		return images{}, err
-	}
-	scaler, err := frame.NewScaler(pre)
+	scaler, err := frame.NewScaler(how)
 	return images{p, scaler}, err
 }
 

@@ -23,10 +23,9 @@ type imports struct {
 // ranks, and of those only the ones named here. A foreign module has one
 // importer, golang.org/x/sync excepted.
 var ranks = [][]imports{
-	{ // pure: the standard library and nothing else, but for the formats of frames and of ONNX
+	{ // pure: the standard library and nothing else, but for the format of ONNX
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "agent/frame", libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "broker-config"},
 		{of: "family"},
 		{of: "firmware/power"},
@@ -34,6 +33,7 @@ var ranks = [][]imports{
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 	},
 	{ // one library each, or one more step on the way of a family
+		{of: "agent/frame", ours: []string{"family"}, libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
 		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},

@@ -170,7 +170,7 @@ func TestCheckPrintsTheScheduleAndWhatItAsksForNow(t *testing.T) {
 
 func TestT7_SecondAgentOnAStateFolderExitsWith3(t *testing.T) {
 	dir := t.TempDir()
-	st, err := store.Open(dir, slog.New(slog.DiscardHandler))
+	st, err := store.Open(dir, store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -80,23 +79,19 @@ func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder, n int) (whol
 	if err != nil {
 		t.Fatal(err)
 	}
-	pre, err := agent.Preprocess(how)
-	if err != nil {
-		t.Fatal(err)
-	}
 	whole = film{sheet, make([]map[int][]float32, n)}
 	shrunk = film{sheet, make([]map[int][]float32, n)}
 	var g sync.WaitGroup
 	const workers = 2
 	for first := range workers {
 		g.Go(func() {
-			s, err := frame.NewScaler(pre)
+			s, err := frame.NewScaler(how)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			for i := first; i < n; i += workers {
-				if whole.tensors[i], shrunk.tensors[i], err = develop(sheet, i, s, pre, fam.Members); err != nil {
+				if whole.tensors[i], shrunk.tensors[i], err = develop(sheet, i, s, fam.Members); err != nil {
 					t.Errorf("image %d: %v", i, err)
 				}
 			}
@@ -108,7 +103,7 @@ func mustFilm(t *testing.T, sheet *frame.Sheet, fam *family.Folder, n int) (whol
 
 // develop are the tensors of one picture, of the whole frame and of the shrunk one,
 // for each resolution of the members.
-func develop(sheet *frame.Sheet, i int, s *frame.Scaler, pre frame.Preprocess, members []family.Member) (whole, shrunk map[int][]float32, err error) {
+func develop(sheet *frame.Sheet, i int, s *frame.Scaler, members []family.Member) (whole, shrunk map[int][]float32, err error) {
 	b, err := sheet.PNG(i)
 	if err != nil {
 		return nil, nil, err
@@ -124,7 +119,7 @@ func develop(sheet *frame.Sheet, i int, s *frame.Scaler, pre frame.Preprocess, m
 	if whole, err = tensors(body, s, members, func(frame.Header, int) int { return 1 }); err != nil {
 		return nil, nil, err
 	}
-	shrunk, err = tensors(body, s, members, pre.Scale)
+	shrunk, err = tensors(body, s, members, s.Scale)
 	return whole, shrunk, err
 }
 

@@ -20,7 +20,7 @@ func mustGovernor(tb testing.TB) *governor.Governor {
 	tb.Helper()
 	g, err := governor.New([]governor.Member{
 		{Name: "s0", Top1: 0.70, Latency: 4 * ms}, {Name: "s1", Top1: 0.75, Latency: 9 * ms}, {Name: "s2", Top1: 0.78, Latency: 15 * ms},
-	}, governor.Mode{})
+	}, governor.Mode{}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

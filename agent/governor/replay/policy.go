@@ -49,7 +49,7 @@ func Field(members []governor.Member) []Entry {
 type limber struct{ governor *governor.Governor }
 
 func newLimber(members []governor.Member) limber {
-	g, err := governor.New(members, governor.Mode{})
+	g, err := governor.New(members, governor.Mode{}, nil)
 	if err != nil {
 		panic("replay: " + err.Error()) // Trace.Members let them through
 	}

@@ -154,7 +154,7 @@ func (t Trace) Members(top1 []float64) ([]governor.Member, error) {
 			members[j].Latency = max(members[j].Latency, members[j-1].Latency+1)
 		}
 	}
-	if _, err := governor.New(members, governor.Mode{}); err != nil {
+	if _, err := governor.New(members, governor.Mode{}, nil); err != nil {
 		return nil, fmt.Errorf("phase 0: %w", err)
 	}
 	return members, nil
