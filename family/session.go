@@ -1,5 +1,11 @@
 package family
 
+import "errors"
+
+// ErrNoRoom says that a session could not be made because the disk is full. It may
+// be asked for again once there is room.
+var ErrNoRoom = errors.New("the disk is full")
+
 // Batch is how many images are inferred at once where many wait, and a member
 // takes more than one.
 const Batch = 4

@@ -2,6 +2,9 @@ package family
 
 import "fmt"
 
+// CPU is the execution provider that every device has.
+const CPU = "cpu"
+
 // Variant is one way to run a family on a device. A device has a profile of its
 // own for each.
 type Variant struct {

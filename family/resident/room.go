@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/limber-edge/limber/family"
 )
 
 // ErrNoRoom says that a member could not be built because the disk of its cache is
 // full. Session may be called again once there is room.
-var ErrNoRoom = errors.New("the disk is full")
+var ErrNoRoom = family.ErrNoRoom
 
 // roomFactor is how many times a model's bytes its cache folder may take for a
 // moment: the optimised model, and its weights beside it.
