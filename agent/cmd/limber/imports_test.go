@@ -53,6 +53,9 @@ var ranks = [][]imports{
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
+	{ // parts of a device
+		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
+	},
 	{ // the device, and the operator
 		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/ort", "family/resident", "family/stock", "firmware/power", "store"},

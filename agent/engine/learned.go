@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/store"
+)
+
+const (
+	learnedPace     = 10 * time.Minute // between two savings
+	learnedSize     = 64 << 10         // bytes at most; 20 kB are usual
+	learnedPatience = time.Second      // for the inference that runs
+)
+
+// learned is what the governor learned of this device, as a cell of the store
+// keeps it over a restart. Each execution provider has its own.
+type learned struct {
+	Family   string              `json:"family"` // digest
+	Provider string              `json:"provider"`
+	Learned  governor.Experience `json:"learned"`
+}
+
+func (b *backend) cellLearned() string { return "experience-" + b.provider() }
+
+// saveLearned saves what a backend's governor learned, if that changed.
+func (e *Engine) saveLearned(ctx context.Context, b *backend) {
+	if b.ended() { // nobody would answer
+		return
+	}
+	now, err := b.learned(ctx)
+	if err == nil {
+		if old, e := e.deps.State.Cell(b.cellLearned()); e == nil && bytes.Equal(old, now) {
+			return
+		}
+		err = e.deps.State.SetCell(b.cellLearned(), now)
+	}
+	if err != nil && ctx.Err() == nil {
+		e.log.Warn("experience not saved", "err", err)
+	}
+}
+
+// learned is what the backend's governor learned, as it is saved.
+func (b *backend) learned(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, learnedPatience)
+	defer cancel()
+	experience, err := b.pipe.Experience(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the pipeline does not answer: %w", err)
+	}
+	saved, err := json.Marshal(learned{Family: string(b.family.Digest()), Provider: b.provider(), Learned: experience})
+	if err == nil && len(saved) > learnedSize {
+		err = fmt.Errorf("experience of %d bytes, at most %d are kept", len(saved), learnedSize)
+	}
+	return saved, err
+}
+
+// loadLearned gives a backend that does not run yet what an earlier one learned.
+// What is damaged or of another family is not worth a fault: it is learned anew.
+func (e *Engine) loadLearned(b *backend) {
+	saved, err := e.deps.State.Cell(b.cellLearned())
+	if errors.Is(err, store.ErrNotFound) {
+		return
+	}
+	if err == nil {
+		err = b.remember(saved)
+	}
+	if err != nil {
+		e.log.Warn("experience not usable, the device learns anew", "err", err)
+	}
+}
+
+func (b *backend) remember(saved []byte) error {
+	if len(saved) > learnedSize {
+		return fmt.Errorf("experience of %d bytes, at most %d are kept", len(saved), learnedSize)
+	}
+	var of learned
+	if err := json.Unmarshal(saved, &of); err != nil {
+		return fmt.Errorf("experience: %w", err)
+	}
+	if digest := string(b.family.Digest()); of.Family != digest || of.Provider != b.provider() {
+		return fmt.Errorf("experience of family %.12s on %.12s, this is %.12s on %s", of.Family, of.Provider, digest,
+			b.provider())
+	}
+	return b.pipe.Remember(of.Learned)
+}
+
+// decisionLog is where a backend's decisions are logged: a file of its own for
+// each execution provider and number of threads, and for every other backend on the
+// same that took over because more members could be built, as two work at once while
+// one takes over from the other.
+func (e *Engine) decisionLog(b *backend) pipeline.Log {
+	if e.cfg.LogMiB == 0 {
+		return pipeline.Log{}
+	}
+	name := "decisions.log"
+	if b.again {
+		name = "decisions-again.log"
+	}
+	switch v := b.loader.Variant(); {
+	case v.Provider != family.CPU:
+		name = "decisions-" + v.Provider + ".log"
+	case v.Threads != e.baseVariant().Threads:
+		name = fmt.Sprintf("decisions-%d.log", v.Threads)
+	}
+	return pipeline.Log{Path: filepath.Join(e.cfg.LogFolder, name), Bytes: int64(e.cfg.LogMiB) << 20,
+		Version: e.cfg.Version}
+}
+
+// baseVariant is the one that comes first.
+func (e *Engine) baseVariant() family.Variant {
+	return family.Variant{Provider: family.CPU, Threads: max(1, e.cfg.Threads)}
+}

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/family"
+)
+
+// State is whether the device can infer.
+type State int
+
+// The states of an engine. The zero State is Preparing.
+const (
+	Preparing   State = iota // no member can answer yet, and one may soon
+	Ready                    // members answer; some may still be loading
+	Degraded                 // likewise, but some are missing, or what serves stands in for a provider that failed
+	Unavailable              // no member can answer until what Status.Detail says is mended
+)
+
+// String is the state in one word.
+func (s State) String() string {
+	return [...]string{"preparing", "ready", "degraded", "unavailable"}[s]
+}
+
+// Status is what an engine does. It is a value of its own: nothing in it changes.
+type Status struct {
+	State     State
+	Detail    string // preparing: what of what; degraded, unavailable: why, and the remedy; else empty
+	Family    *family.Family
+	Profile   *family.Profile // that the members in use were chosen by; nil before there is one
+	Variant   family.Variant  // on which they run
+	Members   []Member        // those worth using on this device, by rising latency and accuracy
+	Operating *family.Member  // that answers now; nil before there is one
+	Mode      governor.Mode   // in force
+	Target    governor.Mode   // that is pursued; another one than Mode where the members that serve lack the one it names
+	Loading   bool            // members are still being loaded
+}
+
+// Member is one that is worth using, with what it takes.
+type Member struct {
+	*family.Member
+	Profile family.MemberProfile
+}
+
+// view is what others see of the supervisor's state.
+type view struct {
+	Status
+	backend *backend      // that jobs go to; nil before there is one, and when none can be used
+	stale   chan struct{} // closed when there is a newer view
+}
+
+// Status tells what the engine does now.
+func (e *Engine) Status() Status {
+	v := e.view.Load()
+	s := v.Status
+	if v.backend != nil {
+		var at int
+		at, s.Mode = v.backend.pipe.Governed()
+		s.Operating = v.backend.member(at)
+	}
+	return s
+}
