@@ -36,14 +36,15 @@ type backend struct {
 	unpin    func() error     // of the smallest member in use; nil if it is not pinned
 }
 
-// newBackend chooses from sessions, in the family's order or none at all, and
+// newBackend chooses from members that were made ready, with a fallback or nil, and
 // closes those that are not worth using.
-func newBackend(l Loader, f *family.Family, p *family.Profile, sessions []family.Session) *backend {
-	b := &backend{loader: l, family: f, profile: p, front: p.Front(f), over: make(chan struct{})}
+func newBackend(l Loader, of *family.Family, p prepared, f *fallback) *backend {
+	b := &backend{loader: l, family: of, profile: p.profile, front: p.profile.Front(of), fallback: f,
+		over: make(chan struct{})}
 	b.sessions, b.evicted = make([]family.Session, len(b.front)), make([]*evicted, len(b.front))
-	for i, s := range sessions {
+	for i, s := range p.sessions {
 		if at := slices.Index(b.front, i); at >= 0 {
-			b.sessions[at] = s
+			b.sessions[at] = f.hold(s, i)
 		} else if s != nil {
 			s.Close() // dominated on this device, so never chosen; freeing it cannot be mended if it fails
 		}

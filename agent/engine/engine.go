@@ -7,7 +7,7 @@
 //	        supervisor ◀── calls ─── loader: profile, sessions, engines
 //	            │  ▲ │                  ▲
 //	            │  │ └──── tasks ───────┘
-//	            │  └── hangs, ends of pipelines, SetMode, SetPower, a tick a second
+//	            │  └── SetMode, SetPower, hangs, ends of pipelines, a tick a second
 //	            └──▶ evicts, restores, hands over, publishes the view
 //
 // A backend is the members worth using on one variant, an execution provider and
@@ -41,7 +41,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -126,7 +125,7 @@ type Engine struct {
 	away    atomic.Uint64                  // jobs that reached no pipeline
 	jobs    openJobs
 
-	orders  chan order    // for the mode, to the supervisor
+	calls   chan call     // to the supervisor
 	powered chan struct{} // holds a token when power is new
 	changed chan struct{} // see Changed
 	ready   chan struct{} // see Ready
@@ -138,46 +137,47 @@ type Engine struct {
 // the process must end, for its supervisor to start it anew.
 var ErrHung = pipeline.ErrHung
 
-// errOver is why nothing is done any more.
-var errOver = errors.New("the engine has stopped")
+// call is what the supervisor is to do for another goroutine.
+type call struct {
+	do   func(*supervisor)
+	done chan<- struct{}
+}
 
-// order asks the supervisor for a mode.
-type order struct {
-	ctx  context.Context // of who waits
-	mode governor.Mode
-	done chan<- error
+// call has the supervisor do something and waits for it. Its errors are ctx's, and
+// pipeline.ErrClosed after Run; then it was not done.
+func (e *Engine) call(ctx context.Context, do func(*supervisor)) error {
+	done := make(chan struct{})
+	select {
+	case e.calls <- call{do, done}:
+		<-done
+		return nil
+	case <-e.over:
+		return pipeline.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // New assembles an engine. It starts nothing, and closes nothing it was given.
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
-		jobs:   openJobs{settled: make(chan struct{}, 1)},
-		orders: make(chan order), powered: make(chan struct{}, 1),
+		jobs:  openJobs{settled: make(chan struct{}, 1)},
+		calls: make(chan call), powered: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
-		Variant: family.Variant{Provider: family.CPU, Threads: max(1, cfg.Threads)}}})
+		Variant: e.baseVariant(), Detail: "the engine has not started"}})
 	return e
 }
 
 // SetMode gives the device a mode to pursue, from the next job on, also over
-// hand-overs. Its errors are ctx's, which leaves the mode before in force, and a
-// refusal of a fixed member that is not in use.
-func (e *Engine) SetMode(ctx context.Context, m governor.Mode) error {
-	done := make(chan error, 1)
-	select {
-	case e.orders <- order{ctx, m, done}:
-	case <-e.over:
-		return errOver
-	case <-ctx.Done():
-		return ctx.Err()
+// hand-overs. Its errors are ctx's, which leaves the mode before in force,
+// pipeline.ErrClosed after Run, and a refusal of a fixed member that is not in use.
+func (e *Engine) SetMode(ctx context.Context, m governor.Mode) (err error) {
+	if undone := e.call(ctx, func(s *supervisor) { err = s.setMode(ctx, m) }); undone != nil {
+		return undone
 	}
-	select {
-	case err := <-done:
-		return err
-	case <-e.over:
-		return errOver
-	}
+	return err
 }
 
 // SetPower tells what inferences cost from now on.

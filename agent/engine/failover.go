@@ -63,7 +63,8 @@ func (l *loader) superviseProvider(ctx context.Context, provider string, serving
 		}
 		l.log.Error("execution provider failed", "provider", provider, "err", failure)
 		l.deps.Events.Event(wire.SeverityError, wire.Event{Kind: wire.EventProvider,
-			Detail: fmt.Sprintf("%s failed: %v; %s serves, the next attempt is in %v", provider, failure, family.CPU, p.length())})
+			Detail: fmt.Sprintf("%s failed: %v; %s serves, the next attempt is in %v", provider, failure, family.CPU,
+				p.length())})
 		if err := l.call(ctx, func(s *supervisor) {
 			s.failed = provider
 			s.publish()
@@ -83,7 +84,7 @@ func (l *loader) superviseProvider(ctx context.Context, provider string, serving
 // first, and returns the one that serves: the old one where the CPU has no member.
 // Its error is ctx's.
 func (l *loader) fallBack(ctx context.Context, old *backend, on Loader, profile *family.Profile) (*backend, error) {
-	next, err := l.backend(on, profile, nil, nil)
+	next, err := l.backend(on, prepared{profile: profile}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,8 @@ func (l *loader) retryProvider(ctx context.Context, provider string, serving *ba
 func (l *loader) tellProgress(provider string, serving *backend) func(i int) {
 	return func(i int) {
 		l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: serving.family.Members[i].Name,
-			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(serving.family.Members), serving.provider())})
+			Detail: fmt.Sprintf("%s: preparing member %d of %d; %s serves", provider, i+1, len(serving.family.Members),
+				serving.provider())})
 	}
 }
 

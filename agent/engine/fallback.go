@@ -19,9 +19,9 @@ type fallback struct {
 
 func newFallback(cpu Loader) *fallback { return &fallback{cpu: cpu, failed: make(chan error, 1)} }
 
-// hold gives a member's session the fallback; without one it is as it was.
+// hold gives a member's session the fallback; without one it is as it was, as is none.
 func (f *fallback) hold(s family.Session, member int) family.Session {
-	if f == nil {
+	if f == nil || s == nil {
 		return s
 	}
 	return &fallbackSession{Session: s, fallback: f, member: member}

@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -18,7 +20,7 @@ const askPatience = time.Second
 // loaded, for what they can do together is not known before. Its errors are ctx's
 // and a *wire.Refusal: unsupported where the device cannot infer, invalid for a
 // fixed member that is not in use, infeasible, or busy where the members take longer
-// than a second to say.
+// than a second to say. After Run it is pipeline.ErrClosed.
 func (e *Engine) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
 	for {
 		v := e.view.Load()
@@ -28,37 +30,33 @@ func (e *Engine) Feasible(ctx context.Context, m governor.Mode) (nearest governo
 		case v.backend != nil && m.Member() != "":
 			return nearest, v.backend.lacks(m)
 		case v.backend != nil && !v.Loading:
-			if nearest, err = v.backend.feasible(ctx, m); err != errMoved {
+			nearest, err = v.backend.feasible(ctx, m)
+			if !errors.Is(err, pipeline.ErrClosed) {
 				return nearest, err
-			}
+			} // else another backend has taken over, or will not
 		}
 		select {
 		case <-v.stale:
 		case <-e.over:
-			return nearest, errOver
+			return nearest, pipeline.ErrClosed
 		case <-ctx.Done():
 			return nearest, ctx.Err()
 		}
 	}
 }
 
-// errMoved says that a backend serves no more: whoever asks waits for a newer view.
-var errMoved = errOver
-
-// feasible asks the governor.
+// feasible asks the governor. Its errors are those of Feasible and pipeline.ErrClosed.
 func (b *backend) feasible(ctx context.Context, m governor.Mode) (governor.Goal, error) {
 	asked, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	nearest, err := b.pipe.Feasible(asked, m)
 	switch {
-	case err == nil:
-		return nearest, nil
+	case err == nil || errors.Is(err, pipeline.ErrClosed):
+		return nearest, err
 	case ctx.Err() != nil:
 		return nearest, ctx.Err()
 	case asked.Err() != nil:
 		return nearest, wire.Refuse(wire.Busy, "the members in use are too busy to say what they can do")
-	case b.ended():
-		return nearest, errMoved
 	}
 	return nearest, &wire.Refusal{Reason: wire.Infeasible, Err: err}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -68,12 +67,9 @@ func (l *loader) replace(ctx context.Context, h hang) error {
 	}); err != nil || !wanted {
 		return err
 	}
-	session, fault := h.backend.load(h.at)
-	err := l.call(ctx, func(s *supervisor) { s.replaced(ctx, h, session, fault) })
-	if err != nil && fault == nil {
-		err = errors.Join(err, session.Close())
-	}
-	return err
+	return l.deliver(ctx, h.backend, h.at, func(s *supervisor, session family.Session, fault error) {
+		s.replaced(ctx, h, session, fault)
+	})
 }
 
 // replaced puts a new session in the place of one that hung. Where there is none the

@@ -87,7 +87,8 @@ func (b *backend) remember(saved []byte) error {
 		return fmt.Errorf("experience: %w", err)
 	}
 	if digest := string(b.family.Digest()); of.Family != digest || of.Provider != b.provider() {
-		return fmt.Errorf("experience of family %.12s on %.12s, this is %.12s on %s", of.Family, of.Provider, digest, b.provider())
+		return fmt.Errorf("experience of family %.12s on %.12s, this is %.12s on %s", of.Family, of.Provider, digest,
+			b.provider())
 	}
 	return b.pipe.Remember(of.Learned)
 }
@@ -110,7 +111,8 @@ func (e *Engine) decisionLog(b *backend) pipeline.Log {
 	case v.Threads != e.baseVariant().Threads:
 		name = fmt.Sprintf("decisions-%d.log", v.Threads)
 	}
-	return pipeline.Log{Path: filepath.Join(e.cfg.LogFolder, name), Bytes: int64(e.cfg.LogMiB) << 20, Version: e.cfg.Version}
+	return pipeline.Log{Path: filepath.Join(e.cfg.LogFolder, name), Bytes: int64(e.cfg.LogMiB) << 20,
+		Version: e.cfg.Version}
 }
 
 // baseVariant is the one that comes first.

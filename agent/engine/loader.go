@@ -16,10 +16,10 @@ import (
 //	  ─▶ members that the disk had no room for ─▶ other providers, or more threads
 type loader struct {
 	*Engine
-	calls chan<- call
 	tasks <-chan task
 	hangs chan<- hang
 	base  Loader       // on the CPU
+	multi Loader       // likewise, on more threads; nil where these are not to be had
 	learn *time.Ticker // when what was learned is saved
 }
 
@@ -27,7 +27,7 @@ type loader struct {
 type task func(context.Context, *loader) error
 
 func newLoader(s *supervisor) *loader {
-	return &loader{Engine: s.Engine, calls: s.calls, tasks: s.tasks, hangs: s.hangs}
+	return &loader{Engine: s.Engine, tasks: s.tasks, hangs: s.hangs}
 }
 
 // run makes one backend after the other until ctx ends. Its error is ctx's, or that
@@ -50,19 +50,6 @@ func (l *loader) run(ctx context.Context) error {
 	}
 	_, err = await[struct{}](ctx, l, nil)
 	return err
-}
-
-// call has the supervisor do something and waits for it. Its error is ctx's; then it
-// was not done.
-func (l *loader) call(ctx context.Context, do func(*supervisor)) error {
-	done := make(chan struct{})
-	select {
-	case l.calls <- call{do, done}:
-		<-done
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // await receives from c, and does the supervisor's tasks until it can. Its error is
@@ -117,39 +104,49 @@ func (l *loader) tellPreparing(ctx context.Context) func(member int) {
 // be used until the next start. Where that is for want of room on the disk, it waits
 // for that. Its error is ctx's, or that there can be no pipeline.
 func (l *loader) first(ctx context.Context) (*backend, error) {
-	if why := l.openBase(); why != nil {
+	if why := l.openCPU(); why != nil {
 		return nil, l.refuse(ctx, why)
 	}
 	l.measureMulti(ctx)
-	profile, sessions, err := l.profile(ctx)
-	for told := false; err != nil; profile, sessions, err = l.profile(ctx) {
+	p, err := l.profile(ctx)
+	for first := true; err != nil; p, err = l.profile(ctx) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !told {
-			if err := l.refuse(ctx, err); err != nil {
-				return nil, err
+		if !first && !isFull(err) {
+			return nil, l.giveUp(ctx, err)
+		}
+		if first {
+			if undone := l.refuse(ctx, err); undone != nil || !isFull(err) {
+				return nil, undone
 			}
 		}
-		if !isFull(err) {
-			return nil, nil
-		}
-		told = true
+		first = false
 		if err := l.awaitRoom(ctx, 0); err != nil {
 			return nil, l.giveUp(ctx, err)
 		}
 	}
-	l.tellFaults(profile)
-	return l.install(ctx, profile, sessions)
+	l.tellFaults(p.profile)
+	return l.install(ctx, p)
 }
 
-// openBase opens the loader of the first backend; its error is why there is none.
-func (l *loader) openBase() (err error) {
+// openCPU opens the loaders on the CPU; its error is why there is none.
+func (l *loader) openCPU() (err error) {
 	if l.deps.Open == nil {
 		return l.deps.Fault
 	}
-	l.base, err = l.deps.Open(l.baseVariant())
-	return err
+	if l.base, err = l.deps.Open(l.baseVariant()); err != nil {
+		return err
+	}
+	if n := l.multiThreads(); n > 1 {
+		multi, err := l.deps.Open(family.Variant{Provider: family.CPU, Threads: n})
+		if err != nil {
+			l.log.Warn("more threads cannot be used", "threads", n, "err", err)
+			return nil
+		}
+		l.multi = multi
+	}
+	return nil
 }
 
 // refuse notes why no member can be used. Its error is ctx's.
@@ -157,9 +154,9 @@ func (l *loader) refuse(ctx context.Context, why error) error {
 	return l.call(ctx, func(s *supervisor) { s.refuse(why) })
 }
 
-// install makes the first backend of what a profile says, and loads its members.
-func (l *loader) install(ctx context.Context, profile *family.Profile, sessions []family.Session) (*backend, error) {
-	b, err := l.backend(l.base, profile, sessions, nil)
+// install makes the first backend, and loads its members.
+func (l *loader) install(ctx context.Context, p prepared) (*backend, error) {
+	b, err := l.backend(l.base, p, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -179,14 +176,8 @@ func (l *loader) install(ctx context.Context, profile *family.Profile, sessions 
 
 // backend makes one, which does not run yet. Where that fails, its sessions are
 // closed.
-func (l *loader) backend(on Loader, profile *family.Profile, sessions []family.Session, f *fallback) (*backend, error) {
-	b := newBackend(on, l.deps.Family, profile, sessions)
-	b.fallback = f
-	for at, s := range b.sessions {
-		if s != nil {
-			b.sessions[at] = f.hold(s, b.front[at])
-		}
-	}
+func (l *loader) backend(on Loader, p prepared, f *fallback) (*backend, error) {
+	b := newBackend(on, l.deps.Family, p, f)
 	return b, l.newPipeline(b)
 }
 
@@ -238,24 +229,29 @@ func (l *loader) loadMember(ctx context.Context, b *backend, at int, optional bo
 	if err := l.doTasks(ctx); err != nil {
 		return false, err
 	}
-	var wanted bool
-	var session family.Session
+	wanted := false
 	if err := l.call(ctx, func(s *supervisor) {
-		wanted = s.wants(ctx, b, at, optional)
-		session = b.sessions[at]
+		if wanted = s.wants(ctx, b, at, optional); wanted && b.sessions[at] != nil { // it came with the profile
+			wanted, used = false, s.loaded(ctx, b, at, b.sessions[at], nil)
+		}
 	}); err != nil || !wanted {
-		return false, err
+		return used, err
 	}
-	var fault error
-	made := session == nil
-	if made {
-		session, fault = b.load(at)
-	}
-	err = l.call(ctx, func(s *supervisor) { used = s.loaded(ctx, b, at, session, fault) })
-	if err != nil && made && fault == nil {
+	err = l.deliver(ctx, b, at, func(s *supervisor, session family.Session, fault error) {
+		used = s.loaded(ctx, b, at, session, fault)
+	})
+	return used, err
+}
+
+// deliver loads the member at a position in a backend's front, and has the
+// supervisor take what came of it. Its error is ctx's; then nothing is left of it.
+func (l *loader) deliver(ctx context.Context, b *backend, at int, take func(*supervisor, family.Session, error)) error {
+	session, fault := b.load(at)
+	err := l.call(ctx, func(s *supervisor) { take(s, session, fault) })
+	if err != nil && fault == nil {
 		err = errors.Join(err, session.Close())
 	}
-	return used, err
+	return err
 }
 
 // pin keeps a member in memory. Its error is ctx's.
@@ -275,39 +271,30 @@ func (l *loader) pin(ctx context.Context, b *backend, at int) error {
 // prepare makes a backend ready: engines, canaries, profile. Before each member tell
 // is called with its index.
 func (l *loader) prepare(ctx context.Context, on Loader, f *fallback, tell func(member int)) (*backend, error) {
-	profile, sessions, err := l.makeMembers(ctx, on, func(i int) {
+	p, err := l.members(ctx, on, func(i int) {
 		_ = l.doTasks(ctx) // who prepares looks at ctx itself
 		tell(i)
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range profile.Members {
+	for _, m := range p.profile.Members {
 		if m.Fault != "" {
 			l.tellFault(fmt.Sprintf("a member cannot be used on %s: %s", on.Variant(), m.Fault))
 		}
 	}
-	return l.backend(on, profile, sessions, f)
+	return l.backend(on, p, f)
 }
 
 // handOver gives every job from now on to a backend that is ready, and waits until
 // the old one has answered what it has: no more than two work at once. Its error is
 // ctx's.
 func (l *loader) handOver(ctx context.Context, old, next *backend) error {
-	err := l.call(ctx, func(s *supervisor) {
-		s.start(ctx, next)
-		s.failed = ""
-		for at, session := range next.sessions {
-			if session != nil && s.use(ctx, next, at, session) != nil {
-				return // the engine stops
-			}
-		}
-	})
-	if err != nil {
+	if err := l.call(ctx, func(s *supervisor) { s.takeOver(ctx, next) }); err != nil {
 		next.close()
 		return err
 	}
 	l.tellTakeOver(old, next)
-	_, err = await(ctx, l, old.over)
+	_, err := await(ctx, l, old.over)
 	return err
 }

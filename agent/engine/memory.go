@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -249,16 +248,12 @@ func (s *supervisor) evict(ctx context.Context, b *backend, at int, m monitor.Me
 // all.
 func (l *loader) restore(ctx context.Context, b *backend, at int, m monitor.Memory) error {
 	first := false
-	session, fault := b.load(at)
-	err := l.call(ctx, func(s *supervisor) {
+	err := l.deliver(ctx, b, at, func(s *supervisor, session family.Session, fault error) {
 		s.restoring = false
-		first = s.fault != nil
+		first = s.fault != nil && fault == nil
 		s.restored(ctx, b, at, session, fault, m)
 	})
-	if err != nil && fault == nil {
-		return errors.Join(err, session.Close())
-	}
-	if err == nil && first && fault == nil {
+	if err == nil && first {
 		err = l.pin(ctx, b, at)
 	}
 	return err
@@ -266,7 +261,8 @@ func (l *loader) restore(ctx context.Context, b *backend, at int, m monitor.Memo
 
 // restored takes an evicted member into use that was loaded. One that could not be
 // stays evicted, and is tried again later.
-func (s *supervisor) restored(ctx context.Context, b *backend, at int, session family.Session, fault error, m monitor.Memory) {
+func (s *supervisor) restored(ctx context.Context, b *backend, at int, session family.Session, fault error,
+	m monitor.Memory) {
 	e, name := b.evicted[at], b.member(at).Name
 	if s.serving != b || e == nil {
 		if fault == nil {
@@ -294,5 +290,6 @@ func (s *supervisor) restored(ctx context.Context, b *backend, at int, session f
 // tellMemory tells of each change, however soon it follows: each is of another
 // member.
 func (s *supervisor) tellMemory(severity wire.Severity, member, detail string) {
-	s.deps.Events.EventAtOnce(severity, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventMemory, Member: member, Detail: detail})
+	s.deps.Events.EventAtOnce(severity, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventMemory, Member: member,
+		Detail: detail})
 }

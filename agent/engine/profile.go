@@ -32,73 +32,14 @@ func StoredProfile(d *Deps, l Loader) (*family.Profile, error) {
 }
 
 // TakeProfile makes every member ready, measures them and stores the profile. A
-// member that cannot be made ready is noted there and left out; its session is
-// nil. The sessions, in the family's order, are the caller's to close. Before
-// each member tell is called with its index.
-func TakeProfile(ctx context.Context, d *Deps, l Loader, tell func(member int)) (*family.Profile, []family.Session, error) {
-	p, sessions, err := tryProfile(ctx, d, l, tell)
-	if err == nil {
-		if err = saveProfile(d, l, p); err == nil {
-			return p, sessions, nil
-		}
-	}
-	return nil, nil, errors.Join(err, closeAll(sessions))
-}
-
-// tryProfile makes every member ready and measures them. The sessions are the
-// caller's to close, also where there is an error.
-func tryProfile(ctx context.Context, d *Deps, l Loader, tell func(member int)) (*family.Profile, []family.Session, error) {
-	sessions, faults, err := makeReady(ctx, d.Family, l, tell)
-	if err != nil {
-		return nil, sessions, err
-	}
-	p, err := measure(ctx, d.Machine, l, sessions)
-	if err != nil {
-		return nil, sessions, err
-	}
-	for i, fault := range faults {
-		p.Members[i].Fault = fault
-	}
-	return p, sessions, nil
-}
-
-// makeReady returns a session for each member, or why there is none. It is an
-// error when there is none at all; of the reasons, alike then, it gives the first,
-// or that the disk is full.
-func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member int)) ([]family.Session, []string, error) {
-	n := len(f.Members)
-	sessions, faults := make([]family.Session, n), make([]string, n)
-	var errs []error
-	for i := range n {
-		tell(i)
-		if err := ctx.Err(); err != nil {
-			return sessions, faults, err
-		}
-		s, err := l.Session(i)
-		if err != nil {
-			errs = append(errs, err)
-			faults[i] = err.Error()
-			continue
-		}
-		sessions[i] = s
-	}
-	if len(errs) == n {
-		why := errs[max(0, slices.IndexFunc(errs, isFull))]
-		return sessions, faults, fmt.Errorf("no member of family %s can be used: %w", f.Name, why)
-	}
-	return sessions, faults, nil
-}
-
-// measure takes a profile and notes what other processes of the machine used
-// meanwhile.
-func measure(ctx context.Context, m Machine, l Loader, sessions []family.Session) (*family.Profile, error) {
-	_, before := m.Others(monitor.Mark{})
-	p, err := l.Profile(ctx, sessions)
+// member that cannot be made ready is noted there and left out. Before each member
+// tell is called with its index.
+func TakeProfile(ctx context.Context, d *Deps, l Loader, tell func(member int)) (*family.Profile, error) {
+	p, err := takeProfile(ctx, d, l, tell)
 	if err != nil {
 		return nil, err
 	}
-	p.OthersPercent, _ = m.Others(before)
-	return p, nil
+	return p.profile, errors.Join(saveProfile(d, l, p.profile), p.close())
 }
 
 func saveProfile(d *Deps, l Loader, p *family.Profile) error {
@@ -114,9 +55,70 @@ func profileKey(f *family.Family, l Loader) store.ProfileKey {
 	return store.ProfileKey{Family: string(f.Digest()), Provider: v.Provider, Threads: v.Threads}
 }
 
-func closeAll(sessions []family.Session) error {
+// prepared is a family of which members were made ready.
+type prepared struct {
+	profile  *family.Profile
+	sessions []family.Session // in the family's order, nil for those that cannot be used; or none at all
+	faults   []string         // why they cannot
+}
+
+// takeProfile makes every member ready and measures them.
+func takeProfile(ctx context.Context, d *Deps, l Loader, tell func(member int)) (prepared, error) {
+	p, err := makeReady(ctx, d.Family, l, tell)
+	if err != nil {
+		return prepared{}, err
+	}
+	if err := p.measure(ctx, d.Machine, l); err != nil {
+		return prepared{}, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// makeReady makes every member ready. It is an error when there is none at all; of
+// the reasons, alike then, it gives the first, or that the disk is full.
+func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member int)) (prepared, error) {
+	n := len(f.Members)
+	p := prepared{sessions: make([]family.Session, n), faults: make([]string, n)}
 	var errs []error
-	for _, s := range sessions {
+	for i := range n {
+		tell(i)
+		if err := ctx.Err(); err != nil {
+			return prepared{}, errors.Join(err, p.close())
+		}
+		s, err := l.Session(i)
+		if err != nil {
+			errs = append(errs, err)
+			p.faults[i] = err.Error()
+			continue
+		}
+		p.sessions[i] = s
+	}
+	if len(errs) == n {
+		why := errs[max(0, slices.IndexFunc(errs, isFull))]
+		return prepared{}, fmt.Errorf("no member of family %s can be used: %w", f.Name, why)
+	}
+	return p, nil
+}
+
+// measure takes a profile and notes what other processes of the machine used
+// meanwhile.
+func (p *prepared) measure(ctx context.Context, m Machine, l Loader) error {
+	_, before := m.Others(monitor.Mark{})
+	taken, err := l.Profile(ctx, p.sessions)
+	if err != nil {
+		return err
+	}
+	taken.OthersPercent, _ = m.Others(before)
+	for i, fault := range p.faults {
+		taken.Members[i].Fault = fault
+	}
+	p.profile = taken
+	return nil
+}
+
+func (p *prepared) close() error {
+	var errs []error
+	for _, s := range p.sessions {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
@@ -126,21 +128,22 @@ func closeAll(sessions []family.Session) error {
 
 // profile returns the stored profile if it fits the family, the runtime and what
 // can be used, else a new one with the sessions it took.
-func (l *loader) profile(ctx context.Context) (*family.Profile, []family.Session, error) {
-	p, err := StoredProfile(&l.deps, l.base)
+func (l *loader) profile(ctx context.Context) (prepared, error) {
+	stored, err := StoredProfile(&l.deps, l.base)
 	if err != nil {
-		return nil, nil, err
+		return prepared{}, err
 	}
-	if !l.outdated(ctx, p, l.base) {
-		return p, nil, nil
+	if !l.outdated(ctx, stored, l.base) {
+		return prepared{profile: stored}, nil
 	}
-	l.log.Info("preparing the family for this device, once", "family", l.deps.Family.Name, "members", len(l.deps.Family.Members))
-	taken, sessions, err := l.takeProfile(ctx, l.base, l.tellPreparing(ctx))
-	if err != nil && p != nil && ctx.Err() == nil {
+	l.log.Info("preparing the family for this device, once",
+		"family", l.deps.Family.Name, "members", len(l.deps.Family.Members))
+	p, err := l.takeProfile(ctx, l.base, l.tellPreparing(ctx))
+	if err != nil && stored != nil && ctx.Err() == nil {
 		l.log.Warn("profile not taken anew, the stored one is used", "err", err)
-		return p, nil, nil
+		return prepared{profile: stored}, nil
 	}
-	return taken, sessions, err
+	return p, err
 }
 
 // outdated tells whether a profile must be taken: there is none, or a member that
@@ -166,59 +169,51 @@ func (l *loader) outdated(ctx context.Context, p *family.Profile, on Loader) boo
 
 // takeProfile is TakeProfile for a device, which serves with a profile that cannot
 // be stored, too, and says so.
-func (l *loader) takeProfile(ctx context.Context, on Loader, tell func(member int)) (*family.Profile, []family.Session, error) {
-	p, sessions, err := tryProfile(ctx, &l.deps, on, tell)
+func (l *loader) takeProfile(ctx context.Context, on Loader, tell func(member int)) (prepared, error) {
+	p, err := takeProfile(ctx, &l.deps, on, tell)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(sessions))
+		return p, err
 	}
-	if err := saveProfile(&l.deps, on, p); err != nil {
+	if err := saveProfile(&l.deps, on, p.profile); err != nil {
 		l.log.Warn("profile not stored, the next start takes it again", "err", err)
-		l.tellFault(fmt.Sprintf("this device's profile cannot be stored, and is taken again at the next start: %v", err))
+		l.tellFault(fmt.Sprintf(
+			"this device's profile cannot be stored, and is taken again at the next start: %v", err))
 	}
-	return p, sessions, nil
+	return p, nil
 }
 
-// makeMembers returns a session for each member, with the stored profile if there is one
-// that fits. Where that has a member at fault which can be used now it is measured
-// anew, but not on the CPU: what serves is in the way there, and the next start does
-// it.
-func (l *loader) makeMembers(ctx context.Context, on Loader, tell func(member int)) (*family.Profile, []family.Session, error) {
-	profile, err := StoredProfile(&l.deps, on)
+// members makes every member ready, with the stored profile if there is one that
+// fits. Where that has a member at fault which can be used now it is measured anew,
+// but not on the CPU: what serves is in the way there, and the next start does it.
+func (l *loader) members(ctx context.Context, on Loader, tell func(member int)) (prepared, error) {
+	stored, err := StoredProfile(&l.deps, on)
 	if err != nil {
-		return nil, nil, err
+		return prepared{}, err
 	}
-	if profile == nil {
+	if stored == nil {
 		return l.takeProfile(ctx, on, tell)
 	}
-	sessions, faults, err := makeReady(ctx, l.deps.Family, on, tell)
+	p, err := makeReady(ctx, l.deps.Family, on, tell)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(sessions))
+		return p, err
 	}
+	p.profile = stored
 	passed := false
-	for i, fault := range faults {
-		passed = passed || fault == "" && profile.Members[i].Fault != ""
-		if profile.Members[i].Fault == "" {
-			profile.Members[i].Fault = fault // what worked when the profile was taken may not now
+	for i, fault := range p.faults {
+		passed = passed || fault == "" && stored.Members[i].Fault != ""
+		if stored.Members[i].Fault == "" {
+			stored.Members[i].Fault = fault // what worked when the profile was taken may not now
 		}
 	}
 	if !passed || on.Variant().Provider == family.CPU {
-		return profile, sessions, nil
+		return p, nil
 	}
-	return l.measuredAnew(ctx, on, profile, sessions, faults), sessions, nil
-}
-
-// measuredAnew is a profile taken of sessions; the one before where that fails.
-func (l *loader) measuredAnew(ctx context.Context, on Loader, before *family.Profile, sessions []family.Session, faults []string) *family.Profile {
-	anew, err := measure(ctx, l.deps.Machine, on, sessions)
-	if err == nil {
-		for i, fault := range faults {
-			anew.Members[i].Fault = fault
-		}
-		err = saveProfile(&l.deps, on, anew)
+	if err = p.measure(ctx, l.deps.Machine, on); err == nil {
+		err = saveProfile(&l.deps, on, p.profile)
 	}
 	if err != nil {
 		l.log.Warn("profile not taken anew, the stored one is used", "provider", on.Variant().Provider, "err", err)
-		return before
+		p.profile = stored
 	}
-	return anew
+	return p, nil
 }

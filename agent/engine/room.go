@@ -97,15 +97,15 @@ func (l *loader) tight(ctx context.Context, serving *backend) (tight bool, err e
 // enlarged makes a backend ready of all members that can be built now.
 func (l *loader) enlarged(ctx context.Context, serving *backend) (*backend, error) {
 	l.saveLearned(ctx, serving)
-	profile, sessions, err := tryProfile(ctx, &l.deps, serving.loader, func(int) { _ = l.doTasks(ctx) })
+	p, err := takeProfile(ctx, &l.deps, serving.loader, func(int) { _ = l.doTasks(ctx) })
 	if err != nil {
-		return nil, errors.Join(err, closeAll(sessions))
+		return nil, err
 	}
-	merge(profile, serving.profile)
-	if err := saveProfile(&l.deps, serving.loader, profile); err != nil {
+	merge(p.profile, serving.profile)
+	if err := saveProfile(&l.deps, serving.loader, p.profile); err != nil {
 		l.log.Warn("profile not stored, the next start takes it again", "err", err)
 	}
-	next := newBackend(serving.loader, serving.family, profile, sessions)
+	next := newBackend(serving.loader, serving.family, p, nil)
 	next.again = !serving.again
 	return next, l.newPipeline(next)
 }

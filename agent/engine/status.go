@@ -11,7 +11,7 @@ type State int
 // The states of an engine. The zero State is Preparing.
 const (
 	Preparing   State = iota // no member can answer yet, and one may soon
-	Ready                    // members answer
+	Ready                    // members answer; some may still be loading
 	Degraded                 // likewise, but some are missing, or what serves stands in for a provider that failed
 	Unavailable              // no member can answer until what Status.Detail says is mended
 )

@@ -27,12 +27,13 @@ type Answer struct {
 func (e *Engine) Submit(j pipeline.Job, answer func(*Answer)) {
 	e.jobs.begin()
 	if e.jobs.draining.Load() {
-		e.turnAway(j, answer, &pipeline.Answer{Reason: wire.Busy, Detail: errOver.Error(), Abandoned: true})
+		e.turnAway(j, answer, abandoned())
 		return
 	}
 	for {
 		v := e.view.Load()
 		if r := v.refuses(&j); r != nil {
+			e.tellInfeasible(v.backend, &j, r)
 			e.turnAway(j, answer, r)
 			return
 		}
@@ -42,10 +43,15 @@ func (e *Engine) Submit(j pipeline.Job, answer func(*Answer)) {
 			return
 		}
 		if e.view.Load().backend == b {
-			e.turnAway(j, answer, &pipeline.Answer{Reason: wire.Busy, Detail: errOver.Error(), Abandoned: true})
+			e.turnAway(j, answer, abandoned())
 			return
 		}
 	}
+}
+
+// abandoned is the answer to a job that comes too late for this engine.
+func abandoned() *pipeline.Answer {
+	return &pipeline.Answer{Reason: wire.Busy, Detail: pipeline.ErrClosed.Error(), Abandoned: true}
 }
 
 // refuses is the answer to a job that no pipeline can help; nil where one can.
@@ -63,13 +69,13 @@ func (v *view) refuses(j *pipeline.Job) *pipeline.Answer {
 		"no member reaches a top-1 of %v: the most accurate, %s, has %.4f", j.Floor, best.Name, best.Top1)}
 }
 
+// stillLoading is why a job is refused that a member may take which is not there yet.
 const stillLoading = "the members as accurate as min_top1 asks are still being loaded"
 
 // turnAway answers a job that reached no pipeline.
 func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answer) {
 	e.away.Add(1)
 	a.Total = time.Since(j.Received)
-	e.tellInfeasible(e.view.Load().backend, &j, a)
 	answer(&Answer{Answer: a, Family: e.deps.Family})
 	e.jobs.end()
 }

@@ -15,7 +15,6 @@ import (
 type supervisor struct {
 	*Engine
 	running
-	calls chan call // of the loader
 	tasks chan task // for the loader
 	todo  []task    // that it has not taken yet
 	hangs chan hang
@@ -32,20 +31,11 @@ type supervisor struct {
 	restoring   bool // the loader has a member to restore
 }
 
-// call is what the loader has the supervisor do.
-type call struct {
-	do   func(*supervisor)
-	done chan<- struct{}
-}
-
 // Run prepares the members of the family and keeps them running until ctx ends.
 // It returns ErrHung when only a new process helps.
 func (e *Engine) Run(ctx context.Context) error {
 	defer close(e.over)
-	s := &supervisor{Engine: e, target: e.cfg.Mode, progress: "the family is being read",
-		running: running{ends: make(chan end)}, calls: make(chan call), tasks: make(chan task),
-		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
-	s.publish()
+	s := newSupervisor(e)
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
 	loaded := make(chan error, 1)
@@ -64,6 +54,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	return err
 }
 
+func newSupervisor(e *Engine) *supervisor {
+	return &supervisor{Engine: e, target: e.cfg.Mode, progress: "its profile is being read",
+		running: running{ends: make(chan end)}, tasks: make(chan task),
+		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
+}
+
 // supervise serves everybody until ctx or the device's ability to infer ends.
 func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	second := time.NewTicker(time.Second)
@@ -80,10 +76,8 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 			close(c.done)
 		case tasks <- next:
 			s.todo = s.todo[1:]
-		case o := <-s.orders:
-			o.done <- s.setMode(o)
 		case <-s.powered:
-			s.feedPower(ctx)
+			s.givePower(ctx, s.serving)
 		case h := <-s.hangs:
 			err = s.meetHang(h)
 		case ended := <-s.ends:
@@ -111,16 +105,16 @@ func (s *supervisor) nextTask() (chan<- task, task) {
 }
 
 // setMode pursues another mode, which the backend that serves must have.
-func (s *supervisor) setMode(o order) error {
+func (s *supervisor) setMode(ctx context.Context, mode governor.Mode) error {
 	if b := s.serving; b != nil {
-		if err := b.lacks(o.mode); err != nil {
+		if err := b.lacks(mode); err != nil {
 			return err
 		}
-		if err := b.pipe.SetMode(o.ctx, o.mode); err != nil {
+		if err := b.pipe.SetMode(ctx, mode); err != nil {
 			return err
 		}
 	}
-	s.target = o.mode
+	s.target = mode
 	s.publish()
 	return nil
 }
@@ -137,19 +131,13 @@ func (s *supervisor) pursue(ctx context.Context, b *backend) {
 	if err := b.pipe.SetMode(ctx, mode); err != nil && ctx.Err() == nil {
 		s.log.Error("mode not set", "mode", mode.String(), "err", err)
 	}
-	s.give(ctx, b)
+	s.givePower(ctx, b)
 }
 
-// feedPower tells the backend that serves what inferences cost.
-func (s *supervisor) feedPower(ctx context.Context) {
-	if s.serving != nil {
-		s.give(ctx, s.serving)
-	}
-}
-
-func (s *supervisor) give(ctx context.Context, b *backend) {
+// givePower tells a backend, if there is one, what inferences cost.
+func (s *supervisor) givePower(ctx context.Context, b *backend) {
 	w := s.power.Load()
-	if w == nil {
+	if w == nil || b == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askPatience) // an inference may hang
@@ -172,12 +160,28 @@ func (s *supervisor) handOver(ctx context.Context, next *backend) {
 	}
 }
 
+// takeOver starts a backend that is ready and gives it every job from now on. All of
+// its members are in use before: one that a job asks for must not seem to lack.
+func (s *supervisor) takeOver(ctx context.Context, next *backend) {
+	s.start(ctx, next)
+	for at, session := range next.sessions {
+		if session != nil && next.pipe.Use(ctx, at, session) != nil {
+			return // the engine stops, or next has ended and Run returns why
+		}
+	}
+	s.fault, s.failed = nil, ""
+	s.handOver(ctx, next)
+}
+
 // use takes a member of a backend into use. A backend whose first member that is
 // takes over. Its error is ctx's, or that the pipeline has ended; the session ends
 // with the backend.
 func (s *supervisor) use(ctx context.Context, b *backend, at int, session family.Session) error {
 	b.sessions[at] = session
 	if err := b.pipe.Use(ctx, at, session); err != nil {
+		if ctx.Err() == nil {
+			s.log.Error("member not taken into use", "member", b.member(at).Name, "err", err)
+		}
 		return err
 	}
 	s.fault = nil
@@ -185,28 +189,21 @@ func (s *supervisor) use(ctx context.Context, b *backend, at int, session family
 		s.handOver(ctx, b)
 	}
 	s.publish()
-	select {
-	case <-s.ready:
-	default:
-		s.log.Info("ready", "member", b.member(at).Name)
-		close(s.ready)
-	}
 	return nil
 }
 
 // wants tells whether a member of a backend is to be loaded; one that is not the
 // first, and for which memory is short, is evicted instead.
 func (s *supervisor) wants(ctx context.Context, b *backend, at int, optional bool) bool {
-	if b.evicted[at] != nil {
-		return false
+	if b.evicted[at] != nil || !optional {
+		return b.evicted[at] == nil
 	}
-	if m := s.deps.Machine.Memory(); optional {
-		if why := short(m); why != "" {
-			s.evict(ctx, b, at, m, why)
-			return false
-		}
+	m := s.deps.Machine.Memory()
+	why := short(m)
+	if why != "" {
+		s.evict(ctx, b, at, m, why)
 	}
-	return true
+	return why == ""
 }
 
 // loaded takes a member into use that was loaded, or notes why that cannot be.
@@ -252,9 +249,19 @@ func (s *supervisor) refuse(why error) {
 // publish shows everybody the state as it is now.
 func (s *supervisor) publish() {
 	old := s.view.Load()
-	s.view.Store(&view{Status: s.status(), backend: s.serving, stale: make(chan struct{})})
+	now := &view{Status: s.status(), backend: s.serving, stale: make(chan struct{})}
+	s.view.Store(now)
 	close(old.stale)
 	token(s.changed)
+	if now.State == Preparing || now.State == Unavailable {
+		return
+	}
+	select {
+	case <-s.ready:
+	default:
+		s.log.Info("ready", "member", s.Status().Operating.Name)
+		close(s.ready)
+	}
 }
 
 func (s *supervisor) status() Status {
@@ -287,7 +294,7 @@ func (s *supervisor) status() Status {
 func (s *supervisor) lacking(b *backend) string {
 	var why []string
 	if s.failed != "" {
-		why = append(why, fmt.Sprintf("%s failed and is tried again; %s serves", s.failed, b.provider()))
+		why = append(why, fmt.Sprintf("%s failed and is tried again; %s serves", s.failed, family.CPU))
 	}
 	for _, m := range b.profile.Members {
 		if m.Fault != "" {

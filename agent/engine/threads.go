@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -87,11 +86,7 @@ const faster = 0.85
 // a number was configured, and where more threads are of no use. Its error is
 // ctx's.
 func (l *loader) scaleThreads(ctx context.Context, single *backend) error {
-	if l.multiThreads() < 2 {
-		return nil
-	}
-	multi, err := l.openMulti()
-	if err != nil || !l.useful(multi, single) {
+	if l.multi == nil || !l.useful(single) {
 		return nil
 	}
 	_, before := l.deps.Machine.Others(monitor.Mark{})
@@ -107,7 +102,7 @@ func (l *loader) scaleThreads(ctx context.Context, single *backend) error {
 			continue
 		}
 		if p.multi {
-			on = multi
+			on = l.multi
 		}
 		l.saveLearned(ctx, serving)
 		next, err := l.rescale(ctx, serving, on, single.profile)
@@ -130,18 +125,10 @@ func (l *loader) multiThreads() int {
 	return max(1, l.cfg.Cores-1)
 }
 
-func (l *loader) openMulti() (Loader, error) {
-	multi, err := l.deps.Open(family.Variant{Provider: family.CPU, Threads: l.multiThreads()})
-	if err != nil {
-		l.log.Warn("more threads cannot be used", "threads", l.multiThreads(), "err", err)
-	}
-	return multi, err
-}
-
 // multiProfile is the stored profile of the members on more threads; nil if there is
 // none.
-func (l *loader) multiProfile(multi Loader) *family.Profile {
-	p, err := StoredProfile(&l.deps, multi)
+func (l *loader) multiProfile() *family.Profile {
+	p, err := StoredProfile(&l.deps, l.multi)
 	if err != nil {
 		l.log.Warn("profile of more threads not readable", "err", err)
 	}
@@ -151,24 +138,18 @@ func (l *loader) multiProfile(multi Loader) *family.Profile {
 // measureMulti takes the profile of more threads where it is needed: at the start,
 // as nothing else runs yet.
 func (l *loader) measureMulti(ctx context.Context) {
-	n := l.multiThreads()
-	if n < 2 {
+	if l.multi == nil || !l.outdated(ctx, l.multiProfile(), l.multi) {
 		return
 	}
-	multi, err := l.openMulti()
-	if err != nil || !l.outdated(ctx, l.multiProfile(multi), multi) {
-		return
-	}
-	l.log.Info("measuring the family on more threads, once", "threads", n)
-	_, sessions, err := TakeProfile(ctx, &l.deps, multi, l.tellPreparing(ctx))
-	if err = errors.Join(err, closeAll(sessions)); err != nil && ctx.Err() == nil {
-		l.log.Warn("more threads cannot be used", "threads", n, "err", err)
+	l.log.Info("measuring the family on more threads, once", "threads", l.multiThreads())
+	if _, err := TakeProfile(ctx, &l.deps, l.multi, l.tellPreparing(ctx)); err != nil && ctx.Err() == nil {
+		l.log.Warn("more threads cannot be used", "threads", l.multiThreads(), "err", err)
 	}
 }
 
 // useful tells whether more threads make the largest member that much faster.
-func (l *loader) useful(multi Loader, single *backend) bool {
-	profile, largest := l.multiProfile(multi), single.front[len(single.front)-1]
+func (l *loader) useful(single *backend) bool {
+	profile, largest := l.multiProfile(), single.front[len(single.front)-1]
 	if profile == nil {
 		return false
 	}
@@ -178,7 +159,8 @@ func (l *loader) useful(multi Loader, single *backend) bool {
 	}
 	l.log.Info("more threads are of no use", "threads", l.multiThreads())
 	l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProvider, Detail: fmt.Sprintf(
-		"%d threads are of no use here: an inference by %s takes %.2f ms with them, %.2f ms with one", l.multiThreads(), single.best().Name, many, one)})
+		"%d threads are of no use here: an inference by %s takes %.2f ms with them, %.2f ms with one", l.multiThreads(),
+		single.best().Name, many, one)})
 	return false
 }
 

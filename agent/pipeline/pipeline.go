@@ -191,7 +191,7 @@ func (p *Pipeline) Submit(j Job) bool {
 	out, err := p.queue.push(e, now)
 	p.turnAway(out, now)
 	switch {
-	case errors.Is(err, errClosed): // Run ended since
+	case errors.Is(err, ErrClosed): // Run ended since
 		p.leave(e)
 	case err != nil:
 		p.refuse(e, wire.Busy, err.Error())
@@ -236,20 +236,21 @@ func (p *Pipeline) turnAway(out []*entry, now time.Duration) {
 // Use hands over a session for member i, which becomes eligible; nil takes the
 // member out of use. When Use has returned, a session that the member had
 // before runs no more. The caller closes sessions: those in use after Run has
-// returned. Its errors are ctx's, and that no member would be left.
+// returned. Its errors are ctx's, ErrClosed, and that no member would be left.
 func (p *Pipeline) Use(ctx context.Context, i int, s family.Session) error {
 	return p.order(ctx, order{member: i, session: s})
 }
 
-// SetMode changes the mode from the next job on. Its errors are ctx's, and a
-// fixed member that does not exist.
+// SetMode changes the mode from the next job on. Its errors are ctx's, ErrClosed,
+// and a fixed member that does not exist.
 func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 	return p.order(ctx, order{mode: &m})
 }
 
 // Feasible tells whether the members in use can give what a mode asks for on an
-// unloaded device, with what the frames that come take to decode; if not, the error says why, and nearest is the goal that they
-// can. Its other error is ctx's.
+// unloaded device, with what the frames that come take to decode; if not, the error
+// says why, and nearest is the goal that they can. Its other errors are ctx's and
+// ErrClosed.
 func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
 	err = p.order(ctx, order{ask: func(g *logbook.Book) (err error) {
 		nearest, err = g.Feasible(m, p.fits.typical())
@@ -264,7 +265,7 @@ func (p *Pipeline) order(ctx context.Context, o order) error {
 	select {
 	case p.orders <- o:
 	case <-p.over:
-		return errClosed
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -272,7 +273,7 @@ func (p *Pipeline) order(ctx context.Context, o order) error {
 	case err := <-done:
 		return err
 	case <-p.over:
-		return errClosed
+		return ErrClosed
 	}
 }
 
@@ -345,7 +346,7 @@ func (p *Pipeline) abandon() {
 
 // leave answers a job that was taken and not reached before Run ended.
 func (p *Pipeline) leave(e *entry) {
-	p.finish(e, &Answer{Reason: wire.Busy, Detail: errClosed.Error(), Abandoned: true})
+	p.finish(e, &Answer{Reason: wire.Busy, Detail: ErrClosed.Error(), Abandoned: true})
 }
 
 // refuse answers a job without an inference.

@@ -50,7 +50,8 @@ const (
 // rate of arrivals forgets within a second, so older ones would not count.
 const maxArrivals = 256
 
-var errClosed = errors.New("the agent is stopping")
+// ErrClosed is why a pipeline that was drained, or has ended, does nothing any more.
+var ErrClosed = errors.New("the agent is stopping")
 
 // before is the order of service: by priority, then by deadline, and of equals
 // the first come first.
@@ -132,7 +133,7 @@ func (q *queue) push(e *entry, now time.Duration) (out []*entry, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	if len(q.arrivals) == maxArrivals {
 		q.arrivals = slices.Delete(q.arrivals, 0, 1)

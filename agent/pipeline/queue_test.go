@@ -100,8 +100,8 @@ func TestQueueReturnsItsRoomWhenAJobIsTakenOut(t *testing.T) {
 func TestClosedQueueTakesNothing(t *testing.T) {
 	q := newQueue(10, 10)
 	q.close()
-	if _, err := q.push(waiting(1, 1), 0); err != errClosed || q.size() != 0 {
-		t.Errorf("got %v and %d jobs, want %v and none", err, q.size(), errClosed)
+	if _, err := q.push(waiting(1, 1), 0); err != ErrClosed || q.size() != 0 {
+		t.Errorf("got %v and %d jobs, want %v and none", err, q.size(), ErrClosed)
 	}
 }
 

@@ -133,7 +133,7 @@ func orderStorm(ctx context.Context, b *bench, rng *rand.Rand) {
 			if err == nil {
 				err = b.SetMode(ctx, m)
 			}
-			if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 				b.t.Errorf("mode: %v", err)
 			}
 			continue

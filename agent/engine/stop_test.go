@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/family"
+)
+
+// An engine that is stopped at any moment of its work frees every session and pin,
+// which the end of a simulation looks at.
+func TestAnEngineThatIsStoppedAtAnyMomentLeavesNothingBehind(t *testing.T) {
+	slow := func(r *rig) {
+		for _, l := range r.loaders {
+			l.slow = 7 * ms
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		set  func(*rig)
+		then func(*rig) // what happens after 50 ms
+		step time.Duration
+	}{
+		{"first start", func(*rig) {}, func(*rig) {}, 3 * ms},
+		{"a GPU that takes over and fails", withGPU, func(r *rig) {
+			r.loaders[onGPU].change(func(l *fakeLoader) { l.gone = errors.New("CUDA failure 999") })
+			r.Submit(job(0, time.Minute), func(*Answer) {})
+		}, 4 * ms},
+		{"more threads", func(r *rig) {
+			withCores(r, 1*ms, 2*ms, 3*ms)
+			r.machine.set(50, 0)
+		}, func(*rig) { pass(11 * time.Second) }, 3 * ms},
+		{"a full disk", withFullDisk(2), func(r *rig) {
+			r.makeRoom()
+			pass(900 * ms)
+		}, 4 * ms},
+		{"no member on a full disk", withFullDisk(0, 1, 2), func(r *rig) {
+			r.makeRoom()
+			pass(900 * ms)
+		}, 4 * ms},
+		{"short memory", tight, func(r *rig) {
+			r.machine.set(90, 100)
+			pass(10 * time.Second)
+		}, 3 * ms},
+		{"a hang", withHangs(1), func(r *rig) {
+			r.Submit(job(0, time.Minute), func(*Answer) {})
+			pass(5 * time.Second)
+		}, 3 * ms},
+	} {
+		for moment := range 40 {
+			t.Run(fmt.Sprintf("%s/%v", tt.name, time.Duration(moment)*tt.step), func(t *testing.T) {
+				simulate(t, func(r *rig) {
+					tt.set(r)
+					slow(r)
+				}, func(t *testing.T, r *rig) {
+					if moment%2 == 1 {
+						pass(50 * ms)
+						tt.then(r)
+					}
+					pass(time.Duration(moment) * tt.step)
+				})
+			})
+		}
+	}
+}
+
+func TestAFamilyThatMakesNoPipelineEndsTheEngine(t *testing.T) {
+	for _, why := range []struct {
+		name  string
+		spoil func(*rig)
+	}{
+		{"no room in the queue", func(r *rig) { r.cfg.QueueJobs = 0 }},
+		{"no preprocessing", func(r *rig) { r.cfg.Preprocess = family.Preprocess{} }},
+	} {
+		r := mustRig(t, mustStore(t))
+		why.spoil(r)
+		r.start()
+		if err := <-r.ended; err == nil || r.cpu.open != 0 {
+			t.Errorf("%s: got %v with %d sessions open, want an error and none", why.name, err, r.cpu.open)
+		}
+	}
+}
