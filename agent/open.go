@@ -76,13 +76,7 @@ func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, er
 		return nil, err
 	}
 	parts := d.engine(nil)
-	p, sessions, err := engine.TakeProfile(ctx, &parts, l, func(int) {})
-	for _, s := range sessions {
-		if s != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}
-	return p, err
+	return engine.TakeProfile(ctx, &parts, l, func(int) {})
 }
 
 // Members is a runtime that makes the members of a family.

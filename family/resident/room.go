@@ -10,10 +10,6 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// ErrNoRoom says that a member could not be built because the disk of its cache is
-// full. Session may be called again once there is room.
-var ErrNoRoom = family.ErrNoRoom
-
 // roomFactor is how many times a model's bytes its cache folder may take for a
 // moment: the optimised model, and its weights beside it.
 const roomFactor = 2
@@ -27,7 +23,7 @@ func (s *Shelf) noRoom(bytes int, cause error) error {
 	os.Remove(probe) // what cannot be removed was not made
 	for _, full := range []error{cause, err} {
 		if errors.Is(full, syscall.ENOSPC) || errors.Is(full, syscall.EDQUOT) {
-			return fmt.Errorf("%w: %s needs %d KiB more", ErrNoRoom, s.cache, roomFactor*bytes>>10)
+			return fmt.Errorf("%w: %s needs %d KiB more", family.ErrNoRoom, s.cache, roomFactor*bytes>>10)
 		}
 	}
 	return cause

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/resident"
@@ -18,8 +19,8 @@ func TestS3_AFullDiskIsToldAndLeavesNothingUntilThereIsRoom(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(cache, syscall.MNT_DETACH) })
 	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), nil)
 	for range 2 {
-		if _, err := s.Session(0); !errors.Is(err, resident.ErrNoRoom) {
-			t.Fatalf("got %v, want %v", err, resident.ErrNoRoom)
+		if _, err := s.Session(0); !errors.Is(err, family.ErrNoRoom) {
+			t.Fatalf("got %v, want %v", err, family.ErrNoRoom)
 		}
 		if left := mustNames(t, cache); len(left) > 0 {
 			t.Errorf("the cache holds %v, want nothing", left)
@@ -35,7 +36,7 @@ func TestS3_AFullDiskIsToldAndLeavesNothingUntilThereIsRoom(t *testing.T) {
 func TestABuildThatFailsWithRoomIsNotForWantOfIt(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
 	broken := blobs{Blobs: f, err: errors.New("gone")}
-	if _, err := resident.New(rt, &f.Family, broken, t.TempDir(), ort.DefaultOptions(), nil).Session(0); err == nil || errors.Is(err, resident.ErrNoRoom) {
-		t.Errorf("got %v, want another error than %v", err, resident.ErrNoRoom)
+	if _, err := resident.New(rt, &f.Family, broken, t.TempDir(), ort.DefaultOptions(), nil).Session(0); err == nil || errors.Is(err, family.ErrNoRoom) {
+		t.Errorf("got %v, want another error than %v", err, family.ErrNoRoom)
 	}
 }

@@ -56,20 +56,14 @@ var ranks = [][]imports{
 		{of: "broker-config/brokertest"},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
-	{ // what the device runs, and what it pursues
-		{of: "agent/engine", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
+	{ // what the device runs, and what it pursues: neither knows the other
+		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // the device, the operator, and who makes families
 		{of: "agent", ours: []string{"agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
-	{ // parts of a device
-		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
-	},
-	{ // the device, and the operator
-		{of: "agent", ours: []string{"agent/frame", "agent/governor", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"family", "family/ort", "family/resident", "family/stock", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
