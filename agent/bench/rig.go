@@ -55,13 +55,18 @@ func closeSessions(sessions []family.Session) error {
 	return errors.Join(errs...)
 }
 
+// noises is an input for every member.
+func noises(f *family.Family) (inputs [][]float32) {
+	for _, m := range f.Members {
+		inputs = append(inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
+	}
+	return inputs
+}
+
 // newCore starts a pipeline. The caller closes the sessions, after the core.
 func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core,
 	error) {
-	c := &core{fam: fam, members: members, sessions: sessions}
-	for _, m := range fam.Members {
-		c.inputs = append(c.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
-	}
+	c := &core{fam: fam, members: members, sessions: sessions, inputs: noises(fam)}
 	return c, c.start(ctx)
 }
 

@@ -50,7 +50,7 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 	}
 	answered, start := 0, time.Now()
 	for time.Since(start) < capacityTime {
-		if err := c.next(ctx, wire.KindResult); err != nil {
+		if _, err := c.await(ctx, wire.KindResult); err != nil {
 			return 0, err
 		}
 		answered++
@@ -58,7 +58,7 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 	}
 	rate := float64(answered) / time.Since(start).Seconds()
 	for range capacityWindow {
-		if err := c.next(ctx, wire.KindResult); err != nil {
+		if _, err := c.await(ctx, wire.KindResult); err != nil {
 			return 0, err
 		}
 	}
@@ -71,12 +71,7 @@ func (c *capacity) send(ctx context.Context) {
 		Payload: c.jobs[c.sent%len(c.jobs)], QoS: 1})
 }
 
-// next waits for a message of a kind and drops all others.
-func (c *capacity) next(ctx context.Context, kind wire.Kind) error {
-	_, err := c.await(ctx, kind)
-	return err
-}
-
+// await waits for a message of a kind and drops all others.
 func (c *capacity) await(ctx context.Context, kind wire.Kind) (mqtt.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

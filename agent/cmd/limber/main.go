@@ -1,8 +1,8 @@
 // Command limber is the one program: the device's agent, a broker for a desk,
 // the operator's tools and the workshop where families are made.
 //
-// Every file here holds one sub-command, which reads flags, puts parts together
-// and prints; what it does is in the packages. The data of a device flows
+// Every file here holds one sub-command, or a few short ones of a kind. They read
+// flags, put parts together and print; what they do is in the packages. The data of a device flows
 //
 //	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
 //
@@ -90,7 +90,9 @@ func newRoot() *cobra.Command {
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newLodge(), newVersion())
+	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(),
+		newHog(), newColdStart(), newProbe(), newVersion())
+	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
@@ -112,7 +114,8 @@ func group(name, short, example string) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0], c.CommandPath())}
+				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0],
+					c.CommandPath())}
 			}
 			return c.Help()
 		},
@@ -123,9 +126,20 @@ func group(name, short, example string) *cobra.Command {
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args), c.CommandPath())}
+			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
+				c.CommandPath())}
 		}
 		return nil
+	}
+}
+
+// takeNoArguments is for all commands that do not say which they take.
+func takeNoArguments(c *cobra.Command) {
+	if c.Args == nil {
+		c.Args = exactly(0, "no arguments")
+	}
+	for _, sub := range c.Commands() {
+		takeNoArguments(sub)
 	}
 }
 
@@ -144,9 +158,9 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: `  limber version`,
-		Args:    exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH,
+				runtime.Version())
 			return err
 		},
 	}

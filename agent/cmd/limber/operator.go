@@ -30,21 +30,13 @@ func (a *operatorArgs) flags(c *cobra.Command) {
 	f.StringVar(&a.broker.KeyFile, "key-file", "", "PEM of its key")
 }
 
-// link is the configuration of the operator's connection.
-func (a *operatorArgs) link() (mqtt.Config, error) {
-	if !wire.ValidName(a.fleet) {
-		return mqtt.Config{}, usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
-	}
-	return a.broker.Config("limber-" + fleet.NewID()[:12])
-}
-
-// connectTimeout is how long an operator's command waits for the broker.
-const connectTimeout = 5 * time.Second
-
 // client connects a client, runs work with it, and disconnects.
 func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
 	work func(context.Context, *fleet.Client) error) error {
-	cfg, err := a.link()
+	if !wire.ValidName(a.fleet) {
+		return usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
+	}
+	cfg, err := a.broker.Config("limber-" + fleet.NewID()[:12])
 	if err != nil {
 		return err
 	}
@@ -52,43 +44,32 @@ func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []s
 	if err != nil {
 		return err
 	}
-	return a.connected(ctx, c, func(ctx context.Context) error { return work(ctx, c) })
+	return c.While(ctx, " (`limber broker` starts one for a desk)", func(ctx context.Context) error {
+		return work(ctx, c)
+	})
 }
 
-// mailbox connects a mailbox, runs work with it, and disconnects.
-func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []string,
-	work func(context.Context, *fleet.Mailbox) error) error {
-	cfg, err := a.link()
-	if err != nil {
-		return err
+func checkTarget(c *cobra.Command, target string) error {
+	if !wire.ValidName(target) && !wire.ValidGroup(target) {
+		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}
 	}
-	b, err := fleet.OpenMailbox(cfg, newLogger(stderr, "error"), filters...)
-	if err != nil {
-		return err
-	}
-	return a.connected(ctx, b, func(ctx context.Context) error { return work(ctx, b) })
+	return nil
 }
 
-// connection is a client or a mailbox.
-type connection interface {
-	// Run keeps the connection until ctx ends, which is no error.
-	Run(ctx context.Context) error
-	// Ready waits until the connection stands; its error names why it does not.
-	Ready(ctx context.Context) error
+// checkPositive judges a flag whose duration must leave time for something.
+func checkPositive(flag string, d time.Duration) error {
+	if d <= 0 {
+		return usageError{fmt.Errorf("%s: must be over 0", flag)}
+	}
+	return nil
 }
 
-func (a *operatorArgs) connected(ctx context.Context, c connection, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(ctx, connectTimeout)
-	defer stop()
-	if err := c.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w (`limber broker` starts one for a desk)", a.broker.URL, err)
+// checkDeadline judges a deadline in the words of the flag: those of the wire
+// are about milliseconds.
+func checkDeadline(d time.Duration) error {
+	const least, most = wire.MinDeadlineMS * time.Millisecond, wire.MaxDeadlineMS * time.Millisecond
+	if d < least || d > most {
+		return usageError{fmt.Errorf("--deadline: %v is not from %v to %v", d, least, most)}
 	}
-	return work(ctx)
+	return nil
 }
