@@ -36,7 +36,7 @@ type Option struct {
 
 // Snapshot tells what the engine did and does.
 func (e *Engine) Snapshot() Snapshot {
-	s := Snapshot{Snapshot: e.account.Snapshot()}
+	s := Snapshot{Snapshot: e.counters.Snapshot()}
 	away := e.away.Load()
 	s.Jobs, s.Refused = s.Jobs+away, s.Refused+away
 	b := e.view.Load().backend

@@ -52,7 +52,7 @@ func TestAFloodIsAnsweredInBatches(t *testing.T) {
 			if (batched > 0) != (i == 1) || met < jobs*9/10 {
 				t.Errorf("got %d in time and %d in batches", met, batched)
 			}
-			if share := b.cfg.Account.Snapshot().Busy; share > 5*time.Second {
+			if share := b.cfg.Counters.Snapshot().Busy; share > 5*time.Second {
 				t.Errorf("inferences took %v of less than five seconds: the time of a batch is counted for each of its jobs", share)
 			}
 		})

@@ -31,7 +31,7 @@ type Config struct {
 	QueueJobs  int              // jobs that may wait
 	QueueBytes int              // bytes of encoded frames that may wait
 	Log        Log              // of decisions
-	Account    *Account         // where jobs are counted; nil is one of its own
+	Counters   *Counters        // where jobs are counted; nil is one of its own
 	Tables     *governor.Tables // shared with other pipelines; nil: with none
 
 	// Cascade is the probability from which on the smallest member's answer is

@@ -186,7 +186,7 @@ func TestTheNewestFrameOfASourceTakesThePlaceOfOlderOnes(t *testing.T) {
 		inBubble(t, filming(), func(b *bench) {
 			film(b, time.Second, camera{"a", rate(0.5), Job{Deadline: 100 * ms, Latest: latest}})
 			b.interval()
-			quiet := b.cfg.Account.Snapshot()
+			quiet := b.cfg.Counters.Snapshot()
 			got := film(b, filmed, camera{"a", rate(3), Job{Deadline: 100 * ms, Latest: latest}})["a"]
 			pressed := b.interval()
 			switch {

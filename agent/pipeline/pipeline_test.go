@@ -48,8 +48,8 @@ func TestMetMeansTotalWithinTheDeadline(t *testing.T) {
 				b.mode("fixed:small")
 				b.sessions[0].took = tt.took
 				got := b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
-				if got.Reason != "" || got.Met != tt.met || b.cfg.Account.Snapshot().Missed != tt.missed {
-					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.cfg.Account.Snapshot().Missed, tt.met, tt.missed)
+				if got.Reason != "" || got.Met != tt.met || b.cfg.Counters.Snapshot().Missed != tt.missed {
+					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.cfg.Counters.Snapshot().Missed, tt.met, tt.missed)
 				}
 			})
 		})
@@ -93,7 +93,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 				if next := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); next.Reason != "" {
 					t.Errorf("the next job: got %+v, want an answer", next)
 				}
-				if s := b.cfg.Account.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
+				if s := b.cfg.Counters.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
 					t.Errorf("got %+v, want 2 jobs, 1 refused", s.Counts)
 				}
 			})
@@ -409,11 +409,11 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestEveryReaderOfAnAccountHasIntervalsOfItsOwn(t *testing.T) {
+func TestEveryReaderOfCountersHasIntervalsOfItsOwn(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
 		b.mode("fixed:small")
 		frame := picture(t, 8)
-		other := b.cfg.Account.Snapshot()
+		other := b.cfg.Counters.Snapshot()
 		const jobs = 1100
 		for i := range jobs {
 			b.sessions[0].took = 2*ms + time.Duration(i%100)*ms/100
@@ -427,16 +427,16 @@ func TestEveryReaderOfAnAccountHasIntervalsOfItsOwn(t *testing.T) {
 		if again := b.interval(); again != (Interval{}) {
 			t.Errorf("got %+v, want a new interval", again)
 		}
-		now := b.cfg.Account.Snapshot()
+		now := b.cfg.Counters.Snapshot()
 		if got := now.Since(&other); got != s || now.Jobs != jobs {
 			t.Errorf("another reader got %+v of %d jobs, want %+v of %d", got, now.Jobs, s, jobs)
 		}
 	})
 }
 
-func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
+func TestPipelinesThatShareCountersCountTogether(t *testing.T) {
 	cfg := testConfig()
-	cfg.Account = new(Account)
+	cfg.Counters = new(Counters)
 	inBubble(t, cfg, func(old *bench) {
 		old.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next := mustBench(old.t, cfg)
@@ -444,7 +444,7 @@ func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
 		next.useAll()
 		next.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next.stop()
-		s := cfg.Account.Snapshot()
+		s := cfg.Counters.Snapshot()
 		if n := s.Total.Count(); s.Jobs != 2 || n != 2 || s.Busy != s.Infer.Sum() {
 			t.Errorf("got %d jobs, %d ended, %v busy, want the job of either and %v", s.Jobs, n, s.Busy, s.Infer.Sum())
 		}
