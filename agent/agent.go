@@ -169,7 +169,7 @@ func (a *Agent) work(ctx context.Context) error {
 		a.finish(context.WithoutCancel(ctx))
 	case <-gctx.Done(): // a part failed
 	}
-	a.goodbye(context.WithoutCancel(ctx))
+	a.publishOffline(context.WithoutCancel(ctx))
 	stop()
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
@@ -194,8 +194,8 @@ func (a *Agent) finish(ctx context.Context) {
 	a.uplink.Flush(ctx)
 }
 
-// goodbye tells everybody that the device is off.
-func (a *Agent) goodbye(ctx context.Context) {
+// publishOffline tells everybody that the device is off.
+func (a *Agent) publishOffline(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	if err := a.uplink.Farewell(ctx); err != nil {

@@ -119,8 +119,8 @@ func (s *supervisor) setMode(ctx context.Context, mode governor.Mode) error {
 	return nil
 }
 
-// pursue gives a backend what was ordered of those before it.
-func (s *supervisor) pursue(ctx context.Context, b *backend) {
+// setTarget gives a backend the mode that is pursued.
+func (s *supervisor) setTarget(ctx context.Context, b *backend) {
 	mode := s.target
 	if err := b.lacks(mode); err != nil {
 		s.log.Warn("mode not usable, balanced is used", "err", err)
@@ -151,7 +151,7 @@ func (s *supervisor) givePower(ctx context.Context, b *backend) {
 // before it answer what it has: what the view names is never a pipeline that was
 // closed.
 func (s *supervisor) handOver(ctx context.Context, next *backend) {
-	s.pursue(ctx, next)
+	s.setTarget(ctx, next)
 	old := s.serving
 	s.serving = next
 	s.publish()
