@@ -16,7 +16,7 @@ import (
 
 // sender is a camera that sends frames, by the clock and not by what comes back.
 type sender struct {
-	station *fleet.Mailbox
+	mailbox *fleet.Mailbox
 	jobs    [][]byte        // payloads, in turns
 	beats   []time.Duration // when its frames are due, since the beginning
 }
@@ -41,7 +41,7 @@ type postmark struct {
 }
 
 // drive lets cameras send and returns what became of every frame. Results come to
-// the client's station.
+// the client's mailbox.
 func drive(ctx context.Context, c *client, cameras []sender, deadline time.Duration) (*ledger, error) {
 	a := &ledger{deadline: deadline}
 	name, frames := fleet.NewID()[:12], map[string]int{}
@@ -62,7 +62,7 @@ func drive(ctx context.Context, c *client, cameras []sender, deadline time.Durat
 	}
 	var mail []postmark
 	g.Go(func() (err error) {
-		mail, err = collect(gctx, c.station, frames, begin)
+		mail, err = collect(gctx, c.mailbox, frames, begin)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -84,7 +84,7 @@ func (c *sender) shoot(ctx context.Context, begin time.Time, frames []fate, topi
 		if err := desk.Wait(ctx, due); err != nil {
 			return err
 		}
-		outcome := c.station.Send(ctx, mqtt.Message{Topic: topic(k), Payload: c.jobs[k%len(c.jobs)], QoS: 1})
+		outcome := c.mailbox.Send(ctx, mqtt.Message{Topic: topic(k), Payload: c.jobs[k%len(c.jobs)], QoS: 1})
 		frames[k].lag = time.Since(due)
 		if err := desk.Sent(outcome); err != nil {
 			return fmt.Errorf("camera: %w", err)

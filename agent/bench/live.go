@@ -82,7 +82,7 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime) ([]GovernorLin
 	if l.core, err = newCore(ctx, fam, sessions, l.members); err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}
-	err = l.enlist(ctx)
+	err = l.openServers(ctx)
 	if err == nil {
 		err = l.serve(ctx)
 	}
@@ -135,8 +135,8 @@ func (l *liveBench) deadlines() []time.Duration {
 	return all
 }
 
-// enlist makes a server of each policy with each deadline.
-func (l *liveBench) enlist(ctx context.Context) error {
+// openServers makes a server of each policy with each deadline.
+func (l *liveBench) openServers(ctx context.Context) error {
 	largest := fmt.Sprintf("static:%d", len(l.members)-1)
 	for _, d := range l.deadlines() {
 		for _, e := range replay.Field(l.members) {

@@ -225,7 +225,7 @@ func (b *overloadBench) capable(ctx context.Context) (float64, error) {
 // together are the cameras sending at a rate, each its part.
 func (b *overloadBench) together(rate float64, from, until time.Duration) (all []sender) {
 	for i, st := range b.cameras {
-		all = append(all, sender{station: st, jobs: b.jobs, beats: beats(i, len(b.cameras), rate, from, until)})
+		all = append(all, sender{mailbox: st, jobs: b.jobs, beats: beats(i, len(b.cameras), rate, from, until)})
 	}
 	return all
 }
@@ -273,7 +273,7 @@ func (b *overloadBench) fairness(ctx context.Context, capacity float64) (ours, b
 		}
 		// Each begins a little after the one before, as no two cameras keep step.
 		offset := time.Duration(float64(i) / sources / rate * float64(time.Second))
-		all[i] = sender{station: b.cameras[i], jobs: b.sourced[i], beats: beats(0, 1, rate, offset, b.slot)}
+		all[i] = sender{mailbox: b.cameras[i], jobs: b.sourced[i], beats: beats(0, 1, rate, offset, b.slot)}
 	}
 	a, err = drive(ctx, b.client, all, b.deadline)
 	if err != nil {

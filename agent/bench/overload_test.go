@@ -233,7 +233,7 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Mailbox) error {
 	var cameras []sender
 	for i, st := range stations {
-		cameras = append(cameras, sender{station: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,
+		cameras = append(cameras, sender{mailbox: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,
 			200, 0, 100*ms)})
 	}
 	l, err := drive(ctx, c, cameras, time.Minute)

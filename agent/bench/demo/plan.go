@@ -81,7 +81,7 @@ func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p 
 	if p.jobs, err = p.pictures.jobs(d.Deadline); err != nil {
 		return err
 	}
-	c := &capacity{station: s, self: self}
+	c := &capacity{mailbox: s, self: self}
 	if c.jobs, err = p.pictures.jobs(time.Minute); err != nil { // nothing is to be refused here
 		return err
 	}
@@ -138,7 +138,7 @@ func (d *demo) lighten(ctx context.Context, c *capacity, p *plan) (err error) {
 	if trial.jobs, err = p.pictures.jobs(d.Deadline / 2); err != nil {
 		return err
 	}
-	t := &traffic{station: c.station, self: c.self, plan: &trial}
+	t := &traffic{mailbox: c.mailbox, self: c.self, plan: &trial}
 	for range trials {
 		n := len(trial.cameras)
 		d.Progress.Say(fmt.Sprintf("trying %d cameras", n))
