@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -134,4 +136,57 @@ func (s Source) every() time.Duration {
 		return 0
 	}
 	return time.Duration(float64(time.Second) / s.MaxFPS)
+}
+
+// pacer lets the frames of a source through one by one, with a pause between
+// them. Of those that come meanwhile the newest waits.
+type pacer struct {
+	every time.Duration // from one to the next, at least
+
+	mu      sync.Mutex
+	waiting *job          // guarded by mu
+	some    chan struct{} // holds a token while one waits
+}
+
+func newPacer(every time.Duration) *pacer { return &pacer{every: every, some: make(chan struct{}, 1)} }
+
+// put lets a frame wait, and returns the one whose place it takes, if there is
+// one.
+func (p *pacer) put(frame *job) (superseded *job) {
+	p.mu.Lock()
+	superseded, p.waiting = p.waiting, frame
+	p.mu.Unlock()
+	select {
+	case p.some <- struct{}{}:
+	default:
+	}
+	return superseded
+}
+
+// take returns the frame that waits, or nil.
+func (p *pacer) take() *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	frame := p.waiting
+	p.waiting = nil
+	return frame
+}
+
+// run passes frames on until ctx ends. One may be left waiting.
+func (p *pacer) run(ctx context.Context, pass func(*job)) error {
+	for {
+		select {
+		case <-p.some:
+			if frame := p.take(); frame != nil {
+				pass(frame)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case <-time.After(p.every):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -27,9 +27,7 @@ func clientFilters(self wire.Address) []string {
 }
 
 // mirror is a device that nobody is: what a client sends there, it receives.
-func mirror(self wire.Address) wire.Address {
-	return wire.Address{Fleet: self.Fleet, Device: "mirror"}
-}
+func mirror(self wire.Address) wire.Address { return wire.Address{Fleet: self.Fleet, Device: "mirror"} }
 
 func newClient(mailbox *fleet.Mailbox, self wire.Address) *client {
 	return &client{mailbox: mailbox, self: self, name: fleet.NewID()[:12], open: map[string]time.Time{}}

@@ -61,7 +61,9 @@ func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error)
 }
 
 func newClient() *Client {
-	return &Client{conn: newConn(), registry: newRegistry(), router: newRouter(), arrived: time.Now()}
+	return &Client{conn: newConn(), arrived: time.Now(),
+		registry: &Registry{devices: map[string]*entry{}, subscriptions: map[*Subscription]struct{}{}},
+		router:   &router{waiting: map[route][]*waiter{}}}
 }
 
 // Registry is the picture of the fleet.
@@ -108,10 +110,6 @@ const (
 // the retained messages anew each time.
 const listMost = 2 * time.Minute
 
-func (c *Client) quiet() time.Duration {
-	return min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)
-}
-
 // settle waits until no retained message has come for a while on this connection; a
 // busy fleet is never quiet altogether.
 func (c *Client) settle(ctx context.Context) error {
@@ -120,7 +118,7 @@ func (c *Client) settle(ctx context.Context) error {
 	defer cancel()
 	for {
 		c.state.Lock()
-		rest := time.Until(c.arrived.Add(c.quiet()))
+		rest := time.Until(c.arrived.Add(min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)))
 		c.state.Unlock()
 		if rest <= 0 {
 			return nil

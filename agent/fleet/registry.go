@@ -79,10 +79,6 @@ type entry struct {
 	eventBytes []int // of each of its events
 }
 
-func newRegistry() *Registry {
-	return &Registry{devices: map[string]*entry{}, subscriptions: map[*Subscription]struct{}{}}
-}
-
 // Devices returns the devices that have published anything, by name.
 func (r *Registry) Devices() []Device {
 	r.mu.Lock()

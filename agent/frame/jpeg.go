@@ -103,9 +103,7 @@ func (c *cursor) cut(marker byte) (segment, error) {
 }
 
 // alone tells whether a marker has no length after it.
-func alone(marker byte) bool {
-	return marker == markTEM || marker >= markRST0 && marker <= markEOI
-}
+func alone(marker byte) bool { return marker == markTEM || marker >= markRST0 && marker <= markEOI }
 
 // entropy takes the coded data up to the marker that ends them, without the bytes
 // that may fill the room before it.

@@ -74,6 +74,4 @@ func (w *watchdog) interrupt() {
 }
 
 // patienceWith is how long a member may take before it hangs.
-func patienceWith(profile time.Duration) time.Duration {
-	return max(hangLeast, hangTimes*profile)
-}
+func patienceWith(profile time.Duration) time.Duration { return max(hangLeast, hangTimes*profile) }

@@ -173,13 +173,12 @@ type buildImages struct {
 
 func (r Recipe) images(d ofa.Description) (buildImages, error) {
 	// Labels of these do not matter.
-	opened, _, err := openSet(r.Calibration, nil, d.Preprocess)
+	calibration, _, err := openSet(r.Calibration, nil, d.Preprocess)
 	if err != nil {
 		return buildImages{}, err
 	}
-	calibration := search.Images(opened)
 	if r.Augment {
-		calibration = augmented{opened, r.Plan.Seed}
+		calibration.drawn = &r.Plan.Seed
 	}
 	validation, classes, err := openSet(r.Validation, d.Classes, d.Preprocess)
 	if err != nil {

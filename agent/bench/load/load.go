@@ -54,9 +54,7 @@ func (l *Load) Set(s Stage) error {
 }
 
 // Clear ends all of it.
-func (l *Load) Clear() error {
-	return errors.Join(l.group.leave(), l.hogs.Clear(), l.group.remove())
-}
+func (l *Load) Clear() error { return errors.Join(l.group.leave(), l.hogs.Clear(), l.group.remove()) }
 
 // Stage is a stretch of constant load in a script.
 type Stage struct {

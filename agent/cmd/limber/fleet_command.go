@@ -40,27 +40,31 @@ func (a *commandArgs) run(c *cobra.Command, target, what string, command wire.Co
 			if err != nil {
 				return err
 			}
-			return printOutcomes(c.OutOrStdout(), outcomes, what, a.asJSON)
+			failed := func(o fleet.Outcome) bool { return o.State != wire.CommandSucceeded }
+			line := func(o fleet.Outcome) string { return sentence(o.Device, string(o.State), o.Reason, o.Detail) }
+			return printEach(c.OutOrStdout(), outcomes, a.asJSON, line, failed, "set the "+what)
 		})
 }
 
-func printOutcomes(w io.Writer, outcomes []fleet.Outcome, what string, asJSON bool) error {
-	failed := 0
-	for _, o := range outcomes {
-		if o.State != wire.CommandSucceeded {
-			failed++
+// printEach prints a line for each device. It is an error that some failed to do what
+// they were told.
+func printEach[T any](w io.Writer, all []T, asJSON bool, line func(T) string, failed func(T) bool, told string) error {
+	n := 0
+	for _, one := range all {
+		if failed(one) {
+			n++
 		}
 		if !asJSON {
-			fmt.Fprintln(w, sentence(o.Device, string(o.State), o.Reason, o.Detail))
+			fmt.Fprintln(w, line(one))
 		}
 	}
 	if asJSON {
-		if err := printLines(w, outcomes); err != nil {
+		if err := printLines(w, all); err != nil {
 			return err
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d devices did not set the %s", failed, len(outcomes), what)
+	if n > 0 {
+		return fmt.Errorf("%d of %d devices did not %s", n, len(all), told)
 	}
 	return nil
 }
