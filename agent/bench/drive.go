@@ -57,7 +57,7 @@ func drive(ctx context.Context, c *client, cameras []sender, deadline time.Durat
 		own := a.fates[next:][:len(cam.beats)]
 		next += len(own)
 		g.Go(func() error {
-			return cam.shoot(gctx, begin, own, func(k int) string { return c.self.Job(frameID(name, i, k)) })
+			return cam.run(gctx, begin, own, func(k int) string { return c.self.Job(frameID(name, i, k)) })
 		})
 	}
 	var mail []postmark
@@ -76,9 +76,9 @@ const leadTime = 20 * time.Millisecond
 
 func frameID(name string, camera, k int) string { return fmt.Sprintf("%s-%d-%d", name, camera, k) }
 
-// shoot sends every frame when it is due, and notes how late it left. One that
+// run sends every frame when it is due, and notes how late it left. One that
 // leaves late does not delay the ones after it.
-func (c *sender) shoot(ctx context.Context, begin time.Time, frames []fate, topic func(k int) string) error {
+func (c *sender) run(ctx context.Context, begin time.Time, frames []fate, topic func(k int) string) error {
 	for k := range frames {
 		due := begin.Add(frames[k].due)
 		if err := desk.Wait(ctx, due); err != nil {

@@ -65,7 +65,11 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
-		tasks, next := s.nextTask()
+		var tasks chan<- task // for the next one that the loader is to do; nil where there is none
+		var next task
+		if len(s.todo) > 0 {
+			tasks, next = s.tasks, s.todo[0]
+		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -93,15 +97,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 			return err
 		}
 	}
-}
-
-// nextTask is what the loader is to do next, and where it takes it from: nowhere
-// when there is nothing.
-func (s *supervisor) nextTask() (chan<- task, task) {
-	if len(s.todo) == 0 {
-		return nil, nil
-	}
-	return s.tasks, s.todo[0]
 }
 
 // setMode pursues another mode, which the backend that serves must have.

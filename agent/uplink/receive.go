@@ -109,8 +109,6 @@ type replays struct {
 	bytes   atomic.Int64 // of payloads
 }
 
-func newReplays() *replays { return &replays{waiting: make(chan *Request, replayMost)} }
-
 // put lets a request wait for the replay.
 func (p *replays) put(u *Uplink, r *Request) {
 	size := int64(len(r.Message.Payload))

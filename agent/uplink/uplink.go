@@ -123,9 +123,9 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	}
 	u := &Uplink{
 		cfg: cfg, log: log, outbox: outbox,
-		inbox:   newInbox(),
+		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:  newFrames(cfg.Sources),
-		replays: newReplays(),
+		replays: &replays{waiting: make(chan *Request, replayMost)},
 		gaps:    &gaps{state: state, log: log},
 		conn:    newConnState(),
 		changed: newChanges(),
