@@ -132,7 +132,8 @@ func (a *Agent) makeEngine() error {
 
 func (a *Agent) makeControl() {
 	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
-	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps), a.log)
+	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
+		a.log)
 	a.control = control.New(
 		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
 		control.Deps{State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},

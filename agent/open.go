@@ -101,7 +101,8 @@ type Options struct {
 // Open opens state, family and runtime. The error is store.ErrLocked when another
 // process uses the state folder.
 func Open(cfg Config, o Options, log *slog.Logger) (*Deps, error) {
-	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Trim: debug.FreeOSMemory}
+	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"),
+		Trim: debug.FreeOSMemory}
 	if err := d.open(cfg, o, log); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -191,7 +192,8 @@ func ONNXRuntime(cfg Config, guard resident.Guard) func(*family.Family, family.B
 }
 
 // OnRuntime makes members with a runtime that is open, which the caller closes.
-func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs, guard resident.Guard) (*Members, error) {
+func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs,
+	guard resident.Guard) (*Members, error) {
 	// Each provider has a folder of its own: a shelf sweeps what it does not know.
 	shelf := func(provider, folder string) (*resident.Shelf, error) {
 		cache := filepath.Join(cfg.State, folder)
@@ -206,7 +208,8 @@ func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs
 	if err != nil {
 		return nil, err
 	}
-	return &Members{Version: rt.Version(), Close: func() error { return nil }, Open: func(v family.Variant) (engine.Loader, error) {
+	m := &Members{Version: rt.Version(), Close: func() error { return nil }}
+	m.Open = func(v family.Variant) (engine.Loader, error) {
 		if v.Provider == ort.CPU {
 			return onCPU.WithThreads(v.Threads), nil
 		}
@@ -214,7 +217,8 @@ func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs
 			return nil, err
 		}
 		return shelf(v.Provider, "cache-"+v.Provider)
-	}}, nil
+	}
+	return m, nil
 }
 
 // cellFilters holds what the broker may have noted down for this device: filters

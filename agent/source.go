@@ -15,7 +15,8 @@ import (
 // Frames is how frames that come without an id are taken: those of
 // frame/{source} and of Sources.
 type Frames struct {
-	Keep        string `toml:"keep"`        // which of a source's frames that come at QoS 0 and wait: KeepNewest or KeepAll
+	// which of a source's frames that come at QoS 0 and wait: KeepNewest or KeepAll
+	Keep        string `toml:"keep"`
 	Retained    bool   `toml:"retained"`    // also those that the broker kept, which are old
 	Orientation string `toml:"orientation"` // OrientEXIF or OrientStored
 }
@@ -76,7 +77,8 @@ func (s Sources) validate() error {
 		}
 		for j, other := range s {
 			complain(overlap(one.Topic, other.ResultTopic), "topic",
-				"%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic, j+1)
+				"%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic,
+				j+1)
 		}
 	}
 	return errors.Join(errs...)
@@ -97,7 +99,8 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 		complain(true, "topic", "%q is of the broker's own topics: wants one of a camera's", filter)
 	default:
 		complain(mqtt.Overlap(filter, ours), "topic",
-			"%q can match %s, which is Limber's own: a camera that can choose sends to frame/%s of this device", filter, ours, s.Name)
+			"%q can match %s, which is Limber's own: a camera that can choose sends to frame/%s of this device", filter, ours,
+			s.Name)
 	}
 	if topic := s.ResultTopic; topic != "" {
 		complain(!mqtt.ValidTopic(topic), "result_topic", "%q is not a topic without wildcards", topic)

@@ -80,7 +80,8 @@ func (c *core) another(ctx context.Context) (*core, error) {
 // start leaves nothing running if it fails.
 func (c *core) start(ctx context.Context) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
-	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"} // tensors come preprocessed
+	// tensors come preprocessed
+	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}
 	for i, m := range c.fam.Members {
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R,
 			Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})

@@ -223,7 +223,8 @@ func (h *jpegHeader) layOut() error {
 		case p.across < 1 || p.across > 4 || p.down < 1 || p.down > 4 || p.table > 3:
 			return errors.New("a component that cannot be")
 		case p.across == 3 || p.down == 3:
-			return fmt.Errorf("%w: component %d has %d x %d samples a unit, only 1, 2 and 4 are read", ErrUnsupported, i+1, p.across, p.down)
+			return fmt.Errorf("%w: component %d has %d x %d samples a unit, only 1, 2 and 4 are read", ErrUnsupported, i+1,
+				p.across, p.down)
 		case len(h.planes) == 4 && p.across*p.down != 1:
 			return fmt.Errorf("%w: four components that share samples: save it as RGB", ErrUnsupported)
 		}

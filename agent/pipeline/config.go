@@ -27,7 +27,8 @@ type Config struct {
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
 	Preprocess family.Preprocess
 	Mode       governor.Mode
-	Processors int              // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	// that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	Processors int
 	QueueJobs  int              // jobs that may wait
 	QueueBytes int              // bytes of encoded frames that may wait
 	Log        Log              // of decisions

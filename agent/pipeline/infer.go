@@ -352,7 +352,8 @@ func (f *executor) decide(e *entry) (governor.Decision, party) {
 	if least := f.gov.Smallest(now, e.Floor); least >= 0 {
 		with.least = f.cfg.Members[least].Top1
 	}
-	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with), Overhead: max(0, f.overhead), Decode: f.cadence(e)}
+	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with),
+		Overhead: max(0, f.overhead), Decode: f.cadence(e)}
 	return f.gov.Decide(now, q), with
 }
 

@@ -68,13 +68,15 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		{"empty frame", Job{}, nil, wire.Invalid, "empty"},
 		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
-		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid, "declared"},
+		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid,
+			"declared"},
 		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "12 bits a sample"},
 		{"no member so accurate", Job{Body: picture(t, 8), Floor: 0.95}, nil, wire.Infeasible, "min_top1"},
 		{"floor that is no number", Job{Body: picture(t, 8), Floor: math.NaN()}, nil, wire.Infeasible, "min_top1"},
 		{"session fails", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.err = errors.New("out of memory") },
 			wire.Internal, "member small: out of memory"},
-		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal, "member small: an image of 192 numbers"},
+		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal,
+			"member small: an image of 192 numbers"},
 		{"logits are NaN", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.logits = []float32{1, nan, 2, 3} },
 			wire.Internal, "member small: a logit is not a finite number"},
 	} {
@@ -117,7 +119,8 @@ func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
 		}
 	}
 	for codec, bytes := range map[string]int{wire.RGB: 3 * 64, wire.BGR: 3 * 64, wire.Gray: 64, wire.NV12: 96} {
-		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8, Height: 8}); err != nil {
+		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8,
+			Height: 8}); err != nil {
 			t.Errorf("declared as %s: %v", codec, err)
 		}
 	}
@@ -199,8 +202,10 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 		cfg := testConfig()
 		cfg.QueueJobs = 2
 		b := mustBench(t, cfg) // does not run: what is submitted waits
-		first, second := b.submit(Job{Body: picture(t, 8), Deadline: 10 * ms}), b.submit(Job{Body: picture(t, 8), Deadline: 100 * ms})
-		if got := <-b.submit(Job{Body: picture(t, 8), Deadline: ms}); got.Reason != wire.Busy || !strings.Contains(got.Detail, "full (2 jobs") {
+		first, second := b.submit(Job{Body: picture(t, 8), Deadline: 10 * ms}), b.submit(Job{Body: picture(t, 8),
+			Deadline: 100 * ms})
+		if got := <-b.submit(Job{Body: picture(t, 8), Deadline: ms}); got.Reason != wire.Busy ||
+			!strings.Contains(got.Detail, "full (2 jobs") {
 			t.Errorf("third job: got %+v, want busy", got)
 		}
 		<-time.After(11 * ms)

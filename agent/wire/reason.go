@@ -92,10 +92,11 @@ const (
 	EventGap        EventKind = "gap"        // records were evicted from the outbox
 	EventFault      EventKind = "fault"      // a part of the agent does not work
 	EventProgress   EventKind = "progress"   // of long work; detail says what of what
-	EventProvider   EventKind = "provider"   // another execution provider or number of threads took over, failed, or was given up; detail says why
-	EventMemory     EventKind = "memory"     // a member was taken out of use to make room in memory, or back into it
-	EventPower      EventKind = "power"      // a command changed the board's power mode
-	EventBadID      EventKind = "bad_id"     // a job or command came with an id, or a frame with a source, that is no name
+	// another execution provider or number of threads took over, failed, or was given up; detail says why
+	EventProvider EventKind = "provider"
+	EventMemory   EventKind = "memory" // a member was taken out of use to make room in memory, or back into it
+	EventPower    EventKind = "power"  // a command changed the board's power mode
+	EventBadID    EventKind = "bad_id" // a job or command came with an id, or a frame with a source, that is no name
 )
 
 // Refusal is an error with the reason that an answer gives for it. Its text is

@@ -13,21 +13,22 @@ import (
 
 // Summary is the one object that `limber demo --json` prints.
 type Summary struct {
-	Frames       int            `json:"frames"`
-	Answered     int            `json:"answered"`
-	Refused      int            `json:"refused"`
-	Top1         float64        `json:"top1"`          // of the answered frames
-	ExpectedTop1 float64        `json:"expected_top1"` // of the same images and members
-	P50ms        float64        `json:"p50_ms"`        // receipt to answer
-	P95ms        float64        `json:"p95_ms"`
-	DeadlineMS   float64        `json:"deadline_ms"`
-	Met          float64        `json:"met"` // fraction of all frames answered in time
-	Switches     int            `json:"switches"`
-	ReturnMS     *float64       `json:"return_ms,omitempty"` // from the end of the load to the largest member; absent: it did not return
-	Cameras      int            `json:"cameras"`
-	Members      map[string]int `json:"members"`
-	Phases       []PhaseSummary `json:"phases"`
-	Cast         Cast           `json:"-"`
+	Frames       int     `json:"frames"`
+	Answered     int     `json:"answered"`
+	Refused      int     `json:"refused"`
+	Top1         float64 `json:"top1"`          // of the answered frames
+	ExpectedTop1 float64 `json:"expected_top1"` // of the same images and members
+	P50ms        float64 `json:"p50_ms"`        // receipt to answer
+	P95ms        float64 `json:"p95_ms"`
+	DeadlineMS   float64 `json:"deadline_ms"`
+	Met          float64 `json:"met"` // fraction of all frames answered in time
+	Switches     int     `json:"switches"`
+	// from the end of the load to the largest member; absent: it did not return
+	ReturnMS *float64       `json:"return_ms,omitempty"`
+	Cameras  int            `json:"cameras"`
+	Members  map[string]int `json:"members"`
+	Phases   []PhaseSummary `json:"phases"`
+	Cast     Cast           `json:"-"`
 }
 
 // PhaseSummary is that of one stretch.

@@ -24,8 +24,9 @@ func newDemo() *cobra.Command {
 		Short: "See all of it on this desk: broker, agent, cameras, a load that comes and goes",
 		Long: `Start a broker, an agent with the stock family and as many virtual cameras at
 30 frames a second as take 70 % of what the device can do with its largest member
-on this machine. They send test images as 640x480 JPEGs to frame/{source}. Then let other programs take the CPU for a while, and see the
-agent go down to a smaller sub-network and come back. A member's name is its cost:
+on this machine. They send test images as 640x480 JPEGs to frame/{source}. Then
+let other programs take the CPU for a while, and see the agent go down to a
+smaller sub-network and come back. A member's name is its cost:
 23.1M takes 23.1 million multiply-accumulates a frame. Before the first phase the
 cameras run for a second that counts nowhere, for the agent to settle.
 

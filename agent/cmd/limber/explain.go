@@ -108,7 +108,8 @@ func (a *explainArgs) print(w io.Writer, last []*logbook.Entry, sum logbook.Summ
 	if !same || sum.Decisions == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "%s in %s, replayed with the same outcome", counted(sum.Decisions, "decision"), counted(sum.Segments, "segment"))
+	_, err := fmt.Fprintf(w, "%s in %s, replayed with the same outcome", counted(sum.Decisions, "decision"),
+		counted(sum.Segments, "segment"))
 	if sum.Rounded > 0 {
 		fmt.Fprintf(w, ", %d of them but for the last digits of a chance: the log is of another architecture", sum.Rounded)
 	}
@@ -165,8 +166,10 @@ type scoredOption struct {
 func explain(e *logbook.Entry) explained {
 	d := e.Decision
 	x := explained{
-		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: control.WireGoal(e.Mode.Goal()), SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
-		OverheadMS: wire.Millis(e.Queue.Overhead), DecodeMS: wire.Millis(e.Queue.Decode), Belief: e.Belief.String(), Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
+		Line: e.Line, TS: wire.At(e.At), Version: e.Version, Mode: e.Mode.String(), Goal: control.WireGoal(e.Mode.Goal()),
+		SlackMS: wire.Millis(e.Queue.Deadline), Waiting: []float64{},
+		OverheadMS: wire.Millis(e.Queue.Overhead), DecodeMS: wire.Millis(e.Queue.Decode), Belief: e.Belief.String(),
+		Member: e.Members[d.Member], Refused: d.Shed, Reason: d.Reason.String(),
 		Why: e.Why, PredictedMS: wire.Millis(d.Predicted), Chance: d.Chance, Operating: e.Members[d.Operating],
 	}
 	for _, due := range e.Queue.Waiting {
@@ -177,7 +180,8 @@ func explain(e *logbook.Entry) explained {
 	}
 	for _, o := range e.Options {
 		predicted := wire.Millis(time.Duration(o.Predicted * float64(time.Millisecond)))
-		x.Options = append(x.Options, scoredOption{wire.Option{Member: e.Members[o.Member], PredictedMS: predicted, Chance: o.Chance, Worth: o.Worth}, o.Score, o.Eligible})
+		x.Options = append(x.Options, scoredOption{wire.Option{Member: e.Members[o.Member], PredictedMS: predicted,
+			Chance: o.Chance, Worth: o.Worth}, o.Score, o.Eligible})
 	}
 	if e.Infer > 0 {
 		infer := wire.Millis(e.Infer)
@@ -226,7 +230,8 @@ func (x *explained) decision() choice {
 	for _, o := range x.Options {
 		row := []string{o.Member, "not in use", "-", "-", "-"}
 		if o.InUse {
-			row = []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth), fmt.Sprintf("%.2f", o.Score)}
+			row = []string{o.Member, fmt.Sprintf("%.2f", o.PredictedMS), percent(o.Chance), fmt.Sprintf("%.2f", o.Worth),
+				fmt.Sprintf("%.2f", o.Score)}
 		}
 		c.options = append(c.options, row)
 	}
@@ -246,7 +251,8 @@ func (c choice) print(w io.Writer, inputs, outcome string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for i, row := range c.options {
 		if i == 0 {
-			fmt.Fprintln(t, "\t"+strings.Join([]string{"MEMBER", "EXPECTED MS", "IN TIME %", "WORTH", "SCORE"}[:len(row)], "\t")+"\t")
+			fmt.Fprintln(t, "\t"+strings.Join([]string{"MEMBER", "EXPECTED MS", "IN TIME %", "WORTH", "SCORE"}[:len(row)],
+				"\t")+"\t")
 		}
 		mark := ""
 		if row[0] == c.member && !c.refused {
