@@ -87,19 +87,20 @@ var onnxRuntime = sync.OnceValues(func() (*ort.Runtime, error) {
 	return ort.Open(path)
 })
 
-// onRuntime makes real members.
-func onRuntime(cfg agent.Config) func(*family.Family, family.Blobs) (*agent.Members, error) {
-	return func(f *family.Family, blobs family.Blobs) (*agent.Members, error) {
-		rt, err := onnxRuntime()
-		if err != nil {
-			return nil, err
-		}
-		return agent.OnRuntime(cfg, rt, f, blobs, nil)
-	}
+// onRuntime makes real members, on the one runtime of this process.
+type onRuntime struct{ agent.ONNXRuntime }
+
+func (onRuntime) Close() error { return nil }
+
+func openRuntime(cfg agent.Config) (agent.Inference, error) {
+	rt, err := onnxRuntime()
+	return onRuntime{agent.ONNXRuntime{Runtime: rt, Config: cfg}}, err
 }
 
 // real is a device with real members.
-func real(cfg agent.Config) rig { return rig{members: onRuntime(cfg), stored: true} }
+func real(cfg agent.Config) rig {
+	return rig{inference: func() (agent.Inference, error) { return openRuntime(cfg) }, stored: true}
+}
 
 func stockFamily(tb testing.TB) *family.Family {
 	tb.Helper()
@@ -110,19 +111,25 @@ func stockFamily(tb testing.TB) *family.Family {
 	return &carried.Family
 }
 
-// simulated makes members that only take their time; shape changes how they do, and
+// simulation makes members that only take their time; shape changes how they do, and
 // may be nil.
-func simulated(shape func(*sim.Loader)) func(*family.Family, family.Blobs) (*agent.Members, error) {
-	return func(f *family.Family, _ family.Blobs) (*agent.Members, error) {
-		open := func(v family.Variant) (engine.Loader, error) {
-			l := &sim.Loader{Family: f, On: v}
-			if shape != nil {
-				shape(l)
-			}
-			return l, nil
+type simulation struct{ shape func(*sim.Loader) }
+
+func (simulation) Version() string { return sim.Runtime }
+func (simulation) Close() error    { return nil }
+
+func (s simulation) Members(f *family.Family, _ family.Blobs) (func(family.Variant) (engine.Loader, error), error) {
+	return func(v family.Variant) (engine.Loader, error) {
+		l := &sim.Loader{Family: f, On: v}
+		if s.shape != nil {
+			s.shape(l)
 		}
-		return &agent.Members{Version: sim.Runtime, Open: open, Close: func() error { return nil }}, nil
-	}
+		return l, nil
+	}, nil
+}
+
+func simulated(shape func(*sim.Loader)) func() (agent.Inference, error) {
+	return func() (agent.Inference, error) { return simulation{shape}, nil }
 }
 
 // beDevice runs an agent with real members until SIGTERM.
@@ -139,7 +146,7 @@ func beDevice(path string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	deps, err := agent.Open(cfg, agent.Options{Version: "test", Members: onRuntime(cfg)}, log)
+	deps, err := agent.Open(cfg, agent.Options{Version: "test", Inference: real(cfg).inference}, log)
 	if err != nil {
 		return err
 	}
@@ -156,7 +163,7 @@ var prepared = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv(envPrepared)
 	cfg := agent.Default()
 	cfg.State = dir
-	deps, err := agent.Open(cfg, agent.Options{Version: "test", Members: onRuntime(cfg)}, discard())
+	deps, err := agent.Open(cfg, agent.Options{Version: "test", Inference: real(cfg).inference}, discard())
 	if err != nil {
 		return dir, err
 	}
@@ -206,9 +213,9 @@ func newRealConfig(tb testing.TB, broker string) agent.Config {
 // rig is what a device in this process is made of; its zero value has simulated
 // members of the stock family, and does not wait for the disk.
 type rig struct {
-	members func(*family.Family, family.Blobs) (*agent.Members, error)
-	stored  bool // the family comes from the device's state, as real members need
-	alter   func(*agent.Deps)
+	inference func() (agent.Inference, error)
+	stored    bool // the family comes from the device's state, as real members need
+	alter     func(*agent.Deps)
 }
 
 // device is an agent in this process.
@@ -236,12 +243,12 @@ func online(tb testing.TB, broker string, r rig) (*operator, agent.Config, *devi
 func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	tb.Helper()
 	d := &device{tb: tb, cfg: cfg, ended: make(chan error, 1), log: newLogged()}
-	if r.members == nil {
-		r.members = simulated(nil)
+	if r.inference == nil {
+		r.inference = simulated(nil)
 	}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	options := agent.Options{Version: "test", Members: r.members, Store: store.Options{NoSync: true}}
+	options := agent.Options{Version: "test", Inference: r.inference, Store: store.Options{NoSync: true}}
 	if !r.stored {
 		options.Family = stockFamily(tb)
 	}

@@ -60,7 +60,7 @@ func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs
 	for _, s := range cfg.Sources {
 		c := &camera{wishes: s.header()}
 		if every := s.every(); every > 0 {
-			c.pacer = &pacer{every: every, some: make(chan struct{}, 1)}
+			c.pacer = newPacer(every)
 		}
 		j.cameras[s.Name] = c
 	}

@@ -40,7 +40,7 @@ func TestManyAgentsInOneProcessAnswerAndObey(t *testing.T) {
 		cfg.Device, cfg.State = fmt.Sprintf("cam-%03d", i), filepath.Join(root, fmt.Sprint(i))
 		cfg.Telemetry.Every.Duration = time.Second
 		devices[i] = cfg
-		deps, err := agent.Open(cfg, agent.Options{Version: "test", Members: simulated(nil), Family: carried, Store: store.Options{NoSync: true}}, discard())
+		deps, err := agent.Open(cfg, agent.Options{Version: "test", Inference: simulated(nil), Family: carried, Store: store.Options{NoSync: true}}, discard())
 		if err != nil {
 			t.Fatal(err)
 		}

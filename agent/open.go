@@ -2,15 +2,10 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 
 	"github.com/limber-edge/limber/agent/engine"
@@ -19,8 +14,6 @@ import (
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
-	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
@@ -81,21 +74,23 @@ func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, er
 	return engine.TakeProfile(ctx, &parts, l, func(int) {})
 }
 
-// Members is a runtime that makes the members of a family.
-type Members struct {
-	Version string // of the runtime
-	Open    func(family.Variant) (engine.Loader, error)
-	Close   func() error
+// Inference is what runs members, such as ONNX Runtime.
+type Inference interface {
+	Version() string
+	// Members makes those of a family, whose blobs come from the device's store, on
+	// one variant after the other.
+	Members(*family.Family, family.Blobs) (func(family.Variant) (engine.Loader, error), error)
+	Close() error
 }
 
 // Options are how Open opens.
 type Options struct {
 	Version string // of the program
-	// Members makes those of a family, whose blobs come from the device's store. Its
-	// error is none of Open's: the device stays up and says so.
-	Members func(*family.Family, family.Blobs) (*Members, error)
-	Family  *family.Family // of simulated members, of which nothing is stored; nil: the device's own
-	Store   store.Options
+	// Inference opens it, beside the state, as both take their time. Its error is none
+	// of Open's: the device stays up and says so.
+	Inference func() (Inference, error)
+	Family    *family.Family // of simulated members, of which nothing is stored; nil: the device's own
+	Store     store.Options
 }
 
 // Open opens state, family and runtime. The error is store.ErrLocked when another
@@ -118,34 +113,50 @@ func (d *Deps) Close() error {
 	return errors.Join(errs...)
 }
 
-func (d *Deps) open(cfg Config, o Options, log *slog.Logger) (err error) {
-	if d.Store, err = store.Open(cfg.State, o.Store, log); err != nil {
+func (d *Deps) open(cfg Config, o Options, log *slog.Logger) error {
+	opened := make(chan Inference, 1)
+	go func() {
+		rt, err := o.Inference()
+		if err != nil {
+			d.Fault = err
+		}
+		opened <- rt
+	}()
+	blobs, err := d.openState(cfg, o, log)
+	rt := <-opened
+	if d.Fault != nil {
 		return err
+	}
+	d.closers = append(d.closers, rt.Close)
+	if err != nil {
+		return err
+	}
+	d.Runtime = rt.Version()
+	d.Open, d.Fault = rt.Members(d.Family, blobs)
+	return nil
+}
+
+// openState opens what the device keeps, and returns the blobs of its family.
+func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.Blobs, err error) {
+	if d.Store, err = store.Open(cfg.State, o.Store, log); err != nil {
+		return nil, err
 	}
 	d.closers = append(d.closers, d.Store.Close)
 	if err := d.openOutbox(cfg, o.Store.NoSync, log); err != nil {
-		return err
+		return nil, err
 	}
 	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
 		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
 	}
-	d.Family = o.Family
-	var blobs family.Blobs
-	if d.Family == nil {
-		lib, err := library.Open(d.Store)
-		if err != nil {
-			return err
-		}
-		d.Family, d.Unsaved, blobs = lib.Current(), lib.Unsaved(), lib
+	if d.Family = o.Family; d.Family != nil {
+		return nil, nil
 	}
-	m, err := o.Members(d.Family, blobs)
+	lib, err := library.Open(d.Store)
 	if err != nil {
-		d.Fault = err
-		return nil
+		return nil, err
 	}
-	d.closers = append(d.closers, m.Close)
-	d.Open, d.Runtime = m.Open, m.Version
-	return nil
+	d.Family, d.Unsaved = lib.Current(), lib.Unsaved()
+	return lib, nil
 }
 
 // cellHorizon holds a number that the outbox's will not reach, in the other file:
@@ -168,95 +179,4 @@ func (d *Deps) openOutbox(cfg Config, noSync bool, log *slog.Logger) error {
 		}
 	}
 	return nil
-}
-
-// ONNXRuntime makes members with the ONNX Runtime of this machine. Foreign models
-// are tried by guard; nil refuses them.
-func ONNXRuntime(cfg Config, guard resident.Guard) func(*family.Family, family.Blobs) (*Members, error) {
-	return func(f *family.Family, blobs family.Blobs) (*Members, error) {
-		path, err := ort.Find()
-		if err != nil {
-			return nil, err
-		}
-		rt, err := ort.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		m, err := OnRuntime(cfg, rt, f, blobs, guard)
-		if err != nil {
-			return nil, errors.Join(err, rt.Close())
-		}
-		m.Close = rt.Close
-		return m, nil
-	}
-}
-
-// OnRuntime makes members with a runtime that is open, which the caller closes.
-func OnRuntime(cfg Config, rt *ort.Runtime, f *family.Family, blobs family.Blobs,
-	guard resident.Guard) (*Members, error) {
-	// Each provider has a folder of its own: a shelf sweeps what it does not know.
-	shelf := func(provider, folder string) (*resident.Shelf, error) {
-		cache := filepath.Join(cfg.State, folder)
-		if err := os.MkdirAll(cache, 0o700); err != nil {
-			return nil, fmt.Errorf("model cache: %w", err)
-		}
-		o := ort.DefaultOptions()
-		o.Provider, o.Threads = provider, max(1, cfg.Runtime.Threads)
-		return resident.New(rt, f, blobs, cache, o, guard), nil
-	}
-	onCPU, err := shelf(ort.CPU, "cache")
-	if err != nil {
-		return nil, err
-	}
-	m := &Members{Version: rt.Version(), Close: func() error { return nil }}
-	m.Open = func(v family.Variant) (engine.Loader, error) {
-		if v.Provider == ort.CPU {
-			return onCPU.WithThreads(v.Threads), nil
-		}
-		if err := rt.Provides(v.Provider); err != nil {
-			return nil, err
-		}
-		return shelf(v.Provider, "cache-"+v.Provider)
-	}
-	return m, nil
-}
-
-// cellFilters holds what the broker may have noted down for this device: filters
-// of its configuration, now and before. A session keeps those that were taken out,
-// and would bring what nobody wants any more, or bring twice what another matches.
-const cellFilters = "filters"
-
-// maxFormer bounds how many filters of before are remembered.
-const maxFormer = 256
-
-// recallFilters finds out which filters the session may hold from before, and
-// remembers those of now.
-func recallFilters(st *store.Store, cfg Config) (former []string, err error) {
-	link, err := cfg.link()
-	if err != nil {
-		return nil, nil // New tells of it
-	}
-	var known, all []string
-	if b, err := st.Cell(cellFilters); err == nil && json.Unmarshal(b, &known) != nil {
-		known = nil // unreadable: as on a new device
-	}
-	for _, s := range link.Subscriptions {
-		all = append(all, s.Filter)
-	}
-	for _, filter := range known {
-		if !slices.Contains(all, filter) && len(former) < maxFormer {
-			former = append(former, filter)
-		}
-	}
-	if all = append(all, former...); slices.Equal(all, known) {
-		return former, nil
-	}
-	b, err := json.Marshal(all)
-	if err == nil {
-		err = st.SetCell(cellFilters, b)
-	}
-	if err != nil {
-		return former, fmt.Errorf("remember the filters subscribed to: %w", err)
-	}
-	return former, nil
 }

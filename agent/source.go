@@ -151,6 +151,10 @@ type pacer struct {
 	some    chan struct{} // holds a token while one waits
 }
 
+func newPacer(every time.Duration) *pacer {
+	return &pacer{every: every, some: make(chan struct{}, 1)}
+}
+
 // put lets a frame wait, and returns the one whose place it takes, if there is
 // one.
 func (p *pacer) put(frame *job) (superseded *job) {

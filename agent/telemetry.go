@@ -116,23 +116,42 @@ func (o *observer) review() {
 	}
 }
 
+// Snapshot is what the device did since its start and does now, for telemetry and
+// whoever else measures it. Its counts and histograms only grow: each reader has
+// intervals of its own.
+type Snapshot struct {
+	Engine engine.Snapshot
+	Uplink uplink.Status
+
+	TurnedAway uint64 // jobs refused before they reached the engine
+	Superseded uint64 // frames whose place a newer one took
+	Unseen     uint64 // of these, those that the engine was not given
+}
+
+// Snapshot may be called from any goroutine, also before Run and after it.
+func (a *Agent) Snapshot() Snapshot {
+	return Snapshot{a.engine.Snapshot(), a.uplink.Status(),
+		a.jobs.turnedAway.Load(), a.jobs.superseded.Load(), a.jobs.unseen.Load()}
+}
+
 // telemetry is the state of the machine and of the engine. It begins a new interval
 // for the quantiles, and for what an inference costs.
 func (o *observer) telemetry() wire.Telemetry {
-	s, up := o.engine.Snapshot(), o.uplink.Status()
+	all := o.Snapshot()
+	s := all.Engine
 	lately := s.Since(&o.last.Snapshot)
 	o.last = s
-	t := wire.Telemetry{TS: wire.At(time.Now()), Outbox: up.Records, Queue: s.Waiting, Missed: s.Missed}
-	t.Refused = s.Refused + o.jobs.turnedAway.Load()
-	t.Jobs = s.Jobs + o.jobs.turnedAway.Load() + o.jobs.unseen.Load()
-	t.Superseded, t.Retained = o.jobs.superseded.Load(), up.Retained
+	t := wire.Telemetry{
+		TS: wire.At(time.Now()), Outbox: all.Uplink.Records, Queue: s.Waiting,
+		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
+		Superseded: all.Superseded, Retained: all.Uplink.Retained,
+	}
 	o.host.fill(&t, lately.Ended, s.Busy)
 	if s.Operating == nil {
 		return t
 	}
-	slowdown := digits(s.Slowdown, 3)
-	t.Mode, t.Goal, t.Member, t.Slowdown = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name, &slowdown
-	t.Decisions = wireDecisions(s.Decisions)
+	t.Mode, t.Goal, t.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name
+	t.Slowdown, t.Decisions = new(digits(s.Slowdown, 3)), wireDecisions(s.Decisions)
 	if t.Stages = stages(lately); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}

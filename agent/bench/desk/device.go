@@ -53,7 +53,9 @@ func Open(o Options) (*Device, error) {
 	if o.Telemetry > 0 {
 		cfg.Telemetry.Every.Duration = o.Telemetry
 	}
-	deps, err := agent.Open(cfg, agent.Options{Version: o.Version, Members: agent.ONNXRuntime(cfg, o.Trial)}, o.Log)
+	deps, err := agent.Open(cfg, agent.Options{Version: o.Version, Inference: func() (agent.Inference, error) {
+		return agent.OpenONNXRuntime(cfg, o.Trial)
+	}}, o.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -117,7 +117,9 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 
 // openDevice opens the state, family and runtime of a device.
 func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Members: agent.ONNXRuntime(cfg, newTrial())}, log)
+	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+		return agent.OpenONNXRuntime(cfg, newTrial())
+	}}, log)
 }
 
 // garbage is how much may come together, in percent of what is in use, before it is
