@@ -134,10 +134,3 @@ func (a *ledger) enter(mail []postmark) error {
 	}
 	return errors.Join(errs...)
 }
-
-// sourceJob is a frame in an envelope that says whose it is, if source is not
-// empty.
-func sourceJob(source string, deadline time.Duration, frame []byte) ([]byte, error) {
-	ms := wire.Millis(deadline)
-	return wire.JoinJob(wire.Header{DeadlineMS: &ms, Source: source}, frame)
-}

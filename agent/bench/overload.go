@@ -121,11 +121,11 @@ func (b *overloadBench) expose() error {
 	if err != nil {
 		return err
 	}
-	if b.jobs, err = sourceJobs("", b.deadline, frames); err != nil {
+	if b.jobs, err = camera.Jobs(frames, b.header("")); err != nil {
 		return err
 	}
 	for i := range sources {
-		jobs, err := sourceJobs(fmt.Sprintf("cam-%d", i+1), b.deadline, frames)
+		jobs, err := camera.Jobs(frames, b.header(fmt.Sprintf("cam-%d", i+1)))
 		if err != nil {
 			return err
 		}
@@ -134,15 +134,8 @@ func (b *overloadBench) expose() error {
 	return nil
 }
 
-func sourceJobs(source string, deadline time.Duration, frames [][]byte) (jobs [][]byte, err error) {
-	for _, f := range frames {
-		job, err := sourceJob(source, deadline, f)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, job)
-	}
-	return jobs, nil
+func (b *overloadBench) header(source string) wire.Header {
+	return wire.Header{DeadlineMS: new(wire.Millis(b.deadline)), Source: source}
 }
 
 // measure goes through the rounds, prints what came of them and judges the ledger.

@@ -60,17 +60,9 @@ func newGallery(ctx context.Context, n int, size camera.Size, tell func(done int
 	return a, g.Wait()
 }
 
-// jobs are the pictures in envelopes that tell when an answer is due.
-func (a *gallery) jobs(deadline time.Duration) (jobs [][]byte, err error) {
-	ms := wire.Millis(deadline)
-	for _, b := range a.jpegs {
-		job, err := wire.JoinJob(wire.Header{Codec: wire.JPEG, DeadlineMS: &ms}, b)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, job)
-	}
-	return jobs, nil
+// jpegDue is the header of a JPEG that is to be answered within a deadline.
+func jpegDue(deadline time.Duration) wire.Header {
+	return wire.Header{Codec: wire.JPEG, DeadlineMS: new(wire.Millis(deadline))}
 }
 
 // decoded are the pictures as the agent decodes them, for tensors of up to r
