@@ -16,8 +16,8 @@
 // Client. The goroutine of the link's reader does all this and never waits for a
 // reader of the picture or for an operation: a Subscription holds the names of who
 // changed, an operation keeps of each device what it needs, and both are bounded by
-// the number of devices. What comes too late, is too much, or cannot be read is
-// counted.
+// the number of devices. What comes too late is nobody's; what is too much, or
+// cannot be read, is counted.
 //
 // The rule that makes it simple: nothing here decides what is true. That is retained
 // at the broker, and a command's answer comes from the device, not from the fact that
@@ -68,9 +68,6 @@ func newClient() *Client {
 
 // Registry is the picture of the fleet.
 func (c *Client) Registry() *Registry { return c.registry }
-
-// Late is how many answers came after the operation that they were for had ended.
-func (c *Client) Late() uint64 { return c.router.lateCount() }
 
 // Connected serves the link. The broker tells anew what it retains.
 func (c *Client) Connected(connSeq uint64, present bool) {

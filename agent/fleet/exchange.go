@@ -33,7 +33,11 @@ type Answer struct {
 func (c *Client) Exchange(ctx context.Context, f Frames) error {
 	x := &exchange{Frames: f, client: c, batch: NewID()[:12], came: make(chan arrival, UnderWay),
 		open: map[int]*waiter{}, answers: map[int]Answer{}}
-	defer x.close()
+	defer func() { // nobody waits for what is still under way
+		for _, w := range x.open {
+			c.router.end(w)
+		}
+	}()
 	for x.answered < len(x.Names) {
 		x.Progress(x.answered)
 		for len(x.sizes) < len(x.Names) && len(x.sizes) < x.answered+UnderWay {
@@ -75,13 +79,6 @@ type arrival struct {
 // UnderWay is how many frames an Exchange sends ahead of the answers. Each frame's
 // deadline runs from its receipt: all at once, the last ones would be late.
 const UnderWay = 8
-
-// close ends the wait for what is still under way.
-func (x *exchange) close() {
-	for _, w := range x.open {
-		x.client.router.end(w)
-	}
-}
 
 // send publishes the next frame.
 func (x *exchange) send(ctx context.Context) error {

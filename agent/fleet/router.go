@@ -31,13 +31,7 @@ func routeOf(t wire.Topic) (route, bool) {
 type router struct {
 	mu      sync.Mutex
 	waiting map[route][]*waiter
-	ended   []route // of acknowledgements and results, the last endedMost
-	late    uint64
 }
-
-// endedMost is how many ids are remembered to tell a late answer from that to
-// somebody else.
-const endedMost = 256
 
 // waiter is an operation that waits. What comes is given to take, on the goroutine
 // of the link's reader: it must not wait for anything, and says whether it was the
@@ -65,32 +59,18 @@ func (r *router) wait(take func(wire.Topic, mqtt.Message) bool, routes ...route)
 // end takes an operation out, once.
 func (r *router) end(w *waiter) {
 	r.mu.Lock()
-	first := !w.ended
+	defer r.mu.Unlock()
+	if w.ended {
+		return
+	}
 	w.ended = true
-	if first {
-		r.remove(w)
-	}
-	r.mu.Unlock()
-	if first {
-		close(w.over)
-	}
-}
-
-// remove takes an operation's routes out; the lock is held.
-func (r *router) remove(w *waiter) {
 	for _, to := range w.routes {
 		rest := slices.DeleteFunc(slices.Clone(r.waiting[to]), func(o *waiter) bool { return o == w })
 		if r.waiting[to] = rest; len(rest) == 0 {
 			delete(r.waiting, to)
 		}
-		if to.kind != wire.KindAck && to.kind != wire.KindResult {
-			continue
-		}
-		if len(r.ended) == endedMost {
-			r.ended = slices.Delete(r.ended, 0, 1)
-		}
-		r.ended = append(r.ended, to)
 	}
+	close(w.over) // waits for nobody
 }
 
 // deliver hands a message to those who wait for it. It is called by one goroutine.
@@ -99,28 +79,12 @@ func (r *router) deliver(t wire.Topic, m mqtt.Message) {
 	if !ok {
 		return
 	}
-	for _, w := range r.waiters(to) {
+	r.mu.Lock()
+	waiting := slices.Clone(r.waiting[to]) // does not change any more
+	r.mu.Unlock()
+	for _, w := range waiting {
 		if w.take(t, m) {
 			r.end(w)
 		}
 	}
-}
-
-// waiters returns those who wait, in a list that does not change any more, and
-// counts the message as late if they have ended.
-func (r *router) waiters(to route) []*waiter {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	found := r.waiting[to]
-	if len(found) == 0 && slices.Contains(r.ended, to) {
-		r.late++
-	}
-	return slices.Clone(found)
-}
-
-// lateCount is how many answers came after their operation had ended.
-func (r *router) lateCount() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.late
 }

@@ -122,9 +122,15 @@ func (d *demo) operate(ctx context.Context, broker string) (sum *Summary, err er
 // perform runs the phases and sums up what came of them.
 func (d *demo) perform(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (*Summary, error) {
 	t := &traffic{mailbox: s, self: self, plan: p, rec: newRecord(p, d.Deadline)}
-	if err := d.warmUp(ctx, t); err != nil {
+	// The cameras run without a record first: the agent comes from the member that was
+	// fixed last to measure it, and tells of its way from there. Neither is the demo's
+	// to count.
+	d.Progress.Say("letting the agent settle")
+	warm, err := t.practise(ctx, d.Deadline, "warm-up")
+	if err != nil {
 		return nil, err
 	}
+	t.rec.operates = warm.operates
 	d.Progress.End()
 	expected := 0.0
 	drive := func(ctx context.Context) (err error) {
@@ -148,19 +154,6 @@ func (d *demo) perform(ctx context.Context, s *fleet.Mailbox, self wire.Address,
 	sum := t.rec.summary()
 	sum.ExpectedTop1, sum.Cameras, sum.Cast = figure.Round(expected), cast.Cameras, cast
 	return &sum, nil
-}
-
-// warmUp runs the cameras without a record. The agent comes from the member that
-// was fixed last to measure it, and tells of its way from there: neither is the
-// demo's to count.
-func (d *demo) warmUp(ctx context.Context, t *traffic) error {
-	d.Progress.Say("letting the agent settle")
-	warm, err := t.practise(ctx, d.Deadline, "warm-up")
-	if err != nil {
-		return err
-	}
-	t.rec.operates = warm.operates
-	return nil
 }
 
 // phases drives load and cameras, and waits for the last answers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -150,19 +151,9 @@ func (w *witness) correct(ctx context.Context, s family.Session, r int, shots ma
 		if err := s.Run(out, in); err != nil {
 			return 0, err
 		}
-		if argmax(out) == w.labels[i] {
+		if slices.Index(out, slices.Max(out)) == w.labels[i] {
 			right += n
 		}
 	}
 	return right, nil
-}
-
-func argmax(v []float32) int {
-	best := 0
-	for i, x := range v {
-		if x > v[best] {
-			best = i
-		}
-	}
-	return best
 }

@@ -130,7 +130,9 @@ func (r *record) note(kind wire.Kind, payload []byte) (err error) {
 	case wire.KindTelemetry:
 		t := new(wire.Telemetry)
 		if err = wire.Decode(payload, t); err == nil {
-			r.telemetry(t)
+			r.mu.Lock()
+			r.state = t
+			r.mu.Unlock()
 		}
 	}
 	return err
@@ -195,12 +197,6 @@ func (r *record) switched(e *wire.Event) {
 	defer r.mu.Unlock()
 	r.switches += int(max(e.Count, 1))
 	r.operates, r.told = e.Member, time.Now()
-}
-
-func (r *record) telemetry(t *wire.Telemetry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state = t
 }
 
 // How late a switch is told of: the device holds it back for a second after the

@@ -95,13 +95,19 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	}
 	defer deps.Close()
 	if a.profile {
-		return printNewProfile(c, cfg, deps)
+		profile, err := deps.TakeProfile(c.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		return printProfile(c.OutOrStdout(), deps.Family, profile)
 	}
 	dev, err := agent.New(cfg, deps, log)
 	if err != nil {
 		return err
 	}
-	collectLess()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
 	err = dev.Run(c.Context())
 	if errors.Is(err, agent.ErrHung) {
@@ -123,16 +129,9 @@ func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
 }
 
 // garbage is how much may come together, in percent of what is in use, before it is
-// collected. Every frame leaves some 200 kB behind, and about 10 MB are in use: with
+// collected, unless GOGC says how much. Every frame leaves some 200 kB behind, and about 10 MB are in use: with
 // Go's 100 % a twentieth to a tenth of the processors goes into collecting.
 const garbage = 400
-
-// collectLess collects garbage less often, unless GOGC says how often.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
-}
 
 // newLogger writes lines of key=value.
 func newLogger(w io.Writer, level string) *slog.Logger {

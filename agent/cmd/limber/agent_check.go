@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/family"
@@ -78,14 +76,6 @@ func others(p *family.Profile) string {
 		return "CPU of other processes unknown"
 	}
 	return fmt.Sprintf("other processes used %.0f %% of the CPU", *p.OthersPercent)
-}
-
-func printNewProfile(c *cobra.Command, cfg agent.Config, d *agent.Deps) error {
-	profile, err := d.TakeProfile(c.Context(), cfg)
-	if err != nil {
-		return err
-	}
-	return printProfile(c.OutOrStdout(), d.Family, profile)
 }
 
 func printProfile(w io.Writer, f *family.Family, p *family.Profile) error {

@@ -21,7 +21,8 @@ const (
 // text is the picture: lines no longer than columns.
 func (v *view) text(s demo.Scene, columns int) []string {
 	if !s.Over { // the demo is over before the last word about it has come
-		v.remember(s)
+		at := slices.IndexFunc(v.cast.Members, func(m wire.Member) bool { return m.Name == s.Operates })
+		v.trail = append(v.trail, moment{s.At, max(at, 0), s.Hogs > 0})
 	}
 	lines := slices.Concat(v.figures(s), v.members(s, max(columns-rowWidth, leastHistory)), []string{
 		"",
@@ -32,12 +33,6 @@ func (v *view) text(s demo.Scene, columns int) []string {
 		lines[i] = clipped(l, columns)
 	}
 	return lines
-}
-
-// remember notes who operates now.
-func (v *view) remember(s demo.Scene) {
-	at := slices.IndexFunc(v.cast.Members, func(m wire.Member) bool { return m.Name == s.Operates })
-	v.trail = append(v.trail, moment{s.At, max(at, 0), s.Hogs > 0})
 }
 
 // figures are the lines above the members.
