@@ -54,10 +54,10 @@ func newConnState() *connState {
 	return &connState{up: make(chan connection, 1), ready: make(chan connection, 1), moved: make(chan struct{}, 1)}
 }
 
-// move notes that the link did what somebody may wait for.
-func (s *connState) move() {
+// token puts one into a channel that has room for one, if it has none.
+func token(c chan<- struct{}) {
 	select {
-	case s.moved <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -82,7 +82,7 @@ func (u *Uplink) Connected(connSeq uint64, _ bool) {
 	s.online.Store(true)
 	s.lost = make(chan struct{})
 	replace(s.up, connection{seq: connSeq, lost: s.lost})
-	s.move()
+	token(s.moved)
 }
 
 // Lost implements mqtt.Handler.
@@ -100,7 +100,7 @@ func (u *Uplink) Lost(err error) {
 		s.failed.Add(1)
 	}
 	withdraw(s.up)
-	s.move()
+	token(s.moved)
 }
 
 // Denied implements mqtt.Handler: the link asks again.

@@ -111,7 +111,7 @@ func (u *Uplink) confirm(ctx context.Context, window <-chan delivery) error {
 		}
 		u.outbox.Delivered(d.seq)
 		u.inbox.settle(d.seq)
-		u.conn.move()
+		token(u.conn.moved)
 	}
 	return nil
 }

@@ -59,12 +59,8 @@ func (p *pacer) tell(s wire.Severity, e wire.Event) {
 	due := k.take(eventPace)
 	p.mu.Unlock()
 	p.send(due)
-	if due != nil {
-		return
-	}
-	select {
-	case p.held <- struct{}{}:
-	default:
+	if due == nil {
+		token(p.held)
 	}
 }
 

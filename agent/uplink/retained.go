@@ -41,10 +41,7 @@ func newChanges() *changes {
 // link there is nothing to do: the next connection is told all of them.
 func (u *Uplink) Changed(d Document) {
 	u.changed.stale[d].Store(true)
-	select {
-	case u.changed.some <- struct{}{}:
-	default:
-	}
+	token(u.changed.some)
 }
 
 // publish is the one goroutine that publishes retained documents: all on a new

@@ -38,6 +38,29 @@ func Write(tb testing.TB, path string, b []byte) {
 	}
 }
 
+// Members cuts a family's members, each with its own BN statistics.
+func Members(tb testing.TB, f *family.Folder) (members []*ofa.Subnet) {
+	tb.Helper()
+	desc, err := ofa.ParseDescription(f.Describe)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b, err := f.Blob(f.Supernet)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	net, err := ofa.Parse(b, desc)
+	for i := 0; err == nil && i < len(f.Members); i++ {
+		var sub *ofa.Subnet
+		sub, err = net.Member(f.Members[i], f)
+		members = append(members, sub)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return members
+}
+
 // Fixtures is the folder of the supernets of package ofa, with what PyTorch computed.
 func Fixtures(tb testing.TB) string {
 	tb.Helper()

@@ -104,11 +104,7 @@ func TestModelsThatNoDeviceCouldServeAreNotImported(t *testing.T) {
 // mustMember is a member of a family as a model for that many images at once.
 func mustMember(tb testing.TB, f *family.Folder, i, batch int) []byte {
 	tb.Helper()
-	members, err := Members(f)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	model, err := members[i].Model(batch)
+	model, err := familytest.Members(tb, f)[i].Model(batch)
 	if err != nil {
 		tb.Fatal(err)
 	}

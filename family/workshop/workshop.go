@@ -119,34 +119,6 @@ func (s *scratch) shelf(f *family.Folder, o ort.Options, guard resident.Guard) (
 	return resident.New(s.rt, &f.Family, f, cache, o, guard), nil
 }
 
-// Members cuts a family's members, each with its own BN statistics.
-func Members(f *family.Folder) ([]*ofa.Subnet, error) {
-	if f.Foreign() {
-		return nil, fmt.Errorf("family %s is of foreign models, and of no supernet", f.Name)
-	}
-	desc, err := ofa.ParseDescription(f.Describe)
-	if err != nil {
-		return nil, err
-	}
-	b, err := f.Blob(f.Supernet)
-	if err != nil {
-		return nil, err
-	}
-	net, err := ofa.Parse(b, desc)
-	if err != nil {
-		return nil, err
-	}
-	var members []*ofa.Subnet
-	for _, m := range f.Members {
-		sub, err := net.Member(m, f)
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, sub)
-	}
-	return members, nil
-}
-
 // Infer runs the folded sub-network on a batch (N×3×R×R) and wants numbers for
 // logits (N×classes).
 func Infer(sub *ofa.Subnet, load ofa.Loader, in []float32) (logits []float32, err error) {

@@ -11,7 +11,6 @@ import (
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
-	"github.com/limber-edge/limber/family/workshop"
 )
 
 func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
@@ -22,10 +21,7 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	members, err := workshop.Members(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	members := familytest.Members(t, f)
 	last := len(f.Members) - 1
 	for name, with := range map[string]struct{ member, batch int }{
 		"small.onnx": {0, 1}, "large.onnx": {last, onnx.Dynamic},
