@@ -185,7 +185,7 @@ func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 	defer cancel()
 	filters := []string{s.self.Caps(), s.self.State()}
 	err = desk.Connect(ctx, s.url, s.stderr, filters, func(ctx context.Context, b *fleet.Mailbox) error {
-		caps, err = desk.AwaitMembers(ctx, b, s.self)
+		_, caps, err = desk.AwaitMembers(ctx, b, s.self)
 		return err
 	})
 	return caps, err

@@ -104,10 +104,13 @@ func (d *demo) operate(ctx context.Context, broker string) (sum *Summary, err er
 	filters := []string{self.Filter(wire.KindState), self.Filter(wire.KindCaps), self.Filter(wire.KindResult),
 		self.Filter(wire.KindEvent), self.Filter(wire.KindTelemetry), self.Filter(wire.KindAck)}
 	return sum, desk.Connect(ctx, broker, d.Stderr, filters, func(ctx context.Context, s *fleet.Mailbox) error {
-		p, err := awaitDevice(ctx, s)
+		wait, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		state, caps, err := desk.AwaitMembers(wait, s, self)
 		if err != nil {
-			return err
+			return fmt.Errorf("demo: %w", err)
 		}
+		p := &plan{boot: state.BootID, members: caps.Members}
 		if len(p.members) < 2 {
 			return fmt.Errorf("demo: %d members are worth using on this machine, two are needed", len(p.members))
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/limber-edge/limber/agent/bench/camera"
 	"github.com/limber-edge/limber/agent/bench/load"
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -35,42 +34,6 @@ type plan struct {
 
 // largest is the name of the largest member.
 func (p *plan) largest() string { return p.members[len(p.members)-1].Name }
-
-// awaitDevice waits for the device to say who it is and what it can do.
-func awaitDevice(ctx context.Context, s *fleet.Mailbox) (*plan, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	p := new(plan)
-	for p.boot == "" || len(p.members) == 0 {
-		m, err := s.Next(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("demo: the agent did not come up: %w", err)
-		}
-		if err := p.meet(m); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.Topic, err)
-		}
-	}
-	return p, nil
-}
-
-// meet takes in what the device says of itself.
-func (p *plan) meet(m mqtt.Message) error {
-	switch t, err := wire.ParseTopic(m.Topic); {
-	case err != nil:
-		return err
-	case t.Kind == wire.KindState:
-		var s wire.State
-		err := wire.Decode(m.Payload, &s)
-		p.boot = s.BootID
-		return err
-	case t.Kind == wire.KindCaps:
-		var c wire.Caps
-		err := wire.Decode(m.Payload, &c)
-		p.members = c.Members // none while they are being prepared
-		return err
-	}
-	return nil
-}
 
 // plan measures what to do.
 func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (err error) {

@@ -46,27 +46,25 @@ func errorsTo(stderr io.Writer) *slog.Logger {
 
 // AwaitMembers waits until a device, whose state and capabilities the mailbox hears,
 // has members in use. The error says why it cannot have any.
-func AwaitMembers(ctx context.Context, b *fleet.Mailbox, self wire.Address) (caps wire.Caps, err error) {
-	for {
+func AwaitMembers(ctx context.Context, b *fleet.Mailbox, self wire.Address) (s wire.State, c wire.Caps, err error) {
+	for s.BootID == "" || len(c.Members) == 0 {
 		m, err := b.Next(ctx)
 		if err != nil {
-			return caps, fmt.Errorf("the agent did not come up: %w", err)
+			return s, c, fmt.Errorf("the agent did not come up: %w", err)
 		}
-		var s wire.State
 		switch m.Topic {
 		case self.Caps():
-			if err := wire.Decode(m.Payload, &caps); err != nil || len(caps.Members) > 0 {
-				return caps, err
-			}
+			err = wire.Decode(m.Payload, &c)
 		case self.State():
-			if err := wire.Decode(m.Payload, &s); err != nil {
-				return caps, err
-			}
-			if s.Detail != "" && !strings.HasPrefix(s.Detail, "preparing") {
-				return caps, fmt.Errorf("the agent can use no member on this machine: %s", s.Detail)
+			if err = wire.Decode(m.Payload, &s); err == nil && s.Detail != "" && !strings.HasPrefix(s.Detail, "preparing") {
+				err = fmt.Errorf("the agent can use no member on this machine: %s", s.Detail)
 			}
 		}
+		if err != nil {
+			return s, c, err
+		}
 	}
+	return s, c, nil
 }
 
 // Sent is the error of a message that could not even be sent; whether the broker
