@@ -143,7 +143,6 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
 	u.gaps.load()
-	defer u.saveGap()
 	g, gctx := errgroup.WithContext(ctx)
 	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps}
 	for _, part := range parts {
