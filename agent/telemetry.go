@@ -64,7 +64,7 @@ func (o *observer) served() {
 		o.jobs.resume()
 	}
 	now := o.told
-	now.detail, now.caps = documents{engine: o.engine}.Detail(), capsOf(s)
+	now.detail, now.caps = documents{engine: o.engine}.Detail(wire.Online), capsOf(s)
 	if now.detail != o.told.detail {
 		o.uplink.Changed(uplink.State)
 	}

@@ -106,7 +106,7 @@ func (d *fakeDocuments) set(detail string) {
 	d.detail = detail
 }
 
-func (d *fakeDocuments) Detail() string {
+func (d *fakeDocuments) Detail(wire.Presence) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.detail
@@ -120,7 +120,7 @@ func (d *fakeDocuments) Caps() wire.Caps {
 }
 
 func (d *fakeDocuments) Reported() wire.Reported {
-	return wire.Reported{Version: 7, Status: wire.Applied, Detail: d.Detail()}
+	return wire.Reported{Version: 7, Status: wire.Applied, Detail: d.Detail(wire.Online)}
 }
 
 func (d *fakeDocuments) Version() uint64 { return 7 }
