@@ -70,7 +70,6 @@ func (o *observer) served() {
 		o.uplink.Changed(d)
 	}
 	o.told = now
-	o.review()
 }
 
 // serves notes what an engine can do.

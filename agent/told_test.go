@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -36,6 +37,28 @@ func TestARefusalSaysTheDeadlineOfItsSourceOrOfTheGoal(t *testing.T) {
 	o.publish("cam/north", large)
 	if r := decoded[wire.Result](t, o.await("seen/yard", 1)); r.Reason != wire.Invalid || r.DeadlineMS != 5000 {
 		t.Errorf("frame: got %+v, want refused: invalid, with its source's deadline", r)
+	}
+}
+
+func TestAModeIsReportedOnlyWithTheVersionThatAskedForIt(t *testing.T) {
+	t.Parallel()
+	o, cfg, d := online(t, serve(t), rig{})
+	<-d.agent.Ready()
+	o.await(self(cfg).Reported(), 1)
+	modes := []string{"balanced", "low-latency", "power-save", "balanced", "low-latency"} // by version
+	for version := 1; version < len(modes); version++ {
+		o.publish(self(cfg).Desired(), fmt.Appendf(nil, `{"version":%d,"mode":%q}`, version, modes[version]))
+		o.until(func() bool {
+			all := o.matching(self(cfg).Reported())
+			return decoded[wire.Reported](t, all[len(all)-1]).Version == uint64(version)
+		}, "version %d in force", version)
+	}
+	o.fence()
+	for _, m := range o.matching(self(cfg).Reported()) {
+		r := decoded[wire.Reported](t, m)
+		if want := modes[r.Version]; r.Mode != "" && r.Mode != want {
+			t.Errorf("got %+v, want mode %s", r, want)
+		}
 	}
 }
 
