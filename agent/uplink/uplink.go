@@ -73,7 +73,9 @@ type Handler interface {
 // Documents are what a device says of itself, as functions of the state of the
 // moment. They are called by the publisher and, Detail, by the link.
 type Documents interface {
-	Detail() string // of state: what keeps the device from working, and the remedy
+	// Detail is what keeps the device from working, with the remedy, as state says it.
+	// That of Lost is asked for when a connection begins, and told when it breaks.
+	Detail(wire.Presence) string
 	Caps() wire.Caps
 	Reported() wire.Reported
 	Version() uint64 // of the desired state last applied; 0 if none
