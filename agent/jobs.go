@@ -140,7 +140,8 @@ func (j *jobs) submit(one *job) {
 	}
 	header = j.complete(one, header)
 	p := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height},
-		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source, Latest: one.Latest}
+		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source,
+		Latest: one.Latest}
 	if header.MinTop1 != nil {
 		p.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
 	}

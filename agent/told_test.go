@@ -6,9 +6,8 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
-	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/family"
 )
 
 func TestARefusalSaysTheDeadlineOfItsSourceOrOfTheGoal(t *testing.T) {
@@ -72,7 +71,7 @@ func TestADeviceThatIsOffOrLostSaysNothingOfItsProgress(t *testing.T) {
 		c, addr := lay(t, broker)
 		cfg := newConfig(t, addr)
 		o, hold := operate(t, broker), make(chan struct{})
-		d := start(t, cfg, rig{members: notBefore(hold)})
+		d := start(t, cfg, rig{inference: notBefore(hold)})
 		if s := o.presence(cfg, wire.Online, 0); s.Detail == "" {
 			t.Errorf("online: got %+v, want how far it is", s)
 		}
@@ -85,25 +84,8 @@ func TestADeviceThatIsOffOrLostSaysNothingOfItsProgress(t *testing.T) {
 }
 
 // notBefore makes members of which none is ready before hold is closed.
-func notBefore(hold <-chan struct{}) func(*family.Family, family.Blobs) (*agent.Members, error) {
-	return func(f *family.Family, blobs family.Blobs) (*agent.Members, error) {
-		m, err := simulated(nil)(f, blobs)
-		open := m.Open
-		m.Open = func(v family.Variant) (engine.Loader, error) {
-			l, err := open(v)
-			return withheld{l, hold}, err
-		}
-		return m, err
-	}
-}
-
-// withheld is a loader whose sessions come when hold is closed.
-type withheld struct {
-	engine.Loader
-	hold <-chan struct{}
-}
-
-func (h withheld) Session(i int) (family.Session, error) {
-	<-h.hold
-	return h.Loader.Session(i)
+func notBefore(hold <-chan struct{}) func() (agent.Inference, error) {
+	return simulated(func(l *sim.Loader) {
+		l.Load = func(int) error { <-hold; return nil }
+	})
 }

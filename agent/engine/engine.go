@@ -119,11 +119,11 @@ type Engine struct {
 	deps Deps
 	log  *slog.Logger
 
-	view    atomic.Pointer[view]
-	power   atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
-	account pipeline.Account               // of the jobs of all pipelines
-	away    atomic.Uint64                  // jobs that reached no pipeline
-	jobs    openJobs
+	view     atomic.Pointer[view]
+	power    atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
+	counters pipeline.Counters              // of the jobs of all pipelines
+	away     atomic.Uint64                  // jobs that reached no pipeline
+	jobs     openJobs
 
 	calls   chan call     // to the supervisor
 	powered chan struct{} // holds a token when power is new

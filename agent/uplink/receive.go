@@ -35,7 +35,7 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	r.Address, r.Verb, r.ID, r.Source = t.Address, t.Verb, t.ID, t.Source
 	switch t.Kind {
 	case wire.KindJob, wire.KindCmd:
-		u.receive(r)
+		u.receive(r, false)
 	case wire.KindFrame:
 		u.receiveFrame(r)
 	case wire.KindDesired:
@@ -45,15 +45,16 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	}
 }
 
-// receive lets a job or a command in, unless its key is known.
-func (u *Uplink) receive(r *Request) {
+// receive lets a job or a command in, unless its key is known; of a fresh one no answer
+// is known.
+func (u *Uplink) receive(r *Request, fresh bool) {
 	open := u.inbox.enter(r)
 	switch {
 	case open != r && open.Digest() == r.Digest():
 		if !u.inbox.join(open, r) {
-			u.receive(r) // it was ended meanwhile
+			u.receive(r, false) // it was ended meanwhile
 		}
-	case u.outbox.Answered(r.key()): // r's bytes, or those of one that is being looked up as well
+	case !fresh && u.outbox.Answered(r.key()): // r's bytes, or those of one that is being looked up as well
 		u.lookUp(r)
 	case open != r:
 		u.conflict(r)
@@ -112,8 +113,6 @@ type replays struct {
 	waiting []*Request // guarded by mu: by the time they came
 	bytes   int        // guarded by mu: that they take
 }
-
-func newReplays() *replays { return &replays{some: make(chan struct{}, 1)} }
 
 // put lets a request wait for the replay; false where there is no room.
 func (p *replays) put(r *Request) bool {
@@ -180,7 +179,11 @@ func (u *Uplink) again(r *Request) {
 	known, err := u.known(r)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		u.fresh(r)
+		if r.nameless() {
+			u.admitFrame(r)
+		} else {
+			u.receive(r, true)
+		}
 	case err != nil:
 		u.unknown(r, err)
 	case known.Request != r.Digest():
@@ -198,22 +201,6 @@ func (u *Uplink) known(r *Request) (store.Record, error) {
 		return u.outbox.Alias(frameAlias(r.Source, r.Digest()))
 	}
 	return u.outbox.Answer(r.key())
-}
-
-// fresh takes in a request that only seemed to have been answered.
-func (u *Uplink) fresh(r *Request) {
-	if r.nameless() {
-		u.admitFrame(r)
-		return
-	}
-	switch open := u.inbox.enter(r); {
-	case open == r:
-		u.admit(r)
-	case open.Digest() != r.Digest():
-		u.conflict(r)
-	case !u.inbox.join(open, r):
-		u.receive(r) // it was ended meanwhile
-	}
 }
 
 // unknown hands on a request of which it cannot be said whether it was answered. A

@@ -398,3 +398,10 @@ func (d *device) account(t *testing.T, acks []int) {
 		t.Errorf("%d messages of QoS 1 are neither open nor answered nor acknowledged", -owed)
 	}
 }
+
+// has tells whether a request with this key is open.
+func (b *inbox) has(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open[key] != nil
+}

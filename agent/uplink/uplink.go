@@ -125,9 +125,9 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	}
 	u := &Uplink{
 		cfg: cfg, log: log, outbox: outbox,
-		inbox:   newInbox(),
+		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:  newFrames(cfg.Sources),
-		replays: newReplays(),
+		replays: &replays{some: make(chan struct{}, 1)},
 		gaps:    &gaps{state: state, log: log},
 		conn:    newConnState(),
 		changed: newChanges(),
