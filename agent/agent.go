@@ -149,6 +149,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	go func() { stored <- a.deps.Outbox.Run(storing) }()
 	a.tellStart()
 	err := a.work(ctx)
+	a.uplink.SaveGap()
 	endStoring()
 	return errors.Join(err, <-stored)
 }

@@ -17,6 +17,7 @@ type cable struct {
 	mu    sync.Mutex
 	whole bool
 	flow  chan struct{} // closed while what the broker says is passed on
+	back  chan struct{} // closed while what the device says is passed on
 	conns []net.Conn
 	done  sync.WaitGroup
 
@@ -31,14 +32,16 @@ func lay(tb testing.TB, broker string) (c *cable, addr string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c = &cable{tb: tb, listener: l, broker: broker, whole: true, flow: make(chan struct{}),
+	c = &cable{tb: tb, listener: l, broker: broker, whole: true, flow: make(chan struct{}), back: make(chan struct{}),
 		spoken: make(chan struct{}, 1), ended: make(chan struct{}, 100)}
 	close(c.flow)
+	close(c.back)
 	c.done.Go(c.serve)
 	tb.Cleanup(func() {
 		l.Close()
 		c.cut()
 		c.release()
+		c.resume()
 		c.done.Wait()
 	})
 	return c, l.Addr().String()
@@ -69,8 +72,8 @@ func (c *cable) join(near net.Conn) {
 	c.conns = append(c.conns, near, far)
 	c.done.Go(func() {
 		var both sync.WaitGroup
-		both.Go(func() { pass(far, near) })
-		both.Go(func() { pass(near, valve{c, far}) })
+		both.Go(func() { pass(far, valve{c, near, &c.back, nil}) })
+		both.Go(func() { pass(near, valve{c, far, &c.flow, c.spoken}) })
 		both.Wait()
 		near.Close()
 		far.Close()
@@ -85,22 +88,24 @@ func pass(to net.Conn, from io.Reader) {
 	to.(*net.TCPConn).CloseWrite()
 }
 
-// valve is what the broker says, as far as the cable lets it through.
+// valve is what one side says, as far as the cable lets it through.
 type valve struct {
-	c   *cable
-	far net.Conn
+	c    *cable
+	from net.Conn
+	flow *chan struct{}
+	kept chan<- struct{} // takes a token when something is kept back
 }
 
 func (v valve) Read(p []byte) (int, error) {
-	n, err := v.far.Read(p)
+	n, err := v.from.Read(p)
 	v.c.mu.Lock()
-	flow := v.c.flow
+	flow := *v.flow
 	v.c.mu.Unlock()
 	select {
 	case <-flow:
 	default:
 		select {
-		case v.c.spoken <- struct{}{}:
+		case v.kept <- struct{}{}:
 		default:
 		}
 		<-flow
@@ -109,19 +114,28 @@ func (v valve) Read(p []byte) (int, error) {
 }
 
 // hold keeps back what the broker says, until release.
-func (c *cable) hold() {
+func (c *cable) hold() { c.shut(&c.flow) }
+
+func (c *cable) release() { c.open(&c.flow) }
+
+// stall keeps back what the device says, until resume.
+func (c *cable) stall() { c.shut(&c.back) }
+
+func (c *cable) resume() { c.open(&c.back) }
+
+func (c *cable) shut(flow *chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flow = make(chan struct{})
+	*flow = make(chan struct{})
 }
 
-func (c *cable) release() {
+func (c *cable) open(flow *chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
-	case <-c.flow:
+	case <-*flow:
 	default:
-		close(c.flow)
+		close(*flow)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -33,8 +35,14 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
+// envSimulated, set to anything, gives that device simulated members.
+const envSimulated = "LIMBER_TEST_SIMULATED"
+
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
+
+// raceExit has the race detector not wait a second for reports at the end.
+const raceExit = "GORACE=atexit_sleep_ms=0"
 
 // envBroker turns it into the embedded broker, with the access list of a file, or
 // the shipped one.
@@ -62,6 +70,7 @@ func TestMain(m *testing.M) {
 // runTests names the runtime that the project fetched, and removes the state
 // that the tests share.
 func runTests(m *testing.M) int {
+	flag.Set("test.parallel", "4") // they wait more than they work; a flag of the command line still counts
 	if os.Getenv("ONNXRUNTIME_LIB") == "" {
 		root, _ := filepath.Abs("..")
 		if found, _ := filepath.Glob(filepath.Join(ort.InProject(root), "libonnxruntime.so*")); len(found) > 0 {
@@ -132,7 +141,7 @@ func simulated(shape func(*sim.Loader)) func() (agent.Inference, error) {
 	return func() (agent.Inference, error) { return simulation{shape}, nil }
 }
 
-// beDevice runs an agent with real members until SIGTERM.
+// beDevice runs an agent until SIGTERM.
 func beDevice(path string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if group := os.Getenv(envGroup); group != "" {
@@ -146,7 +155,11 @@ func beDevice(path string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	deps, err := agent.Open(cfg, agent.Options{Version: "test", Inference: real(cfg).inference}, log)
+	options := agent.Options{Version: "test", Inference: real(cfg).inference}
+	if os.Getenv(envSimulated) != "" {
+		options.Inference = simulated(nil)
+	}
+	deps, err := agent.Open(cfg, options, log)
 	if err != nil {
 		return err
 	}
@@ -177,13 +190,20 @@ var prepared = sync.OnceValues(func() (string, error) {
 	return dir, errors.Join(err, deps.Close())
 })
 
-// rising makes every member worth using: on a busy machine two that are close may
-// be measured the wrong way round, and tests name members.
+// rising makes every member worth using, also in batches: on a busy machine two that
+// are close may be measured the wrong way round, and tests name members.
 func rising(p *family.Profile) {
-	for i := 1; i < len(p.Members); i++ {
-		p.Members[i].P50ms = max(p.Members[i].P50ms, 1.02*p.Members[i-1].P50ms)
+	for i := range p.Members {
+		m := &p.Members[i]
+		if i > 0 {
+			m.P50ms = max(m.P50ms, 1.02*p.Members[i-1].P50ms)
+		}
+		m.Batch = min(m.Batch, 0.9*family.Batch*m.P50ms)
 	}
 }
+
+// tables are those of the governors in this process.
+var tables governor.Tables
 
 // newConfig is a new device that reconnects soon and talks much.
 func newConfig(tb testing.TB, broker string) agent.Config {
@@ -227,16 +247,29 @@ type device struct {
 	end   context.CancelFunc
 	ended chan error
 	log   *logged
+
+	broken bool // it need not end without an error
 }
 
-// online is a device that is connected to a broker, and its operator.
+// online is a device that is connected to a broker and can answer, and its operator.
 func online(tb testing.TB, broker string, r rig) (*operator, agent.Config, *device) {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	o := operate(tb, broker)
 	d := start(tb, cfg, r)
+	d.ready()
 	o.presence(cfg, wire.Online, 0)
 	return o, cfg, d
+}
+
+// ready returns when a member can answer.
+func (d *device) ready() {
+	d.tb.Helper()
+	select {
+	case <-d.agent.Ready():
+	case <-time.After(patience):
+		d.tb.Fatal("no member can answer")
+	}
 }
 
 // start runs a device until the test ends, if nothing ends it before.
@@ -255,6 +288,7 @@ func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	if d.deps, err = agent.Open(cfg, options, log); err != nil {
 		tb.Fatal(err)
 	}
+	d.deps.Tables = &tables
 	if r.alter != nil {
 		r.alter(d.deps)
 	}
@@ -266,7 +300,7 @@ func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	go func() { d.ended <- errors.Join(d.agent.Run(ctx), d.deps.Close()) }()
 	tb.Cleanup(func() {
 		d.end()
-		if err := d.wait(); err != nil {
+		if err := d.wait(); err != nil && !d.broken {
 			tb.Error(err)
 		}
 		if tb.Failed() {
@@ -300,7 +334,8 @@ func (d *device) wait() error {
 	}
 }
 
-// process is an agent in a process of its own, with real members.
+// process is an agent in a process of its own; its members are real ones, but with
+// envSimulated.
 type process struct {
 	tb     testing.TB
 	cmd    *exec.Cmd
@@ -321,7 +356,7 @@ func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 	}
 	p := &process{tb: tb, exited: make(chan error, 1), log: newLogged()}
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path), env...)
+	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path, raceExit), env...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)

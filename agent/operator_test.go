@@ -248,7 +248,7 @@ func (o *operator) presence(cfg agent.Config, want wire.Presence, n int) wire.St
 }
 
 // telemetry waits for one that has what is asked for.
-func (o *operator) telemetry(cfg agent.Config, fits func(wire.Telemetry) bool, what string) wire.Telemetry {
+func (o *operator) telemetry(cfg agent.Config, fits func(wire.Telemetry) bool, what string, args ...any) wire.Telemetry {
 	o.tb.Helper()
 	var last wire.Telemetry
 	o.until(func() bool {
@@ -258,7 +258,7 @@ func (o *operator) telemetry(cfg agent.Config, fits func(wire.Telemetry) bool, w
 		}
 		last = decoded[wire.Telemetry](o.tb, all[len(all)-1])
 		return fits(last)
-	}, "telemetry in which %s", what)
+	}, "telemetry in which "+what, args...)
 	return last
 }
 

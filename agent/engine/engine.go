@@ -158,6 +158,9 @@ func (e *Engine) call(ctx context.Context, do func(*supervisor)) error {
 	}
 }
 
+// beginning is what an engine is at before there is progress to tell of.
+const beginning = "reading the profile of the members"
+
 // New assembles an engine. It starts nothing, and closes nothing it was given.
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
@@ -166,7 +169,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
-		Variant: e.baseVariant(), Detail: "the engine has not started"}})
+		Variant: e.baseVariant(), Detail: beginning}})
 	return e
 }
 

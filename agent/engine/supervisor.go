@@ -55,7 +55,7 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func newSupervisor(e *Engine) *supervisor {
-	return &supervisor{Engine: e, target: e.cfg.Mode, progress: "its profile is being read",
+	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
 		running: running{ends: make(chan end)}, tasks: make(chan task),
 		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
 }

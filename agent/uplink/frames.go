@@ -67,7 +67,7 @@ func (u *Uplink) receiveFrame(r *Request) {
 		}
 	}
 	if u.outbox.Answered(frameAlias(r.Source, r.Digest())) {
-		u.replays.put(u, r)
+		u.lookUp(r)
 		return
 	}
 	u.admitFrame(r)

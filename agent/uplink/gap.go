@@ -71,8 +71,10 @@ func (u *Uplink) tellGap() (safe <-chan struct{}) {
 	return told
 }
 
-// saveGap keeps what was not told of for the next start.
-func (u *Uplink) saveGap() {
+// SaveGap keeps what was not told of for the next start. It is for the end, when Run
+// has returned and nobody answers a request any more: the last answers may push out
+// records as well.
+func (u *Uplink) SaveGap() {
 	if gap := u.gaps.take(u.outbox); gap.Records > 0 {
 		u.gaps.save(gap)
 	}

@@ -130,7 +130,7 @@ func (u *Uplink) document(d Document, c connection) mqtt.Message {
 // state is birth, farewell or will: one topic for all three.
 func (u *Uplink) state(p wire.Presence, connSeq uint64) mqtt.Message {
 	return retained(u.cfg.Self.State(), wire.State{
-		State: p, BootID: u.cfg.Boot, ConnSeq: connSeq, TS: wire.At(time.Now()), Detail: u.documents.Detail(),
+		State: p, BootID: u.cfg.Boot, ConnSeq: connSeq, TS: wire.At(time.Now()), Detail: u.documents.Detail(p),
 	})
 }
 

@@ -197,7 +197,7 @@ func (d *device) bubbled() (stop func()) {
 	})
 	return func() {
 		endTelling()
-		d.saveGap()
+		d.SaveGap()
 		endStoring()
 	}
 }

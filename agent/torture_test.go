@@ -1,0 +1,34 @@
+//go:build torture
+
+package agent_test
+
+import (
+	"testing"
+
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
+)
+
+// times is how much longer the bursts of these tests are here.
+const times = 4
+
+func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMosquitto(t, wideWindow...)
+	cfg := newRealConfig(t, m.Addr)
+	cfg.Mode = "max-accuracy"
+	o := operate(t, m.Addr)
+	p := launch(t, cfg)
+	o.presence(cfg, wire.Online, 0)
+	names := ids("job", 800)
+	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
+	for range 8 {
+		more := min(len(names), o.jobsAnswered(cfg)+20)
+		o.until(func() bool { return o.jobsAnswered(cfg) >= more }, "%d jobs are answered", more)
+		p.kill()
+		p = launch(t, cfg)
+	}
+	o.until(func() bool { return o.jobsAnswered(cfg) == len(names) }, "every job is answered")
+	p.stop()
+	o.presence(cfg, wire.Offline, 0)
+}
