@@ -51,7 +51,7 @@ type job struct {
 
 // camera is what the configuration says of the frames of a source.
 type camera struct {
-	wishes wire.Header // for what a frame's own header does not say
+	defaults wire.Header // for what a frame's own header does not say
 	pacer  *pacer      // nil: no limit
 }
 
@@ -60,13 +60,13 @@ func (c *camera) header() wire.Header {
 	if c == nil {
 		return wire.Header{}
 	}
-	return c.wishes
+	return c.defaults
 }
 
 func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
 	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]*camera)}
 	for _, s := range cfg.Sources {
-		c := &camera{wishes: s.header()}
+		c := &camera{defaults: s.header()}
 		if every := s.every(); every > 0 {
 			c.pacer = newPacer(every)
 		}
@@ -152,9 +152,9 @@ func (j *jobs) submit(one *job) {
 // complete fills in what the header of a frame leaves to its source, and to the
 // goal in force. Who sent a frame is said by its topic, not by itself.
 func (j *jobs) complete(one *job, h wire.Header) wire.Header {
-	wishes := j.camera(one.Request).header()
-	h.DeadlineMS, h.MinTop1 = cmp.Or(h.DeadlineMS, wishes.DeadlineMS), cmp.Or(h.MinTop1, wishes.MinTop1)
-	h.Priority = cmp.Or(h.Priority, wishes.Priority)
+	defaults := j.camera(one.Request).header()
+	h.DeadlineMS, h.MinTop1 = cmp.Or(h.DeadlineMS, defaults.DeadlineMS), cmp.Or(h.MinTop1, defaults.MinTop1)
+	h.Priority = cmp.Or(h.Priority, defaults.Priority)
 	if one.Kind == wire.KindJob {
 		one.source = h.Source
 	}
