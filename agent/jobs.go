@@ -52,7 +52,7 @@ type job struct {
 // camera is what the configuration says of the frames of a source.
 type camera struct {
 	defaults wire.Header // for what a frame's own header does not say
-	pacer  *pacer      // nil: no limit
+	pacer    *pacer      // nil: no limit
 }
 
 // header is what a frame is taken to say; a job without a camera says nothing.

@@ -191,21 +191,9 @@ func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
 	return caps, err
 }
 
-// modeTime is how long the agent may take to change its mode.
-const modeTime = 5 * time.Second
-
 func (s *site) setMode(ctx context.Context, mode string) error {
-	return desk.Operate(ctx, s.url, s.stderr, fleet.CommandFilters(s.self.Fleet), func(ctx context.Context,
-		op *fleet.Client) error {
-		outcomes, err := op.Command(ctx, s.self.Fleet, s.self.Device, wire.Command{Mode: mode}, modeTime)
-		if err != nil {
-			return err
-		}
-		for _, o := range outcomes {
-			if o.State != wire.CommandSucceeded {
-				return fmt.Errorf("mode %s: %s %s", mode, o.State, o.Detail)
-			}
-		}
-		return nil
+	filters := []string{s.self.Filter(wire.KindAck)}
+	return desk.Connect(ctx, s.url, s.stderr, filters, func(ctx context.Context, b *fleet.Mailbox) error {
+		return desk.SetMode(ctx, b, s.self, mode)
 	})
 }

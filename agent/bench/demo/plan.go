@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/camera"
+	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/load"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
@@ -53,7 +54,7 @@ func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p 
 	if err := errors.Join(d.measure(ctx, c, p), d.hogs.Clear()); err != nil {
 		return err
 	}
-	return c.setMode(ctx, "balanced")
+	return desk.SetMode(ctx, s, self, "balanced")
 }
 
 // measure finds how many cameras the largest member can serve, and how many

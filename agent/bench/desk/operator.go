@@ -2,6 +2,7 @@ package desk
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,31 +18,58 @@ import (
 // disconnects.
 func Connect(ctx context.Context, broker string, stderr io.Writer, filters []string,
 	work func(context.Context, *fleet.Mailbox) error) error {
-	b, err := fleet.OpenMailbox(link(broker), errorsTo(stderr), filters...)
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = broker, "limber-"+fleet.NewID()[:12]
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	b, err := fleet.OpenMailbox(cfg, log, filters...)
 	if err != nil {
 		return err
 	}
 	return b.While(ctx, "", func(ctx context.Context) error { return work(ctx, b) })
 }
 
-// Operate runs work with an operator's client, and disconnects.
-func Operate(ctx context.Context, broker string, stderr io.Writer, filters []string,
-	work func(context.Context, *fleet.Client) error) error {
-	c, err := fleet.Open(link(broker), errorsTo(stderr), filters...)
+// silence is how long a device may say nothing before it is given up.
+const silence = 10 * time.Second
+
+// Await waits for a message of a kind and drops all others.
+func Await(ctx context.Context, b *fleet.Mailbox, kind wire.Kind) (mqtt.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	for {
+		m, err := b.Next(ctx)
+		if err != nil {
+			return m, fmt.Errorf("the device does not answer: %w", err)
+		}
+		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == kind {
+			return m, nil
+		}
+	}
+}
+
+// SetMode sets a device's mode and waits until it did; the mailbox hears the
+// acknowledgements.
+func SetMode(ctx context.Context, b *fleet.Mailbox, self wire.Address, mode string) error {
+	command, err := json.Marshal(wire.Command{Mode: mode, TTLMS: new(5000.0)})
 	if err != nil {
 		return err
 	}
-	return c.While(ctx, "", func(ctx context.Context) error { return work(ctx, c) })
-}
-
-func link(broker string) mqtt.Config {
-	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID = broker, "limber-"+fleet.NewID()[:12]
-	return cfg
-}
-
-func errorsTo(stderr io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	m := mqtt.Message{Topic: self.Cmd(wire.VerbMode, fleet.NewID()), Payload: command, QoS: 1}
+	if err := b.Publish(ctx, m); err != nil {
+		return err
+	}
+	for {
+		m, err := Await(ctx, b, wire.KindAck)
+		if err != nil {
+			return err
+		}
+		var ack wire.Ack
+		if err := wire.Decode(m.Payload, &ack); err != nil || ack.State == wire.CommandSucceeded {
+			return err
+		}
+		if ack.State.Final() {
+			return fmt.Errorf("mode %s: %s %s", mode, ack.State, ack.Detail)
+		}
+	}
 }
 
 // AwaitMembers waits until a device, whose state and capabilities the mailbox hears,
