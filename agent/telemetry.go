@@ -10,6 +10,7 @@ import (
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 )
 
 // observer tells what the device is like: telemetry, and what changed. It belongs
@@ -25,11 +26,17 @@ type observer struct {
 type conditions struct {
 	ready  bool   // members are not being prepared
 	detail string // of the state
-	caps   string // which members, on what
+	caps   caps   // which members, on what
 	member string // that operates
 	outbox bool   // cannot write
 	store  bool   // likewise
 	log    bool   // of decisions, likewise
+}
+
+// caps is what decides which members are worth using.
+type caps struct {
+	profile *family.Profile
+	on      family.Variant
 }
 
 // observe publishes telemetry and changes until ctx ends.
@@ -74,7 +81,7 @@ func (o *observer) served() {
 
 // serves notes what an engine can do.
 func (c *conditions) serves(s engine.Status) {
-	c.ready, c.caps, c.detail = s.State != engine.Preparing, capsOf(s), detailOf(s, wire.Online)
+	c.ready, c.caps, c.detail = s.State != engine.Preparing, caps{s.Profile, s.Variant}, detailOf(s, wire.Online)
 }
 
 // news are the documents that say something else than before. The first look at a
@@ -87,18 +94,6 @@ func (c conditions) news(before conditions) (stale []uplink.Document) {
 		stale = append(stale, uplink.Caps, uplink.Reported)
 	}
 	return stale
-}
-
-// capsOf names what the capabilities tell of an engine.
-func capsOf(s engine.Status) string {
-	if s.Profile == nil {
-		return ""
-	}
-	names := s.Profile.Taken.String() + s.Variant.String()
-	for _, m := range s.Members {
-		names += " " + m.Name
-	}
-	return names
 }
 
 // review has the reported state published anew when another member operates, and
