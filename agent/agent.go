@@ -132,7 +132,8 @@ func (a *Agent) makeEngine() error {
 
 func (a *Agent) makeControl() {
 	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
-	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps), a.log)
+	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
+		a.log)
 	a.control = control.New(
 		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
 		control.Deps{State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
@@ -170,7 +171,7 @@ func (a *Agent) work(ctx context.Context) error {
 		a.finish(context.WithoutCancel(ctx))
 	case <-gctx.Done(): // a part failed
 	}
-	a.goodbye(context.WithoutCancel(ctx))
+	a.publishOffline(context.WithoutCancel(ctx))
 	stop()
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
@@ -195,8 +196,8 @@ func (a *Agent) finish(ctx context.Context) {
 	a.uplink.Flush(ctx)
 }
 
-// goodbye tells everybody that the device is off.
-func (a *Agent) goodbye(ctx context.Context) {
+// publishOffline tells everybody that the device is off.
+func (a *Agent) publishOffline(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	if err := a.uplink.Farewell(ctx); err != nil {

@@ -99,7 +99,8 @@ type Power struct {
 func Default() Config {
 	link := mqtt.Default()
 	return Config{
-		Fleet: wire.DefaultFleet, Device: wire.DefaultDevice, Groups: []string{}, State: stateFolder(), Mode: "balanced", LogLevel: "info",
+		Fleet: wire.DefaultFleet, Device: wire.DefaultDevice, Groups: []string{}, State: stateFolder(), Mode: "balanced",
+		LogLevel: "info",
 		Broker: Broker{
 			Broker: mqtt.DefaultBroker(), KeepAlive: Duration{Duration: link.KeepAlive},
 			ReconnectMin: Duration{Duration: link.BackoffMin}, ReconnectMax: Duration{Duration: link.BackoffMax},
@@ -190,8 +191,10 @@ func plain(e *toml.DecodeError) string {
 	_, kind, _ := strings.Cut(field, " of type ")
 	kind = strings.TrimPrefix(kind, "*")
 	wants, ok := map[string]string{
-		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false", "control.Duration": `a duration such as "5s"`,
-		"control.TimeOfDay": `a time of day such as "07:00"`, "[]control.Weekday": `a list of days such as "mon"`, "float64": "a number",
+		"int": "a whole number", "string": "a string", "[]string": "a list of strings", "bool": "true or false",
+		"control.Duration":  `a duration such as "5s"`,
+		"control.TimeOfDay": `a time of day such as "07:00"`, "[]control.Weekday": `a list of days such as "mon"`,
+		"float64": "a number",
 	}[kind]
 	if !ok {
 		wants = "a table"
@@ -219,18 +222,26 @@ func (c Config) Validate() error {
 	complain(c.State == "", "state: wants a folder")
 	_, err := governor.ParseMode(c.Mode)
 	complain(err != nil, "mode: %w", err)
-	complain(!strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "log_level: %q is not debug, info, warn or error", c.LogLevel)
+	complain(!strings.Contains(" debug info warn error ", " "+c.LogLevel+" "),
+		"log_level: %q is not debug, info, warn or error", c.LogLevel)
 	complain(c.Jobs.Queue < 1 || c.Jobs.Queue > 1<<20, "jobs.queue: %d is not from 1 to 1048576", c.Jobs.Queue)
-	complain(c.Jobs.QueueMiB < 1 || c.Jobs.QueueMiB > 4096, "jobs.queue_mib: %d is not from 1 to 4096 MiB", c.Jobs.QueueMiB)
-	complain(c.Jobs.PayloadMiB < 1 || c.Jobs.PayloadMiB > 16, "jobs.payload_mib: %d is not from 1 to 16 MiB", c.Jobs.PayloadMiB)
-	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
+	complain(c.Jobs.QueueMiB < 1 || c.Jobs.QueueMiB > 4096, "jobs.queue_mib: %d is not from 1 to 4096 MiB",
+		c.Jobs.QueueMiB)
+	complain(c.Jobs.PayloadMiB < 1 || c.Jobs.PayloadMiB > 16, "jobs.payload_mib: %d is not from 1 to 16 MiB",
+		c.Jobs.PayloadMiB)
+	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
+		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	complain(c.Outbox.MiB < 1 || c.Outbox.MiB > 65536, "outbox.mib: %d is not from 1 to 65536 MiB", c.Outbox.MiB)
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
-	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 for no log", c.Governor.LogMiB)
-	complain(!(c.Governor.Cascade >= 0 && c.Governor.Cascade <= 1), "governor.cascade: %v is not a probability", c.Governor.Cascade)
-	complain(c.Runtime.Threads < 0 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64, or 0 for what the load allows", c.Runtime.Threads)
-	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: it serves until another one is ready",
+	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 "+
+		"for no log", c.Governor.LogMiB)
+	complain(!(c.Governor.Cascade >= 0 && c.Governor.Cascade <= 1), "governor.cascade: %v is not a probability",
+		c.Governor.Cascade)
+	complain(c.Runtime.Threads < 0 || c.Runtime.Threads > 64, "runtime.threads: %d is not from 1 to 64, or 0 for what "+
+		"the load allows", c.Runtime.Threads)
+	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: "+
+		"it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
 	sources := c.Sources.validate()
 	if sources != nil {

@@ -50,8 +50,9 @@ func without(options []wire.Option) []wire.Option {
 
 func wireDecision(d *engine.Decision) wire.Decision {
 	w := wire.Decision{
-		TS: wire.At(d.At), Member: d.Member.Name, Reason: d.Reason.String(), SlackMS: wire.Millis(d.Slack), Waiting: d.Waiting,
-		PredictedMS: wire.Millis(d.Predicted), Chance: digits(d.Chance, 3), Belief: d.Belief.String(), Options: []wire.Option{},
+		TS: wire.At(d.At), Member: d.Member.Name, Reason: d.Reason.String(), SlackMS: wire.Millis(d.Slack),
+		Waiting: d.Waiting, PredictedMS: wire.Millis(d.Predicted), Chance: digits(d.Chance, 3),
+		Belief: d.Belief.String(), Options: []wire.Option{},
 	}
 	if d.Infer > 0 {
 		w.InferMS = new(wire.Millis(d.Infer))

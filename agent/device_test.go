@@ -247,6 +247,8 @@ type device struct {
 	end   context.CancelFunc
 	ended chan error
 	log   *logged
+
+	broken bool // it need not end without an error
 }
 
 // online is a device that is connected to a broker and can answer, and its operator.
@@ -298,7 +300,7 @@ func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	go func() { d.ended <- errors.Join(d.agent.Run(ctx), d.deps.Close()) }()
 	tb.Cleanup(func() {
 		d.end()
-		if err := d.wait(); err != nil {
+		if err := d.wait(); err != nil && !d.broken {
 			tb.Error(err)
 		}
 		if tb.Failed() {

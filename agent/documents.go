@@ -18,11 +18,14 @@ type documents struct {
 	control *control.Control
 }
 
-// Detail is what keeps the device from working, or how far it is on its way. A
-// device that answers has nothing to say here.
-func (d documents) Detail() string {
-	switch s := d.engine.Status(); s.State {
-	case engine.Preparing, engine.Unavailable:
+// Detail is what its engine's status says.
+func (d documents) Detail(p wire.Presence) string { return detailOf(d.engine.Status(), p) }
+
+// detailOf is what keeps the device from working or, while it is online, how far it
+// is on its way: of one that is lost hours later that would be no news. A device that
+// answers has nothing to say here.
+func detailOf(s engine.Status, p wire.Presence) string {
+	if s.State == engine.Unavailable || s.State == engine.Preparing && p == wire.Online {
 		return s.Detail
 	}
 	return ""

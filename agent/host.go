@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/monitor"
-	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/power"
 )
@@ -21,7 +20,6 @@ type hostStats struct {
 	last    cost          // at the last reading that taught draw something
 	busy    time.Duration // that inferences had taken, at that time
 	draw    power.Draw
-	counted pipeline.Snapshot // at the last telemetry
 }
 
 // cost is what was spent up to a time. What is unknown is nil.

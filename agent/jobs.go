@@ -55,6 +55,14 @@ type camera struct {
 	pacer  *pacer      // nil: no limit
 }
 
+// header is what a frame is taken to say; a job without a camera says nothing.
+func (c *camera) header() wire.Header {
+	if c == nil {
+		return wire.Header{}
+	}
+	return c.wishes
+}
+
 func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
 	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]*camera)}
 	for _, s := range cfg.Sources {
@@ -78,8 +86,8 @@ func (j *jobs) camera(r *uplink.Request) *camera {
 
 // Job takes a request from the uplink. It waits for nothing.
 func (j *jobs) Job(r *uplink.Request) {
-	one := &job{Request: r, received: r.Received, deadline: wire.DefaultDeadline, source: r.Source}
 	c := j.camera(r)
+	one := &job{Request: r, received: r.Received, deadline: j.deadline(c.header()), source: r.Source}
 	switch {
 	case r.Fault != nil:
 		j.refuse(one, wire.Internal, "whether this job was answered before cannot be read")
@@ -132,7 +140,8 @@ func (j *jobs) submit(one *job) {
 	}
 	header = j.complete(one, header)
 	p := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height},
-		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source, Latest: one.Latest}
+		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source,
+		Latest: one.Latest}
 	if header.MinTop1 != nil {
 		p.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
 	}
@@ -143,24 +152,23 @@ func (j *jobs) submit(one *job) {
 // complete fills in what the header of a frame leaves to its source, and to the
 // goal in force. Who sent a frame is said by its topic, not by itself.
 func (j *jobs) complete(one *job, h wire.Header) wire.Header {
-	if c := j.camera(one.Request); c != nil {
-		if h.DeadlineMS == nil {
-			h.DeadlineMS = c.wishes.DeadlineMS
-		}
-		if h.MinTop1 == nil {
-			h.MinTop1 = c.wishes.MinTop1
-		}
-		h.Priority = cmp.Or(h.Priority, c.wishes.Priority)
-	}
+	wishes := j.camera(one.Request).header()
+	h.DeadlineMS, h.MinTop1 = cmp.Or(h.DeadlineMS, wishes.DeadlineMS), cmp.Or(h.MinTop1, wishes.MinTop1)
+	h.Priority = cmp.Or(h.Priority, wishes.Priority)
 	if one.Kind == wire.KindJob {
 		one.source = h.Source
 	}
-	if h.DeadlineMS != nil {
-		one.deadline = h.Deadline()
-	} else if goal := j.engine.Status().Mode.Goal(); goal.Deadline > 0 {
-		one.deadline = goal.Deadline
-	}
+	one.deadline = j.deadline(h)
 	return h
+}
+
+// deadline is the header's, else that of the goal in force. A job that is refused
+// before its header is read has one as well.
+func (j *jobs) deadline(h wire.Header) time.Duration {
+	if goal := j.engine.Status().Mode.Goal(); h.DeadlineMS == nil && goal.Deadline > 0 {
+		return goal.Deadline
+	}
+	return h.Deadline()
 }
 
 // priority is the class that a header asks for.

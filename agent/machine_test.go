@@ -48,15 +48,18 @@ func (m machine) write(path string, value ...any) {
 // memory sets how much of it is left, in percent.
 func (m machine) memory(left int) {
 	m.tb.Helper()
-	m.write("proc/meminfo", fmt.Sprintf("MemTotal: 4096000 kB\nMemFree: 1 kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: 0 kB", 40960*left))
+	m.write("proc/meminfo", "MemTotal: 4096000 kB\nMemFree: 1 kB\nMemAvailable:", 40960*left,
+		"kB\nBuffers: 0 kB\nCached: 0 kB")
 }
 
-// work sets what a device of that process id reads of the processors after so
-// many seconds, others having used them for so many hundredths of one.
-func (m machine) work(pid, seconds, others int) {
+// work sets what the processors did in so many seconds, in hundredths of one: for
+// this process, and for others.
+func (m machine) work(seconds, own, others int) {
 	m.tb.Helper()
-	m.write("proc/stat", fmt.Sprintf("cpu  %d 0 0 %d 0 0 0 0 0 0", others, 100*seconds-others))
-	m.write(fmt.Sprintf("proc/%d/stat", pid), pid, "(device) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 8 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")
+	m.write("proc/stat", fmt.Sprintf("cpu  %d 0 0 %d 0 0 0 0 0 0", own+others, 100*seconds-own-others))
+	m.write(fmt.Sprintf("proc/%d/stat", os.Getpid()), os.Getpid(),
+		fmt.Sprintf("(device) S 1 1 1 0 -1 0 0 0 0 0 %d", own),
+		"0 0 0 20 0 8 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")
 }
 
 // clock sets the clock of both processors and its limit, in MHz of 2000.

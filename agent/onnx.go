@@ -33,7 +33,8 @@ func OpenONNXRuntime(cfg Config, guard resident.Guard) (Inference, error) {
 }
 
 // Members implements Inference.
-func (r ONNXRuntime) Members(f *family.Family, blobs family.Blobs) (func(family.Variant) (engine.Loader, error), error) {
+func (r ONNXRuntime) Members(f *family.Family, blobs family.Blobs) (func(family.Variant) (engine.Loader, error),
+	error) {
 	onCPU, err := r.shelf(f, blobs, ort.CPU, "cache")
 	if err != nil {
 		return nil, err

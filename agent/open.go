@@ -96,7 +96,8 @@ type Options struct {
 // Open opens state, family and runtime. The error is store.ErrLocked when another
 // process uses the state folder.
 func Open(cfg Config, o Options, log *slog.Logger) (*Deps, error) {
-	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Trim: debug.FreeOSMemory}
+	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"),
+		Trim: debug.FreeOSMemory}
 	if err := d.open(cfg, o, log); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

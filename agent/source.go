@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -13,7 +15,8 @@ import (
 // Frames is how frames that come without an id are taken: those of
 // frame/{source} and of Sources.
 type Frames struct {
-	Keep        string `toml:"keep"`        // which of a source's frames that come at QoS 0 and wait: KeepNewest or KeepAll
+	// which of a source's frames that come at QoS 0 and wait: KeepNewest or KeepAll
+	Keep        string `toml:"keep"`
 	Retained    bool   `toml:"retained"`    // also those that the broker kept, which are old
 	Orientation string `toml:"orientation"` // OrientEXIF or OrientStored
 }
@@ -74,7 +77,8 @@ func (s Sources) validate() error {
 		}
 		for j, other := range s {
 			complain(overlap(one.Topic, other.ResultTopic), "topic",
-				"%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic, j+1)
+				"%q can match the result_topic %q of entry %d: results would come back as frames", one.Topic, other.ResultTopic,
+				j+1)
 		}
 	}
 	return errors.Join(errs...)
@@ -95,7 +99,8 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 		complain(true, "topic", "%q is of the broker's own topics: wants one of a camera's", filter)
 	default:
 		complain(mqtt.Overlap(filter, ours), "topic",
-			"%q can match %s, which is Limber's own: a camera that can choose sends to frame/%s of this device", filter, ours, s.Name)
+			"%q can match %s, which is Limber's own: a camera that can choose sends to frame/%s of this device", filter, ours,
+			s.Name)
 	}
 	if topic := s.ResultTopic; topic != "" {
 		complain(!mqtt.ValidTopic(topic), "result_topic", "%q is not a topic without wildcards", topic)
@@ -134,4 +139,59 @@ func (s Source) every() time.Duration {
 		return 0
 	}
 	return time.Duration(float64(time.Second) / s.MaxFPS)
+}
+
+// pacer lets the frames of a source through one by one, with a pause between
+// them. Of those that come meanwhile the newest waits.
+type pacer struct {
+	every time.Duration // from one to the next, at least
+
+	mu      sync.Mutex
+	waiting *job          // guarded by mu
+	some    chan struct{} // holds a token while one waits
+}
+
+func newPacer(every time.Duration) *pacer {
+	return &pacer{every: every, some: make(chan struct{}, 1)}
+}
+
+// put lets a frame wait, and returns the one whose place it takes, if there is
+// one.
+func (p *pacer) put(frame *job) (superseded *job) {
+	p.mu.Lock()
+	superseded, p.waiting = p.waiting, frame
+	p.mu.Unlock()
+	select {
+	case p.some <- struct{}{}:
+	default:
+	}
+	return superseded
+}
+
+// take returns the frame that waits, or nil.
+func (p *pacer) take() *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	frame := p.waiting
+	p.waiting = nil
+	return frame
+}
+
+// run passes frames on until ctx ends. One may be left waiting.
+func (p *pacer) run(ctx context.Context, pass func(*job)) error {
+	for {
+		select {
+		case <-p.some:
+			if frame := p.take(); frame != nil {
+				pass(frame)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case <-time.After(p.every):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

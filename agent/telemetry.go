@@ -23,6 +23,7 @@ type observer struct {
 
 // conditions are what is told when it changes.
 type conditions struct {
+	ready  bool   // members are not being prepared
 	detail string // of the state
 	caps   string // which members, on what
 	member string // that operates
@@ -64,16 +65,28 @@ func (o *observer) served() {
 		o.jobs.resume()
 	}
 	now := o.told
-	now.detail, now.caps = documents{engine: o.engine}.Detail(), capsOf(s)
-	if now.detail != o.told.detail {
-		o.uplink.Changed(uplink.State)
-	}
-	if now.caps != o.told.caps {
-		o.uplink.Changed(uplink.Caps)
-		o.uplink.Changed(uplink.Reported)
+	now.serves(s)
+	for _, d := range now.news(o.told) {
+		o.uplink.Changed(d)
 	}
 	o.told = now
-	o.review()
+}
+
+// serves notes what an engine can do.
+func (c *conditions) serves(s engine.Status) {
+	c.ready, c.caps, c.detail = s.State != engine.Preparing, capsOf(s), detailOf(s, wire.Online)
+}
+
+// news are the documents that say something else than before. The first look at a
+// device that is ready has some: the greeting may have said that it is not.
+func (c conditions) news(before conditions) (stale []uplink.Document) {
+	if c.ready != before.ready || c.detail != before.detail {
+		stale = append(stale, uplink.State)
+	}
+	if c.caps != before.caps {
+		stale = append(stale, uplink.Caps, uplink.Reported)
+	}
+	return stale
 }
 
 // capsOf names what the capabilities tell of an engine.

@@ -14,7 +14,8 @@ func (c Change) Same() bool {
 		return false
 	}
 	a, b := c.Old, c.New
-	return a.Arch.Equal(b.Arch) && a.Stats == b.Stats && a.Model == b.Model && a.Input == b.Input && a.Output == b.Output && a.Outputs == b.Outputs
+	return a.Arch.Equal(b.Arch) && a.Stats == b.Stats && a.Model == b.Model && a.Input == b.Input &&
+		a.Output == b.Output && a.Outputs == b.Outputs
 }
 
 // Diff lists the members of two families by name, in the order of the second,

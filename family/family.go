@@ -51,12 +51,14 @@ type Blobs interface {
 
 // Family is the manifest.
 type Family struct {
-	Schema   int             `json:"schema"`
-	Name     string          `json:"name"`
-	Supernet Digest          `json:"supernet,omitempty"` // the checkpoint the members are cut from; none in a foreign family
-	Describe json.RawMessage `json:"description"`        // what its shapes cannot tell; read by package ofa, and the preprocessing by Preprocessing
-	Classes  []string        `json:"classes"`            // label of each logit, in order
-	Members  []Member        `json:"members"`            // by rising accuracy
+	Schema int    `json:"schema"`
+	Name   string `json:"name"`
+	// the checkpoint the members are cut from; none in a foreign family
+	Supernet Digest `json:"supernet,omitempty"`
+	// what its shapes cannot tell; read by package ofa, and the preprocessing by Preprocessing
+	Describe json.RawMessage `json:"description"`
+	Classes  []string        `json:"classes"` // label of each logit, in order
+	Members  []Member        `json:"members"` // by rising accuracy
 }
 
 // Member is one sub-network of a family.
@@ -155,11 +157,13 @@ func (f *Family) validateLabels() error {
 		return nil
 	}
 	if len(described.Classes) != len(f.Classes) {
-		return fmt.Errorf("%d classes, and the description names %d: are they of another network?", len(f.Classes), len(described.Classes))
+		return fmt.Errorf("%d classes, and the description names %d: are they of another network?", len(f.Classes),
+			len(described.Classes))
 	}
 	for i, name := range described.Classes {
 		if f.Classes[i] != name {
-			return fmt.Errorf("class %d is %q, and %q in the description: are the classes of another network?", i, f.Classes[i], name)
+			return fmt.Errorf("class %d is %q, and %q in the description: are the classes of another network?", i, f.Classes[i],
+				name)
 		}
 	}
 	return nil
@@ -187,7 +191,8 @@ func (f *Family) validateMembers() []error {
 		}
 		seen[m.Name] = true
 		if i > 0 && m.Top1 <= f.Members[i-1].Top1 {
-			errs = append(errs, fmt.Errorf("member %d %q: must be more accurate than %q before it", i, m.Name, f.Members[i-1].Name))
+			errs = append(errs, fmt.Errorf("member %d %q: must be more accurate than %q before it", i, m.Name,
+				f.Members[i-1].Name))
 		}
 	}
 	return errs
@@ -208,7 +213,8 @@ func (m *Member) validate(foreign bool) error {
 	case foreign && (m.Input == "" || m.Output == ""):
 		return errors.New("a foreign model wants the names of its input and output")
 	case m.Outputs != "" && (!foreign || m.Outputs != Probabilities):
-		return fmt.Errorf("outputs %q: a foreign model may give %q, everything else gives logits and does not say so", m.Outputs, Probabilities)
+		return fmt.Errorf("outputs %q: a foreign model may give %q, everything else gives logits and does not say so",
+			m.Outputs, Probabilities)
 	case m.Arch.R <= 0:
 		return fmt.Errorf("resolution %d: wants pixels a side", m.Arch.R)
 	}

@@ -73,27 +73,38 @@ func TestManifestThatBreaksTheRuleIsRefused(t *testing.T) {
 		{"another schema", func(f *family.Family) { f.Schema = 2 }, []string{"schema 2", "reads 1"}},
 		{"no name", func(f *family.Family) { f.Name = "" }, []string{`name ""`}},
 		{"name of a path", func(f *family.Family) { f.Name = "../two" }, []string{`name "../two"`}},
-		{"supernet in capitals", func(f *family.Family) { f.Supernet = family.Digest(strings.ToUpper(string(f.Supernet))) }, []string{"supernet"}},
+		{"supernet in capitals", func(f *family.Family) { f.Supernet = family.Digest(strings.ToUpper(string(f.Supernet))) },
+			[]string{"supernet"}},
 		{"one class", func(f *family.Family) { f.Classes = f.Classes[:1] }, []string{"1 classes"}},
 		{"no members", func(f *family.Family) { f.Members = nil }, []string{"0 members"}},
 		{"too many members", func(f *family.Family) { f.Members = slices.Repeat(f.Members, 9) }, []string{"18 members"}},
 		{"two of a name", func(f *family.Family) { f.Members[1].Name = "small" }, []string{`member 1 "small"`, "taken"}},
-		{"dearer and worse", func(f *family.Family) { f.Members[1].Top1 = 0.6 }, []string{`member 1 "large"`, `"small" before it`}},
+		{"dearer and worse", func(f *family.Family) { f.Members[1].Top1 = 0.6 }, []string{`member 1 "large"`,
+			`"small" before it`}},
 		{"dearer and no better", func(f *family.Family) { f.Members[1].Top1 = 0.7 }, []string{`member 1 "large"`}},
-		{"top-1 in percent", func(f *family.Family) { f.Members[0].Top1, f.Members[0].Top5 = 70, 95 }, []string{"member 0", "fractions"}},
-		{"never right", func(f *family.Family) { f.Members[0].Top1 = 0 }, []string{`member 0 "small"`, "top1 0", "fractions over 0"}},
+		{"top-1 in percent", func(f *family.Family) { f.Members[0].Top1, f.Members[0].Top5 = 70, 95 },
+			[]string{"member 0", "fractions"}},
+		{"never right", func(f *family.Family) { f.Members[0].Top1 = 0 }, []string{`member 0 "small"`, "top1 0",
+			"fractions over 0"}},
 		{"top-5 under top-1", func(f *family.Family) { f.Members[0].Top5 = 0.5 }, []string{"not under top1"}},
 		{"top-1 that is no number", func(f *family.Family) { f.Members[0].Top1 = math.NaN() }, []string{"top1 NaN"}},
 		{"costs nothing", func(f *family.Family) { f.Members[0].MMACs = 0 }, []string{"mmacs 0"}},
 		{"costs everything", func(f *family.Family) { f.Members[1].MMACs = math.Inf(1) }, []string{"mmacs +Inf"}},
 		{"no statistics", func(f *family.Family) { f.Members[0].Stats = "" }, []string{"stats and canary"}},
-		{"canary of a path", func(f *family.Family) { f.Members[0].Canary = "../../etc/passwd" }, []string{"stats and canary"}},
-		{"probabilities of a sub-network", func(f *family.Family) { f.Members[0].Outputs = family.Probabilities }, []string{`outputs "probabilities"`}},
+		{"canary of a path", func(f *family.Family) { f.Members[0].Canary = "../../etc/passwd" },
+			[]string{"stats and canary"}},
+		{"probabilities of a sub-network", func(f *family.Family) { f.Members[0].Outputs = family.Probabilities },
+			[]string{`outputs "probabilities"`}},
 		{"no resolution", func(f *family.Family) { f.Members[0].Arch.R = 0 }, []string{"resolution 0"}},
-		{"M6 labels of another network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["dog","cat"]}`) }, []string{`class 0 is "cat"`, `"dog" in the description`, "another network"}},
-		{"M6 labels of a larger network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["cat","dog","emu"]}`) }, []string{"2 classes", "names 3", "another network"}},
-		{"description of no object", func(f *family.Family) { f.Describe = json.RawMessage(`"cat"`) }, []string{"description"}},
-		{"all at once", func(f *family.Family) { f.Schema, f.Name, f.Members = 0, "a b", nil }, []string{"schema 0", `name "a b"`, "0 members"}},
+		{"M6 labels of another network", func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["dog","cat"]}`) },
+			[]string{`class 0 is "cat"`, `"dog" in the description`, "another network"}},
+		{"M6 labels of a larger network",
+			func(f *family.Family) { f.Describe = json.RawMessage(`{"classes":["cat","dog","emu"]}`) },
+			[]string{"2 classes", "names 3", "another network"}},
+		{"description of no object", func(f *family.Family) { f.Describe = json.RawMessage(`"cat"`) },
+			[]string{"description"}},
+		{"all at once", func(f *family.Family) { f.Schema, f.Name, f.Members = 0, "a b", nil },
+			[]string{"schema 0", `name "a b"`, "0 members"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f, _ := two()
@@ -171,7 +182,8 @@ func FuzzParseArch(f *testing.F) {
 }
 
 func TestArchitectureThatIsNoneIsRefused(t *testing.T) {
-	for _, s := range []string{``, `[]`, `{}`, `{"ks":[3],"e":[3],"d":[2]}`, `{"e":[3],"d":[2],"r":-1}`, `{"e":[3],"r":32}`,
+	for _, s := range []string{``, `[]`, `{}`, `{"ks":[3],"e":[3],"d":[2]}`, `{"e":[3],"d":[2],"r":-1}`,
+		`{"e":[3],"r":32}`,
 		`{"e":["3"],"d":[2],"r":32}`, `{"e":[3],"d":[2.5],"r":32}`, `{"e":[3],"d":[2],"r":32} x`} {
 		if a, err := family.ParseArch([]byte(s)); err == nil || !strings.Contains(err.Error(), "architecture") {
 			t.Errorf("%s: got %+v, %v; want an error about the architecture", s, a, err)
@@ -193,7 +205,10 @@ func TestParetoHoldsWhatNothingBeats(t *testing.T) {
 			}
 		}
 		for i, p := range points {
-			covered := slices.ContainsFunc(front, func(j int) bool { return points[j].Cost <= p.Cost && points[j].Top1 >= p.Top1 })
+			covered := slices.ContainsFunc(front, func(j int) bool {
+				return points[j].Cost <= p.Cost &&
+					points[j].Top1 >= p.Top1
+			})
 			if !covered {
 				t.Fatalf("round %d: nothing on the front is as good as %v", round, p)
 			}
@@ -224,9 +239,12 @@ func TestFolderHandsOutOnlyWhatItsDigestNames(t *testing.T) {
 		change func(name string)
 		says   []string
 	}{
-		{"M1 damaged", f.Members[0].Stats, family.BlobFile(f.Members[0].Stats), func(name string) { tree[name].Data = []byte("other") }, []string{"holds other bytes"}},
-		{"M1 supernet damaged", f.Supernet, family.SupernetFile, func(name string) { tree[name].Data = []byte("other") }, []string{"supernet.pth holds other bytes"}},
-		{"missing", f.Members[1].Canary, family.BlobFile(f.Members[1].Canary), func(name string) { delete(tree, name) }, []string{"has no file"}},
+		{"M1 damaged", f.Members[0].Stats, family.BlobFile(f.Members[0].Stats),
+			func(name string) { tree[name].Data = []byte("other") }, []string{"holds other bytes"}},
+		{"M1 supernet damaged", f.Supernet, family.SupernetFile, func(name string) { tree[name].Data = []byte("other") },
+			[]string{"supernet.pth holds other bytes"}},
+		{"missing", f.Members[1].Canary, family.BlobFile(f.Members[1].Canary), func(name string) { delete(tree, name) },
+			[]string{"has no file"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.change(tt.file)
@@ -257,7 +275,8 @@ func TestFolderWithoutASoundManifestIsNotOpened(t *testing.T) {
 func TestM6_M19_ProfileFitsOneFamilyRuntimeAndOptions(t *testing.T) {
 	f, _ := two()
 	profile := func() *family.Profile {
-		return &family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: "1.30.0", Options: "cpu/1", Batch: family.Batch,
+		return &family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: "1.30.0", Options: "cpu/1",
+			Batch:   family.Batch,
 			Members: []family.MemberProfile{{Name: "small", P50ms: 2}, {Name: "large", P50ms: 4}}}
 	}
 	if !profile().Fits(f, "1.30.0", "cpu/1") {

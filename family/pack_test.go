@@ -95,7 +95,8 @@ func TestM1_ABlobWithOtherBytesIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := g.Blob(f.Members[0].Stats); b != nil || err == nil || !strings.Contains(err.Error(), f.Members[0].Stats.Short()) {
+	if b, err := g.Blob(f.Members[0].Stats); b != nil || err == nil || !strings.Contains(err.Error(),
+		f.Members[0].Stats.Short()) {
 		t.Errorf("a blob with a flipped bit: got %d bytes, %v; want an error that names it", len(b), err)
 	}
 	if _, err := g.Blob(f.Members[1].Stats); err != nil {
@@ -156,12 +157,15 @@ func TestM8_HostileArchivesAreRefused(t *testing.T) {
 		{"backslashes", archive(t, good, entry{name: `blobs\..\x`}), "not a file of a family"},
 		{"other case", archive(t, good, entry{name: "FAMILY.JSON"}), "not a file of a family"},
 		{"folder", archive(t, good, entry{name: "blobs/"}), "not a file of a family"},
-		{"symbolic link", archive(t, good, entry{name: blob, mode: fs.ModeSymlink | 0o777, body: []byte("/etc/passwd")}), "not a regular file"},
+		{"symbolic link", archive(t, good, entry{name: blob, mode: fs.ModeSymlink | 0o777, body: []byte("/etc/passwd")}),
+			"not a regular file"},
 		{"device node", archive(t, good, entry{name: blob, mode: fs.ModeDevice | 0o600}), "not a regular file"},
 		{"set-uid", archive(t, good, entry{name: blob, mode: fs.ModeSetuid | 0o755}), "not a regular file"},
-		{"compressed bomb", archive(t, good, entry{name: blob, method: zip.Deflate, body: make([]byte, 1<<24)}), "stored as it is"},
+		{"compressed bomb", archive(t, good, entry{name: blob, method: zip.Deflate, body: make([]byte, 1<<24)}),
+			"stored as it is"},
 		{"manifest twice", archive(t, good, good), "twice"},
-		{"manifest of 2 MiB", archive(t, entry{name: family.ManifestFile, body: bytes.Repeat([]byte(" "), 2<<20)}), "more than 1048576"},
+		{"manifest of 2 MiB", archive(t, entry{name: family.ManifestFile, body: bytes.Repeat([]byte(" "), 2<<20)}),
+			"more than 1048576"},
 		{"cut off", mustPack(t, f, nothing)[:100000], "not a valid zip"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -238,7 +242,8 @@ func FuzzOpenPack(f *testing.F) {
 // devices know their profile of it.
 func TestTheDigestOfAFamilyWithoutOutputsIsAsItWas(t *testing.T) {
 	f := family.Family{Schema: family.Schema, Name: "old", Describe: []byte("{}"), Classes: []string{"a", "b"},
-		Members: []family.Member{{Name: "m", Top1: 0.5, Top5: 0.5, Model: family.DigestOf([]byte("m")), Canary: family.DigestOf([]byte("c")), Input: "x", Output: "y"}}}
+		Members: []family.Member{{Name: "m", Top1: 0.5, Top5: 0.5, Model: family.DigestOf([]byte("m")),
+			Canary: family.DigestOf([]byte("c")), Input: "x", Output: "y"}}}
 	f.Members[0].Arch.R = 2
 	if err := f.Validate(); err != nil {
 		t.Fatal(err)

@@ -16,9 +16,7 @@ type ageClock struct {
 	start  time.Time     // of this one
 }
 
-func newAgeClock(before time.Duration) ageClock {
-	return ageClock{before: before, start: time.Now()}
-}
+func newAgeClock(before time.Duration) ageClock { return ageClock{before: before, start: time.Now()} }
 
 func (c ageClock) now() time.Duration { return c.before + time.Since(c.start) }
 

@@ -20,8 +20,10 @@ func wantAnswer(tb testing.TB, o *Outbox, job string, seq uint64, size int) {
 		}
 		return
 	}
-	if err != nil || r.Seq != seq || r.Job != job || string(r.Payload) != string(payload(seq, size)) || r.Request != DigestOf([]byte(job)) {
-		tb.Errorf("answer of %s: record %d of job %q, %d bytes, %v; want %d, %d bytes", job, r.Seq, r.Job, len(r.Payload), err, seq, size)
+	if err != nil || r.Seq != seq || r.Job != job || string(r.Payload) != string(payload(seq, size)) ||
+		r.Request != DigestOf([]byte(job)) {
+		tb.Errorf("answer of %s: record %d of job %q, %d bytes, %v; want %d, %d bytes", job, r.Seq, r.Job, len(r.Payload),
+			err, seq, size)
 	}
 }
 

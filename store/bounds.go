@@ -24,9 +24,7 @@ func (g *Gap) add(seq uint64, size int64) {
 }
 
 // stored tells whether a record that exists has been committed.
-func (o *Outbox) stored(seq uint64) bool {
-	return len(o.fresh) == 0 || seq < o.fresh[0].Seq
-}
+func (o *Outbox) stored(seq uint64) bool { return len(o.fresh) == 0 || seq < o.fresh[0].Seq }
 
 // freshItem returns the item that waits for its commit, nil if it does not.
 func (o *Outbox) freshItem(seq uint64) *item {

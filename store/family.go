@@ -8,9 +8,7 @@ import (
 
 // SetFamily makes manifest the current family. Its blobs should be stored
 // before it.
-func (s *Store) SetFamily(manifest []byte) error {
-	return s.put(bucketFamily, "current", manifest)
-}
+func (s *Store) SetFamily(manifest []byte) error { return s.put(bucketFamily, "current", manifest) }
 
 // Family returns the manifest of the current family, ErrNotFound before the
 // first SetFamily.
@@ -23,9 +21,7 @@ type ProfileKey struct {
 	Threads  int    // intra-operator threads
 }
 
-func (k ProfileKey) String() string {
-	return fmt.Sprintf("%s/%d/%s", k.Family, k.Threads, k.Provider)
-}
+func (k ProfileKey) String() string { return fmt.Sprintf("%s/%d/%s", k.Family, k.Threads, k.Provider) }
 
 // SetProfile stores the profile measured under k.
 func (s *Store) SetProfile(k ProfileKey, profile []byte) error {

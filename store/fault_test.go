@@ -349,14 +349,16 @@ func TestS6_TheTwoNewestDamagedFilesAreKept(t *testing.T) {
 			left = append(left, f)
 		}
 	}
-	if len(left) != 2 || !exists(filepath.Join(dir, "outbox.db.corrupt-mine")) || !exists(filepath.Join(dir, "limber.db.corrupt-1700000000.bak")) {
+	if len(left) != 2 || !exists(filepath.Join(dir, "outbox.db.corrupt-mine")) || !exists(filepath.Join(dir,
+		"limber.db.corrupt-1700000000.bak")) {
 		t.Errorf("left are %v of %v; want two, and what is not ours", left, mustList(t, dir))
 	}
 }
 
 func TestTheNewestDamagedFileIsToldByItsName(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"a.db.corrupt-9", "a.db.corrupt-1700000000.2", "a.db.corrupt-1700000000", "b.db.corrupt-1700000000.10", "b.db.corrupt-5"} {
+	for _, name := range []string{"a.db.corrupt-9", "a.db.corrupt-1700000000.2", "a.db.corrupt-1700000000",
+		"b.db.corrupt-1700000000.10", "b.db.corrupt-5"} {
 		mustPut(t, filepath.Join(dir, name), name)
 	}
 	if err := thin(filepath.Join(dir, "b.db.corrupt-5")); err != nil { // the clock went back
@@ -519,7 +521,8 @@ func TestS12_RecordsOfAnotherVersionAreLeftAlone(t *testing.T) {
 		t.Errorf("waiting %d, want none and no gap", got)
 	}
 	o = restart(t, o, mustRun(t, o))
-	if queue, records := onDisk(t, o, bucketQueue), onDisk(t, o, bucketRecords); !slices.Equal(queue, []uint64{7}) || !slices.Equal(records, []uint64{7}) {
+	if queue, records := onDisk(t, o, bucketQueue), onDisk(t, o, bucketRecords); !slices.Equal(queue, []uint64{7}) ||
+		!slices.Equal(records, []uint64{7}) {
 		t.Errorf("queue %d, records %d; want 7 in both", queue, records)
 	}
 }

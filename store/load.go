@@ -89,7 +89,8 @@ func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	reserved := parseNumber(meta.Get([]byte(keyReserved)))
-	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved), age: duration(meta.Get([]byte(keyAge)))}
+	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
+		age: duration(meta.Get([]byte(keyAge)))}
 	queue := newQueueScan(tx)
 	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {

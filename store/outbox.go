@@ -164,7 +164,8 @@ func (o *Outbox) refusal() error {
 		return errors.New("closed")
 	}
 	if o.next >= o.reserved {
-		return fmt.Errorf("nothing was committed since record %d, and a number from %d on could be used twice after a crash; see to the disk", o.reserved-reserve, o.reserved)
+		return fmt.Errorf("nothing was committed since record %d, and a number from %d on could be used twice after a "+
+			"crash; see to the disk", o.reserved-reserve, o.reserved)
 	}
 	return nil
 }

@@ -303,7 +303,8 @@ func TestDeliveredBeforeTheCommitIsNotQueued(t *testing.T) {
 		answer := mustAnswer(t, o, "job", 100, durable.add)
 		o.Delivered(answer)
 		pass(time.Hour / 2)
-		if queue, records := onDisk(t, o, bucketQueue), onDisk(t, o, bucketRecords); len(queue) != 0 || !slices.Equal(records, []uint64{answer}) {
+		if queue, records := onDisk(t, o, bucketQueue), onDisk(t, o, bucketRecords); len(queue) != 0 ||
+			!slices.Equal(records, []uint64{answer}) {
 			t.Errorf("delivered answer: queue %d, records %d; want none, %d", queue, records, answer)
 		}
 		if durable.got() != 2 {

@@ -11,11 +11,13 @@ import (
 func TestRecordsComeBackAsTheyWere(t *testing.T) {
 	for _, r := range []Record{
 		{Seq: 1},
-		{Seq: 1 << 60, Topic: "limber/v1/demo/desk/result/7", Payload: []byte(`{"id":"7"}`), Job: "7", Request: DigestOf([]byte("7"))},
+		{Seq: 1 << 60, Topic: "limber/v1/demo/desk/result/7", Payload: []byte(`{"id":"7"}`), Job: "7",
+			Request: DigestOf([]byte("7"))},
 		{Seq: 2, Payload: make([]byte, 1<<20)},
 	} {
 		got, age, err := decodeRecord(r.Seq, encodeRecord(r, time.Minute))
-		if err != nil || age != time.Minute || got.Topic != r.Topic || got.Job != r.Job || got.Request != r.Request || !bytes.Equal(got.Payload, r.Payload) {
+		if err != nil || age != time.Minute || got.Topic != r.Topic || got.Job != r.Job || got.Request != r.Request ||
+			!bytes.Equal(got.Payload, r.Payload) {
 			t.Errorf("got %+v, %v, %v; want %+v", got, age, err, r)
 		}
 	}
@@ -55,7 +57,8 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		again, ageAgain, err := decodeRecord(seq, encodeRecord(r, age))
-		if err != nil || age != ageAgain || again.Topic != r.Topic || again.Job != r.Job || !bytes.Equal(again.Payload, r.Payload) {
+		if err != nil || age != ageAgain || again.Topic != r.Topic || again.Job != r.Job ||
+			!bytes.Equal(again.Payload, r.Payload) {
 			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}
 	})

@@ -109,7 +109,8 @@ func (s *Store) Close() error { return s.file.close() }
 func (s *Store) Fault() error {
 	switch {
 	case s.file.broken.Load():
-		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path, errDamaged)
+		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path,
+			errDamaged)
 	case !s.file.inPlace():
 		return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
 	}

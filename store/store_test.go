@@ -144,7 +144,8 @@ func TestLedgerRemembersTheLastState(t *testing.T) {
 	s.Close()
 	s = mustOpen(t, dir)
 	got, err := s.Command("c1")
-	if err != nil || got.State != "succeeded" || got.Request != c.Request || !bytes.Equal(got.Answer, c.Answer) || !got.Expires.Equal(c.Expires) {
+	if err != nil || got.State != "succeeded" || got.Request != c.Request || !bytes.Equal(got.Answer, c.Answer) ||
+		!got.Expires.Equal(c.Expires) {
 		t.Errorf("got %+v, %v; want %+v", got, err, c)
 	}
 	if got := remembered(t, s); !slices.Equal(got, []string{"c1"}) {
@@ -258,7 +259,8 @@ func TestNothingIsRememberedInAFileThatIsGoneOrDamaged(t *testing.T) {
 			if err := tt.happen(s); err != nil {
 				t.Fatal(err)
 			}
-			for what, err := range map[string]error{"fault": s.Fault(), "command": s.SetCommand(Command{ID: "c"}), "cell": s.SetCell("mode", nil)} {
+			for what, err := range map[string]error{"fault": s.Fault(), "command": s.SetCommand(Command{ID: "c"}),
+				"cell": s.SetCell("mode", nil)} {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%s: got %v, want %q", what, err, tt.want)
 				}

@@ -13,19 +13,24 @@
 // Load, pictures, figures and the agent itself are in packages of their own.
 //
 // Processes are of the very program that measures: it must answer to `broker`,
-// `agent`, `coldstart` (ColdStart, BareStart), `lodge` (Probe), and to `hog` of
+// `agent`, `coldstart` (ColdStart, BareStart), `probe` (ProbeModels), and to `hog` of
 // package load.
 package bench
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Bench is what a benchmark gets of the program that runs it.
@@ -69,6 +74,19 @@ func inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o,
 	return mine.Median(), other.Median(), nil
 }
 
+// inRounds repeats inTurns so many times, n measurements each, and returns the medians
+// of each round.
+func inRounds(ctx context.Context, rounds, n int, ours, base func() (float64, error)) (o, b figure.Sample, err error) {
+	for range rounds {
+		mine, other, err := inTurns(ctx, n, ours, base)
+		if err != nil {
+			return nil, nil, err
+		}
+		o, b = append(o, mine), append(b, other)
+	}
+	return o, b, nil
+}
+
 // repeat collects n measurements.
 func repeat(ctx context.Context, n int, measure func() (float64, error)) (figure.Sample, error) {
 	v := make(figure.Sample, 0, n)
@@ -98,3 +116,44 @@ func familyOf(rt *ort.Runtime, supernet string) (*family.Family, family.Blobs, e
 }
 
 func millis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// imageNetFamily cuts six sub-networks of growing cost, with the supernet's own
+// BN statistics, which are right for speed and meaningless for accuracy, and the
+// six levels of top-1 published for Dynamic-OFA as labels.
+func imageNetFamily(rt *ort.Runtime, path string) (*family.Family, family.Blobs, error) {
+	net, err := ofa.Load(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	checkpoint, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	blobs, desc := family.MemoryBlobs{}, net.Description()
+	f := &family.Family{Schema: family.Schema, Name: "bench", Supernet: blobs.Add(checkpoint),
+		Classes: make([]string, net.Classes())}
+	if f.Describe, err = desc.Marshal(); err != nil {
+		return nil, nil, err
+	}
+	for i, a := range []struct {
+		k        int
+		e        float64
+		depth, r int
+		top1     float64
+	}{{3, 3, 2, 160, 0.74202}, {3, 3, 2, 192, 0.74968}, {3, 4, 3, 192, 0.76134}, {5, 4, 3, 208, 0.7754},
+		{5, 6, 3, 224, 0.78346}, {7, 6, 4, 224, 0.7903}} {
+		sub, err := net.Cut(desc.Uniform(a.k, a.e, a.depth, a.r))
+		if err != nil {
+			return nil, nil, err
+		}
+		input := workshop.Noise(3 * a.r * a.r)
+		logits, err := workshop.Infer(sub, workshop.Loader(rt, 1), input)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.Members = append(f.Members, family.Member{Name: fmt.Sprintf("s%d", i), Arch: sub.Arch(), MMACs: sub.MMACs(),
+			Top1: a.top1, Top5: 0.9, Images: 0,
+			Stats: blobs.Add(family.FloatBytes(sub.Stats())), Canary: blobs.Add(resident.Canary(input, logits))})
+	}
+	return f, blobs, nil
+}

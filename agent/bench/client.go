@@ -14,25 +14,23 @@ import (
 // client publishes frames and receives their results, and nothing else. One
 // goroutine at a time may use it.
 type client struct {
-	station *fleet.Mailbox
+	mailbox *fleet.Mailbox
 	self    wire.Address // of the agent
 	name    string       // that its ids begin with
 	sent    int
 	open    map[string]time.Time // when the frames were sent whose results are missing, by id
 }
 
-// clientFilters is what a client's station must subscribe to.
+// clientFilters is what a client's mailbox must subscribe to.
 func clientFilters(self wire.Address) []string {
 	return []string{self.Filter(wire.KindResult), mirror(self).Filter(wire.KindJob)}
 }
 
 // mirror is a device that nobody is: what a client sends there, it receives.
-func mirror(self wire.Address) wire.Address {
-	return wire.Address{Fleet: self.Fleet, Device: "mirror"}
-}
+func mirror(self wire.Address) wire.Address { return wire.Address{Fleet: self.Fleet, Device: "mirror"} }
 
-func newClient(station *fleet.Mailbox, self wire.Address) *client {
-	return &client{station: station, self: self, name: fleet.NewID()[:12], open: map[string]time.Time{}}
+func newClient(mailbox *fleet.Mailbox, self wire.Address) *client {
+	return &client{mailbox: mailbox, self: self, name: fleet.NewID()[:12], open: map[string]time.Time{}}
 }
 
 // nobodyTime is how long an agent may say nothing before it is given up.
@@ -43,7 +41,7 @@ func (c *client) send(ctx context.Context, job []byte) error {
 	id := fmt.Sprintf("%s-%d", c.name, c.sent)
 	c.sent++
 	c.open[id] = time.Now()
-	return desk.Sent(c.station.Send(ctx, mqtt.Message{Topic: c.self.Job(id), Payload: job, QoS: 1}))
+	return desk.Sent(c.mailbox.Send(ctx, mqtt.Message{Topic: c.self.Job(id), Payload: job, QoS: 1}))
 }
 
 // receive waits for the next result of a frame of this client, and says how long
@@ -52,7 +50,7 @@ func (c *client) receive(ctx context.Context) (r wire.Result, took time.Duration
 	ctx, cancel := context.WithTimeout(ctx, nobodyTime)
 	defer cancel()
 	for {
-		m, err := c.station.Next(ctx)
+		m, err := c.mailbox.Next(ctx)
 		now := time.Now()
 		if err != nil {
 			return r, 0, fmt.Errorf("the agent does not answer: %w", err)
@@ -83,11 +81,11 @@ func (c *client) echo(ctx context.Context, payload []byte) (time.Duration, error
 	ctx, cancel := context.WithTimeout(ctx, nobodyTime)
 	defer cancel()
 	topic, start := mirror(c.self).Job("echo"), time.Now()
-	if err := desk.Sent(c.station.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1})); err != nil {
+	if err := desk.Sent(c.mailbox.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1})); err != nil {
 		return 0, err
 	}
 	for {
-		m, err := c.station.Next(ctx)
+		m, err := c.mailbox.Next(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("the broker does not answer: %w", err)
 		}

@@ -16,21 +16,13 @@ import (
 // Core measures what the agent adds to an inference, a switch and a start, with the
 // stock family's members and, if it is named, those of another supernet.
 func Core(ctx context.Context, b Bench, rt *ort.Runtime, supernet string) error {
-	c := coreBench{b}
-	c.Note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(),
+	b.Note("ONNX Runtime %s, %s, spinning off; base and ours use the same session and input", rt.Version(),
 		ort.DefaultOptions())
-	return c.families(ctx, rt, supernet)
-}
-
-type coreBench struct{ Bench }
-
-// families measures the stock members, then those of another supernet.
-func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet string) error {
 	fam, blobs, err := familyOf(rt, "")
 	if err != nil {
 		return err
 	}
-	if err := b.family(ctx, rt, fam, blobs, "stock"); err != nil {
+	if err := b.core(ctx, rt, fam, blobs, "stock"); err != nil {
 		return err
 	}
 	started, err := b.start(ctx, rt)
@@ -47,11 +39,11 @@ func (b *coreBench) families(ctx context.Context, rt *ort.Runtime, supernet stri
 	if err != nil {
 		return err
 	}
-	return b.family(ctx, rt, fam, blobs, "w1.0")
+	return b.core(ctx, rt, fam, blobs, "w1.0")
 }
 
-func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs,
-	name string) error {
+// core measures the members of a family.
+func (b *Bench) core(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
 	sessions, err := openSessions(resident.New(rt, fam, blobs, b.Dir, ort.DefaultOptions(), nil), len(fam.Members))
 	if err != nil {
 		return err
@@ -70,7 +62,7 @@ func (b *coreBench) family(ctx context.Context, rt *ort.Runtime, fam *family.Fam
 }
 
 // parts measures what there is to measure of each member.
-func (b *coreBench) parts(ctx context.Context, core *core, name string) error {
+func (b *Bench) parts(ctx context.Context, core *core, name string) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, int) (figure.Figure, error)
@@ -110,15 +102,11 @@ func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	if err := c.fix(ctx, i); err != nil {
 		return figure.Figure{}, err
 	}
-	var ours, base figure.Sample
-	for range Rounds {
-		mine, bare, err := inTurns(ctx, n,
-			func() (float64, error) { return c.job(i) },
-			func() (float64, error) { return c.bare(i, out) })
-		if err != nil {
-			return figure.Figure{}, err
-		}
-		ours, base = append(ours, mine), append(base, bare)
+	ours, base, err := inRounds(ctx, Rounds, n,
+		func() (float64, error) { return c.job(i) },
+		func() (float64, error) { return c.bare(i, out) })
+	if err != nil {
+		return figure.Figure{}, err
 	}
 	b := base.Median()
 	goal, stretch := 1.03, 1.01
@@ -135,15 +123,11 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 	if err != nil {
 		return figure.Figure{}, err
 	}
-	var ours, base figure.Sample
-	for range Rounds {
-		mine, bare, err := inTurns(ctx, n,
-			func() (float64, error) { return c.bare(i, several) },
-			func() (float64, error) { return c.bare(i, one) })
-		if err != nil {
-			return figure.Figure{}, err
-		}
-		ours, base = append(ours, mine), append(base, bare)
+	ours, base, err := inRounds(ctx, Rounds, n,
+		func() (float64, error) { return c.bare(i, several) },
+		func() (float64, error) { return c.bare(i, one) })
+	if err != nil {
+		return figure.Figure{}, err
 	}
 	return figure.New("core", "", "ms", ours, base, 1, 0.8), nil
 }

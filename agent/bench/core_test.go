@@ -13,7 +13,7 @@ func TestCorePrintsEachPartOfEachMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := mustLive(t)
 		var out bytes.Buffer
-		b := coreBench{testBench(t, &out)}
+		b := testBench(t, &out)
 		if err := b.parts(t.Context(), l.core, "stock"); err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 
 // sender is a camera that sends frames, by the clock and not by what comes back.
 type sender struct {
-	station *fleet.Mailbox
+	mailbox *fleet.Mailbox
 	jobs    [][]byte        // payloads, in turns
 	beats   []time.Duration // when its frames are due, since the beginning
 }
@@ -41,7 +41,7 @@ type postmark struct {
 }
 
 // drive lets cameras send and returns what became of every frame. Results come to
-// the client's station.
+// the client's mailbox.
 func drive(ctx context.Context, c *client, cameras []sender, deadline time.Duration) (*ledger, error) {
 	a := &ledger{deadline: deadline}
 	name, frames := fleet.NewID()[:12], map[string]int{}
@@ -57,12 +57,12 @@ func drive(ctx context.Context, c *client, cameras []sender, deadline time.Durat
 		own := a.fates[next:][:len(cam.beats)]
 		next += len(own)
 		g.Go(func() error {
-			return cam.shoot(gctx, begin, own, func(k int) string { return c.self.Job(frameID(name, i, k)) })
+			return cam.run(gctx, begin, own, func(k int) string { return c.self.Job(frameID(name, i, k)) })
 		})
 	}
 	var mail []postmark
 	g.Go(func() (err error) {
-		mail, err = collect(gctx, c.station, frames, begin)
+		mail, err = collect(gctx, c.mailbox, frames, begin)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -76,15 +76,15 @@ const leadTime = 20 * time.Millisecond
 
 func frameID(name string, camera, k int) string { return fmt.Sprintf("%s-%d-%d", name, camera, k) }
 
-// shoot sends every frame when it is due, and notes how late it left. One that
+// run sends every frame when it is due, and notes how late it left. One that
 // leaves late does not delay the ones after it.
-func (c *sender) shoot(ctx context.Context, begin time.Time, frames []fate, topic func(k int) string) error {
+func (c *sender) run(ctx context.Context, begin time.Time, frames []fate, topic func(k int) string) error {
 	for k := range frames {
 		due := begin.Add(frames[k].due)
 		if err := desk.Wait(ctx, due); err != nil {
 			return err
 		}
-		outcome := c.station.Send(ctx, mqtt.Message{Topic: topic(k), Payload: c.jobs[k%len(c.jobs)], QoS: 1})
+		outcome := c.mailbox.Send(ctx, mqtt.Message{Topic: topic(k), Payload: c.jobs[k%len(c.jobs)], QoS: 1})
 		frames[k].lag = time.Since(due)
 		if err := desk.Sent(outcome); err != nil {
 			return fmt.Errorf("camera: %w", err)
@@ -133,11 +133,4 @@ func (a *ledger) enter(mail []postmark) error {
 		*f = newFate(*f, m.at-f.due, &r)
 	}
 	return errors.Join(errs...)
-}
-
-// sourceJob is a frame in an envelope that says whose it is, if source is not
-// empty.
-func sourceJob(source string, deadline time.Duration, frame []byte) ([]byte, error) {
-	ms := wire.Millis(deadline)
-	return wire.JoinJob(wire.Header{DeadlineMS: &ms, Source: source}, frame)
 }

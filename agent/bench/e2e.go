@@ -61,19 +61,6 @@ func (s *subject) turnTo() int {
 	return s.next
 }
 
-func newSubject(name string, frames [][]byte) (*subject, error) {
-	s := &subject{name: name, frames: frames}
-	ms := wire.Millis(patience)
-	for _, f := range frames {
-		job, err := wire.JoinJob(wire.Header{DeadlineMS: &ms}, f)
-		if err != nil {
-			return nil, err
-		}
-		s.jobs = append(s.jobs, job)
-	}
-	return s, nil
-}
-
 // subjects are tiny, vga and hd: the same few test images.
 func subjects(sizes [2]camera.Size) (all [3]*subject, err error) {
 	const images = 4
@@ -88,7 +75,8 @@ func subjects(sizes [2]camera.Size) (all [3]*subject, err error) {
 		}
 	}
 	for i, name := range [3]string{"tiny", sizes[0].Name, sizes[1].Name} {
-		if all[i], err = newSubject(name, frames[i]); err != nil {
+		all[i] = &subject{name: name, frames: frames[i]}
+		if all[i].jobs, err = camera.Jobs(frames[i], wire.Header{DeadlineMS: new(wire.Millis(patience))}); err != nil {
 			return all, err
 		}
 	}

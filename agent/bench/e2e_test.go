@@ -43,7 +43,8 @@ func TestE2EPrintsWhatTheContractSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.eye, err = newEye(family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none", Antialias: true}, 32); err != nil {
+	if b.eye, err = newEye(family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none", Antialias: true},
+		32); err != nil {
 		t.Fatal(err)
 	}
 	large := func(string) wire.Result { return wire.Result{Status: wire.OK, Member: "large"} }

@@ -18,7 +18,8 @@ func TestTheEyeSeesTheTestImageInACamerasFrame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := newEye(family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none", Antialias: true}, 32)
+	plain, err := newEye(family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none", Antialias: true},
+		32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,17 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/governor/replay"
+	"github.com/limber-edge/limber/family/chart"
 )
 
 // Replay is policies on one recorded trace.
@@ -139,4 +143,64 @@ func (r *Replay) QueueLines(seed uint64) (lines []QueueLine, err error) {
 		}
 	}
 	return lines, nil
+}
+
+// plotWindow is how many steps the accuracy of a picture is averaged over.
+const plotWindow = 25
+
+// Draw draws what the policies did over time with a deadline (ms), in the format
+// that the suffix of name asks for.
+func (r *Replay) Draw(w io.Writer, name string, deadlineMS float64) error {
+	trace, members, deadline := r.trace, r.members, millis(deadlineMS)
+	var accuracy, missed, member chart.Panel
+	accuracy.Y, missed.Y, member.Y = fmt.Sprintf("top-1 %%, missed is 0, mean of %d", plotWindow), "missed so far",
+		"member"
+	missed.Step, member.Step, missed.Legend = true, true, true
+	for _, c := range replay.Choosers(members) {
+		if !slices.Contains([]string{"limber", "alert", "dynamic-ofa", "phase-oracle"}, c.Name) {
+			continue
+		}
+		choices := c.Choose(trace, deadline)
+		worth := trace.Gained(deadline, members, choices)
+		accuracy.Series = append(accuracy.Series, chart.Series{Name: c.Name, Points: points(trace, moving(worth))})
+		missed.Series = append(missed.Series, chart.Series{Name: c.Name, Points: points(trace, misses(worth))})
+		if c.Name == "limber" || c.Name == "phase-oracle" {
+			choice := func(i int) float64 { return float64(choices[i]) }
+			member.Series = append(member.Series, chart.Series{Name: c.Name, Points: points(trace, choice)})
+		}
+	}
+	count := func(i int) float64 { return float64(trace[i].Load) }
+	load := chart.Panel{Y: "load", Step: true, Series: []chart.Series{{Name: "load", Points: points(trace, count)}}}
+	title := fmt.Sprintf("%s, deadline %v", filepath.Base(r.name), deadline.Round(time.Microsecond))
+	return chart.DrawPanels(w, name, chart.Axes{Title: title, X: "seconds"}, accuracy, missed, member, load)
+}
+
+// points are a value of each step, in the order of the steps.
+func points(trace replay.Trace, value func(i int) float64) (all []chart.Point) {
+	for i, s := range trace {
+		all = append(all, chart.Point{X: s.At.Seconds(), Y: value(i)})
+	}
+	return all
+}
+
+// moving is the mean of the last steps, in percent.
+func moving(worth []float64) func(int) float64 {
+	sum := 0.0
+	return func(i int) float64 {
+		if sum += worth[i]; i >= plotWindow {
+			sum -= worth[i-plotWindow]
+		}
+		return 100 * sum / float64(min(i+1, plotWindow))
+	}
+}
+
+// misses counts the steps that were worth nothing.
+func misses(worth []float64) func(int) float64 {
+	n := 0.0
+	return func(i int) float64 {
+		if worth[i] == 0 {
+			n++
+		}
+		return n
+	}
 }

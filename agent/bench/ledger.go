@@ -74,9 +74,7 @@ func (a *ledger) of(camera int) *ledger {
 }
 
 // share is the part of the frames that was answered in time; 0 if there were none.
-func (a *ledger) share() float64 {
-	return float64(a.count(a.inTime)) / float64(max(len(a.fates), 1))
-}
+func (a *ledger) share() float64 { return float64(a.count(a.inTime)) / float64(max(len(a.fates), 1)) }
 
 // worst is the smallest share of the first n cameras.
 func (a *ledger) worst(n int) float64 {

@@ -44,7 +44,7 @@ func mustLive(t *testing.T) *liveBench {
 	if l.core, err = newCore(t.Context(), fam, sessions, l.members); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.enlist(t.Context()); err != nil {
+	if err := l.openServers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return l

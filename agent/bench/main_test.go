@@ -46,7 +46,7 @@ func programs() map[string]func(ctx context.Context, args []string) error {
 			return b.Run(ctx)
 		},
 		"agent": agentOf,
-		"lodge": func(context.Context, []string) error {
+		"probe": func(context.Context, []string) error {
 			path, err := ort.Find()
 			if err != nil {
 				return err

@@ -159,11 +159,11 @@ func probeProcess(ctx context.Context, members []Model) (Residence, error) {
 	if err != nil {
 		return Residence{}, err
 	}
-	c := exec.CommandContext(ctx, exe, "lodge")
+	c := exec.CommandContext(ctx, exe, "probe")
 	c.Stdin, c.Stderr = bytes.NewReader(spec), os.Stderr
 	out, err := c.Output()
 	if err != nil {
-		return Residence{}, fmt.Errorf("lodge: %w", err)
+		return Residence{}, fmt.Errorf("probe: %w", err)
 	}
 	var found Residence
 	return found, json.Unmarshal(out, &found)

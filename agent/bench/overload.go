@@ -121,11 +121,11 @@ func (b *overloadBench) expose() error {
 	if err != nil {
 		return err
 	}
-	if b.jobs, err = sourceJobs("", b.deadline, frames); err != nil {
+	if b.jobs, err = camera.Jobs(frames, b.header("")); err != nil {
 		return err
 	}
 	for i := range sources {
-		jobs, err := sourceJobs(fmt.Sprintf("cam-%d", i+1), b.deadline, frames)
+		jobs, err := camera.Jobs(frames, b.header(fmt.Sprintf("cam-%d", i+1)))
 		if err != nil {
 			return err
 		}
@@ -134,15 +134,8 @@ func (b *overloadBench) expose() error {
 	return nil
 }
 
-func sourceJobs(source string, deadline time.Duration, frames [][]byte) (jobs [][]byte, err error) {
-	for _, f := range frames {
-		job, err := sourceJob(source, deadline, f)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, job)
-	}
-	return jobs, nil
+func (b *overloadBench) header(source string) wire.Header {
+	return wire.Header{DeadlineMS: new(wire.Millis(b.deadline)), Source: source}
 }
 
 // measure goes through the rounds, prints what came of them and judges the ledger.
@@ -225,7 +218,7 @@ func (b *overloadBench) capable(ctx context.Context) (float64, error) {
 // together are the cameras sending at a rate, each its part.
 func (b *overloadBench) together(rate float64, from, until time.Duration) (all []sender) {
 	for i, st := range b.cameras {
-		all = append(all, sender{station: st, jobs: b.jobs, beats: beats(i, len(b.cameras), rate, from, until)})
+		all = append(all, sender{mailbox: st, jobs: b.jobs, beats: beats(i, len(b.cameras), rate, from, until)})
 	}
 	return all
 }
@@ -273,7 +266,7 @@ func (b *overloadBench) fairness(ctx context.Context, capacity float64) (ours, b
 		}
 		// Each begins a little after the one before, as no two cameras keep step.
 		offset := time.Duration(float64(i) / sources / rate * float64(time.Second))
-		all[i] = sender{station: b.cameras[i], jobs: b.sourced[i], beats: beats(0, 1, rate, offset, b.slot)}
+		all[i] = sender{mailbox: b.cameras[i], jobs: b.sourced[i], beats: beats(0, 1, rate, offset, b.slot)}
 	}
 	a, err = drive(ctx, b.client, all, b.deadline)
 	if err != nil {

@@ -200,10 +200,12 @@ func TestCamerasTogetherSendAtEvenIntervals(t *testing.T) {
 
 func TestASourceIsNamedInTheEnvelope(t *testing.T) {
 	for _, source := range []string{"", "cam-1"} {
-		job, err := sourceJob(source, 100*ms, []byte("frame"))
+		b := overloadBench{deadline: 100 * ms}
+		jobs, err := camera.Jobs([][]byte{[]byte("frame")}, b.header(source))
 		if err != nil {
 			t.Fatal(err)
 		}
+		job := jobs[0]
 		h, body, err := wire.SplitJob(job)
 		if err != nil || string(body) != "frame" || h.Deadline() != 100*ms {
 			t.Errorf("got %+v, %q, %v; want the frame, due in 100ms", h, body, err)
@@ -233,7 +235,7 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Mailbox) error {
 	var cameras []sender
 	for i, st := range stations {
-		cameras = append(cameras, sender{station: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,
+		cameras = append(cameras, sender{mailbox: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,
 			200, 0, 100*ms)})
 	}
 	l, err := drive(ctx, c, cameras, time.Minute)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/load"
@@ -14,7 +16,6 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
-	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Recording is a trace to be made.
@@ -68,9 +69,7 @@ func (r *recorder) open(rt *ort.Runtime, supernet string) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range fam.Members {
-		r.inputs = append(r.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
-	}
+	r.inputs = noises(fam)
 	return nil
 }
 
@@ -127,4 +126,41 @@ func (r *recorder) step() ([]time.Duration, error) {
 		latency[i] = time.Since(start)
 	}
 	return latency, nil
+}
+
+// fillFile makes the file when it is whole: half a trace looks like a whole one.
+// After an error what was written is in name.part.
+func fillFile(name string, fill func(io.Writer) error) error {
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target // the link stays
+	}
+	if i, err := os.Stat(name); err == nil && !i.Mode().IsRegular() {
+		return fillDevice(name, fill)
+	}
+	part := name + ".part"
+	f, err := os.CreateTemp(filepath.Dir(name), ".limber-*") // an earlier part stays until there is more
+	if err != nil {
+		return err
+	}
+	err = errors.Join(fill(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		return os.Rename(f.Name(), name)
+	}
+	if i, e := os.Stat(f.Name()); e != nil || i.Size() == 0 {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if e := os.Rename(f.Name(), part); e != nil {
+		return errors.Join(err, e)
+	}
+	return fmt.Errorf("%w; what was written until then is in %s", err, part)
+}
+
+// fillDevice writes to what is no file, such as /dev/null or a pipe, and must
+// not be replaced by one.
+func fillDevice(name string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Close())
 }

@@ -55,13 +55,18 @@ func closeSessions(sessions []family.Session) error {
 	return errors.Join(errs...)
 }
 
+// noises is an input for every member.
+func noises(f *family.Family) (inputs [][]float32) {
+	for _, m := range f.Members {
+		inputs = append(inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
+	}
+	return inputs
+}
+
 // newCore starts a pipeline. The caller closes the sessions, after the core.
 func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core,
 	error) {
-	c := &core{fam: fam, members: members, sessions: sessions}
-	for _, m := range fam.Members {
-		c.inputs = append(c.inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
-	}
+	c := &core{fam: fam, members: members, sessions: sessions, inputs: noises(fam)}
 	return c, c.start(ctx)
 }
 
@@ -75,7 +80,8 @@ func (c *core) another(ctx context.Context) (*core, error) {
 // start leaves nothing running if it fails.
 func (c *core) start(ctx context.Context) error {
 	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
-	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"} // tensors come preprocessed
+	// tensors come preprocessed
+	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}
 	for i, m := range c.fam.Members {
 		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R,
 			Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})

@@ -29,7 +29,7 @@ import (
 // start measures how long a process takes from nothing to its first answer,
 // against what no agent can do without: loading the runtime and the smallest
 // session, and one run. Both are processes of their own, in turns.
-func (b *coreBench) start(ctx context.Context, rt *ort.Runtime) (figure.Figure, error) {
+func (b *Bench) start(ctx context.Context, rt *ort.Runtime) (figure.Figure, error) {
 	model, err := b.smallest(rt)
 	if err != nil {
 		return figure.Figure{}, err
@@ -38,11 +38,11 @@ func (b *coreBench) start(ctx context.Context, rt *ort.Runtime) (figure.Figure, 
 	var ours, base figure.Sample
 	for round := range Rounds + 1 {
 		b.Progress.Tell("start", round, Rounds+1)
-		mine, err := child(ctx, "coldstart", "--state", state)
+		mine, _, err := child(ctx, "coldstart", "--state", state)
 		if err != nil {
 			return figure.Figure{}, err
 		}
-		_, bare, err := childFigure(ctx, "coldstart", "--model", model)
+		_, bare, err := child(ctx, "coldstart", "--model", model)
 		if err != nil {
 			return figure.Figure{}, err
 		}
@@ -51,12 +51,11 @@ func (b *coreBench) start(ctx context.Context, rt *ort.Runtime) (figure.Figure, 
 		}
 	}
 	b.Progress.End()
-	f := figure.New("core", "start to first answer", "ms", ours, base, 1.5, 1.1)
-	return f, nil
+	return figure.New("core", "start to first answer", "ms", ours, base, 1.5, 1.1), nil
 }
 
 // smallest writes the smallest stock member as an optimised model.
-func (b *coreBench) smallest(rt *ort.Runtime) (string, error) {
+func (b *Bench) smallest(rt *ort.Runtime) (string, error) {
 	f, err := stock.Family()
 	if err != nil {
 		return "", err
@@ -81,14 +80,9 @@ func shapeOf(sub *ofa.Subnet) ort.Shape {
 	return ort.Shape{Input: ofa.InputName, R: sub.Arch().R, Output: ofa.OutputName, Classes: sub.Classes()}
 }
 
-// child runs this program and returns the milliseconds until its first line.
-func child(ctx context.Context, args ...string) (float64, error) {
-	ms, _, err := childFigure(ctx, args...)
-	return ms, err
-}
-
-// childFigure also returns the number in that line.
-func childFigure(ctx context.Context, args ...string) (ms, said float64, err error) {
+// child runs this program and returns the milliseconds until its first line, and the
+// number in that.
+func child(ctx context.Context, args ...string) (ms, said float64, err error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return 0, 0, err

@@ -104,7 +104,7 @@ func TestLiveServesWithRealMembers(t *testing.T) {
 
 func TestAStartIsMeasuredAgainstTheBareRuntime(t *testing.T) {
 	rt := mustORT(t)
-	b := coreBench{testBench(t, nil)}
+	b := testBench(t, nil)
 	f, err := b.start(t.Context(), rt)
 	if err != nil || f.Name != "start to first answer" || !(f.Ours > 0 && f.Base > 0) {
 		t.Errorf("got %+v, %v; want a measurement", f, err)

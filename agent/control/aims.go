@@ -83,7 +83,7 @@ func (a *aims) verbs() []Verb {
 // start is the mode to begin with. The configuration was judged before, and what is
 // stored when it was read.
 func (a *aims) start() governor.Mode {
-	a.aim = a.wanted(time.Now())
+	a.aim = a.aimAt(time.Now())
 	mode, err := ModeOf(a.aim.Aim)
 	if err != nil {
 		panic("control: a configuration that is not valid: " + err.Error())
@@ -225,7 +225,7 @@ func (a *aims) set(
 	a.order, a.taken = o, received
 	return store.Cell{Name: cellMode, Value: b}, func(ctx context.Context) {
 		a.order, a.taken = former, taken
-		if err := a.pursue(ctx, a.wanted(time.Now())); err != nil {
+		if err := a.pursue(ctx, a.aimAt(time.Now())); err != nil {
 			a.log.Error("mode before not put back", "err", err)
 		}
 		a.status.Store(said)
@@ -247,8 +247,8 @@ func (a *aims) pursue(ctx context.Context, want aim) error {
 	return nil
 }
 
-// wanted is what is to be pursued at a time.
-func (a *aims) wanted(now time.Time) aim {
+// aimAt is what is to be pursued at a time.
+func (a *aims) aimAt(now time.Time) aim {
 	want := aim{Aim: wire.Aim{Mode: a.cfg.Mode}}
 	if a.order != nil {
 		want = aim{Aim: a.order.Aim, since: a.order.Set.Time}
@@ -262,7 +262,7 @@ func (a *aims) wanted(now time.Time) aim {
 // review looks at the clock, and whether the goal in force can still be had. What
 // the schedule could not set is not tried again.
 func (a *aims) review(ctx context.Context) {
-	if want := a.wanted(time.Now()); !want.since.Equal(a.aim.since) || want.scheduled != a.aim.scheduled {
+	if want := a.aimAt(time.Now()); !want.since.Equal(a.aim.since) || want.scheduled != a.aim.scheduled {
 		if err := a.pursue(ctx, want); err != nil && ctx.Err() == nil {
 			a.aim = want
 			a.log.Error("scheduled mode not set", "mode", want.String(), "err", err)

@@ -266,7 +266,7 @@ func (c *Control) topic(r request) string { return c.cfg.Self.Ack(r.Verb, r.ID) 
 
 func (c *Control) ack(r request, step wire.Step, cause error) wire.Ack {
 	ack := wire.Ack{ID: r.ID, Verb: r.Verb, State: step, TS: wire.At(time.Now())}
-	ack.Reason, ack.Nearest, ack.Detail = told(cause)
+	ack.Reason, ack.Nearest, ack.Detail = refusalOf(cause)
 	return ack
 }
 
@@ -278,9 +278,9 @@ func encode(a wire.Ack) []byte {
 	return b
 }
 
-// told is what an answer says of an error. One that is no refusal is a fault of the
+// refusalOf is what an answer says of an error. One that is no refusal is a fault of the
 // agent.
-func told(err error) (reason wire.Reason, nearest *wire.Goal, detail string) {
+func refusalOf(err error) (reason wire.Reason, nearest *wire.Goal, detail string) {
 	if err == nil {
 		return "", nil, ""
 	}

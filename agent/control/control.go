@@ -108,7 +108,7 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 		verbs:    make(map[string]*lane),
 		overflow: make(chan request, ordersMost),
 	}
-	c.lay(append(c.aims.verbs(), verbs...))
+	c.makeLanes(append(c.aims.verbs(), verbs...))
 	return c
 }
 

@@ -128,7 +128,7 @@ func (a *aims) reject(version uint64, err error) {
 	if newest := a.versions.newest(); newest > version {
 		r.AppliedVersion = newest // its topic may hold this one instead by now
 	}
-	r.Reason, r.Nearest, r.Detail = told(err)
+	r.Reason, r.Nearest, r.Detail = refusalOf(err)
 	a.report(r)
 }
 

@@ -130,16 +130,16 @@ func TestTheLaterOfScheduleAndOperatorIsInForce(t *testing.T) {
 		if !tt.order.IsZero() {
 			a.order = &order{wire.Aim{Mode: "max-accuracy"}, wire.At(tt.order)}
 		}
-		if got := a.wanted(tt.now); got.Mode != tt.want {
+		if got := a.aimAt(tt.now); got.Mode != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
 	a := &aims{cfg: Config{Mode: "low-latency"}}
-	if got := a.wanted(at(23, 8, 0)); got.Mode != "low-latency" {
+	if got := a.aimAt(at(23, 8, 0)); got.Mode != "low-latency" {
 		t.Errorf("without a schedule: got %s, want the configuration's", got)
 	}
 	a.cfg.Schedule, a.order = mustSchedule(t, office), &order{Aim: wire.Aim{Mode: "max-accuracy"}}
-	if got := a.wanted(at(23, 8, 0)); got.Mode != "balanced" {
+	if got := a.aimAt(at(23, 8, 0)); got.Mode != "balanced" {
 		t.Errorf("an order of a version that kept no time: got %s, want the schedule's", got)
 	}
 }

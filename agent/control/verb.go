@@ -45,8 +45,8 @@ type lane struct {
 	waiting chan request
 }
 
-// lay makes the lanes of the verbs.
-func (c *Control) lay(verbs []Verb) {
+// makeLanes makes the lanes of the verbs.
+func (c *Control) makeLanes(verbs []Verb) {
 	room := map[*lane]int{}
 	shared := map[Class]*lane{}
 	serial := 0

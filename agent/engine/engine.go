@@ -119,11 +119,11 @@ type Engine struct {
 	deps Deps
 	log  *slog.Logger
 
-	view    atomic.Pointer[view]
-	power   atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
-	account pipeline.Account               // of the jobs of all pipelines
-	away    atomic.Uint64                  // jobs that reached no pipeline
-	jobs    openJobs
+	view     atomic.Pointer[view]
+	power    atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
+	counters pipeline.Counters              // of the jobs of all pipelines
+	away     atomic.Uint64                  // jobs that reached no pipeline
+	jobs     openJobs
 
 	calls   chan call     // to the supervisor
 	powered chan struct{} // holds a token when power is new
@@ -158,6 +158,9 @@ func (e *Engine) call(ctx context.Context, do func(*supervisor)) error {
 	}
 }
 
+// beginning is what an engine is at before there is progress to tell of.
+const beginning = "reading the profile of the members"
+
 // New assembles an engine. It starts nothing, and closes nothing it was given.
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
@@ -166,7 +169,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
-		Variant: e.baseVariant(), Detail: "the engine has not started"}})
+		Variant: e.baseVariant(), Detail: beginning}})
 	return e
 }
 

@@ -18,7 +18,8 @@ func (e *Engine) tellInfeasible(b *backend, j *pipeline.Job, a *pipeline.Answer)
 		told.Member = b.best().Name
 	case a.Reason == "" && a.Choice == governor.Infeasible:
 		told.Member = b.member(a.Member).Name
-		told.Detail = fmt.Sprintf("no member is in time for a deadline of %v; the least late, %s, is expected to take %.1f ms",
+		told.Detail = fmt.Sprintf("no member is in time for a deadline of %v; the least late, %s, is expected to take "+
+			"%.1f ms",
 			j.Deadline, told.Member, wire.Millis(a.Predicted))
 	default:
 		return

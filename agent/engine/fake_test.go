@@ -387,3 +387,13 @@ func mode(tb testing.TB, name string) governor.Mode {
 	}
 	return m
 }
+
+// mustMode is the mode that pursues a goal.
+func mustMode(tb testing.TB, g governor.Goal) governor.Mode {
+	tb.Helper()
+	m, err := governor.ModeOf(g)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}

@@ -17,7 +17,8 @@ const askPatience = time.Second
 
 // Feasible tells whether the members in use can give what a mode asks for; if not,
 // nearest is the goal that they can. It waits while members are prepared or
-// loaded, for what they can do together is not known before. Its errors are ctx's
+// loaded, for what they can do together is not known before; but a mode that names
+// neither a member nor figures can always be had. Its errors are ctx's
 // and a *wire.Refusal: unsupported where the device cannot infer, invalid for a
 // fixed member that is not in use, infeasible, or busy where the members take longer
 // than a second to say. After Run it is pipeline.ErrClosed.
@@ -27,6 +28,8 @@ func (e *Engine) Feasible(ctx context.Context, m governor.Mode) (nearest governo
 		switch {
 		case v.State == Unavailable:
 			return nearest, wire.Refuse(wire.Unsupported, "%s", v.Detail)
+		case m.Member() == "" && m.Goal() == (governor.Goal{}):
+			return nearest, nil // whatever members there will be
 		case v.backend != nil && m.Member() != "":
 			return nearest, v.backend.lacks(m)
 		case v.backend != nil && !v.Loading:

@@ -187,7 +187,7 @@ func (l *loader) newPipeline(b *backend) (err error) {
 		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.cfg.Preprocess, Tables: l.deps.Tables,
 		Processors: max(0, l.cfg.Cores-b.loader.Variant().Threads),
 		QueueJobs:  l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes,
-		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Account: &l.account,
+		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Counters: &l.counters,
 	}
 	for _, i := range b.front {
 		cfg.Members = append(cfg.Members, pipelineMember(b.family, b.profile, i))

@@ -265,7 +265,7 @@ func TestRunStopsWithinAnInference(t *testing.T) {
 		if err := r.SetMode(t.Context(), governor.Mode{}); err == nil {
 			t.Error("a mode was set afterwards")
 		}
-		if _, err := r.Feasible(t.Context(), governor.Mode{}); err == nil {
+		if _, err := r.Feasible(t.Context(), mustMode(t, governor.Goal{Floor: 0.5})); err == nil {
 			t.Error("a goal was judged afterwards")
 		}
 	})
@@ -316,13 +316,7 @@ func TestDrainGivesUpWhenItsTimeIsUp(t *testing.T) {
 }
 
 func TestGoalsAreJudgedByTheMembersInUse(t *testing.T) {
-	goal := func(g governor.Goal) governor.Mode {
-		m, err := governor.ModeOf(g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
+	goal := func(g governor.Goal) governor.Mode { return mustMode(t, g) }
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		for _, tt := range []struct {
 			name    string
@@ -356,11 +350,15 @@ func TestGoalsWaitWhileMembersAreLoaded(t *testing.T) {
 	simulate(t, func(r *rig) { r.cpu.slow = time.Minute }, func(t *testing.T, r *rig) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*ms)
 		defer cancel()
-		if _, err := r.Feasible(ctx, governor.Mode{}); !errors.Is(err, context.DeadlineExceeded) {
+		goal := mustMode(t, governor.Goal{Floor: 0.5})
+		if _, err := r.Feasible(ctx, goal); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 		before := time.Now()
-		if _, err := r.Feasible(t.Context(), governor.Mode{}); err != nil || time.Since(before) < 2*time.Minute {
+		if _, err := r.Feasible(t.Context(), mode(t, "power-save")); err != nil || time.Since(before) > 0 {
+			t.Errorf("a mode without figures: got %v after %v, want it to be had at once", err, time.Since(before))
+		}
+		if _, err := r.Feasible(t.Context(), goal); err != nil || time.Since(before) < 2*time.Minute {
 			t.Errorf("got %v after %v", err, time.Since(before))
 		}
 	})
@@ -371,7 +369,7 @@ func TestMembersThatAreBusyForLongSaySo(t *testing.T) {
 		func(t *testing.T, r *rig) {
 			r.Submit(job(0, time.Minute), func(*Answer) {})
 			synctest.Wait()
-			_, err := r.Feasible(t.Context(), governor.Mode{})
+			_, err := r.Feasible(t.Context(), mustMode(t, governor.Goal{Floor: 0.5}))
 			if refusal, ok := errors.AsType[*wire.Refusal](err); !ok || refusal.Reason != wire.Busy {
 				t.Errorf("got %v, want busy", err)
 			}

@@ -55,7 +55,7 @@ func (e *Engine) Run(ctx context.Context) error {
 }
 
 func newSupervisor(e *Engine) *supervisor {
-	return &supervisor{Engine: e, target: e.cfg.Mode, progress: "its profile is being read",
+	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
 		running: running{ends: make(chan end)}, tasks: make(chan task),
 		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
 }
@@ -65,7 +65,11 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
-		tasks, next := s.nextTask()
+		var tasks chan<- task // for the next one that the loader is to do; nil where there is none
+		var next task
+		if len(s.todo) > 0 {
+			tasks, next = s.tasks, s.todo[0]
+		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -95,15 +99,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	}
 }
 
-// nextTask is what the loader is to do next, and where it takes it from: nowhere
-// when there is nothing.
-func (s *supervisor) nextTask() (chan<- task, task) {
-	if len(s.todo) == 0 {
-		return nil, nil
-	}
-	return s.tasks, s.todo[0]
-}
-
 // setMode pursues another mode, which the backend that serves must have.
 func (s *supervisor) setMode(ctx context.Context, mode governor.Mode) error {
 	if b := s.serving; b != nil {
@@ -119,8 +114,8 @@ func (s *supervisor) setMode(ctx context.Context, mode governor.Mode) error {
 	return nil
 }
 
-// pursue gives a backend what was ordered of those before it.
-func (s *supervisor) pursue(ctx context.Context, b *backend) {
+// setTarget gives a backend the mode that is pursued.
+func (s *supervisor) setTarget(ctx context.Context, b *backend) {
 	mode := s.target
 	if err := b.lacks(mode); err != nil {
 		s.log.Warn("mode not usable, balanced is used", "err", err)
@@ -151,7 +146,7 @@ func (s *supervisor) givePower(ctx context.Context, b *backend) {
 // before it answer what it has: what the view names is never a pipeline that was
 // closed.
 func (s *supervisor) handOver(ctx context.Context, next *backend) {
-	s.pursue(ctx, next)
+	s.setTarget(ctx, next)
 	old := s.serving
 	s.serving = next
 	s.publish()

@@ -61,7 +61,9 @@ func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error)
 }
 
 func newClient() *Client {
-	return &Client{conn: newConn(), registry: newRegistry(), router: newRouter(), arrived: time.Now()}
+	return &Client{conn: newConn(), arrived: time.Now(),
+		registry: &Registry{devices: map[string]*entry{}, subscriptions: map[*Subscription]struct{}{}},
+		router:   &router{waiting: map[route][]*waiter{}}}
 }
 
 // Registry is the picture of the fleet.
@@ -108,10 +110,6 @@ const (
 // the retained messages anew each time.
 const listMost = 2 * time.Minute
 
-func (c *Client) quiet() time.Duration {
-	return min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)
-}
-
 // settle waits until no retained message has come for a while on this connection; a
 // busy fleet is never quiet altogether.
 func (c *Client) settle(ctx context.Context) error {
@@ -120,7 +118,7 @@ func (c *Client) settle(ctx context.Context) error {
 	defer cancel()
 	for {
 		c.state.Lock()
-		rest := time.Until(c.arrived.Add(c.quiet()))
+		rest := time.Until(c.arrived.Add(min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)))
 		c.state.Unlock()
 		if rest <= 0 {
 			return nil
@@ -149,4 +147,50 @@ func (c *Client) AwaitTelemetry(ctx context.Context, device string, known *wire.
 	defer s.Close()
 	d, err := s.Until(ctx, func(d Device) bool { return d.Telemetry != nil && d.Telemetry != known })
 	return d.Telemetry, err
+}
+
+// ListFilters is what a client must subscribe to for List.
+func ListFilters(fleet string) []string {
+	return fleetFilters(fleet, wire.KindState, wire.KindCaps, wire.KindReported)
+}
+
+// CommandFilters is what a client must subscribe to for Command.
+func CommandFilters(fleet string) []string {
+	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindAck))
+}
+
+// DesireFilters is what a client must subscribe to for Desire.
+func DesireFilters(fleet string) []string {
+	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindDesired))
+}
+
+// ExchangeFilters is what a client must subscribe to for Exchange and AwaitOnline.
+func ExchangeFilters(device wire.Address) []string {
+	return []string{device.Filter(wire.KindResult), device.State()}
+}
+
+// TelemetryFilters is what a client must subscribe to for AwaitTelemetry.
+func TelemetryFilters(fleet, device string) []string {
+	return []string{wire.Address{Fleet: fleet, Device: device}.Telemetry()}
+}
+
+// RegistryFilters is all that a Registry can show of a fleet.
+func RegistryFilters(fleet string) []string {
+	return append(DesireFilters(fleet), fleetFilters(fleet, wire.KindTelemetry, wire.KindEvent)...)
+}
+
+func fleetFilters(fleet string, kinds ...wire.Kind) (filters []string) {
+	for _, kind := range kinds {
+		filters = append(filters, wire.FleetFilter(fleet, kind))
+	}
+	return filters
+}
+
+// List returns the devices of the fleet, by name, once the broker has told all that
+// it retains.
+func (c *Client) List(ctx context.Context) ([]Device, error) {
+	if err := c.settle(ctx); err != nil {
+		return nil, err
+	}
+	return c.registry.Devices(), nil
 }

@@ -13,6 +13,7 @@ import (
 // conn is a connection to a broker whose session ends with it. Its methods may be
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
+	broker    string // URL
 	link      *mqtt.Link
 	roundTrip func() time.Duration // the link's
 	open      chan struct{}        // closed on the first connection, once it is known what was denied
@@ -38,7 +39,7 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	if err != nil {
 		return err
 	}
-	c.link, c.roundTrip = link, link.RoundTrip
+	c.broker, c.link, c.roundTrip = cfg.Broker, link, link.RoundTrip
 	return nil
 }
 
@@ -64,6 +65,27 @@ func (c *conn) Ready(ctx context.Context) error {
 		return c.lastErr
 	}
 	return ctx.Err()
+}
+
+// connectTime is how long a connection may take that While waits for.
+const connectTime = 5 * time.Second
+
+// While connects, runs work, and disconnects. An error that there is no connection
+// names the broker, and ends in what to do about it.
+func (c *conn) While(ctx context.Context, remedy string, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	wait, stop := context.WithTimeout(ctx, connectTime)
+	defer stop()
+	if err := c.Ready(wait); err != nil {
+		return fmt.Errorf("broker %s: %w%s", c.broker, err, remedy)
+	}
+	return work(ctx)
 }
 
 // Connection waits for a connection behind the one of the number after, and returns

@@ -51,8 +51,6 @@ type waiter struct {
 	ended bool // the router's lock guards it
 }
 
-func newRouter() *router { return &router{waiting: map[route][]*waiter{}} }
-
 // wait registers an operation. The caller calls end when it does not wait any more.
 func (r *router) wait(take func(wire.Topic, mqtt.Message) bool, routes ...route) *waiter {
 	w := &waiter{routes: routes, take: take, over: make(chan struct{})}

@@ -35,7 +35,8 @@ func randomCrop(w, h, r int, rng *rand.Rand) (x, y axis) {
 		aspect := math.Exp(math.Log(mostAspect) * (2*rng.Float64() - 1))
 		cw, ch := int(math.RoundToEven(math.Sqrt(area*aspect))), int(math.RoundToEven(math.Sqrt(area/aspect)))
 		if cw > 0 && cw <= w && ch > 0 && ch <= h {
-			return axis{from: rng.IntN(w - cw + 1), size: cw, scaled: r, want: r}, axis{from: rng.IntN(h - ch + 1), size: ch, scaled: r, want: r}
+			return axis{from: rng.IntN(w - cw + 1), size: cw, scaled: r, want: r}, axis{from: rng.IntN(h - ch + 1), size: ch,
+				scaled: r, want: r}
 		}
 	}
 	cw, ch := min(w, int(math.RoundToEven(float64(h)*mostAspect))), min(h, int(math.RoundToEven(float64(w)*mostAspect)))

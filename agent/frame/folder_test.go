@@ -66,8 +66,10 @@ func TestFoldersThatAreNoClassesAreNamed(t *testing.T) {
 		{"other names", []string{"ant", "bee"}, []string{"cat", "dog"}, "folders ant, bee are none of the classes cat, dog"},
 		{"one of two", []string{"ant", "bee"}, []string{"bee", "dog"}, "folders ant are none of the classes bee, dog"},
 		{"fewer synsets than classes", []string{"n01440764"}, []string{"tench", "goldfish"}, "folders n01440764 are none of"},
-		{"synsets and others", []string{"n01440764", "odd"}, []string{"tench", "goldfish"}, "folders n01440764, odd are none of"},
-		{"many", ten, append([]string{"x", "y"}, ten...)[:11], "folders c9 are none of the classes x, y, c0, c1, c2, c3, c4, c5, c6, c7 and 1 more"},
+		{"synsets and others", []string{"n01440764", "odd"}, []string{"tench", "goldfish"},
+			"folders n01440764, odd are none of"},
+		{"many", ten, append([]string{"x", "y"}, ten...)[:11], "folders c9 are none of the classes x, y, c0, c1, c2, c3, " +
+			"c4, c5, c6, c7 and 1 more"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tree := fstest.MapFS{}
@@ -89,7 +91,8 @@ func TestFolderErrorsNameTheFile(t *testing.T) {
 	if _, err := f.Picture(0); err == nil || !strings.Contains(err.Error(), "cat/1.png: the frame is neither") {
 		t.Errorf("got %v, want the file and what is wrong", err)
 	}
-	if _, err := OpenFolder(fstest.MapFS{"1.png": {}}, nil); err == nil || !strings.Contains(err.Error(), "no CLASS/NAME.jpg") {
+	if _, err := OpenFolder(fstest.MapFS{"1.png": {}}, nil); err == nil || !strings.Contains(err.Error(),
+		"no CLASS/NAME.jpg") {
 		t.Errorf("got %v, want what is missing", err)
 	}
 }

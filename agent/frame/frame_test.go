@@ -83,7 +83,8 @@ func TestP2_ATruncatedPictureIsRefused(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d pictures, %v", len(files), err)
 	}
-	for _, file := range append(files, "testdata/pil-lossy.webp", "testdata/pil-lossless.webp", "testdata/pil-alpha.webp") {
+	for _, file := range append(files, "testdata/pil-lossy.webp", "testdata/pil-lossless.webp",
+		"testdata/pil-alpha.webp") {
 		whole, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +179,8 @@ func TestP6_JPEGVariantsHaveThePixelsOfPIL(t *testing.T) {
 		kind string
 		mean float64 // allowed mean difference, in levels of 255
 	}{
-		{"444", 0.3}, {"422", 0.3}, {"420", 0.3}, {"progressive", 0.3}, {"exif6", 0.3}, {"gray", 0.1}, {"rgb", 0.1}, {"cmyk", 0.1},
+		{"444", 0.3}, {"422", 0.3}, {"420", 0.3}, {"progressive", 0.3}, {"exif6", 0.3}, {"gray", 0.1}, {"rgb", 0.1},
+		{"cmyk", 0.1},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			want := mustPixels(t, "testdata/pil-"+tt.kind+".png")
@@ -282,13 +284,15 @@ func TestAJPEGOfManyScansIsRefused(t *testing.T) {
 	scan := bytes.LastIndex(whole, []byte{0xff, 0xc4})
 	next := len(whole) - 2
 	many := append(bytes.Clone(whole[:next]), bytes.Repeat(whole[scan:next], 200)...)
-	if _, err := limits.Read(append(many, whole[next:]...)); err == nil || !strings.Contains(err.Error(), "more than 100 scans") {
+	if _, err := limits.Read(append(many, whole[next:]...)); err == nil || !strings.Contains(err.Error(),
+		"more than 100 scans") {
 		t.Errorf("got %v, want a refusal for its scans", err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, file := range []string{"pil-420.jpg", "pil-progressive.jpg", "pil-cmyk.jpg", "pil-gray.jpg", "pil-1x40.png", "pil-32x32-none-24.png",
+	for _, file := range []string{"pil-420.jpg", "pil-progressive.jpg", "pil-cmyk.jpg", "pil-gray.jpg", "pil-1x40.png",
+		"pil-32x32-none-24.png",
 		"pil-lossy.webp", "pil-lossless.webp", "pil-alpha.webp", "odd-extra-row.png", "odd-no-iend.png"} {
 		b, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {

@@ -125,14 +125,17 @@ func container(head []byte) string {
 		return brand(string(head[8:12])) + instead
 	}
 	if len(head) >= 12 && string(head[:4]) == "RIFF" {
-		return fmt.Sprintf("a RIFF file of the kind %.4q, perhaps one whose bytes were changed on the way", head[8:12]) + instead
+		return fmt.Sprintf("a RIFF file of the kind %.4q, perhaps one whose bytes were changed on the way", head[8:12]) +
+			instead
 	}
-	if len(head) >= 18 && string(head[:2]) == "BM" && string(head[6:10]) == "\x00\x00\x00\x00" && string(head[15:18]) == "\x00\x00\x00" {
+	if len(head) >= 18 && string(head[:2]) == "BM" && string(head[6:10]) == "\x00\x00\x00\x00" &&
+		string(head[15:18]) == "\x00\x00\x00" {
 		return "a BMP" + instead + ", or send its pixels raw with codec bgr"
 	}
 	return says(head, []sign{
 		{"GIF87a", "a GIF" + instead}, {"GIF89a", "a GIF" + instead},
-		{"II*\x00", "a TIFF" + instead}, {"MM\x00*", "a TIFF" + instead}, {"II+\x00", "a TIFF" + instead}, {"MM\x00+", "a TIFF" + instead},
+		{"II*\x00", "a TIFF" + instead}, {"MM\x00*", "a TIFF" + instead}, {"II+\x00", "a TIFF" + instead},
+		{"MM\x00+", "a TIFF" + instead},
 		{"\x00\x00\x00\x0cjP  ", "JPEG 2000" + instead}, {"\xff\x4f\xff\x51", "JPEG 2000" + instead},
 		{"\x00\x00\x00\x0cJXL ", "JPEG XL" + instead}, {"\xff\x0a", "JPEG XL" + instead},
 		{"\x00\x00\x00\x01", "video (H.264 or H.265); decode it and send each picture, or its pixels raw with codec nv12"},

@@ -12,7 +12,8 @@ import (
 )
 
 func TestWhatIsNoFrameIsRefusedWithWhatItLooksLike(t *testing.T) {
-	jpeg, png, webp := mustRead(t, "testdata/pil-420.jpg"), mustRead(t, "testdata/pil-1x40.png"), mustRead(t, "testdata/pil-lossy.webp")
+	jpeg, png, webp := mustRead(t, "testdata/pil-420.jpg"), mustRead(t, "testdata/pil-1x40.png"),
+		mustRead(t, "testdata/pil-lossy.webp")
 	encode := base64.StdEncoding.EncodeToString
 	for _, tt := range []struct{ name, body, want string }{
 		{"base64", encode(jpeg), "base64 of a JPEG; decode it"},
@@ -20,22 +21,29 @@ func TestWhatIsNoFrameIsRefusedWithWhatItLooksLike(t *testing.T) {
 		{"base64 of a WebP", encode(webp), "base64 of a WebP"},
 		{"data URI", "data:image/jpeg;base64," + encode(jpeg), "a data URI; decode what follows its comma"},
 		{"JSON", `{"temperature": 21.5}`, "JSON; publish the bytes of a picture"},
-		{"JSON with a picture", `{"camera":"front", "image":"` + encode(jpeg) + `"}`, "JSON with a picture in it; decode its base64"},
-		{"JSON with an escaped picture", `{"image":"` + strings.ReplaceAll(encode(jpeg), "/", `\/`) + `"}`, "JSON with a picture in it"},
+		{"JSON with a picture", `{"camera":"front", "image":"` + encode(jpeg) + `"}`,
+			"JSON with a picture in it; decode its base64"},
+		{"JSON with an escaped picture", `{"image":"` + strings.ReplaceAll(encode(jpeg), "/", `\/`) + `"}`,
+			"JSON with a picture in it"},
 		{"JSON with a data URI", `[{"image": "data:image/png;base64,` + encode(png), "JSON with a picture in it"},
 		{"JSON string of a picture", `"` + encode(png) + `"`, "JSON with a picture in it"},
 		{"JSON after a byte order mark", "\ufeff{}", "JSON; publish"},
 		{"hexadecimal", hex.EncodeToString(jpeg), "hexadecimal digits"},
 		{"Python literal", `b'\xff\xd8\xff\xe0\x00\x10JFIF`, "a Python bytes literal"},
-		{"MJPEG part", "--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n" + string(jpeg), "multipart stream (MJPEG)"},
-		{"MJPEG part after a line end", "\r\n--myboundary\r\ncontent-type: image/jpeg\r\n\r\n" + string(jpeg), "multipart stream (MJPEG)"},
-		{"HTTP response", "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + string(jpeg), "an HTTP response; publish its body alone"},
+		{"MJPEG part", "--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n" + string(jpeg),
+			"multipart stream (MJPEG)"},
+		{"MJPEG part after a line end", "\r\n--myboundary\r\ncontent-type: image/jpeg\r\n\r\n" + string(jpeg),
+			"multipart stream (MJPEG)"},
+		{"HTTP response", "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + string(jpeg),
+			"an HTTP response; publish its body alone"},
 		{"web page", "<!DOCTYPE html><html>401", "a web page"},
 		{"P8 SVG", "<svg xmlns=", "an SVG"},
 		{"P8 SVG as XML", `<?xml version="1.0"?><svg xmlns=`, "an SVG"},
-		{"BMP", "BM\x36\x00\x0c\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00", "a BMP; convert it to JPEG, PNG or WebP, or send its pixels raw with codec bgr"},
+		{"BMP", "BM\x36\x00\x0c\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00",
+			"a BMP; convert it to JPEG, PNG or WebP, or send its pixels raw with codec bgr"},
 		{"GIF", "GIF89a\x01\x00\x01\x00", "a GIF; convert it"},
-		{"P5 GIF of 10,000 pictures", "GIF89a" + strings.Repeat("\x21\xf9\x04\x00\x00\x00\x00\x00", 10_000), "a GIF; convert it"},
+		{"P5 GIF of 10,000 pictures", "GIF89a" + strings.Repeat("\x21\xf9\x04\x00\x00\x00\x00\x00", 10_000),
+			"a GIF; convert it"},
 		{"P8 TIFF", "II*\x00\x08\x00\x00\x00", "a TIFF"},
 		{"P8 HEIC", "\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "HEIC"},
 		{"AVIF", "\x00\x00\x00\x1cftypavif\x00\x00\x00\x00", "AVIF"},

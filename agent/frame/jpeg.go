@@ -103,9 +103,7 @@ func (c *cursor) cut(marker byte) (segment, error) {
 }
 
 // alone tells whether a marker has no length after it.
-func alone(marker byte) bool {
-	return marker == markTEM || marker >= markRST0 && marker <= markEOI
-}
+func alone(marker byte) bool { return marker == markTEM || marker >= markRST0 && marker <= markEOI }
 
 // entropy takes the coded data up to the marker that ends them, without the bytes
 // that may fill the room before it.
@@ -225,7 +223,8 @@ func (h *jpegHeader) layOut() error {
 		case p.across < 1 || p.across > 4 || p.down < 1 || p.down > 4 || p.table > 3:
 			return errors.New("a component that cannot be")
 		case p.across == 3 || p.down == 3:
-			return fmt.Errorf("%w: component %d has %d x %d samples a unit, only 1, 2 and 4 are read", ErrUnsupported, i+1, p.across, p.down)
+			return fmt.Errorf("%w: component %d has %d x %d samples a unit, only 1, 2 and 4 are read", ErrUnsupported, i+1,
+				p.across, p.down)
 		case len(h.planes) == 4 && p.across*p.down != 1:
 			return fmt.Errorf("%w: four components that share samples: save it as RGB", ErrUnsupported)
 		}

@@ -182,7 +182,8 @@ func TestP2_FlippedBitsAreReadWherePillowReadsThem(t *testing.T) {
 }
 
 func TestAFrameWithAnOddTrailerIsRead(t *testing.T) {
-	for _, file := range []string{"pil-420.jpg", "pil-gray.jpg", "pil-cmyk.jpg", "field-scans.jpg", "field-restart.jpg", "pil-progressive.jpg"} {
+	for _, file := range []string{"pil-420.jpg", "pil-gray.jpg", "pil-cmyk.jpg", "field-scans.jpg", "field-restart.jpg",
+		"pil-progressive.jpg"} {
 		whole := mustRead(t, "testdata/"+file)
 		body, progressive := whole[:len(whole)-2], strings.Contains(file, "progressive")
 		for _, tt := range []struct {
@@ -212,7 +213,8 @@ func TestAPictureThatDeclaresMoreThanItHasIsRefused(t *testing.T) {
 			i = bytes.Index(taller, []byte{0xff, markSOF2})
 		}
 		binary.BigEndian.PutUint16(taller[i+5:], 200)
-		if _, err := limits.Read(taller); err == nil || !strings.Contains(err.Error(), "jpeg: part of the picture is missing") {
+		if _, err := limits.Read(taller); err == nil || !strings.Contains(err.Error(),
+			"jpeg: part of the picture is missing") {
 			t.Errorf("%s: got %v, want that part of it is missing", file, err)
 		}
 	}
@@ -246,8 +248,10 @@ func TestOrientationIsOneShortOf1To8OrNone(t *testing.T) {
 	binary.BigEndian.PutUint32(far[4:], 1<<32-1)
 	binary.BigEndian.PutUint32(loop[4:], 0)
 	for name, tiff := range map[string][]byte{
-		"empty": nil, "short": sound[:7], "no directory": sound[:8], "half a field": sound[:30], "far away": far, "at its beginning": loop,
-		"long": exif(binary.BigEndian, "MM", 4, 1, 6), "two": exif(binary.BigEndian, "MM", 3, 2, 6), "mixed order": exif(binary.BigEndian, "IM", 3, 1, 6),
+		"empty": nil, "short": sound[:7], "no directory": sound[:8], "half a field": sound[:30], "far away": far,
+		"at its beginning": loop,
+		"long":             exif(binary.BigEndian, "MM", 4, 1, 6), "two": exif(binary.BigEndian, "MM", 3, 2, 6),
+		"mixed order": exif(binary.BigEndian, "IM", 3, 1, 6),
 	} {
 		if got := orientation(tiff); got != 1 {
 			t.Errorf("%s: got %d, want 1", name, got)
@@ -450,7 +454,8 @@ func TestScaleKeepsSevenTimesThePixelsNeeded(t *testing.T) {
 		want    int
 	}{
 		{JPEG, 640, 480, 32, 0, 2}, {JPEG, 640, 480, 28, 0, 2}, {JPEG, 1920, 1080, 32, 0, 4}, {JPEG, 1080, 1920, 32, 0, 4},
-		{JPEG, 1920, 1080, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0, 2}, {JPEG, 1792, 1791, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0.875, 1},
+		{JPEG, 1920, 1080, 128, 0, 1}, {JPEG, 1792, 1792, 128, 0, 2}, {JPEG, 1792, 1791, 128, 0, 1},
+		{JPEG, 1792, 1792, 128, 0.875, 1},
 		{JPEG, 16384, 1024, 16, 0, 8}, {JPEG, 32, 32, 32, 0, 1}, {JPEG, 1, 1, 32, 0, 1}, {PNG, 4096, 4096, 32, 0, 1},
 	} {
 		s, h := mustScaler(t, cropped(tt.crop)), Header{Codec: tt.codec, Width: tt.w, Height: tt.h}
@@ -462,7 +467,8 @@ func TestScaleKeepsSevenTimesThePixelsNeeded(t *testing.T) {
 
 func TestAPictureIsFilledAgainWithNothingOfTheOneBefore(t *testing.T) {
 	p := new(Picture)
-	files := []string{"pil-420.jpg", "pil-progressive.jpg", "field-gray-22.jpg", "pil-cmyk.jpg", "field-restart.jpg", "pil-rgb.jpg", "pil-61x48.png", "field-4x4.jpg"}
+	files := []string{"pil-420.jpg", "pil-progressive.jpg", "field-gray-22.jpg", "pil-cmyk.jpg", "field-restart.jpg",
+		"pil-rgb.jpg", "pil-61x48.png", "field-4x4.jpg"}
 	for i, file := range append(files, files...) {
 		body := mustRead(t, "testdata/"+file)
 		h, err := limits.Inspect(body, Claim{})
@@ -523,7 +529,8 @@ func TestMissingDataAreFoundBeforeThereIsMemoryForThePicture(t *testing.T) {
 }
 
 func TestP18_JPEGsOfOddSizesAreReadAtEveryScale(t *testing.T) {
-	for _, tt := range []struct{ w, h int }{{1, 1}, {1, 2}, {2, 1}, {7, 9}, {9, 8}, {16384, 1}, {1, 16384}, {3, 1000}, {4097, 5}} {
+	for _, tt := range []struct{ w, h int }{{1, 1}, {1, 2}, {2, 1}, {7, 9}, {9, 8}, {16384, 1}, {1, 16384}, {3, 1000},
+		{4097, 5}} {
 		body := slope(t, tt.w, tt.h)
 		h, err := limits.Inspect(body, Claim{})
 		if err != nil {

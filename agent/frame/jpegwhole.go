@@ -66,9 +66,7 @@ func newWalk(sc *scan, h *jpegHeader) *walk {
 }
 
 // start begins a restart interval.
-func (w *walk) start(data []byte) {
-	w.data, w.bits, w.n, w.dc, w.damaged = data, 0, 0, [4]int{}, false
-}
+func (w *walk) start(data []byte) { w.data, w.bits, w.n, w.dc, w.damaged = data, 0, 0, [4]int{}, false }
 
 // through tells whether the data have so many units.
 func (w *walk) through(units int) bool {

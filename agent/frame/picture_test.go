@@ -48,7 +48,8 @@ func pictures(w, h int) map[string]image.Image {
 	paletted := image.NewPaletted(size, palette.Plan9)
 	noise(paletted.Pix)
 	all["Paletted"] = paletted
-	clear := image.NewPaletted(size, color.Palette{color.NRGBA{200, 100, 50, 0}, color.NRGBA{1, 2, 3, 128}, color.RGBA{9, 8, 7, 255}})
+	clear := image.NewPaletted(size, color.Palette{color.NRGBA{200, 100, 50, 0}, color.NRGBA{1, 2, 3, 128},
+		color.RGBA{9, 8, 7, 255}})
 	for i := range clear.Pix {
 		clear.Pix[i] = byte(i % 3)
 	}
@@ -119,7 +120,8 @@ func TestP6_ChromaSharedDownwardsIsThatSharedAcrossTurned(t *testing.T) {
 // A part of a line must not depend on where it begins.
 func TestALineMayBeginAnywhere(t *testing.T) {
 	const w = 23
-	for _, ratio := range []image.YCbCrSubsampleRatio{image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420, image.YCbCrSubsampleRatio440} {
+	for _, ratio := range []image.YCbCrSubsampleRatio{image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420,
+		image.YCbCrSubsampleRatio440} {
 		m := image.NewYCbCr(image.Rect(0, 0, w, 5), ratio)
 		noise(m.Y, m.Cb, m.Cr)
 		p := &Picture{img: m}

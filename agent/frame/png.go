@@ -30,7 +30,8 @@ func pngDecode(body []byte) (pixels, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := png.Decode(io.MultiReader(bytes.NewReader(head), bytes.NewReader(data), bytes.NewReader(pngChunk("IEND", nil))))
+	img, err := png.Decode(io.MultiReader(bytes.NewReader(head), bytes.NewReader(data), bytes.NewReader(pngChunk("IEND",
+		nil))))
 	if err == png.FormatError("too much pixel data") {
 		img, err = trimmedPNG(head, data)
 	}

@@ -205,7 +205,8 @@ func TestAPNGOfAnUnknownKindIsUnsupported(t *testing.T) {
 
 // What image/png takes, it must take with the end repaired as well.
 func FuzzPNG(f *testing.F) {
-	for _, name := range []string{"odd-extra-row.png", "odd-extra-byte.png", "odd-no-iend.png", "pil-1x40.png", "pil-32x32.png"} {
+	for _, name := range []string{"odd-extra-row.png", "odd-extra-byte.png", "odd-no-iend.png", "pil-1x40.png",
+		"pil-32x32.png"} {
 		b, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)

@@ -63,7 +63,8 @@ func checkSide(field string, n int, codec string) error {
 
 // checkEncoded refuses a size that is declared of a frame which has its own.
 func (c Claim) checkEncoded() error {
-	const only = "is for frames of codec rgb, bgr, gray and nv12, others know it themselves: declare the codec or leave it out"
+	const only = "is for frames of codec rgb, bgr, gray and nv12, others know it themselves: declare the codec or " +
+		"leave it out"
 	switch {
 	case c.Width != 0:
 		return errors.New("width: it " + only)

@@ -178,7 +178,8 @@ func TestP17_ARawFrameOfNoPictureOrOfTwoIsRefused(t *testing.T) {
 	for _, codec := range []string{RGB, BGR, Gray, NV12} {
 		for _, pictures := range []int{0, 2} {
 			body := make([]byte, pictures*rawBytes(codec, 8, 8))
-			if _, err := limits.Inspect(body, Claim{codec, 8, 8}); err == nil || !strings.HasPrefix(err.Error(), "width, height: 8 x 8 pixels of "+codec) {
+			if _, err := limits.Inspect(body, Claim{codec, 8, 8}); err == nil || !strings.HasPrefix(err.Error(),
+				"width, height: 8 x 8 pixels of "+codec) {
 				t.Errorf("%d pictures of %s: got %v, want a refusal of their size", pictures, codec, err)
 			}
 		}

@@ -87,7 +87,8 @@ func TestP6_ABrokenWebPIsRefused(t *testing.T) {
 		{"pixels cut within the file", riffOf(riffChunk(vp8Chunk, lossy[8:500]...)), "webp: the frame ends too early"},
 		{"no head of pixels", riffOf(riffChunk(vp8Chunk, 0x10, 0, 0)), "webp: the frame ends too early"},
 		{"no head of lossless pixels", riffOf(riffChunk(vp8lChunk, 0x2f)), "webp: the frame ends too early"},
-		{"no key frame", riffOf(riffChunk(vp8Chunk, append([]byte{0x11}, lossy[9:]...)...)), "a difference to an earlier one"},
+		{"no key frame", riffOf(riffChunk(vp8Chunk, append([]byte{0x11}, lossy[9:]...)...)),
+			"a difference to an earlier one"},
 		{"profile 4", riffOf(riffChunk(vp8Chunk, append([]byte{0x18}, lossy[9:]...)...)), "unknown profile"},
 		{"no start code", riffOf(riffChunk(vp8Chunk, 0x10, 0, 0, 1, 2, 3, 8, 0, 8, 0)), "no start code"},
 		{"version of lossless", riffOf(riffChunk(vp8lChunk, 0x2f, 0, 0, 0, 0x20)), "unknown version"},
@@ -111,9 +112,12 @@ func TestP3_AWebPIsJudgedByThePictureNotByTheCanvas(t *testing.T) {
 	}{
 		{"lossy 16383 x 16383", riffOf(lossyOf(16383, 16383)), "more than 16777216"},
 		{"lossless 16384 x 16384", riffOf(losslessOf(16384, 16384)), "more than 16777216"},
-		{"lossy behind a canvas of 1 x 1", riffOf(canvasOf(0, 1, 1), lossyOf(16383, 16383)), "the canvas is 1 x 1 pixels, the picture 16383 x 16383"},
-		{"lossless behind a canvas of 1 x 1", riffOf(canvasOf(0, 1, 1), losslessOf(16383, 16383)), "the canvas is 1 x 1 pixels, the picture 16383 x 16383"},
-		{"alpha of 16777216 x 16777216", riffOf(canvasOf(1<<4, 1<<24, 1<<24), riffChunk("ALPH", 0), lossyOf(8, 8)), "the canvas is 16777216 x 16777216"},
+		{"lossy behind a canvas of 1 x 1", riffOf(canvasOf(0, 1, 1), lossyOf(16383, 16383)),
+			"the canvas is 1 x 1 pixels, the picture 16383 x 16383"},
+		{"lossless behind a canvas of 1 x 1", riffOf(canvasOf(0, 1, 1), losslessOf(16383, 16383)),
+			"the canvas is 1 x 1 pixels, the picture 16383 x 16383"},
+		{"alpha of 16777216 x 16777216", riffOf(canvasOf(1<<4, 1<<24, 1<<24), riffChunk("ALPH", 0), lossyOf(8, 8)),
+			"the canvas is 16777216 x 16777216"},
 		{"lossy 0 x 0", riffOf(lossyOf(0, 0)), "0 x 0 pixels are none"},
 	} {
 		var err error
@@ -207,7 +211,8 @@ func TestALineOfAWebPMayBeginAnywhere(t *testing.T) {
 }
 
 func FuzzWebP(f *testing.F) {
-	for _, name := range []string{"pil-lossy.webp", "pil-lossless.webp", "pil-alpha.webp", "pil-extras.webp", "pil-animated.webp"} {
+	for _, name := range []string{"pil-lossy.webp", "pil-lossless.webp", "pil-alpha.webp", "pil-extras.webp",
+		"pil-animated.webp"} {
 		b, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)

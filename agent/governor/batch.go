@@ -25,7 +25,8 @@ const (
 // negative.
 func (g *Governor) SetBatch(member int, latency time.Duration) error {
 	if member < 0 || member >= len(g.members) || latency < 0 {
-		return fmt.Errorf("a batch of %v by member %d of %d: wants one that exists, and a latency", latency, member, len(g.members))
+		return fmt.Errorf("a batch of %v by member %d of %d: wants one that exists, and a latency", latency, member,
+			len(g.members))
 	}
 	g.grid.setBatch(member, milliseconds(latency)*g.scale)
 	return nil

@@ -88,7 +88,8 @@ func TestBatchesAnswerMoreOfABurst(t *testing.T) {
 		single, batch := got[0], got[1]
 		t.Logf("%v/s: %d jobs; one at a time %+v, in batches %+v", rate, len(jobs), single, batch)
 		if single.batches != 0 || batch.batches == 0 || batch.points < 1.01*single.points || batch.met < single.met {
-			t.Errorf("%v/s: one at a time %+v, in batches %+v: got less than one percent more effective accuracy", rate, single, batch)
+			t.Errorf("%v/s: one at a time %+v, in batches %+v: got less than one percent more effective accuracy", rate, single,
+				batch)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 func largest() []Member {
 	var members []Member
 	for j := range MaxMembers {
-		members = append(members, Member{Name: string(rune('a' + j)), Top1: 0.7 + 0.01*float64(j), Latency: ms(2 + float64(j))})
+		members = append(members, Member{Name: string(rune('a' + j)), Top1: 0.7 + 0.01*float64(j),
+			Latency: ms(2 + float64(j))})
 	}
 	return members
 }

@@ -26,22 +26,26 @@ type Reason uint8
 
 // The reasons. A Decision is Shed for Infeasible or Busy, never for another.
 const (
-	Best       Reason = iota // highest expected accuracy within the job's own slack
-	Queued                   // smaller than that, because others wait or arrive
-	Together                 // in a batch with some that wait, which takes less time for each
-	Hold                     // smaller than that, because the operating member stays for now; or M of fixed:M is not eligible
-	Floor                    // raised to the top-1 that the job asks for
-	Probe                    // run to find out about the load: nothing was observed for 100 ms
-	Fixed                    // mode fixed:M
-	Fastest                  // mode low-latency, or a goal that prefers latency
-	Cheapest                 // mode power-save, or a goal that prefers energy
-	Infeasible               // Shed: no eligible member has the top-1 asked for; else run, the least late, though no member is in time on a free device
-	Busy                     // Shed: not even the smallest member is likely to be in time
+	Best     Reason = iota // highest expected accuracy within the job's own slack
+	Queued                 // smaller than that, because others wait or arrive
+	Together               // in a batch with some that wait, which takes less time for each
+	// smaller than that, because the operating member stays for now; or M of fixed:M is not eligible
+	Hold
+	Floor    // raised to the top-1 that the job asks for
+	Probe    // run to find out about the load: nothing was observed for 100 ms
+	Fixed    // mode fixed:M
+	Fastest  // mode low-latency, or a goal that prefers latency
+	Cheapest // mode power-save, or a goal that prefers energy
+	// Shed: no eligible member has the top-1 asked for; else run, the least late, though no member is
+	// in time on a free device
+	Infeasible
+	Busy // Shed: not even the smallest member is likely to be in time
 )
 
 // String is the code word: lower case, stable.
 func (r Reason) String() string {
-	return [...]string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}[r]
+	return [...]string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible",
+		"busy"}[r]
 }
 
 // Explain says d in plain words, for an event or a log. It allocates.
@@ -54,7 +58,8 @@ func (g *Governor) Explain(d Decision) string {
 	figures := fmt.Sprintf("%.1f ms expected, %.0f %% likely in time", milliseconds(d.Predicted), 100*d.Chance)
 	if d.Shed {
 		if d.Reason == Infeasible {
-			return fmt.Sprintf("refused: no eligible member has the top-1 asked for, the best is %s with %.4f", name, g.members[d.Member].Top1)
+			return fmt.Sprintf("refused: no eligible member has the top-1 asked for, the best is %s with %.4f", name,
+				g.members[d.Member].Top1)
 		}
 		return fmt.Sprintf("refused: even %s is not likely to meet %s (%s)", name, slack, figures)
 	}

@@ -26,6 +26,7 @@ func TestAnInferenceMayFillTheTimeBetweenTwoDecodedFrames(t *testing.T) {
 		}
 	}
 	if small, large := six()[chosen[0]].Latency, six()[chosen[1]].Latency; small >= large || large > ms(12) {
-		t.Errorf("got a member of %v where inference holds up the queue, of %v where decoding does; want a larger one, of at most 12 ms", small, large)
+		t.Errorf("got a member of %v where inference holds up the queue, of %v where decoding does; want a larger one, of "+
+			"at most 12 ms", small, large)
 	}
 }

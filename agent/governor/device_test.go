@@ -12,7 +12,8 @@ import (
 func six() []Member {
 	var members []Member
 	for j, top1 := range []float64{0.74202, 0.74968, 0.76134, 0.7754, 0.78346, 0.7903} {
-		members = append(members, Member{Name: fmt.Sprintf("s%d", j), Top1: top1, Latency: ms([]float64{3, 4, 6.5, 8.5, 13.5, 23}[j])})
+		members = append(members, Member{Name: fmt.Sprintf("s%d", j), Top1: top1, Latency: ms([]float64{3, 4, 6.5, 8.5, 13.5,
+			23}[j])})
 	}
 	return members
 }

@@ -22,7 +22,8 @@ type Option struct {
 func (g *Governor) Options(to []Option) []Option {
 	o := &g.outlooks[0]
 	for j := range g.members {
-		to = append(to, Option{Member: j, Eligible: g.eligible.has(j), Predicted: o.mean[j], Chance: o.likely(g.grid, j), Worth: o.worth[j], Score: o.score[j]})
+		to = append(to, Option{Member: j, Eligible: g.eligible.has(j), Predicted: o.mean[j], Chance: o.likely(g.grid, j),
+			Worth: o.worth[j], Score: o.score[j]})
 	}
 	return to
 }
@@ -100,7 +101,9 @@ func (g *Governor) Belief() (b Belief) {
 // String says b in plain words.
 func (b Belief) String() string {
 	if b.Every == 0 {
-		return fmt.Sprintf("%.0f %% likely alone on the processor, which is %.2f times slower than profiled", 100*b.Quiet, b.Slowdown)
+		return fmt.Sprintf("%.0f %% likely alone on the processor, which is %.2f times slower than profiled", 100*b.Quiet,
+			b.Slowdown)
 	}
-	return fmt.Sprintf("%.0f %% likely alone on the processor; likeliest is an interruption of %.0f ms every %.0f ms of work", 100*b.Quiet, b.Stolen, b.Every)
+	return fmt.Sprintf("%.0f %% likely alone on the processor; likeliest is an interruption of %.0f ms every %.0f ms "+
+		"of work", 100*b.Quiet, b.Stolen, b.Every)
 }

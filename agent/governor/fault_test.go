@@ -49,7 +49,8 @@ func TestR8OutlierDoesNotFreeze(t *testing.T) {
 				}
 			}
 			if got := d.g.Operating(); got < 4 || refused > 0 {
-				t.Errorf("%d jobs, then one %vx outlier: after 1 s operating member %d and %d refused, want at least 4 and none", before, stall, got, refused)
+				t.Errorf("%d jobs, then one %vx outlier: after 1 s operating member %d and %d refused, want at least 4 and none",
+					before, stall, got, refused)
 			}
 		}
 	}
@@ -111,7 +112,8 @@ func TestM15ProfileIsWrong(t *testing.T) {
 			}
 		}
 		if got := d.g.Operating(); got > tt.want || late > 2 {
-			t.Errorf("profile off %vx, %v ms: operating member %d, %d of 50 late; want at most member %d and 2 late", tt.factor, tt.deadline, got, late, tt.want)
+			t.Errorf("profile off %vx, %v ms: operating member %d, %d of 50 late; want at most member %d and 2 late", tt.factor,
+				tt.deadline, got, late, tt.want)
 		}
 	}
 }

@@ -22,7 +22,8 @@ func (g *Governor) Feasible(m Mode, decode time.Duration) (nearest Goal, err err
 	}
 	if least := g.members[g.atLeast(nearest.Floor).first()]; goal.Deadline > 0 && decode+least.Latency > goal.Deadline {
 		nearest.Deadline = decode + least.Latency
-		err = also(err, "%s%s takes %v unloaded%s, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency, decoding(decode), goal.Deadline)
+		err = also(err, "%s%s takes %v unloaded%s, the deadline is %v", least.Name, fastestWith(nearest.Floor), least.Latency,
+			decoding(decode), goal.Deadline)
 	}
 	switch {
 	case goal.Watts == 0:

@@ -135,7 +135,8 @@ func validate(members []Member) error {
 			continue
 		}
 		if b := members[j-1]; m.Latency <= b.Latency || m.Top1 <= b.Top1 {
-			return fmt.Errorf("member %s (%v, top-1 %.4f) is not slower and more accurate than %s (%v, top-1 %.4f): keep the Pareto front, sorted by latency",
+			return fmt.Errorf("member %s (%v, top-1 %.4f) is not slower and more accurate than %s (%v, top-1 %.4f): keep the "+
+				"Pareto front, sorted by latency",
 				m.Name, m.Latency, m.Top1, b.Name, b.Latency, b.Top1)
 		}
 	}

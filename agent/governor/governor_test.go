@@ -181,7 +181,8 @@ func TestFloor(t *testing.T) {
 		d.jobs(200)
 		d.floor = tt.floor
 		if got := d.job(); got.Member != tt.member || got.Reason != tt.reason || got.Shed != tt.shed {
-			t.Errorf("%s, floor %v, load %v: got %+v, want member %d, %s, shed %v", tt.mode, tt.floor, tt.factor, got, tt.member, tt.reason, tt.shed)
+			t.Errorf("%s, floor %v, load %v: got %+v, want member %d, %s, shed %v", tt.mode, tt.floor, tt.factor, got, tt.member,
+				tt.reason, tt.shed)
 		}
 	}
 }
@@ -261,7 +262,8 @@ func TestExplainNamesMemberAndFigures(t *testing.T) {
 }
 
 func TestReasonsAreStableWords(t *testing.T) {
-	want := []string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible", "busy"}
+	want := []string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible",
+		"busy"}
 	for r := Best; r <= Busy; r++ {
 		if got := r.String(); got != want[r] {
 			t.Errorf("reason %d: got %q, want %q", r, got, want[r])

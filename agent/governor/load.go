@@ -40,7 +40,8 @@ func loads() [levels]load {
 	}
 	n := unloaded
 	for _, slowdown := range [2]float64{1, 1.15} {
-		for _, way := range [5]load{{every: 3, even: true}, {every: 4, even: true}, {every: 4, even: true, spared: 1. / 3}, {every: 4}, {every: 16}} {
+		for _, way := range [5]load{{every: 3, even: true}, {every: 4, even: true}, {every: 4, even: true, spared: 1. / 3},
+			{every: 4}, {every: 16}} {
 			for _, stolen := range [7]float64{2, 3, 5, 8, 13, 21, 34} {
 				way.slowdown, way.stolen, way.chance = slowdown, stolen, (1-priorQuiet)/(levels-unloaded)
 				all[n] = way

@@ -53,7 +53,8 @@ const (
 
 // Modes are the names that ParseMode reads; the last stands for one of each member.
 func Modes() []string {
-	return []string{balanced: "balanced", maxAccuracy: "max-accuracy", lowLatency: "low-latency", powerSave: "power-save", fixed: fixedPrefix + "{member}"}
+	return []string{balanced: "balanced", maxAccuracy: "max-accuracy", lowLatency: "low-latency", powerSave: "power-save",
+		fixed: fixedPrefix + "{member}"}
 }
 
 // ParseMode reads the name of a mode:

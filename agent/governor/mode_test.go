@@ -95,9 +95,12 @@ func TestR10_FeasibleNamesTheNearestGoal(t *testing.T) {
 	}{
 		{Goal{Floor: 0.78, Deadline: 20 * time.Millisecond}, Goal{Floor: 0.78, Deadline: 20 * time.Millisecond}, ""},
 		{Goal{Floor: 0.9}, Goal{Floor: 0.7903}, "no member reaches a top-1 of 0.9: the most accurate, s5, has 0.7903"},
-		{Goal{Floor: 0.78, Deadline: 10 * time.Millisecond}, Goal{Floor: 0.78, Deadline: ms(13.5)}, "s4, the fastest member with a top-1 of 0.78, takes 13.5ms"},
-		{Goal{Deadline: ms(1), Watts: 5}, Goal{Deadline: ms(3)}, "s0, the fastest member, takes 3ms unloaded, the deadline is 1ms; this device cannot"},
-		{Goal{Floor: 0.9, Deadline: ms(1), Watts: 5}, Goal{Floor: 0.7903, Deadline: ms(23)}, "has 0.7903; s5, the fastest member with a top-1 of 0.7903, takes"},
+		{Goal{Floor: 0.78, Deadline: 10 * time.Millisecond}, Goal{Floor: 0.78, Deadline: ms(13.5)},
+			"s4, the fastest member with a top-1 of 0.78, takes 13.5ms"},
+		{Goal{Deadline: ms(1), Watts: 5}, Goal{Deadline: ms(3)}, "s0, the fastest member, takes 3ms unloaded, the " +
+			"deadline is 1ms; this device cannot"},
+		{Goal{Floor: 0.9, Deadline: ms(1), Watts: 5}, Goal{Floor: 0.7903, Deadline: ms(23)},
+			"has 0.7903; s5, the fastest member with a top-1 of 0.7903, takes"},
 		{Goal{Watts: 5}, Goal{}, "this device cannot measure its power: max_watts has to be left out"},
 	} {
 		m, err := ModeOf(tt.goal)
@@ -113,7 +116,8 @@ func TestR10_FeasibleNamesTheNearestGoal(t *testing.T) {
 		t.Error("an unknown member is feasible")
 	}
 	soon, _ := ModeOf(Goal{Deadline: ms(4)})
-	if nearest, err := g.Feasible(soon, ms(2.5)); err == nil || nearest.Deadline != ms(5.5) || !strings.Contains(err.Error(), "decoding a frame 2.5ms") {
+	if nearest, err := g.Feasible(soon, ms(2.5)); err == nil || nearest.Deadline != ms(5.5) ||
+		!strings.Contains(err.Error(), "decoding a frame 2.5ms") {
 		t.Errorf("with decoding: got %+v, %v; want a deadline of 5.5 ms", nearest, err)
 	}
 	g.SetPower(Power{Idle: 3, Active: 4})

@@ -28,7 +28,8 @@ type Correction struct {
 
 // Experience is what was learned so far.
 func (g *Governor) Experience() Experience {
-	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.trust, Bias: map[string]Correction{}}
+	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.trust,
+		Bias: map[string]Correction{}}
 	for _, seen := range g.grid.hint.seen { // a copy, as is each seen
 		e.Hints = append(e.Hints, seen[:])
 	}
@@ -45,7 +46,8 @@ func (g *Governor) Experience() Experience {
 // damaged.
 func (g *Governor) Remember(e Experience) error {
 	if len(e.Met) != levels || len(e.Hints) != hints {
-		return fmt.Errorf("experience of %d loads and %d hints, this version knows %d and %d", len(e.Met), len(e.Hints), levels, hints)
+		return fmt.Errorf("experience of %d loads and %d hints, this version knows %d and %d", len(e.Met), len(e.Hints),
+			levels, hints)
 	}
 	met, err := share(e.Met)
 	if err != nil {
@@ -63,7 +65,8 @@ func (g *Governor) Remember(e Experience) error {
 	}
 	g.grid.met, g.grid.jump, g.grid.hint = met, e.Jump, h
 	for j, m := range g.members {
-		if c := e.Bias[m.Name]; c.Profile == m.Latency && math.Abs(c.Log) <= biasRange && c.Seen >= 0 && c.Seen <= biasMemory {
+		if c := e.Bias[m.Name]; c.Profile == m.Latency && math.Abs(c.Log) <= biasRange && c.Seen >= 0 &&
+			c.Seen <= biasMemory {
 			g.grid.single[j].bias = bias{log: c.Log, seen: c.Seen}
 			g.grid.adjust(j)
 		}
@@ -171,8 +174,10 @@ type hintState struct {
 func (g *Governor) Snapshot() ([]byte, error) {
 	d := g.grid
 	s := snapshot{
-		Revision: g.revision, Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal, Eligible: g.eligible, Power: g.power,
-		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last}, Jobs: rateState{g.jobs.perMS, g.jobs.last},
+		Revision: g.revision, Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal,
+		Eligible: g.eligible, Power: g.power,
+		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last},
+		Jobs:   rateState{g.jobs.perMS, g.jobs.last},
 		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
 		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
 		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
@@ -194,17 +199,21 @@ func Restore(b []byte) (*Governor, error) {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
 	if s.Revision < 0 || s.Revision > newest {
-		return nil, fmt.Errorf("snapshot of a governor: revision %d of its rules, this version knows 0 to %d", s.Revision, newest)
+		return nil, fmt.Errorf("snapshot of a governor: revision %d of its rules, this version knows 0 to %d", s.Revision,
+			newest)
 	}
 	if s.Kind > fixed || s.Goal.Prefer > Energy || (s.Kind == fixed) != (s.Fixed != "") {
-		return nil, fmt.Errorf("snapshot of a governor: mode %d with member %q, or preference %d, is not known", s.Kind, s.Fixed, s.Goal.Prefer)
+		return nil, fmt.Errorf("snapshot of a governor: mode %d with member %q, or preference %d, is not known", s.Kind,
+			s.Fixed, s.Goal.Prefer)
 	}
 	g, err := New(s.Members, Mode{kind: s.Kind, member: s.Fixed, goal: s.Goal}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot of a governor: %w", err)
 	}
 	n := len(s.Members)
-	if len(s.Single) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n || s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 || s.Hint.Load >= hints {
+	if len(s.Single) != n || len(s.Batch) != n || s.Standing.Member < -1 || s.Standing.Member >= n ||
+		s.Standing.Told < -1 || s.Standing.Told >= n || s.Eligible == 0 || s.Eligible&^all(n) != 0 || s.Hint.Load < 0 ||
+		s.Hint.Load >= hints {
 		return nil, fmt.Errorf("snapshot of a governor: it does not fit its %d members", n)
 	}
 	g.revision = s.Revision
@@ -213,7 +222,8 @@ func Restore(b []byte) (*Governor, error) {
 		r.perMS, r.last = from.PerMS, from.Last
 	}
 	g.usual = usual{slack: s.UsualSlack, at: s.UsualAt}
-	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest, earned: s.Standing.Earned, budget: s.Standing.Budget}
+	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest,
+		earned: s.Standing.Earned, budget: s.Standing.Budget}
 	g.profile = contradiction{runs: s.Runs.Runs, slow: s.Runs.Slow, ratio: s.Runs.Ratio}
 	g.scale, g.observed, g.running, g.last = s.Scale, s.Observed, s.Running, s.Last
 	return g, g.grid.restore(&s)
@@ -230,6 +240,7 @@ func (g *Grid) restore(s *snapshot) error {
 	}
 	g.met, g.jump, g.filtered, g.predicted = s.Met, s.Jump, s.Filtered, s.Predicted
 	h := s.Hint
-	g.hint = hint{given: h.Given, load: h.Load, trust: h.Trust, seen: h.Seen, before: h.Before, jump: h.Jump, pending: h.Pending}
+	g.hint = hint{given: h.Given, load: h.Load, trust: h.Trust, seen: h.Seen, before: h.Before, jump: h.Jump,
+		pending: h.Pending}
 	return nil
 }

@@ -18,7 +18,8 @@ func busy(t *testing.T, d *device, seed uint64, jobs int) (all []Decision) {
 		case 0:
 			d.load(1 + 8*r.Float64())
 		case 1:
-			if err := d.g.SetMode(mustMode(t, []string{"balanced", "max-accuracy", "fixed:s2", "power-save"}[r.IntN(4)])); err != nil {
+			if err := d.g.SetMode(mustMode(t, []string{"balanced", "max-accuracy", "fixed:s2",
+				"power-save"}[r.IntN(4)])); err != nil {
 				t.Fatal(err)
 			}
 		case 2:

@@ -17,7 +17,9 @@ import (
 // Config describes a Link. Default gives every limit its value; Broker,
 // ClientID and what the owner subscribes to are left to fill in.
 type Config struct {
-	Broker   string // tcp:// or mqtt:// plain; tls://, ssl:// or mqtts:// encrypted; without scheme plain. The port defaults to 1883 or 8883
+	// tcp:// or mqtt:// plain; tls://, ssl:// or mqtts:// encrypted; without scheme plain. The port
+	// defaults to 1883 or 8883
+	Broker   string
 	ClientID string // names the session at the broker: the device's id
 	User     string // a user in the URL counts when this is empty
 	Password string
@@ -27,7 +29,8 @@ type Config struct {
 	// must return when ctx ends.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	CAFile   string // PEM; empty: the system's roots. Files are read anew for every connection, so a renewed certificate needs no restart
+	// PEM; empty: the system's roots. Files are read anew for every connection, so a renewed certificate needs no restart
+	CAFile   string
 	CertFile string // PEM of the client's certificate; needs KeyFile
 	KeyFile  string
 
@@ -45,8 +48,10 @@ type Config struct {
 
 	CleanSession  bool // true: the broker forgets this client with the connection
 	Subscriptions []Subscription
-	Former        []string                     // filters that a session may hold from before and that are not wanted any more
-	Will          func(connSeq uint64) Message // nil: no will; connSeq counts attempts from 1, so no two connections share one
+	// filters that a session may hold from before and that are not wanted any more
+	Former []string
+	// nil: no will; connSeq counts attempts from 1, so no two connections share one
+	Will func(connSeq uint64) Message
 }
 
 // Default is a persistent session on the desk's own broker.
@@ -75,12 +80,17 @@ func (c Config) check() (target, error) {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	complain(!validText(c.ClientID) || c.ClientID == "" && !c.CleanSession, "client id %q: a persistent session needs a name of valid UTF-8", c.ClientID)
+	complain(!validText(c.ClientID) || c.ClientID == "" && !c.CleanSession, "client id %q: a persistent session needs "+
+		"a name of valid UTF-8", c.ClientID)
 	complain(c.Password != "" && c.User == "", "password: given without a user")
-	complain(c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0, "keep alive: %v is not a number of seconds from 1 to 65535", c.KeepAlive)
-	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0 || c.RivalPause <= 0, "timeouts: must be greater than zero")
-	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "reconnect: pauses from %v to %v are not a range above zero", c.BackoffMin, c.BackoffMax)
-	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining, "limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
+	complain(c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second || c.KeepAlive%time.Second != 0,
+		"keep alive: %v is not a number of seconds from 1 to 65535", c.KeepAlive)
+	complain(c.PingTimeout <= 0 || c.ConnectTimeout <= 0 || c.WriteTimeout <= 0 || c.RetryDenied <= 0 || c.RivalPause <= 0,
+		"timeouts: must be greater than zero")
+	complain(c.BackoffMin <= 0 || c.BackoffMax < c.BackoffMin, "reconnect: pauses from %v to %v are not a range above "+
+		"zero", c.BackoffMin, c.BackoffMax)
+	complain(c.MaxPayload < 1 || c.MaxPacket < c.MaxPayload || c.MaxPacket > maxRemaining,
+		"limits: need 1 <= max payload (%d) <= max packet (%d) <= %d", c.MaxPayload, c.MaxPacket, maxRemaining)
 	seen := make(map[string]bool)
 	for _, s := range c.Subscriptions {
 		complain(!ValidFilter(s.Filter), "subscribe to %q: not a topic filter", s.Filter)

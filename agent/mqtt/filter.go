@@ -3,9 +3,7 @@ package mqtt
 import "strings"
 
 // ValidTopic says whether s may be published to: MQTT-3.1.1, 4.7.1 and 4.7.3.
-func ValidTopic(s string) bool {
-	return s != "" && validText(s) && !strings.ContainsAny(s, "+#")
-}
+func ValidTopic(s string) bool { return s != "" && validText(s) && !strings.ContainsAny(s, "+#") }
 
 // ValidFilter says whether s may be subscribed to: MQTT-3.1.1, 4.7.1; a shared
 // subscription's prefix is a level like any other here.

@@ -359,7 +359,8 @@ func (l *Link) checkMessage(m Message) error {
 	case m.QoS > 1:
 		return fmt.Errorf("publish to %s: QoS %d, want 0 or 1", m.Topic, m.QoS)
 	case len(m.Payload) > l.cfg.MaxPacket:
-		return fmt.Errorf("publish to %s: payload of %d bytes is over the limit of %d", m.Topic, len(m.Payload), l.cfg.MaxPacket)
+		return fmt.Errorf("publish to %s: payload of %d bytes is over the limit of %d", m.Topic, len(m.Payload),
+			l.cfg.MaxPacket)
 	}
 	return nil
 }

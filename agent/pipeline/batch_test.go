@@ -52,7 +52,7 @@ func TestAFloodIsAnsweredInBatches(t *testing.T) {
 			if (batched > 0) != (i == 1) || met < jobs*9/10 {
 				t.Errorf("got %d in time and %d in batches", met, batched)
 			}
-			if share := b.cfg.Account.Snapshot().Busy; share > 5*time.Second {
+			if share := b.cfg.Counters.Snapshot().Busy; share > 5*time.Second {
 				t.Errorf("inferences took %v of less than five seconds: the time of a batch is counted for each of its jobs", share)
 			}
 		})
@@ -103,10 +103,13 @@ func TestWhoJoinsABatch(t *testing.T) {
 		{"as picky", party{&entry{due: 50}, 0.7, 0}, &entry{due: 50}, true},
 		{"has less time, being of lower priority", party{&entry{due: 50}, 0.7, 0}, &entry{due: 49}, false},
 		{"asks for what any member has", party{&entry{due: 50}, 0.7, 0}, &entry{Job: Job{Floor: 0.7}, due: 60}, true},
-		{"asks for more than the smallest has", party{&entry{due: 50}, 0.7, 0}, &entry{Job: Job{Floor: 0.71}, due: 60}, false},
+		{"asks for more than the smallest has", party{&entry{due: 50}, 0.7, 0}, &entry{Job: Job{Floor: 0.71}, due: 60},
+			false},
 		{"leaves the goal, which is met", party{&entry{Job: Job{Floor: 0.8}, due: 50}, 0.85, 0.8}, &entry{due: 60}, true},
-		{"leaves the goal, which the head lifts", party{&entry{Job: Job{Floor: 0.7}, due: 50}, 0.7, 0.8}, &entry{due: 60}, false},
-		{"asks for less than the goal, which cannot be had", party{&entry{due: 50}, 0.7, 0.88}, &entry{Job: Job{Floor: 0.85}, due: 60}, false},
+		{"leaves the goal, which the head lifts", party{&entry{Job: Job{Floor: 0.7}, due: 50}, 0.7, 0.8}, &entry{due: 60},
+			false},
+		{"asks for less than the goal, which cannot be had", party{&entry{due: 50}, 0.7, 0.88},
+			&entry{Job: Job{Floor: 0.85}, due: 60}, false},
 	} {
 		if got := tt.with.admits(tt.job); got != tt.want {
 			t.Errorf("%s: got %t", tt.name, got)
@@ -122,7 +125,10 @@ func TestAFloorHoldsInABatchWhereTheGoalCannotBeHad(t *testing.T) {
 		floor float64
 		spoil func(b *bench) error
 	}{
-		{"a member is out of use", governor.Goal{Floor: 0.88}, 0.85, func(b *bench) error { return b.Use(b.t.Context(), 2, nil) }},
+		{"a member is out of use", governor.Goal{Floor: 0.88}, 0.85, func(b *bench) error {
+			return b.Use(b.t.Context(), 2,
+				nil)
+		}},
 		{"watts do not suffice", governor.Goal{Floor: 0.85, Watts: 5}, 0.8, func(b *bench) error {
 			return b.SetPower(b.t.Context(), governor.Power{Idle: 4.9, Active: 100})
 		}},

@@ -46,7 +46,8 @@ func TestBestTakesProbabilitiesAsTheyAre(t *testing.T) {
 		want  []Class // nil is an error
 	}{
 		{"in any order", []float32{0.125, 0.5, 0.375}, []Class{{1, 0.5}, {2, 0.375}, {0, 0.125}}},
-		{"more than five", []float32{0.25, 0.5, 0, 0.125, 0, 0.0625, 0.0625}, []Class{{1, 0.5}, {0, 0.25}, {3, 0.125}, {5, 0.0625}, {6, 0.0625}}},
+		{"more than five", []float32{0.25, 0.5, 0, 0.125, 0, 0.0625, 0.0625}, []Class{{1, 0.5}, {0, 0.25}, {3, 0.125},
+			{5, 0.0625}, {6, 0.0625}}},
 		{"certain", []float32{0, 1, 0}, []Class{{1, 1}, {0, 0}, {2, 0}}},
 		{"rounded beyond", []float32{1.0000001, -1e-9}, []Class{{0, 1}, {1, 0}}},
 		{"NaN first", []float32{nan, 1}, nil},

@@ -40,7 +40,8 @@ func TestCascadeAsksTheLargerMemberOnlyWhenTheSmallOneIsNotSure(t *testing.T) {
 				if got.Member != tt.member || got.First != tt.first || math.Abs(got.FirstP-tt.firstP) > 1e-3 || !got.Met {
 					t.Errorf("got %+v, want member %d after %d with %v", got, tt.member, tt.first, tt.firstP)
 				}
-				if want := cfg.Members[tt.member].Latency; tt.firstP > 0 && tt.member != tt.first && got.Infer != want+cfg.Members[0].Latency {
+				if want := cfg.Members[tt.member].Latency; tt.firstP > 0 && tt.member != tt.first &&
+					got.Infer != want+cfg.Members[0].Latency {
 					t.Errorf("got %v of inference, want both members' time", got.Infer)
 				}
 			})

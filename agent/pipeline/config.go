@@ -27,11 +27,12 @@ type Config struct {
 	Decoder    Decoder  // nil: frame.Decoder with its default limit
 	Preprocess family.Preprocess
 	Mode       governor.Mode
-	Processors int              // that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	// that this pipeline may use beside the one that infers; 0: decoding and inference take turns
+	Processors int
 	QueueJobs  int              // jobs that may wait
 	QueueBytes int              // bytes of encoded frames that may wait
 	Log        Log              // of decisions
-	Account    *Account         // where jobs are counted; nil is one of its own
+	Counters   *Counters        // where jobs are counted; nil is one of its own
 	Tables     *governor.Tables // shared with other pipelines; nil: with none
 
 	// Cascade is the probability from which on the smallest member's answer is

@@ -41,7 +41,7 @@ func widest(members []Member) (r int) {
 	return r
 }
 
-// workers is how many goroutines decode beside the inferrer: as many as there are
+// workers is how many goroutines decode beside the executor: as many as there are
 // processors for it, and no more than frames may be lined up.
 func (p *Pipeline) workers() int { return min(p.cfg.Processors, aheadFrames) }
 

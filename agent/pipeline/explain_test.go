@@ -33,7 +33,8 @@ func TestTheLastDecisionsAreKeptExplained(t *testing.T) {
 			t.Errorf("the newest: got %+v, want a refusal", d)
 		}
 		d := got[1]
-		if d.Member != 1 || d.Reason != governor.Fixed || d.Infer != 4*ms || d.Slack != 50*ms || !d.At.Equal(began.Add((recent+1)*4*ms)) {
+		if d.Member != 1 || d.Reason != governor.Fixed || d.Infer != 4*ms || d.Slack != 50*ms ||
+			!d.At.Equal(began.Add((recent+1)*4*ms)) {
 			t.Errorf("the one before: got %+v", d)
 		}
 		if len(d.Options) != 3 || d.Options[1].Chance != d.Chance || d.Belief.Slowdown == 0 {
@@ -86,7 +87,8 @@ func TestADecisionLogIsReplayedWithTheSameOutcome(t *testing.T) {
 			met--
 		}
 	}
-	if len(all) < sent-shed || len(all) > sent || met != 0 || all[len(all)-1].Version != "v1" || all[len(all)-1].Members[2] != "large" {
+	if len(all) < sent-shed || len(all) > sent || met != 0 || all[len(all)-1].Version != "v1" ||
+		all[len(all)-1].Members[2] != "large" {
 		t.Errorf("got %d decisions, %d more met than logged, the last %+v", len(all), met, all[len(all)-1])
 	}
 }

@@ -209,7 +209,7 @@ func (b *bench) submit(j Job) <-chan Answer {
 // mustNotTake submits a job, and a frame that is none, to a pipeline that is closed.
 func mustNotTake(b *bench) {
 	b.t.Helper()
-	before := b.cfg.Account.Snapshot().Counts
+	before := b.cfg.Counters.Snapshot().Counts
 	for _, body := range [][]byte{picture(b.t, 8), nil} {
 		j := Job{Body: body, Received: time.Now(), Deadline: time.Second}
 		j.Answer = func(a *Answer) { b.t.Errorf("got %+v, want no answer", a) }
@@ -217,7 +217,7 @@ func mustNotTake(b *bench) {
 			b.t.Error("a closed pipeline took a job")
 		}
 	}
-	if got := b.cfg.Account.Snapshot().Counts; got != before {
+	if got := b.cfg.Counters.Snapshot().Counts; got != before {
 		b.t.Errorf("jobs not taken: got counts %+v, want %+v as before", got, before)
 	}
 }
@@ -233,7 +233,7 @@ func (b *bench) answer(j Job) Answer { return <-b.submit(j) }
 
 // interval is what came since the last call.
 func (b *bench) interval() Interval {
-	now := b.cfg.Account.Snapshot()
+	now := b.cfg.Counters.Snapshot()
 	since := now.Since(&b.counted)
 	b.counted = now
 	return since

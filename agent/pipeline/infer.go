@@ -13,11 +13,11 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// inferrer is the goroutine that owns the governor and the sessions.
-type inferrer struct {
+// executor is the goroutine that owns the governor and the sessions.
+type executor struct {
 	*Pipeline
 	gov      *logbook.Book
-	dog      *watchdog
+	watchdog *watchdog
 	sessions []family.Session // by member; nil until one was handed over
 	eligible []bool
 	able     bool          // at least one is eligible
@@ -36,14 +36,14 @@ type inferrer struct {
 	top      [5]Class
 }
 
-func newInferrer(p *Pipeline) (*inferrer, error) {
+func newExecutor(p *Pipeline) (*executor, error) {
 	scaler, err := frame.NewScaler(p.cfg.Preprocess)
 	if err != nil {
 		return nil, err
 	}
 	n := len(p.cfg.Members)
-	return &inferrer{
-		Pipeline: p, gov: logbook.New(p.gov, p.log), dog: p.dog,
+	return &executor{
+		Pipeline: p, gov: logbook.New(p.gov, p.log), watchdog: p.watchdog,
 		sessions: make([]family.Session, n), eligible: make([]bool, n),
 		scaler:  scaler,
 		tail:    1,
@@ -54,7 +54,7 @@ func newInferrer(p *Pipeline) (*inferrer, error) {
 
 // run serves frames and orders, one at a time, until ctx ends. Before there is a
 // session, only orders are taken.
-func (f *inferrer) run(ctx context.Context) error {
+func (f *executor) run(ctx context.Context) error {
 	defer f.gov.Close()
 	for {
 		if f.able && (f.serveNext() || f.serveOwn(ctx)) {
@@ -84,7 +84,7 @@ func (f *inferrer) run(ctx context.Context) error {
 
 // serveNext takes the most urgent of the decoded frames; false means that there
 // is none.
-func (f *inferrer) serveNext() bool {
+func (f *executor) serveNext() bool {
 	s := f.lineup.take()
 	if s == nil {
 		return false
@@ -97,7 +97,7 @@ func (f *inferrer) serveNext() bool {
 // serveOwn takes a job straight from the queue, unless a decoder has begun with
 // one; false means that there was none to serve. While jobs wait it leaves decoding
 // to others: what it had in its processor's cache, the weights, would go.
-func (f *inferrer) serveOwn(ctx context.Context) bool {
+func (f *executor) serveOwn(ctx context.Context) bool {
 	if f.ended > 0 && f.workers() > 0 {
 		return false
 	}
@@ -117,13 +117,13 @@ func (f *inferrer) serveOwn(ctx context.Context) bool {
 }
 
 // obeyed carries out an order and tells who gave it.
-func (f *inferrer) obeyed(o order) {
+func (f *executor) obeyed(o order) {
 	o.done <- f.obey(o)
 	f.able = slices.Contains(f.eligible, true)
 }
 
 // obey carries out an order.
-func (f *inferrer) obey(o order) error {
+func (f *executor) obey(o order) error {
 	if o.ask != nil {
 		return o.ask(f.gov)
 	}
@@ -152,7 +152,7 @@ func (f *inferrer) obey(o order) error {
 }
 
 // publish shows the governor's state to the other goroutines.
-func (f *inferrer) publish() {
+func (f *executor) publish() {
 	op := f.gov.Operating()
 	f.hotR.Store(int64(f.cfg.Members[op].R))
 	f.wideR.Store(int64(f.widest(op)))
@@ -161,7 +161,7 @@ func (f *inferrer) publish() {
 
 // widest is the largest resolution of the members that the mode may choose for a
 // job without a floor.
-func (f *inferrer) widest(op int) int {
+func (f *executor) widest(op int) int {
 	if f.gov.Mode().Member() != "" {
 		return f.cfg.Members[op].R
 	}
@@ -175,7 +175,7 @@ func (f *inferrer) widest(op int) int {
 }
 
 // serve decides on one frame and answers it, and those that run with it.
-func (f *inferrer) serve(s *slot) {
+func (f *executor) serve(s *slot) {
 	e := s.entry
 	f.queue.done(e)
 	d, with := f.decide(e)
@@ -206,7 +206,7 @@ func (f *inferrer) serve(s *slot) {
 
 // finishAll answers the jobs that were inferred and tells whether all of them
 // are in time.
-func (f *inferrer) finishAll(err error) (met bool) {
+func (f *executor) finishAll(err error) (met bool) {
 	met = true
 	for i, s := range f.batch {
 		logits := f.logits[i*f.cfg.Classes:][:f.cfg.Classes]
@@ -230,7 +230,7 @@ func (f *inferrer) finishAll(err error) (met bool) {
 
 // infer runs the member that was decided on, in a cascade only if a smaller one
 // is not sure of what it saw.
-func (f *inferrer) infer(s *slot, d governor.Decision) error {
+func (f *executor) infer(s *slot, d governor.Decision) error {
 	first, ok := f.first(s.entry, d)
 	if !ok {
 		return f.look(d.Member, d.Predicted)
@@ -252,7 +252,7 @@ func (f *inferrer) infer(s *slot, d governor.Decision) error {
 
 // first is the member that begins a cascade: the smallest one that the job
 // accepts, if there is time for both.
-func (f *inferrer) first(e *entry, d governor.Decision) (int, bool) {
+func (f *executor) first(e *entry, d governor.Decision) (int, bool) {
 	if f.cfg.Cascade == 0 || d.Reason != governor.Best && d.Reason != governor.Hold && d.Reason != governor.Queued {
 		return 0, false
 	}
@@ -262,7 +262,7 @@ func (f *inferrer) first(e *entry, d governor.Decision) (int, bool) {
 }
 
 // look runs one member on the batch.
-func (f *inferrer) look(member int, predicted time.Duration) error {
+func (f *executor) look(member int, predicted time.Duration) error {
 	m, n := f.cfg.Members[member], len(f.batch)
 	f.images = f.images[:0]
 	for _, s := range f.batch {
@@ -272,11 +272,11 @@ func (f *inferrer) look(member int, predicted time.Duration) error {
 	f.current.Store(f.batch[0].entry)
 	f.pace.runs(f.now() + predicted)
 	start := time.Now()
-	f.dog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
+	f.watchdog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
 	err := f.sessions[member].Run(f.logits[:n*f.cfg.Classes], f.images...)
 	took := time.Since(start)
 	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, predicted, f.answer.Infer+took
-	if f.dog.release() {
+	if f.watchdog.release() {
 		err = f.retire(member, took)
 	}
 	now := f.now()
@@ -291,14 +291,14 @@ func (f *inferrer) look(member int, predicted time.Duration) error {
 
 // stretch notes how long an inference took. A governor that has seen little expects
 // too much on average: what happened counts.
-func (f *inferrer) stretch(member, images int, took time.Duration) {
+func (f *executor) stretch(member, images int, took time.Duration) {
 	if needs := f.gov.Needs(member); images == 1 && needs > 0 {
 		f.tail += (min(float64(took)/float64(needs), tailMost) - f.tail) / overheadMemory
 	}
 }
 
 // fit makes the tensor anew where it was made for another resolution.
-func (f *inferrer) fit(s *slot, r int) {
+func (f *executor) fit(s *slot, r int) {
 	if s.pixels == 0 || s.r == r {
 		return
 	}
@@ -309,7 +309,7 @@ func (f *inferrer) fit(s *slot, r int) {
 
 // retire takes a member out of use whose run was interrupted, unless it is the
 // only one, and tells the observer, who may bring it back in a new session.
-func (f *inferrer) retire(member int, took time.Duration) error {
+func (f *executor) retire(member int, took time.Duration) error {
 	left := slices.Clone(f.eligible)
 	left[member] = false
 	if f.gov.SetEligible(left) == nil {
@@ -331,7 +331,7 @@ const (
 // was predicted for it, from the start of its inference to now, although jobs
 // were waiting. What a decoder took is not counted: a longer inference would have
 // overlapped with it. While none wait it is forgotten.
-func (f *inferrer) meetOverhead() {
+func (f *executor) meetOverhead() {
 	took, beyond := time.Duration(0), time.Duration(0)
 	if f.ended > 0 {
 		took = max(0, f.now()-f.ended-f.beside)
@@ -343,7 +343,7 @@ func (f *inferrer) meetOverhead() {
 }
 
 // decide shows the governor the queue as it is now. It returns who may run with e.
-func (f *inferrer) decide(e *entry) (governor.Decision, party) {
+func (f *executor) decide(e *entry) (governor.Decision, party) {
 	f.waiting, f.arrivals = f.queue.glance(f.waiting, f.arrivals)
 	for _, t := range f.arrivals {
 		f.gov.Arrive(t)
@@ -352,20 +352,21 @@ func (f *inferrer) decide(e *entry) (governor.Decision, party) {
 	if least := f.gov.Smallest(now, e.Floor); least >= 0 {
 		with.least = f.cfg.Members[least].Top1
 	}
-	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with), Overhead: max(0, f.overhead), Decode: f.cadence(e)}
+	q := governor.Queue{Deadline: e.due, Floor: e.Floor, Waiting: f.waiting, Ready: f.lineup.count(with),
+		Overhead: max(0, f.overhead), Decode: f.cadence(e)}
 	return f.gov.Decide(now, q), with
 }
 
 // cadence is the time between two frames like e that the decoders hand over, if
 // they never wait; 0 where decoding takes its turns with inference.
-func (f *inferrer) cadence(e *entry) time.Duration {
+func (f *executor) cadence(e *entry) time.Duration {
 	if e.fit == nil || f.workers() == 0 {
 		return 0
 	}
 	return f.fits.predict(e.fit, e.header) / time.Duration(f.workers())
 }
 
-func (f *inferrer) shed(e *entry, d governor.Decision) {
+func (f *executor) shed(e *entry, d governor.Decision) {
 	f.gov.Ended(false)
 	if d.Reason == governor.Infeasible {
 		f.refuse(e, wire.Infeasible, "no member in use is as accurate as min_top1 asks")

@@ -110,7 +110,8 @@ func TestN22_OverloadKeepsGoodputAtCapacity(t *testing.T) {
 	for _, load := range []float64{0.8, 1.2, 1.5, 2, 4} {
 		inBubble(t, filming(), func(b *bench) {
 			got := film(b, filmed, camera{"front", rate(load), Job{Deadline: 100 * ms}})["front"]
-			t.Logf("load %.1f: sent %d, %d in time, %d late, top-1 %.4f, %v", load, got.sent, got.met, got.late, got.top1/float64(got.met), got.reasons)
+			t.Logf("load %.1f: sent %d, %d in time, %d late, top-1 %.4f, %v", load, got.sent, got.met, got.late,
+				got.top1/float64(got.met), got.reasons)
 			if want := min(0.99*float64(got.sent), 0.98*filmed.Seconds()*capacity); float64(got.met) < want {
 				t.Errorf("load %.1f: got %d in time, want %.0f", load, got.met, want)
 			}
@@ -173,10 +174,13 @@ func TestSourcesThatAllSendTooMuchHaveEqualShares(t *testing.T) {
 func TestNoClassStarves(t *testing.T) {
 	inBubble(t, filming(), func(b *bench) {
 		all := film(b, filmed, camera{"high", rate(2), Job{Deadline: 100 * ms, Priority: High}},
-			camera{"normal", rate(0.5), Job{Deadline: 100 * ms}}, camera{"low", rate(0.5), Job{Deadline: 100 * ms, Priority: Low}})
+			camera{"normal", rate(0.5), Job{Deadline: 100 * ms}}, camera{"low", rate(0.5), Job{Deadline: 100 * ms,
+				Priority: Low}})
 		high, rest := all["high"].met, all["normal"].met+all["low"].met
-		if share := float64(rest) / float64(rest+high); share < 0.04 || share > 0.09 || all["low"].met < 15 || all["normal"].met < 15 {
-			t.Errorf("got %d high, %d normal and %d low, want one of sixteen that is not high", high, all["normal"].met, all["low"].met)
+		if share := float64(rest) / float64(rest+high); share < 0.04 || share > 0.09 || all["low"].met < 15 ||
+			all["normal"].met < 15 {
+			t.Errorf("got %d high, %d normal and %d low, want one of sixteen that is not high", high, all["normal"].met,
+				all["low"].met)
 		}
 	})
 }
@@ -186,7 +190,7 @@ func TestTheNewestFrameOfASourceTakesThePlaceOfOlderOnes(t *testing.T) {
 		inBubble(t, filming(), func(b *bench) {
 			film(b, time.Second, camera{"a", rate(0.5), Job{Deadline: 100 * ms, Latest: latest}})
 			b.interval()
-			quiet := b.cfg.Account.Snapshot()
+			quiet := b.cfg.Counters.Snapshot()
 			got := film(b, filmed, camera{"a", rate(3), Job{Deadline: 100 * ms, Latest: latest}})["a"]
 			pressed := b.interval()
 			switch {

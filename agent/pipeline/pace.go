@@ -7,7 +7,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 )
 
-// pace is what inferences take at this moment: the inferrer tells, those who take
+// pace is what inferences take at this moment: the executor tells, those who take
 // jobs out of the queue read.
 type pace struct {
 	mu    sync.Mutex
@@ -34,7 +34,7 @@ const retold = 5 * time.Millisecond
 
 // tell notes what the governor expects after a decision on a job with so many
 // behind it.
-func (p *pace) tell(f *inferrer, waiting int) {
+func (p *pace) tell(f *executor, waiting int) {
 	now := f.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +45,7 @@ func (p *pace) tell(f *inferrer, waiting int) {
 }
 
 // spans works out what to tell.
-func (p *pace) spans(f *inferrer) {
+func (p *pace) spans(f *executor) {
 	var next span
 	for i := len(f.cfg.Members) - 1; i >= 0; i-- {
 		if f.eligible[i] {
@@ -59,7 +59,7 @@ func (p *pace) spans(f *inferrer) {
 }
 
 // span is what an inference by a member takes.
-func (f *inferrer) span(member int) span {
+func (f *executor) span(member int) span {
 	needs := f.gov.Needs(member)
 	return span{needs, time.Duration(float64(needs)*f.tail*f.gov.Together(member)) + f.between}
 }

@@ -48,27 +48,27 @@ type Observer interface {
 
 // Pipeline is a running Config. Its methods are safe for concurrent use.
 type Pipeline struct {
-	cfg     Config
-	watch   Observer
-	epoch   time.Time
-	queue   *queue
-	fits    *forecast
-	scaler  *frame.Scaler       // for Scale; who makes tensors has one of its own
-	pixels  *semaphore.Weighted // that are being decoded: all workers together hold one large picture
-	dog     *watchdog
-	stats   *stats
-	log     *logbook.Log       // nil: none is kept
-	gov     *governor.Governor // Run's, and New's and Remember's before it
-	lineup  *lineup
-	orders  chan order
-	over    chan struct{}         // closed when Run has returned
-	current atomic.Pointer[entry] // being inferred, with its mates
-	lastRun atomic.Int64          // end of the last inference, nanoseconds since epoch
-	hotR    atomic.Int64          // resolution of the operating member
-	wideR   atomic.Int64          // the largest of those that the mode may choose
-	pace    pace
-	open    atomic.Int64  // jobs taken and not yet answered, and shut once no more are taken
-	settled chan struct{} // holds one token when no job was left
+	cfg      Config
+	watch    Observer
+	epoch    time.Time
+	queue    *queue
+	fits     *forecast
+	scaler   *frame.Scaler       // for Scale; who makes tensors has one of its own
+	pixels   *semaphore.Weighted // that are being decoded: all workers together hold one large picture
+	watchdog *watchdog
+	stats    *stats
+	log      *logbook.Log       // nil: none is kept
+	gov      *governor.Governor // Run's, and New's and Remember's before it
+	lineup   *lineup
+	orders   chan order
+	over     chan struct{}         // closed when Run has returned
+	current  atomic.Pointer[entry] // being inferred, with its mates
+	lastRun  atomic.Int64          // end of the last inference, nanoseconds since epoch
+	hotR     atomic.Int64          // resolution of the operating member
+	wideR    atomic.Int64          // the largest of those that the mode may choose
+	pace     pace
+	open     atomic.Int64  // jobs taken and not yet answered, and shut once no more are taken
+	settled  chan struct{} // holds one token when no job was left
 }
 
 // shut is the bit of Pipeline.open that says that no more jobs are taken. As it is
@@ -89,22 +89,22 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("pipeline: %w", err)
 	}
-	if cfg.Account == nil {
-		cfg.Account = new(Account)
+	if cfg.Counters == nil {
+		cfg.Counters = new(Counters)
 	}
 	if cfg.Decoder == nil {
 		cfg.Decoder = frame.Decoder{MaxPixels: frame.DefaultPixels}
 	}
 	p := &Pipeline{
 		cfg: cfg, watch: watch, epoch: time.Now(),
-		stats:   newStats(len(cfg.Members)),
-		fits:    newForecast(),
-		pixels:  semaphore.NewWeighted(frame.DefaultPixels),
-		dog:     newWatchdog(),
-		lineup:  newLineup(cfg.Members),
-		orders:  make(chan order),
-		over:    make(chan struct{}),
-		settled: make(chan struct{}, 1),
+		stats:    newStats(len(cfg.Members)),
+		fits:     newForecast(),
+		pixels:   semaphore.NewWeighted(frame.DefaultPixels),
+		watchdog: newWatchdog(),
+		lineup:   newLineup(cfg.Members),
+		orders:   make(chan order),
+		over:     make(chan struct{}),
+		settled:  make(chan struct{}, 1),
 	}
 	p.log = p.logTo(cfg.Log)
 	p.queue = newQueue(cfg.QueueJobs, cfg.QueueBytes)
@@ -182,7 +182,7 @@ func (p *Pipeline) Submit(j Job) bool {
 	}
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
-	p.cfg.Account.submitted()
+	p.cfg.Counters.submitted()
 	if err := p.inspect(e); err != nil {
 		p.refuseFrame(e, err)
 		return true
@@ -282,7 +282,7 @@ func (p *Pipeline) order(ctx context.Context, o order) error {
 // that hangs. It may be called once.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer close(p.over)
-	infer, err := newInferrer(p)
+	infer, err := newExecutor(p)
 	if err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	go func() { done <- g.Wait() }()
 	select {
 	case err = <-done:
-	case <-p.dog.hung:
+	case <-p.watchdog.hung:
 		err = ErrHung
 		if e := p.current.Load(); e != nil {
 			for _, e := range append(e.mates, e) {
@@ -311,7 +311,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return err
 }
 
-// writeLog writes the log until the inferrer has ended.
+// writeLog writes the log until the executor has ended.
 func (p *Pipeline) writeLog() {
 	if p.log != nil {
 		p.log.Run()
@@ -363,7 +363,7 @@ func (p *Pipeline) finish(e *entry, a *Answer) {
 	a.Decode = e.decode
 	a.Queue = max(0, a.Total-a.Decode-a.Infer)
 	a.Met = a.Reason == "" && a.Total <= e.Deadline
-	p.cfg.Account.answered(a)
+	p.cfg.Counters.answered(a)
 	e.Answer(a)
 	p.settle()
 }

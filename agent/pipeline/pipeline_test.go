@@ -48,8 +48,8 @@ func TestMetMeansTotalWithinTheDeadline(t *testing.T) {
 				b.mode("fixed:small")
 				b.sessions[0].took = tt.took
 				got := b.answer(Job{Body: picture(t, 8), Deadline: 20 * ms})
-				if got.Reason != "" || got.Met != tt.met || b.cfg.Account.Snapshot().Missed != tt.missed {
-					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.cfg.Account.Snapshot().Missed, tt.met, tt.missed)
+				if got.Reason != "" || got.Met != tt.met || b.cfg.Counters.Snapshot().Missed != tt.missed {
+					t.Errorf("got %+v, %d missed; want met %v, %d missed", got, b.cfg.Counters.Snapshot().Missed, tt.met, tt.missed)
 				}
 			})
 		})
@@ -68,13 +68,15 @@ func TestRefusalNamesTheReason(t *testing.T) {
 		{"empty frame", Job{}, nil, wire.Invalid, "empty"},
 		{"no picture", Job{Body: []byte("hello")}, nil, wire.Invalid, "neither JPEG, PNG nor WebP"},
 		{"cut off", Job{Body: picture(t, 8)[:40]}, nil, wire.Invalid, "ends too early"},
-		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid, "declared"},
+		{"another codec than declared", Job{Body: picture(t, 8), Claim: frame.Claim{Codec: "jpeg"}}, nil, wire.Invalid,
+			"declared"},
 		{"12 bits a sample", Job{Body: twelveBit(t)}, nil, wire.Unsupported, "12 bits a sample"},
 		{"no member so accurate", Job{Body: picture(t, 8), Floor: 0.95}, nil, wire.Infeasible, "min_top1"},
 		{"floor that is no number", Job{Body: picture(t, 8), Floor: math.NaN()}, nil, wire.Infeasible, "min_top1"},
 		{"session fails", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.err = errors.New("out of memory") },
 			wire.Internal, "member small: out of memory"},
-		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal, "member small: an image of 192 numbers"},
+		{"tensor of another resolution", Job{Tensor: make([]float32, 3*8*8)}, nil, wire.Internal,
+			"member small: an image of 192 numbers"},
 		{"logits are NaN", Job{Body: picture(t, 8)}, func(s *fakeSession) { s.logits = []float32{1, nan, 2, 3} },
 			wire.Internal, "member small: a logit is not a finite number"},
 	} {
@@ -93,7 +95,7 @@ func TestRefusalNamesTheReason(t *testing.T) {
 				if next := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); next.Reason != "" {
 					t.Errorf("the next job: got %+v, want an answer", next)
 				}
-				if s := b.cfg.Account.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
+				if s := b.cfg.Counters.Snapshot(); s.Jobs != 2 || s.Refused != 1 {
 					t.Errorf("got %+v, want 2 jobs, 1 refused", s.Counts)
 				}
 			})
@@ -117,7 +119,8 @@ func TestACodecThatAHeaderMayDeclareIsDecoded(t *testing.T) {
 		}
 	}
 	for codec, bytes := range map[string]int{wire.RGB: 3 * 64, wire.BGR: 3 * 64, wire.Gray: 64, wire.NV12: 96} {
-		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8, Height: 8}); err != nil {
+		if _, err := (frame.Decoder{MaxPixels: 64}).Inspect(make([]byte, bytes), frame.Claim{Codec: codec, Width: 8,
+			Height: 8}); err != nil {
 			t.Errorf("declared as %s: %v", codec, err)
 		}
 	}
@@ -199,8 +202,10 @@ func TestFullQueueRefusesAtOnce(t *testing.T) {
 		cfg := testConfig()
 		cfg.QueueJobs = 2
 		b := mustBench(t, cfg) // does not run: what is submitted waits
-		first, second := b.submit(Job{Body: picture(t, 8), Deadline: 10 * ms}), b.submit(Job{Body: picture(t, 8), Deadline: 100 * ms})
-		if got := <-b.submit(Job{Body: picture(t, 8), Deadline: ms}); got.Reason != wire.Busy || !strings.Contains(got.Detail, "full (2 jobs") {
+		first, second := b.submit(Job{Body: picture(t, 8), Deadline: 10 * ms}), b.submit(Job{Body: picture(t, 8),
+			Deadline: 100 * ms})
+		if got := <-b.submit(Job{Body: picture(t, 8), Deadline: ms}); got.Reason != wire.Busy ||
+			!strings.Contains(got.Detail, "full (2 jobs") {
 			t.Errorf("third job: got %+v, want busy", got)
 		}
 		<-time.After(11 * ms)
@@ -409,11 +414,11 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestEveryReaderOfAnAccountHasIntervalsOfItsOwn(t *testing.T) {
+func TestEveryReaderOfCountersHasIntervalsOfItsOwn(t *testing.T) {
 	inBubble(t, testConfig(), func(b *bench) {
 		b.mode("fixed:small")
 		frame := picture(t, 8)
-		other := b.cfg.Account.Snapshot()
+		other := b.cfg.Counters.Snapshot()
 		const jobs = 1100
 		for i := range jobs {
 			b.sessions[0].took = 2*ms + time.Duration(i%100)*ms/100
@@ -427,16 +432,16 @@ func TestEveryReaderOfAnAccountHasIntervalsOfItsOwn(t *testing.T) {
 		if again := b.interval(); again != (Interval{}) {
 			t.Errorf("got %+v, want a new interval", again)
 		}
-		now := b.cfg.Account.Snapshot()
+		now := b.cfg.Counters.Snapshot()
 		if got := now.Since(&other); got != s || now.Jobs != jobs {
 			t.Errorf("another reader got %+v of %d jobs, want %+v of %d", got, now.Jobs, s, jobs)
 		}
 	})
 }
 
-func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
+func TestPipelinesThatShareCountersCountTogether(t *testing.T) {
 	cfg := testConfig()
-	cfg.Account = new(Account)
+	cfg.Counters = new(Counters)
 	inBubble(t, cfg, func(old *bench) {
 		old.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next := mustBench(old.t, cfg)
@@ -444,7 +449,7 @@ func TestPipelinesThatShareAnAccountCountTogether(t *testing.T) {
 		next.useAll()
 		next.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
 		next.stop()
-		s := cfg.Account.Snapshot()
+		s := cfg.Counters.Snapshot()
 		if n := s.Total.Count(); s.Jobs != 2 || n != 2 || s.Busy != s.Infer.Sum() {
 			t.Errorf("got %d jobs, %d ended, %v busy, want the job of either and %v", s.Jobs, n, s.Busy, s.Infer.Sum())
 		}

@@ -114,9 +114,9 @@ type queue struct {
 	claiming []*source // of one triage: those with jobs in it
 	passed   int       // jobs served since a lower class that waits had its turn
 	closed   bool
-	idle     bool          // the inferrer waits for a job of its own
+	idle     bool          // the executor waits for a job of its own
 	wake     chan struct{} // holds one token when there is something to decode
-	direct   chan struct{} // holds one token when the inferrer has
+	direct   chan struct{} // holds one token when the executor has
 }
 
 func newQueue(maxJobs, maxBytes int) *queue {
@@ -226,7 +226,7 @@ func (q *queue) displace(e *entry, why gone, may func(*entry) bool) []*entry {
 // pop takes out the job to be served next, or nil, and before it those that
 // cannot be in time. It stays counted as ahead until done is called.
 //
-// An idle one is the inferrer, which has nothing to do: a job that finds the
+// An idle one is the executor, which has nothing to do: a job that finds the
 // device free need not go through another goroutine. It gets none while a decoder
 // has begun with one, whose turn is first. Where none waits, the next job will be
 // signalled to direct.
@@ -331,7 +331,7 @@ func (q *queue) close() {
 	q.closed = true
 }
 
-// signal wakes the goroutine that is to pop: the inferrer if it is idle, once,
+// signal wakes the goroutine that is to pop: the executor if it is idle, once,
 // else a decoder.
 func (q *queue) signal() {
 	if q.idle {

@@ -9,14 +9,14 @@ import (
 	"github.com/limber-edge/limber/agent/governor/logbook"
 )
 
-// Account adds up what becomes of jobs, over all pipelines that have it: one after
+// Counters add up what becomes of jobs, over all pipelines that share them: one after
 // the other, or two while one relieves the other. The zero value is ready.
-type Account struct {
+type Counters struct {
 	mu  sync.Mutex
 	now Snapshot
 }
 
-// Snapshot is what an Account held at one moment, since it was opened.
+// Snapshot is what Counters held at one moment, since they began.
 type Snapshot struct {
 	Counts
 	Busy time.Duration // spent inferring
@@ -46,7 +46,7 @@ type Explained struct {
 	governor.Decision
 }
 
-// Counts of jobs since the account was opened.
+// Counts of jobs since the counters began.
 type Counts struct {
 	Jobs    uint64 // submitted, those included whose place a newer frame took
 	Refused uint64 // answered with a reason
@@ -56,7 +56,7 @@ type Counts struct {
 // Quantiles of a stage over one interval.
 type Quantiles struct{ P50, P95 time.Duration }
 
-// Interval is what an Account took up between two snapshots.
+// Interval is what Counters took up between two snapshots.
 type Interval struct {
 	Ended                       int // jobs that were answered with classes
 	Queue, Decode, Infer, Total Quantiles
@@ -107,13 +107,13 @@ func (s *stats) decisions() (all []Explained) {
 	return all
 }
 
-func (c *Account) submitted() {
+func (c *Counters) submitted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now.Jobs++
 }
 
-func (c *Account) answered(a *Answer) {
+func (c *Counters) answered(a *Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now.Busy += a.Infer / time.Duration(max(1, a.Batch))
@@ -132,14 +132,14 @@ func (c *Account) answered(a *Answer) {
 	c.now.Total.observe(a.Total)
 }
 
-// Snapshot is what the account holds now.
-func (c *Account) Snapshot() Snapshot {
+// Snapshot is what the counters hold now.
+func (c *Counters) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// Since is what came after earlier, a former snapshot of the same account or the
+// Since is what came after earlier, a former snapshot of the same counters or the
 // zero one. Whoever keeps the last one it saw has intervals of its own.
 func (s *Snapshot) Since(earlier *Snapshot) Interval {
 	total := s.Total.Since(&earlier.Total)

@@ -40,7 +40,8 @@ func storm(t *testing.T, rng *rand.Rand) {
 		cfg.Members[i].Batch = time.Duration(rng.IntN(4)) * cfg.Members[i].Latency // 0 to 3 images' time
 	}
 	cfg.Processors = rng.IntN(4)
-	cfg.Decoder = slowDecoder{frame.Decoder{MaxPixels: frame.DefaultPixels}, func(h frame.Header) { <-time.After(time.Duration(h.Bytes%7) * ms) }}
+	cfg.Decoder = slowDecoder{frame.Decoder{MaxPixels: frame.DefaultPixels},
+		func(h frame.Header) { <-time.After(time.Duration(h.Bytes%7) * ms) }}
 	b := mustBench(t, cfg)
 	for i := range b.sessions {
 		s, chance := b.sessions[i], rand.New(rand.NewPCG(rng.Uint64(), 0))
@@ -94,7 +95,8 @@ var refusals = []wire.Reason{wire.Invalid, wire.Busy, wire.Infeasible, wire.Unsu
 func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
 	good := picture(t, 8)
 	for i := range answers {
-		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms, Priority: Priority(rng.IntN(3) - 1)}
+		j := Job{Body: good, Received: time.Now(), Deadline: time.Duration(1+rng.IntN(100)) * ms,
+			Priority: Priority(rng.IntN(3) - 1)}
 		j.Source, j.Latest = []string{"", "a", "b"}[rng.IntN(3)], rng.IntN(4) == 0
 		switch rng.IntN(8) {
 		case 0:
@@ -110,7 +112,8 @@ func sendStorm(t *testing.T, b *bench, rng *rand.Rand, answers []atomic.Int32) {
 		}
 		j.Answer = func(a *Answer) {
 			answers[i].Add(1)
-			if (a.Reason == "") != (len(a.Top) > 0) || a.Reason != "" && !slices.Contains(refusals, a.Reason) || a.Met && a.Total > j.Deadline || a.Superseded && !j.Latest {
+			if (a.Reason == "") != (len(a.Top) > 0) || a.Reason != "" && !slices.Contains(refusals, a.Reason) || a.Met &&
+				a.Total > j.Deadline || a.Superseded && !j.Latest {
 				t.Errorf("job %d: got %+v", i, a)
 			}
 		}

@@ -17,7 +17,7 @@ type view struct {
 	blind bool          // nothing was inferred for so long that the next job is served whatever its chance
 	free  time.Duration // when the inference that runs is over
 	least [governor.MaxMembers]span
-	// workers decode beside the inferrer; 0: the one processor does either in turn.
+	// workers decode beside the executor; 0: the one processor does either in turn.
 	workers  int
 	forecast *forecast
 }
@@ -68,7 +68,7 @@ func (q *queue) triage(v *view) (out []*entry) {
 type timetable struct {
 	v     *view
 	ahead []*entry      // taken out before
-	start time.Duration // the inferrer has done those that go before class
+	start time.Duration // the executor has done those that go before class
 	busy  time.Duration // what the jobs so far take
 	class Priority
 	lower bool          // class is not the first

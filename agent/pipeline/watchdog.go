@@ -24,12 +24,12 @@ var ErrHung = errors.New("an inference hangs and cannot be interrupted")
 type watchdog struct {
 	hung chan struct{} // closed when an interruption did not help
 
-	mu      sync.Mutex
-	session family.Session // that runs; nil while none does
-	due     time.Time      // when it will have hung
-	limit   time.Duration
-	barked  bool // it was interrupted
-	timer   *time.Timer
+	mu          sync.Mutex
+	session     family.Session // that runs; nil while none does
+	due         time.Time      // when it will have hung
+	limit       time.Duration
+	interrupted bool // it was interrupted
+	timer       *time.Timer
 }
 
 func newWatchdog() *watchdog { return &watchdog{hung: make(chan struct{})} }
@@ -38,9 +38,9 @@ func newWatchdog() *watchdog { return &watchdog{hung: make(chan struct{})} }
 func (w *watchdog) watch(s family.Session, limit time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.session, w.limit, w.due, w.barked = s, limit, time.Now().Add(limit), false
+	w.session, w.limit, w.due, w.interrupted = s, limit, time.Now().Add(limit), false
 	if w.timer == nil {
-		w.timer = time.AfterFunc(limit, w.bark)
+		w.timer = time.AfterFunc(limit, w.interrupt)
 		return
 	}
 	w.timer.Reset(limit)
@@ -52,21 +52,21 @@ func (w *watchdog) release() bool {
 	defer w.mu.Unlock()
 	w.timer.Stop()
 	w.session = nil
-	return w.barked
+	return w.interrupted
 }
 
-// bark interrupts the run that is due. A timer that fired for the run before
+// interrupt interrupts the run that is due. A timer that fired for the run before
 // finds that this one is not.
-func (w *watchdog) bark() {
+func (w *watchdog) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.session == nil || time.Now().Before(w.due):
-	case w.barked:
+	case w.interrupted:
 		close(w.hung)
 		w.session = nil
 	default:
-		w.barked = true
+		w.interrupted = true
 		w.session.Interrupt()
 		w.due = time.Now().Add(w.limit)
 		w.timer.Reset(w.limit)
@@ -74,6 +74,4 @@ func (w *watchdog) bark() {
 }
 
 // patienceWith is how long a member may take before it hangs.
-func patienceWith(profile time.Duration) time.Duration {
-	return max(hangLeast, hangTimes*profile)
-}
+func patienceWith(profile time.Duration) time.Duration { return max(hangLeast, hangTimes*profile) }

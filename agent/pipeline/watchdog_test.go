@@ -17,7 +17,8 @@ func TestR4_AnInferenceThatHangsIsInterrupted(t *testing.T) {
 		b.sessions[2].stuck = make(chan struct{})
 		began := time.Now()
 		a := b.answer(Job{Body: picture(t, 8), Deadline: time.Minute})
-		if took := time.Since(began); a.Reason != wire.Internal || !strings.Contains(a.Detail, "interrupted after 5s") || took != hangLeast {
+		if took := time.Since(began); a.Reason != wire.Internal || !strings.Contains(a.Detail, "interrupted after 5s") ||
+			took != hangLeast {
 			t.Errorf("got %+v after %v, want it refused as internal after %v", a, took, hangLeast)
 		}
 		if got := b.answer(Job{Body: picture(t, 8), Deadline: time.Minute}); got.Reason != "" || got.Member != 1 {

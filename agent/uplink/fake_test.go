@@ -106,7 +106,7 @@ func (d *fakeDocuments) set(detail string) {
 	d.detail = detail
 }
 
-func (d *fakeDocuments) Detail() string {
+func (d *fakeDocuments) Detail(wire.Presence) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.detail
@@ -120,7 +120,7 @@ func (d *fakeDocuments) Caps() wire.Caps {
 }
 
 func (d *fakeDocuments) Reported() wire.Reported {
-	return wire.Reported{Version: 7, Status: wire.Applied, Detail: d.Detail()}
+	return wire.Reported{Version: 7, Status: wire.Applied, Detail: d.Detail(wire.Online)}
 }
 
 func (d *fakeDocuments) Version() uint64 { return 7 }
@@ -208,10 +208,10 @@ func (d *device) close() {
 	}
 }
 
-// lookUp does what the replay would do.
-func (d *device) lookUp() {
-	for len(d.replays.waiting) > 0 {
-		d.again(<-d.replays.waiting)
+// lookAllUp does what the replay would do.
+func (d *device) lookAllUp() {
+	for r := d.replays.take(); r != nil; r = d.replays.take() {
+		d.again(r)
 	}
 }
 
@@ -219,7 +219,7 @@ func (d *device) lookUp() {
 // broker is told.
 func (d *device) receive(m mqtt.Message, acks *int) {
 	d.Receive(m, func() { *acks++ })
-	d.lookUp()
+	d.lookAllUp()
 }
 
 // waiting are the records of the outbox, each as topic and payload.

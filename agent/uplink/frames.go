@@ -67,16 +67,17 @@ func (u *Uplink) receiveFrame(r *Request) {
 		}
 	}
 	if u.outbox.Answered(frameAlias(r.Source, r.Digest())) {
-		u.replays.put(u, r)
+		u.lookUp(r)
 		return
 	}
 	u.admitFrame(r)
 }
 
-// admitFrame gives a frame its id and hands it on.
+// admitFrame gives a frame its id, the source, the boot, and how many there were,
+// and hands it on.
 func (u *Uplink) admitFrame(r *Request) {
 	for r.ID == "" || u.outbox.Answered(r.ID) || u.inbox.enter(r) != r {
-		r.ID = u.frameID(r.Source)
+		r.ID = fmt.Sprintf("%s-%s-%d", r.Source, u.cfg.Boot[:bootDigits], u.frames.count(r.Source))
 	}
 	if r.Message.Retained && !u.cfg.Retained {
 		u.frames.retained.Add(1)
@@ -85,12 +86,6 @@ func (u *Uplink) admitFrame(r *Request) {
 	}
 	r.Latest = r.Message.QoS == 0 && u.cfg.KeepNewest
 	u.admit(r)
-}
-
-// frameID is the id of the next message of a source: the source, the boot, and how
-// many there were.
-func (u *Uplink) frameID(source string) string {
-	return fmt.Sprintf("%s-%s-%d", source, u.cfg.Boot[:bootDigits], u.frames.count(source))
 }
 
 // bootDigits is how much of the boot id is in the id of a frame.
@@ -112,7 +107,7 @@ func frameAlias(source string, request store.Digest) string {
 	return source + "/" + string(request[:])
 }
 
-// sourceOf is the source in an id that frameID may have given.
+// sourceOf is the source in an id that admitFrame may have given.
 func sourceOf(id string) (source string, ok bool) {
 	end := strings.LastIndexByte(id, '-')
 	if end < bootDigits+2 || end == len(id)-1 || id[end-bootDigits-1] != '-' || strings.Contains(id, "/") ||

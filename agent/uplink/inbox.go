@@ -20,10 +20,6 @@ type answer struct {
 	acks []func()
 }
 
-func newInbox() *inbox {
-	return &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)}
-}
-
 // enter makes r the open request of its key and returns r, or the one that is open.
 func (b *inbox) enter(r *Request) *Request {
 	b.mu.Lock()
@@ -59,13 +55,6 @@ func (b *inbox) frames(source string) (open []*Request) {
 		}
 	}
 	return open
-}
-
-// has tells whether a request with this key is open.
-func (b *inbox) has(key string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.open[key] != nil
 }
 
 // close ends the wait of a request and returns its acknowledgements. From now on a

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -35,7 +35,7 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	r.Address, r.Verb, r.ID, r.Source = t.Address, t.Verb, t.ID, t.Source
 	switch t.Kind {
 	case wire.KindJob, wire.KindCmd:
-		u.receive(r)
+		u.receive(r, false)
 	case wire.KindFrame:
 		u.receiveFrame(r)
 	case wire.KindDesired:
@@ -45,16 +45,17 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	}
 }
 
-// receive lets a job or a command in, unless its key is known.
-func (u *Uplink) receive(r *Request) {
+// receive lets a job or a command in, unless its key is known; of a fresh one no answer
+// is known.
+func (u *Uplink) receive(r *Request, fresh bool) {
 	open := u.inbox.enter(r)
 	switch {
 	case open != r && open.Digest() == r.Digest():
 		if !u.inbox.join(open, r) {
-			u.receive(r) // it was ended meanwhile
+			u.receive(r, false) // it was ended meanwhile
 		}
-	case u.outbox.Answered(r.key()): // r's bytes, or those of one that is being looked up as well
-		u.replays.put(u, r)
+	case !fresh && u.outbox.Answered(r.key()): // r's bytes, or those of one that is being looked up as well
+		u.lookUp(r)
 	case open != r:
 		u.conflict(r)
 	default:
@@ -94,10 +95,11 @@ func (u *Uplink) conflict(r *Request) {
 	u.hand(r)
 }
 
-// How much may wait for its answer to be read from the disk.
+// How much may wait for its answer to be read from the disk. A sender that starts
+// anew, or a broker after a cut, may bring all that is remembered at once.
 const (
-	replayMost  = 1024     // requests
-	replayBytes = 64 << 20 // of their payloads
+	replayBytes = 64 << 20
+	replayEach  = 1 << 10 // bytes that a request takes beside its payload
 )
 
 // errBehind is the fault of a request that finds no room among these.
@@ -105,37 +107,70 @@ var errBehind = errors.New("the disk does not keep up: too many answers are bein
 
 // replays are requests that seem to have been answered, until the answer was read.
 type replays struct {
-	waiting chan *Request
-	bytes   atomic.Int64 // of payloads
+	some chan struct{} // holds a token while any may wait
+
+	mu      sync.Mutex
+	waiting []*Request // guarded by mu: by the time they came
+	bytes   int        // guarded by mu: that they take
 }
 
-func newReplays() *replays { return &replays{waiting: make(chan *Request, replayMost)} }
-
-// put lets a request wait for the replay.
-func (p *replays) put(u *Uplink, r *Request) {
-	size := int64(len(r.Message.Payload))
-	if p.bytes.Add(size) <= replayBytes {
-		select {
-		case p.waiting <- r:
-			return
-		default:
-		}
+// put lets a request wait for the replay; false where there is no room.
+func (p *replays) put(r *Request) bool {
+	if !p.add(r) {
+		return false
 	}
-	p.bytes.Add(-size)
-	u.unknown(r, errBehind)
+	select {
+	case p.some <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (p *replays) add(r *Request) bool {
+	size := len(r.Message.Payload) + replayEach
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes+size > replayBytes {
+		return false
+	}
+	p.waiting, p.bytes = append(p.waiting, r), p.bytes+size
+	return true
+}
+
+// take returns the request that waits longest, or nil.
+func (p *replays) take() *Request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 {
+		p.waiting = nil
+		return nil
+	}
+	r := p.waiting[0]
+	p.waiting[0], p.waiting = nil, p.waiting[1:]
+	p.bytes -= len(r.Message.Payload) + replayEach
+	return r
+}
+
+// lookUp has the answer of a request read from the disk.
+func (u *Uplink) lookUp(r *Request) {
+	if !u.replays.put(r) {
+		u.unknown(r, errBehind)
+	}
 }
 
 // replay answers again what was answered before, until ctx ends.
 func (u *Uplink) replay(ctx context.Context) error {
-	for {
-		select {
-		case r := <-u.replays.waiting:
-			u.replays.bytes.Add(-int64(len(r.Message.Payload)))
+	for ctx.Err() == nil {
+		if r := u.replays.take(); r != nil {
 			u.again(r)
+			continue
+		}
+		select {
+		case <-u.replays.some:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
+	return ctx.Err()
 }
 
 // again sends the stored answer of a request once more, byte for byte. One that has
@@ -144,7 +179,11 @@ func (u *Uplink) again(r *Request) {
 	known, err := u.known(r)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		u.fresh(r)
+		if r.nameless() {
+			u.admitFrame(r)
+		} else {
+			u.receive(r, true)
+		}
 	case err != nil:
 		u.unknown(r, err)
 	case known.Request != r.Digest():
@@ -162,22 +201,6 @@ func (u *Uplink) known(r *Request) (store.Record, error) {
 		return u.outbox.Alias(frameAlias(r.Source, r.Digest()))
 	}
 	return u.outbox.Answer(r.key())
-}
-
-// fresh takes in a request that only seemed to have been answered.
-func (u *Uplink) fresh(r *Request) {
-	if r.nameless() {
-		u.admitFrame(r)
-		return
-	}
-	switch open := u.inbox.enter(r); {
-	case open == r:
-		u.admit(r)
-	case open.Digest() != r.Digest():
-		u.conflict(r)
-	case !u.inbox.join(open, r):
-		u.receive(r) // it was ended meanwhile
-	}
 }
 
 // unknown hands on a request of which it cannot be said whether it was answered. A

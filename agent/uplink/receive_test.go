@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -287,11 +288,28 @@ func TestWhatTheReplayHasNoRoomForIsAFault(t *testing.T) {
 	d, acks := mustDevice(t, nil), 0
 	d.receive(jobOf("a", "x"), &acks)
 	d.handler.busy = always
-	d.replays.bytes.Store(replayBytes)
+	d.replays.bytes = replayBytes
 	d.receive(jobOf("a", "x"), &acks)
 	got := d.handler.all()
-	if len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes.Load() != replayBytes {
+	if len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes != replayBytes {
 		t.Errorf("handed on %+v, want a fault", got)
+	}
+}
+
+// A sender that starts anew may send all that it ever sent at once.
+func TestEachOfManyCopiesIsAnsweredAgainHoweverSlowTheDisk(t *testing.T) {
+	const jobs = 5000
+	d, acks := mustDevice(t, nil), 0
+	for i := range jobs {
+		d.receive(jobOf(fmt.Sprint(i), "x"), &acks)
+	}
+	for i := range jobs {
+		d.Receive(jobOf(fmt.Sprint(i), "x"), func() { acks++ }) // before any is looked up
+	}
+	d.lookAllUp()
+	d.settleAll()
+	if n := len(d.handler.all()); n != jobs || acks != 2*jobs || d.replays.bytes != 0 {
+		t.Errorf("%d handed on, %d acknowledged, %d bytes wait; want each once, all, none", n, acks, d.replays.bytes)
 	}
 }
 
@@ -307,7 +325,7 @@ func TestWhatIsBeingLookedUpIsOpen(t *testing.T) {
 	if n := len(d.replays.waiting); n != 3 {
 		t.Errorf("%d are looked up, want the first with each bytes and those that are not open", n)
 	}
-	d.lookUp()
+	d.lookAllUp()
 	d.settleAll()
 	if got := d.handler.all(); len(got) != 2 || !got[1].Conflict || acks != 5 {
 		t.Errorf("handed on %+v, %d acknowledged; want the job and one conflict, 5", got, acks)
@@ -350,10 +368,10 @@ func FuzzReceive(f *testing.F) {
 			acks = append(acks, 1-int(m.QoS))
 			d.Receive(m, func() { acks[i] += int(m.QoS) })
 			if b&0x40 != 0 {
-				d.lookUp()
+				d.lookAllUp()
 			}
 		}
-		d.lookUp()
+		d.lookAllUp()
 		d.account(t, acks)
 	})
 }
@@ -379,4 +397,11 @@ func (d *device) account(t *testing.T, acks []int) {
 	if owed < 0 {
 		t.Errorf("%d messages of QoS 1 are neither open nor answered nor acknowledged", -owed)
 	}
+}
+
+// has tells whether a request with this key is open.
+func (b *inbox) has(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open[key] != nil
 }

@@ -74,7 +74,7 @@ func (u *Uplink) greet(ctx context.Context, c connection) {
 	for d := range u.changed.stale {
 		u.changed.stale[d].Store(false)
 	}
-	ok := u.say(ctx, u.state(wire.Online, c.seq), u.document(Caps, c), u.sync(c), u.document(Reported, c))
+	ok := u.retain(ctx, u.state(wire.Online, c.seq), u.document(Caps, c), u.sync(c), u.document(Reported, c))
 	if ok {
 		replace(u.conn.ready, c)
 	}
@@ -93,12 +93,12 @@ func (u *Uplink) renew(ctx context.Context, c connection) {
 			stale = append(stale, u.document(Document(d), c))
 		}
 	}
-	u.say(ctx, stale...)
+	u.retain(ctx, stale...)
 }
 
-// say hands messages to the link in their order, and waits until the broker has
+// retain hands messages to the link in their order, and waits until the broker has
 // them. It is false if ctx or the connection ended before.
-func (u *Uplink) say(ctx context.Context, messages ...mqtt.Message) bool {
+func (u *Uplink) retain(ctx context.Context, messages ...mqtt.Message) bool {
 	var outcomes []<-chan error
 	for _, m := range messages {
 		outcomes = append(outcomes, u.link.Send(ctx, m))
@@ -133,7 +133,7 @@ func (u *Uplink) document(d Document, c connection) mqtt.Message {
 // state is birth, farewell or will: one topic for all three.
 func (u *Uplink) state(p wire.Presence, connSeq uint64) mqtt.Message {
 	return retained(u.cfg.Self.State(), wire.State{
-		State: p, BootID: u.cfg.Boot, ConnSeq: connSeq, TS: wire.At(time.Now()), Detail: u.documents.Detail(),
+		State: p, BootID: u.cfg.Boot, ConnSeq: connSeq, TS: wire.At(time.Now()), Detail: u.documents.Detail(p),
 	})
 }
 

@@ -73,7 +73,9 @@ type Handler interface {
 // Documents are what a device says of itself, as functions of the state of the
 // moment. They are called by the publisher and, Detail, by the link.
 type Documents interface {
-	Detail() string // of state: what keeps the device from working, and the remedy
+	// Detail is what keeps the device from working, with the remedy, as state says it.
+	// That of Lost is asked for when a connection begins, and told when it breaks.
+	Detail(wire.Presence) string
 	Caps() wire.Caps
 	Reported() wire.Reported
 	Version() uint64 // of the desired state last applied; 0 if none
@@ -123,9 +125,9 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	}
 	u := &Uplink{
 		cfg: cfg, log: log, outbox: outbox,
-		inbox:   newInbox(),
+		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:  newFrames(cfg.Sources),
-		replays: newReplays(),
+		replays: &replays{some: make(chan struct{}, 1)},
 		gaps:    &gaps{state: state, log: log},
 		conn:    newConnState(),
 		changed: newChanges(),

@@ -48,7 +48,8 @@ func Decode(b []byte, v any) error {
 // sentence words an error of encoding/json for those who sent the payload.
 func sentence(err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s at offset %d: got %.40s, want %s", wrong.Field, wrong.Offset, wrong.Value, wanted(wrong.Type.Kind()))
+		return fmt.Errorf("%s at offset %d: got %.40s, want %s", wrong.Field, wrong.Offset, wrong.Value,
+			wanted(wrong.Type.Kind()))
 	}
 	return err
 }

@@ -27,7 +27,8 @@ func TestP11_HostileJSONIsRefusedAndTheErrorSaysWhere(t *testing.T) {
 		{"depth 16", nested(16), ""},
 		{"depth 17", nested(17), "deeper than 16"},
 		{"depth 30000", nested(30000), "deeper than 16"},
-		{"float out of range", `{"goal":{"max_watts":1e400}}`, "goal.max_watts at offset 20: the number 1e400 is out of range"},
+		{"float out of range", `{"goal":{"max_watts":1e400}}`, "goal.max_watts at offset 20: the number 1e400 is out of " +
+			"range"},
 		{"float out of range in an unknown field", `{"x":-1e400}`, "out of range"},
 		{"integer beyond 64 bits", `{"version":18446744073709551616}`, "out of range"},
 		{"integer of 64 bits", `{"version":18446744073709551615}`, ""},
@@ -79,7 +80,8 @@ func TestP15_UnknownFieldsAreIgnoredAndUnknownSchemasAreNot(t *testing.T) {
 		want wire.Desired
 		says string // in the error; "" if there is none
 	}{
-		{`{"schema":1,"version":3,"mode":"balanced","rates":{"telemetry_s":5}}`, wire.Desired{Version: 3, Mode: "balanced"}, ""},
+		{`{"schema":1,"version":3,"mode":"balanced","rates":{"telemetry_s":5}}`, wire.Desired{Version: 3, Mode: "balanced"},
+			""},
 		{`{"version":3}`, wire.Desired{Version: 3}, ""},
 		{`{"schema":2,"version":3}`, wire.Desired{}, "schema 2: unknown version"},
 		{`{"schema":"1","version":3}`, wire.Desired{}, `schema "1": unknown version`},
@@ -87,7 +89,8 @@ func TestP15_UnknownFieldsAreIgnoredAndUnknownSchemasAreNot(t *testing.T) {
 	} {
 		var got wire.Desired
 		err := wire.Decode([]byte(tt.json), &got)
-		if (err == nil) != (tt.says == "") || err == nil && got != tt.want || err != nil && !strings.Contains(err.Error(), tt.says) {
+		if (err == nil) != (tt.says == "") || err == nil && got != tt.want || err != nil &&
+			!strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %+v, %v; want %+v, %q", tt.json, got, err, tt.want, tt.says)
 		}
 	}
@@ -173,8 +176,10 @@ func decodeAs(b []byte, which byte) (any, error) {
 
 func FuzzDecode(f *testing.F) {
 	for i, s := range []string{
-		`{"mode":"balanced","ttl_ms":500}`, `{"version":3,"goal":{"deadline_ms":50,"prefer":"energy"}}`, `{"codec":"jpeg","min_top1":0.7,"deadline_ms":50}`,
-		`{"MODE":"x","expires_at":"2026-01-31T12:00:00+02:00"}`, nested(17), `{"x":1e400}`, "\ufeff{}", `{"a":1,"\u0061":2}`, `{"temps_c":{"A":[{"B":1}]}}`,
+		`{"mode":"balanced","ttl_ms":500}`, `{"version":3,"goal":{"deadline_ms":50,"prefer":"energy"}}`,
+		`{"codec":"jpeg","min_top1":0.7,"deadline_ms":50}`,
+		`{"MODE":"x","expires_at":"2026-01-31T12:00:00+02:00"}`, nested(17), `{"x":1e400}`, "\ufeff{}", `{"a":1,"\u0061":2}`,
+		`{"temps_c":{"A":[{"B":1}]}}`,
 	} {
 		f.Add([]byte(s), byte(i))
 	}

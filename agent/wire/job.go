@@ -67,7 +67,8 @@ func (h Header) check() error {
 	switch h.Codec {
 	case "", JPEG, PNG, WebP, RGB, BGR, Gray, NV12:
 	default:
-		return fmt.Errorf("codec: %.40q is not supported, want jpeg, png, webp, or of raw frames rgb, bgr, gray or nv12", h.Codec)
+		return fmt.Errorf("codec: %.40q is not supported, want jpeg, png, webp, or of raw frames rgb, bgr, gray or nv12",
+			h.Codec)
 	}
 	switch h.Priority {
 	case "", Low, Normal, High:
@@ -101,7 +102,8 @@ func SplitJob(payload []byte) (Header, []byte, error) {
 	n := int(binary.BigEndian.Uint16(payload[len(magic):]))
 	rest := payload[prefixLen:]
 	if turned := int(binary.LittleEndian.Uint16(payload[len(magic):])); !isObject(rest, n) && isObject(rest, turned) {
-		return Header{}, nil, fmt.Errorf("envelope: the header length is in the wrong byte order, as %d: write %d big endian", n, turned)
+		return Header{}, nil, fmt.Errorf("envelope: the header length is in the wrong byte order, as %d: write %d big endian",
+			n, turned)
 	}
 	if n > len(rest) {
 		return Header{}, nil, fmt.Errorf("envelope: the header has %d bytes, but only %d follow", n, len(rest))

@@ -21,8 +21,9 @@ type Result struct {
 	Met          bool     `json:"met"`               // total <= deadline; false when refused
 	Choice       string   `json:"choice,omitempty"`  // why this member
 	Cascade      *Cascade `json:"cascade,omitempty"` // absent if one member was asked
-	Batch        int      `json:"batch,omitempty"`   // frames that were inferred at once, this one among them; absent if it was alone
-	Late         bool     `json:"late"`              // the answer waited out a broken link
+	// frames that were inferred at once, this one among them; absent if it was alone
+	Batch int  `json:"batch,omitempty"`
+	Late  bool `json:"late"` // the answer waited out a broken link
 }
 
 // Cascade is the member that looked at the frame first. If it is the result's
@@ -34,9 +35,10 @@ type Cascade struct {
 
 // Class is one class of a result.
 type Class struct {
-	Label string  `json:"label"`
-	Index int     `json:"index"` // in the family's list, from 0
-	P     float64 `json:"p"`     // probability, in [0, 1]: the softmax of the logits, or what a member with one of its own gave
+	Label string `json:"label"`
+	Index int    `json:"index"` // in the family's list, from 0
+	// probability, in [0, 1]: the softmax of the logits, or what a member with one of its own gave
+	P float64 `json:"p"`
 }
 
 // Timing is where the time of a job went, in milliseconds. A refused job has
@@ -62,42 +64,54 @@ type State struct {
 
 // Telemetry is the condition of a device. Absent is unknown, zero is a fact.
 type Telemetry struct {
-	Schema        Schema             `json:"schema"`
-	TS            Time               `json:"ts"`
-	Mode          string             `json:"mode,omitempty"`   // "goal" for one of figures
-	Goal          *Goal              `json:"goal,omitempty"`   // in force now
-	Member        string             `json:"member,omitempty"` // the operating member
-	CPUPercent    *float64           `json:"cpu_percent,omitempty"`
-	OthersPercent *float64           `json:"others_percent,omitempty"`   // CPU of all but the agent
-	Pressure      *float64           `json:"pressure_percent,omitempty"` // share of the last 10 s in which a task waited for a processor (PSI)
-	MemPercent    *float64           `json:"mem_percent,omitempty"`
-	Load1         *float64           `json:"load1,omitempty"`
-	TempsC        map[string]float64 `json:"temps_c,omitempty"`  // °C by sensor
-	Queue         int                `json:"queue"`              // jobs waiting now
-	Jobs          uint64             `json:"jobs"`               // received since the agent started, but for repeats
-	Refused       uint64             `json:"refused"`            // of these
-	Missed        uint64             `json:"missed"`             // of these, answered after the deadline
-	Superseded    uint64             `json:"superseded"`         // of these, without a result: a newer frame of its source took its place
-	Retained      uint64             `json:"retained_ignored"`   // frames that a broker had kept, and that were left alone; not among jobs
-	P50MS         *float64           `json:"p50_ms,omitempty"`   // of infer, over the last interval
-	P95MS         *float64           `json:"p95_ms,omitempty"`   // of infer, over the last interval
-	Slowdown      *float64           `json:"slowdown,omitempty"` // latency expected of the operating member over its unloaded profile; 1 is no load
-	Outbox        int                `json:"outbox"`             // answers and events waiting for the link
-	PowerW        *float64           `json:"power_w,omitempty"`  // W of the whole board, or of the processors where only they are measured
+	Schema        Schema   `json:"schema"`
+	TS            Time     `json:"ts"`
+	Mode          string   `json:"mode,omitempty"`   // "goal" for one of figures
+	Goal          *Goal    `json:"goal,omitempty"`   // in force now
+	Member        string   `json:"member,omitempty"` // the operating member
+	CPUPercent    *float64 `json:"cpu_percent,omitempty"`
+	OthersPercent *float64 `json:"others_percent,omitempty"` // CPU of all but the agent
+	// share of the last 10 s in which a task waited for a processor (PSI)
+	Pressure   *float64           `json:"pressure_percent,omitempty"`
+	MemPercent *float64           `json:"mem_percent,omitempty"`
+	Load1      *float64           `json:"load1,omitempty"`
+	TempsC     map[string]float64 `json:"temps_c,omitempty"` // °C by sensor
+	Queue      int                `json:"queue"`             // jobs waiting now
+	Jobs       uint64             `json:"jobs"`              // received since the agent started, but for repeats
+	Refused    uint64             `json:"refused"`           // of these
+	Missed     uint64             `json:"missed"`            // of these, answered after the deadline
+	// of these, without a result: a newer frame of its source took its place
+	Superseded uint64 `json:"superseded"`
+	// frames that a broker had kept, and that were left alone; not among jobs
+	Retained uint64   `json:"retained_ignored"`
+	P50MS    *float64 `json:"p50_ms,omitempty"` // of infer, over the last interval
+	P95MS    *float64 `json:"p95_ms,omitempty"` // of infer, over the last interval
+	// latency expected of the operating member over its unloaded profile; 1 is no load
+	Slowdown *float64 `json:"slowdown,omitempty"`
+	Outbox   int      `json:"outbox"` // answers and events waiting for the link
+	// W of the whole board, or of the processors where only they are measured
+	PowerW *float64 `json:"power_w,omitempty"`
 
-	MemHeadroom  *float64   `json:"mem_headroom_percent,omitempty"` // left of the machine's memory or of the agent's control group, whichever is less
-	MemPressure  *float64   `json:"mem_pressure_percent,omitempty"` // share of the last 10 s in which a task waited for memory (PSI)
-	TempTrend    *float64   `json:"temp_trend_c_per_min,omitempty"` // °C a minute by which the hottest sensor that ever moved rose over the last minute
-	NearTrip     *bool      `json:"near_trip,omitempty"`            // a sensor is within 5 °C of where the kernel throttles
-	GPUPercent   *float64   `json:"gpu_percent,omitempty"`          // of the GPU's time
-	ClockPercent *float64   `json:"clock_percent,omitempty"`        // of the processors' full clock, their mean
-	Throttled    *bool      `json:"throttled,omitempty"`            // something keeps a processor from its full clock
-	Joules       *float64   `json:"joules_per_inference,omitempty"` // J of the whole board over the last interval, by the frames answered with classes in it
-	CPUSeconds   *float64   `json:"cpu_s_per_inference,omitempty"`  // s of processors the agent used likewise; where energy is not measured
-	IdleW        *float64   `json:"idle_w,omitempty"`               // W with no inference running, as learnt from load that came and went
-	ActiveW      *float64   `json:"active_w,omitempty"`             // W more while one runs
-	Stages       *Stages    `json:"stages,omitempty"`               // absent if no job ended in the last interval
-	Decisions    []Decision `json:"decisions,omitempty"`            // the newest, newest first
+	// left of the machine's memory or of the agent's control group, whichever is less
+	MemHeadroom *float64 `json:"mem_headroom_percent,omitempty"`
+	// share of the last 10 s in which a task waited for memory (PSI)
+	MemPressure *float64 `json:"mem_pressure_percent,omitempty"`
+	// °C a minute by which the hottest sensor that ever moved rose over the last minute
+	TempTrend *float64 `json:"temp_trend_c_per_min,omitempty"`
+	// a sensor is within 5 °C of where the kernel throttles
+	NearTrip     *bool    `json:"near_trip,omitempty"`
+	GPUPercent   *float64 `json:"gpu_percent,omitempty"`   // of the GPU's time
+	ClockPercent *float64 `json:"clock_percent,omitempty"` // of the processors' full clock, their mean
+	Throttled    *bool    `json:"throttled,omitempty"`     // something keeps a processor from its full clock
+	// J of the whole board over the last interval, by the frames answered with classes in it
+	Joules *float64 `json:"joules_per_inference,omitempty"`
+	// s of processors the agent used likewise; where energy is not measured
+	CPUSeconds *float64 `json:"cpu_s_per_inference,omitempty"`
+	// W with no inference running, as learnt from load that came and went
+	IdleW     *float64   `json:"idle_w,omitempty"`
+	ActiveW   *float64   `json:"active_w,omitempty"`  // W more while one runs
+	Stages    *Stages    `json:"stages,omitempty"`    // absent if no job ended in the last interval
+	Decisions []Decision `json:"decisions,omitempty"` // the newest, newest first
 }
 
 // Decision is what the governor did with a job, and what else it could have done.
@@ -153,8 +167,9 @@ type Caps struct {
 
 // Power is the power modes of a board.
 type Power struct {
-	Modes []string `json:"modes"`          // in the board's order
-	Mode  string   `json:"mode,omitempty"` // in force when the device connected, or since a command set it; absent if unknown
+	Modes []string `json:"modes"` // in the board's order
+	// in force when the device connected, or since a command set it; absent if unknown
+	Mode string `json:"mode,omitempty"`
 }
 
 // Versions are those of the software on the device.
@@ -193,9 +208,11 @@ type Event struct {
 	TS     Time      `json:"ts"`
 	Kind   EventKind `json:"kind"`
 	Detail string    `json:"detail"`
-	From   string    `json:"from,omitempty"`   // of a switch: the member before
-	Member string    `json:"member,omitempty"` // of a switch: the member now; of memory: the one that went or came; of infeasible and progress: the one in question
-	Count  uint64    `json:"count,omitempty"`  // how many of this kind since the last event told of; of a gap: the records that were lost
+	From   string    `json:"from,omitempty"` // of a switch: the member before
+	// of a switch: the member now; of memory: the one that went or came; of infeasible and progress: the one in question
+	Member string `json:"member,omitempty"`
+	// how many of this kind since the last event told of; of a gap: the records that were lost
+	Count uint64 `json:"count,omitempty"`
 }
 
 // Sync is where a device stands when it connects.

@@ -1,5 +1,9 @@
 package wire
 
+import (
+	"fmt"
+)
+
 // Reason is why a job or command was refused, or why it failed.
 type Reason string
 
@@ -88,8 +92,27 @@ const (
 	EventGap        EventKind = "gap"        // records were evicted from the outbox
 	EventFault      EventKind = "fault"      // a part of the agent does not work
 	EventProgress   EventKind = "progress"   // of long work; detail says what of what
-	EventProvider   EventKind = "provider"   // another execution provider or number of threads took over, failed, or was given up; detail says why
-	EventMemory     EventKind = "memory"     // a member was taken out of use to make room in memory, or back into it
-	EventPower      EventKind = "power"      // a command changed the board's power mode
-	EventBadID      EventKind = "bad_id"     // a job or command came with an id, or a frame with a source, that is no name
+	// another execution provider or number of threads took over, failed, or was given up; detail says why
+	EventProvider EventKind = "provider"
+	EventMemory   EventKind = "memory" // a member was taken out of use to make room in memory, or back into it
+	EventPower    EventKind = "power"  // a command changed the board's power mode
+	EventBadID    EventKind = "bad_id" // a job or command came with an id, or a frame with a source, that is no name
 )
+
+// Refusal is an error with the reason that an answer gives for it. Its text is
+// the answer's detail.
+type Refusal struct {
+	Reason Reason
+	Err    error
+}
+
+// Refuse is a refusal in words, as of fmt.Errorf.
+func Refuse(reason Reason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: reason, Err: fmt.Errorf(format, args...)}
+}
+
+// Error is the refusal in words.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns what the refusal says in words.
+func (r *Refusal) Unwrap() error { return r.Err }

@@ -228,7 +228,8 @@ func TestASchemaAndItsMessageHaveTheSameFields(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		r := mustSchema(t, name)
-		if !covered[name] || r.ID != "urn:limber:v1:"+name || r.Schema != "https://json-schema.org/draft/2020-12/schema" || r.Title == "" {
+		if !covered[name] || r.ID != "urn:limber:v1:"+name || r.Schema != "https://json-schema.org/draft/2020-12/schema" ||
+			r.Title == "" {
 			t.Errorf("%s: no golden message, or a wrong $id, $schema or title", file)
 		}
 	}

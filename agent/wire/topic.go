@@ -121,9 +121,7 @@ func (a Address) Cmd(verb, id string) string { return a.topic(KindCmd) + "/" + v
 func (a Address) Ack(verb, id string) string { return a.topic(KindAck) + "/" + verb + "/" + id }
 func (a Address) Event(s Severity) string    { return a.topic(KindEvent) + "/" + string(s) }
 
-func (a Address) topic(k Kind) string {
-	return Root + "/" + a.Fleet + "/" + a.Device + "/" + string(k)
-}
+func (a Address) topic(k Kind) string { return Root + "/" + a.Fleet + "/" + a.Device + "/" + string(k) }
 
 // Filter matches every topic of one kind at this address, also those whose id
 // is not a valid name: the receiver must see them to count them.
@@ -136,9 +134,7 @@ func (a Address) Filter(k Kind) string {
 
 // FleetFilter matches every topic of one kind of all devices and groups of a
 // fleet: what an operator subscribes to.
-func FleetFilter(fleet string, k Kind) string {
-	return Address{Fleet: fleet, Device: "+"}.Filter(k)
-}
+func FleetFilter(fleet string, k Kind) string { return Address{Fleet: fleet, Device: "+"}.Filter(k) }
 
 // Topic is a topic taken apart. Fields its kind does not have are empty.
 type Topic struct {

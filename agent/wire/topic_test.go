@@ -63,7 +63,8 @@ func TestP13_AnIDThatIsNoNameIsReportedAndLeftOut(t *testing.T) {
 	const root = "limber/v1/demo/desk/"
 	for _, tail := range []string{
 		"job", "job/", "job/a/b", "job/../../etc/passwd", "job/a b", "job/ä", "job/a\x00b", "job/+", "job/#", "job/\x1b[2J",
-		"job/" + strings.Repeat("a", 65), "job/" + strings.Repeat("a", 1<<20), "cmd/mode", "cmd/mode/", "cmd/mode/a/b", "ack/mode/é",
+		"job/" + strings.Repeat("a", 65), "job/" + strings.Repeat("a", 1<<20), "cmd/mode", "cmd/mode/", "cmd/mode/a/b",
+		"ack/mode/é",
 		"frame", "frame/", "frame/a/b", "frame/../x", "frame/ü", "frame/" + strings.Repeat("a", wire.MaxSource+1),
 	} {
 		got, err := wire.ParseTopic(root + tail)
@@ -86,8 +87,10 @@ func TestATopicThatIsNotOursIsAnError(t *testing.T) {
 		"", "/", "limber", "limber/v1", "limber/v1/", "limber/v1/demo", "limber/v1/demo/desk", "limber/v1/demo/desk/",
 		"limber/v2/demo/desk/state", "Limber/v1/demo/desk/state", "limber/v1//desk/state", "limber/v1/demo//state",
 		"limber/v1/@demo/desk/state", "limber/v1/demo/@/state", "limber/v1/demo/@@all/state", "limber/v1/demo/+/state",
-		"limber/v1/demo/desk/states", "limber/v1/demo/desk/state/", "limber/v1/demo/desk/state/x", "limber/v1/demo/desk/STATE",
-		"limber/v1/demo/desk/event", "limber/v1/demo/desk/event/a/b", "limber/v1/demo/desk/cmd", "limber/v1/demo/desk/cmd//id",
+		"limber/v1/demo/desk/states", "limber/v1/demo/desk/state/", "limber/v1/demo/desk/state/x",
+		"limber/v1/demo/desk/STATE",
+		"limber/v1/demo/desk/event", "limber/v1/demo/desk/event/a/b", "limber/v1/demo/desk/cmd",
+		"limber/v1/demo/desk/cmd//id",
 		"limber/v1/demo/@all/frame/front", "limber/v1/demo/@gate/frame/",
 		"limber/v1/demo/desk/cmd/a b/id", "$SYS/broker/uptime", "$share/p/limber/v1/demo/@p/job/#",
 	} {
@@ -100,8 +103,10 @@ func TestATopicThatIsNotOursIsAnError(t *testing.T) {
 
 func TestValidNamesAndGroups(t *testing.T) {
 	for s, want := range map[string]bool{
-		"a": true, "A-z_0.9": true, "..": true, strings.Repeat("x", 40): true, strings.Repeat("x", 41): true, strings.Repeat("x", 64): true,
-		"": false, strings.Repeat("x", 65): false, "a/b": false, "a b": false, "@a": false, "a+": false, "#": false, "é": false, "a\n": false,
+		"a": true, "A-z_0.9": true, "..": true, strings.Repeat("x", 40): true, strings.Repeat("x", 41): true,
+		strings.Repeat("x", 64): true,
+		"":                      false, strings.Repeat("x", 65): false, "a/b": false, "a b": false, "@a": false, "a+": false, "#": false,
+		"é": false, "a\n": false,
 	} {
 		if got := wire.ValidName(s); got != want {
 			t.Errorf("ValidName(%q): got %v, want %v", s, got, want)
@@ -119,7 +124,8 @@ func TestValidNamesAndGroups(t *testing.T) {
 }
 
 func FuzzParseTopic(f *testing.F) {
-	for _, s := range []string{"limber/v1/demo/desk/job/1", "limber/v1/demo/@all/cmd/mode/1", "limber/v1/demo/desk/event/info", "limber/v1///", "limber/v1/a/b/job/../c",
+	for _, s := range []string{"limber/v1/demo/desk/job/1", "limber/v1/demo/@all/cmd/mode/1",
+		"limber/v1/demo/desk/event/info", "limber/v1///", "limber/v1/a/b/job/../c",
 		"limber/v1/demo/desk/frame/front", "limber/v1/demo/@all/frame/front"} {
 		f.Add(s)
 	}

@@ -70,9 +70,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 }
 
 // Millis is d in milliseconds, to the microsecond.
-func Millis(d time.Duration) float64 {
-	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
-}
+func Millis(d time.Duration) float64 { return math.Round(float64(d)/float64(time.Microsecond)) / 1000 }
 
 // duration is the reverse of Millis for a value already checked for range.
 func duration(ms float64) time.Duration {

@@ -35,7 +35,8 @@ func StartMosquitto(tb testing.TB, lines ...string) *Mosquitto {
 	}
 	_, port, _ := net.SplitHostPort(m.Addr)
 	m.config = filepath.Join(tb.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %s 127.0.0.1\nset_tcp_nodelay true\npersistence false\nuser root\nlog_dest stderr\nlog_type all\n%s\n", port, strings.Join(lines, "\n"))
+	text := fmt.Sprintf("listener %s 127.0.0.1\nset_tcp_nodelay true\npersistence false\nuser root\nlog_dest "+
+		"stderr\nlog_type all\n%s\n", port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(m.config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}

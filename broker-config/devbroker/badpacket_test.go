@@ -61,7 +61,8 @@ func TestN14_BadPacketsHurtNobodyElse(t *testing.T) {
 // FuzzClient lets one client after another say anything; the broker must still
 // answer the next.
 func FuzzClient(f *testing.F) {
-	for _, s := range []string{"\xc0\x00", "\x30\x03\x00\x01a", "\x82\x06\x00\x01\x00\x01#\x01", "\x62\x02\x00\x01", "\xa2\x05\x00\x01\x00\x01a", "\xe0\x00"} {
+	for _, s := range []string{"\xc0\x00", "\x30\x03\x00\x01a", "\x82\x06\x00\x01\x00\x01#\x01", "\x62\x02\x00\x01",
+		"\xa2\x05\x00\x01\x00\x01a", "\xe0\x00"} {
 		f.Add(s, true)
 	}
 	f.Add("\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00", false)

@@ -88,7 +88,8 @@ func bind(cfg Config) (net.Listener, error) {
 	}
 	if addr := bound.Addr().(*net.TCPAddr); len(cfg.Users) == 0 && !addr.IP.IsLoopback() {
 		bound.Close()
-		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, or run mosquitto with the files in broker-config", addr)
+		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, "+
+			"or run mosquitto with the files in broker-config", addr)
 	}
 	return bound, nil
 }

@@ -69,7 +69,8 @@ func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 		return false
 	}
 	if pk.Connect.WillFlag && !d.allows(cl, pk.Connect.WillTopic, brokerconfig.Write) {
-		d.log.Warn("client refused", "client", cl.ID, "topic", pk.Connect.WillTopic, "err", "last will not allowed by the access list")
+		d.log.Warn("client refused", "client", cl.ID, "topic", pk.Connect.WillTopic, "err",
+			"last will not allowed by the access list")
 		return false
 	}
 	return true

@@ -64,11 +64,9 @@ func open(st *store.Store, carried *family.Folder) (*Library, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	if err == nil {
-		if f, err := family.Parse(manifest); err == nil && !l.outdated(f) {
-			l.current = f
-			return l, nil
-		}
+	if f, bad := family.Parse(manifest); err == nil && bad == nil && !l.outdated(f) {
+		l.current = f
+		return l, nil
 	}
 	if err := do(l.restocking()); err != nil {
 		l.unsaved = fmt.Errorf("store the stock family: %w", err)
@@ -160,10 +158,11 @@ func (l *Library) named(cell string) (*family.Family, error) {
 // Stage stores a family that Activate then puts in use. Blobs that Missing does not
 // list need not be in blobs. What was staged before is forgotten.
 func (l *Library) Stage(f *family.Family, blobs family.Blobs) error {
-	if err := l.judge(f); err != nil {
-		return fmt.Errorf("stage family %s: %w", f.Name, err)
+	err := l.judge(f)
+	if err == nil {
+		err = do(l.staging(f, blobs))
 	}
-	if err := do(l.staging(f, blobs)); err != nil {
+	if err != nil {
 		return fmt.Errorf("stage family %s: %w", f.Name, err)
 	}
 	return nil
@@ -189,26 +188,19 @@ func (l *Library) Activate() error {
 }
 
 // Commit ends the trial of the current family: the one before it goes.
-func (l *Library) Commit() error {
-	n, err := l.Names()
-	if err == nil {
-		err = do(l.commitment(n))
-	}
-	if err != nil {
-		return fmt.Errorf("commit family %s: %w", l.current.Name, err)
-	}
-	return nil
-}
+func (l *Library) Commit() error { return l.endTrial("commit", l.commitment) }
 
 // Revert puts the family before back, if the current one is on trial, and removes
 // the current one.
-func (l *Library) Revert() error {
+func (l *Library) Revert() error { return l.endTrial("revert", l.reversal) }
+
+func (l *Library) endTrial(how string, steps func(Names) []step) error {
 	n, err := l.Names()
 	if err == nil {
-		err = do(l.reversal(n))
+		err = do(steps(n))
 	}
 	if err != nil {
-		return fmt.Errorf("revert family %s: %w", l.current.Name, err)
+		return fmt.Errorf("%s family %s: %w", how, l.current.Name, err)
 	}
 	return nil
 }

@@ -76,7 +76,8 @@ func (p *legacyPickles) preamble() error {
 		return fmt.Errorf("not a PyTorch checkpoint (neither zip nor legacy container): it looks like a pickle: %w", err)
 	}
 	if magic != legacyMagic {
-		return fmt.Errorf("not a PyTorch checkpoint (neither zip nor legacy container): it is a plain pickle of %s", magic.kind())
+		return fmt.Errorf("not a PyTorch checkpoint (neither zip nor legacy container): it is a plain pickle of %s",
+			magic.kind())
 	}
 	version, err := p.next("version", nil)
 	if err != nil {
@@ -138,7 +139,8 @@ func locate(r io.ReaderAt, offset, size int64, order []*pyStorage) (map[string]s
 			return nil, fmt.Errorf("storage %q has %d elements where %d are declared", clip(s.key, 200), n, s.numel)
 		}
 		if s.numel > (size-offset)/s.elem.size {
-			return nil, fmt.Errorf("storage %q: the file is cut short: %d elements of %d bytes do not fit into the %d bytes left",
+			return nil, fmt.Errorf("storage %q: the file is cut short: %d elements of %d bytes do not fit into the %d bytes "+
+				"left",
 				clip(s.key, 200), s.numel, s.elem.size, size-offset)
 		}
 		spans[s.key] = span{offset, s.numel * s.elem.size}

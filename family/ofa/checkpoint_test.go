@@ -120,9 +120,12 @@ func TestReadCheckpointReadsSupernets(t *testing.T) {
 		name    string
 		shape   []int
 	}{
-		{filepath.Join("testdata", "imagenet", "supernet.pth"), mbv3, "blocks.9.mobile_inverted_conv.depth_conv.conv.conv.weight", []int{48, 1, 7, 7}},
-		{filepath.Join("testdata", "cifar", "supernet.pth"), mbv3, "blocks.9.conv.point_linear.conv.conv.weight", []int{16, 48, 1, 1}},
-		{sharedFile("parity", "mbv3_w1.0", "supernet.pth"), mbv3, "blocks.5.mobile_inverted_conv.depth_conv.conv.7to5_matrix", []int{25, 25}},
+		{filepath.Join("testdata", "imagenet", "supernet.pth"), mbv3,
+			"blocks.9.mobile_inverted_conv.depth_conv.conv.conv.weight", []int{48, 1, 7, 7}},
+		{filepath.Join("testdata", "cifar", "supernet.pth"), mbv3, "blocks.9.conv.point_linear.conv.conv.weight",
+			[]int{16, 48, 1, 1}},
+		{sharedFile("parity", "mbv3_w1.0", "supernet.pth"), mbv3, "blocks.5.mobile_inverted_conv.depth_conv.conv.7to5_matrix",
+			[]int{25, 25}},
 		{sharedFile("supernet", "supernet.pth"), mbv3, "classifier.linear.weight", []int{10, 640}},
 		{sharedFile("dynamic-ofa", "acc_predictor.pth"), 8, "0.weight", []int{400, 128}},
 	} {
@@ -202,7 +205,8 @@ func TestReadCheckpointSaysWhatAForeignFileIs(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := readBytes([]byte(tt.file))
-			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "not a PyTorch checkpoint") {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(),
+				"not a PyTorch checkpoint") {
 				t.Errorf("got %v, want it to say no checkpoint and %q", err, tt.want)
 			}
 		})
@@ -286,7 +290,8 @@ func FuzzReadCheckpoint(f *testing.F) {
 	}
 	f.Add(mustReadFile(f, filepath.Join("testdata", "containers", "module.pth")))
 	for _, name := range wrappers() {
-		wrapped := asmDict(asmText("epoch"), asmInt(1), asmText(name), asmDict(asmText("module"), asmNet("module._orig_mod.", "1")))
+		wrapped := asmDict(asmText("epoch"), asmInt(1), asmText(name), asmDict(asmText("module"),
+			asmNet("module._orig_mod.", "1")))
 		f.Add(wrappedFile(asmDict(asmText("model"), wrapped, unused("1", "2", "3"))))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

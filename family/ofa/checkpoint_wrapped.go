@@ -33,7 +33,8 @@ type found struct {
 func stateDict(object pyValue) (*pyDict, found, error) {
 	top, ok := object.(*pyDict)
 	if !ok {
-		return nil, found{}, fmt.Errorf("the checkpoint is %s, not a state_dict; save it as torch.save({'state_dict': net.state_dict()}, path)", object.kind())
+		return nil, found{}, fmt.Errorf("the checkpoint is %s, not a state_dict; save it as torch.save({'state_dict': "+
+			"net.state_dict()}, path)", object.kind())
 	}
 	if inner, ok := top.lookup("state_dict"); ok {
 		if _, ok := inner.(*pyDict); !ok {
@@ -46,7 +47,8 @@ func stateDict(object pyValue) (*pyDict, found, error) {
 	if _, ok := top.lookup("state_dict"); !ok && holdsTensors(top, "") {
 		return top, found{}, nil
 	}
-	return nil, found{}, errors.New("the checkpoint holds no state_dict: neither its dict nor one in it under " + quoted(wrappers()[:5]) + " has a floating-point tensor")
+	return nil, found{}, errors.New("the checkpoint holds no state_dict: neither its dict nor one in it under " +
+		quoted(wrappers()[:5]) + " has a floating-point tensor")
 }
 
 // seeker looks into each dict once, for they may hold each other and themselves.

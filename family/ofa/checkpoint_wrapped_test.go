@@ -16,7 +16,8 @@ func asmNet(prefix, storage string) string {
 // wrappedFile is a checkpoint of an object whose storages are 1, 2 and 3, and hold
 // their number.
 func wrappedFile(object string) []byte {
-	return legacyFile(object, legacyStorage{"1", 1, "\x00\x00\x80\x3f"}, legacyStorage{"2", 1, "\x00\x00\x00\x40"}, legacyStorage{"3", 1, "\x00\x00\x40\x40"})
+	return legacyFile(object, legacyStorage{"1", 1, "\x00\x00\x80\x3f"}, legacyStorage{"2", 1, "\x00\x00\x00\x40"},
+		legacyStorage{"3", 1, "\x00\x00\x40\x40"})
 }
 
 // unused declares storages that an object does not use otherwise.
@@ -38,24 +39,35 @@ func TestWhatTrainingToolsWrapIsReadAndSaid(t *testing.T) {
 		want   float32
 		says   string
 	}{
-		{"bare", asmDict(asmText("a.weight"), asmTensor(asmStorage("FloatStorage", "1", 1), 0, asmInts(1), asmInts(1)), asmText("b.weight"), asmTensor(asmStorage("FloatStorage", "1", 1), 0, asmInts(1), asmInts(1)), unused("2", "3")), 1, ""},
+		{"bare", asmDict(asmText("a.weight"), asmTensor(asmStorage("FloatStorage", "1", 1), 0, asmInts(1), asmInts(1)),
+			asmText("b.weight"), asmTensor(asmStorage("FloatStorage", "1", 1), 0, asmInts(1), asmInts(1)), unused("2", "3")), 1,
+			""},
 		{"state_dict", under(asmText("state_dict"), bare), 1, ""},
-		{"model_state_dict", under(asmText("epoch"), asmInt(3), asmText("model_state_dict"), bare), 1, "what is under 'model_state_dict'"},
+		{"model_state_dict", under(asmText("epoch"), asmInt(3), asmText("model_state_dict"), bare), 1,
+			"what is under 'model_state_dict'"},
 		{"model", under(asmText("model"), bare), 1, "what is under 'model'"},
 		{"net", under(asmText("net"), bare), 1, "what is under 'net'"},
 		{"ema", under(asmText("ema"), bare), 1, "what is under 'ema'"},
-		{"module.", under(asmText("state_dict"), asmNet("module.", "1")), 1, "what is under 'state_dict', without 'module.' before the names"},
-		{"_orig_mod.", under(asmText("net"), asmNet("_orig_mod.", "1")), 1, "what is under 'net', without '_orig_mod.' before the names"},
+		{"module.", under(asmText("state_dict"), asmNet("module.", "1")), 1, "what is under 'state_dict', without " +
+			"'module.' before the names"},
+		{"_orig_mod.", under(asmText("net"), asmNet("_orig_mod.", "1")), 1, "what is under 'net', without '_orig_mod.' " +
+			"before the names"},
 		{"both", under(asmText("net"), asmNet("module._orig_mod.", "1")), 1, "without 'module._orig_mod.' before the names"},
-		{"both, the other way round", under(asmText("net"), asmNet("_orig_mod.module.", "1")), 1, "without '_orig_mod.module.' before the names"},
+		{"both, the other way round", under(asmText("net"), asmNet("_orig_mod.module.", "1")), 1,
+			"without '_orig_mod.module.' before the names"},
 		{"twice", under(asmText("net"), asmNet("module.module.", "1")), 1, "without 'module.module.' before the names"},
 		{"model.", under(asmText("state_dict"), asmNet("model.", "1")), 1, "without 'model.' before the names"},
-		{"module in ema", under(asmText("ema"), asmDict(asmText("decay"), asmInt(1), asmText("module"), bare)), 1, "what is under 'ema', 'module' in it"},
-		{"state_dict in model", under(asmText("model"), asmDict(asmText("state_dict"), bare)), 1, "what is under 'model', 'state_dict' in it"},
+		{"module in ema", under(asmText("ema"), asmDict(asmText("decay"), asmInt(1), asmText("module"), bare)), 1,
+			"what is under 'ema', 'module' in it"},
+		{"state_dict in model", under(asmText("model"), asmDict(asmText("state_dict"), bare)), 1,
+			"what is under 'model', 'state_dict' in it"},
 		{"a score beside it", under(asmText("best_acc"), scalar, asmText("net"), bare), 1, "what is under 'net'"},
-		{"state_dict before all", under(asmText("ema"), asmNet("", "2"), asmText("model"), asmNet("", "3"), asmText("state_dict"), bare), 1, "what is under 'state_dict'; left is 'model', 'ema'"},
-		{"weights before their averages", under(asmText("ema"), asmNet("", "2"), asmText("model"), bare), 1, "what is under 'model'; left is 'ema'"},
-		{"model_state_dict before net", under(asmText("net"), asmNet("", "2"), asmText("model_state_dict"), bare), 1, "what is under 'model_state_dict'; left is 'net'"},
+		{"state_dict before all", under(asmText("ema"), asmNet("", "2"), asmText("model"), asmNet("", "3"),
+			asmText("state_dict"), bare), 1, "what is under 'state_dict'; left is 'model', 'ema'"},
+		{"weights before their averages", under(asmText("ema"), asmNet("", "2"), asmText("model"), bare), 1,
+			"what is under 'model'; left is 'ema'"},
+		{"model_state_dict before net", under(asmText("net"), asmNet("", "2"), asmText("model_state_dict"), bare), 1,
+			"what is under 'model_state_dict'; left is 'net'"},
 		{"an empty one is none", under(asmText("state_dict"), "}", asmText("net"), bare), 1, "what is under 'net'"},
 		{"the last of a name", under(asmText("net"), asmNet("", "2"), asmText("net"), bare), 1, "what is under 'net'"},
 	} {

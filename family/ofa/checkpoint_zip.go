@@ -24,7 +24,8 @@ type zipContainer struct {
 func openZip(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
 	archive, err := zip.NewReader(r, size)
 	if errors.Is(err, zip.ErrFormat) { // the directory is the last thing in the file
-		return nil, nil, errors.New("the zip container of the checkpoint has no end: the file is truncated or damaged, fetch it again")
+		return nil, nil, errors.New("the zip container of the checkpoint has no end: the file is truncated or damaged, " +
+			"fetch it again")
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("read the zip container of the checkpoint: %w", err)
 	}
@@ -108,10 +109,12 @@ func (c *zipContainer) entry(name string) (io.ReadCloser, int64, error) {
 	}
 	const encrypted = 1
 	if f.Method != zip.Store || f.Flags&encrypted != 0 || f.CompressedSize64 != f.UncompressedSize64 {
-		return nil, 0, fmt.Errorf("zip entry %q is compressed or encrypted; torch.save stores it plainly, so save the checkpoint again", clip(name, 200))
+		return nil, 0, fmt.Errorf("zip entry %q is compressed or encrypted; torch.save stores it plainly, so save the "+
+			"checkpoint again", clip(name, 200))
 	}
 	if f.UncompressedSize64 > uint64(c.size) {
-		return nil, 0, fmt.Errorf("zip entry %q claims %d bytes of a file of %d", clip(name, 200), f.UncompressedSize64, c.size)
+		return nil, 0, fmt.Errorf("zip entry %q claims %d bytes of a file of %d", clip(name, 200), f.UncompressedSize64,
+			c.size)
 	}
 	r, err := f.Open()
 	if err != nil {

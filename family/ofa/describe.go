@@ -110,9 +110,11 @@ func (d *Description) validate() error {
 		return fmt.Errorf("kind %q: known are %s", d.Kind, strings.Join(Kinds(), ", "))
 	}
 	if n := len(d.Strides); d.Kind == ResNet50 && (n != len(resNetBlocks) || len(d.Acts)+len(d.SE) > 0) {
-		complain("strides, acts and se: a ResNet50 wants %d strides and nothing else, got %d, %d and %d", len(resNetBlocks), n, len(d.Acts), len(d.SE))
+		complain("strides, acts and se: a ResNet50 wants %d strides and nothing else, got %d, %d and %d", len(resNetBlocks),
+			n, len(d.Acts), len(d.SE))
 	} else if d.Kind != ResNet50 && (n < 2 || len(d.Acts) != n || len(d.SE) != n) {
-		complain("strides, acts and se: want one entry each for block 0 and every stage, got %d, %d and %d", n, len(d.Acts), len(d.SE))
+		complain("strides, acts and se: want one entry each for block 0 and every stage, got %d, %d and %d", n, len(d.Acts),
+			len(d.SE))
 	}
 	if !(d.BNEps > 0 && d.BNEps < 1) {
 		complain("bn_eps %v: wants a small positive number", d.BNEps)
@@ -146,7 +148,8 @@ func (d *Description) validateSpace() error {
 		return fmt.Errorf("d %v: wants depths from %d to 16", d.D, leastD)
 	case (len(d.W) > 0) != (d.Kind == ResNet50) || slices.ContainsFunc(d.W, func(w float64) bool { return !wide(w) }):
 		return fmt.Errorf("w %v: a ResNet50 wants width multipliers from 0 to 4, no other kind has them", d.W)
-	case len(d.Resolutions) == 0 || slices.ContainsFunc(d.Resolutions, func(r int) bool { return r < 8 || r > maxResolution }):
+	case len(d.Resolutions) == 0 ||
+		slices.ContainsFunc(d.Resolutions, func(r int) bool { return r < 8 || r > maxResolution }):
 		return fmt.Errorf("resolutions %v: wants pixels a side from 8 to %d", d.Resolutions, maxResolution)
 	}
 	return nil
@@ -241,10 +244,12 @@ func (d *Description) checkLengths(a family.Arch) error {
 	case d.Kind == ResNet50:
 		// Its one kernel size may be left out.
 		if len(a.KS) != 0 && len(a.KS) != n || len(a.E) != n || len(a.D) != depths || len(a.W) != widths {
-			return fmt.Errorf("architecture: wants %d e, %d d and %d w, got %d, %d and %d", n, depths, widths, len(a.E), len(a.D), len(a.W))
+			return fmt.Errorf("architecture: wants %d e, %d d and %d w, got %d, %d and %d", n, depths, widths, len(a.E),
+				len(a.D), len(a.W))
 		}
 	case len(a.KS) != n || len(a.E) != n || len(a.D) != depths:
-		return fmt.Errorf("architecture: wants %d ks, %d e and %d d, got %d, %d and %d", n, n, depths, len(a.KS), len(a.E), len(a.D))
+		return fmt.Errorf("architecture: wants %d ks, %d e and %d d, got %d, %d and %d", n, n, depths, len(a.KS), len(a.E),
+			len(a.D))
 	case len(a.W) != 0:
 		return fmt.Errorf("architecture: w is for OFA-ResNet50, this is an %s", d.title())
 	}

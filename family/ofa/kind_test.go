@@ -38,7 +38,8 @@ func TestEncodingsAreThoseOfTheOriginal(t *testing.T) {
 		}
 		a := tt.desc.Uniform(slices.Max(tt.desc.KS), slices.Max(tt.desc.E), tt.desc.maxDepth(), 224)
 		if len(a.KS) != tt.ks || len(a.E) != tt.e || len(a.D) != tt.d || len(a.W) != tt.w {
-			t.Errorf("%s: got %d ks, %d e, %d d, %d w; want %d, %d, %d, %d", tt.desc.Kind, len(a.KS), len(a.E), len(a.D), len(a.W), tt.ks, tt.e, tt.d, tt.w)
+			t.Errorf("%s: got %d ks, %d e, %d d, %d w; want %d, %d, %d, %d", tt.desc.Kind, len(a.KS), len(a.E), len(a.D),
+				len(a.W), tt.ks, tt.e, tt.d, tt.w)
 		}
 		if err := tt.desc.Check(a); err != nil {
 			t.Errorf("%s: %v", tt.desc.Kind, err)
@@ -55,16 +56,27 @@ func TestArchitecturesOfEveryKindAreJudged(t *testing.T) {
 	}{
 		{"Proxyless, one block in its last stage", PublishedProxylessNAS(), func(a *family.Arch) { a.D[5] = 1 }, ""},
 		{"Proxyless, its last depth is clamped", PublishedProxylessNAS(), func(a *family.Arch) { a.D[5] = 4 }, ""},
-		{"Proxyless, one block in another stage", PublishedProxylessNAS(), func(a *family.Arch) { a.D[4] = 1 }, "stage 5 has depth 1"},
-		{"Proxyless of 20 blocks", PublishedProxylessNAS(), func(a *family.Arch) { a.KS = a.KS[1:] }, "wants 21 ks, 21 e and 6 d, got 20"},
-		{"ResNet50 with its one kernel size", PublishedResNet50(), func(a *family.Arch) { a.KS = slices.Repeat([]int{3}, 18) }, ""},
-		{"ResNet50 with another kernel size", PublishedResNet50(), func(a *family.Arch) { a.KS = slices.Repeat([]int{5}, 18) }, "kernel size 5"},
+		{"Proxyless, one block in another stage", PublishedProxylessNAS(), func(a *family.Arch) { a.D[4] = 1 },
+			"stage 5 has depth 1"},
+		{"Proxyless of 20 blocks", PublishedProxylessNAS(), func(a *family.Arch) { a.KS = a.KS[1:] },
+			"wants 21 ks, 21 e and 6 d, got 20"},
+		{"ResNet50 with its one kernel size", PublishedResNet50(), func(a *family.Arch) {
+			a.KS = slices.Repeat([]int{3},
+				18)
+		}, ""},
+		{"ResNet50 with another kernel size", PublishedResNet50(), func(a *family.Arch) {
+			a.KS = slices.Repeat([]int{5},
+				18)
+		}, "kernel size 5"},
 		{"ResNet50 without its stem", PublishedResNet50(), func(a *family.Arch) { a.D[0] = 0 }, ""},
 		{"ResNet50 of width 3", PublishedResNet50(), func(a *family.Arch) { a.W[2] = 3 }, "width 3 is number 3"},
 		{"ResNet50 of width -1", PublishedResNet50(), func(a *family.Arch) { a.W[0] = -1 }, "width 1 is number -1"},
-		{"ResNet50 without widths", PublishedResNet50(), func(a *family.Arch) { a.W = nil }, "wants 18 e, 5 d and 6 w, got 18, 5 and 0"},
-		{"ResNet50, expand ratio", PublishedResNet50(), func(a *family.Arch) { a.E[17] = 0.3 }, "block 18 has expand ratio 0.3"},
-		{"ResNet50, expand ratio of an unused block", PublishedResNet50(), func(a *family.Arch) { a.E[17], a.D[4] = 0.3, 0 }, ""},
+		{"ResNet50 without widths", PublishedResNet50(), func(a *family.Arch) { a.W = nil },
+			"wants 18 e, 5 d and 6 w, got 18, 5 and 0"},
+		{"ResNet50, expand ratio", PublishedResNet50(), func(a *family.Arch) { a.E[17] = 0.3 },
+			"block 18 has expand ratio 0.3"},
+		{"ResNet50, expand ratio of an unused block", PublishedResNet50(), func(a *family.Arch) { a.E[17], a.D[4] = 0.3, 0 },
+			""},
 		{"ResNet50, depth", PublishedResNet50(), func(a *family.Arch) { a.D[1] = 3 }, "stage 2 has depth 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,8 +97,10 @@ func TestDescriptionsOfEveryKindAreJudged(t *testing.T) {
 		change func(*Description)
 		want   string
 	}{
-		{"ResNet50 with activations", PublishedResNet50(), func(d *Description) { d.Acts = []string{"relu"} }, "wants 4 strides and nothing else"},
-		{"ResNet50 of three stages", PublishedResNet50(), func(d *Description) { d.Strides = d.Strides[1:] }, "wants 4 strides"},
+		{"ResNet50 with activations", PublishedResNet50(), func(d *Description) { d.Acts = []string{"relu"} },
+			"wants 4 strides and nothing else"},
+		{"ResNet50 of three stages", PublishedResNet50(), func(d *Description) { d.Strides = d.Strides[1:] },
+			"wants 4 strides"},
 		{"ResNet50 without widths", PublishedResNet50(), func(d *Description) { d.W = nil }, "w []"},
 		{"MobileNetV3 with widths", Published(), func(d *Description) { d.W = []float64{1} }, "w [1]"},
 		{"MobileNetV3 of depth 0", Published(), func(d *Description) { d.D = []int{0} }, "depths from 1"},

@@ -115,7 +115,8 @@ func (c *cutter) squeezeExcite(name string, widest, mid int) {
 	eb, ok4 := c.load(name+"expand.bias", widest)
 	if ok && ok2 && ok3 && ok4 {
 		c.add(layer{kind: squeezeExcite,
-			reduce: convolution{weight: slice(rw, m, mid), bias: rb.Data[:m], in: mid, out: m, k: 1, stride: 1, group: 1, act: relu},
+			reduce: convolution{weight: slice(rw, m, mid), bias: rb.Data[:m], in: mid, out: m, k: 1, stride: 1, group: 1,
+				act: relu},
 			expand: convolution{weight: slice(ew, mid, m), bias: eb.Data[:mid], in: m, out: mid, k: 1, stride: 1, group: 1}})
 	}
 }

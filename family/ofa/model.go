@@ -68,9 +68,11 @@ func (w *writer) layer(name string, l layer) string {
 		}
 		return w.activate(name, g.Node("Add", name+".sum", []string{x, w.out(l.from)}), relu)
 	case maxPool:
-		return g.Node("MaxPool", name, []string{x}, onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 2, 2), onnx.Ints("pads", 1, 1, 1, 1))
+		return g.Node("MaxPool", name, []string{x}, onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 2, 2),
+			onnx.Ints("pads", 1, 1, 1, 1))
 	case meanPool:
-		return g.Node("AveragePool", name, []string{x}, onnx.Ints("kernel_shape", 2, 2), onnx.Ints("strides", 2, 2), onnx.Int("ceil_mode", 1))
+		return g.Node("AveragePool", name, []string{x}, onnx.Ints("kernel_shape", 2, 2), onnx.Ints("strides", 2, 2),
+			onnx.Int("ceil_mode", 1))
 	default:
 		return g.Node("GlobalAveragePool", name, []string{x})
 	}

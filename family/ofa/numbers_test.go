@@ -56,7 +56,8 @@ func TestNumbersThatNoNetworkCanHaveAreRefusedAtLoad(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), "tensor "+tt.tensor+": ") || !strings.Contains(err.Error(), tt.says) {
+			if err == nil || !strings.Contains(err.Error(), "tensor "+tt.tensor+": ") || !strings.Contains(err.Error(),
+				tt.says) {
 				t.Errorf("got %v, want tensor %s: %s", err, tt.tensor, tt.says)
 			}
 		})

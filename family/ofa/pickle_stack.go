@@ -97,7 +97,8 @@ func (u *unpickler) operands(marked bool, n int) ([]pyValue, error) {
 // result is the one value that a finished program leaves.
 func (u *unpickler) result() (pyValue, error) {
 	if len(u.stack) != 1 || len(u.marks) != 0 {
-		return nil, fmt.Errorf("the pickle ends with %d values and %d open marks instead of one value", len(u.stack), len(u.marks))
+		return nil, fmt.Errorf("the pickle ends with %d values and %d open marks instead of one value", len(u.stack),
+			len(u.marks))
 	}
 	return u.stack[0], nil
 }

@@ -55,7 +55,8 @@ func asmVector(numel int64) string {
 // as its key and its numbers.
 func legacyFile(object string, storages ...legacyStorage) []byte {
 	const magic = "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-	b := []byte(pickled(magic) + pickled("M\xe9\x03") + pickled(asmDict(asmText("little_endian"), "\x88")) + pickled(object))
+	b := []byte(pickled(magic) + pickled("M\xe9\x03") + pickled(asmDict(asmText("little_endian"), "\x88")) +
+		pickled(object))
 	var keys, data string
 	for _, s := range storages {
 		keys += asmText(s.key)
@@ -131,7 +132,8 @@ func TestAHandMadePickleIsRead(t *testing.T) {
 func TestAPickleRunsNothing(t *testing.T) {
 	for _, tt := range []struct{ name, object, want string }{
 		{"a function of the system", "cos\nsystem\n" + asmTuple(asmText("id")) + "R", `the class "os.system" is refused`},
-		{"a function named by protocol 4", asmText("builtins") + asmText("eval") + "\x93", `the class "builtins.eval" is refused`},
+		{"a function named by protocol 4", asmText("builtins") + asmText("eval") + "\x93",
+			`the class "builtins.eval" is refused`},
 		{"a class of PyTorch that is not needed", "ctorch.hub\nload\n", `the class "torch.hub.load" is refused`},
 		{"a class with an endless name", "c" + strings.Repeat("x", 1<<18) + "\ny\n", `xxx..." is refused`},
 		{"an object by its class", "ccollections\nOrderedDict\n)\x81", "opcode 0x81 is not one"},
@@ -143,7 +145,8 @@ func TestAPickleRunsNothing(t *testing.T) {
 		{"a call without a tuple", "ccollections\nOrderedDict\n}R", "with a dict"},
 		{"a call of a storage class", "ctorch\nFloatStorage\n)R", "cannot be called"},
 		{"an OrderedDict from items", "ccollections\nOrderedDict\n" + asmTuple("]") + "R", "1 arguments instead of none"},
-		{"a parameter of something else", "ctorch._utils\n_rebuild_parameter\n" + asmTuple("N", "\x88", "N") + "R", "arguments are not a tensor"},
+		{"a parameter of something else", "ctorch._utils\n_rebuild_parameter\n" + asmTuple("N", "\x88", "N") + "R",
+			"arguments are not a tensor"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantRefusal(t, legacyFile(tt.object), tt.want) })
 	}
@@ -189,10 +192,13 @@ func TestATensorStaysInsideItsStorage(t *testing.T) {
 		{"a size that is a string", asmTensor(four, 0, asmTuple(asmText("1")), asmInts(1)), "dimension 0 is a str"},
 		{"shape and stride differ", asmTensor(four, 0, asmInts(2, 2), asmInts(1)), "differ in length"},
 		{"nine dimensions", asmTensor(four, 0, asmInts(1, 1, 1, 1, 1, 1, 1, 1, 1), asmInts(1)), "9 dimensions"},
-		{"one number unfolded to many", asmTensor(four, 0, asmInts(1<<20, 1<<10), asmInts(0, 0)), "more numbers than a file of"},
+		{"one number unfolded to many", asmTensor(four, 0, asmInts(1<<20, 1<<10), asmInts(0, 0)),
+			"more numbers than a file of"},
 		{"no storage", asmTensor(asmInt(0), 0, asmInts(1), asmInts(1)), "the storage is an int"},
-		{"a storage of an unknown class", asmTensor(asmStorage("QInt8Storage", "0", 4), 0, asmInts(1), asmInts(1)), `"torch.QInt8Storage" is refused`},
-		{"a storage of negative length", asmTensor(asmStorage("FloatStorage", "0", -4), 0, asmInts(1), asmInts(1)), "a storage is not described"},
+		{"a storage of an unknown class", asmTensor(asmStorage("QInt8Storage", "0", 4), 0, asmInts(1), asmInts(1)),
+			`"torch.QInt8Storage" is refused`},
+		{"a storage of negative length", asmTensor(asmStorage("FloatStorage", "0", -4), 0, asmInts(1), asmInts(1)),
+			"a storage is not described"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			wantRefusal(t, legacyFile(asmDict(asmText("w"), tt.tensor), zeros(4)), tt.want)
@@ -208,17 +214,22 @@ func TestTheLegacyContainerIsChecked(t *testing.T) {
 		file []byte
 		want string
 	}{
-		{"a length that is not there", legacyFile(vector(huge), legacyStorage{"0", huge, "abcd"}), "do not fit into the 4 bytes left"},
+		{"a length that is not there", legacyFile(vector(huge), legacyStorage{"0", huge, "abcd"}),
+			"do not fit into the 4 bytes left"},
 		{"two lengths", legacyFile(vector(2), zeros(1)), "has 1 elements where 2 are declared"},
-		{"a storage declared twice", legacyFile(asmDict(asmText("v"), asmVector(1), asmText("w"), asmVector(2)), zeros(2)), "declared twice, differently"},
+		{"a storage declared twice", legacyFile(asmDict(asmText("v"), asmVector(1), asmText("w"), asmVector(2)), zeros(2)),
+			"declared twice, differently"},
 		{"a storage that never follows", legacyFile(vector(2)), "not in the list of storages"},
 		{"a storage that follows twice", legacyFile(vector(1), zeros(1), zeros(1)), "follows twice"},
 		{"a storage nobody declared", legacyFile(vector(1), zeros(1), legacyStorage{"1", 0, ""}), "no tensor declares it"},
-		{"a tensor twice", legacyFile(asmDict(asmText("w"), asmVector(1), asmText("w"), asmVector(1)), zeros(1)), `"w" is in the state_dict twice`},
+		{"a tensor twice", legacyFile(asmDict(asmText("w"), asmVector(1), asmText("w"), asmVector(1)), zeros(1)),
+			`"w" is in the state_dict twice`},
 		{"no tensor", legacyFile(asmDict(asmText("epoch"), asmInt(1))), "holds no state_dict"},
-		{"only integers", legacyFile(asmDict(asmText("n"), asmTensor(asmStorage("LongStorage", "0", 0), 0, asmInts(0), asmInts(1))), zeros(0)), "holds no state_dict"},
+		{"only integers", legacyFile(asmDict(asmText("n"), asmTensor(asmStorage("LongStorage", "0", 0), 0, asmInts(0),
+			asmInts(1))), zeros(0)), "holds no state_dict"},
 		{"a list", legacyFile(asmList(asmVector(1)), zeros(1)), "the checkpoint is a list"},
-		{"a state_dict that is none", legacyFile(asmDict(asmText("state_dict"), asmVector(1)), zeros(1)), "'state_dict' in the checkpoint is a tensor"},
+		{"a state_dict that is none", legacyFile(asmDict(asmText("state_dict"), asmVector(1)), zeros(1)),
+			"'state_dict' in the checkpoint is a tensor"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantRefusal(t, tt.file, tt.want) })
 	}
@@ -261,8 +272,10 @@ func TestTheZipContainerIsChecked(t *testing.T) {
 		{"a storage is short", []zipEntry{object, {name: "x/data/0", data: "1234567"}}, "7 bytes are not the 2 elements"},
 		{"a storage is long", []zipEntry{object, {name: "x/data/0", data: "123456789"}}, "9 bytes are not the 2 elements"},
 		{"big-endian", []zipEntry{object, numbers, {name: "x/byteorder", data: "big"}}, `byte order is "big"`},
-		{"an endless byte order", []zipEntry{object, numbers, {name: "x/byteorder", data: strings.Repeat("little", 9)}}, "54 bytes are more than 16"},
-		{"a huge data.pkl", []zipEntry{{name: "x/data.pkl", data: strings.Repeat("x", maxPickle+1)}}, "are more than 1048576"},
+		{"an endless byte order", []zipEntry{object, numbers, {name: "x/byteorder", data: strings.Repeat("little", 9)}},
+			"54 bytes are more than 16"},
+		{"a huge data.pkl", []zipEntry{{name: "x/data.pkl", data: strings.Repeat("x", maxPickle+1)}},
+			"are more than 1048576"},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantRefusal(t, zipContainerOf(t, tt.entries...), tt.want) })
 	}

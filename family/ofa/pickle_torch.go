@@ -32,7 +32,8 @@ func (u *unpickler) global(op byte) error {
 		return err
 	}
 	if !allowedGlobal(g) {
-		return fmt.Errorf("the class %q is refused: a checkpoint may hold only tensors and plain values, as anything else would have to run its code; "+
+		return fmt.Errorf("the class %q is refused: a checkpoint may hold only tensors and plain values, as anything else "+
+			"would have to run its code; "+
 			"save it again as torch.save({'state_dict': net.state_dict()}, path)", clip(string(g), 200))
 	}
 	return u.push(g)
@@ -143,7 +144,8 @@ func (u *unpickler) persistentID() error {
 		return errors.New("a persistent id is not ('storage', class, key, location, numel)")
 	}
 	if len(id) == 6 && id[5] != (pyNone{}) {
-		return errors.New("a storage is a view of another one, as before PyTorch 0.4; save the checkpoint again with a newer PyTorch")
+		return errors.New("a storage is a view of another one, as before PyTorch 0.4; save the checkpoint again with a " +
+			"newer PyTorch")
 	}
 	class, ok1 := id[1].(pyGlobal)
 	key, ok2 := id[2].(pyText)

@@ -26,7 +26,8 @@ func (c *cutter) resNet50() {
 		c.elastic("input_stem.1.conv", elastic{widestIn: widest, widestOut: widest, out: mid, k: 3, stride: 1, act: relu})
 		c.add(layer{kind: shortcut, from: entry})
 	}
-	c.elastic("input_stem.2", elastic{widestIn: widest, widestOut: out.Shape[0], out: d.narrowed(out.Shape[0], a.W[1]), k: 3, stride: 1, act: relu})
+	c.elastic("input_stem.2", elastic{widestIn: widest, widestOut: out.Shape[0], out: d.narrowed(out.Shape[0], a.W[1]),
+		k: 3, stride: 1, act: relu})
 	c.add(layer{kind: maxPool})
 	slot, widestIn := 0, out.Shape[0]
 	for stage, length := range d.lengths() {
@@ -55,7 +56,8 @@ func (c *cutter) elastic(name string, e elastic) {
 		return
 	}
 	if e.out > e.widestOut || c.width > e.widestIn {
-		c.err = fmt.Errorf("tensor %s.conv.weight has shape %v, too small for a sub-network of %d×%d channels there: widths are multiples of 8",
+		c.err = fmt.Errorf("tensor %s.conv.weight has shape %v, too small for a sub-network of %d×%d channels there: "+
+			"widths are multiples of 8",
 			name, w.Shape, e.out, c.width)
 		return
 	}
@@ -91,7 +93,8 @@ func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut in
 		if stride > 1 {
 			c.add(layer{kind: meanPool})
 		}
-		c.elastic(name+"downsample", elastic{widestIn: widestIn, widestOut: widestOut, out: out, k: 1, stride: 1, act: linear})
+		c.elastic(name+"downsample", elastic{widestIn: widestIn, widestOut: widestOut, out: out, k: 1, stride: 1,
+			act: linear})
 		entry, c.last = c.last, main
 	}
 	c.add(layer{kind: shortcut, from: entry, rectified: true})

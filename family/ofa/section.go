@@ -47,7 +47,8 @@ func (n *Subnet) Sections() []Section {
 		s.describe()
 		all, in = append(all, s), s.Out
 	}
-	return append(all, Section{In: in, Out: Map{1, n.classes}, Classifier: true, net: n, from: len(n.layers), to: len(n.layers)})
+	return append(all, Section{In: in, Out: Map{1, n.classes}, Classifier: true, net: n, from: len(n.layers),
+		to: len(n.layers)})
 }
 
 // channels is how many channels each layer gives.

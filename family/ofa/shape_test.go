@@ -45,17 +45,20 @@ func TestShapesThatDoNotFitAreNamedAtLoad(t *testing.T) {
 			"input_stem.2.conv.weight":        {60, 32, 3, 3},
 			"blocks.0.conv1.conv.weight":      {16, 60, 1, 1},
 			"blocks.0.downsample.conv.weight": {32, 60, 1, 1},
-		}, 60, "input_stem.2"), "tensor input_stem.2.conv.weight has shape [60 32 3 3], too small for a sub-network of 64×32"},
+		}, 60, "input_stem.2"),
+			"tensor input_stem.2.conv.weight has shape [60 32 3 3], too small for a sub-network of 64×32"},
 		{"stem whose middle is narrower than half", "resnet", batchNorms(map[string][]int{
 			"input_stem.0.conv.weight":      {24, 3, 3, 3},
 			"input_stem.1.conv.conv.weight": {24, 24, 3, 3},
 			"input_stem.2.conv.weight":      {64, 24, 3, 3},
-		}, 24, "input_stem.0", "input_stem.1.conv"), "tensor input_stem.0.conv.weight has shape [24 3 3 3], too small for a sub-network of 32×3"},
+		}, 24, "input_stem.0", "input_stem.1.conv"), "tensor input_stem.0.conv.weight has shape [24 3 3 3], too small for " +
+			"a sub-network of 32×3"},
 		{"stage that rounds up to more than it has", "resnet", batchNorms(map[string][]int{
 			"blocks.0.conv3.conv.weight":      {30, 16, 1, 1},
 			"blocks.0.downsample.conv.weight": {30, 64, 1, 1},
 			"blocks.1.conv1.conv.weight":      {16, 30, 1, 1},
-		}, 30, "blocks.0.conv3", "blocks.0.downsample"), "tensor blocks.0.conv3.conv.weight has shape [30 16 1 1], too small for a sub-network of 32×16"},
+		}, 30, "blocks.0.conv3", "blocks.0.downsample"), "tensor blocks.0.conv3.conv.weight has shape [30 16 1 1], too " +
+			"small for a sub-network of 32×16"},
 		{"block that gives other channels than its shortcut", "resnet", batchNorms(map[string][]int{
 			"blocks.1.conv3.conv.weight": {40, 16, 1, 1},
 			"blocks.2.conv1.conv.weight": {16, 40, 1, 1},

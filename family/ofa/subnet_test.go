@@ -185,7 +185,8 @@ func TestDescriptionThatCannotBeIsRefused(t *testing.T) {
 	}{
 		{"kind", func(d *Description) { d.Kind = "resnet" }, `kind "resnet"`},
 		{"lists of different lengths", func(d *Description) { d.SE = d.SE[1:] }, "got 6, 6 and 5"},
-		{"no stages", func(d *Description) { d.Strides, d.Acts, d.SE = d.Strides[:1], d.Acts[:1], d.SE[:1] }, "got 1, 1 and 1"},
+		{"no stages", func(d *Description) { d.Strides, d.Acts, d.SE = d.Strides[:1], d.Acts[:1], d.SE[:1] },
+			"got 1, 1 and 1"},
 		{"bn_eps", func(d *Description) { d.BNEps = 0 }, "bn_eps 0"},
 		{"stride", func(d *Description) { d.Strides[2] = 3 }, "stride 3"},
 		{"stem stride", func(d *Description) { d.StemStride = 0 }, "stride 0"},

@@ -57,7 +57,8 @@ func New(checkpoint *Checkpoint, desc Description) (*Supernet, error) {
 		fmt.Sprintf("blocks.%d.conv3.conv.weight", s.desc.slots()),
 	} {
 		if s.has(extra) {
-			return nil, fmt.Errorf("supernet: the checkpoint has more blocks than the description, whose stages have up to %v", s.desc.lengths())
+			return nil, fmt.Errorf("supernet: the checkpoint has more blocks than the description, whose stages have up to %v",
+				s.desc.lengths())
 		}
 	}
 	return s, nil

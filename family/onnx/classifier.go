@@ -50,13 +50,16 @@ func (v Value) noImage() string {
 	case !fits(d[0], 1):
 		return fmt.Sprintf("a batch of %d images, wants one or any number: export it with a batch of 1", d[0])
 	case d[1] == 1:
-		return fmt.Sprintf("of one channel (grey), wants three, red green blue: export it with a first layer that makes grey of 1x3x%sx%s", side(d[2]), side(d[3]))
+		return fmt.Sprintf("of one channel (grey), wants three, red green blue: export it with a first layer that makes "+
+			"grey of 1x3x%sx%s", side(d[2]), side(d[3]))
 	case !fits(d[1], 3):
-		return fmt.Sprintf("of %d channels, wants three, red green blue: export it for 1x3x%sx%s", d[1], side(d[2]), side(d[3]))
+		return fmt.Sprintf("of %d channels, wants three, red green blue: export it for 1x3x%sx%s", d[1], side(d[2]),
+			side(d[3]))
 	case d[2] == Dynamic && d[3] == Dynamic:
 		return "of images of any size: export the model with a fixed size of its images, such as 1x3x224x224"
 	case d[2] != d[3] && d[2] != Dynamic && d[3] != Dynamic:
-		return fmt.Sprintf("not square, %d pixels high and %d wide, and frames are cut to squares: export it for 1x3x%dx%d or another square",
+		return fmt.Sprintf("not square, %d pixels high and %d wide, and frames are cut to squares: export it for "+
+			"1x3x%dx%d or another square",
 			d[2], d[3], max(d[2], d[3]), max(d[2], d[3]))
 	}
 	return ""
@@ -74,7 +77,8 @@ func side(d int) string {
 }
 
 func (v Value) channelsLast() string {
-	return fmt.Sprintf("channels last (NHWC), %d of them, wants channels first (NCHW), 1x3x%sx%s: export it so (tf2onnx does with --inputs-as-nchw %s), or put a Transpose in front",
+	return fmt.Sprintf("channels last (NHWC), %d of them, wants channels first (NCHW), 1x3x%sx%s: export it so "+
+		"(tf2onnx does with --inputs-as-nchw %s), or put a Transpose in front",
 		v.Dims[3], side(v.Dims[1]), side(v.Dims[2]), v.Name)
 }
 
@@ -107,9 +111,11 @@ func (i Info) tellsOther(classes int) error {
 		}
 	}
 	if several > 1 {
-		return fmt.Errorf("output %s of the model is a map, wants 1x%d, one number a class: export it with the mean over the rest at its end", i.Output, classes)
+		return fmt.Errorf("output %s of the model is a map, wants 1x%d, one number a class: export it with the mean over "+
+			"the rest at its end", i.Output, classes)
 	}
-	return fmt.Errorf("output %s of the model is not of %d classes, as many as the description names: name those that the model was trained on", i.Output, classes)
+	return fmt.Errorf("output %s of the model is not of %d classes, as many as the description names: name those that "+
+		"the model was trained on", i.Output, classes)
 }
 
 // ends is the operator that makes the numbers of a tensor: the way back from it
@@ -118,7 +124,8 @@ func (s *scanner) ends(name string) string {
 	for range s.nodes {
 		made := s.made[name]
 		switch {
-		case slices.Contains([]string{"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"}, made.op):
+		case slices.Contains([]string{"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast",
+			"Dropout", "QuantizeLinear", "DequantizeLinear"}, made.op):
 			name = made.in0()
 		case made.op == "Div" && s.isSoftmax(made):
 			return "Softmax"

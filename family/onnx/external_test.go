@@ -33,12 +33,14 @@ func elsewhere(entries ...string) []byte {
 func TestM9_WeightsOutsideTheFileAreRefusedByTheScanAndTheLibrary(t *testing.T) {
 	rt, dir, secret := orttest.Open(t), t.TempDir(), filepath.Join(t.TempDir(), "secret")
 	numbers := make([]byte, 16)
-	for path, b := range map[string][]byte{secret: numbers, filepath.Join(dir, "beside"): numbers, filepath.Join(dir, "short"): numbers[:4]} {
+	for path, b := range map[string][]byte{secret: numbers, filepath.Join(dir, "beside"): numbers,
+		filepath.Join(dir, "short"): numbers[:4]} {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Symlink(secret, filepath.Join(dir, "symbolic")), os.Link(secret, filepath.Join(dir, "hard"))); err != nil {
+	if err := errors.Join(os.Symlink(secret, filepath.Join(dir, "symbolic")), os.Link(secret,
+		filepath.Join(dir, "hard"))); err != nil {
 		t.Fatal(err)
 	}
 	above, err := filepath.Rel(dir, secret)

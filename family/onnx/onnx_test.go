@@ -44,14 +44,16 @@ func TestMisuseIsSaidWhenTheModelIsWritten(t *testing.T) {
 		misuse func(g *onnx.Graph)
 		says   string
 	}{
-		{"reads what is not there", func(g *onnx.Graph) { g.Node("Relu", "y", []string{"z"}) }, "node y reads z, which nothing wrote before it"},
+		{"reads what is not there", func(g *onnx.Graph) { g.Node("Relu", "y", []string{"z"}) },
+			"node y reads z, which nothing wrote before it"},
 		{"reads itself", func(g *onnx.Graph) { g.Node("Relu", "y", []string{"y"}) }, "node y reads y"},
 		{"written twice", func(g *onnx.Graph) { g.Node("Relu", "x", []string{"x"}) }, "x is written twice"},
 		{"weight of a node's name", func(g *onnx.Graph) {
 			g.Node("Relu", "y", []string{"x"})
 			g.Weight("y", []int{1}, []float32{1})
 		}, "y is written twice"},
-		{"too few numbers", func(g *onnx.Graph) { g.Weight("w", []int{2, 3}, make([]float32, 5)) }, "weight w: shape [2 3] holds 6 numbers, not 5"},
+		{"too few numbers", func(g *onnx.Graph) { g.Weight("w", []int{2, 3}, make([]float32, 5)) },
+			"weight w: shape [2 3] holds 6 numbers, not 5"},
 		{"too many numbers", func(g *onnx.Graph) { g.Weight("w", nil, make([]float32, 2)) }, "holds 1 numbers, not 2"},
 		{"output of nothing", func(g *onnx.Graph) { g.Output(onnx.Value{Name: "y"}) }, "output y is written by no node"},
 		{"the first of two", func(g *onnx.Graph) {
@@ -63,7 +65,8 @@ func TestMisuseIsSaidWhenTheModelIsWritten(t *testing.T) {
 			g := onnx.New("broken", onnx.Value{Name: "x", Dims: []int{1}})
 			tt.misuse(g)
 			b, err := g.Marshal()
-			if err == nil || b != nil || !strings.Contains(err.Error(), "onnx graph broken: ") || !strings.Contains(err.Error(), tt.says) {
+			if err == nil || b != nil || !strings.Contains(err.Error(), "onnx graph broken: ") ||
+				!strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %d bytes, %v; want %q", len(b), err, tt.says)
 			}
 		})

@@ -30,14 +30,21 @@ func samples() []sample {
 	window := [][]byte{ints("kernel_shape", 1, 1)}
 	return []sample{
 		{op: "Relu"}, {op: "Identity"}, {op: "Sigmoid"}, {op: "Tanh"}, {op: "Softmax"}, {op: "LeakyRelu"}, {op: "Elu"},
-		{op: "HardSigmoid"}, {op: "Transpose", attrs: [][]byte{ints("perm", 0, 1, 2, 3)}}, {op: "Cast", attrs: [][]byte{integer("to", 1)}},
-		{op: "Concat", attrs: [][]byte{integer("axis", 0)}}, {op: "MaxPool", attrs: window}, {op: "AveragePool", attrs: window},
+		{op: "HardSigmoid"}, {op: "Transpose", attrs: [][]byte{ints("perm", 0, 1, 2, 3)}}, {op: "Cast",
+			attrs: [][]byte{integer("to", 1)}},
+		{op: "Concat", attrs: [][]byte{integer("axis", 0)}}, {op: "MaxPool", attrs: window},
+		{op: "AveragePool", attrs: window},
 		{op: "Conv", in: []string{"kernel"}, attrs: window}, {op: "MatMul", in: []string{"square"}},
-		{op: "Add", in: []string{"one"}}, {op: "Mul", in: []string{"one"}}, {op: "Div", in: []string{"one"}}, {op: "Pow", in: []string{"one"}},
-		{op: "PRelu", in: []string{"one"}}, {op: "Sum", from: 8, in: []string{"one"}}, {op: "Max", from: 8, in: []string{"one"}},
-		{op: "BatchNormalization", in: []string{"three", "three", "three", "three"}}, {op: "InstanceNormalization", in: []string{"three", "three"}},
-		{op: "Reshape", in: []string{"shape"}}, {op: "Tile", in: []string{"repeats"}}, {op: "Expand", from: 8, in: []string{"shape"}},
-		{op: "Erf", from: 9}, {op: "Clip", from: 11}, {op: "Pad", from: 11, in: []string{"pads"}}, {op: "HardSwish", from: 14},
+		{op: "Add", in: []string{"one"}}, {op: "Mul", in: []string{"one"}}, {op: "Div", in: []string{"one"}},
+		{op: "Pow", in: []string{"one"}},
+		{op: "PRelu", in: []string{"one"}}, {op: "Sum", from: 8, in: []string{"one"}}, {op: "Max", from: 8,
+			in: []string{"one"}},
+		{op: "BatchNormalization", in: []string{"three", "three", "three", "three"}}, {op: "InstanceNormalization",
+			in: []string{"three", "three"}},
+		{op: "Reshape", in: []string{"shape"}}, {op: "Tile", in: []string{"repeats"}}, {op: "Expand", from: 8,
+			in: []string{"shape"}},
+		{op: "Erf", from: 9}, {op: "Clip", from: 11}, {op: "Pad", from: 11, in: []string{"pads"}},
+		{op: "HardSwish", from: 14},
 		{op: "LayerNormalization", from: 17, in: []string{"two"}}, {op: "Mish", from: 18}, {op: "Gelu", from: 20},
 	}
 }

@@ -35,7 +35,8 @@ func opWith(attrs [][]byte, name, out string, in ...string) []byte {
 // means gives the mean of each channel of an image as 1×3, after the nodes that
 // make y of the 1×3×1×1 means m; it needs no weights.
 func means(in []uint64, out []uint64, last ...[]byte) [][]byte {
-	return slices.Concat([][]byte{op("GlobalAveragePool", "m", "x")}, last, [][]byte{str(2, "g"), value(11, "x", 1, in...), value(12, "y", 1, out...)})
+	return slices.Concat([][]byte{op("GlobalAveragePool", "m", "x")}, last, [][]byte{str(2, "g"), value(11, "x", 1, in...),
+		value(12, "y", 1, out...)})
 }
 
 // square are the dimensions of one image.
@@ -74,29 +75,38 @@ func TestModelsOfTheFieldBecomePlain(t *testing.T) {
 	rt := orttest.Open(t)
 	flat := op("Flatten", "y", "m")
 	plain := model(17, means(square, []uint64{1, 3}, flat)...)
-	newer := slices.Concat([][]byte{ones("one", 3)}, means(square, []uint64{1, 3}, op("Flatten", "f", "m"), op("Mul", "y", "f", "one")), [][]byte{value(11, "one", 1, 3)})
+	newer := slices.Concat([][]byte{ones("one", 3)}, means(square, []uint64{1, 3}, op("Flatten", "f", "m"),
+		op("Mul", "y", "f", "one")), [][]byte{value(11, "one", 1, 3)})
 	for _, tt := range []struct {
 		name    string
 		model   []byte
 		changed string
 	}{
 		{"plain", plain, ""},
-		{"batch by name", model(17, slices.Concat([][]byte{op("GlobalAveragePool", "m", "x"), flat}, [][]byte{named(11, "x", 3, 2, 2), named(12, "y", 3)})...), ""},
+		{"batch by name", model(17, slices.Concat([][]byte{op("GlobalAveragePool", "m", "x"), flat},
+			[][]byte{named(11, "x", 3, 2, 2), named(12, "y", 3)})...), ""},
 		{"batch of -1", model(17, means([]uint64{free, 3, 2, 2}, []uint64{free, 3}, flat)...), "free dimensions have a name"},
 		{"batch of 0", model(17, means([]uint64{0, 3, 2, 2}, []uint64{0, 3}, flat)...), "free dimensions have a name"},
-		{"batch of -1 in front alone", model(17, means([]uint64{free, 3, 2, 2}, []uint64{1, 3}, flat)...), "free dimensions have a name"},
-		{"everything that may be -1", model(17, means([]uint64{free, 3, free, 2}, []uint64{free, free}, flat)...), "free dimensions have a name"},
+		{"batch of -1 in front alone", model(17, means([]uint64{free, 3, 2, 2}, []uint64{1, 3}, flat)...),
+			"free dimensions have a name"},
+		{"everything that may be -1", model(17, means([]uint64{free, 3, free, 2}, []uint64{free, free}, flat)...),
+			"free dimensions have a name"},
 		{"weights as inputs", listing(), "2 weights are inputs no more"},
 		{"weights as inputs, newer", model(17, newer...), "1 weights are inputs no more"},
 		{"ai.onnx.ml", imports(plain, "ai.onnx.ml", 2), "imports"},
 		{"com.microsoft of no version", imports(plain, "com.microsoft", 77), "imports"},
 		{"domain of nobody's", imports(plain, "org.example", 1), "imports"},
 		{"training domain", imports(plain, "ai.onnx.preview.training", 9), "imports"},
-		{"logits 1xNx1x1", model(17, means(square, []uint64{1, 3, 1, 1}, op("Identity", "y", "m"))...), "its output of 1x3x1x1 is made 1x3"},
-		{"logits of any batch x1x1", model(17, means([]uint64{free, 3, 2, 2}, []uint64{free, 3, 1, 1}, op("Identity", "y", "m"))...), "1x3"},
-		{"logits 1x1x1xN", model(17, means(square, []uint64{1, 1, 1, 3}, opWith([][]byte{ints("perm", 0, 2, 3, 1)}, "Transpose", "y", "m"))...), "1x3"},
-		{"logits without a batch", model(17, slices.Concat([][]byte{integers("three", 3)}, means(square, []uint64{3}, op("Reshape", "y", "m", "three")))...), "its output of 3 is made 1x3"},
-		{"logits of no stated shape", model(17, means(square, nil, op("Identity", "y", "m"))...), "its output of no stated shape is made 1x3"},
+		{"logits 1xNx1x1", model(17, means(square, []uint64{1, 3, 1, 1}, op("Identity", "y", "m"))...),
+			"its output of 1x3x1x1 is made 1x3"},
+		{"logits of any batch x1x1", model(17, means([]uint64{free, 3, 2, 2}, []uint64{free, 3, 1, 1},
+			op("Identity", "y", "m"))...), "1x3"},
+		{"logits 1x1x1xN", model(17, means(square, []uint64{1, 1, 1, 3}, opWith([][]byte{ints("perm", 0, 2, 3, 1)},
+			"Transpose", "y", "m"))...), "1x3"},
+		{"logits without a batch", model(17, slices.Concat([][]byte{integers("three", 3)}, means(square, []uint64{3},
+			op("Reshape", "y", "m", "three")))...), "its output of 3 is made 1x3"},
+		{"logits of no stated shape", model(17, means(square, nil, op("Identity", "y", "m"))...),
+			"its output of no stated shape is made 1x3"},
 		{"everything", imports(imports(listing(), "ai.onnx.ml", 3), "x", 1), "2 weights are inputs no more"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,8 +188,10 @@ func TestTheScanFindsWhatMakesTheNumbers(t *testing.T) {
 	}{
 		{"at the end", [][]byte{op("Softmax", "y", "m")}, "Softmax"},
 		{"behind a flattening", [][]byte{softmax, op("Flatten", "y", "p")}, "Softmax"},
-		{"behind three nodes", [][]byte{softmax, op("Squeeze", "q", "p"), op("Identity", "r", "q"), op("Reshape", "y", "r", "s")}, "Softmax"},
-		{"behind a quantisation", [][]byte{softmax, op("QuantizeLinear", "q", "p", "s"), op("DequantizeLinear", "y", "q", "s")}, "Softmax"},
+		{"behind three nodes", [][]byte{softmax, op("Squeeze", "q", "p"), op("Identity", "r", "q"),
+			op("Reshape", "y", "r", "s")}, "Softmax"},
+		{"behind a quantisation", [][]byte{softmax, op("QuantizeLinear", "q", "p", "s"), op("DequantizeLinear", "y", "q",
+			"s")}, "Softmax"},
 		{"nodes in any order", [][]byte{op("Flatten", "y", "p"), softmax}, "Softmax"},
 		{"written out", [][]byte{op("Exp", "e", "m"), op("ReduceSum", "s", "e"), op("Div", "y", "e", "s")}, "Softmax"},
 		{"of logarithms", [][]byte{op("LogSoftmax", "y", "m")}, "LogSoftmax"},

@@ -290,7 +290,8 @@ func (s *scanner) ports() error {
 	}
 	s.listed, s.inputs = len(s.inputs)-len(inputs), inputs
 	if len(s.inputs) != 1 || len(s.outputs) != 1 {
-		return fmt.Errorf("%d inputs and %d outputs, wants one of each%s%s: export the model with an image as its only input and the logits as its only output",
+		return fmt.Errorf("%d inputs and %d outputs, wants one of each%s%s: export the model with an image as its only "+
+			"input and the logits as its only output",
 			len(s.inputs), len(s.outputs), listing("inputs", s.inputs), listing("outputs", s.outputs))
 	}
 	for _, v := range []declared{s.inputs[0], s.outputs[0]} {

@@ -61,7 +61,8 @@ func (t *tensorProto) field(f field) (err error) {
 		return errors.New("its numbers are in another file (external_data), which is not let in: save the model as one file")
 	case 14:
 		if f.value != 0 {
-			return errors.New("its numbers are in another place (data_location), which is not let in: save the model as one file")
+			return errors.New("its numbers are in another place (data_location), which is not let in: save the model as one " +
+				"file")
 		}
 	}
 	return err
@@ -190,14 +191,16 @@ func (v *declared) tensorType(b []byte) error {
 		return nil
 	})
 	if err == nil && kind != 1 {
-		v.fault = fmt.Errorf("it is %s of %s, wants float32: export it with an input and an output of float32", elementName(kind), v.Shape())
+		v.fault = fmt.Errorf("it is %s of %s, wants float32: export it with an input and an output of float32",
+			elementName(kind), v.Shape())
 	}
 	return err
 }
 
 // elementName is how people call an element type of TensorProto.
 func elementName(kind uint64) string {
-	names := map[uint64]string{2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "text", 9: "bool", 10: "float16", 11: "float64", 16: "bfloat16"}
+	names := map[uint64]string{2: "uint8", 3: "int8", 6: "int32", 7: "int64", 8: "text", 9: "bool", 10: "float16",
+		11: "float64", 16: "bfloat16"}
 	return cmp.Or(names[kind], fmt.Sprintf("element type %d", kind))
 }
 

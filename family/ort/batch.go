@@ -82,7 +82,8 @@ func (r *Runtime) Optimize(model []byte, path string, shape Shape, o Options) er
 	defer opts.Destroy()
 	err = errors.Join(
 		opts.SetOptimizedModelFilePath(path),
-		opts.AddSessionConfigEntry("session.optimized_model_external_initializers_file_name", filepath.Base(path)+WeightsSuffix),
+		opts.AddSessionConfigEntry("session.optimized_model_external_initializers_file_name",
+			filepath.Base(path)+WeightsSuffix),
 		opts.AddSessionConfigEntry("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
 	)
 	if err != nil {

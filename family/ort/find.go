@@ -42,7 +42,8 @@ func Find() (string, error) {
 	if wrong != nil {
 		return "", wrong
 	}
-	return "", fmt.Errorf("%w: no libonnxruntime.so was found; run `make build` in the project, or set ONNXRUNTIME_LIB to the library (version %s or newer)",
+	return "", fmt.Errorf("%w: no libonnxruntime.so was found; run `make build` in the project, or set ONNXRUNTIME_LIB "+
+		"to the library (version %s or newer)",
 		ErrMissing, MinVersion)
 }
 
@@ -86,13 +87,15 @@ func check(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: no such file; set ONNXRUNTIME_LIB to libonnxruntime.so, or unset it", ErrMissing)
 	case errors.As(err, &format), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: not a whole shared library (%v); set ONNXRUNTIME_LIB to libonnxruntime.so, or fetch it again (make build)", ErrMissing, err)
+		return fmt.Errorf("%w: not a whole shared library (%v); set ONNXRUNTIME_LIB to libonnxruntime.so, or fetch it "+
+			"again (make build)", ErrMissing, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w; set ONNXRUNTIME_LIB to libonnxruntime.so, or unset it", ErrMissing, err)
 	}
 	defer f.Close()
 	if want, ok := machines[runtime.GOARCH]; ok && f.Machine != want {
-		return fmt.Errorf("%w: built for %v, this program runs on linux/%s; fetch the library for %s (family/ort/fetch.sh %s)",
+		return fmt.Errorf("%w: built for %v, this program runs on linux/%s; fetch the library for %s (family/ort/fetch.sh "+
+			"%s)",
 			ErrMissing, f.Machine, runtime.GOARCH, runtime.GOARCH, runtime.GOARCH)
 	}
 	return nil

@@ -35,7 +35,8 @@ func TestM18_FindSaysWhatIsWrongWithALibrary(t *testing.T) {
 		{"cut off in the header", mustFile(t, whole[:20]), []string{"not a whole shared library"}},
 		{"cut off", mustFile(t, whole[:4096]), []string{"not a whole shared library"}},
 		{"folder", t.TempDir(), []string{"is a directory", "set ONNXRUNTIME_LIB"}},
-		{"another machine", mustFile(t, header(elf.EM_RISCV)), []string{"built for EM_RISCV", "linux/" + runtime.GOARCH, "fetch.sh"}},
+		{"another machine", mustFile(t, header(elf.EM_RISCV)), []string{"built for EM_RISCV", "linux/" + runtime.GOARCH,
+			"fetch.sh"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("ONNXRUNTIME_LIB", tt.path)
@@ -160,7 +161,8 @@ func mustAdder(t *testing.T, rt *ort.Runtime) *ort.Session {
 func adds(t *testing.T, s *ort.Session) {
 	t.Helper()
 	out := make([]float32, 3)
-	if err := s.Run(out, []float32{1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300, 400}); err != nil || out[0] != 10 || out[1] != 100 || out[2] != 1000 {
+	if err := s.Run(out, []float32{1, 2, 3, 4, 10, 20, 30, 40, 100, 200, 300, 400}); err != nil || out[0] != 10 ||
+		out[1] != 100 || out[2] != 1000 {
 		t.Errorf("got %v, %v; want the sum of each channel: 10 100 1000", out, err)
 	}
 }
@@ -197,7 +199,8 @@ func TestR4_InterruptEndsARunThatTakesTooLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := rt.NewSession(mustFile(t, model), ort.Shape{R: side, Classes: 3, Input: "x", Output: mean}, ort.DefaultOptions())
+	s, err := rt.NewSession(mustFile(t, model), ort.Shape{R: side, Classes: 3, Input: "x", Output: mean},
+		ort.DefaultOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +426,8 @@ func mustCompile(t *testing.T, source string) string {
 	if err := os.WriteFile(c, []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), gcc, "-shared", "-fPIC", "-o", path, c, "-ldl").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), gcc, "-shared", "-fPIC", "-o", path, c,
+		"-ldl").CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
 	return path

@@ -39,7 +39,8 @@ func provide(opts *onnxruntime.SessionOptions, o Options) error {
 		return fmt.Errorf("%w: %q is none of %q", ErrNoProvider, o.Provider, Providers())
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: %s; point ONNXRUNTIME_LIB to a build of ONNX Runtime for this board's GPU", ErrNoProvider, o.Provider, plain(err))
+		return fmt.Errorf("%w: %s: %s; point ONNXRUNTIME_LIB to a build of ONNX Runtime for this board's GPU", ErrNoProvider,
+			o.Provider, plain(err))
 	}
 	return nil
 }

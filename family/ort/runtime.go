@@ -29,7 +29,8 @@ func Open(path string) (*Runtime, error) {
 	}
 	onnxruntime.SetSharedLibraryPath(path)
 	if err := onnxruntime.InitializeEnvironment(onnxruntime.WithLogLevelError()); err != nil {
-		return nil, fmt.Errorf("%w: load %s: %w; it must be ONNX Runtime %s or newer for this machine (make build fetches it, ONNXRUNTIME_LIB names another)",
+		return nil, fmt.Errorf("%w: load %s: %w; it must be ONNX Runtime %s or newer for this machine (make build fetches "+
+			"it, ONNXRUNTIME_LIB names another)",
 			ErrMissing, path, err, MinVersion)
 	}
 	r := &Runtime{path: path, version: onnxruntime.GetVersion()}

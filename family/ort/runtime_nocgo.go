@@ -8,7 +8,8 @@ import "fmt"
 // needs no inference works, and the rest says so.
 
 // errNoCgo is what every call here returns.
-var errNoCgo = fmt.Errorf("%w: this program was built without cgo; build it with CGO_ENABLED=1 and a C compiler", ErrMissing)
+var errNoCgo = fmt.Errorf("%w: this program was built without cgo; build it with CGO_ENABLED=1 and a C compiler",
+	ErrMissing)
 
 // Runtime stands in for the library.
 type Runtime struct{}

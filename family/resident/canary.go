@@ -37,7 +37,8 @@ func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
 	}
 	pixels := 3 * m.Arch.R * m.Arch.R
 	if len(numbers) != pixels+len(s.fam.Classes) {
-		return nil, nil, fmt.Errorf("canary: %d numbers are not an input of %d and %d logits", len(numbers), pixels, len(s.fam.Classes))
+		return nil, nil, fmt.Errorf("canary: %d numbers are not an input of %d and %d logits", len(numbers), pixels,
+			len(s.fam.Classes))
 	}
 	return numbers[:pixels], numbers[pixels:], nil
 }
@@ -45,7 +46,8 @@ func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
 // agrees tells whether logits are the stored ones.
 func agrees(got, want []float32) error {
 	if off := Distance(got, want); !(off <= canaryTolerance) {
-		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the member is not used",
+		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the "+
+			"member is not used",
 			off, canaryTolerance)
 	}
 	return nil

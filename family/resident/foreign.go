@@ -39,7 +39,8 @@ func (s *Shelf) foreign(m *family.Member) ([]byte, error) {
 
 func (s *Shelf) try(m *family.Member, model []byte) error {
 	if s.guard == nil {
-		return errors.New("a foreign model is used only after a trial in a process of its own, which this program cannot make")
+		return errors.New("a foreign model is used only after a trial in a process of its own, which this program cannot " +
+			"make")
 	}
 	input, want, err := s.stored(m)
 	if err != nil {
@@ -68,7 +69,8 @@ const maxSide = 4096
 // model so where the family was made.
 func Fits(info onnx.Info, m *family.Member, classes int) error {
 	if m.Arch.R < 1 || m.Arch.R > maxSide {
-		return fmt.Errorf("input of %d pixels a side, wants 1 to %d: export the model with a fixed size of its images", m.Arch.R, maxSide)
+		return fmt.Errorf("input of %d pixels a side, wants 1 to %d: export the model with a fixed size of its images",
+			m.Arch.R, maxSide)
 	}
 	for _, port := range []struct {
 		what string
@@ -81,7 +83,8 @@ func Fits(info onnx.Info, m *family.Member, classes int) error {
 	} {
 		fits := func(got, want int) bool { return got == want || got == onnx.Dynamic }
 		if port.got.Name != port.name || !slices.EqualFunc(port.got.Dims, port.dims, fits) {
-			return fmt.Errorf("%s %s %v of the model is not the manifest's %s %v", port.what, port.got.Name, port.got.Dims, port.name, port.dims)
+			return fmt.Errorf("%s %s %v of the model is not the manifest's %s %v", port.what, port.got.Name, port.got.Dims,
+				port.name, port.dims)
 		}
 	}
 	return nil

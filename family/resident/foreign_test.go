@@ -49,7 +49,8 @@ func foreign(t *testing.T, model []byte) (*family.Family, family.MemoryBlobs) {
 	m := family.Member{Name: "theirs", Top1: 0.7, Top5: 0.9, Input: "x", Output: "y",
 		Model: p.Add(model), Canary: p.Add(resident.Canary(image, []float32{2.5, 25, 250}))}
 	m.Arch.R = 2
-	return &family.Family{Schema: family.Schema, Name: "foreign", Classes: []string{"a", "b", "c"}, Members: []family.Member{m}}, p
+	return &family.Family{Schema: family.Schema, Name: "foreign", Classes: []string{"a", "b", "c"},
+		Members: []family.Member{m}}, p
 }
 
 func mustMeans(t *testing.T, in, out string, batch, classes int) []byte {
@@ -90,12 +91,15 @@ func TestAForeignModelIsTriedOnceAndAgainWhenItsCacheIsLost(t *testing.T) {
 func TestM11_AForeignBombIsNotHandedOutAndLeavesNothing(t *testing.T) {
 	g := onnx.New("bomb", onnx.Value{Name: "x", Dims: []int{1, 3, 2, 2}})
 	mean := g.Node("GlobalAveragePool", "mean", []string{"x"})
-	shape := g.Node("Cast", "shape", []string{g.Weight("numbers", []int{4}, []float32{1, 3, 40000, 40000})}, onnx.Int("to", 7))
-	g.Node("ReduceMean", "y", []string{g.Node("Expand", "big", []string{mean, shape})}, onnx.Ints("axes", 2, 3), onnx.Int("keepdims", 0))
+	shape := g.Node("Cast", "shape", []string{g.Weight("numbers", []int{4}, []float32{1, 3, 40000, 40000})},
+		onnx.Int("to", 7))
+	g.Node("ReduceMean", "y", []string{g.Node("Expand", "big", []string{mean, shape})}, onnx.Ints("axes", 2, 3),
+		onnx.Int("keepdims", 0))
 	g.Output(onnx.Value{Name: "y", Dims: []int{1, 3}})
 	rt, cache := orttest.Open(t), t.TempDir()
 	f, p := foreign(t, mustMarshal(t, g))
-	refused(t, resident.New(rt, f, p, cache, ort.DefaultOptions(), mustGuard(t)), "member theirs", "trial", "MiB of memory", "take a smaller model")
+	refused(t, resident.New(rt, f, p, cache, ort.DefaultOptions(), mustGuard(t)), "member theirs", "trial",
+		"MiB of memory", "take a smaller model")
 	if left := mustNames(t, cache); len(left) > 0 {
 		t.Errorf("the cache holds %v", left)
 	}
@@ -129,7 +133,8 @@ func TestM13_AForeignModelThatIsNotWhatTheManifestSaysIsRefusedWhenItIsLoaded(t 
 		{"classes of the manifest", nil, func(f *family.Family) { f.Classes = append(f.Classes, "d") }, []string{"y [1 4]"}},
 		{"batch of two", mustMeans(t, "x", "y", 2, 3), nil, []string{"input x [2 3 2 2]"}},
 		{"resolution", nil, func(f *family.Family) { f.Members[0].Arch.R = 4 }, []string{"x [1 3 4 4]"}},
-		{"resolution of no camera", nil, func(f *family.Family) { f.Members[0].Arch.R = 1 << 30 }, []string{"1073741824 pixels", "wants 1 to 4096"}},
+		{"resolution of no camera", nil, func(f *family.Family) { f.Members[0].Arch.R = 1 << 30 },
+			[]string{"1073741824 pixels", "wants 1 to 4096"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f, p := foreign(t, tt.model)

@@ -43,7 +43,10 @@ func TestM19_TheCacheKeyChangesWithEverythingThatAModelDependsOn(t *testing.T) {
 		{"supernet", func(s *Shelf, _ *family.Member) { s.fam.Supernet = other }},
 		{"description", func(s *Shelf, _ *family.Member) { s.fam.Describe = append(bytes.Clone(s.fam.Describe), ' ') }},
 		{"statistics", func(_ *Shelf, m *family.Member) { m.Stats = other }},
-		{"model of a foreign member", func(_ *Shelf, m *family.Member) { m.Stats, m.Model = "", family.DigestOf([]byte("a")) }},
+		{"model of a foreign member", func(_ *Shelf, m *family.Member) {
+			m.Stats, m.Model = "",
+				family.DigestOf([]byte("a"))
+		}},
 		{"foreign model", func(_ *Shelf, m *family.Member) { m.Stats, m.Model = "", family.DigestOf([]byte("b")) }},
 		{"kernel of a block", func(_ *Shelf, m *family.Member) { m.Arch.KS[0]++ }},
 		{"resolution", func(_ *Shelf, m *family.Member) { m.Arch.R++ }},

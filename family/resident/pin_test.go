@@ -48,7 +48,8 @@ func TestR2_APinnedMembersWeightsStayInMemoryUntilTheyAreReleased(t *testing.T) 
 	if got := lockedKiB(t) - before; got < int(weights.Size()>>10) {
 		t.Errorf("%d KiB more are locked, want the %d of the weights", got, weights.Size()>>10)
 	}
-	if err := session.Run(make([]float32, len(f.Classes)), make([]float32, 3*f.Members[0].Arch.R*f.Members[0].Arch.R)); err != nil {
+	if err := session.Run(make([]float32, len(f.Classes)), make([]float32,
+		3*f.Members[0].Arch.R*f.Members[0].Arch.R)); err != nil {
 		t.Error(err)
 	}
 	if err := release(); err != nil || lockedKiB(t) != before {

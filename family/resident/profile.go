@@ -89,15 +89,21 @@ func summary(name string, ms []float64) family.MemberProfile {
 	if len(ms) == 0 {
 		return family.MemberProfile{Name: name}
 	}
+	p50, p95, cv := Spread(ms)
+	return family.MemberProfile{Name: name, P50ms: round3(p50), P95ms: round3(p95), CV: round3(cv)}
+}
+
+// Spread is the median of runs, of which there must be one, their 95th percentile,
+// and their standard deviation over their mean. It sorts them.
+func Spread(ms []float64) (p50, p95, cv float64) {
 	slices.Sort(ms)
 	var sum, square float64
 	for _, v := range ms {
-		sum += v
-		square += v * v
+		sum, square = sum+v, square+v*v
 	}
-	mean := sum / float64(len(ms))
-	spread := math.Sqrt(max(0, square/float64(len(ms))-mean*mean))
-	return family.MemberProfile{Name: name, P50ms: round3(ms[len(ms)/2]), P95ms: round3(ms[len(ms)*95/100]), CV: round3(spread / mean)}
+	n := float64(len(ms))
+	mean := sum / n
+	return ms[len(ms)/2], ms[len(ms)*95/100], math.Sqrt(max(0, square/n-mean*mean)) / mean
 }
 
 func round3(v float64) float64 { return math.Round(v*1000) / 1000 }

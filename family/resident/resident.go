@@ -62,7 +62,8 @@ type common struct {
 // New assembles a shelf that keeps its files in the folder cache, which must
 // exist and which no other shelf, but WithThreads, may use at the same time. Without a guard, nil,
 // it makes nothing of foreign models.
-func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options, guard Guard) *Shelf {
+func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options,
+	guard Guard) *Shelf {
 	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
 		version: rt.Version(), cpu: CPU(), common: new(common)}
 }
@@ -228,7 +229,8 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 
 // keep optimises a model in the folder part and gives that its name.
 func (s *Shelf) keep(model []byte, part, key string, m *family.Member) (string, error) {
-	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o700)); err != nil { // an earlier build may have been cut off
+	// an earlier build may have been cut off
+	if err := errors.Join(os.RemoveAll(part), os.Mkdir(part, 0o700)); err != nil {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
 	if err := s.optimize(model, filepath.Join(part, modelFile), m); err != nil {

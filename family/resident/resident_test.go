@@ -91,7 +91,8 @@ func TestM19_CacheIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 			damaged := damage(slices.Clone(whole))
 			mustWrite(t, filepath.Join(mustOnly(t, cache), name), damaged)
 			mustSession(t, shelf(f), 0)
-			if again := mustRead(t, filepath.Join(mustOnly(t, cache), name)); len(again) != len(whole) || bytes.Equal(again, damaged) {
+			if again := mustRead(t, filepath.Join(mustOnly(t, cache), name)); len(again) != len(whole) ||
+				bytes.Equal(again, damaged) {
 				t.Errorf("%s damaged, %d of %d bytes: it is still there", name, len(damaged), len(whole))
 			}
 		}
@@ -108,7 +109,8 @@ func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
 	two := f.Family
 	two.Members = two.Members[:2]
 	s := resident.New(rt, &two, f, cache, ort.DefaultOptions(), nil)
-	stale := []string{"0123456789ab-" + string(family.DigestOf(nil)), "0123456789ab-" + string(family.DigestOf(nil)) + ".onnx", "0123456789ab.part"}
+	stale := []string{"0123456789ab-" + string(family.DigestOf(nil)), "0123456789ab-" + string(family.DigestOf(nil)) +
+		".onnx", "0123456789ab.part"}
 	for _, name := range append(stale, "notes-of-a-human.txt") {
 		mustWrite(t, filepath.Join(cache, name), nil)
 	}
@@ -192,7 +194,8 @@ func TestM14_MemberThatFailsItsCanaryIsNotHandedOut(t *testing.T) {
 	}{
 		{"another logit", changed(func(v []float32) { v[pixels] += 1 }), "standard deviations"},
 		{"a little off", changed(func(v []float32) { v[pixels] *= 1.1 }), "standard deviations"},
-		{"classes turned round", changed(func(v []float32) { v[pixels], v[pixels+1] = v[pixels+1], v[pixels] }), "standard deviations"},
+		{"classes turned round", changed(func(v []float32) { v[pixels], v[pixels+1] = v[pixels+1], v[pixels] }),
+			"standard deviations"},
 		{"logit that is no number", changed(func(v []float32) { v[len(v)-1] = float32(math.NaN()) }), "NaN"},
 		{"input that is no number", changed(func(v []float32) { v[0] = float32(math.NaN()) }), "NaN"},
 		{"constant logits", changed(func(v []float32) { clear(v[pixels:]) }), "Inf"},
@@ -219,10 +222,14 @@ func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
 		blobs blobs
 		says  []string
 	}{
-		{"supernet is text", blobs{instead: map[family.Digest][]byte{f.Supernet: []byte("text")}}, []string{"supernet", "not a PyTorch checkpoint"}},
-		{"statistics cut off", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-4]}}, []string{"BN statistics", "do not fit"}},
-		{"statistics that are no numbers", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-1]}}, []string{"BN statistics", "not a whole number"}},
-		{"statistics of nothing", blobs{instead: map[family.Digest][]byte{m.Stats: make([]byte, len(stats))}}, []string{"canary"}},
+		{"supernet is text", blobs{instead: map[family.Digest][]byte{f.Supernet: []byte("text")}},
+			[]string{"supernet", "not a PyTorch checkpoint"}},
+		{"statistics cut off", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-4]}},
+			[]string{"BN statistics", "do not fit"}},
+		{"statistics that are no numbers", blobs{instead: map[family.Digest][]byte{m.Stats: stats[:len(stats)-1]}},
+			[]string{"BN statistics", "not a whole number"}},
+		{"statistics of nothing", blobs{instead: map[family.Digest][]byte{m.Stats: make([]byte, len(stats))}},
+			[]string{"canary"}},
 		{"no blobs", blobs{err: errors.New("blob store is gone")}, []string{"blob store is gone"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -234,7 +241,8 @@ func TestM10_DamagedBlobIsNamedAndNothingHandedOut(t *testing.T) {
 
 func TestCacheFolderThatIsNotThereIsNamed(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
-	refused(t, resident.New(rt, &f.Family, f, filepath.Join(t.TempDir(), "none"), ort.DefaultOptions(), nil), "cache", "none")
+	refused(t, resident.New(rt, &f.Family, f, filepath.Join(t.TempDir(), "none"), ort.DefaultOptions(), nil), "cache",
+		"none")
 }
 
 func TestProfileIsPlausibleAndFits(t *testing.T) {
@@ -252,7 +260,8 @@ func TestProfileIsPlausibleAndFits(t *testing.T) {
 		t.Errorf("got a profile that does not fit: %+v", p)
 	}
 	for i, m := range p.Members {
-		if !(m.P50ms > 0 && m.P50ms <= m.P95ms && m.CV >= 0 && m.Batch > m.P50ms && m.Batch < 2*family.Batch*m.P50ms) || m.Name != f.Members[i].Name {
+		if !(m.P50ms > 0 && m.P50ms <= m.P95ms && m.CV >= 0 && m.Batch > m.P50ms && m.Batch < 2*family.Batch*m.P50ms) ||
+			m.Name != f.Members[i].Name {
 			t.Errorf("member %d: got %+v", i, m)
 		}
 	}
@@ -361,7 +370,8 @@ func TestAShelfNamesItsVariantAsProfilesDo(t *testing.T) {
 		want    string
 	}{
 		{ort.DefaultOptions(), "cpu/1"}, {ort.Options{Provider: ort.CPU, Threads: 4}, "cpu/4"},
-		{ort.Options{Provider: ort.TensorRT, Threads: 2}, "tensorrt/2"}, {ort.Options{Provider: ort.CUDA, Threads: 1}, "cuda/1"},
+		{ort.Options{Provider: ort.TensorRT, Threads: 2}, "tensorrt/2"}, {ort.Options{Provider: ort.CUDA, Threads: 1},
+			"cuda/1"},
 	} {
 		s := resident.New(rt, &f.Family, f, t.TempDir(), tt.options, nil)
 		if got := s.Variant().String(); got != tt.want {

@@ -36,7 +36,8 @@ func TestS3_AFullDiskIsToldAndLeavesNothingUntilThereIsRoom(t *testing.T) {
 func TestABuildThatFailsWithRoomIsNotForWantOfIt(t *testing.T) {
 	rt, f := orttest.Open(t), mustStock(t)
 	broken := blobs{Blobs: f, err: errors.New("gone")}
-	if _, err := resident.New(rt, &f.Family, broken, t.TempDir(), ort.DefaultOptions(), nil).Session(0); err == nil || errors.Is(err, family.ErrNoRoom) {
+	if _, err := resident.New(rt, &f.Family, broken, t.TempDir(), ort.DefaultOptions(), nil).Session(0); err == nil ||
+		errors.Is(err, family.ErrNoRoom) {
 		t.Errorf("got %v, want another error than %v", err, family.ErrNoRoom)
 	}
 }

@@ -59,7 +59,8 @@ func mustVersion(t *testing.T, library, version string) string {
 			b.version = name;
 			return &b;
 		}`, version, library)))
-	if out, err := exec.CommandContext(t.Context(), gcc, "-shared", "-fPIC", "-o", path, c, "-ldl").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), gcc, "-shared", "-fPIC", "-o", path, c,
+		"-ldl").CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
 	return path

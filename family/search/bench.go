@@ -135,6 +135,7 @@ func (b *Bench) measure(ctx context.Context, a family.Arch, ms float64, sets Set
 	if err != nil {
 		return err
 	}
-	e := Entry{Arch: a, Calibrated: sets.Calibration.Len(), Images: score.Images, Top1: score.Top1, Top5: score.Top5, MMACs: sub.MMACs(), Latency: ms}
+	e := Entry{Arch: a, Calibrated: sets.Calibration.Len(), Images: score.Images, Top1: score.Top1, Top5: score.Top5,
+		MMACs: sub.MMACs(), Latency: ms}
 	return b.Journal.keep(e, family.FloatBytes(sub.Stats()))
 }

@@ -184,7 +184,8 @@ func TestBuildMeasuresAnewWhatLostItsStatistics(t *testing.T) {
 	}
 	built, err := search.Build(t.Context(), again, plan)
 	if err != nil || len(built.Members) != len(whole.Members) || again.Journal.Len() != all {
-		t.Fatalf("got %+v, %v and %d measurements; want %d members of %d", built, err, again.Journal.Len(), len(whole.Members), all)
+		t.Fatalf("got %+v, %v and %d measurements; want %d members of %d", built, err, again.Journal.Len(),
+			len(whole.Members), all)
 	}
 	for _, m := range built.Members {
 		if _, err := again.Journal.Blob(m.Stats); err != nil {
@@ -195,12 +196,14 @@ func TestBuildMeasuresAnewWhatLostItsStatistics(t *testing.T) {
 
 func TestBuildSaysWhyItCannotGoOn(t *testing.T) {
 	load, gone := loader(t), errors.New("the clock is gone")
-	if _, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), &clock{ms: byKernels, err: gone}), plan); !errors.Is(err, gone) {
+	if _, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), &clock{ms: byKernels, err: gone}),
+		plan); !errors.Is(err, gone) {
 		t.Errorf("got %v, want %v", err, gone)
 	}
 	few := plan
 	few.Samples = 5
-	if _, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), nil), few); err == nil || !strings.Contains(err.Error(), "too few") {
+	if _, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), nil), few); err == nil ||
+		!strings.Contains(err.Error(), "too few") {
 		t.Errorf("5 samples: got %v, want an error that says they are too few", err)
 	}
 }
@@ -208,7 +211,8 @@ func TestBuildSaysWhyItCannotGoOn(t *testing.T) {
 func TestJournalRefusesOtherWork(t *testing.T) {
 	dir := t.TempDir()
 	mustJournal(t, dir, search.Begun{Supernet: "one"}).Close()
-	if _, err := search.OpenJournal(dir, search.Begun{Supernet: "two"}); err == nil || !strings.Contains(err.Error(), "another supernet") {
+	if _, err := search.OpenJournal(dir, search.Begun{Supernet: "two"}); err == nil || !strings.Contains(err.Error(),
+		"another supernet") {
 		t.Errorf("got %v, want an error that says what is other", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "journal.jsonl"), []byte("what\n"), 0o600); err != nil {

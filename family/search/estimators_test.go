@@ -114,7 +114,8 @@ func TestTableAgreesWithTheOriginalCode(t *testing.T) {
 	t.Run("published", func(t *testing.T) {
 		skipWithoutPublished(t)
 		l := w12(160, 176, 192, 208, 224)
-		cpu, gpu := mustTable(t, filepath.Join(published, "jetson-cpu"), l), mustTable(t, filepath.Join(published, "jetson-gpu"), l)
+		cpu, gpu := mustTable(t, filepath.Join(published, "jetson-cpu"), l), mustTable(t, filepath.Join(published,
+			"jetson-gpu"), l)
 		for _, c := range mustOriginals(t, "published.json") {
 			check(cpu, c.Arch, c.CPU)
 			check(gpu, c.Arch, c.GPU)
@@ -143,7 +144,8 @@ func TestPredictorRefusesWhatItDoesNotKnow(t *testing.T) {
 		})
 	}
 	for _, name := range []string{"zip.pth", "legacy.pth", "module.pth", "none.pth"} {
-		if _, err := search.LoadPredictor(filepath.Join("..", "ofa", "testdata", "containers", name)); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := search.LoadPredictor(filepath.Join("..", "ofa", "testdata", "containers", name)); err == nil ||
+			!strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v, want an error that names the file", name, err)
 		}
 	}
@@ -206,18 +208,21 @@ func TestTableRefusesWhatIsNoTable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := fstest.MapFS{"160_lookup_table.json": {Data: []byte(tt.file)}}
-			if _, err := search.ReadTable(dir, w12(160), mustSpace(t, w12(160))); err == nil || !strings.Contains(err.Error(), tt.says) {
+			if _, err := search.ReadTable(dir, w12(160), mustSpace(t, w12(160))); err == nil ||
+				!strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want an error that says %q", err, tt.says)
 			}
 		})
 	}
-	if _, err := search.ReadTable(fstest.MapFS{}, w12(160), mustSpace(t, w12(160))); err == nil || !strings.Contains(err.Error(), "160_lookup_table.json") {
+	if _, err := search.ReadTable(fstest.MapFS{}, w12(160), mustSpace(t, w12(160))); err == nil ||
+		!strings.Contains(err.Error(), "160_lookup_table.json") {
 		t.Errorf("missing file: got %v, want an error that names it", err)
 	}
 	other := w12(160)
 	other.Description = ofa.PublishedProxylessNAS()
 	other.Resolutions = []int{160}
-	if _, err := search.ReadTable(os.DirFS("testdata"), other, mustSpace(t, other)); err == nil || !strings.Contains(err.Error(), ofa.ProxylessNAS) {
+	if _, err := search.ReadTable(os.DirFS("testdata"), other, mustSpace(t, other)); err == nil ||
+		!strings.Contains(err.Error(), ofa.ProxylessNAS) {
 		t.Errorf("other kind: got %v, want an error that names it", err)
 	}
 }
@@ -266,11 +271,14 @@ func TestSpaceFollowsTheSupernet(t *testing.T) {
 		stages      int
 		first, last search.Stage
 	}{
-		{"MobileNetV3", ofa.Published(), 5, search.Stage{First: 0, Slots: 4, Depths: []int{2, 3, 4}}, search.Stage{First: 16, Slots: 4, Depths: []int{2, 3, 4}}},
-		{"ProxylessNAS", ofa.PublishedProxylessNAS(), 6, search.Stage{First: 0, Slots: 4, Depths: []int{2, 3, 4}}, search.Stage{First: 20, Slots: 1, Depths: []int{1}}},
+		{"MobileNetV3", ofa.Published(), 5, search.Stage{First: 0, Slots: 4, Depths: []int{2, 3, 4}},
+			search.Stage{First: 16, Slots: 4, Depths: []int{2, 3, 4}}},
+		{"ProxylessNAS", ofa.PublishedProxylessNAS(), 6, search.Stage{First: 0, Slots: 4, Depths: []int{2, 3, 4}},
+			search.Stage{First: 20, Slots: 1, Depths: []int{1}}},
 	} {
 		s, err := search.SpaceOf(tt.of)
-		if err != nil || len(s.Stages) != tt.stages || !reflect.DeepEqual(s.Stages[0], tt.first) || !reflect.DeepEqual(s.Stages[tt.stages-1], tt.last) {
+		if err != nil || len(s.Stages) != tt.stages || !reflect.DeepEqual(s.Stages[0], tt.first) ||
+			!reflect.DeepEqual(s.Stages[tt.stages-1], tt.last) {
 			t.Errorf("%s: got %+v, %v; want %d stages from %+v to %+v", tt.name, s.Stages, err, tt.stages, tt.first, tt.last)
 		}
 	}
@@ -307,7 +315,8 @@ func TestFitLearnsASumFromSamples(t *testing.T) {
 		t.Fatalf("got %+v, %v; want a fifth of %d samples held out", f, err, len(samples))
 	}
 	if f.Error > 0.005 || f.Tau < 0.85 {
-		t.Errorf("got a mean error of %.4f and tau %.3f on samples it did not see, want at most 0.005 and at least 0.85", f.Error, f.Tau)
+		t.Errorf("got a mean error of %.4f and tau %.3f on samples it did not see, want at most 0.005 and at least 0.85",
+			f.Error, f.Tau)
 	}
 	again, err := search.Fit(mustSpace(t, w12(160, 176)), samples, 1)
 	if err != nil || again.Error != f.Error || again.Tau != f.Tau {

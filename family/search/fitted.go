@@ -98,7 +98,9 @@ func learn(f fit, measured []Entry, want func(Entry) float64, seed uint64) (fit,
 		}
 		samples[i] = sample{on, want(e)}
 	}
-	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(samples), func(i, j int) { samples[i], samples[j] = samples[j], samples[i] })
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(samples), func(i, j int) {
+		samples[i], samples[j] = samples[j], samples[i]
+	})
 	n := len(samples) / heldOut
 	first := f
 	first.solve(samples[n:])
@@ -292,7 +294,8 @@ func (f *fit) choice(a family.Arch, slot int) int {
 }
 
 func (f *fit) unknown(a family.Arch, slot int) error {
-	return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS, f.space.E, a.KS[slot], a.E[slot])
+	return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS, f.space.E,
+		a.KS[slot], a.E[slot])
 }
 
 // at predicts for an architecture.

@@ -25,7 +25,8 @@ func mustQuery(tb testing.TB, s search.Space, limits ...float64) search.Query {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return search.Query{Space: s, Accuracy: mustPredictor(tb, "testdata", "predictor.pth"), Latency: table, Limits: limits, Seed: 1, Climbs: 10}
+	return search.Query{Space: s, Accuracy: mustPredictor(tb, "testdata", "predictor.pth"), Latency: table, Limits: limits,
+		Seed: 1, Climbs: 10}
 }
 
 // few is a space of 2 × 2^10 architectures: kernel 3 or 7 in each of ten blocks.
@@ -102,7 +103,8 @@ func TestFindGivesAFrontThatAddsUp(t *testing.T) {
 	for i, c := range front {
 		accuracy, err := q.Accuracy.Accuracy([]family.Arch{c.Arch})
 		ms, err2 := q.Latency.Latency(c.Arch)
-		if err := errors.Join(err, err2, d.Check(c.Arch)); err != nil || accuracy[0] != c.Accuracy || ms != c.Latency || ms > 70 {
+		if err := errors.Join(err, err2, d.Check(c.Arch)); err != nil || accuracy[0] != c.Accuracy || ms != c.Latency ||
+			ms > 70 {
 			t.Errorf("candidate %d: got %+v, %v; want accuracy %v and %v ms, at most 70", i, c, err, accuracy, ms)
 		}
 		if i > 0 && (c.Latency <= front[i-1].Latency || c.Accuracy <= front[i-1].Accuracy) {
@@ -185,7 +187,10 @@ func (broken) Guess(family.Arch, []family.Arch) ([]float64, error) {
 
 func TestStepsGrowByEqualFactors(t *testing.T) {
 	got := search.Steps(1, 16, 5)
-	if want := []float64{1, 2, 4, 8, 16}; !slices.EqualFunc(got, want, func(a, b float64) bool { return math.Abs(a-b) < 1e-12 }) {
+	if want := []float64{1, 2, 4, 8, 16}; !slices.EqualFunc(got, want, func(a,
+		b float64) bool {
+		return math.Abs(a-b) < 1e-12
+	}) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -104,9 +104,7 @@ func (n *island) look(archs []family.Arch) ([]Candidate, error) {
 
 // worth is what a climb wants more of: accuracy, less the share of the limit
 // that is spent beyond it.
-func worth(accuracy, ms, limit float64) float64 {
-	return accuracy - max(0, ms-limit)/limit
-}
+func worth(accuracy, ms, limit float64) float64 { return accuracy - max(0, ms-limit)/limit }
 
 // climb makes the best of one or two changes at a time until none is better.
 func (n *island) climb(a family.Arch, limit float64) error {

@@ -15,14 +15,15 @@ import (
 
 // Entry is what was measured of an architecture.
 type Entry struct {
-	Arch       family.Arch   `json:"arch"`
-	Calibrated int           `json:"calibrated"` // images that its BN statistics are of
-	Images     int           `json:"images"`     // validation images
-	Top1       float64       `json:"top1"`       // fraction of them
-	Top5       float64       `json:"top5"`
-	MMACs      float64       `json:"mmacs"`
-	Latency    float64       `json:"latency_ms,omitempty"` // of one inference; none where nobody asked for it
-	Stats      family.Digest `json:"stats"`                // blob with the BN statistics of this architecture and resolution
+	Arch       family.Arch `json:"arch"`
+	Calibrated int         `json:"calibrated"` // images that its BN statistics are of
+	Images     int         `json:"images"`     // validation images
+	Top1       float64     `json:"top1"`       // fraction of them
+	Top5       float64     `json:"top5"`
+	MMACs      float64     `json:"mmacs"`
+	Latency    float64     `json:"latency_ms,omitempty"` // of one inference; none where nobody asked for it
+	// blob with the BN statistics of this architecture and resolution
+	Stats family.Digest `json:"stats"`
 }
 
 // Begun is what a journal's entries depend on. Entries of another supernet or
@@ -111,7 +112,8 @@ func (j *Journal) read(b []byte, begun Begun) (whole int, err error) {
 func same(line []byte, begun Begun) error {
 	var was Begun
 	if err := json.Unmarshal(line, &was); err != nil || was != begun {
-		return errors.New("it was begun with another supernet, other images, another batch, cost or other threads; name another file to write, or delete the folder")
+		return errors.New("it was begun with another supernet, other images, another batch, cost or other threads; name " +
+			"another file to write, or delete the folder")
 	}
 	return nil
 }

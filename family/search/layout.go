@@ -22,7 +22,8 @@ type Layout struct {
 // OFA-MobileNetV3; width is 1.0 or 1.2. The published tables are of 1.2.
 func PublishedLayout(width float64) Layout {
 	wide := func(channels float64) int { return ofa.Divisible(channels * width) }
-	l := Layout{Description: ofa.Published(), Classes: 1000, Stem: wide(16), First: wide(16), Final: wide(960), Mix: wide(1280)}
+	l := Layout{Description: ofa.Published(), Classes: 1000, Stem: wide(16), First: wide(16), Final: wide(960),
+		Mix: wide(1280)}
 	for _, channels := range []float64{24, 40, 80, 112, 160} {
 		l.Stages = append(l.Stages, wide(channels))
 	}
@@ -98,7 +99,8 @@ func keyOf(s ofa.Section, resolution int, pooled bool) string {
 	case s.Pool:
 		return poolKey(in)
 	case s.Kernel > 0:
-		return block{in: in, out: out, middle: s.Middle, kernel: s.Kernel, stride: s.Stride, shortcut: s.Shortcut, se: s.SE, hSwish: s.HSwish}.key()
+		return block{in: in, out: out, middle: s.Middle, kernel: s.Kernel, stride: s.Stride, shortcut: s.Shortcut, se: s.SE,
+			hSwish: s.HSwish}.key()
 	case in == shape{resolution, 3}:
 		return stemKey(in, out)
 	case pooled:

@@ -74,7 +74,8 @@ func ReadPredictor(r io.ReaderAt, size int64) (*Predictor, error) {
 	if len(p.layers) == 0 || width != 1 || len(c.Names()) != 2*len(p.layers) {
 		names := c.Names()
 		few := min(len(names), 4)
-		return nil, fmt.Errorf("it is no predictor: want layers 0, 2, ... from %d inputs to 1 output, got %d tensors, the first of them %s",
+		return nil, fmt.Errorf("it is no predictor: want layers 0, 2, ... from %d inputs to 1 output, got %d tensors, the "+
+			"first of them %s",
 			predictorInputs, len(names), strings.Join(names[:few], ", "))
 	}
 	return p, nil
@@ -155,7 +156,8 @@ func encode(a family.Arch) ([]int, error) {
 		}
 		k, e := slices.Index([]int{3, 5, 7}, a.KS[slot]), slices.Index([]float64{3, 4, 6}, a.E[slot])
 		if k < 0 || e < 0 {
-			return nil, fmt.Errorf("the accuracy predictor knows kernels 3 5 7 and expand ratios 3 4 6, not %d and %v", a.KS[slot], a.E[slot])
+			return nil, fmt.Errorf("the accuracy predictor knows kernels 3 5 7 and expand ratios 3 4 6, not %d and %v",
+				a.KS[slot], a.E[slot])
 		}
 		features = append(features, 3*slot+k, 3*predictorSlots+3*slot+e)
 	}

@@ -81,7 +81,8 @@ func Build(ctx context.Context, bench *Bench, plan Plan) (*Built, error) {
 
 // estimate fits estimators and returns architectures from all along the front
 // that they see.
-func (b *Built) estimate(ctx context.Context, bench *Bench, space Space, samples []Entry, plan Plan) (archs []family.Arch, err error) {
+func (b *Built) estimate(ctx context.Context, bench *Bench, space Space, samples []Entry,
+	plan Plan) (archs []family.Arch, err error) {
 	if b.Accuracy, err = Fit(space, samples, plan.Seed); err != nil {
 		return nil, err
 	}

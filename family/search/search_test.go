@@ -105,7 +105,8 @@ func TestCandidatesFollowFromTheSeed(t *testing.T) {
 				t.Fatalf("%s: candidate %d: %v", d.Kind, i, err)
 			}
 		}
-		for _, want := range []family.Arch{d.Uniform(3, slices.Min(d.E), slices.Min(d.D), 128), d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), 224)} {
+		for _, want := range []family.Arch{d.Uniform(3, slices.Min(d.E), slices.Min(d.D), 128),
+			d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), 224)} {
 			if want.R == 128 {
 				clear(want.W) // the narrowest
 			}
@@ -190,7 +191,8 @@ func TestEvaluateCountsRightAnswers(t *testing.T) {
 		says string
 	}{
 		{"no images", noise{label: modulo(10)}, "no images"},
-		{"label of no class", noise{n: 12, label: func(i int) int { return i }}, "image 10 has label 10, the network knows 10 classes"},
+		{"label of no class", noise{n: 12, label: func(i int) int { return i }}, "image 10 has label 10, the network " +
+			"knows 10 classes"},
 		{"unreadable", noise{n: 3, label: modulo(10), err: errors.New("image is gone")}, "image is gone"},
 	} {
 		if _, err := search.Evaluate(t.Context(), sub, load, tt.set); err == nil || !strings.Contains(err.Error(), tt.says) {

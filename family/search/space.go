@@ -31,9 +31,11 @@ type Stage struct {
 func SpaceOf(d ofa.Description) (Space, error) {
 	largest := d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), slices.Max(d.Resolutions))
 	if len(largest.KS) != len(largest.E) || len(largest.W) > 0 {
-		return Space{}, fmt.Errorf("estimators know supernets of blocks with a kernel size and an expand ratio each, not %s; measure its sub-networks", d.Kind)
+		return Space{}, fmt.Errorf("estimators know supernets of blocks with a kernel size and an expand ratio each, not "+
+			"%s; measure its sub-networks", d.Kind)
 	}
-	s := Space{KS: slices.Sorted(slices.Values(d.KS)), E: slices.Sorted(slices.Values(d.E)), Resolutions: slices.Sorted(slices.Values(d.Resolutions))}
+	s := Space{KS: slices.Sorted(slices.Values(d.KS)), E: slices.Sorted(slices.Values(d.E)),
+		Resolutions: slices.Sorted(slices.Values(d.Resolutions))}
 	// The last stage of OFA-ProxylessNASNets is shorter than the others.
 	for at, depth := 0, slices.Max(d.D); len(s.Stages) < len(largest.D); at += depth {
 		stage := Stage{First: at, Slots: min(depth, len(largest.KS)-at)}

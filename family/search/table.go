@@ -47,7 +47,8 @@ const maxTable = 4 << 20
 // ReadTable reads the files of the space's resolutions.
 func ReadTable(dir fs.FS, layout Layout, space Space) (*Table, error) {
 	if len(layout.Stages) != len(space.Stages) || len(layout.Strides) != len(space.Stages)+1 {
-		return nil, fmt.Errorf("latency table: the layout is of %s with %d stages, the search space has %d", layout.Kind, len(layout.Stages), len(space.Stages))
+		return nil, fmt.Errorf("latency table: the layout is of %s with %d stages, the search space has %d", layout.Kind,
+			len(layout.Stages), len(space.Stages))
 	}
 	t := &Table{space: space, rows: make(map[int]costs)}
 	for _, r := range space.Resolutions {
@@ -195,14 +196,16 @@ func (t *Table) Latency(a family.Arch) (float64, error) {
 		return 0, fmt.Errorf("the latency table was not read for %d pixels", a.R)
 	}
 	if len(a.D) != len(t.space.Stages) || len(a.KS) != t.space.slots() || len(a.E) != len(a.KS) {
-		return 0, fmt.Errorf("architecture: wants %d d, %d ks and as many e, got %d, %d and %d", len(t.space.Stages), t.space.slots(), len(a.D), len(a.KS), len(a.E))
+		return 0, fmt.Errorf("architecture: wants %d d, %d ks and as many e, got %d, %d and %d", len(t.space.Stages),
+			t.space.slots(), len(a.D), len(a.KS), len(a.E))
 	}
 	ms := c.static
 	for i, stage := range t.space.Stages {
 		for j := range min(a.D[i], stage.Slots) {
 			k, e := slices.Index(t.space.KS, a.KS[stage.First+j]), slices.Index(t.space.E, a.E[stage.First+j])
 			if k < 0 || e < 0 {
-				return 0, fmt.Errorf("the latency table was not read for kernel size %d with expand ratio %v", a.KS[stage.First+j], a.E[stage.First+j])
+				return 0, fmt.Errorf("the latency table was not read for kernel size %d with expand ratio %v", a.KS[stage.First+j],
+					a.E[stage.First+j])
 			}
 			ms += c.block[i][min(j, 1)][k][e]
 		}

@@ -13,7 +13,8 @@ import (
 // has its rows. An OFA-ProxylessNASNet's block 0 has no shortcut, and its last stage has one
 // block.
 func TestTableHasTheRowsOfEveryKindOfSupernet(t *testing.T) {
-	for _, name := range []string{"imagenet", "cifar", "proxyless"} { // narrow fixtures of every structure that a table can be of
+	// narrow fixtures of every structure that a table can be of
+	for _, name := range []string{"imagenet", "cifar", "proxyless"} {
 		t.Run(name, func(t *testing.T) {
 			net, err := ofa.Load(filepath.Join("..", "ofa", "testdata", name, "supernet.pth"))
 			if err != nil {

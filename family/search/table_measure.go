@@ -40,7 +40,8 @@ const (
 // section of every architecture, once. Rows take turns, so that a machine that
 // grows slower favours none. What it costs to run a model of nothing is taken
 // off: a whole network pays that once.
-func MeasureTable(ctx context.Context, net *ofa.Supernet, resolution, rounds int, probe Prober, tell Progress) (rows map[string]Row, err error) {
+func MeasureTable(ctx context.Context, net *ofa.Supernet, resolution, rounds int, probe Prober,
+	tell Progress) (rows map[string]Row, err error) {
 	sections, err := sectionsOf(net, resolution)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,8 @@ func sectionsOf(net *ofa.Supernet, resolution int) (map[string]ofa.Section, erro
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("a latency table has rows of blocks with a kernel size and an expand ratio; %s has none, measure whole sub-networks", d.Kind)
+		return nil, fmt.Errorf("a latency table has rows of blocks with a kernel size and an expand ratio; %s has none, "+
+			"measure whole sub-networks", d.Kind)
 	}
 	return found, nil
 }

@@ -7,7 +7,8 @@ import (
 
 // The process that a foreign model ran in may write anything.
 func FuzzParseOutcome(f *testing.F) {
-	for _, line := range []string{"", `{"logits":[1,2,3]}` + "\n", `{"logits":[1e39,2,3]}`, `{"fault":"x","ran":true}`, `{"ran":true,"logits":[1,2,3]}`, `{"logits":[null,2,3]}`, "[]"} {
+	for _, line := range []string{"", `{"logits":[1,2,3]}` + "\n", `{"logits":[1e39,2,3]}`, `{"fault":"x","ran":true}`,
+		`{"ran":true,"logits":[1,2,3]}`, `{"logits":[null,2,3]}`, "[]"} {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {

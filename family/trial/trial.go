@@ -61,7 +61,8 @@ func LimitsOf(bytes int) Limits {
 
 // String names what a model broke.
 func (l Limits) String() string {
-	return fmt.Sprintf("%d MiB of memory, a file of %d MiB, %v of processor time and %v by the clock", l.Memory>>20, l.File>>20, l.CPU, l.Wall)
+	return fmt.Sprintf("%d MiB of memory, a file of %d MiB, %v of processor time and %v by the clock", l.Memory>>20,
+		l.File>>20, l.CPU, l.Wall)
 }
 
 // Trial starts the processes.
@@ -109,7 +110,8 @@ func (t *Trial) Try(ctx context.Context, model []byte, shape ort.Shape, input []
 		return nil, fmt.Errorf("trial: %w", err)
 	}
 	numbers := family.FloatBytes(input)
-	line, err := t.start(ctx, limits, io.MultiReader(bytes.NewReader(append(r, '\n')), bytes.NewReader(numbers), bytes.NewReader(model)))
+	line, err := t.start(ctx, limits, io.MultiReader(bytes.NewReader(append(r, '\n')), bytes.NewReader(numbers),
+		bytes.NewReader(model)))
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +154,8 @@ func (t *Trial) start(ctx context.Context, limits Limits, stdin io.Reader) ([]by
 	case c.ProcessState.ExitCode() == exitFailed:
 		return nil, fmt.Errorf("trial: its process did not get to the model: %s", firstLine(stderr.kept.String()))
 	case err != nil:
-		return nil, fmt.Errorf("trial: %s; the limits are %v; %s", died(c.ProcessState, limits, stderr.kept.String()), limits, remedy)
+		return nil, fmt.Errorf("trial: %s; the limits are %v; %s", died(c.ProcessState, limits, stderr.kept.String()), limits,
+			remedy)
 	}
 	return stdout.kept.Bytes(), nil
 }

@@ -139,13 +139,15 @@ func TestTheProcessUsesTheLibraryThatTheUserNamesFromHere(t *testing.T) {
 	tr, library := mustTrial(t, asTheyAre), orttest.Path(t)
 	t.Chdir(filepath.Dir(library))
 	t.Setenv("ONNXRUNTIME_LIB", "./"+filepath.Base(library))
-	if _, err := tr.Try(t.Context(), mustModel(t, func(_ *onnx.Graph, mean string) string { return mean }), shape, input()); err != nil {
+	if _, err := tr.Try(t.Context(), mustModel(t, func(_ *onnx.Graph, mean string) string { return mean }), shape,
+		input()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestM11_ABombAtRunTimeIsRefusedAndThisProcessDoesNotGrow(t *testing.T) {
-	for name, build := range map[string]func(int) func(*onnx.Graph, string) string{"when it runs": bomb, "when it is optimised": constantBomb} {
+	for name, build := range map[string]func(int) func(*onnx.Graph, string) string{"when it runs": bomb,
+		"when it is optimised": constantBomb} {
 		t.Run(name, func(t *testing.T) {
 			before := mustAnonymous(t)
 			_, err := mustTrial(t, asTheyAre).Try(t.Context(), mustModel(t, build(40000)), shape, input()) // 18 GiB
@@ -169,7 +171,8 @@ func TestM11_ItIsTheLimitThatDecides(t *testing.T) {
 }
 
 func TestM11_AModelThatWritesWithoutEndIsRefused(t *testing.T) {
-	_, err := mustTrial(t, func(l *trial.Limits) { l.File = 1 << 20 }).Try(t.Context(), mustModel(t, constantBomb(1000)), shape, input())
+	_, err := mustTrial(t, func(l *trial.Limits) { l.File = 1 << 20 }).Try(t.Context(), mustModel(t, constantBomb(1000)),
+		shape, input())
 	complains(t, err, "a file of 1 MiB", "take a smaller model")
 }
 
@@ -211,7 +214,8 @@ func TestM14_AModelWithoutUsableLogitsIsRefused(t *testing.T) {
 			zero := g.Node("Sub", "zero", []string{mean, mean})
 			return g.Node("Div", "nan", []string{zero, zero})
 		}, "NaN"},
-		{"constant output", func(g *onnx.Graph, mean string) string { return g.Node("Sub", "zero", []string{mean, mean}) }, "does not look at its input"},
+		{"constant output", func(g *onnx.Graph, mean string) string { return g.Node("Sub", "zero", []string{mean, mean}) },
+			"does not look at its input"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := mustTrial(t, asTheyAre).Try(t.Context(), mustModel(t, tt.build), shape, input())
@@ -223,7 +227,10 @@ func TestM14_AModelWithoutUsableLogitsIsRefused(t *testing.T) {
 func TestM13_OutputOfAnotherShapeIsRefused(t *testing.T) {
 	wide := shape
 	wide.Classes = 4
-	_, err := mustTrial(t, asTheyAre).Try(t.Context(), mustModel(t, func(_ *onnx.Graph, mean string) string { return mean }), wide, input())
+	_, err := mustTrial(t, asTheyAre).Try(t.Context(), mustModel(t, func(_ *onnx.Graph,
+		mean string) string {
+		return mean
+	}), wide, input())
 	complains(t, err, "trial")
 }
 
@@ -245,10 +252,13 @@ func TestWhatIsWrongWithTheProcessIsSaid(t *testing.T) {
 		command []string
 		want    []string
 	}{
-		{"no such program", []string{filepath.Join(t.TempDir(), "none")}, []string{"cannot be started", "none", "no foreign model is used"}},
+		{"no such program", []string{filepath.Join(t.TempDir(), "none")}, []string{"cannot be started", "none",
+			"no foreign model is used"}},
 		{"not executable", []string{mustFile(t)}, []string{"cannot be started", "permission denied"}},
-		{"crash", []string{"sh", "-c", "kill -SEGV $$"}, []string{"died (signal: segmentation fault", "it said nothing", "take a smaller model"}},
-		{"abort with a word", []string{"sh", "-c", "echo terminate called >&2; kill -ABRT $$"}, []string{"signal: aborted", "terminate called"}},
+		{"crash", []string{"sh", "-c", "kill -SEGV $$"}, []string{"died (signal: segmentation fault", "it said nothing",
+			"take a smaller model"}},
+		{"abort with a word", []string{"sh", "-c", "echo terminate called >&2; kill -ABRT $$"},
+			[]string{"signal: aborted", "terminate called"}},
 		{"no answer", []string{"sh", "-c", "exit 0"}, []string{"gave no answer"}},
 		{"endless answer", []string{"sh", "-c", "head -c 50000000 /dev/zero"}, []string{"gave no answer"}},
 		{"another number of logits", []string{"echo", `{"logits":[1,2]}`}, []string{"gave 2 logits, wants 3"}},
@@ -270,7 +280,8 @@ func TestNoProcessOutlivesItsTrial(t *testing.T) {
 	const holds = `exec 3>"$PIPE"; echo up >&3; `
 	t.Run("those that the process started", func(t *testing.T) {
 		pipe := mustPipe(t)
-		tr := trial.New(func(int) trial.Limits { return trial.Limits{Wall: time.Second} }, "sh", "-c", holds+"sleep 600 & wait")
+		tr := trial.New(func(int) trial.Limits { return trial.Limits{Wall: time.Second} }, "sh", "-c",
+			holds+"sleep 600 & wait")
 		go tr.Try(t.Context(), nil, shape, input()) // its error is not the subject
 		mustEnd(t, pipe, func() {})
 	})

@@ -36,31 +36,33 @@ func (s Shop) NewEvaluator(f *family.Folder) (*Evaluator, error) {
 func (e *Evaluator) Close() error { return e.room.Close() }
 
 // Guesses are what member i takes each image for.
-func (e *Evaluator) Guesses(ctx context.Context, i int, set search.Images) ([]search.Guess, error) {
+func (e *Evaluator) Guesses(ctx context.Context, i int, set search.Images) (guesses []search.Guess, err error) {
+	m := e.fam.Members[i]
 	if e.fam.Foreign() {
-		return e.foreign(ctx, i, set)
+		guesses, err = e.foreign(ctx, i, m.Arch.R, set)
+	} else {
+		guesses, err = e.ours(ctx, m, set)
 	}
-	return e.ours(ctx, i, set)
-}
-
-func (e *Evaluator) ours(ctx context.Context, i int, set search.Images) ([]search.Guess, error) {
-	net, err := e.shelf.Supernet()
 	if err != nil {
-		return nil, err
-	}
-	sub, err := net.Member(e.fam.Members[i], e.fam)
-	if err != nil {
-		return nil, err
-	}
-	guesses, err := search.Guesses(ctx, sub, Loader(e.room.rt, 2), set)
-	if err != nil {
-		return nil, fmt.Errorf("member %s: %w", e.fam.Members[i].Name, err)
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
 	}
 	return guesses, nil
 }
 
+func (e *Evaluator) ours(ctx context.Context, m family.Member, set search.Images) ([]search.Guess, error) {
+	net, err := e.shelf.Supernet()
+	if err != nil {
+		return nil, err
+	}
+	sub, err := net.Member(m, e.fam)
+	if err != nil {
+		return nil, err
+	}
+	return search.Guesses(ctx, sub, Loader(e.room.rt, 2), set)
+}
+
 // foreign runs somebody else's model.
-func (e *Evaluator) foreign(ctx context.Context, i int, set search.Images) (guesses []search.Guess, err error) {
+func (e *Evaluator) foreign(ctx context.Context, i, r int, set search.Images) (guesses []search.Guess, err error) {
 	session, err := e.shelf.Session(i)
 	if err != nil {
 		return nil, err
@@ -70,10 +72,5 @@ func (e *Evaluator) foreign(ctx context.Context, i int, set search.Images) (gues
 	one := func(in []float32, _, _ int) ([][]float32, error) {
 		return [][]float32{logits}, session.Run(logits, in)
 	}
-	m := e.fam.Members[i]
-	guesses, err = search.Classifier{Run: one, R: m.Arch.R, Classes: len(logits), AtOnce: 1}.Guesses(ctx, set)
-	if err != nil {
-		return nil, fmt.Errorf("member %s: %w", m.Name, err)
-	}
-	return guesses, nil
+	return search.Classifier{Run: one, R: r, Classes: len(logits), AtOnce: 1}.Guesses(ctx, set)
 }

@@ -26,6 +26,7 @@ type Pictures interface {
 type Set struct {
 	Pictures
 	scaler *frame.Scaler
+	drawn  *uint64 // the seed of a set as they are drawn in training; nil: as they are
 }
 
 func (s Set) Tensor(dst []float32, i, r int) error {
@@ -33,30 +34,18 @@ func (s Set) Tensor(dst []float32, i, r int) error {
 	if err != nil {
 		return fmt.Errorf("image %d: %w", i, err)
 	}
-	s.scaler.Tensor(dst, p, r)
-	return nil
-}
-
-// augmented is a set as they are drawn in training. An image is the same every
-// time, whatever was asked for before.
-type augmented struct {
-	Set
-	seed uint64
-}
-
-func (s augmented) Tensor(dst []float32, i, r int) error {
-	p, err := s.Picture(i)
-	if err != nil {
-		return fmt.Errorf("image %d: %w", i, err)
+	if s.drawn == nil {
+		s.scaler.Tensor(dst, p, r)
+	} else { // the same every time, whatever was asked for before
+		s.scaler.Augmented(dst, p, r, rand.New(rand.NewPCG(*s.drawn, uint64(i))))
 	}
-	s.scaler.Augmented(dst, p, r, rand.New(rand.NewPCG(s.seed, uint64(i))))
 	return nil
 }
 
 // Preprocessed prepares pictures as a family says.
 func Preprocessed(p Pictures, how family.Preprocess) (Set, error) {
 	scaler, err := frame.NewScaler(how)
-	return Set{p, scaler}, err
+	return Set{Pictures: p, scaler: scaler}, err
 }
 
 // OpenPictures opens what a flag names: a folder, of sheets NAME.png with

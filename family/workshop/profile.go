@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -138,13 +137,7 @@ func (p *profiler) close() error {
 
 // fill computes the figures from runs in milliseconds.
 func (l *Latency) fill(ms []float64) {
-	slices.Sort(ms)
-	var sum, square float64
-	for _, v := range ms {
-		sum, square = sum+v, square+v*v
-	}
-	mean := sum / float64(len(ms))
-	l.P50, l.P95, l.Runs = ms[len(ms)/2], ms[len(ms)*95/100], len(ms)
-	l.CVPercent = 100 * math.Sqrt(max(0, square/float64(len(ms))-mean*mean)) / mean
+	p50, p95, cv := resident.Spread(ms)
+	l.P50, l.P95, l.CVPercent, l.Runs = p50, p95, 100*cv, len(ms)
 	l.PerSecond = 1000 * float64(l.Batch) / l.P50
 }

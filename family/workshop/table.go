@@ -137,8 +137,10 @@ func (s Shop) compareTable(ctx context.Context, net *ofa.Supernet, o TableOrder,
 	archs := search.Candidates(layout.Description, search.Plan{Samples: compared, Seed: rand.Uint64()})
 	s.Progress.Say("whole networks")
 	whole, err := search.Timer{Net: net, Probe: probe, Runs: 20}.Times(ctx, archs)
-	if err != nil {
-		return interrupted(ctx, err)
+	if ctx.Err() != nil {
+		return errors.New("interrupted; the table itself is whole")
+	} else if err != nil {
+		return err
 	}
 	said, err := comparison(table, archs, whole)
 	if err != nil {
@@ -146,13 +148,6 @@ func (s Shop) compareTable(ctx context.Context, net *ofa.Supernet, o TableOrder,
 	}
 	s.Progress.Note(said)
 	return nil
-}
-
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return errors.New("interrupted; the table itself is whole")
-	}
-	return err
 }
 
 // comparison says how far sums of rows are from the latencies of whole networks, in ms.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/search"
+	"github.com/limber-edge/limber/store"
 )
 
 // writer makes a family's file of what a search found.
@@ -134,4 +136,13 @@ func (w *writer) canary(sub *ofa.Subnet, blobs madeBlobs) (family.Digest, error)
 		return "", err
 	}
 	return blobs.Add(resident.Canary(input, logits)), nil
+}
+
+// Pack makes one file of a family, without the blobs that omit holds.
+func Pack(out string, f *family.Family, blobs family.Blobs, omit func(family.Digest) bool) error {
+	err := store.FillFile(out, func(w io.Writer) error { return family.Pack(w, f, blobs, omit) })
+	if err != nil {
+		return fmt.Errorf("pack family %s: %w", f.Name, err)
+	}
+	return nil
 }

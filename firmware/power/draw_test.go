@@ -31,7 +31,8 @@ func TestDrawTellsTheBoardFromItsInferences(t *testing.T) {
 		}
 		idle, active, known := d.Split()
 		if known != tt.known || known && (math.Abs(idle-tt.idle) > 0.3 || math.Abs(active-tt.active) > 0.4) {
-			t.Errorf("%s: got %.2f and %.2f W, %t; want %v and %v, %t", tt.name, idle, active, known, tt.idle, tt.active, tt.known)
+			t.Errorf("%s: got %.2f and %.2f W, %t; want %v and %v, %t", tt.name, idle, active, known, tt.idle, tt.active,
+				tt.known)
 		}
 	}
 }

@@ -52,14 +52,23 @@ func TestModesAreThoseOfTheBoard(t *testing.T) {
 		modes   []string
 		current string
 	}{
-		{"Jetson, as nvpmodel left it", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:0001") }, jetson, "MODE_15W"},
-		{"Jetson, with a fan's mode", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:0000 fmode:quiet") }, jetson, "MAXN"},
+		{"Jetson, as nvpmodel left it", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:0001") },
+			jetson, "MODE_15W"},
+		{"Jetson, with a fan's mode", func(b board) {
+			b.jetson()
+			b.write("var/lib/nvpmodel/status",
+				"pmode:0000 fmode:quiet")
+		}, jetson, "MAXN"},
 		{"Jetson, never set", func(b board) { b.jetson() }, jetson, "MODE_30W"},
 		{"Jetson, damaged status", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:") }, jetson, ""},
-		{"Jetson, a mode that is no more", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:0007") }, jetson, ""},
-		{"a configuration without modes", func(b board) { b.write("etc/nvpmodel.conf", "#"); b.cpu(0, 1, 2000000, 2000000) }, clock, "clock-100"},
-		{"plain Linux at half", func(b board) { b.cpu(0, 1, 1000000, 2000000); b.cpu(1, 1, 1020000, 2000000) }, clock, "clock-50"},
-		{"plain Linux, processors differ", func(b board) { b.cpu(0, 1, 1000000, 2000000); b.cpu(1, 1, 2000000, 2000000) }, clock, ""},
+		{"Jetson, a mode that is no more", func(b board) { b.jetson(); b.write("var/lib/nvpmodel/status", "pmode:0007") },
+			jetson, ""},
+		{"a configuration without modes", func(b board) { b.write("etc/nvpmodel.conf", "#"); b.cpu(0, 1, 2000000, 2000000) },
+			clock, "clock-100"},
+		{"plain Linux at half", func(b board) { b.cpu(0, 1, 1000000, 2000000); b.cpu(1, 1, 1020000, 2000000) }, clock,
+			"clock-50"},
+		{"plain Linux, processors differ", func(b board) { b.cpu(0, 1, 1000000, 2000000); b.cpu(1, 1, 2000000, 2000000) },
+			clock, ""},
 		{"plain Linux, another limit", func(b board) { b.cpu(0, 1, 1300000, 2000000) }, clock, ""},
 		{"no clock to scale", func(board) {}, nil, ""},
 	} {
@@ -101,11 +110,15 @@ func TestSetOnAJetson(t *testing.T) {
 	}{
 		{"it obeys", obeys, "MAXN", nil, nil, "MAXN"},
 		{"it leaves a child behind", "sleep 5 & " + obeys, "MAXN", nil, nil, "MAXN"},
-		{"it wants a reboot", `echo 'NVPM WARN: Reboot required for changing to this power mode'; read answer; [ "$answer" = yes ] && ` + obeys + "; exit 0",
+		{"it wants a reboot",
+			`echo 'NVPM WARN: Reboot required for changing to this power mode'; read answer; [ "$answer" = yes ] && ` + obeys +
+				"; exit 0",
 			"MAXN", []string{"MAXN", "takes a reboot", "nvpmodel -m 0"}, power.ErrReboot, "MODE_15W"},
-		{"it fails", `echo some; echo 'NVPM ERROR: failed to set power mode!' >&2; exit 3`, "MAXN", []string{"exit status 3", "NVPM ERROR"}, nil, "MODE_15W"},
+		{"it fails", `echo some; echo 'NVPM ERROR: failed to set power mode!' >&2; exit 3`, "MAXN",
+			[]string{"exit status 3", "NVPM ERROR"}, nil, "MODE_15W"},
 		{"it lies", "exit 0", "MAXN", []string{"content", "MODE_15W is in force"}, nil, "MODE_15W"},
-		{"no such mode", obeys, "clock-50", []string{"clock-50", "there are MAXN, MODE_15W, MODE_30W"}, power.ErrUnknown, "MODE_15W"},
+		{"no such mode", obeys, "clock-50", []string{"clock-50", "there are MAXN, MODE_15W, MODE_30W"}, power.ErrUnknown,
+			"MODE_15W"},
 		{"it is missing", "", "MAXN", []string{"nvpmodel", "no such file"}, os.ErrNotExist, "MODE_15W"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -140,7 +153,8 @@ func TestAHangingToolIsKilledWhenTimeIsOver(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	err := mustSetter(t, b).Set(ctx, "MAXN")
-	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "MAXN: nvpmodel did not end in time") || took > 4*time.Second {
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(),
+		"MAXN: nvpmodel did not end in time") || took > 4*time.Second {
 		t.Errorf("got %v after %v, want that it was killed at once", err, took)
 	}
 }
@@ -158,7 +172,8 @@ func TestSetOnPlainLinuxLimitsEveryClock(t *testing.T) {
 			t.Errorf("%s is in force, want %s", m.Current, mode)
 		}
 	}
-	if got, err := os.ReadFile(filepath.Join(b.root, "sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq")); string(got) != "1500000" {
+	if got, err := os.ReadFile(filepath.Join(b.root,
+		"sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq")); string(got) != "1500000" {
 		t.Errorf("got %s, %v; want 1500000 kHz", got, err)
 	}
 	if err := s.Set(t.Context(), "clock-10"); !errors.Is(err, power.ErrUnknown) {

@@ -121,18 +121,26 @@ func TestEachBoardsTotalCountsNoWattTwice(t *testing.T) {
 		rails int
 	}{
 		{"Orin NX: the input is all", func(b board) { b.hwmon(1, orinNX...) }, "9.500", 3},
-		{"Orin NX: the input's chip comes last", func(b board) { b.hwmon(1, orinNX[1:]...); b.hwmon(2, orinNX[0]) }, "9.500", 3},
-		{"AGX Orin: the memory is fed by the 5 V", func(b board) { b.hwmon(3, orinAGX[0]...); b.hwmon(4, orinAGX[1]...) }, "10.700", 4},
+		{"Orin NX: the input's chip comes last", func(b board) { b.hwmon(1, orinNX[1:]...); b.hwmon(2, orinNX[0]) }, "9.500",
+			3},
+		{"AGX Orin: the memory is fed by the 5 V", func(b board) { b.hwmon(3, orinAGX[0]...); b.hwmon(4, orinAGX[1]...) },
+			"10.700", 4},
 		{"AGX Orin industrial: the carrier board is not the module", func(b board) {
 			b.hwmon(3, orinAGX[0]...)
 			b.hwmon(4, orinAGX[1]...)
 			b.hwmon(5, channel{"CVB_ATX_12V", 12000, 3000})
 		}, "10.700", 5},
-		{"AGX Xavier: all six", func(b board) { b.iio("1-0040", xavierAGX[0]...); b.iio("1-0041", xavierAGX[1]...) }, "7.400", 6},
+		{"AGX Xavier: all six", func(b board) { b.iio("1-0040", xavierAGX[0]...); b.iio("1-0041", xavierAGX[1]...) }, "7.400",
+			6},
 		{"Nano: the input is all", func(b board) { b.iio("6-0040", nano...) }, "3.000", 3},
 		{"both drivers: hwmon alone", func(b board) { b.hwmon(1, orinNX...); b.iio("6-0040", nano...) }, "9.500", 3},
-		{"a channel that is off", func(b board) { b.hwmon(1, xavierAGX[0]...); b.write("sys/class/hwmon/hwmon1/in2_enable", 0) }, "2.400", 2},
-		{"another chip", func(b board) { b.hwmon(1, orinNX...); b.write("sys/class/hwmon/hwmon1/name", "tmp451") }, "absent", 0},
+		{"a channel that is off", func(b board) {
+			b.hwmon(1, xavierAGX[0]...)
+			b.write("sys/class/hwmon/hwmon1/in2_enable",
+				0)
+		}, "2.400", 2},
+		{"another chip", func(b board) { b.hwmon(1, orinNX...); b.write("sys/class/hwmon/hwmon1/name", "tmp451") }, "absent",
+			0},
 		{"under zero", func(b board) { b.hwmon(1, channel{"CPU", 12000, -3}) }, "0.000", 1},
 		{"an input that cannot be read is no smaller total", func(b board) {
 			b.hwmon(1, orinNX...)
@@ -271,10 +279,16 @@ func TestClockIsTheMeanShareAndACapShows(t *testing.T) {
 		percent, capped string
 	}{
 		{"full", func(b board) { b.cpu(0, 2000000, 2000000, 2000000) }, "100.000", "false"},
-		{"one of two at half", func(b board) { b.cpu(0, 2000000, 2000000, 2000000); b.cpu(1, 1000000, 2000000, 2000000) }, "75.000", "false"},
-		{"one of two is held", func(b board) { b.cpu(0, 2000000, 2000000, 2000000); b.cpu(11, 1000000, 1000000, 2000000) }, "75.000", "true"},
+		{"one of two at half", func(b board) { b.cpu(0, 2000000, 2000000, 2000000); b.cpu(1, 1000000, 2000000, 2000000) },
+			"75.000", "false"},
+		{"one of two is held", func(b board) { b.cpu(0, 2000000, 2000000, 2000000); b.cpu(11, 1000000, 1000000, 2000000) },
+			"75.000", "true"},
 		{"turbo is full", func(b board) { b.cpu(0, 2500000, 2000000, 2000000) }, "100.000", "false"},
-		{"one is off", func(b board) { b.cpu(0, 1000000, 2000000, 2000000); b.write("sys/devices/system/cpu/cpu1/online", 0) }, "50.000", "false"},
+		{"one is off", func(b board) {
+			b.cpu(0, 1000000, 2000000, 2000000)
+			b.write("sys/devices/system/cpu/cpu1/online",
+				0)
+		}, "50.000", "false"},
 		{"no full clock", func(b board) { b.cpu(0, 1000000, 1000000, 0) }, "absent", "absent"},
 		{"unreadable clock", func(b board) {
 			b.cpu(0, 1, 1500000, 2000000)
@@ -285,7 +299,8 @@ func TestClockIsTheMeanShareAndACapShows(t *testing.T) {
 		b := mustBoard(t)
 		tt.make(b)
 		if r := power.New(b.root).Read(time.Now()); show(r.ClockPercent) != tt.percent || capped(r.Capped) != tt.capped {
-			t.Errorf("%s: got %s %%, capped %s; want %s %%, %s", tt.name, show(r.ClockPercent), capped(r.Capped), tt.percent, tt.capped)
+			t.Errorf("%s: got %s %%, capped %s; want %s %%, %s", tt.name, show(r.ClockPercent), capped(r.Capped), tt.percent,
+				tt.capped)
 		}
 	}
 }
@@ -362,7 +377,8 @@ func FuzzRead(f *testing.F) {
 		p, now := power.New(fake.root), time.Now()
 		p.Read(now)
 		r := p.Read(now.Add(time.Second))
-		for what, v := range map[string]*float64{"W": r.Watts, "J": r.Joules, "% GPU": r.GPUPercent, "% clock": r.ClockPercent} {
+		for what, v := range map[string]*float64{"W": r.Watts, "J": r.Joules, "% GPU": r.GPUPercent,
+			"% clock": r.ClockPercent} {
 			if v != nil && !(*v >= 0) {
 				t.Errorf("got %v %s", *v, what)
 			}

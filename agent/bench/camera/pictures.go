@@ -18,6 +18,7 @@ import (
 	"math"
 
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/stock"
 )
 
@@ -67,6 +68,18 @@ func Frames(pngs [][]byte, size Size) (frames [][]byte, err error) {
 		frames = append(frames, shot)
 	}
 	return frames, nil
+}
+
+// Jobs are frames as a client sends them.
+func Jobs(frames [][]byte, h wire.Header) (jobs [][]byte, err error) {
+	for _, f := range frames {
+		job, err := wire.JoinJob(h, f)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, job)
+	}
+	return jobs, nil
 }
 
 // Frame is a square picture as a camera would send it, in JPEG.

@@ -14,7 +14,7 @@ import (
 // capacity measures what the device can do over the same way that the cameras'
 // frames take: broker, agent, broker.
 type capacity struct {
-	station *fleet.Mailbox
+	mailbox *fleet.Mailbox
 	self    wire.Address
 	jobs    [][]byte // the cameras' pictures, with no deadline to speak of
 	sent    int
@@ -50,7 +50,7 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 	}
 	answered, start := 0, time.Now()
 	for time.Since(start) < capacityTime {
-		if err := c.next(ctx, wire.KindResult); err != nil {
+		if _, err := c.await(ctx, wire.KindResult); err != nil {
 			return 0, err
 		}
 		answered++
@@ -58,7 +58,7 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 	}
 	rate := float64(answered) / time.Since(start).Seconds()
 	for range capacityWindow {
-		if err := c.next(ctx, wire.KindResult); err != nil {
+		if _, err := c.await(ctx, wire.KindResult); err != nil {
 			return 0, err
 		}
 	}
@@ -67,21 +67,16 @@ func (c *capacity) rate(ctx context.Context) (float64, error) {
 
 func (c *capacity) send(ctx context.Context) {
 	c.sent++
-	c.station.Send(ctx, mqtt.Message{Topic: c.self.Job(fmt.Sprintf("gauge-%d", c.sent)),
+	c.mailbox.Send(ctx, mqtt.Message{Topic: c.self.Job(fmt.Sprintf("capacity-%d", c.sent)),
 		Payload: c.jobs[c.sent%len(c.jobs)], QoS: 1})
 }
 
-// next waits for a message of a kind and drops all others.
-func (c *capacity) next(ctx context.Context, kind wire.Kind) error {
-	_, err := c.await(ctx, kind)
-	return err
-}
-
+// await waits for a message of a kind and drops all others.
 func (c *capacity) await(ctx context.Context, kind wire.Kind) (mqtt.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		m, err := c.station.Next(ctx)
+		m, err := c.mailbox.Next(ctx)
 		if err != nil {
 			return m, fmt.Errorf("demo: the device does not answer: %w", err)
 		}
@@ -99,7 +94,7 @@ func (c *capacity) setMode(ctx context.Context, mode string) error {
 		return err
 	}
 	m := mqtt.Message{Topic: c.self.Cmd("mode", fleet.NewID()), Payload: b, QoS: 1}
-	if err := c.station.Publish(ctx, m); err != nil {
+	if err := c.mailbox.Publish(ctx, m); err != nil {
 		return err
 	}
 	for {

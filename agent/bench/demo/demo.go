@@ -121,7 +121,7 @@ func (d *demo) operate(ctx context.Context, broker string) (sum *Summary, err er
 
 // perform runs the phases and sums up what came of them.
 func (d *demo) perform(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (*Summary, error) {
-	t := &traffic{station: s, self: self, plan: p, rec: newRecord(p, d.Deadline)}
+	t := &traffic{mailbox: s, self: self, plan: p, rec: newRecord(p, d.Deadline)}
 	if err := d.warmUp(ctx, t); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (d *demo) perform(ctx context.Context, s *fleet.Mailbox, self wire.Address,
 // demo's to count.
 func (d *demo) warmUp(ctx context.Context, t *traffic) error {
 	d.Progress.Say("letting the agent settle")
-	warm, err := t.practise(ctx, d.Deadline, "rehearsal")
+	warm, err := t.practise(ctx, d.Deadline, "warm-up")
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func TestTheCamerasOfTheDemoSendTestImagesAsJPEGs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := g.jobs(50 * time.Millisecond)
+	jobs, err := camera.Jobs(g.jpegs, jpegDue(50*time.Millisecond))
 	if err != nil || len(jobs) != 2 {
 		t.Fatalf("got %d jobs, %v, want 2", len(jobs), err)
 	}

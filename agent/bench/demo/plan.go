@@ -78,11 +78,11 @@ func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p 
 	if p.pictures, err = newGallery(ctx, images, camera.VGA(), tell); err != nil {
 		return err
 	}
-	if p.jobs, err = p.pictures.jobs(d.Deadline); err != nil {
+	if p.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(d.Deadline)); err != nil {
 		return err
 	}
-	c := &capacity{station: s, self: self}
-	if c.jobs, err = p.pictures.jobs(time.Minute); err != nil { // nothing is to be refused here
+	c := &capacity{mailbox: s, self: self}
+	if c.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(time.Minute)); err != nil { // nothing is to be refused here
 		return err
 	}
 	// The load ends before the mode changes: the agent is not to find its place
@@ -135,10 +135,10 @@ func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
 // half of the deadline at most: a queue that grows slowly shows within a trial.
 func (d *demo) lighten(ctx context.Context, c *capacity, p *plan) (err error) {
 	trial := *p
-	if trial.jobs, err = p.pictures.jobs(d.Deadline / 2); err != nil {
+	if trial.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(d.Deadline/2)); err != nil {
 		return err
 	}
-	t := &traffic{station: c.station, self: c.self, plan: &trial}
+	t := &traffic{mailbox: c.mailbox, self: c.self, plan: &trial}
 	for range trials {
 		n := len(trial.cameras)
 		d.Progress.Say(fmt.Sprintf("trying %d cameras", n))

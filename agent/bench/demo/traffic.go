@@ -16,7 +16,7 @@ import (
 
 // traffic is the cameras and the record of their frames.
 type traffic struct {
-	station *fleet.Mailbox
+	mailbox *fleet.Mailbox
 	self    wire.Address
 	plan    *plan
 	rec     *record
@@ -86,7 +86,7 @@ func (t *traffic) camera(ctx context.Context, c *source, next, end time.Time) er
 			return err
 		}
 		image := t.rec.sent(c.next())
-		outcome := t.station.Send(ctx, mqtt.Message{Topic: t.self.Frame(c.name), Payload: t.plan.jobs[image], QoS: 1})
+		outcome := t.mailbox.Send(ctx, mqtt.Message{Topic: t.self.Frame(c.name), Payload: t.plan.jobs[image], QoS: 1})
 		if err := desk.Sent(outcome); err != nil {
 			return fmt.Errorf("camera: %w", err)
 		}
@@ -97,7 +97,7 @@ func (t *traffic) camera(ctx context.Context, c *source, next, end time.Time) er
 // receive notes everything the device says until ctx ends.
 func (t *traffic) receive(ctx context.Context) error {
 	for {
-		m, err := t.station.Next(ctx)
+		m, err := t.mailbox.Next(ctx)
 		if err != nil {
 			return nil // asked to stop
 		}

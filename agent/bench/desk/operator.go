@@ -13,9 +13,6 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// connectTime is how long a connection to a broker of this machine may take.
-const connectTime = 5 * time.Second
-
 // Connect runs work with a mailbox that hears what the filters name, and
 // disconnects.
 func Connect(ctx context.Context, broker string, stderr io.Writer, filters []string,
@@ -24,7 +21,7 @@ func Connect(ctx context.Context, broker string, stderr io.Writer, filters []str
 	if err != nil {
 		return err
 	}
-	return connected(ctx, broker, b, func(ctx context.Context) error { return work(ctx, b) })
+	return b.While(ctx, "", func(ctx context.Context) error { return work(ctx, b) })
 }
 
 // Operate runs work with an operator's client, and disconnects.
@@ -34,7 +31,7 @@ func Operate(ctx context.Context, broker string, stderr io.Writer, filters []str
 	if err != nil {
 		return err
 	}
-	return connected(ctx, broker, c, func(ctx context.Context) error { return work(ctx, c) })
+	return c.While(ctx, "", func(ctx context.Context) error { return work(ctx, c) })
 }
 
 func link(broker string) mqtt.Config {
@@ -45,28 +42,6 @@ func link(broker string) mqtt.Config {
 
 func errorsTo(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-}
-
-// connection is a mailbox or a client.
-type connection interface {
-	Run(context.Context) error   // until its context ends, which is no error
-	Ready(context.Context) error // waits for the connection; the error names why there is none
-}
-
-func connected(ctx context.Context, broker string, c connection, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(ctx, connectTime)
-	defer stop()
-	if err := c.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w", broker, err)
-	}
-	return work(ctx)
 }
 
 // AwaitMembers waits until a device, whose state and capabilities the mailbox hears,

@@ -35,7 +35,6 @@ with every default.`,
   limber agent --config /etc/limber.toml
   limber agent --broker mqtts://broker:8883 --device cam-17 --check
   limber agent --profile`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := a.read(c)
 			if err != nil {

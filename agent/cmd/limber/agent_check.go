@@ -48,7 +48,8 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		return err
 	}
 	defer deps.Close()
-	if mode, err := governor.ParseMode(cfg.Mode); err == nil && mode.Member() != "" && deps.Family.Index(mode.Member()) < 0 {
+	if mode, err := governor.ParseMode(cfg.Mode); err == nil && mode.Member() != "" &&
+		deps.Family.Index(mode.Member()) < 0 {
 		fmt.Fprintf(w, "# mode %s: the family has no member of that name; balanced will be used\n", cfg.Mode)
 	}
 	return printState(w, cfg, deps)

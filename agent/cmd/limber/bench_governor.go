@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/bench"
+	"github.com/limber-edge/limber/store"
 )
 
 // governorArgs are the flags of `bench governor`.
@@ -53,7 +54,6 @@ mean accuracy leaves them out.`,
 		Example: `  limber bench governor --trace cpu.txt --deadlines 16,24,32,48 --top1 0.742,0.75,0.761,0.775,0.783,0.79
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --queue --json
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --deadlines 24 --plot out.svg`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.queue && c.Flags().Changed("deadlines") {
 				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of " +
@@ -83,8 +83,9 @@ func (a *governorArgs) run(w io.Writer) error {
 		return err
 	}
 	if a.picture != "" {
-		draw := func(w io.Writer) error { return r.Draw(w, a.picture, a.deadlines[0]) }
-		if err := writeFile(a.picture, draw); err != nil {
+		if err := store.FillFile(a.picture, func(w io.Writer) error {
+			return r.Draw(w, a.picture, a.deadlines[0])
+		}); err != nil {
 			return err
 		}
 	}

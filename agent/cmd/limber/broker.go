@@ -25,7 +25,6 @@ broker-config.`,
 		Example: `  limber broker
   limber broker --listen 0.0.0.0:1883 --users users.txt
   limber fleet ls --user operator --password-file password.txt`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			users, err := readUsers(usersFile)
 			if err != nil {

@@ -9,6 +9,60 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
+// usageError marks a command line that is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// group is a command that only holds others. Alone it prints its help, which is
+// what was wanted: exit 0.
+func group(name, short, example string) *cobra.Command {
+	return &cobra.Command{
+		Use:     name,
+		Short:   short,
+		Example: example,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0],
+					c.CommandPath())}
+			}
+			return c.Help()
+		},
+	}
+}
+
+// exactly wants n arguments.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
+				c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// takeNoArguments is for all commands that do not say which they take.
+func takeNoArguments(c *cobra.Command) {
+	if c.Args == nil {
+		c.Args = exactly(0, "no arguments")
+	}
+	for _, sub := range c.Commands() {
+		takeNoArguments(sub)
+	}
+}
+
+// needed wants a value for every flag of a list of names and values.
+func needed(command string, flags ...string) error {
+	for i := 0; i < len(flags); i += 2 {
+		if flags[i+1] == "" {
+			return usageError{fmt.Errorf("%s: --%s is missing; see `%s --help`", command, flags[i], command)}
+		}
+	}
+	return nil
+}
+
 func checkTarget(c *cobra.Command, target string) error {
 	if !wire.ValidName(target) && !wire.ValidGroup(target) {
 		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}

@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/bench/demo"
+	"github.com/limber-edge/limber/agent/bench/figure"
 )
 
 func newDemo() *cobra.Command {
@@ -20,8 +24,9 @@ func newDemo() *cobra.Command {
 		Short: "See all of it on this desk: broker, agent, cameras, a load that comes and goes",
 		Long: `Start a broker, an agent with the stock family and as many virtual cameras at
 30 frames a second as take 70 % of what the device can do with its largest member
-on this machine. They send test images as 640x480 JPEGs to frame/{source}. Then let other programs take the CPU for a while, and see the
-agent go down to a smaller sub-network and come back. A member's name is its cost:
+on this machine. They send test images as 640x480 JPEGs to frame/{source}. Then
+let other programs take the CPU for a while, and see the agent go down to a
+smaller sub-network and come back. A member's name is its cost:
 23.1M takes 23.1 million multiply-accumulates a frame. Before the first phase the
 cameras run for a second that counts nowhere, for the agent to settle.
 
@@ -40,7 +45,6 @@ the last phase, to the first answer by the largest member to a frame of that
 phase; probes do not count, and it is absent when there was none.`,
 		Example: `  limber demo
   limber demo --json --busy 20s`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return runDemo(c, o, asJSON) },
 	}
 	f := c.Flags()
@@ -56,7 +60,7 @@ func runDemo(c *cobra.Command, o demo.Options, asJSON bool) error {
 		return usageError{fmt.Errorf("limber demo: a phase under %v is too short to see anything", demo.Shortest)}
 	}
 	o.Version, o.Trial = version, newTrial()
-	o.Stderr, o.Log, o.Progress = c.ErrOrStderr(), newLogger(c.ErrOrStderr(), "error"), newProgress(c.ErrOrStderr())
+	o.Stderr, o.Log, o.Progress = c.ErrOrStderr(), newLogger(c.ErrOrStderr(), "error"), newProgress(c)
 	o.Watch = newView(c.OutOrStdout(), asJSON).run
 	sum, err := demo.Run(c.Context(), o)
 	o.Progress.End()
@@ -72,4 +76,43 @@ func runDemo(c *cobra.Command, o demo.Options, asJSON bool) error {
 		err = printSummary(c.OutOrStdout(), sum)
 	}
 	return errors.Join(err, sum.Check())
+}
+
+// printSummary is the summary for people, 80 columns wide.
+func printSummary(w io.Writer, s *demo.Summary) error {
+	fmt.Fprintf(w, "%d cameras sent %d frames: %d answered, %d refused.\n", s.Cameras, s.Frames, s.Answered, s.Refused)
+	fmt.Fprintf(w, "Latency p50 %.2f ms, p95 %.2f ms; %.1f %% within %.0f ms.\n", s.P50ms, s.P95ms, 100*s.Met,
+		s.DeadlineMS)
+	fmt.Fprintf(w, "Top-1 %.1f %%; the same images and members, inferred anew: %.1f %%.\n", 100*s.Top1,
+		100*s.ExpectedTop1)
+	back := "had not answered again when the demo ended"
+	if s.ReturnMS != nil {
+		back = fmt.Sprintf("answered again after %.1f s", *s.ReturnMS/1000)
+	}
+	fmt.Fprintf(w, "The operating member changed %d times. The load gone, the largest\n%s.\n\n", s.Switches, back)
+	return printPhases(w, s)
+}
+
+// printPhases has a column a phase, so that many members do not make it wide.
+func printPhases(w io.Writer, s *demo.Summary) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, cell func(demo.PhaseSummary) string) {
+		fmt.Fprintf(t, "%-14s\t", name) // the widest of the names, so that they begin on the left
+		for _, ph := range s.Phases {
+			fmt.Fprint(t, cell(ph), "\t")
+		}
+		fmt.Fprintln(t)
+	}
+	row("phase", func(ph demo.PhaseSummary) string { return ph.Phase })
+	row("length, s", func(ph demo.PhaseSummary) string { return fmt.Sprintf("%.1f", ph.Seconds) })
+	row("other programs", func(ph demo.PhaseSummary) string { return fmt.Sprint(ph.Hogs) })
+	row("frames", func(ph demo.PhaseSummary) string { return fmt.Sprint(ph.Frames) })
+	row("p95, ms", func(ph demo.PhaseSummary) string { return fmt.Sprintf("%.2f", ph.P95ms) })
+	row("in time, %", func(ph demo.PhaseSummary) string { return fmt.Sprintf("%.1f", 100*ph.Met) })
+	for _, m := range slices.Backward(s.Cast.Members) {
+		row("by "+m.Name+", %", func(ph demo.PhaseSummary) string {
+			return fmt.Sprintf("%.0f", 100*figure.Part(ph.Members[m.Name], ph.Frames))
+		})
+	}
+	return t.Flush()
 }

@@ -38,7 +38,6 @@ the choices were made on, which flatter a little.`,
 		Example: `  limber family build --supernet ofa.pth --calibration ./train --validation ./val --size 7 --out mine.family
   limber family build --supernet ofa.pth --calibration './sheets/train_*' --validation './sheets/train_*' \
       --test ./sheets/test --cost mmacs --out mine.family`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return build(c, r) },
 	}
 	f := c.Flags()

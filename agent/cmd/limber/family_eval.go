@@ -34,7 +34,6 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
   limber family eval --family ./mine --data ./photos --json
   limber family eval --family shop.family --data './sheets/test_*'
   limber family eval --agreement --confusion 23.1M`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.asJSON && (a.agreement || a.confusion != "") {
 				return usageError{errors.New("--json prints the accuracies only: leave out --agreement and --confusion")}

@@ -33,7 +33,6 @@ How a picture becomes the input, the classes and the accuracy are in the file's
 metadata, under "limber.preprocess", "limber.classes" and "limber.top1".`,
 		Example: `  limber family export --member 23.1M --out cifar.onnx
   limber family export --family shop.family --member small --out small.onnx --json`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	familyFlag(c, &a.dir)

@@ -40,7 +40,6 @@ The description says how a picture becomes the input:
 {"mean":[..3],"std":[..3],"resize":"bilinear","antialias":true,"crop":"none","classes":[...]}`,
 		Example: `  limber family import --name shop --describe shop.json \
     --member small=small.onnx:0.712 --member large=large.onnx:0.781 --out shop.family`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	c.Flags().StringVar(&a.name, "name", "family", "name of the family")

@@ -23,7 +23,6 @@ blobs. Every command that takes --family takes such a file. With
 already, some tens of kilobytes a member.`,
 		Example: `  limber family pack --family ./mine --out mine.family
   limber family pack --family ./mine --without-supernet --out mine-small.family`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := needed("limber family pack", "out", out); err != nil {
 				return err
@@ -66,7 +65,6 @@ cut from the supernet, and that its canary, a stored input, gives the stored
 logits on this machine.`,
 		Example: `  limber family verify
   limber family verify --family mine.family`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			f, err := openFamily(dir)
 			if err != nil {

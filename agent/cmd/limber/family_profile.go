@@ -36,7 +36,6 @@ The agent takes a profile of its own, see "limber agent --help"; this one is for
 choosing the threads it runs with.`,
 		Example: `  limber family profile
   limber family profile --family mine.family --threads 1,2,4 --batch 1,8 --json`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	familyFlag(c, &a.family)
@@ -78,14 +77,14 @@ func (a *profileArgs) run(c *cobra.Command) error {
 	}
 	defer f.Close()
 	shop, progress := newShop(c)
-	shop.Progress = shopProgress{progress, c.ErrOrStderr(), c.ErrOrStderr()} // lines are all that is printed
+	progress.notes = c.ErrOrStderr() // lines are all that is printed
 	lines, err := shop.Profile(c.Context(), f, a.ways)
 	progress.End()
 	if err != nil {
 		return err
 	}
 	if a.json {
-		return printJSON(c.OutOrStdout(), lines)
+		return printLines(c.OutOrStdout(), lines)
 	}
 	return printLatencies(c.OutOrStdout(), lines)
 }

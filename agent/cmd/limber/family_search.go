@@ -47,7 +47,6 @@ ImageNet's validation images then say; the order is right.`,
   limber family search --accuracy-predictor acc_predictor.pth --latency-table ./jetson-gpu \
       --resolutions 192,208,224 --max-latency 21 --max-latency 26 --json
   limber family search --accuracy-predictor acc_predictor.pth --supernet ofa.pth --max-mmacs 300`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/search"
-	"github.com/limber-edge/limber/family/workshop"
 )
 
 func (a *searchArgs) print(w io.Writer, front search.Front) error {
@@ -18,7 +16,7 @@ func (a *searchArgs) print(w io.Writer, front search.Front) error {
 	}
 	lines := answers(front, a.limits)
 	if a.json {
-		return printJSON(w, lines)
+		return printLines(w, lines)
 	}
 	return printAnswers(w, "ms", lines)
 }
@@ -66,18 +64,7 @@ func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy,
 			MMACs: l.Latency})
 	}
-	return printJSON(w, macs)
-}
-
-// printJSON prints an object a line.
-func printJSON[Line searchLine | macLine | workshop.Latency](w io.Writer, lines []Line) error {
-	out := json.NewEncoder(w)
-	for _, l := range lines {
-		if err := out.Encode(l); err != nil {
-			return err
-		}
-	}
-	return nil
+	return printLines(w, macs)
 }
 
 // printAnswers prints lines whose limits and costs are in some unit.

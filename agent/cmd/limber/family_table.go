@@ -31,7 +31,6 @@ Nothing else should run on the device meanwhile. Resolutions that are in the
 folder already, measured in the same way on the same device, are kept.`,
 		Example: `  limber family table --supernet ofa.pth --resolutions 160,192,224 --out ./table
   limber family search --accuracy-predictor acc_predictor.pth --latency-table ./table`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return measureTable(c, o) },
 	}
 	f := c.Flags()

@@ -40,7 +40,6 @@ smallest member to the largest. MEMBER and MODE are those of the device's last
 report; nobody knows since when a device is lost. --json has every figure.`,
 		Example: `  limber fleet ls
   limber fleet ls --broker mqtts://broker:8883 --fleet plant-3 --json`,
-		Args: exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.client(c.Context(), c.ErrOrStderr(), fleet.ListFilters(a.fleet),
 				func(ctx context.Context, fl *fleet.Client) error {

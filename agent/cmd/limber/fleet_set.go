@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +67,8 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 			if err != nil {
 				return err
 			}
-			return printReports(c.OutOrStdout(), reports, a.asJSON)
+			return printEach(c.OutOrStdout(), reports, a.asJSON, reportLine, fleet.Report.Failed,
+				"apply the desired state")
 		})
 }
 
@@ -89,27 +89,6 @@ func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	}
 	goal, err := a.goal(c)
 	return wire.Aim{Goal: goal}, err
-}
-
-func printReports(w io.Writer, reports []fleet.Report, asJSON bool) error {
-	failed := 0
-	for _, r := range reports {
-		if r.Failed() {
-			failed++
-		}
-		if !asJSON {
-			fmt.Fprintln(w, reportLine(r))
-		}
-	}
-	if asJSON {
-		if err := printLines(w, reports); err != nil {
-			return err
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d devices did not apply the desired state", failed, len(reports))
-	}
-	return nil
 }
 
 // reportLine is a report on one line.

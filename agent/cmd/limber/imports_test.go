@@ -72,7 +72,7 @@ var ranks = [][]imports{
 	{ // what a benchmark needs
 		{of: "agent/bench/figure"},
 		{of: "agent/bench/load"},
-		{of: "agent/bench/camera", ours: []string{"agent/frame", "family/stock"}},
+		{of: "agent/bench/camera", ours: []string{"agent/frame", "agent/wire", "family/stock"}},
 		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident"}},
 	},
 	{ // benchmarks

@@ -1,8 +1,8 @@
 // Command limber is the one program: the device's agent, a broker for a desk,
 // the operator's tools and the workshop where families are made.
 //
-// Every file here holds one sub-command, which reads flags, puts parts together
-// and prints; what it does is in the packages. The data of a device flows
+// Every file here holds one sub-command, or a few short ones of a kind. They read
+// flags, put parts together and print; what they do is in the packages. The data of a device flows
 //
 //	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
 //
@@ -79,7 +79,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newRoot() *cobra.Command {
-	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment", `  limber demo                       see all of it on this machine
+	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment",
+		`  limber demo                       see all of it on this machine
 
   limber broker &                   or a desk of your own:
   limber agent &
@@ -90,53 +91,13 @@ func newRoot() *cobra.Command {
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(), newHog(), newColdStart(), newLodge(), newVersion())
+	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(),
+		newHog(), newColdStart(), newProbe(), newVersion())
+	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
 	return root
-}
-
-// usageError marks a command line that is wrong.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// group is a command that only holds others. Alone it prints its help, which is
-// what was wanted: exit 0.
-func group(name, short, example string) *cobra.Command {
-	return &cobra.Command{
-		Use:     name,
-		Short:   short,
-		Example: example,
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0], c.CommandPath())}
-			}
-			return c.Help()
-		},
-	}
-}
-
-// exactly wants n arguments.
-func exactly(n int, what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args), c.CommandPath())}
-		}
-		return nil
-	}
-}
-
-// needed wants a value for every flag of a list of names and values.
-func needed(command string, flags ...string) error {
-	for i := 0; i < len(flags); i += 2 {
-		if flags[i+1] == "" {
-			return usageError{fmt.Errorf("%s: --%s is missing; see `%s --help`", command, flags[i], command)}
-		}
-	}
-	return nil
 }
 
 func newVersion() *cobra.Command {
@@ -144,9 +105,9 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: `  limber version`,
-		Args:    exactly(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			_, err := fmt.Fprintf(c.OutOrStdout(), "limber %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH,
+				runtime.Version())
 			return err
 		},
 	}

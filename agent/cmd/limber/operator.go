@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,21 +29,13 @@ func (a *operatorArgs) flags(c *cobra.Command) {
 	f.StringVar(&a.broker.KeyFile, "key-file", "", "PEM of its key")
 }
 
-// link is the configuration of the operator's connection.
-func (a *operatorArgs) link() (mqtt.Config, error) {
-	if !wire.ValidName(a.fleet) {
-		return mqtt.Config{}, usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
-	}
-	return a.broker.Config("limber-" + fleet.NewID()[:12])
-}
-
-// connectTimeout is how long an operator's command waits for the broker.
-const connectTimeout = 5 * time.Second
-
 // client connects a client, runs work with it, and disconnects.
 func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
 	work func(context.Context, *fleet.Client) error) error {
-	cfg, err := a.link()
+	if !wire.ValidName(a.fleet) {
+		return usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
+	}
+	cfg, err := a.broker.Config("limber-" + fleet.NewID()[:12])
 	if err != nil {
 		return err
 	}
@@ -52,43 +43,7 @@ func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []s
 	if err != nil {
 		return err
 	}
-	return a.connected(ctx, c, func(ctx context.Context) error { return work(ctx, c) })
-}
-
-// mailbox connects a mailbox, runs work with it, and disconnects.
-func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []string,
-	work func(context.Context, *fleet.Mailbox) error) error {
-	cfg, err := a.link()
-	if err != nil {
-		return err
-	}
-	b, err := fleet.OpenMailbox(cfg, newLogger(stderr, "error"), filters...)
-	if err != nil {
-		return err
-	}
-	return a.connected(ctx, b, func(ctx context.Context) error { return work(ctx, b) })
-}
-
-// connection is a client or a mailbox.
-type connection interface {
-	// Run keeps the connection until ctx ends, which is no error.
-	Run(ctx context.Context) error
-	// Ready waits until the connection stands; its error names why it does not.
-	Ready(ctx context.Context) error
-}
-
-func (a *operatorArgs) connected(ctx context.Context, c connection, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(ctx, connectTimeout)
-	defer stop()
-	if err := c.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w (`limber broker` starts one for a desk)", a.broker.URL, err)
-	}
-	return work(ctx)
+	return c.While(ctx, " (`limber broker` starts one for a desk)", func(ctx context.Context) error {
+		return work(ctx, c)
+	})
 }

@@ -7,23 +7,27 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
 // progress draws one line that says how far long work is, with the time it
 // will still take. In a pipe it is silent.
 type progress struct {
-	w       io.Writer // nil: silent
-	what    string
-	began   time.Time
-	visible bool
+	w               io.Writer // nil: silent
+	notes, warnings io.Writer // where a pipe is no hindrance
+	what            string
+	began           time.Time
+	visible         bool
 }
 
-func newProgress(w io.Writer) *progress {
-	if f, ok := w.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return &progress{}
+// newProgress draws beside the results, and prints notes among them.
+func newProgress(c *cobra.Command) *progress {
+	p := &progress{notes: c.OutOrStdout(), warnings: c.ErrOrStderr()}
+	if f, ok := p.warnings.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.w = f
 	}
-	return &progress{w: w}
+	return p
 }
 
 const barWidth = 24
@@ -42,7 +46,8 @@ func (p *progress) Tell(what string, done, of int) {
 		rest := time.Since(p.began) * time.Duration(of-done) / time.Duration(done)
 		left = fmt.Sprintf(", %v left", rest.Round(time.Second))
 	}
-	fmt.Fprintf(p.w, "\r\033[K%s %s%s %d/%d%s", what, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), done, of, left)
+	bar := strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
+	fmt.Fprintf(p.w, "\r\033[K%s %s %d/%d%s", what, bar, done, of, left)
 	p.visible = true
 }
 
@@ -56,9 +61,15 @@ func (p *progress) Say(what string) {
 }
 
 // Note prints a line that stays, above the one drawn; in a pipe too.
-func (p *progress) Note(w io.Writer, line string) {
+func (p *progress) Note(line string) {
 	p.End()
-	fmt.Fprintln(w, line)
+	fmt.Fprintln(p.notes, line)
+}
+
+// Warn prints a line that whoever asked for the work should know, likewise.
+func (p *progress) Warn(line string) {
+	p.End()
+	fmt.Fprintln(p.warnings, "limber: "+line)
 }
 
 // End takes the line away.
@@ -68,15 +79,3 @@ func (p *progress) End() {
 		p.visible = false
 	}
 }
-
-// shopProgress is progress as package workshop tells of it.
-type shopProgress struct {
-	line     *progress
-	notes    io.Writer
-	warnings io.Writer
-}
-
-func (s shopProgress) Tell(what string, done, of int) { s.line.Tell(what, done, of) }
-func (s shopProgress) Say(what string)                { s.line.Say(what) }
-func (s shopProgress) Note(line string)               { s.line.Note(s.notes, line) }
-func (s shopProgress) Warn(line string)               { s.line.Note(s.warnings, "limber: "+line) }

@@ -77,7 +77,7 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 	self := wire.Address{Fleet: a.fleet, Device: a.device}
 	return a.client(c.Context(), c.ErrOrStderr(), fleet.ExchangeFilters(self),
 		func(ctx context.Context, fl *fleet.Client) error {
-			p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c.ErrOrStderr())}
+			p := answerPrinter{out: c.OutOrStdout(), asJSON: a.asJSON, progress: newProgress(c)}
 			defer p.progress.End()
 			p.progress.Say("waiting for device " + a.device)
 			if err := a.awaitOnline(ctx, fl); err != nil {

@@ -19,7 +19,8 @@ func about() About {
 func mustGovernor(tb testing.TB) *governor.Governor {
 	tb.Helper()
 	g, err := governor.New([]governor.Member{
-		{Name: "s0", Top1: 0.70, Latency: 4 * ms}, {Name: "s1", Top1: 0.75, Latency: 9 * ms}, {Name: "s2", Top1: 0.78, Latency: 15 * ms},
+		{Name: "s0", Top1: 0.70, Latency: 4 * ms}, {Name: "s1", Top1: 0.75, Latency: 9 * ms},
+		{Name: "s2", Top1: 0.78, Latency: 15 * ms},
 	}, governor.Mode{}, nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -85,7 +86,8 @@ func (d *desk) job(r *rand.Rand) {
 		d.upset(r)
 	}
 	d.Arrive(d.now)
-	q := governor.Queue{Deadline: d.now + time.Duration(r.IntN(100)-5)*ms, Overhead: time.Duration(r.IntN(1000)), Decode: time.Duration(r.IntN(3)) * 4 * ms}
+	q := governor.Queue{Deadline: d.now + time.Duration(r.IntN(100)-5)*ms, Overhead: time.Duration(r.IntN(1000)),
+		Decode: time.Duration(r.IntN(3)) * 4 * ms}
 	for range r.IntN(6) {
 		q.Waiting = append(q.Waiting, q.Deadline+time.Duration(r.IntN(50))*ms)
 	}
@@ -108,10 +110,12 @@ func (d *desk) upset(r *rand.Rand) {
 	var err error
 	switch 1 + r.IntN(7) {
 	case 1:
-		err = d.SetMode(mustMode(d.tb, []string{"balanced", "max-accuracy", "low-latency", "power-save", "fixed:s1"}[r.IntN(5)]))
+		err = d.SetMode(mustMode(d.tb, []string{"balanced", "max-accuracy", "low-latency", "power-save",
+			"fixed:s1"}[r.IntN(5)]))
 	case 2:
 		var m governor.Mode
-		if m, err = governor.ModeOf(governor.Goal{Deadline: 50 * ms, Floor: r.Float64(), Watts: 7 * r.Float64(), Prefer: governor.Energy}); err == nil {
+		if m, err = governor.ModeOf(governor.Goal{Deadline: 50 * ms, Floor: r.Float64(), Watts: 7 * r.Float64(),
+			Prefer: governor.Energy}); err == nil {
 			err = d.SetMode(m)
 		}
 	case 3:

@@ -85,8 +85,10 @@ func TestAnEntryTellsWhatWasAskedAndWhatBecameOfIt(t *testing.T) {
 		t.Fatalf("got %d entries, %v", len(got), err)
 	}
 	e := got[0]
-	if e.Line != 4 || !e.At.Equal(about().Epoch.Add(10*ms)) || e.Mode.String() != "fixed:s1" || e.Queue.Deadline != 40*ms || e.Queue.Floor != 0.72 ||
-		e.Decision.Member != 1 || e.Infer != 11*ms || !e.Ended || !e.Met || len(e.Options) != 3 || !strings.Contains(e.Why, "s1 is fixed") || e.Version != "test" {
+	if e.Line != 4 || !e.At.Equal(about().Epoch.Add(10*ms)) || e.Mode.String() != "fixed:s1" ||
+		e.Queue.Deadline != 40*ms || e.Queue.Floor != 0.72 ||
+		e.Decision.Member != 1 || e.Infer != 11*ms || !e.Ended || !e.Met || len(e.Options) != 3 ||
+		!strings.Contains(e.Why, "s1 is fixed") || e.Version != "test" {
 		t.Errorf("got %+v", e)
 	}
 	if e := got[1]; !e.Decision.Shed || !e.Ended || e.Met || e.Infer != 0 {

@@ -88,7 +88,8 @@ func TestAFolderThatCannotBeWrittenIsACountedLoss(t *testing.T) {
 		d.job(r)
 	}
 	d.shut()
-	if lost, err := d.log.Lost(); lost == 0 || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "decision log: ") {
+	if lost, err := d.log.Lost(); lost == 0 || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(),
+		"decision log: ") {
 		t.Errorf("got %d calls lost, %v", lost, err)
 	}
 }

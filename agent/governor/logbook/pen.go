@@ -74,8 +74,8 @@ const (
 // head begins a segment; false means that the state cannot be written.
 func (p *pen) head(g *governor.Governor) bool {
 	about := p.log.about
-	first, err := json.Marshal(header{Format: format, Version: about.Version, Arch: runtime.GOARCH, Epoch: about.Epoch.UnixNano(),
-		Lost: p.log.lost.Load(), Members: about.Members})
+	first, err := json.Marshal(header{Format: format, Version: about.Version, Arch: runtime.GOARCH,
+		Epoch: about.Epoch.UnixNano(), Lost: p.log.lost.Load(), Members: about.Members})
 	if err != nil {
 		return false
 	}
@@ -242,7 +242,8 @@ func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
 
 // decision writes what Decide answered.
 func (p *pen) decision(d governor.Decision) *pen {
-	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flag(d.Shed).float(d.Chance).duration(d.Predicted).whole(d.Operating)
+	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flag(d.Shed).
+		float(d.Chance).duration(d.Predicted).whole(d.Operating)
 }
 
 // mode writes the line of a mode.

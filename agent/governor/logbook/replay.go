@@ -137,7 +137,8 @@ func (p *player) play(line []byte) error {
 // check compares a checksum.
 func (p *player) check(written string) error {
 	if want := fmt.Sprintf("%08x", p.sum); written != want {
-		return fmt.Errorf("the checksum is %q, that of the lines before it is %s: they are not as they were written", written, want)
+		return fmt.Errorf("the checksum is %q, that of the lines before it is %s: they are not as they were written", written,
+			want)
 	}
 	p.sum = 0
 	return nil
@@ -215,7 +216,8 @@ func (p *player) setMode(kind string, w *words) error {
 	if kind == "M" {
 		m, err = governor.ParseMode(w.quoted())
 	} else {
-		m, err = governor.ModeOf(governor.Goal{Deadline: w.duration(), Floor: w.float(), Watts: w.float(), Prefer: w.preference()})
+		m, err = governor.ModeOf(governor.Goal{Deadline: w.duration(), Floor: w.float(), Watts: w.float(),
+			Prefer: w.preference()})
 	}
 	if err != nil {
 		return err

@@ -112,12 +112,14 @@ func TestReplayReproducesThePublishedTable(t *testing.T) {
 	} {
 		trace, members := mustShared(t, tt.trace)
 		got := scores(trace, members, deadlines())[tt.policy]
-		if math.Abs(100*got.Regret-tt.regret) > 0.0051 || math.Abs(100*got.Missed-tt.missed) > 0.0051 || math.Abs(100*got.Steady-tt.steady) > 0.051 {
+		if math.Abs(100*got.Regret-tt.regret) > 0.0051 || math.Abs(100*got.Missed-tt.missed) > 0.0051 ||
+			math.Abs(100*got.Steady-tt.steady) > 0.051 {
 			t.Errorf("%s, %s: got regret %.3f, missed %.3f, steady %.2f; want %.2f, %.2f, %.1f",
 				tt.trace, tt.policy, 100*got.Regret, 100*got.Missed, 100*got.Steady, tt.regret, tt.missed, tt.steady)
 		}
 		if Median(got.Down) != tt.down || Median(got.Up) != tt.up {
-			t.Errorf("%s, %s: settled in %d and %d, want %d and %d", tt.trace, tt.policy, Median(got.Down), Median(got.Up), tt.down, tt.up)
+			t.Errorf("%s, %s: settled in %d and %d, want %d and %d", tt.trace, tt.policy, Median(got.Down), Median(got.Up),
+				tt.down, tt.up)
 		}
 	}
 }
@@ -153,13 +155,16 @@ func TestR1_LimberOnRecordedLoad(t *testing.T) {
 		s := scores(trace, members, deadlines())
 		limber, hint, alert, ofa, phase := s["limber"], s["limber+hint"], s["alert"], s["dynamic-ofa"], s["phase-oracle"]
 		if limber.Regret >= alert.Regret || hint.Regret >= limber.Regret {
-			t.Errorf("%s: regret %.2f %%, with a hint %.2f %%, ALERT %.2f %%", name, 100*limber.Regret, 100*hint.Regret, 100*alert.Regret)
+			t.Errorf("%s: regret %.2f %%, with a hint %.2f %%, ALERT %.2f %%", name, 100*limber.Regret, 100*hint.Regret,
+				100*alert.Regret)
 		}
 		if limber.Missed > 0.12*ofa.Missed || limber.Missed > 0.03*s["static:5"].Missed {
-			t.Errorf("%s: missed %.2f %%; Dynamic-OFA %.2f %%, the largest member %.2f %%", name, 100*limber.Missed, 100*ofa.Missed, 100*s["static:5"].Missed)
+			t.Errorf("%s: missed %.2f %%; Dynamic-OFA %.2f %%, the largest member %.2f %%", name, 100*limber.Missed,
+				100*ofa.Missed, 100*s["static:5"].Missed)
 		}
 		if 100*limber.Steady > 5 || Median(limber.Down) > 3 || Median(limber.Up) > 6 {
-			t.Errorf("%s: %.1f steady switches per 100, settled down in %d and up in %d", name, 100*limber.Steady, Median(limber.Down), Median(limber.Up))
+			t.Errorf("%s: %.1f steady switches per 100, settled down in %d and up in %d", name, 100*limber.Steady,
+				Median(limber.Down), Median(limber.Up))
 		}
 		gained += limber.Accuracy - s["best-static"].Accuracy
 		possible += phase.Accuracy - s["best-static"].Accuracy
@@ -167,15 +172,18 @@ func TestR1_LimberOnRecordedLoad(t *testing.T) {
 		traces++
 		for seed := range uint64(2) {
 			wrong := regretOfLimber(trace, off(members, 0.15, seed))
-			t.Logf("%s, profiles off by up to 15 %%, draw %d: regret %.2f %%, %.2f %% with the right ones", name, seed, 100*wrong, 100*limber.Regret)
+			t.Logf("%s, profiles off by up to 15 %%, draw %d: regret %.2f %%, %.2f %% with the right ones", name, seed,
+				100*wrong, 100*limber.Regret)
 			if wrong > limber.Regret+0.006 {
 				t.Errorf("%s, profiles off: regret %.2f %%, with the right ones %.2f %%", name, 100*wrong, 100*limber.Regret)
 			}
 		}
 	}
-	t.Logf("regret %.2f points above the phase oracle's, %.2f of its gain over the best static member", above/traces, gained/possible)
+	t.Logf("regret %.2f points above the phase oracle's, %.2f of its gain over the best static member", above/traces,
+		gained/possible)
 	if gained < 0.70*possible || above > 0.65*traces {
-		t.Errorf("gained %.2f of what is possible, regret %.2f points above the phase oracle's", gained/possible, above/traces)
+		t.Errorf("gained %.2f of what is possible, regret %.2f points above the phase oracle's", gained/possible,
+			above/traces)
 	}
 }
 
@@ -195,7 +203,8 @@ func TestR1_LimberUnderOtherKindsOfLoad(t *testing.T) {
 				100*limber.Regret, 100*hint.Regret, 100*s["loadgrid"].Regret, 100*alert.Regret)
 		}
 		if limber.Missed >= alert.Missed || 100*limber.Steady > 5 {
-			t.Errorf("%s: missed %.2f %%, ALERT %.2f %%; %.1f steady switches per 100", name, 100*limber.Missed, 100*alert.Missed, 100*limber.Steady)
+			t.Errorf("%s: missed %.2f %%, ALERT %.2f %%; %.1f steady switches per 100", name, 100*limber.Missed,
+				100*alert.Missed, 100*limber.Steady)
 		}
 	}
 }
@@ -238,7 +247,8 @@ func TestR8_AnOutlierDoesNotFreezeTheQueue(t *testing.T) {
 
 // attainedBetween simulates jobs that arrive between two moments, and before,
 // and counts the former.
-func attainedBetween(t Trace, jobs []time.Duration, p Pattern, members []governor.Member, from, to, stall time.Duration) float64 {
+func attainedBetween(t Trace, jobs []time.Duration, p Pattern, members []governor.Member, from, to,
+	stall time.Duration) float64 {
 	slow := slices.Clone(t)
 	if i := slices.IndexFunc(t, func(s Step) bool { return s.At >= stall }); stall >= 0 && i >= 0 {
 		slow[i].Latency = slices.Clone(t[i].Latency)

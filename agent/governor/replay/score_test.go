@@ -48,7 +48,8 @@ func TestScoreCountsMissesSwitchesAndSettling(t *testing.T) {
 	choices := append(slices.Repeat([]int{1}, 23), slices.Repeat([]int{0}, 17)...) // three late
 	choices[30] = shed
 	got := Judge(trace, ms(3), members, choices)
-	if !near(got.Missed, 4./40) || !near(got.Accuracy, (20*0.8+16*0.7)/40) || !near(got.Regret, 1-(20*0.8+16*0.7)/(20*0.8+20*0.7)) {
+	if !near(got.Missed, 4./40) || !near(got.Accuracy, (20*0.8+16*0.7)/40) || !near(got.Regret,
+		1-(20*0.8+16*0.7)/(20*0.8+20*0.7)) {
 		t.Errorf("got %+v", got)
 	}
 	if !near(got.Switches, 1./40) || !near(got.Steady, 0) || !slices.Equal(got.Down, []int{3}) || got.Up != nil {

@@ -79,7 +79,8 @@ func Read(r io.Reader, members int) (Trace, error) {
 
 func readStep(fields []string, members int) (Step, error) {
 	if len(fields) != 3+members {
-		return Step{}, fmt.Errorf("%d fields, want %d: seconds, phase, load and the latencies of the %d members whose top-1 was given", len(fields), 3+members, members)
+		return Step{}, fmt.Errorf("%d fields, want %d: seconds, phase, load and the latencies of the %d members whose "+
+			"top-1 was given", len(fields), 3+members, members)
 	}
 	seconds, err := number(fields[0])
 	if err != nil {

@@ -70,7 +70,8 @@ func TestProfileIsTheMedianOfPhase0(t *testing.T) {
 	if err != nil || swapped[1].Latency != ms(2)+1 {
 		t.Errorf("the larger member was faster: got %+v, %v", swapped, err)
 	}
-	if _, err := mustRead(t, small, 2).Members([]float64{0.8, 0.7}); err == nil || !strings.Contains(err.Error(), "Pareto") {
+	if _, err := mustRead(t, small, 2).Members([]float64{0.8, 0.7}); err == nil || !strings.Contains(err.Error(),
+		"Pareto") {
 		t.Errorf("top-1 that falls: got %v", err)
 	}
 }
