@@ -7,6 +7,7 @@ import (
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/host"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
@@ -17,7 +18,7 @@ import (
 // to one goroutine.
 type observer struct {
 	*Agent
-	host *hostStats
+	host *host.Stats
 	last engine.Snapshot // at the last telemetry
 	told conditions
 }
@@ -41,7 +42,7 @@ type caps struct {
 
 // observe publishes telemetry and changes until ctx ends.
 func (a *Agent) observe(ctx context.Context) error {
-	o := &observer{Agent: a, host: newHostStats(a.deps.Machine, a.deps.Board)}
+	o := &observer{Agent: a, host: host.New(a.deps.Machine, a.deps.Board)}
 	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
 	defer telemetry.Stop()
 	second := time.NewTicker(time.Second)
@@ -53,8 +54,8 @@ func (a *Agent) observe(ctx context.Context) error {
 		case <-a.engine.Changed():
 			o.served()
 		case <-second.C:
-			o.host.sample(a.engine.Snapshot().Busy)
-			if idle, active, ok := o.host.draw.Split(); ok {
+			o.host.Sample(a.engine.Snapshot().Busy)
+			if idle, active, ok := o.host.Split(); ok {
 				a.engine.SetPower(governor.Power{Idle: idle, Active: active})
 			}
 			o.review()
@@ -154,7 +155,7 @@ func (o *observer) telemetry() wire.Telemetry {
 		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
 		Superseded: all.Superseded, Retained: all.Uplink.Retained,
 	}
-	o.host.fill(&t, lately.Ended, s.Busy)
+	o.host.Fill(&t, lately.Ended, s.Busy)
 	if s.Operating == nil {
 		return t
 	}
