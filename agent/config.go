@@ -16,7 +16,6 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 )
 
@@ -139,10 +138,10 @@ func ReadConfig(path string) (Config, error) {
 	if err == nil && info.Size() > maxConfig {
 		err = fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxConfig)
 	}
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+	var b []byte
+	if err == nil {
+		b, err = os.ReadFile(path)
 	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
@@ -224,14 +223,15 @@ func (c Config) Validate() error {
 	complain(err != nil, "mode: %w", err)
 	complain(!strings.Contains(" debug info warn error ", " "+c.LogLevel+" "),
 		"log_level: %q is not debug, info, warn or error", c.LogLevel)
-	complain(c.Jobs.Queue < 1 || c.Jobs.Queue > 1<<20, "jobs.queue: %d is not from 1 to 1048576", c.Jobs.Queue)
-	complain(c.Jobs.QueueMiB < 1 || c.Jobs.QueueMiB > 4096, "jobs.queue_mib: %d is not from 1 to 4096 MiB",
-		c.Jobs.QueueMiB)
-	complain(c.Jobs.PayloadMiB < 1 || c.Jobs.PayloadMiB > 16, "jobs.payload_mib: %d is not from 1 to 16 MiB",
-		c.Jobs.PayloadMiB)
+	within := func(key string, v, least, most int, unit string) {
+		complain(v < least || v > most, "%s: %d is not from %d to %d%s", key, v, least, most, unit)
+	}
+	within("jobs.queue", c.Jobs.Queue, 1, 1<<20, "")
+	within("jobs.queue_mib", c.Jobs.QueueMiB, 1, 4096, " MiB")
+	within("jobs.payload_mib", c.Jobs.PayloadMiB, 1, 16, " MiB")
+	within("outbox.mib", c.Outbox.MiB, 1, 65536, " MiB")
 	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
 		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
-	complain(c.Outbox.MiB < 1 || c.Outbox.MiB > 65536, "outbox.mib: %d is not from 1 to 65536 MiB", c.Outbox.MiB)
 	every := c.Telemetry.Every.Duration
 	complain(every < 100*time.Millisecond || every > time.Hour, "telemetry.every: %v is not from 100ms to 1h", every)
 	complain(c.Governor.LogMiB < 0 || c.Governor.LogMiB > 1024, "governor.log_mib: %d is not from 1 to 1024 MiB, or 0 "+
@@ -270,11 +270,6 @@ func (c Config) validateLink() error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	return nil
-}
-
-// onCPU is how members run on the CPU.
-func (c Config) onCPU() family.Variant {
-	return family.Variant{Provider: family.CPU, Threads: max(1, c.Runtime.Threads)}
 }
 
 // address is the device's own.

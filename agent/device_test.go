@@ -103,7 +103,7 @@ func (onRuntime) Close() error { return nil }
 
 func openRuntime(cfg agent.Config) (agent.Inference, error) {
 	rt, err := onnxRuntime()
-	return onRuntime{agent.ONNXRuntime{Runtime: rt, Config: cfg}}, err
+	return onRuntime{agent.ONNXRuntime{Runtime: rt, State: cfg.State}}, err
 }
 
 // real is a device with real members.
@@ -127,7 +127,7 @@ type simulation struct{ shape func(*sim.Loader) }
 func (simulation) Version() string { return sim.Runtime }
 func (simulation) Close() error    { return nil }
 
-func (s simulation) Members(f *family.Family, _ family.Blobs) (func(family.Variant) (engine.Loader, error), error) {
+func (s simulation) Members(f *family.Family, _ family.Blobs) (agent.Members, error) {
 	return func(v family.Variant) (engine.Loader, error) {
 		l := &sim.Loader{Family: f, On: v}
 		if s.shape != nil {

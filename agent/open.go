@@ -25,7 +25,7 @@ type Deps struct {
 	Family  *family.Family
 	Unsaved error // why the family could not be stored; it is served from the program's copy
 
-	Open    func(family.Variant) (engine.Loader, error) // nil: no ONNX Runtime, see Fault
+	Open    Members // nil: there is no runtime, see Fault
 	Fault   error
 	Runtime string // version of ONNX Runtime; empty: none
 	Cores   int    // processors that this process may use
@@ -53,12 +53,7 @@ func (d *Deps) StoredProfile(cfg Config) (*family.Profile, error) {
 	if d.Open == nil {
 		return nil, nil
 	}
-	l, err := d.Open(cfg.onCPU())
-	if err != nil {
-		return nil, err
-	}
-	parts := d.engine(nil)
-	return engine.StoredProfile(&parts, l)
+	return d.profile(cfg, engine.StoredProfile)
 }
 
 // TakeProfile measures the members on the CPU of this device, and stores that.
@@ -66,20 +61,29 @@ func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, er
 	if d.Open == nil {
 		return nil, d.Fault
 	}
-	l, err := d.Open(cfg.onCPU())
+	return d.profile(cfg, func(e *engine.Deps, l engine.Loader) (*family.Profile, error) {
+		return engine.TakeProfile(ctx, e, l, func(int) {})
+	})
+}
+
+func (d *Deps) profile(cfg Config, by func(*engine.Deps, engine.Loader) (*family.Profile, error)) (*family.Profile,
+	error) {
+	l, err := d.Open(family.Variant{Provider: family.CPU, Threads: max(1, cfg.Runtime.Threads)})
 	if err != nil {
 		return nil, err
 	}
 	parts := d.engine(nil)
-	return engine.TakeProfile(ctx, &parts, l, func(int) {})
+	return by(&parts, l)
 }
+
+// Members makes those of a family ready on one variant.
+type Members func(family.Variant) (engine.Loader, error)
 
 // Inference is what runs members, such as ONNX Runtime.
 type Inference interface {
 	Version() string
-	// Members makes those of a family, whose blobs come from the device's store, on
-	// one variant after the other.
-	Members(*family.Family, family.Blobs) (func(family.Variant) (engine.Loader, error), error)
+	// Members makes those of a family, whose blobs come from the device's store.
+	Members(*family.Family, family.Blobs) (Members, error)
 	Close() error
 }
 

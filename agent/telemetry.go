@@ -7,16 +7,18 @@ import (
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/host"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 )
 
 // observer tells what the device is like: telemetry, and what changed. It belongs
 // to one goroutine.
 type observer struct {
 	*Agent
-	host *hostStats
+	host *host.Stats
 	last engine.Snapshot // at the last telemetry
 	told conditions
 }
@@ -25,16 +27,22 @@ type observer struct {
 type conditions struct {
 	ready  bool   // members are not being prepared
 	detail string // of the state
-	caps   string // which members, on what
+	caps   caps   // which members, on what
 	member string // that operates
 	outbox bool   // cannot write
 	store  bool   // likewise
 	log    bool   // of decisions, likewise
 }
 
+// caps is what decides which members are worth using.
+type caps struct {
+	profile *family.Profile
+	on      family.Variant
+}
+
 // observe publishes telemetry and changes until ctx ends.
 func (a *Agent) observe(ctx context.Context) error {
-	o := &observer{Agent: a, host: newHostStats(a.deps.Machine, a.deps.Board)}
+	o := &observer{Agent: a, host: host.New(a.deps.Machine, a.deps.Board)}
 	telemetry := time.NewTicker(a.cfg.Telemetry.Every.Duration)
 	defer telemetry.Stop()
 	second := time.NewTicker(time.Second)
@@ -46,8 +54,8 @@ func (a *Agent) observe(ctx context.Context) error {
 		case <-a.engine.Changed():
 			o.served()
 		case <-second.C:
-			o.host.sample(a.engine.Snapshot().Busy)
-			if idle, active, ok := o.host.draw.Split(); ok {
+			o.host.Sample(a.engine.Snapshot().Busy)
+			if idle, active, ok := o.host.Split(); ok {
 				a.engine.SetPower(governor.Power{Idle: idle, Active: active})
 			}
 			o.review()
@@ -74,7 +82,7 @@ func (o *observer) served() {
 
 // serves notes what an engine can do.
 func (c *conditions) serves(s engine.Status) {
-	c.ready, c.caps, c.detail = s.State != engine.Preparing, capsOf(s), detailOf(s, wire.Online)
+	c.ready, c.caps, c.detail = s.State != engine.Preparing, caps{s.Profile, s.Variant}, detailOf(s, wire.Online)
 }
 
 // news are the documents that say something else than before. The first look at a
@@ -87,18 +95,6 @@ func (c conditions) news(before conditions) (stale []uplink.Document) {
 		stale = append(stale, uplink.Caps, uplink.Reported)
 	}
 	return stale
-}
-
-// capsOf names what the capabilities tell of an engine.
-func capsOf(s engine.Status) string {
-	if s.Profile == nil {
-		return ""
-	}
-	names := s.Profile.Taken.String() + s.Variant.String()
-	for _, m := range s.Members {
-		names += " " + m.Name
-	}
-	return names
 }
 
 // review has the reported state published anew when another member operates, and
@@ -159,7 +155,7 @@ func (o *observer) telemetry() wire.Telemetry {
 		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
 		Superseded: all.Superseded, Retained: all.Uplink.Retained,
 	}
-	o.host.fill(&t, lately.Ended, s.Busy)
+	o.host.Fill(&t, lately.Ended, s.Busy)
 	if s.Operating == nil {
 		return t
 	}

@@ -22,12 +22,15 @@ func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
 	o.presence(cfg, wire.Online, 0)
 	names := ids("job", 800)
 	o.burst(cfg, names, job(t, patient, pngFrame(t, 0)))
+	var told int
 	for range 8 {
 		more := min(len(names), o.jobsAnswered(cfg)+20)
 		o.until(func() bool { return o.jobsAnswered(cfg) >= more }, "%d jobs are answered", more)
 		p.kill()
+		told = len(o.matching(self(cfg).State()))
 		p = launch(t, cfg)
 	}
+	o.presence(cfg, wire.Online, told)
 	o.until(func() bool { return o.jobsAnswered(cfg) == len(names) }, "every job is answered")
 	p.stop()
 	o.presence(cfg, wire.Offline, 0)

@@ -54,7 +54,7 @@ func Open(o Options) (*Device, error) {
 		cfg.Telemetry.Every.Duration = o.Telemetry
 	}
 	deps, err := agent.Open(cfg, agent.Options{Version: o.Version, Inference: func() (agent.Inference, error) {
-		return agent.OpenONNXRuntime(cfg, o.Trial)
+		return agent.OpenONNXRuntime(cfg.State, o.Trial)
 	}}, o.Log)
 	if err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 // openDevice opens the state, family and runtime of a device.
 func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
 	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
-		return agent.OpenONNXRuntime(cfg, newTrial())
+		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }
 

@@ -48,6 +48,7 @@ var ranks = [][]imports{
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
+		{of: "agent/host", ours: []string{"agent/monitor", "agent/wire", "firmware/power"}},
 		{of: "agent/sim", ours: []string{"family"}},
 		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
@@ -61,7 +62,7 @@ var ranks = [][]imports{
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/monitor",
+		{of: "agent", ours: []string{"agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},

@@ -1,4 +1,12 @@
-package agent
+// Package host tells what the machine and its board are like, for telemetry, and what
+// an inference costs of them.
+//
+//	monitor.Machine ── shares, memory, heat ─┐
+//	power.Board ────── watts, joules, clocks ┴▶ Stats ─▶ telemetry, and the governor's power
+//
+// Energy is summed between readings, and split in what the board takes anyway and what
+// an inference adds, by how long inferences ran meanwhile.
+package host
 
 import (
 	"math"
@@ -9,9 +17,9 @@ import (
 	"github.com/limber-edge/limber/firmware/power"
 )
 
-// hostStats are what the machine and its board say of themselves, for telemetry,
-// and what an inference costs of them. They belong to one goroutine.
-type hostStats struct {
+// Stats are what the machine and its board say of themselves. They belong to one
+// goroutine.
+type Stats struct {
 	machine *monitor.Machine
 	seen    monitor.Mark // of the machine, at the last telemetry
 	board   *power.Board
@@ -29,11 +37,12 @@ type cost struct {
 	cpu    *float64 // s of processors that the agent used
 }
 
-func newHostStats(machine *monitor.Machine, board *power.Board) *hostStats {
-	h := &hostStats{machine: machine, board: board}
+// New begins the first interval.
+func New(machine *monitor.Machine, board *power.Board) *Stats {
+	h := &Stats{machine: machine, board: board}
 	var s monitor.Sample
 	s, h.seen = machine.Sample(h.seen) // the next one tells of the time in between
-	h.sample(0)
+	h.Sample(0)
 	h.told = cost{h.reading.At, h.reading.Joules, s.OwnSeconds}
 	return h
 }
@@ -42,9 +51,9 @@ func newHostStats(machine *monitor.Machine, board *power.Board) *hostStats {
 // counters move in steps of a millisecond, and a frame is inferred in some.
 const sampleLeast = 500 * time.Millisecond
 
-// sample reads the board; busy is how long all inferences took since the start.
+// Sample reads the board; busy is how long all inferences took since the start.
 // Energy is summed between readings: the more there are, the better is it known.
-func (h *hostStats) sample(busy time.Duration) {
+func (h *Stats) Sample(busy time.Duration) {
 	h.reading = h.board.Read(time.Now())
 	since := h.reading.At.Sub(h.last.at)
 	if since < sampleLeast {
@@ -56,13 +65,13 @@ func (h *hostStats) sample(busy time.Duration) {
 	h.last, h.busy = cost{at: h.reading.At, joules: h.reading.Joules}, busy
 }
 
-// fill writes everything known into t. answered is how many frames were answered
+// Fill writes everything known into t. answered is how many frames were answered
 // with classes since the last telemetry, busy how long all inferences took since
 // the start.
-func (h *hostStats) fill(t *wire.Telemetry, answered int, busy time.Duration) {
+func (h *Stats) Fill(t *wire.Telemetry, answered int, busy time.Duration) {
 	var s monitor.Sample
 	s, h.seen = h.machine.Sample(h.seen)
-	h.sample(busy)
+	h.Sample(busy)
 	t.CPUPercent, t.OthersPercent, t.Pressure, t.Load1 = s.CPUPercent, s.OthersPercent, s.Pressure, s.Load1
 	t.MemPercent, t.MemHeadroom, t.MemPressure = s.MemPercent, s.Headroom, s.Stalled
 	t.TempsC, t.TempTrend, t.NearTrip = s.TempsC, s.Trend, s.NearTrip
@@ -81,7 +90,7 @@ func (h *hostStats) fill(t *wire.Telemetry, answered int, busy time.Duration) {
 
 // watts are the mean since the last telemetry: that of a moment says little of
 // bursts, and RAPL has none. Where there is no mean yet it is that of now.
-func (h *hostStats) watts(now cost) *float64 {
+func (h *Stats) watts(now cost) *float64 {
 	seconds := now.at.Sub(h.told.at).Seconds()
 	if h.reading.Watts == nil || now.joules == nil || h.told.joules == nil || seconds <= 0 {
 		return h.reading.Watts
@@ -107,3 +116,7 @@ func rounded(v *float64, parts float64) *float64 {
 	r := math.Round(*v*parts) / parts
 	return &r
 }
+
+// Split is the power of the board without an inference and what one that runs adds, in
+// watts; false as long as that is not known.
+func (h *Stats) Split() (idle, active float64, ok bool) { return h.draw.Split() }

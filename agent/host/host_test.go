@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"fmt"
@@ -30,16 +30,16 @@ func TestTelemetryTellsWhatTheBoardTakesWithAndWithoutInferences(t *testing.T) {
 		write("in1_label", "VDD_IN")
 		write("in1_input", "5000")
 		write("curr1_input", "800")
-		h, busy := newHostStats(monitor.New(root), power.New(root)), time.Duration(0)
+		h, busy := New(monitor.New(root), power.New(root)), time.Duration(0)
 		for second := range 120 {
 			share := float64(second / 20 % 2)                         // for 20 s none, for 20 s all of the time
 			write("curr1_input", fmt.Sprintf("%.0f", 800+1200*share)) // 4 W and 6 W more
 			busy += time.Duration(share * float64(time.Second))
 			<-time.After(time.Second)
-			h.sample(busy)
+			h.Sample(busy)
 		}
 		var got wire.Telemetry
-		h.fill(&got, 1, busy)
+		h.Fill(&got, 1, busy)
 		if got.IdleW == nil || math.Abs(*got.IdleW-4) > 0.4 || got.ActiveW == nil || math.Abs(*got.ActiveW-6) > 0.6 {
 			t.Errorf("got %v and %v W, want about 4 and 6", got.IdleW, got.ActiveW)
 		}
