@@ -125,3 +125,5 @@ func counted[N int | uint64](n N, thing string) string {
 
 // clockFormat is a time of day as lists of decisions show it, with the date.
 const clockFormat = "2006-01-02 15:04:05.000"
+
+func percent(share float64) string { return fmt.Sprintf("%.1f", 100*share) }

@@ -147,5 +147,3 @@ func (c choice) print(w io.Writer, inputs, outcome string) error {
 	_, err := fmt.Fprintf(w, "  %s\n\n", outcome)
 	return err
 }
-
-func percent(share float64) string { return fmt.Sprintf("%.1f", 100*share) }
