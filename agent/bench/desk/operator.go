@@ -47,26 +47,8 @@ func errorsTo(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
-// connection is a mailbox or a client.
-type connection interface {
-	Run(context.Context) error   // until its context ends, which is no error
-	Ready(context.Context) error // waits for the connection; the error names why there is none
-}
-
-func connected(ctx context.Context, broker string, c connection, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(ctx, connectTime)
-	defer stop()
-	if err := c.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w", broker, err)
-	}
-	return work(ctx)
+func connected(ctx context.Context, broker string, c fleet.Connection, work func(context.Context) error) error {
+	return fleet.Connected(ctx, c, connectTime, work, func(err error) error { return fmt.Errorf("broker %s: %w", broker, err) })
 }
 
 // AwaitMembers waits until a device, whose state and capabilities the mailbox hears,

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/bench"
 	"github.com/limber-edge/limber/family/ort"
-	"github.com/limber-edge/limber/family/workshop"
 )
 
 func newBenchMemory() *cobra.Command {
@@ -45,17 +43,5 @@ Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds. Members are
 
 // newLodge is the process that the benchmark starts.
 func newLodge() *cobra.Command {
-	return &cobra.Command{
-		Use:    "lodge",
-		Short:  "Keep the models named on standard input resident, and say what that took",
-		Args:   exactly(0, "no arguments"),
-		Hidden: true,
-		RunE: func(c *cobra.Command, _ []string) error {
-			rt, err := workshop.OpenRuntime()
-			if err != nil {
-				return err
-			}
-			return errors.Join(bench.ProbeModels(rt, c.InOrStdin(), c.OutOrStdout()), rt.Close())
-		},
-	}
+	return newServant("lodge", "Keep the models named on standard input resident, and say what that took", bench.ProbeModels)
 }

@@ -67,14 +67,7 @@ logits on this machine.`,
 		Example: `  limber family verify
   limber family verify --family mine.family`,
 		Args: exactly(0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			return verifyFamily(c, f)
-		},
+		RunE: onFamily(&dir, verifyFamily),
 	}
 	familyFlag(c, &dir)
 	return c

@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/trial"
 	"github.com/limber-edge/limber/family/workshop"
 )
@@ -23,9 +25,15 @@ func newTrial() *trial.Trial {
 }
 
 func newFamilyTrial() *cobra.Command {
+	return newServant(trialCommand, "Run the foreign model on standard input once, and say what it gave", trial.Serve)
+}
+
+// newServant is a process that another one of this program starts: it serves what
+// standard input asks of ONNX Runtime, and answers on standard output.
+func newServant(name, short string, serve func(*ort.Runtime, io.Reader, io.Writer) error) *cobra.Command {
 	return &cobra.Command{
-		Use:    trialCommand,
-		Short:  "Run the foreign model on standard input once, and say what it gave",
+		Use:    name,
+		Short:  short,
 		Args:   exactly(0, "no arguments"),
 		Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,7 +41,7 @@ func newFamilyTrial() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(trial.Serve(rt, c.InOrStdin(), c.OutOrStdout()), rt.Close())
+			return errors.Join(serve(rt, c.InOrStdin(), c.OutOrStdout()), rt.Close())
 		},
 	}
 }

@@ -69,26 +69,8 @@ func (a *operatorArgs) mailbox(ctx context.Context, stderr io.Writer, filters []
 	return a.connected(ctx, b, func(ctx context.Context) error { return work(ctx, b) })
 }
 
-// connection is a client or a mailbox.
-type connection interface {
-	// Run keeps the connection until ctx ends, which is no error.
-	Run(ctx context.Context) error
-	// Ready waits until the connection stands; its error names why it does not.
-	Ready(ctx context.Context) error
-}
-
-func (a *operatorArgs) connected(ctx context.Context, c connection, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(ctx, connectTimeout)
-	defer stop()
-	if err := c.Ready(wait); err != nil {
+func (a *operatorArgs) connected(ctx context.Context, c fleet.Connection, work func(context.Context) error) error {
+	return fleet.Connected(ctx, c, connectTimeout, work, func(err error) error {
 		return fmt.Errorf("broker %s: %w (`limber broker` starts one for a desk)", a.broker.URL, err)
-	}
-	return work(ctx)
+	})
 }
