@@ -19,13 +19,17 @@ build: runtime
 demo: build
 	@bin/limber demo $(DEMO_ARGS)
 
+# Tests that wait are parallel; and a process under the race detector would sleep for
+# a second before it ends.
+TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 8
+
 test: runtime
-	$(GO) test -race -timeout 10m ./...
+	$(TESTED) -timeout 10m ./...
 
 # Tests behind the build tag are in addition to the others of their packages; one
 # package at a time, as they measure.
 torture: runtime
-	$(GO) test -race -tags torture -p 1 -timeout 60m ./...
+	$(TESTED) -tags torture -p 1 -timeout 60m ./...
 
 check: runtime
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

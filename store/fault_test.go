@@ -198,6 +198,18 @@ func mustAppendDurable(tb testing.TB, o *Outbox, n int) {
 	<-durable
 }
 
+// mustSpoil overwrites all of an outbox's file but its first two pages, which say what
+// it is.
+func mustSpoil(tb testing.TB, o *Outbox) {
+	tb.Helper()
+	info, err := os.Stat(o.path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	page := os.Getpagesize()
+	mustWriteAt(tb, o.path, int64(2*page), bytes.Repeat([]byte{0xee}, int(info.Size())-2*page))
+}
+
 func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 10_000})
@@ -208,12 +220,7 @@ func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
 		}
 		mustAnswer(t, o, "job", 1000, nil)
 		pass(groupAge)
-		info, err := os.Stat(o.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		page := os.Getpagesize()
-		mustWriteAt(t, o.path, int64(2*page), bytes.Repeat([]byte{0xee}, int(info.Size())-2*page))
+		mustSpoil(t, o)
 
 		got := backlog(t, o)
 		gap := o.TakeGap()
@@ -244,12 +251,7 @@ func TestS4_DamageHealsWhileRecordsKeepComing(t *testing.T) {
 			mustAppend(t, o, 1000, nil)
 			pass(groupAge)
 		}
-		info, err := os.Stat(o.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		page := os.Getpagesize()
-		mustWriteAt(t, o.path, int64(2*page), bytes.Repeat([]byte{0xee}, int(info.Size())-2*page))
+		mustSpoil(t, o)
 
 		found := make(chan []Record, 1)
 		go func() {

@@ -16,7 +16,7 @@ import (
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/bench/load"
 	"github.com/limber-edge/limber/broker-config/devbroker"
-	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // TestMain makes the test binary the program that the benchmarks start.
@@ -47,11 +47,7 @@ func programs() map[string]func(ctx context.Context, args []string) error {
 		},
 		"agent": agentOf,
 		"probe": func(context.Context, []string) error {
-			path, err := ort.Find()
-			if err != nil {
-				return err
-			}
-			rt, err := ort.Open(path)
+			rt, err := workshop.OpenRuntime()
 			if err != nil {
 				return err
 			}

@@ -115,11 +115,7 @@ func BareStart(w io.Writer, model string) error {
 	}
 	m := f.Members[0]
 	begin := time.Now()
-	path, err := ort.Find()
-	if err != nil {
-		return err
-	}
-	rt, err := ort.Open(path)
+	rt, err := workshop.OpenRuntime()
 	if err != nil {
 		return err
 	}

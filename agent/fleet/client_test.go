@@ -111,33 +111,51 @@ func settle(tb testing.TB, s *fleet.Mailbox, name string, p wire.Presence, group
 	publish(tb, s, device(name).Reported(), true, wire.Reported{Status: wire.Applied, Mode: "balanced"})
 }
 
-// obey answers the commands of a device with the states given, the last one
-// with a reason.
-func obey(tb testing.TB, addr, name string, reason wire.Reason, steps ...wire.Step) {
+// hear hands on what comes on a topic, with a mailbox to answer by, until the test ends.
+func hear(tb testing.TB, addr, filter string, heard func(ctx context.Context, s *fleet.Mailbox, m mqtt.Message) error) {
 	tb.Helper()
-	s := open(tb, addr, wire.FleetFilter("yard", wire.KindCmd))
+	s := open(tb, addr, filter)
 	run(tb, func(ctx context.Context) error {
 		for {
 			m, err := s.Next(ctx)
 			if err != nil {
 				return nil
 			}
-			topic, err := wire.ParseTopic(m.Topic)
-			if err != nil {
+			if err := heard(ctx, s, m); err != nil {
 				return err
 			}
-			for i, step := range steps {
-				ack := wire.Ack{ID: topic.ID, Verb: topic.Verb, State: step}
-				if i == len(steps)-1 {
-					ack.Reason = reason
-				}
-				b, err := json.Marshal(ack)
-				if err != nil {
-					return err
-				}
-				s.Send(ctx, mqtt.Message{Topic: device(name).Ack(topic.Verb, topic.ID), Payload: b, QoS: 1})
+		}
+	})
+}
+
+// tell sends a JSON message and does not wait for its acknowledgement.
+func tell(ctx context.Context, s *fleet.Mailbox, topic string, retained bool, v any) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		s.Send(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: retained})
+	}
+	return err
+}
+
+// obey answers the commands of a device with the states given, the last one
+// with a reason.
+func obey(tb testing.TB, addr, name string, reason wire.Reason, steps ...wire.Step) {
+	tb.Helper()
+	hear(tb, addr, wire.FleetFilter("yard", wire.KindCmd), func(ctx context.Context, s *fleet.Mailbox, m mqtt.Message) error {
+		topic, err := wire.ParseTopic(m.Topic)
+		if err != nil {
+			return err
+		}
+		for i, step := range steps {
+			ack := wire.Ack{ID: topic.ID, Verb: topic.Verb, State: step}
+			if i == len(steps)-1 {
+				ack.Reason = reason
+			}
+			if err := tell(ctx, s, device(name).Ack(topic.Verb, topic.ID), false, ack); err != nil {
+				return err
 			}
 		}
+		return nil
 	})
 }
 

@@ -17,31 +17,20 @@ import (
 // comply reports each desired state that comes for a device as the answer says.
 func comply(tb testing.TB, addr, name string, answer wire.Reported) {
 	tb.Helper()
-	s := open(tb, addr, wire.FleetFilter("yard", wire.KindDesired))
-	run(tb, func(ctx context.Context) error {
-		for {
-			m, err := s.Next(ctx)
-			if err != nil {
-				return nil
-			}
-			if m.Retained {
-				continue
-			}
-			var d wire.Desired
-			if err := wire.Decode(m.Payload, &d); err != nil {
-				return err
-			}
-			r := answer
-			r.Version = d.Version
-			if r.Status == wire.Applied {
-				r.Mode, r.Goal = d.Mode, d.Goal
-			}
-			b, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
-			s.Send(ctx, mqtt.Message{Topic: device(name).Reported(), Payload: b, QoS: 1, Retained: true})
+	hear(tb, addr, wire.FleetFilter("yard", wire.KindDesired), func(ctx context.Context, s *fleet.Mailbox, m mqtt.Message) error {
+		if m.Retained {
+			return nil
 		}
+		var d wire.Desired
+		if err := wire.Decode(m.Payload, &d); err != nil {
+			return err
+		}
+		r := answer
+		r.Version = d.Version
+		if r.Status == wire.Applied {
+			r.Mode, r.Goal = d.Mode, d.Goal
+		}
+		return tell(ctx, s, device(name).Reported(), true, r)
 	})
 }
 

@@ -103,26 +103,15 @@ func follow(ctx context.Context, s *fleet.Subscription, devices, rounds int) err
 	return nil
 }
 
-// answer answers the jobs of a device, until ctx ends.
+// answer answers the jobs of a device, until the test ends.
 func answer(tb testing.TB, addr, name string) {
 	tb.Helper()
-	s := open(tb, addr, device(name).Filter(wire.KindJob))
-	run(tb, func(ctx context.Context) error {
-		for {
-			m, err := s.Next(ctx)
-			if err != nil {
-				return nil
-			}
-			topic, err := wire.ParseTopic(m.Topic)
-			if err != nil {
-				return err
-			}
-			b, err := json.Marshal(wire.Result{ID: topic.ID, Status: wire.OK, Member: name})
-			if err != nil {
-				return err
-			}
-			s.Send(ctx, mqtt.Message{Topic: device(name).Result(topic.ID), Payload: b, QoS: 1})
+	hear(tb, addr, device(name).Filter(wire.KindJob), func(ctx context.Context, s *fleet.Mailbox, m mqtt.Message) error {
+		topic, err := wire.ParseTopic(m.Topic)
+		if err != nil {
+			return err
 		}
+		return tell(ctx, s, device(name).Result(topic.ID), false, wire.Result{ID: topic.ID, Status: wire.OK, Member: name})
 	})
 }
 

@@ -164,17 +164,18 @@ func TestP2_FlippedBitsAreReadWherePillowReadsThem(t *testing.T) {
 	same, all := 0, 0
 	for file, v := range mustVerdicts(t) {
 		whole := mustRead(t, filepath.Join("testdata", file))
-		here := 0
-		for k, letter := range []byte(v.Flips) {
+		here, tried := 0, 0
+		for k := 0; k < len(v.Flips); k += flipStep {
 			flipped := bytes.Clone(whole)
 			flipped[2+k*7919%(len(whole)-2)] ^= 1 << (k % 8)
 			_, err := limits.Read(flipped)
-			if (err == nil) == (letter == 'y') {
+			if (err == nil) == (v.Flips[k] == 'y') {
 				here++
 			}
+			tried++
 		}
-		t.Logf("%s: %d of %d", file, here, len(v.Flips))
-		same, all = same+here, all+len(v.Flips)
+		t.Logf("%s: %d of %d", file, here, tried)
+		same, all = same+here, all+tried
 	}
 	if part := float64(same) / float64(all); part < 0.97 {
 		t.Errorf("%.1f %% of the verdicts are Pillow's, want 97", 100*part)

@@ -259,7 +259,10 @@ func TestPublishIsNotDeliveredWhenTheBrokerDiesBeforeThePUBACK(t *testing.T) {
 	}
 }
 
-func TestN16_BrokerThatStopsReadingIsGivenUp(t *testing.T) {
+// mustStall is connected to a broker that reads no more, which a write of over its
+// socket's buffers shows within 100 ms.
+func mustStall(t *testing.T) (*Link, *recorder) {
+	t.Helper()
 	broker := evilBroker(t, func(c evilConn) {
 		c.accept()
 		<-t.Context().Done()
@@ -268,6 +271,11 @@ func TestN16_BrokerThatStopsReadingIsGivenUp(t *testing.T) {
 	cfg.WriteTimeout = 100 * time.Millisecond
 	l, h, _ := mustRun(t, cfg)
 	await(t, h.connected)
+	return l, h
+}
+
+func TestN16_BrokerThatStopsReadingIsGivenUp(t *testing.T) {
+	l, h := mustStall(t)
 	var outcomes []<-chan error
 	for range 5 {
 		outcomes = append(outcomes, l.Send(t.Context(), Message{Topic: "result/1", Payload: make([]byte, 12<<20), QoS: 1}))
@@ -283,14 +291,7 @@ func TestN16_BrokerThatStopsReadingIsGivenUp(t *testing.T) {
 }
 
 func TestSendWaitsForRoomNoLongerThanItsContext(t *testing.T) {
-	broker := evilBroker(t, func(c evilConn) {
-		c.accept()
-		<-t.Context().Done()
-	})
-	cfg := quick(broker)
-	cfg.WriteTimeout = 100 * time.Millisecond
-	l, h, _ := mustRun(t, cfg)
-	await(t, h.connected)
+	l, _ := mustStall(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	m := Message{Topic: "result/1", Payload: make([]byte, 12<<20), QoS: 1}

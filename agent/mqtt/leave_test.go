@@ -92,6 +92,7 @@ func TestN21_WhatWasHandedOverLeavesBeforeTheDISCONNECT(t *testing.T) {
 // TestAStopWaitsForAMuteBrokerNoLongerThanItsGoodbye hands over what the broker
 // never acknowledges.
 func TestAStopWaitsForAMuteBrokerNoLongerThanItsGoodbye(t *testing.T) {
+	t.Parallel()
 	broker := evilBroker(t, func(c evilConn) {
 		c.accept()
 		<-t.Context().Done()

@@ -18,6 +18,7 @@ import (
 
 // brokers calls f with each broker a device may meet on the bench.
 func brokers(t *testing.T, f func(t *testing.T, broker string)) {
+	t.Parallel()
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()
 		f(t, brokertest.StartMosquitto(t).Addr)

@@ -44,22 +44,22 @@ func TestM16_SwitchingUnderLoadLosesNothing(t *testing.T) {
 	for i := range 2 {
 		senders.Go(func() { f.send(stop, i, &sent, &answered) })
 	}
-	f.switchAbout(300) // buffers, caches and arenas grow to their size
+	f.switchAbout(changes * 3 / 10) // buffers, caches and arenas grow to their size
 	before := residentBytes(t)
-	f.switchAbout(1000)
+	f.switchAbout(changes)
 	after := residentBytes(t)
-	f.reload(100)
+	f.reload(changes / 10)
 	close(stop)
 	senders.Wait()
 	f.Drain(t.Context())
 	f.stop()
-	if s, a := sent.Load(), answered.Load(); s != a || s < 1000 {
-		t.Errorf("%d jobs in, %d answers out; want as many, and at least 1000", s, a)
+	if s, a := sent.Load(), answered.Load(); s != a || s < changes {
+		t.Errorf("%d jobs in, %d answers out; want as many, and at least %d", s, a, changes)
 	}
-	t.Logf("%d jobs; memory %d MiB, after 1000 switches %d MiB", sent.Load(), before>>20, after>>20)
+	t.Logf("%d jobs; memory %d MiB, after %d switches %d MiB", sent.Load(), before>>20, changes, after>>20)
 	// The race detector and the allocator move the figure by a few MiB.
 	if growth := after - before; growth > before/100+8<<20 {
-		t.Errorf("1000 switches took %d bytes beside %d", growth, before)
+		t.Errorf("%d switches took %d bytes beside %d", changes, growth, before)
 	}
 }
 

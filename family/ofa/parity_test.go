@@ -1,7 +1,6 @@
 package ofa_test
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -10,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
@@ -60,7 +60,7 @@ func checkParity(t *testing.T, dir, checkpoint, cases string) {
 	rt := orttest.Open(t)
 	net := mustSupernet(t, filepath.Join(dir, checkpoint))
 	var want parity
-	if err := json.Unmarshal(mustRead(t, filepath.Join(dir, cases)), &want); err != nil {
+	if err := json.Unmarshal(familytest.Read(t, filepath.Join(dir, cases)), &want); err != nil {
 		t.Fatal(err)
 	}
 	if len(want.Cases) == 0 || len(want.Calibration.Batches) == 0 {
@@ -72,7 +72,7 @@ func checkParity(t *testing.T, dir, checkpoint, cases string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, infer(t, rt, sub, mustFloats(t, dir, c.Input)), mustFloats(t, dir, c.Logits), sub.Classes())
+			compare(t, infer(t, rt, sub, familytest.Floats(t, filepath.Join(dir, c.Input))), familytest.Floats(t, filepath.Join(dir, c.Logits)), sub.Classes())
 		})
 	}
 	t.Run("calibrated", func(t *testing.T) {
@@ -85,12 +85,12 @@ func checkParity(t *testing.T, dir, checkpoint, cases string) {
 			if i == len(c.Batches) {
 				return nil, nil
 			}
-			return mustFloats(t, dir, c.Batches[i]), nil
+			return familytest.Floats(t, filepath.Join(dir, c.Batches[i])), nil
 		}
 		if err := sub.Calibrate(loader(rt), batches); err != nil {
 			t.Fatal(err)
 		}
-		compare(t, infer(t, rt, sub, mustFloats(t, dir, c.Input)), mustFloats(t, dir, c.Logits), sub.Classes())
+		compare(t, infer(t, rt, sub, familytest.Floats(t, filepath.Join(dir, c.Input))), familytest.Floats(t, filepath.Join(dir, c.Logits)), sub.Classes())
 	})
 }
 
@@ -157,23 +157,4 @@ func mustSupernet(t *testing.T, path string) *ofa.Supernet {
 		t.Fatal(err)
 	}
 	return net
-}
-
-func mustRead(t *testing.T, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func mustFloats(t *testing.T, dir, name string) []float32 {
-	t.Helper()
-	b := mustRead(t, filepath.Join(dir, name))
-	v := make([]float32, len(b)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return v
 }

@@ -80,6 +80,16 @@ type BatchRunner interface {
 // Loader turns a model into a BatchRunner with the named outputs.
 type Loader func(model []byte, input string, outputs []string) (BatchRunner, error)
 
+// Load makes a BatchRunner of the folded sub-network, for a batch of any size, whose
+// input and output are InputName and OutputName.
+func (s *Subnet) Load(load Loader) (BatchRunner, error) {
+	model, err := s.Model(0)
+	if err != nil {
+		return nil, err
+	}
+	return load(model, InputName, []string{OutputName})
+}
+
 // Batches gives the images to calibrate on: batch i, preprocessed, n×3×R×R, or
 // nil after the last one. The slice may be used again for the next batch.
 type Batches func(i int) ([]float32, error)

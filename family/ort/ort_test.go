@@ -17,13 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 func TestM18_FindSaysWhatIsWrongWithALibrary(t *testing.T) {
-	whole := mustRead(t, orttest.Path(t))
+	whole := familytest.Read(t, orttest.Path(t))
 	for _, tt := range []struct {
 		name string
 		path string
@@ -112,7 +113,7 @@ func TestM18_OpenRefusesALibraryThatDoesNotDo(t *testing.T) {
 // process, and no test outlives it.
 func TestM18_ALibraryReplacedAtRunTimeStaysInUse(t *testing.T) {
 	whole := orttest.Path(t)
-	library := mustRead(t, whole)
+	library := familytest.Read(t, whole)
 	for _, tt := range []struct {
 		name    string
 		replace func(path string) error
@@ -440,15 +441,6 @@ func mustFile(t *testing.T, b []byte) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func mustRead(t *testing.T, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func floats(b []byte) []float32 {

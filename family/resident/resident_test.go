@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/resident"
@@ -80,7 +81,7 @@ func TestM19_CacheIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 	}
 
 	for _, name := range []string{"model.onnx", "model.onnx.data"} {
-		whole := mustRead(t, filepath.Join(mustOnly(t, cache), name))
+		whole := familytest.Read(t, filepath.Join(mustOnly(t, cache), name))
 		for _, damage := range []func([]byte) []byte{
 			func(b []byte) []byte { b[0] ^= 1; return b },
 			func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
@@ -91,7 +92,7 @@ func TestM19_CacheIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 			damaged := damage(slices.Clone(whole))
 			mustWrite(t, filepath.Join(mustOnly(t, cache), name), damaged)
 			mustSession(t, shelf(f), 0)
-			if again := mustRead(t, filepath.Join(mustOnly(t, cache), name)); len(again) != len(whole) ||
+			if again := familytest.Read(t, filepath.Join(mustOnly(t, cache), name)); len(again) != len(whole) ||
 				bytes.Equal(again, damaged) {
 				t.Errorf("%s damaged, %d of %d bytes: it is still there", name, len(damaged), len(whole))
 			}
@@ -102,6 +103,26 @@ func TestM19_CacheIsBuiltOnceAndAgainWhenDamaged(t *testing.T) {
 	}
 	mustSession(t, shelf(f), 0)
 	mustOnly(t, cache)
+}
+
+// openAtOnce opens a session of each of the members named, all at the same time, and
+// closes it.
+func openAtOnce(t *testing.T, s *resident.Shelf, members ...int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for _, member := range members {
+		all.Go(func() {
+			session, err := s.Session(member)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := session.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
@@ -118,20 +139,7 @@ func TestStaleFilesGoOnceEveryMemberHasItsOwn(t *testing.T) {
 	if got := mustNames(t, cache); len(got) != 5 {
 		t.Errorf("one of two members: got %v, want its file beside all that was there", got)
 	}
-	var all sync.WaitGroup
-	for i := range 4 {
-		all.Go(func() {
-			session, err := s.Session(i % 2)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := session.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
+	openAtOnce(t, s, 0, 1, 0, 1)
 	got := mustNames(t, cache)
 	if len(got) != 3 || slices.ContainsFunc(got, func(name string) bool { return slices.Contains(stale, name) }) {
 		t.Errorf("both members: got %v, want their two folders and what no shelf made", got)
@@ -153,20 +161,7 @@ func TestCacheMayLieInAFolderOfAnyName(t *testing.T) {
 func TestMemberIsBuiltOnceByManyAtATime(t *testing.T) {
 	rt, f, cache := orttest.Open(t), mustStock(t), t.TempDir()
 	s := resident.New(rt, &f.Family, f, cache, ort.DefaultOptions(), nil)
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			session, err := s.Session(0)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := session.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
+	openAtOnce(t, s, 0, 0, 0, 0)
 	mustOnly(t, cache)
 }
 
@@ -317,15 +312,6 @@ func mustStat(t *testing.T, path string) os.FileInfo {
 		t.Fatal(err)
 	}
 	return info
-}
-
-func mustRead(t *testing.T, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func mustWrite(t *testing.T, path string, b []byte) {

@@ -309,7 +309,7 @@ func mustSamples(t *testing.T, n int) []search.Entry {
 }
 
 func TestFitLearnsASumFromSamples(t *testing.T) {
-	samples := mustSamples(t, 300)
+	samples := mustSamples(t, 240)
 	f, err := search.Fit(mustSpace(t, w12(160, 176)), samples, 1)
 	if err != nil || f.HeldOut != len(samples)/5 {
 		t.Fatalf("got %+v, %v; want a fifth of %d samples held out", f, err, len(samples))
@@ -318,7 +318,15 @@ func TestFitLearnsASumFromSamples(t *testing.T) {
 		t.Errorf("got a mean error of %.4f and tau %.3f on samples it did not see, want at most 0.005 and at least 0.85",
 			f.Error, f.Tau)
 	}
-	again, err := search.Fit(mustSpace(t, w12(160, 176)), samples, 1)
+}
+
+func TestFitHasOneAnswerForASeed(t *testing.T) {
+	space, samples := mustSpace(t, w12(160, 176)), mustSamples(t, 100)
+	f, err := search.Fit(space, samples, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := search.Fit(space, samples, 1)
 	if err != nil || again.Error != f.Error || again.Tau != f.Tau {
 		t.Errorf("got %v and %v, %v the second time; want %v and %v", again.Error, again.Tau, err, f.Error, f.Tau)
 	}

@@ -56,11 +56,7 @@ type Guess struct {
 
 // Guesses runs a sub-network on labelled images.
 func Guesses(ctx context.Context, sub *ofa.Subnet, load ofa.Loader, images Images) (guesses []Guess, err error) {
-	model, err := sub.Model(0)
-	if err != nil {
-		return nil, err
-	}
-	run, err := load(model, ofa.InputName, []string{ofa.OutputName})
+	run, err := sub.Load(load)
 	if err != nil {
 		return nil, err
 	}

@@ -62,10 +62,12 @@ func mustNarrowed(t *testing.T) *ofa.Supernet {
 	return net
 }
 
+// loader takes graphs as they are: to optimise one takes longer than to run it on the
+// few images of a test.
 func loader(t *testing.T) ofa.Loader {
 	rt := orttest.Open(t)
 	return func(model []byte, input string, outputs []string) (ofa.BatchRunner, error) {
-		return rt.NewBatch(model, input, outputs, ort.DefaultOptions())
+		return rt.NewBatch(model, input, outputs, ort.Options{Provider: ort.CPU, Threads: 1, Optimized: true})
 	}
 }
 

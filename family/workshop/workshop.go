@@ -122,11 +122,7 @@ func (s *scratch) shelf(f *family.Folder, o ort.Options, guard resident.Guard) (
 // Infer runs the folded sub-network on a batch (N×3×R×R) and wants numbers for
 // logits (N×classes).
 func Infer(sub *ofa.Subnet, load ofa.Loader, in []float32) (logits []float32, err error) {
-	model, err := sub.Model(0)
-	if err != nil {
-		return nil, err
-	}
-	run, err := load(model, ofa.InputName, []string{ofa.OutputName})
+	run, err := sub.Load(load)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,18 @@ func openFamily(name string) (*family.Folder, error) {
 	return family.Open(name)
 }
 
+// onFamily is a command's work on the family that its flag names.
+func onFamily(name *string, work func(c *cobra.Command, f *family.Folder) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error {
+		f, err := openFamily(*name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return work(c, f)
+	}
+}
+
 // newShop is a workshop that tells people how far it is: notes go where results
 // are printed, warnings beside them. The caller ends the progress before it prints.
 func newShop(c *cobra.Command) (workshop.Shop, *progress) {

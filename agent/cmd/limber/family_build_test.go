@@ -22,9 +22,9 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "mine.family")
 	args := []string{"family", "build", "--supernet", familytest.NarrowSupernet(t, dir),
-		"--calibration", familytest.Tree(t, filepath.Join(dir, "train"), 0, 40),
-		"--validation", familytest.Tree(t, filepath.Join(dir, "val"), 500, 40),
-		"--samples", "12", "--finalists", "3", "--size", "16", "--augment", "--out", out}
+		"--calibration", familytest.Tree(t, filepath.Join(dir, "train"), 0, 20),
+		"--validation", familytest.Tree(t, filepath.Join(dir, "val"), 500, 20),
+		"--samples", "10", "--finalists", "2", "--size", "16", "--augment", "--out", out}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var stdout, stderr strings.Builder
@@ -55,8 +55,8 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 		!strings.Contains(got.stdout, "pass their canaries") {
 		t.Fatalf("got %+v, want a verified family that goes on from measurements", got)
 	}
-	for _, part := range []string{"train: all of its 40 images are used, fewer than --calibration-images 2000",
-		"val: all of its 40 images", "members, --size asked for 16"} {
+	for _, part := range []string{"train: all of its 20 images are used, fewer than --calibration-images 2000",
+		"val: all of its 20 images", "members, --size asked for 16"} {
 		if !strings.Contains(got.stderr, part) {
 			t.Errorf("got %q, want it to say %q", got.stderr, part)
 		}
@@ -66,9 +66,9 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if n := len(f.Members); n < 1 || n > 12+3 || len(f.Classes) != 10 || f.Classes[3] != "class3" ||
-		f.Members[0].Images != 40 {
-		t.Errorf("got %d members, classes %v, %d images; want 1 to 15, those of the folders, and 40", n, f.Classes,
+	if n := len(f.Members); n < 1 || n > 10+2 || len(f.Classes) != 10 || f.Classes[3] != "class3" ||
+		f.Members[0].Images != 20 {
+		t.Errorf("got %d members, classes %v, %d images; want 1 to 12, those of the folders, and 20", n, f.Classes,
 			f.Members[0].Images)
 	}
 	if _, err := os.Stat(out + ".work"); !errors.Is(err, fs.ErrNotExist) {

@@ -12,7 +12,8 @@ import (
 
 func TestEvalTellsHowMembersAgreeAndWhatTheyConfuse(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
-	got := limber(t, "family", "eval", "--agreement", "--confusion", "23.1M")
+	tree := familytest.Tree(t, filepath.Join(t.TempDir(), "tree"), 0, 30, familytest.Stock(t).Classes...)
+	got := limber(t, "family", "eval", "--data", tree, "--agreement", "--confusion", "23.1M")
 	for _, want := range []string{"images that two members take for the same", "taken for the class above", "truck"} {
 		if got.code != exitDone || !strings.Contains(got.stdout, want) {
 			t.Errorf("got %+v, want exit 0 and %q", got, want)

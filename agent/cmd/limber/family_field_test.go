@@ -9,7 +9,6 @@ import (
 	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/onnx"
 	"github.com/limber-edge/limber/family/ort/orttest"
-	"github.com/limber-edge/limber/family/stock"
 )
 
 // A second softmax of ten probabilities gives none over e/(e+9) = 0.23.
@@ -17,10 +16,7 @@ func TestADeviceAnswersWithTheProbabilitiesOfAMember(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	f, err := stock.Family()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := familytest.Stock(t)
 	mustWrite(t, in("d.json"), f.Describe)
 	mustWrite(t, in("logits.onnx"), familytest.Scores(t, func(_ *onnx.Graph, scores string) string { return scores }))
 	mustWrite(t, in("softmax.onnx"), familytest.Scores(t,

@@ -17,10 +17,7 @@ func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	f, err := stock.Family()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := familytest.Stock(t)
 	members := familytest.Members(t, f)
 	last := len(f.Members) - 1
 	for name, with := range map[string]struct{ member, batch int }{

@@ -65,14 +65,7 @@ cut from the supernet, and that its canary, a stored input, gives the stored
 logits on this machine.`,
 		Example: `  limber family verify
   limber family verify --family mine.family`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			return verifyFamily(c, f)
-		},
+		RunE: onFamily(&dir, verifyFamily),
 	}
 	familyFlag(c, &dir)
 	return c

@@ -26,12 +26,7 @@ func newFamilyShow() *cobra.Command {
 		Example: `  limber family show
   limber family show --family ./mine --json
   limber family show --family mine.family --plot front.svg`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
+		RunE: onFamily(&dir, func(c *cobra.Command, f *family.Folder) error {
 			if plot != "" {
 				if err := plotFront(plot, &f.Family); err != nil {
 					return err
@@ -41,7 +36,7 @@ func newFamilyShow() *cobra.Command {
 				return json.NewEncoder(c.OutOrStdout()).Encode(f.Family)
 			}
 			return showFamily(c.OutOrStdout(), f)
-		},
+		}),
 	}
 	familyFlag(c, &dir)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the manifest as one JSON object")
