@@ -63,14 +63,15 @@ func TestADecisionLogIsReplayedWithTheSameOutcome(t *testing.T) {
 	cfg.Log = Log{Path: filepath.Join(t.TempDir(), "decisions.log"), Bytes: 1 << 20, Version: "v1"}
 	r := rand.New(rand.NewPCG(3, 3))
 	met, sent, shed := 0, 400, 0
+	body := picture(t, 8)
 	inBubble(t, cfg, func(b *bench) {
 		for i := range 200 {
 			if i%50 == 10 {
 				b.mode([]string{"max-accuracy", "fixed:small", "low-latency", "balanced"}[i/50])
 			}
 			b.sessions[r.IntN(3)].took = time.Duration(1+r.IntN(20)) * ms
-			one := b.submit(Job{Body: picture(t, 8), Deadline: time.Duration(5+r.IntN(60)) * ms})
-			other := b.submit(Job{Body: picture(t, 8), Deadline: 90 * ms})
+			one := b.submit(Job{Body: body, Deadline: time.Duration(5+r.IntN(60)) * ms})
+			other := b.submit(Job{Body: body, Deadline: 90 * ms})
 			for _, a := range []Answer{<-one, <-other} {
 				if a.Met {
 					met++
@@ -109,9 +110,10 @@ func TestADecisionIsOnTheDiskASecondLaterThoughNoJobComes(t *testing.T) {
 func TestALogThatCannotBeWrittenIsToldOf(t *testing.T) {
 	cfg := testConfig()
 	cfg.Log = Log{Path: filepath.Join(t.TempDir(), "none", "decisions.log"), Bytes: 1 << 20}
+	body := picture(t, 8)
 	inBubble(t, cfg, func(b *bench) {
 		for range 200 {
-			if a := b.answer(Job{Body: picture(t, 8), Deadline: 100 * ms}); a.Reason != "" {
+			if a := b.answer(Job{Body: body, Deadline: 100 * ms}); a.Reason != "" {
 				t.Fatalf("got %+v", a)
 			}
 			<-time.After(20 * ms)

@@ -44,10 +44,12 @@ func mustDeskOn(t *testing.T, state string) *desk {
 	t.Helper()
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	d := &desk{url: "mqtt://" + mustBroker(t), state: state, ended: make(chan int, 1), log: new(bytes.Buffer)}
+	config := filepath.Join(t.TempDir(), "limber.toml")
+	mustWrite(t, config, []byte("[telemetry]\nevery = \"1s\"\n"))
 	working, stop := context.WithCancel(t.Context())
 	d.stop = stop
 	go func() {
-		d.ended <- run(working, []string{"agent", "--broker", d.url, "--state", d.state}, d.log, d.log)
+		d.ended <- run(working, []string{"agent", "--config", config, "--broker", d.url, "--state", d.state}, d.log, d.log)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -349,6 +351,7 @@ func (d *desk) changesDesired(t *testing.T) {
 }
 
 func TestAnAbsentBrokerIsNamedWithARemedy(t *testing.T) {
+	t.Parallel()
 	var errs bytes.Buffer
 	code := run(t.Context(), []string{"fleet", "ls", "--broker", "127.0.0.1:1"}, &errs, &errs)
 	if code != exitFailed || !strings.Contains(errs.String(), "127.0.0.1:1") || !strings.Contains(errs.String(), "limber broker") {

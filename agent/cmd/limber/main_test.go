@@ -169,6 +169,7 @@ func TestCheckPrintsTheScheduleAndWhatItAsksForNow(t *testing.T) {
 }
 
 func TestT7_SecondAgentOnAStateFolderExitsWith3(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	st, err := store.Open(dir, store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -106,6 +106,7 @@ func mustFiles(t *testing.T, n int) []string {
 }
 
 func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		answer []int
@@ -232,6 +233,7 @@ func TestAFrameThatIsSmallIsNotBlamed(t *testing.T) {
 }
 
 func TestAnAbsentDeviceIsNamedWithARemedy(t *testing.T) {
+	t.Parallel()
 	url := "mqtt://" + mustBroker(t)
 	limber(t, "publish", "--broker", url, "--wait", "300ms", mustFiles(t, 1)[0]).
 		complained(t, exitFailed, "device desk of fleet demo is not there: it has never been at this broker", "limber agent")
