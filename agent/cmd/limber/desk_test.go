@@ -31,11 +31,11 @@ type desk struct {
 	log   *bytes.Buffer
 }
 
-// mustDesk starts both and waits until the agent is online.
+// mustDesk starts both and waits until the agent knows all of its members.
 func mustDesk(t *testing.T) *desk {
 	t.Helper()
 	d := mustDeskOn(t, t.TempDir())
-	d.awaitOnline(t)
+	d.awaitPrepared(t)
 	return d
 }
 
