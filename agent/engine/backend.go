@@ -25,6 +25,10 @@ type backend struct {
 	fallback *fallback // what catches a failing execution provider; nil on the CPU
 	again    bool      // it takes over from one on the same variant that is none of these
 
+	// ahead brings the first session, which is made while the pipeline is, and is
+	// closed behind it; nil where none is made so.
+	ahead chan made
+
 	stop func()        // ends the pipeline; nil until it is started
 	over chan struct{} // closed when the pipeline has answered everything
 	hung atomic.Bool   // a session may still be running: none may be freed
@@ -91,11 +95,32 @@ func (b *backend) makesRoom() bool {
 
 // load makes a session of the member at a position in front.
 func (b *backend) load(at int) (family.Session, error) {
+	if at == 0 && b.ahead != nil {
+		if m, ok := <-b.ahead; ok {
+			return b.fallback.hold(m.session, b.front[at]), m.err
+		}
+	}
 	s, err := b.loader.Session(b.front[at])
 	if err != nil {
 		return nil, err
 	}
 	return b.fallback.hold(s, b.front[at]), nil
+}
+
+// made is what came of making a session.
+type made struct {
+	session family.Session
+	err     error
+}
+
+// loadAhead begins to make the first session, which the first answer waits for.
+func (b *backend) loadAhead() {
+	b.ahead = make(chan made, 1)
+	go func() {
+		s, err := b.loader.Session(b.front[0])
+		b.ahead <- made{s, err}
+		close(b.ahead)
+	}()
 }
 
 // free closes the session of a member that is out of use.
@@ -108,6 +133,11 @@ func (b *backend) free(at int) {
 func (b *backend) close() {
 	if b.hung.Load() {
 		return
+	}
+	if b.ahead != nil {
+		if m := <-b.ahead; m.session != nil {
+			m.session.Close() // as in free
+		}
 	}
 	for at, s := range b.sessions {
 		if s != nil {

@@ -178,6 +178,9 @@ func (l *loader) install(ctx context.Context, p prepared) (*backend, error) {
 // closed.
 func (l *loader) backend(on Loader, p prepared, f *fallback) (*backend, error) {
 	b := newBackend(on, l.deps.Family, p, f)
+	if p.sessions == nil {
+		b.loadAhead()
+	}
 	return b, l.newPipeline(b)
 }
 
