@@ -34,9 +34,31 @@ type desk struct {
 // mustDesk starts both and waits until the agent knows all of its members.
 func mustDesk(t *testing.T) *desk {
 	t.Helper()
-	d := mustDeskOn(t, t.TempDir())
+	state := t.TempDir()
+	if err := os.CopyFS(state, os.DirFS(prepared(t))); err != nil {
+		t.Fatal(err)
+	}
+	d := mustDeskOn(t, state)
 	d.awaitPrepared(t)
 	return d
+}
+
+// envPrepared names the folder with the state that desks start from.
+const envPrepared = "LIMBER_TEST_STATE"
+
+// prepared is the state of a device that measured its members, made by the first test
+// that needs it.
+func prepared(t *testing.T) (state string) {
+	t.Helper()
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	state = os.Getenv(envPrepared)
+	if _, err := os.Stat(filepath.Join(state, "limber.db")); err != nil {
+		var out bytes.Buffer
+		if code := run(t.Context(), []string{"agent", "--profile", "--state", state}, &out, &out); code != exitDone {
+			t.Fatalf("exit %d, %s", code, out.String())
+		}
+	}
+	return state
 }
 
 // mustDeskOn starts both, the agent with a state folder.
@@ -74,7 +96,14 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // every process would sleep for a second before it ends
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "limber-test-")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv(envPrepared, dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // mustBroker runs `limber broker` as a process of its own, so that the race

@@ -1,6 +1,6 @@
 //go:build !torture
 
-package main
+package bench
 
 // filmed is how many test images are made into frames: under the race detector each
 // takes ten times as long. One of their answers by each member may be another.
