@@ -21,7 +21,7 @@ demo: build
 
 # Tests that wait are parallel; and a process under the race detector would sleep for
 # a second before it ends.
-TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 8
+TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 
 test: runtime
 	$(TESTED) -timeout 10m ./...
