@@ -72,19 +72,14 @@ measured there. A file made with "family pack --without-supernet" will do if the
 device has the supernet.`,
 		Example: `  limber family install --family mine.family
   limber family install --family ./mine --state ./state`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
+		RunE: onFamily(&dir, func(c *cobra.Command, f *family.Folder) error {
 			if err := library.Install(state, f, slog.New(slog.DiscardHandler)); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "family %s (%s), %d members, is in %s; the next start of the agent uses it\n",
+			_, err := fmt.Fprintf(c.OutOrStdout(), "family %s (%s), %d members, is in %s; the next start of the agent uses it\n",
 				f.Name, f.Digest().Short(), len(f.Members), state)
 			return err
-		},
+		}),
 	}
 	familyFlag(c, &dir)
 	c.Flags().StringVar(&state, "state", state, "state folder of the device")
