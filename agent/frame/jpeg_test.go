@@ -430,6 +430,16 @@ func TestAShrunkPictureGivesTheTensorOfTheWholeOne(t *testing.T) {
 	}
 }
 
+// leastAllocs is how many allocations f makes in the best of some tries: those of
+// whoever else is running are counted as well, and the race detector empties pools.
+func leastAllocs(f func()) float64 {
+	least := math.Inf(1)
+	for range 10 {
+		least = min(least, testing.AllocsPerRun(5, f))
+	}
+	return least
+}
+
 // What the decoder forces is a copy of the frame, a plane each, the picture, and two
 // closures a scan.
 func TestDecodingAndShrinkingAllocateNothingOfOurs(t *testing.T) {
@@ -439,10 +449,10 @@ func TestDecodingAndShrinkingAllocateNothingOfOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, s, dst := new(Picture), mustScaler(t, plain), make([]float32, 3*48*48)
-	if n := testing.AllocsPerRun(20, func() { err = limits.Decode(p, body, h, 4) }); n > 8 || err != nil {
+	if n := leastAllocs(func() { err = limits.Decode(p, body, h, 4) }); n > 8 || err != nil {
 		t.Errorf("decoding: got %v allocations, %v; want at most 8", n, err)
 	}
-	if n := testing.AllocsPerRun(20, func() { s.Tensor(dst, p, 24); s.Tensor(dst, p, 48) }); n != 0 {
+	if n := leastAllocs(func() { s.Tensor(dst, p, 24); s.Tensor(dst, p, 48) }); n != 0 {
 		t.Errorf("a tensor of a shrunk picture: got %v allocations, want 0", n)
 	}
 }
