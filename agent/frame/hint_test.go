@@ -95,7 +95,7 @@ func latin(b []byte) []byte {
 func TestP12_OnlyTheFirstBytesOfAForeignFrameAreLookedAt(t *testing.T) {
 	for _, begin := range []string{`{"a":"`, "--x\r\n", "/9j/", "data:", "\ufffd\ufffd\ufffd", "x", "  ", "\x1f\x8b"} {
 		short := []byte(begin + strings.Repeat("x", hintBytes))
-		long := append(bytes.Clone(short), bytes.Repeat([]byte(`"/9j/ Content-Type: `), 1<<14)...)
+		long := append(bytes.Clone(short), bytes.Repeat([]byte(`"/9j/ Content-Type: `), foreignLines)...)
 		var a, b error
 		_, a = limits.Inspect(short, Claim{})
 		n := allocated(func() { _, b = limits.Inspect(long, Claim{}) })

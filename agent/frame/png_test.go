@@ -186,7 +186,7 @@ func TestP12_SurplusDataIsNotUnpacked(t *testing.T) {
 	if err := png.Encode(&plain, image.NewGray(image.Rect(0, 0, w, h))); err != nil {
 		t.Fatal(err)
 	}
-	bomb := repack(pngParts(t, plain.Bytes())[0], make([]byte, 16<<20))
+	bomb := repack(pngParts(t, plain.Bytes())[0], make([]byte, bombBytes))
 	var err error
 	n := allocated(func() { _, err = limits.Read(bomb) })
 	if err != nil || n > 1<<20 {
