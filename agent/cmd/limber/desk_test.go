@@ -381,8 +381,10 @@ func (d *desk) changesDesired(t *testing.T) {
 
 func TestAnAbsentBrokerIsNamedWithARemedy(t *testing.T) {
 	t.Parallel()
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // a command waits for five seconds
+	defer cancel()
 	var errs bytes.Buffer
-	code := run(t.Context(), []string{"fleet", "ls", "--broker", "127.0.0.1:1"}, &errs, &errs)
+	code := run(soon, []string{"fleet", "ls", "--broker", "127.0.0.1:1"}, &errs, &errs)
 	if code != exitFailed || !strings.Contains(errs.String(), "127.0.0.1:1") || !strings.Contains(errs.String(), "limber broker") {
 		t.Errorf("exit %d, %q; want 1, the address and the remedy", code, errs.String())
 	}
