@@ -72,7 +72,7 @@ func TestN2_JobsThatWaitAtTheBrokerOutlastThePreparationOfMembers(t *testing.T) 
 	o, cfg, _, goOn := preparing(t, names, deadline)
 	o.publishAs(mqtt.Message{Topic: self(cfg).Job("now"), Payload: job(t, patient, pngFrame(t, 0))})
 	r := o.result(cfg, "now", 1)
-	if r.Reason != wire.Busy || !strings.Contains(r.Detail, "being prepared: preparing 3 of 6 members") {
+	if r.Reason != wire.Busy || !strings.Contains(r.Detail, "no member can answer yet; preparing 3 of 6 members") {
 		t.Errorf("QoS 0: got %s %q, want busy at once, with the reason", r.Reason, r.Detail)
 	}
 	o.expire(cfg, deadline) // of jobs that all came before that one
@@ -118,7 +118,7 @@ func TestAJobThatFindsNoRoomToWaitForMembersIsBusy(t *testing.T) {
 	for _, id := range names {
 		o.publish(self(cfg).Job(id), job(t, patient, pngFrame(t, 0)))
 	}
-	if r := o.result(cfg, names[2], 1); r.Reason != wire.Busy || !strings.Contains(r.Detail, "being prepared") {
+	if r := o.result(cfg, names[2], 1); r.Reason != wire.Busy || !strings.Contains(r.Detail, "no member can answer yet") {
 		t.Errorf("the third: got %s %q, want busy", r.Reason, r.Detail)
 	}
 	goOn()

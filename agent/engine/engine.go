@@ -159,7 +159,7 @@ func (e *Engine) call(ctx context.Context, do func(*supervisor)) error {
 }
 
 // beginning is what an engine is at before there is progress to tell of.
-const beginning = "reading the profile of the members"
+const beginning = "preparing: reading the profile of the members"
 
 // New assembles an engine. It starts nothing, and closes nothing it was given.
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {

@@ -141,7 +141,7 @@ func TestM14_AJobThatCameBeforeItWasKnownThatThereIsNoMemberIsUnsupported(t *tes
 			r.cpu.faults[i] = errors.New("canary")
 		}
 	}, func(t *testing.T, r *rig) {
-		r.wants(Preparing, "loading the first of 3 members")
+		r.wants(Preparing, "preparing: loading the first of 3 members")
 		if got := r.ask(job(0, time.Minute)); got.Reason != wire.Unsupported || got.Abandoned {
 			t.Errorf("got %+v, want unsupported", got)
 		}

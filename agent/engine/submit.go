@@ -60,7 +60,7 @@ func (v *view) refuses(j *pipeline.Job) *pipeline.Answer {
 	case v.State == Unavailable:
 		return &pipeline.Answer{Reason: wire.Unsupported, Detail: v.Detail}
 	case v.backend == nil:
-		return &pipeline.Answer{Reason: wire.Busy, Detail: "the members of this device are being prepared: " + v.Detail}
+		return &pipeline.Answer{Reason: wire.Busy, Detail: "no member can answer yet; " + v.Detail}
 	case j.Floor <= v.backend.best().Top1:
 		return nil
 	}

@@ -274,7 +274,7 @@ func (s *supervisor) status() Status {
 	case b == nil:
 		st.State, st.Detail = Preparing, s.progress
 	case b.inUse() == 0:
-		st.State, st.Detail = Preparing, fmt.Sprintf("loading the first of %d members", len(b.front))
+		st.State, st.Detail = Preparing, fmt.Sprintf("preparing: loading the first of %d members", len(b.front))
 	default:
 		st.State = Ready
 		if st.Detail = s.lacking(b); st.Detail != "" {
