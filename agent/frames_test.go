@@ -3,7 +3,6 @@ package agent_test
 import (
 	"bytes"
 	"encoding/binary"
-	"image"
 	"image/jpeg"
 	"image/png"
 	"sync"
@@ -33,16 +32,6 @@ func pngFrame(tb testing.TB, i int) []byte {
 		tb.Fatal(err)
 	}
 	return b
-}
-
-// largePNG is small to send and slow to decode.
-func largePNG(tb testing.TB) []byte {
-	tb.Helper()
-	var b bytes.Buffer
-	if err := png.Encode(&b, image.NewRGBA(image.Rect(0, 0, 1000, 1000))); err != nil {
-		tb.Fatal(err)
-	}
-	return b.Bytes()
 }
 
 func jpegFrame(tb testing.TB, i int) []byte {

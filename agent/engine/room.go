@@ -97,7 +97,9 @@ func (l *loader) tight(ctx context.Context, serving *backend) (tight bool, err e
 // enlarged makes a backend ready of all members that can be built now.
 func (l *loader) enlarged(ctx context.Context, serving *backend) (*backend, error) {
 	l.saveLearned(ctx, serving)
-	p, err := takeProfile(ctx, &l.deps, serving.loader, func(int) { _ = l.doTasks(ctx) })
+	p, err := takeProfile(ctx, &l.deps, serving.loader, func(int) {
+		_ = l.doTasks(ctx) // who prepares looks at ctx itself
+	})
 	if err != nil {
 		return nil, err
 	}
