@@ -24,9 +24,6 @@ type slot struct {
 // keptPixels is the largest picture whose memory a free slot keeps.
 const keptPixels = 1 << 20
 
-// job is the frame's.
-func (s *slot) job() *entry { return s.entry }
-
 // newSlot has room for the input of any member.
 func newSlot(members []Member) *slot {
 	r := widest(members)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/limber-edge/limber/agent/frame"
@@ -73,7 +74,8 @@ func (l *lineup) put(s *slot) bool {
 	if l.closed {
 		return false
 	}
-	l.slots = slices.Insert(l.slots, place(l.slots, s.entry, (*slot).job), s)
+	at := sort.Search(len(l.slots), func(i int) bool { return s.entry.before(l.slots[i].entry) })
+	l.slots = slices.Insert(l.slots, at, s)
 	l.pixels += s.pixels
 	token(l.ready)
 	return true

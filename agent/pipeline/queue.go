@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,18 +88,11 @@ func (p party) admits(e *entry) bool {
 	}
 }
 
-// place is where e belongs among what is in the order of service.
-func place[T any](among []T, e *entry, job func(T) *entry) int {
-	at, _ := slices.BinarySearchFunc(among, e, func(one T, e *entry) int {
-		if e.before(job(one)) {
-			return 1
-		}
-		return -1
-	})
-	return at
+// enlist inserts e into jobs in the order of service.
+func enlist(jobs []*entry, e *entry) []*entry {
+	at := sort.Search(len(jobs), func(i int) bool { return e.before(jobs[i]) })
+	return slices.Insert(jobs, at, e)
 }
-
-func itself(e *entry) *entry { return e }
 
 // queue keeps waiting jobs in the order of service. It is bounded in jobs and in
 // bytes. Where more wait than can be in time, it says who goes: see triage.
@@ -146,7 +140,7 @@ func (q *queue) push(e *entry, now time.Duration) (out []*entry, err error) {
 	if !q.fits(e, 0, 0) {
 		return out, fmt.Errorf("the queue is full (%d jobs, %d bytes wait)", len(q.waiting), q.bytes)
 	}
-	q.waiting = slices.Insert(q.waiting, place(q.waiting, e, itself), e)
+	q.waiting = enlist(q.waiting, e)
 	q.bytes += len(e.Body)
 	e.from.waiting++
 	if e.Latest {
@@ -253,7 +247,7 @@ func (q *queue) take(now time.Duration) *entry {
 	q.leave(e)
 	e.from.fade(now)
 	e.from.used += e.takes()
-	q.ahead = slices.Insert(q.ahead, place(q.ahead, e, itself), e)
+	q.ahead = enlist(q.ahead, e)
 	if len(q.waiting) > 0 {
 		token(q.wake)
 	}
