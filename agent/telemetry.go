@@ -19,7 +19,7 @@ import (
 type observer struct {
 	*Agent
 	host *host.Stats
-	last engine.Snapshot // at the last telemetry
+	last pipeline.Snapshot // at the last telemetry
 	told conditions
 }
 
@@ -148,19 +148,19 @@ func (a *Agent) Snapshot() Snapshot {
 func (o *observer) telemetry() wire.Telemetry {
 	all := o.Snapshot()
 	s := all.Engine
-	lately := s.Since(&o.last.Snapshot)
-	o.last = s
+	lately := s.Since(&o.last)
+	o.last = s.Snapshot
 	t := wire.Telemetry{
 		TS: wire.At(time.Now()), Outbox: all.Uplink.Records, Queue: s.Waiting,
 		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
 		Superseded: all.Superseded, Retained: all.Uplink.Retained,
 	}
-	o.host.Fill(&t, lately.Ended, s.Busy)
-	if s.Operating == nil {
+	o.host.Fill(&t, lately.Total.Count(), s.Busy)
+	if s.Members == nil {
 		return t
 	}
-	t.Mode, t.Goal, t.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name
-	t.Slowdown, t.Decisions = new(digits(s.Slowdown, 3)), wireDecisions(s.Decisions)
+	t.Mode, t.Goal, t.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Members[s.Operating].Name
+	t.Slowdown, t.Decisions = new(digits(s.Slowdown, 3)), wireDecisions(s.Decisions, s.Members)
 	if t.Stages = stages(lately); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
@@ -168,12 +168,12 @@ func (o *observer) telemetry() wire.Telemetry {
 }
 
 // stages turns the quantiles of an interval into the wire's; nil when nothing ended.
-func stages(i pipeline.Interval) *wire.Stages {
-	if i.Ended == 0 {
+func stages(i pipeline.Snapshot) *wire.Stages {
+	if i.Total.Count() == 0 {
 		return nil
 	}
-	q := func(v pipeline.Quantiles) wire.Quantiles {
-		return wire.Quantiles{P50MS: wire.Millis(v.P50), P95MS: wire.Millis(v.P95)}
+	q := func(h *pipeline.Histogram) wire.Quantiles {
+		return wire.Quantiles{P50MS: wire.Millis(h.Quantile(0.5)), P95MS: wire.Millis(h.Quantile(0.95))}
 	}
-	return &wire.Stages{Queue: q(i.Queue), Decode: q(i.Decode), Infer: q(i.Infer), Total: q(i.Total)}
+	return &wire.Stages{Queue: q(&i.Queue), Decode: q(&i.Decode), Infer: q(&i.Infer), Total: q(&i.Total)}
 }

@@ -68,7 +68,7 @@ func (h *Stats) Sample(busy time.Duration) {
 // Fill writes everything known into t. answered is how many frames were answered
 // with classes since the last telemetry, busy how long all inferences took since
 // the start.
-func (h *Stats) Fill(t *wire.Telemetry, answered int, busy time.Duration) {
+func (h *Stats) Fill(t *wire.Telemetry, answered uint64, busy time.Duration) {
 	var s monitor.Sample
 	s, h.seen = h.machine.Sample(h.seen)
 	h.Sample(busy)
@@ -100,7 +100,7 @@ func (h *Stats) watts(now cost) *float64 {
 }
 
 // each is the share of every one of n frames in what was spent between two times.
-func each(from, to *float64, n int) *float64 {
+func each(from, to *float64, n uint64) *float64 {
 	if from == nil || to == nil || *to < *from || n == 0 {
 		return nil
 	}

@@ -16,7 +16,8 @@ type Counters struct {
 	now Snapshot
 }
 
-// Snapshot is what Counters held at one moment, since they began.
+// Snapshot is what Counters held at one moment, since they began, or took up between
+// two.
 type Snapshot struct {
 	Counts
 	Busy time.Duration // spent inferring
@@ -51,15 +52,6 @@ type Counts struct {
 	Jobs    uint64 // submitted, those included whose place a newer frame took
 	Refused uint64 // answered with a reason
 	Missed  uint64 // answered with classes, but after the deadline
-}
-
-// Quantiles of a stage over one interval.
-type Quantiles struct{ P50, P95 time.Duration }
-
-// Interval is what Counters took up between two snapshots.
-type Interval struct {
-	Ended                       int // jobs that were answered with classes
-	Queue, Decode, Infer, Total Quantiles
 }
 
 // State is what a pipeline is at.
@@ -139,20 +131,12 @@ func (c *Counters) Snapshot() Snapshot {
 	return c.now
 }
 
-// Since is what came after earlier, a former snapshot of the same counters or the
-// zero one. Whoever keeps the last one it saw has intervals of its own.
-func (s *Snapshot) Since(earlier *Snapshot) Interval {
-	total := s.Total.Since(&earlier.Total)
-	return Interval{
-		Ended:  int(total.Count()),
-		Queue:  quantiles(s.Queue.Since(&earlier.Queue)),
-		Decode: quantiles(s.Decode.Since(&earlier.Decode)),
-		Infer:  quantiles(s.Infer.Since(&earlier.Infer)),
-		Total:  quantiles(total),
-	}
+// Since is how long the stages took after earlier, a former snapshot of the same
+// counters or the zero one. Whoever keeps the last one it saw has intervals of its own.
+func (s *Snapshot) Since(earlier *Snapshot) Snapshot {
+	return Snapshot{Queue: s.Queue.Since(&earlier.Queue), Decode: s.Decode.Since(&earlier.Decode),
+		Infer: s.Infer.Since(&earlier.Infer), Total: s.Total.Since(&earlier.Total)}
 }
-
-func quantiles(h Histogram) Quantiles { return Quantiles{P50: h.Quantile(0.5), P95: h.Quantile(0.95)} }
 
 func (s *stats) governed(op int, mode governor.Mode, slow float64) {
 	s.mu.Lock()

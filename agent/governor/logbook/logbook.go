@@ -41,18 +41,18 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 )
 
-// Book is a governor whose calls are written down. Like a Governor it has one
-// owner. Its methods are those of the Governor but for Hint, which is for replays,
-// and as cheap if there is no log.
+// Book is a governor whose calls are written down, those that change it or decide;
+// but for Hint, which is for replays. Like a Governor it has one owner. It is as
+// cheap if there is no log.
 type Book struct {
-	gov *governor.Governor
+	*governor.Governor
 	pen *pen // nil: nothing is written
 }
 
 // New opens a book for a governor. Without a log, which is nil, it only passes
 // its calls on. A log has one book.
 func New(g *governor.Governor, log *Log) *Book {
-	b := &Book{gov: g}
+	b := &Book{Governor: g}
 	if log != nil {
 		b.pen = newPen(log)
 	}
@@ -86,23 +86,23 @@ func (b *Book) Flush() {
 }
 
 // writes tells whether the next call, at now, is to be written.
-func (b *Book) writes(now time.Duration) bool { return b.pen != nil && b.pen.ready(b.gov, now) }
+func (b *Book) writes(now time.Duration) bool { return b.pen != nil && b.pen.ready(b.Governor, now) }
 
 // Arrive is Governor.Arrive.
 func (b *Book) Arrive(now time.Duration) {
 	if b.writes(now) {
 		b.pen.begin('A').duration(now).end()
 	}
-	b.gov.Arrive(now)
+	b.Governor.Arrive(now)
 }
 
 // Decide is Governor.Decide.
 func (b *Book) Decide(now time.Duration, q governor.Queue) governor.Decision {
 	if !b.writes(now) {
-		return b.gov.Decide(now, q)
+		return b.Governor.Decide(now, q)
 	}
 	b.pen.begin('D').queue(now, q)
-	d := b.gov.Decide(now, q)
+	d := b.Governor.Decide(now, q)
 	b.pen.word("=").decision(d).end()
 	return d
 }
@@ -112,7 +112,7 @@ func (b *Book) Observe(now time.Duration, member, images int, latency time.Durat
 	if b.writes(now) {
 		b.pen.begin('O').duration(now).whole(member).whole(images).duration(latency).end()
 	}
-	b.gov.Observe(now, member, images, latency)
+	b.Governor.Observe(now, member, images, latency)
 }
 
 // Ended notes what became of the job that was decided last. The governor does
@@ -127,7 +127,7 @@ func (b *Book) Ended(met bool) {
 // after the fact, in a segment that begins before it.
 func (b *Book) SetMode(m governor.Mode) error {
 	writes := b.writes(0)
-	err := b.gov.SetMode(m)
+	err := b.Governor.SetMode(m)
 	if err == nil && writes {
 		b.pen.mode(m)
 	}
@@ -137,7 +137,7 @@ func (b *Book) SetMode(m governor.Mode) error {
 // SetEligible is Governor.SetEligible.
 func (b *Book) SetEligible(eligible []bool) error {
 	writes := b.writes(0)
-	err := b.gov.SetEligible(eligible)
+	err := b.Governor.SetEligible(eligible)
 	if err == nil && writes {
 		b.pen.begin('E').flags(eligible).end()
 	}
@@ -147,7 +147,7 @@ func (b *Book) SetEligible(eligible []bool) error {
 // SetBatch is Governor.SetBatch.
 func (b *Book) SetBatch(member int, latency time.Duration) error {
 	writes := b.writes(0)
-	err := b.gov.SetBatch(member, latency)
+	err := b.Governor.SetBatch(member, latency)
 	if err == nil && writes {
 		b.pen.begin('B').whole(member).duration(latency).end()
 	}
@@ -159,62 +159,21 @@ func (b *Book) SetPower(p governor.Power) {
 	if b.writes(0) {
 		b.pen.begin('P').float(p.Idle).float(p.Active).end()
 	}
-	b.gov.SetPower(p)
+	b.Governor.SetPower(p)
 }
 
 // Remember is Governor.Remember.
 func (b *Book) Remember(e governor.Experience) error {
 	if !b.writes(0) {
-		return b.gov.Remember(e)
+		return b.Governor.Remember(e)
 	}
 	text, err := json.Marshal(e)
 	if err != nil { // not a number: the governor refuses it, too
 		return fmt.Errorf("experience: %w", err)
 	}
-	if err := b.gov.Remember(e); err != nil {
+	if err := b.Governor.Remember(e); err != nil {
 		return err
 	}
 	b.pen.begin('X').text(text).end()
 	return nil
 }
-
-// Mode is Governor.Mode.
-func (b *Book) Mode() governor.Mode { return b.gov.Mode() }
-
-// Operating is Governor.Operating.
-func (b *Book) Operating() int { return b.gov.Operating() }
-
-// Slowdown is Governor.Slowdown.
-func (b *Book) Slowdown() float64 { return b.gov.Slowdown() }
-
-// Feasible is Governor.Feasible.
-func (b *Book) Feasible(m governor.Mode, decode time.Duration) (governor.Goal, error) {
-	return b.gov.Feasible(m, decode)
-}
-
-// Explain is Governor.Explain.
-func (b *Book) Explain(d governor.Decision) string { return b.gov.Explain(d) }
-
-// Options is Governor.Options.
-func (b *Book) Options(to []governor.Option) []governor.Option { return b.gov.Options(to) }
-
-// Predicted is Governor.Predicted.
-func (b *Book) Predicted(member int) time.Duration { return b.gov.Predicted(member) }
-
-// Together is Governor.Together.
-func (b *Book) Together(member int) float64 { return b.gov.Together(member) }
-
-// Needs is Governor.Needs.
-func (b *Book) Needs(member int) time.Duration { return b.gov.Needs(member) }
-
-// Least is Governor.Least.
-func (b *Book) Least(now time.Duration) int { return b.gov.Least(now) }
-
-// Smallest is Governor.Smallest.
-func (b *Book) Smallest(now time.Duration, floor float64) int { return b.gov.Smallest(now, floor) }
-
-// Belief is Governor.Belief.
-func (b *Book) Belief() governor.Belief { return b.gov.Belief() }
-
-// Experience is Governor.Experience.
-func (b *Book) Experience() governor.Experience { return b.gov.Experience() }
