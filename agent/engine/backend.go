@@ -202,12 +202,17 @@ func (r *running) remove(b *backend) {
 	r.live = slices.DeleteFunc(r.live, func(other *backend) bool { return other == b })
 }
 
-// stopAll ends all pipelines and frees the backends. Its error is that of the first
-// that did not end as it should.
-func (r *running) stopAll() (err error) {
+// stop ends all pipelines, without waiting for them.
+func (r *running) stop() {
 	for _, b := range r.live {
 		b.stop()
 	}
+}
+
+// free ends all pipelines and frees the backends. It joins the errors of those that
+// did not end as they should.
+func (r *running) free() (err error) {
+	r.stop()
 	for len(r.live) > 0 {
 		ended := <-r.ends
 		r.remove(ended.backend)

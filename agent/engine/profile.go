@@ -138,7 +138,7 @@ func (l *loader) profile(ctx context.Context) (prepared, error) {
 	}
 	l.log.Info("preparing the family for this device, once",
 		"family", l.deps.Family.Name, "members", len(l.deps.Family.Members))
-	p, err := l.takeProfile(ctx, l.base, l.tellPreparing(ctx))
+	p, err := l.takeProfile(ctx, l.base, l.tellPreparing)
 	if err != nil && stored != nil && ctx.Err() == nil {
 		l.log.Warn("profile not taken anew, the stored one is used", "err", err)
 		return prepared{profile: stored}, nil

@@ -92,7 +92,7 @@ func mustStage(t *testing.T) *stage {
 	st := &stage{rig: r, loader: newLoader(s)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- errors.Join(s.supervise(ctx, nil), s.stopAll()) }()
+	go func() { ended <- errors.Join(s.supervise(ctx, nil), s.free()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

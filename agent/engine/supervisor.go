@@ -48,10 +48,16 @@ func (e *Engine) Run(ctx context.Context) error {
 		s.saveLearned(context.WithoutCancel(ctx), s.serving)
 	}
 	stop()
-	err = errors.Join(err, s.stopAll())
-	for range loaded { // the last session that it was at
+	s.stop()
+	for loading := true; loading; { // the last session that it was at
+		select {
+		case _, loading = <-loaded:
+		case c := <-s.calls:
+			c.do(s)
+			close(c.done)
+		}
 	}
-	return err
+	return errors.Join(err, s.free())
 }
 
 func newSupervisor(e *Engine) *supervisor {
