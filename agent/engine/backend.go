@@ -25,8 +25,8 @@ type backend struct {
 	fallback *fallback // what catches a failing execution provider; nil on the CPU
 	again    bool      // it takes over from one on the same variant that is none of these
 
-	// ahead brings the first session, which is made while the pipeline is, and is
-	// closed behind it; nil where none is made so.
+	// ahead brings the first session, which is made while the pipeline is; nil where
+	// none is made so, and once it was taken.
 	ahead chan made
 
 	stop func()        // ends the pipeline; nil until it is started
@@ -62,11 +62,6 @@ func (b *backend) member(at int) *family.Member { return &b.family.Members[b.fro
 // best is the most accurate member.
 func (b *backend) best() *family.Member { return b.member(len(b.front) - 1) }
 
-// has tells whether a member is among those worth using.
-func (b *backend) has(name string) bool {
-	return slices.ContainsFunc(b.front, func(i int) bool { return b.family.Members[i].Name == name })
-}
-
 // provider is the execution provider.
 func (b *backend) provider() string { return b.loader.Variant().Provider }
 
@@ -95,16 +90,13 @@ func (b *backend) makesRoom() bool {
 
 // load makes a session of the member at a position in front.
 func (b *backend) load(at int) (family.Session, error) {
+	var m made
 	if at == 0 && b.ahead != nil {
-		if m, ok := <-b.ahead; ok {
-			return b.fallback.hold(m.session, b.front[at]), m.err
-		}
+		m, b.ahead = <-b.ahead, nil
+	} else {
+		m.session, m.err = b.loader.Session(b.front[at])
 	}
-	s, err := b.loader.Session(b.front[at])
-	if err != nil {
-		return nil, err
-	}
-	return b.fallback.hold(s, b.front[at]), nil
+	return b.fallback.hold(m.session, b.front[at]), m.err
 }
 
 // made is what came of making a session.
@@ -115,11 +107,11 @@ type made struct {
 
 // loadAhead begins to make the first session, which the first answer waits for.
 func (b *backend) loadAhead() {
-	b.ahead = make(chan made, 1)
+	ahead := make(chan made, 1)
+	b.ahead = ahead
 	go func() {
 		s, err := b.loader.Session(b.front[0])
-		b.ahead <- made{s, err}
-		close(b.ahead)
+		ahead <- made{s, err}
 	}()
 }
 
@@ -146,16 +138,6 @@ func (b *backend) close() {
 	}
 	if b.unpin != nil {
 		b.unpin() // likewise
-	}
-}
-
-// ended tells whether the pipeline has stopped.
-func (b *backend) ended() bool {
-	select {
-	case <-b.over:
-		return true
-	default:
-		return false
 	}
 }
 

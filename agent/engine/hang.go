@@ -54,7 +54,7 @@ func (s *supervisor) meetHang(h hang) error {
 		return fmt.Errorf("member %s: %d inferences were interrupted within %v: %w", name, hangsMost, hangsTime, ErrHung)
 	}
 	s.tellFault(fmt.Sprintf("member %s hung and was interrupted; it gets a new session", name))
-	s.todo = append(s.todo, func(ctx context.Context, l *loader) { l.replace(ctx, h) })
+	s.task(func(ctx context.Context, l *loader) { l.replace(ctx, h) })
 	return nil
 }
 

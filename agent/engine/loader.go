@@ -15,7 +15,7 @@ import (
 //	  ─▶ members that the disk had no room for ─▶ other providers, or more threads
 type loader struct {
 	*Engine
-	tasks <-chan task
+	due   <-chan struct{} // holds a token when the supervisor has tasks
 	hangs chan<- hang
 	base  Loader       // on the CPU
 	multi Loader       // likewise, on more threads; nil where these are not to be had
@@ -26,7 +26,7 @@ type loader struct {
 type task func(context.Context, *loader)
 
 func newLoader(s *supervisor) *loader {
-	return &loader{Engine: s.Engine, tasks: s.tasks, hangs: s.hangs}
+	return &loader{Engine: s.Engine, due: s.due, hangs: s.hangs}
 }
 
 // run makes one backend after the other until ctx ends. Its error is ctx's, or that
@@ -60,8 +60,8 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 			return v, ctx.Err()
 		case v = <-c:
 			return v, nil
-		case t := <-l.tasks:
-			t(ctx, l)
+		case <-l.due:
+			l.doTasks(ctx)
 		case <-l.learn.C:
 			if b := l.view.Load().backend; b != nil {
 				l.saveLearned(ctx, b)

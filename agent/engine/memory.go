@@ -198,7 +198,7 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		s.memory.back(now)
 	}
 	s.restoring = true
-	s.todo = append(s.todo, func(ctx context.Context, l *loader) { l.restore(ctx, b, at, m) })
+	s.task(func(ctx context.Context, l *loader) { l.restore(ctx, b, at, m) })
 }
 
 // dispensable is the largest member in use, or -1 if it is the only one.

@@ -15,8 +15,8 @@ import (
 type supervisor struct {
 	*Engine
 	running
-	tasks chan task // for the loader
-	todo  []task    // that it has not taken yet
+	todo  []task        // for the loader
+	due   chan struct{} // holds a token when there is one
 	hangs chan hang
 
 	serving  *backend      // that jobs go to; nil when there is none
@@ -62,7 +62,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 func newSupervisor(e *Engine) *supervisor {
 	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
-		running: running{ends: make(chan end)}, tasks: make(chan task),
+		running: running{ends: make(chan end)}, due: make(chan struct{}, 1),
 		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
 }
 
@@ -71,11 +71,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
-		var tasks chan<- task // for the next one that the loader is to do; nil where there is none
-		var next task
-		if len(s.todo) > 0 {
-			tasks, next = s.tasks, s.todo[0]
-		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -84,8 +79,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 		case c := <-s.calls:
 			c.do(s)
 			close(c.done)
-		case tasks <- next:
-			s.todo = s.todo[1:]
 		case <-s.powered:
 			s.givePower(ctx, s.serving)
 		case h := <-s.hangs:
@@ -103,6 +96,12 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 			return err
 		}
 	}
+}
+
+// task leaves one for the loader.
+func (s *supervisor) task(t task) {
+	s.todo = append(s.todo, t)
+	token(s.due)
 }
 
 // setMode pursues another mode, which the backend that serves must have.
