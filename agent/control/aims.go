@@ -253,8 +253,8 @@ func (a *aims) aimAt(now time.Time) aim {
 	if a.order != nil {
 		want = aim{Aim: a.order.Aim, since: a.order.Set.Time}
 	}
-	if e, at, ok := a.cfg.Schedule.last(now); ok && at.After(want.since) {
-		want = aim{e.aim(), at, true}
+	if last, _ := a.cfg.Schedule.around(now); last.at.After(want.since) {
+		want = aim{last.aim(), last.at, true}
 	}
 	return want
 }
