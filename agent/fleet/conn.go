@@ -13,8 +13,8 @@ import (
 // conn is a connection to a broker whose session ends with it. Its methods may be
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
-	broker    string // URL
-	link      *mqtt.Link
+	*mqtt.Link
+	broker    string               // URL
 	roundTrip func() time.Duration // the link's
 	open      chan struct{}        // closed on the first connection, once it is known what was denied
 
@@ -39,12 +39,9 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	if err != nil {
 		return err
 	}
-	c.broker, c.link, c.roundTrip = cfg.Broker, link, link.RoundTrip
+	c.Link, c.broker, c.roundTrip = link, cfg.Broker, link.RoundTrip
 	return nil
 }
-
-// Run keeps the connection until ctx ends.
-func (c *conn) Run(ctx context.Context) error { return c.link.Run(ctx) }
 
 // Ready waits until the connection stands and is subscribed. Its error names why
 // it is not.
@@ -106,12 +103,6 @@ func (c *conn) Connection(ctx context.Context, after uint64) (seq uint64, err er
 	}
 }
 
-// Publish sends a message and waits for the broker's acknowledgement.
-func (c *conn) Publish(ctx context.Context, m mqtt.Message) error { return c.link.Publish(ctx, m) }
-
-// Send sends a message without waiting; the channel carries the outcome.
-func (c *conn) Send(ctx context.Context, m mqtt.Message) <-chan error { return c.link.Send(ctx, m) }
-
 // Connected, Denied and Lost serve the link. Connected leaves it to Denied, which
 // follows, to open a connection that was refused something.
 func (c *conn) Connected(connSeq uint64, _ bool) {
@@ -120,7 +111,7 @@ func (c *conn) Connected(connSeq uint64, _ bool) {
 	c.seq, c.next = connSeq, make(chan struct{})
 	c.mu.Unlock()
 	close(before)
-	if c.link.Counts().Denied == 0 {
+	if c.Counts().Denied == 0 {
 		c.opened()
 	}
 }
