@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -144,11 +144,9 @@ func (s Source) every() time.Duration {
 // pacer lets the frames of a source through one by one, with a pause between
 // them. Of those that come meanwhile the newest waits.
 type pacer struct {
-	every time.Duration // from one to the next, at least
-
-	mu      sync.Mutex
-	waiting *job          // guarded by mu
-	some    chan struct{} // holds a token while one waits
+	every   time.Duration       // from one to the next, at least
+	waiting atomic.Pointer[job] // nil: none
+	some    chan struct{}       // holds a token while one waits
 }
 
 func newPacer(every time.Duration) *pacer {
@@ -158,9 +156,7 @@ func newPacer(every time.Duration) *pacer {
 // put lets a frame wait, and returns the one whose place it takes, if there is
 // one.
 func (p *pacer) put(frame *job) (superseded *job) {
-	p.mu.Lock()
-	superseded, p.waiting = p.waiting, frame
-	p.mu.Unlock()
+	superseded = p.waiting.Swap(frame)
 	select {
 	case p.some <- struct{}{}:
 	default:
@@ -168,21 +164,12 @@ func (p *pacer) put(frame *job) (superseded *job) {
 	return superseded
 }
 
-// take returns the frame that waits, or nil.
-func (p *pacer) take() *job {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	frame := p.waiting
-	p.waiting = nil
-	return frame
-}
-
 // run passes frames on until ctx ends. One may be left waiting.
 func (p *pacer) run(ctx context.Context, pass func(*job)) error {
 	for {
 		select {
 		case <-p.some:
-			if frame := p.take(); frame != nil {
+			if frame := p.waiting.Swap(nil); frame != nil {
 				pass(frame)
 			}
 		case <-ctx.Done():
