@@ -24,12 +24,6 @@ type slot struct {
 // keptPixels is the largest picture whose memory a free slot keeps.
 const keptPixels = 1 << 20
 
-// newSlot has room for the input of any member.
-func newSlot(members []Member) *slot {
-	r := widest(members)
-	return &slot{buffer: make([]float32, 3*r*r)}
-}
-
 // widest is the largest resolution of some members, pixels a side.
 func widest(members []Member) (r int) {
 	for _, m := range members {
@@ -99,7 +93,9 @@ func (p *Pipeline) next(idle bool) *entry {
 func (p *Pipeline) view() view {
 	v := view{now: p.now(), workers: p.workers(), forecast: p.fits}
 	v.blind = v.now-time.Duration(p.lastRun.Load()) >= governor.Blind
-	p.pace.read(&v)
+	p.pace.mu.Lock()
+	v.free, v.least = p.pace.free, p.pace.least
+	p.pace.mu.Unlock()
 	return v
 }
 

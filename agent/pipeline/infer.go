@@ -262,7 +262,7 @@ func (f *executor) look(member int, predicted time.Duration) error {
 	f.current.Store(f.batch[0].entry)
 	f.pace.runs(f.now() + predicted)
 	start := time.Now()
-	f.watchdog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
+	f.watchdog.watch(f.sessions[member], max(hangLeast, hangTimes*time.Duration(n)*m.Latency))
 	err := f.sessions[member].Run(f.logits[:n*f.cfg.Classes], f.images...)
 	took := time.Since(start)
 	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, predicted, f.answer.Infer+took

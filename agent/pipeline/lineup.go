@@ -59,7 +59,8 @@ func (l *lineup) own() *slot {
 func (l *lineup) spare() *slot {
 	n := len(l.free)
 	if n == 0 {
-		return newSlot(l.members)
+		r := widest(l.members)
+		return &slot{buffer: make([]float32, 3*r*r)}
 	}
 	s := l.free[n-1]
 	l.free = l.free[:n-1]

@@ -63,10 +63,3 @@ func (f *executor) span(member int) span {
 	needs := f.gov.Needs(member)
 	return span{needs, time.Duration(float64(needs)*f.tail*f.gov.Together(member)) + f.between}
 }
-
-// read fills in what is expected now.
-func (p *pace) read(v *view) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	v.free, v.least = p.free, p.least
-}

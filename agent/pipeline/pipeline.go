@@ -97,7 +97,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		stats:    newStats(len(cfg.Members)),
 		fits:     newForecast(),
 		pixels:   semaphore.NewWeighted(frame.DefaultPixels),
-		watchdog: newWatchdog(),
+		watchdog: &watchdog{hung: make(chan struct{})},
 		lineup:   newLineup(cfg.Members),
 		orders:   make(chan order),
 		over:     make(chan struct{}),
@@ -293,7 +293,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		g.Go(func() error { return p.decode(gctx) })
 	}
 	g.Go(func() error { return infer.run(gctx) })
-	g.Go(func() error { p.writeLog(); return nil })
+	if p.log != nil {
+		g.Go(func() error { p.log.Run(); return nil }) // until the executor has ended
+	}
 	done := make(chan error, 1)
 	go func() { done <- g.Wait() }()
 	select {
@@ -313,13 +315,6 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return err
 }
 
-// writeLog writes the log until the executor has ended.
-func (p *Pipeline) writeLog() {
-	if p.log != nil {
-		p.log.Run()
-	}
-}
-
 // Drain takes no more jobs and waits until every job that was taken is answered,
 // or ctx ends.
 func (p *Pipeline) Drain(ctx context.Context) {
@@ -336,8 +331,7 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.open.Or(shut)
-	p.queue.close()
-	for _, e := range p.queue.empty() {
+	for _, e := range p.queue.close() {
 		p.leave(e)
 	}
 	p.lineup.close()

@@ -254,10 +254,11 @@ func (q *queue) take(now time.Duration) *entry {
 	return e
 }
 
-// empty takes out everything.
-func (q *queue) empty() (all []*entry) {
+// close lets no more jobs in, and takes out all that wait.
+func (q *queue) close() (all []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.closed = true
 	for _, e := range q.waiting {
 		q.leave(e)
 	}
@@ -317,12 +318,6 @@ func (q *queue) size() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting)
-}
-
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
 }
 
 // signal wakes the goroutine that is to pop: the executor if it is idle, once,
