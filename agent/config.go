@@ -243,11 +243,15 @@ func (c Config) Validate() error {
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: "+
 		"it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
+	complain(c.Frames.Keep != KeepNewest && c.Frames.Keep != KeepAll, "frames.keep: %q is not %s or %s", c.Frames.Keep,
+		KeepNewest, KeepAll)
+	complain(c.Frames.Orientation != OrientEXIF && c.Frames.Orientation != OrientStored,
+		"frames.orientation: %q is not %s or %s", c.Frames.Orientation, OrientEXIF, OrientStored)
 	sources := c.Sources.validate()
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

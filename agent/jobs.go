@@ -60,8 +60,8 @@ func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs
 	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]camera)}
 	for _, s := range cfg.Sources {
 		c := camera{defaults: s.header()}
-		if every := s.every(); every > 0 {
-			c.pacer = newPacer(every)
+		if s.MaxFPS > 0 {
+			c.pacer = newPacer(time.Duration(float64(time.Second) / s.MaxFPS))
 		}
 		j.cameras[s.Name] = c
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,17 +29,6 @@ const (
 	OrientEXIF   = "exif"      // a picture is turned as its EXIF says
 	OrientStored = "as-stored" // as training and Pillow see it
 )
-
-func (f Frames) validate() error {
-	var errs []error
-	if f.Keep != KeepNewest && f.Keep != KeepAll {
-		errs = append(errs, fmt.Errorf("frames.keep: %q is not %s or %s", f.Keep, KeepNewest, KeepAll))
-	}
-	if f.Orientation != OrientEXIF && f.Orientation != OrientStored {
-		errs = append(errs, fmt.Errorf("frames.orientation: %q is not %s or %s", f.Orientation, OrientEXIF, OrientStored))
-	}
-	return errors.Join(errs...)
-}
 
 // Sources are cameras that publish where they like, on the device's broker.
 type Sources []Source
@@ -112,11 +102,8 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 		complain(!(ms >= wire.MinDeadlineMS && ms <= wire.MaxDeadlineMS), "deadline", "%v is not from 1ms to 10m", s.Deadline)
 	}
 	complain(s.MinTop1 != nil && !(*s.MinTop1 >= 0 && *s.MinTop1 <= 1), "min_top1", "not a fraction from 0 to 1")
-	switch s.Priority {
-	case "", wire.Low, wire.Normal, wire.High:
-	default:
-		complain(true, "priority", "%q is not %s, %s or %s", s.Priority, wire.Low, wire.Normal, wire.High)
-	}
+	complain(!slices.Contains([]string{"", wire.Low, wire.Normal, wire.High}, s.Priority), "priority",
+		"%q is not %s, %s or %s", s.Priority, wire.Low, wire.Normal, wire.High)
 	complain(!(s.MaxFPS >= 0 && s.MaxFPS <= maxFPS), "max_fps",
 		"%v is not from 0, for no limit, to %d frames a second", s.MaxFPS, maxFPS)
 }
@@ -131,14 +118,6 @@ func (s Source) header() wire.Header {
 		h.DeadlineMS = new(wire.Millis(s.Deadline.Duration))
 	}
 	return h
-}
-
-// every is the time between two frames of the source; 0 is no limit.
-func (s Source) every() time.Duration {
-	if s.MaxFPS == 0 {
-		return 0
-	}
-	return time.Duration(float64(time.Second) / s.MaxFPS)
 }
 
 // pacer lets the frames of a source through one by one, with a pause between
