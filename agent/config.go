@@ -64,7 +64,6 @@ type Outbox struct {
 	MiB int `toml:"mib"` // MiB of results and events; the oldest go first
 }
 
-// bytes is the bound in bytes.
 func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
 
 // Telemetry is what the device tells of itself.
@@ -276,7 +275,6 @@ func (c Config) validateLink() error {
 	return nil
 }
 
-// address is the device's own.
 func (c Config) address() wire.Address { return wire.Address{Fleet: c.Fleet, Device: c.Device} }
 
 // link is the configuration of the device's connection.

@@ -63,7 +63,6 @@ func wireDecision(d *pipeline.Explained, members []engine.Member) wire.Decision 
 	return w
 }
 
-// digits rounds to so many digits after the point.
 func digits(f float64, n int) float64 {
 	shift := math.Pow10(n)
 	return math.Round(f*shift) / shift

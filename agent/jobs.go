@@ -164,7 +164,6 @@ func (j *jobs) deadline(h wire.Header) time.Duration {
 	return h.Deadline()
 }
 
-// priority is the class that a header asks for.
 func priority(name string) pipeline.Priority {
 	switch name {
 	case wire.Low:

@@ -111,7 +111,6 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 // ours are the topics that no source may have.
 const ours = "limber/#"
 
-// header is what the source says of its frames.
 func (s Source) header() wire.Header {
 	h := wire.Header{MinTop1: s.MinTop1, Priority: s.Priority}
 	if s.Deadline.Duration != 0 {

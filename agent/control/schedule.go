@@ -93,7 +93,6 @@ func (d *Weekday) UnmarshalText(b []byte) error {
 // MarshalText writes what UnmarshalText reads.
 func (d Weekday) MarshalText() ([]byte, error) { return []byte(strings.ToLower(d.String()[:3])), nil }
 
-// aim is what the entry sets.
 func (e Entry) aim() wire.Aim { return wire.Aim{Mode: e.Mode, Goal: e.Goal.wire()} }
 
 // wire is the goal as it travels; nil for none.

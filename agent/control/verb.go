@@ -45,7 +45,6 @@ type lane struct {
 	waiting chan request
 }
 
-// makeLanes makes the lanes of the verbs.
 func (c *Control) makeLanes(verbs []Verb) {
 	room := map[*lane]int{}
 	shared := map[Class]*lane{}

@@ -62,7 +62,6 @@ func (b *backend) member(at int) *family.Member { return &b.family.Members[b.fro
 // best is the most accurate member.
 func (b *backend) best() *family.Member { return b.member(len(b.front) - 1) }
 
-// provider is the execution provider.
 func (b *backend) provider() string { return b.loader.Variant().Provider }
 
 // members are those worth using with what they take.
@@ -141,7 +140,6 @@ func (b *backend) close() {
 	}
 }
 
-// end is that of a backend's pipeline.
 type end struct {
 	backend *backend
 	err     error

@@ -129,7 +129,6 @@ func (l *loader) retryProvider(ctx context.Context, provider string, serving *ba
 	}
 }
 
-// tellProgress tells of each member that is prepared.
 func (l *loader) tellProgress(provider string, serving *backend) func(i int) {
 	return func(i int) {
 		l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: serving.family.Members[i].Name,

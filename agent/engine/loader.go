@@ -148,7 +148,6 @@ func (l *loader) openCPU() (err error) {
 	return nil
 }
 
-// refuse notes why no member can be used.
 func (l *loader) refuse(why error) { l.do(func(s *supervisor) { s.refuse(why) }) }
 
 // install makes the first backend, and loads its members.
@@ -242,7 +241,6 @@ func (l *loader) deliver(b *backend, at int, take func(*supervisor, family.Sessi
 	l.do(func(s *supervisor) { take(s, session, fault) })
 }
 
-// pin keeps a member in memory.
 func (l *loader) pin(b *backend, at int) {
 	release, err := b.loader.Pin(b.front[at])
 	if err != nil {
@@ -280,6 +278,9 @@ func (l *loader) handOver(ctx context.Context, old, next *backend) error {
 	}
 	l.do(func(s *supervisor) { s.takeOver(ctx, next) })
 	l.tellTakeOver(old, next)
-	_, err := await(ctx, l, old.over)
-	return err
+	if _, err := await(ctx, l, old.over); err != nil {
+		return err
+	}
+	l.pin(next, 0)
+	return nil
 }

@@ -77,7 +77,6 @@ func (l *loader) complete(ctx context.Context, serving *backend) (*backend, erro
 			return serving, err
 		}
 		serving = next
-		l.pin(serving, 0)
 	}
 }
 

@@ -98,7 +98,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	}
 }
 
-// task leaves one for the loader.
 func (s *supervisor) task(t task) {
 	s.todo = append(s.todo, t)
 	token(s.due)
@@ -238,7 +237,6 @@ func (s *supervisor) allLoaded(b *backend) {
 	s.refuse(fmt.Errorf("no member of family %s can be used: %w", b.family.Name, why))
 }
 
-// refuse notes why no member can be used.
 func (s *supervisor) refuse(why error) {
 	s.fault = why
 	s.log.Error("device refuses jobs", "err", why)

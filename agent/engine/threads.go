@@ -192,9 +192,5 @@ func (l *loader) rescale(ctx context.Context, serving *backend, on Loader, singl
 		next.close()
 		return serving, nil
 	}
-	if err := l.handOver(ctx, serving, next); err != nil {
-		return nil, err
-	}
-	l.pin(next, 0)
-	return next, nil
+	return next, l.handOver(ctx, serving, next)
 }

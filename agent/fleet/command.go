@@ -75,7 +75,6 @@ func newAnswers(devices []Device, target string, ttl time.Duration) *answers {
 	return a
 }
 
-// list returns what is known now.
 func (a *answers) list() []Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()

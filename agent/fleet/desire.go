@@ -136,7 +136,6 @@ func newDesireRequest(target string, d wire.Desired, devices []Device, patience 
 	return w
 }
 
-// result returns what is known now.
 func (w *desireRequest) result() ([]Report, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

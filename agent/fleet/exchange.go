@@ -80,7 +80,6 @@ type arrival struct {
 // deadline runs from its receipt: all at once, the last ones would be late.
 const UnderWay = 8
 
-// send publishes the next frame.
 func (x *exchange) send(ctx context.Context) error {
 	number := len(x.sizes)
 	name, id := x.Names[number], fmt.Sprintf("%s-%d", x.batch, number)
@@ -129,7 +128,6 @@ func (c *Client) publishJob(ctx context.Context, m mqtt.Message) error {
 	}
 }
 
-// receive waits for one of the answers.
 func (x *exchange) receive(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, x.Patience)
 	defer cancel()

@@ -139,7 +139,6 @@ func (p *Pipeline) prepare(ctx context.Context, scaler *frame.Scaler, s *slot, e
 	return true
 }
 
-// refuseFrame refuses a job for what its bytes are.
 func (p *Pipeline) refuseFrame(e *entry, err error) {
 	reason := wire.Invalid
 	if errors.Is(err, frame.ErrUnsupported) {
@@ -148,7 +147,6 @@ func (p *Pipeline) refuseFrame(e *entry, err error) {
 	p.refuse(e, reason, err.Error())
 }
 
-// make fills the tensor for a resolution.
 func (s *slot) make(scaler *frame.Scaler, r int) {
 	s.tensor, s.r = s.buffer[:3*r*r], r
 	scaler.Tensor(s.tensor, &s.pic, r)

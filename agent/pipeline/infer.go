@@ -251,7 +251,6 @@ func (f *executor) first(e *entry, d governor.Decision) (int, bool) {
 	return first, first < d.Member && d.Slack >= both
 }
 
-// look runs one member on the batch.
 func (f *executor) look(member int, predicted time.Duration) error {
 	m, n := f.cfg.Members[member], len(f.batch)
 	f.images = f.images[:0]

@@ -44,7 +44,6 @@ func (p *pace) tell(f *executor, waiting int) {
 	}
 }
 
-// spans works out what to tell.
 func (p *pace) spans(f *executor) {
 	var next span
 	for i := len(f.cfg.Members) - 1; i >= 0; i-- {

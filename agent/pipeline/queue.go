@@ -88,7 +88,6 @@ func (p party) admits(e *entry) bool {
 	}
 }
 
-// enlist inserts e into jobs in the order of service.
 func enlist(jobs []*entry, e *entry) []*entry {
 	at := sort.Search(len(jobs), func(i int) bool { return e.before(jobs[i]) })
 	return slices.Insert(jobs, at, e)
@@ -313,7 +312,6 @@ func (q *queue) next() (p Priority, ok bool) {
 	return q.waiting[0].Priority, true
 }
 
-// size is the number of jobs that wait.
 func (q *queue) size() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

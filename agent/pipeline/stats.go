@@ -63,7 +63,6 @@ type State struct {
 	Decisions []Explained // the last ones, newest first, at most 8
 }
 
-// newStats keeps figures of that many members.
 func newStats(members int) *stats {
 	s := &stats{slow: 1}
 	for i := range s.recent {
