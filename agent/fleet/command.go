@@ -41,19 +41,36 @@ func (c *Client) Command(ctx context.Context, fleet, target string, command wire
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
-	waiter := c.router.wait(got.take, route{wire.KindAck, id})
-	defer c.router.end(waiter)
+	// It expires by this computer's clock. A ttl_ms would count from receipt: the broker
+	// keeps commands for devices that are off, and days later they would still run.
+	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
 	topic := wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id)
-	if err := c.command(ctx, topic, command, ttl); err != nil {
-		return nil, err
+	b, err := json.Marshal(command)
+	if err == nil {
+		message := mqtt.Message{Topic: topic, Payload: b, QoS: 1}
+		err = c.ask(ctx, message, ttl, got.take, route{wire.KindAck, id})
 	}
-	wait, cancel := context.WithTimeout(ctx, ttl)
-	defer cancel()
-	select {
-	case <-waiter.over:
-	case <-wait.Done(): // time is over for those who have not answered
+	if err != nil {
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	return got.list(), ctx.Err()
+}
+
+// ask publishes a message, and hands what comes on the routes to take until that has
+// all, patience is over or ctx ends. Its error is that the message was not sent.
+func (c *Client) ask(ctx context.Context, m mqtt.Message, patience time.Duration,
+	take func(wire.Topic, mqtt.Message) (last bool), routes ...route) error {
+	waiter := c.router.wait(take, routes...)
+	defer c.router.end(waiter)
+	if err := c.Publish(ctx, m); err != nil {
+		return err
+	}
+	select {
+	case <-waiter.over:
+	case <-time.After(patience):
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // answers is what is known of how a command ended.
@@ -117,19 +134,4 @@ func (a *answers) keep(o Outcome) {
 	if o.State.Final() {
 		delete(a.open, o.Device)
 	}
-}
-
-// command publishes a command that expires by this computer's clock. A ttl_ms
-// would count from receipt: the broker keeps commands for devices that are off,
-// and days later they would still run.
-func (c *Client) command(ctx context.Context, topic string, command wire.Command, ttl time.Duration) error {
-	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
-	b, err := json.Marshal(command)
-	if err == nil {
-		err = c.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
-	}
-	if err != nil {
-		return fmt.Errorf("command: %w", err)
-	}
-	return nil
 }
