@@ -126,6 +126,8 @@ type Engine struct {
 	jobs     openJobs
 
 	calls   chan call     // to the supervisor
+	hangs   chan hang     // likewise
+	tasks   chan struct{} // to the loader: holds a token when the supervisor has some
 	powered chan struct{} // holds a token when power is new
 	changed chan struct{} // see Changed
 	ready   chan struct{} // see Ready
@@ -150,7 +152,8 @@ const beginning = "preparing: reading the profile of the members"
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
 		jobs:  openJobs{settled: make(chan struct{}, 1)},
-		calls: make(chan call), powered: make(chan struct{}, 1),
+		calls: make(chan call), hangs: make(chan hang, hangsMost), tasks: make(chan struct{}, 1),
+		powered: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,

@@ -159,7 +159,7 @@ func TestTwoBackendsHaveNoLogInCommon(t *testing.T) {
 func FuzzLearned(f *testing.F) {
 	r := mustRig(f, mustStore(f))
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
-	l := newLoader(newSupervisor(r.Engine))
+	l := &loader{Engine: r.Engine}
 	profile, err := r.cpu.Profile(f.Context(), make([]family.Session, 3))
 	if err != nil {
 		f.Fatal(err)

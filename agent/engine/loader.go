@@ -15,8 +15,6 @@ import (
 //	  ─▶ members that the disk had no room for ─▶ other providers, or more threads
 type loader struct {
 	*Engine
-	due   <-chan struct{} // holds a token when the supervisor has tasks
-	hangs chan<- hang
 	base  Loader       // on the CPU
 	multi Loader       // likewise, on more threads; nil where these are not to be had
 	learn *time.Ticker // when what was learned is saved
@@ -24,10 +22,6 @@ type loader struct {
 
 // task is what the supervisor has the loader do.
 type task func(context.Context, *loader)
-
-func newLoader(s *supervisor) *loader {
-	return &loader{Engine: s.Engine, due: s.due, hangs: s.hangs}
-}
 
 // run makes one backend after the other until ctx ends. Its error is ctx's, or that
 // members or mode make no pipeline.
@@ -60,7 +54,7 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 			return v, ctx.Err()
 		case v = <-c:
 			return v, nil
-		case <-l.due:
+		case <-l.tasks:
 			l.doTasks(ctx)
 		case <-l.learn.C:
 			if b := l.view.Load().backend; b != nil {

@@ -140,7 +140,7 @@ func (p *memoryPolicy) mustGo(now time.Time, m monitor.Memory) string {
 // gone notes that a member went. One that came back shortly before came back too
 // soon.
 func (p *memoryPolicy) gone(now time.Time) {
-	if !p.returned.IsZero() && now.Sub(p.returned) < waitMost {
+	if now.Sub(p.returned) < waitMost {
 		p.wait.grow()
 	} else {
 		p.wait.reset()

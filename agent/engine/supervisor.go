@@ -15,9 +15,7 @@ import (
 type supervisor struct {
 	*Engine
 	running
-	todo  []task        // for the loader
-	due   chan struct{} // holds a token when there is one
-	hangs chan hang
+	todo []task // for the loader
 
 	serving  *backend      // that jobs go to; nil when there is none
 	target   governor.Mode // that is pursued, whatever serves
@@ -40,7 +38,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	loaded := make(chan error, 1)
 	go func() {
-		loaded <- newLoader(s).run(loading)
+		loaded <- (&loader{Engine: e}).run(loading)
 		close(loaded)
 	}()
 	err := s.supervise(ctx, loaded)
@@ -62,8 +60,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 func newSupervisor(e *Engine) *supervisor {
 	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
-		running: running{ends: make(chan end)}, due: make(chan struct{}, 1),
-		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
+		running: running{ends: make(chan end)}, memory: newMemoryPolicy()}
 }
 
 // supervise serves everybody until ctx or the device's ability to infer ends.
@@ -100,7 +97,7 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 
 func (s *supervisor) task(t task) {
 	s.todo = append(s.todo, t)
-	token(s.due)
+	token(s.tasks)
 }
 
 // setMode pursues another mode, which the backend that serves must have.
