@@ -27,15 +27,12 @@ type observer struct {
 type conditions struct {
 	ready  bool   // members are not being prepared
 	detail string // of the state
-	caps   caps   // which members, on what
 	member string // that operates
 	outbox bool   // cannot write
 	store  bool   // likewise
 	log    bool   // of decisions, likewise
-}
 
-// caps is what decides which members are worth using.
-type caps struct {
+	// What decides which members are worth using:
 	profile *family.Profile
 	on      family.Variant
 }
@@ -82,7 +79,8 @@ func (o *observer) served() {
 
 // serves notes what an engine can do.
 func (c *conditions) serves(s engine.Status) {
-	c.ready, c.caps, c.detail = s.State != engine.Preparing, caps{s.Profile, s.Variant}, detailOf(s, wire.Online)
+	c.ready, c.detail = s.State != engine.Preparing, detailOf(s, wire.Online)
+	c.profile, c.on = s.Profile, s.Variant
 }
 
 // news are the documents that say something else than before. The first look at a
@@ -91,7 +89,7 @@ func (c conditions) news(before conditions) (stale []uplink.Document) {
 	if c.ready != before.ready || c.detail != before.detail {
 		stale = append(stale, uplink.State)
 	}
-	if c.caps != before.caps {
+	if c.profile != before.profile || c.on != before.on {
 		stale = append(stale, uplink.Caps, uplink.Reported)
 	}
 	return stale

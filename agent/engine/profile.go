@@ -85,13 +85,11 @@ func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member
 		if err := ctx.Err(); err != nil {
 			return prepared{}, errors.Join(err, p.close())
 		}
-		s, err := l.Session(i)
-		if err != nil {
+		var err error
+		if p.sessions[i], err = l.Session(i); err != nil {
 			errs = append(errs, err)
 			p.faults[i] = err.Error()
-			continue
 		}
-		p.sessions[i] = s
 	}
 	if len(errs) == n {
 		why := errs[max(0, slices.IndexFunc(errs, isFull))]
