@@ -100,17 +100,8 @@ func (g *Goal) wire() *wire.Goal {
 	if g == nil {
 		return nil
 	}
-	w := wire.Goal{Prefer: g.Prefer}
-	if ms := wire.Millis(g.Deadline.Duration); ms != 0 {
-		w.DeadlineMS = &ms
-	}
-	if g.MinTop1 != 0 {
-		w.MinTop1 = &g.MinTop1
-	}
-	if g.MaxWatts != 0 {
-		w.MaxWatts = &g.MaxWatts
-	}
-	return &w
+	return &wire.Goal{DeadlineMS: asked(wire.Millis(g.Deadline.Duration)), MinTop1: asked(g.MinTop1),
+		MaxWatts: asked(g.MaxWatts), Prefer: g.Prefer}
 }
 
 func (e Entry) falls(on time.Weekday) bool {
