@@ -268,16 +268,13 @@ func (j *jobs) result(one *job, a *engine.Answer) *wire.Result {
 	}
 	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.Family.Name, a.Member.Name, &a.Member.Top1, a.Choice.String()
 	if a.First != nil {
-		r.Cascade = &wire.Cascade{First: a.First.Name, P: probability(a.FirstP)}
+		r.Cascade = &wire.Cascade{First: a.First.Name, P: digits(a.FirstP, 6)}
 	}
 	if a.Batch > 1 {
 		r.Batch = a.Batch
 	}
 	for _, c := range a.Top {
-		r.Classes = append(r.Classes, wire.Class{Label: a.Family.Classes[c.Index], Index: c.Index, P: probability(c.P)})
+		r.Classes = append(r.Classes, wire.Class{Label: a.Family.Classes[c.Index], Index: c.Index, P: digits(c.P, 6)})
 	}
 	return r
 }
-
-// probability is p as it travels, to a millionth.
-func probability(p float64) float64 { return math.Round(p*1e6) / 1e6 }
