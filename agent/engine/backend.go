@@ -31,6 +31,7 @@ type backend struct {
 
 	stop func()        // ends the pipeline; nil until it is started
 	over chan struct{} // closed when the pipeline has answered everything
+	err  error         // that it ended with; set before over is closed
 	hung atomic.Bool   // a session may still be running: none may be freed
 
 	// The supervisor's once the backend is started, the loader's before, by position
@@ -140,15 +141,10 @@ func (b *backend) close() {
 	}
 }
 
-type end struct {
-	backend *backend
-	err     error
-}
-
 // running are the backends whose pipelines run. It belongs to the supervisor.
 type running struct {
 	live     []*backend
-	ends     chan end
+	ends     chan *backend // of which the pipeline has ended
 	draining sync.WaitGroup
 }
 
@@ -157,12 +153,12 @@ func (r *running) start(ctx context.Context, b *backend) {
 	ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.live = append(r.live, b)
 	go func() {
-		err := b.pipe.Run(ctx)
-		if errors.Is(err, ErrHung) {
+		b.err = b.pipe.Run(ctx)
+		if errors.Is(b.err, ErrHung) {
 			b.hung.Store(true)
 		}
 		close(b.over)
-		r.ends <- end{b, err}
+		r.ends <- b
 	}()
 }
 
@@ -195,7 +191,7 @@ func (r *running) free() (err error) {
 	r.stop()
 	for len(r.live) > 0 {
 		ended := <-r.ends
-		r.remove(ended.backend)
+		r.remove(ended)
 		err = errors.Join(err, ended.err)
 	}
 	r.draining.Wait()

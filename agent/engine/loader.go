@@ -64,7 +64,7 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 	}
 }
 
-// do has the supervisor do something and waits for it.
+// do has the supervisor do something and waits for it: it serves until the loader ends.
 func (l *loader) do(do func(*supervisor)) {
 	done := make(chan struct{})
 	l.calls <- call{do, done}

@@ -60,7 +60,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 func newSupervisor(e *Engine) *supervisor {
 	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
-		running: running{ends: make(chan end)}, memory: newMemoryPolicy()}
+		running: running{ends: make(chan *backend)}, memory: newMemoryPolicy()}
 }
 
 // supervise serves everybody until ctx or the device's ability to infer ends.
@@ -81,7 +81,7 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 		case h := <-s.hangs:
 			err = s.meetHang(h)
 		case ended := <-s.ends:
-			s.remove(ended.backend)
+			s.remove(ended)
 			err = ended.err
 		case <-second.C:
 			s.watchMemory(ctx)
