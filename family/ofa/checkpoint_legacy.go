@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // Magic number and version at the start of the legacy container.
@@ -13,24 +12,12 @@ const (
 	legacyVersion = pyInt(1001)
 )
 
-// legacyContainer is the container of PyTorch before 1.6: five pickles (magic
+// openLegacy opens the container of PyTorch before 1.6: five pickles (magic
 // number, version, system, object, storage keys) and then, in the order of the
 // keys, the number of elements (int64) and the numbers of each storage.
-type legacyContainer struct {
-	file  io.ReaderAt
-	spans map[string]span
-}
-
-// span is where the numbers of a storage lie, in bytes.
-type span struct{ offset, size int64 }
-
-func openLegacy(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
-	head := make([]byte, min(size, maxPickle))
-	n, err := r.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("read checkpoint: %w", err)
-	}
-	p := &legacyPickles{rest: head[:n]}
+func openLegacy(file []byte) (pyValue, storageSource, error) {
+	pickles := file[:min(len(file), maxPickle)]
+	p := &legacyPickles{rest: pickles}
 	if err := p.preamble(); err != nil {
 		return nil, nil, err
 	}
@@ -43,16 +30,14 @@ func openLegacy(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	spans, err := locate(r, int64(n-len(p.rest)), size, keys)
-	return object, &legacyContainer{r, spans}, err
-}
-
-func (c *legacyContainer) open(s *pyStorage) (io.ReadCloser, int64, error) {
-	at, ok := c.spans[s.key]
-	if !ok {
-		return nil, 0, errors.New("it is not in the list of storages")
-	}
-	return io.NopCloser(io.NewSectionReader(c.file, at.offset, at.size)), at.size, nil
+	found, err := divide(file[len(pickles)-len(p.rest):], keys)
+	return object, func(s *pyStorage) ([]byte, error) {
+		numbers, ok := found[s.key]
+		if !ok {
+			return nil, errors.New("it is not in the list of storages")
+		}
+		return numbers, nil
+	}, err
 }
 
 // legacyPickles reads the pickles at the start of the file, one after another.
@@ -123,28 +108,26 @@ func (p *legacyPickles) keys(storages map[string]*pyStorage) ([]*pyStorage, erro
 	return order, nil
 }
 
-// locate walks over the storages that follow the pickles.
-func locate(r io.ReaderAt, offset, size int64, order []*pyStorage) (map[string]span, error) {
-	spans := make(map[string]span, len(order))
+// divide cuts what follows the pickles into the numbers of each storage.
+func divide(rest []byte, order []*pyStorage) (map[string][]byte, error) {
+	found := make(map[string][]byte, len(order))
 	for _, s := range order {
-		if _, twice := spans[s.key]; twice {
+		if _, twice := found[s.key]; twice {
 			return nil, fmt.Errorf("storage %q follows twice", clip(s.key, 200))
 		}
-		var numel [8]byte
-		if n, err := r.ReadAt(numel[:], offset); n < len(numel) {
-			return nil, fmt.Errorf("storage %q: the file is cut short before its length: %w", clip(s.key, 200), err)
+		const length = 8 // bytes of the number of elements
+		if len(rest) < length {
+			return nil, fmt.Errorf("storage %q: the file is cut short before its length", clip(s.key, 200))
 		}
-		offset += int64(len(numel))
-		if n := int64(binary.LittleEndian.Uint64(numel[:])); n != s.numel {
+		n := int64(binary.LittleEndian.Uint64(rest))
+		if rest = rest[length:]; n != s.numel {
 			return nil, fmt.Errorf("storage %q has %d elements where %d are declared", clip(s.key, 200), n, s.numel)
 		}
-		if s.numel > (size-offset)/s.elem.size {
+		if s.numel > int64(len(rest))/s.elem.size {
 			return nil, fmt.Errorf("storage %q: the file is cut short: %d elements of %d bytes do not fit into the %d bytes "+
-				"left",
-				clip(s.key, 200), s.numel, s.elem.size, size-offset)
+				"left", clip(s.key, 200), s.numel, s.elem.size, len(rest))
 		}
-		spans[s.key] = span{offset, s.numel * s.elem.size}
-		offset += s.numel * s.elem.size
+		found[s.key], rest = rest[:s.numel*s.elem.size], rest[s.numel*s.elem.size:]
 	}
-	return spans, nil
+	return found, nil
 }

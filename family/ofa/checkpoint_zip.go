@@ -2,9 +2,10 @@ package ofa
 
 import (
 	"archive/zip"
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"hash/crc32"
 	"strings"
 )
 
@@ -16,20 +17,20 @@ import (
 //
 // Entries are stored, not compressed, and carry a checksum.
 type zipContainer struct {
-	size    int64  // bytes of the file
+	file    []byte
 	root    string // NAME/
 	entries map[string]*zip.File
 }
 
-func openZip(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
-	archive, err := zip.NewReader(r, size)
+func openZip(file []byte) (pyValue, storageSource, error) {
+	archive, err := zip.NewReader(bytes.NewReader(file), int64(len(file)))
 	if errors.Is(err, zip.ErrFormat) { // the directory is the last thing in the file
 		return nil, nil, errors.New("the zip container of the checkpoint has no end: the file is truncated or damaged, " +
 			"fetch it again")
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("read the zip container of the checkpoint: %w", err)
 	}
-	c := &zipContainer{size: size, entries: make(map[string]*zip.File, len(archive.File))}
+	c := &zipContainer{file: file, entries: make(map[string]*zip.File, len(archive.File))}
 	for _, f := range archive.File {
 		if err := c.add(f); err != nil {
 			return nil, nil, err
@@ -39,7 +40,7 @@ func openZip(r io.ReaderAt, size int64) (pyValue, storageSource, error) {
 		return nil, nil, errors.New("not a PyTorch checkpoint: a zip archive without data.pkl")
 	}
 	object, err := c.object()
-	return object, c, err
+	return object, func(s *pyStorage) ([]byte, error) { return c.entry("data/"+s.key, len(file)) }, err
 }
 
 // add enters a file and notes the folder of data.pkl. Names are only compared,
@@ -62,7 +63,7 @@ func (c *zipContainer) add(f *zip.File) error {
 
 func (c *zipContainer) object() (pyValue, error) {
 	if _, ok := c.entries[c.root+"byteorder"]; ok {
-		order, err := c.small("byteorder", 16)
+		order, err := c.entry("byteorder", 16)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +71,7 @@ func (c *zipContainer) object() (pyValue, error) {
 			return nil, fmt.Errorf("the checkpoint's byte order is %q; save it again on a little-endian machine", order)
 		}
 	}
-	pickle, err := c.small("data.pkl", maxPickle)
+	pickle, err := c.entry("data.pkl", maxPickle)
 	if err != nil {
 		return nil, err
 	}
@@ -81,44 +82,32 @@ func (c *zipContainer) object() (pyValue, error) {
 	return object, nil
 }
 
-// small reads an entry of at most limit bytes.
-func (c *zipContainer) small(name string, limit int64) ([]byte, error) {
-	r, size, err := c.entry(name)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if size > limit {
-		return nil, fmt.Errorf("zip entry %s: %d bytes are more than %d", name, size, limit)
-	}
-	b, err := io.ReadAll(r) // the entry is not compressed: it ends after size bytes
-	if err != nil {
-		return nil, fmt.Errorf("zip entry %s: %w", name, err)
-	}
-	return b, nil
-}
-
-func (c *zipContainer) open(s *pyStorage) (io.ReadCloser, int64, error) {
-	return c.entry("data/" + s.key)
-}
-
-func (c *zipContainer) entry(name string) (io.ReadCloser, int64, error) {
+// entry is the content of an entry of at most limit bytes, which is not copied.
+func (c *zipContainer) entry(name string, limit int) ([]byte, error) {
 	f, ok := c.entries[c.root+name]
 	if !ok {
-		return nil, 0, fmt.Errorf("zip entry %q is missing", clip(name, 200))
+		return nil, fmt.Errorf("zip entry %q is missing", clip(name, 200))
 	}
 	const encrypted = 1
 	if f.Method != zip.Store || f.Flags&encrypted != 0 || f.CompressedSize64 != f.UncompressedSize64 {
-		return nil, 0, fmt.Errorf("zip entry %q is compressed or encrypted; torch.save stores it plainly, so save the "+
+		return nil, fmt.Errorf("zip entry %q is compressed or encrypted; torch.save stores it plainly, so save the "+
 			"checkpoint again", clip(name, 200))
 	}
-	if f.UncompressedSize64 > uint64(c.size) {
-		return nil, 0, fmt.Errorf("zip entry %q claims %d bytes of a file of %d", clip(name, 200), f.UncompressedSize64,
-			c.size)
-	}
-	r, err := f.Open()
+	at, err := f.DataOffset()
 	if err != nil {
-		return nil, 0, fmt.Errorf("zip entry %q: %w", clip(name, 200), err)
+		return nil, fmt.Errorf("zip entry %q: %w", clip(name, 200), err)
 	}
-	return r, int64(f.UncompressedSize64), nil
+	rest := c.file[min(at, int64(len(c.file))):]
+	if f.UncompressedSize64 > uint64(len(rest)) {
+		return nil, fmt.Errorf("zip entry %q claims %d bytes of a file of %d", clip(name, 200), f.UncompressedSize64,
+			len(c.file))
+	}
+	content := rest[:f.UncompressedSize64]
+	if len(content) > limit {
+		return nil, fmt.Errorf("zip entry %s: %d bytes are more than %d", name, len(content), limit)
+	}
+	if f.CRC32 != 0 && crc32.ChecksumIEEE(content) != f.CRC32 { // 0 is of a writer that leaves it out
+		return nil, fmt.Errorf("zip entry %q: %w", clip(name, 200), zip.ErrChecksum)
+	}
+	return content, nil
 }

@@ -1,7 +1,6 @@
 package ofa
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,16 +15,11 @@ const Revision = "2"
 // Load reads the checkpoint at path and the description beside it: X.json for
 // X.pth. Without one it is taken for a published ImageNet supernet.
 func Load(path string) (*Supernet, error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("supernet: %w", err)
-	}
-	c, err := ReadCheckpoint(f, info.Size())
+	c, err := ReadCheckpoint(b)
 	if err != nil {
 		return nil, fmt.Errorf("supernet %s: %w", path, err)
 	}
@@ -73,7 +67,7 @@ func recognised(c *Checkpoint) Description {
 
 // Parse reads a checkpoint that is in memory.
 func Parse(checkpoint []byte, desc Description) (*Supernet, error) {
-	c, err := ReadCheckpoint(bytes.NewReader(checkpoint), int64(len(checkpoint)))
+	c, err := ReadCheckpoint(checkpoint)
 	if err != nil {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}

@@ -2,7 +2,6 @@ package search
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -37,26 +36,21 @@ const (
 
 // LoadPredictor reads the checkpoint at path, acc_predictor.pth.
 func LoadPredictor(path string) (*Predictor, error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("accuracy predictor: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("accuracy predictor: %w", err)
-	}
-	p, err := ReadPredictor(f, info.Size())
+	p, err := readPredictor(b)
 	if err != nil {
 		return nil, fmt.Errorf("accuracy predictor %s: %w", path, err)
 	}
 	return p, nil
 }
 
-// ReadPredictor reads a checkpoint of fully connected layers, named 0.weight,
+// readPredictor reads a checkpoint of fully connected layers, named 0.weight,
 // 0.bias, 2.weight and so on as nn.Sequential names them.
-func ReadPredictor(r io.ReaderAt, size int64) (*Predictor, error) {
-	c, err := ofa.ReadCheckpoint(r, size)
+func readPredictor(file []byte) (*Predictor, error) {
+	c, err := ofa.ReadCheckpoint(file)
 	if err != nil {
 		return nil, err
 	}
