@@ -8,11 +8,12 @@ const (
 // contradiction watches for latencies that no load explains: beyond the last
 // bin, or faster than an unloaded device can be. One is an outlier; a run of
 // them means that the profiles are wrong, such as taken on another device, on
-// a busy one, or before its clock was cut. Profiles are then scaled together.
+// a busy one, or before its clock was cut. Profiles are then scaled together. It
+// is in snapshots.
 type contradiction struct {
-	runs  int
-	slow  bool
-	ratio float64 // to the profile, the one of the run closest to 1
+	Runs  int
+	Slow  bool
+	Ratio float64 // to the profile, the one of the run closest to 1
 }
 
 // meet takes the ratio of one latency to its profile. It returns the factor to
@@ -24,18 +25,18 @@ func (c *contradiction) meet(ratio float64) (scale float64, ok bool) {
 	}
 	slow := ratio >= binHigh
 	switch {
-	case c.runs == 0 || slow != c.slow:
-		*c = contradiction{slow: slow, ratio: ratio}
+	case c.Runs == 0 || slow != c.Slow:
+		*c = contradiction{Slow: slow, Ratio: ratio}
 	case slow:
-		c.ratio = min(c.ratio, ratio)
+		c.Ratio = min(c.Ratio, ratio)
 	default:
-		c.ratio = max(c.ratio, ratio)
+		c.Ratio = max(c.Ratio, ratio)
 	}
-	c.runs++
-	if slow && c.runs < tooSlow || !slow && c.runs < tooFast {
+	c.Runs++
+	if slow && c.Runs < tooSlow || !slow && c.Runs < tooFast {
 		return 0, false
 	}
-	scale = c.ratio
+	scale = c.Ratio
 	*c = contradiction{}
 	return scale, true
 }

@@ -197,12 +197,12 @@ func (g *Governor) Operating() int {
 	switch {
 	case g.mode.kind == fixed: // also where its member came back since the last decision
 		return g.nearest(g.fixed)
-	case g.eligible.has(g.standing.member):
-		return g.standing.member
+	case g.eligible.has(g.standing.Member):
+		return g.standing.Member
 	case g.mode.kind == lowLatency || g.mode.kind == powerSave:
 		return g.smallestGood(g.eligible)
-	case g.eligible.has(g.standing.told):
-		return g.standing.told
+	case g.eligible.has(g.standing.Told):
+		return g.standing.Told
 	}
 	return g.eligible.first()
 }
@@ -332,7 +332,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
 		proven := -1
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
-			proven = g.standing.member
+			proven = g.standing.Member
 		}
 		gap := max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead), milliseconds(q.Decode))
 		m.usual.sustain(g.grid, &steady, g.pace, gap, proven)

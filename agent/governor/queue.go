@@ -53,28 +53,28 @@ func (q Queue) share(now time.Duration, r rate) float64 {
 }
 
 // rate is the recent rate of arrivals per millisecond, a moving average that
-// forgets exponentially.
+// forgets exponentially. Its exported fields are in snapshots.
 type rate struct {
 	memory float64 // time constant, ms
-	perMS  float64
-	last   time.Duration
+	PerMS  float64
+	Last   time.Duration
 }
 
 func (r *rate) arrive(now time.Duration) {
-	gap := max(0, now-r.last)
-	r.perMS = r.perMS*math.Exp(-milliseconds(gap)/r.memory) + 1/r.memory
-	r.last = now
+	gap := max(0, now-r.Last)
+	r.PerMS = r.PerMS*math.Exp(-milliseconds(gap)/r.memory) + 1/r.memory
+	r.Last = now
 }
 
 // at is the rate as it has faded by now. Not every arrival counts, so that the
 // last one may be long ago.
 func (r rate) at(now time.Duration) rate {
-	r.perMS *= math.Exp(-milliseconds(max(0, now-r.last)) / r.memory)
+	r.PerMS *= math.Exp(-milliseconds(max(0, now-r.Last)) / r.memory)
 	return r
 }
 
 // gap is the mean time between two arrivals, in milliseconds.
-func (r rate) gap() float64 { return 1 / max(r.perMS, 1e-9) }
+func (r rate) gap() float64 { return 1 / max(r.PerMS, 1e-9) }
 
 // headroom is the time two arrivals leave, in milliseconds.
-func (r rate) headroom() float64 { return rateHeadroom / max(r.perMS, 1e-9) }
+func (r rate) headroom() float64 { return rateHeadroom / max(r.PerMS, 1e-9) }

@@ -16,63 +16,64 @@ const (
 // standing is the operating member and what limits its moves up: a short dwell
 // after each move, and a budget that inferences refill, so that a load that
 // comes and goes faster than it can be followed finds the member waiting, not
-// flapping. Moves down and moves that the user asked for are free.
+// flapping. Moves down and moves that the user asked for are free. It is in
+// snapshots.
 type standing struct {
-	member int           // -1 when the next decision chooses afresh
-	told   int           // the member that the last decision named, -1 before the first
-	rest   time.Duration // no move up before
-	budget float64       // moves up
-	earned time.Duration // when the budget was refilled last
+	Member int           // -1 when the next decision chooses afresh
+	Told   int           // the member that the last decision named, -1 before the first
+	Rest   time.Duration // no move up before
+	Earned time.Duration // when the budget was refilled last
+	Budget float64       // moves up
 }
 
-func newStanding() standing { return standing{member: -1, told: -1, budget: upBudget} }
+func newStanding() standing { return standing{Member: -1, Told: -1, Budget: upBudget} }
 
 // vacate lets the next decision choose without regard to the present member.
-func (s *standing) vacate() { s.member = -1 }
+func (s *standing) vacate() { s.Member = -1 }
 
 // earn counts an inference towards the next move up.
 func (s *standing) earn(now time.Duration) {
-	most := float64(max(0, now-s.earned)) / float64(upPace)
-	s.budget, s.earned = min(s.budget+min(upRefill, most), upBudget), now
+	most := float64(max(0, now-s.Earned)) / float64(upPace)
+	s.Budget, s.Earned = min(s.Budget+min(upRefill, most), upBudget), now
 }
 
 // move makes member the operating one, unless that is a move up which comes
 // too soon or too often.
 func (s *standing) move(now time.Duration, member int) {
 	switch {
-	case member == s.member:
-	case s.member < 0:
-		s.member = member
-	case member < s.member:
-		s.member, s.rest = member, now+dwell
-	case now >= s.rest && s.budget >= 1:
-		s.member, s.rest = member, now+dwell
-		s.budget--
+	case member == s.Member:
+	case s.Member < 0:
+		s.Member = member
+	case member < s.Member:
+		s.Member, s.Rest = member, now+dwell
+	case now >= s.Rest && s.Budget >= 1:
+		s.Member, s.Rest = member, now+dwell
+		s.Budget--
 	}
 }
 
 // report names the operating member to the outside and tells how that differs
 // from the last report. The first one is not a change.
 func (s *standing) report(operating int) (previous int, switched bool) {
-	previous = s.told
+	previous = s.Told
 	if previous < 0 {
 		previous = operating
 	}
-	s.told = operating
+	s.Told = operating
 	return previous, previous != operating
 }
 
 // stand revises the operating member.
 func (g *Governor) stand(m *moment) {
 	s := &g.standing
-	if s.member >= 0 && !g.eligible.has(s.member) {
+	if s.Member >= 0 && !g.eligible.has(s.Member) {
 		s.vacate()
 	}
 	switch {
 	case g.mode.kind == fixed:
-		s.member = g.nearest(g.fixed)
+		s.Member = g.nearest(g.fixed)
 	case g.mode.modest():
-		s.member = g.smallestGood(m.allowed)
+		s.Member = g.smallestGood(m.allowed)
 	default:
 		if g.usual.known() {
 			s.move(m.now, g.improve(m))
@@ -83,7 +84,7 @@ func (g *Governor) stand(m *moment) {
 // improve is the member that should operate. Up it takes a margin that fits
 // the family, whose members may lie closer together.
 func (g *Governor) improve(m *moment) int {
-	current := g.standing.member
+	current := g.standing.Member
 	if m.usual.hopeless(m.allowed) {
 		return m.allowed.first()
 	}
