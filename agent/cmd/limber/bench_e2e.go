@@ -69,8 +69,8 @@ them. expected_top1 is the mean over the answers in time.`,
   limber bench overload --slot 10s --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if slot < bench.ShortestSlot {
-				return usageError{fmt.Errorf("--slot: %v is under %v, too short to see anything; see `limber "+
-					"bench overload --help`", slot, bench.ShortestSlot)}
+				return usagef("--slot: %v is under %v, too short to see anything; see `limber "+
+					"bench overload --help`", slot, bench.ShortestSlot)
 			}
 			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, _ *ort.Runtime) error {
 				return bench.Overload(ctx, b, slot)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -56,8 +55,8 @@ mean accuracy leaves them out.`,
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --deadlines 24 --plot out.svg`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.queue && c.Flags().Changed("deadlines") {
-				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of " +
-					"their own: leave out --deadlines")}
+				return usagef("limber bench governor: the patterns of --queue have deadlines of " +
+					"their own: leave out --deadlines")
 			}
 			return a.run(c.OutOrStdout())
 		},
@@ -104,17 +103,14 @@ func (a *governorArgs) check() error {
 		return err
 	}
 	if len(a.top1) == 0 || len(a.deadlines) == 0 {
-		return usageError{errors.New("limber bench governor: --top1 wants a value for each member, --deadlines " +
-			"at least one")}
+		return usagef("limber bench governor: --top1 wants a value for each member, --deadlines at least one")
 	}
 	if a.queue && a.picture != "" {
-		return usageError{errors.New("limber bench governor: --plot draws what happens without a queue: leave " +
-			"out --queue")}
+		return usagef("limber bench governor: --plot draws what happens without a queue: leave out --queue")
 	}
 	for _, d := range a.deadlines {
 		if !(d > 0 && d <= 600_000) {
-			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000",
-				d)}
+			return usagef("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000", d)
 		}
 	}
 	return nil

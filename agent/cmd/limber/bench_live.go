@@ -93,7 +93,7 @@ OFA-MobileNetV3 for ImageNet instead.`,
       --schedule '12s idle, 8s memory:1, 6s idle, 8s cpu:1+low:2, 6s quota:40, 8s idle'`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if o.Stages, err = load.Parse(script); err != nil {
-				return usageError{fmt.Errorf("limber bench record: --schedule: %w", err)}
+				return usagef("limber bench record: --schedule: %w", err)
 			}
 			return withBench(c, false, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
 				return bench.Record(ctx, b, rt, o)
@@ -117,7 +117,7 @@ func newHog() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			kind := load.Kind(args[0])
 			if !slices.Contains(load.Kinds(), kind) {
-				return usageError{fmt.Errorf("hog: %q is none of %v", kind, load.Kinds())}
+				return usagef("hog: %q is none of %v", kind, load.Kinds())
 			}
 			return load.Burden(kind, c.InOrStdin())
 		},

@@ -14,6 +14,8 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
 // group is a command that only holds others. Alone it prints its help, which is
 // what was wanted: exit 0.
 func group(name, short, example string) *cobra.Command {
@@ -24,8 +26,7 @@ func group(name, short, example string) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0],
-					c.CommandPath())}
+				return usagef("there is no `%s %s`; see `%s --help`", c.CommandPath(), args[0], c.CommandPath())
 			}
 			return c.Help()
 		},
@@ -36,8 +37,8 @@ func group(name, short, example string) *cobra.Command {
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usageError{fmt.Errorf("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
-				c.CommandPath())}
+			return usagef("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
+				c.CommandPath())
 		}
 		return nil
 	}
@@ -57,7 +58,7 @@ func takeNoArguments(c *cobra.Command) {
 func needed(command string, flags ...string) error {
 	for i := 0; i < len(flags); i += 2 {
 		if flags[i+1] == "" {
-			return usageError{fmt.Errorf("%s: --%s is missing; see `%s --help`", command, flags[i], command)}
+			return usagef("%s: --%s is missing; see `%s --help`", command, flags[i], command)
 		}
 	}
 	return nil
@@ -65,7 +66,7 @@ func needed(command string, flags ...string) error {
 
 func checkTarget(c *cobra.Command, target string) error {
 	if !wire.ValidName(target) && !wire.ValidGroup(target) {
-		return usageError{fmt.Errorf("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())}
+		return usagef("%q is neither a device nor a @group; see `%s --help`", target, c.CommandPath())
 	}
 	return nil
 }
@@ -73,7 +74,7 @@ func checkTarget(c *cobra.Command, target string) error {
 // checkPositive judges a flag whose duration must leave time for something.
 func checkPositive(flag string, d time.Duration) error {
 	if d <= 0 {
-		return usageError{fmt.Errorf("%s: must be over 0", flag)}
+		return usagef("%s: must be over 0", flag)
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func checkPositive(flag string, d time.Duration) error {
 func checkDeadline(d time.Duration) error {
 	const least, most = wire.MinDeadlineMS * time.Millisecond, wire.MaxDeadlineMS * time.Millisecond
 	if d < least || d > most {
-		return usageError{fmt.Errorf("--deadline: %v is not from %v to %v", d, least, most)}
+		return usagef("--deadline: %v is not from %v to %v", d, least, most)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ Between architectures a chance may differ in its last digits, which is counted.`
 		Args: exactly(1, "one file"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if a.last < 1 {
-				return usageError{fmt.Errorf("--last %d is not at least 1", a.last)}
+				return usagef("--last %d is not at least 1", a.last)
 			}
 			return a.run(c.OutOrStdout(), c.ErrOrStderr(), args[0])
 		},

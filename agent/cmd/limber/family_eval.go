@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +35,7 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
   limber family eval --agreement --confusion 23.1M`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.asJSON && (a.agreement || a.confusion != "") {
-				return usageError{errors.New("--json prints the accuracies only: leave out --agreement and --confusion")}
+				return usagef("--json prints the accuracies only: leave out --agreement and --confusion")
 			}
 			f, err := openFamily(a.dir)
 			if err != nil {
@@ -44,7 +43,7 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
 			}
 			defer f.Close()
 			if a.confusion != "" && f.Index(a.confusion) < 0 {
-				return usageError{fmt.Errorf("--confusion %s: the family has no such member", a.confusion)}
+				return usagef("--confusion %s: the family has no such member", a.confusion)
 			}
 			return a.run(c, f)
 		},

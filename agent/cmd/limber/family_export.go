@@ -53,8 +53,7 @@ func (a *exportArgs) run(c *cobra.Command) error {
 	defer f.Close()
 	i := f.Index(a.member)
 	if i < 0 {
-		return usageError{fmt.Errorf("--member %s: family %s has %s", a.member, f.Name,
-			strings.Join(memberNames(&f.Family), ", "))}
+		return usagef("--member %s: family %s has %s", a.member, f.Name, strings.Join(memberNames(&f.Family), ", "))
 	}
 	shop, progress := newShop(c)
 	line, err := shop.Export(f, i, a.out)

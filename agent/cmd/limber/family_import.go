@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -77,11 +76,11 @@ func parseMember(text string) (workshop.Model, error) {
 	name, rest, _ := strings.Cut(text, "=")
 	at := strings.LastIndex(rest, ":")
 	if name == "" || at <= 0 {
-		return workshop.Model{}, usageError{errors.New("wants NAME=FILE:TOP1, such as small=small.onnx:0.712")}
+		return workshop.Model{}, usagef("wants NAME=FILE:TOP1, such as small=small.onnx:0.712")
 	}
 	top1, err := strconv.ParseFloat(rest[at+1:], 64)
 	if err != nil || !(top1 > 0 && top1 <= 1) {
-		return workshop.Model{}, usageError{fmt.Errorf("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])}
+		return workshop.Model{}, usagef("top-1 %q: wants a fraction, such as 0.712", rest[at+1:])
 	}
 	return workshop.Model{Name: name, File: rest[:at], Top1: top1}, nil
 }

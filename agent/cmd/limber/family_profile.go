@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -52,16 +51,16 @@ choosing the threads it runs with.`,
 func (a *profileArgs) check() error {
 	for _, n := range slices.Concat(a.ways.Threads, a.ways.Batches, []int{a.ways.Rounds}) {
 		if n < 1 {
-			return usageError{errors.New("limber family profile: --threads, --batch and --rounds want at least 1")}
+			return usagef("limber family profile: --threads, --batch and --rounds want at least 1")
 		}
 	}
 	known := ort.Providers()
 	if len(a.ways.Providers) == 0 {
-		return usageError{fmt.Errorf("limber family profile: --providers is empty: known are %s", strings.Join(known, ", "))}
+		return usagef("limber family profile: --providers is empty: known are %s", strings.Join(known, ", "))
 	}
 	for _, p := range a.ways.Providers {
 		if !slices.Contains(known, p) {
-			return usageError{fmt.Errorf("limber family profile: --providers %s: known are %s", p, strings.Join(known, ", "))}
+			return usagef("limber family profile: --providers %s: known are %s", p, strings.Join(known, ", "))
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -89,14 +88,14 @@ func (a *searchArgs) check() error {
 		return err
 	}
 	if len(a.macs) > 0 && (a.table != "" || len(a.limits) > 0) {
-		return usageError{errors.New("limber family search: limit either latency, by a table, or MMACs")}
+		return usagef("limber family search: limit either latency, by a table, or MMACs")
 	}
 	if a.climbs < 1 {
-		return usageError{fmt.Errorf("limber family search: --climbs %d: wants at least 1", a.climbs)}
+		return usagef("limber family search: --climbs %d: wants at least 1", a.climbs)
 	}
 	for _, l := range slices.Concat(a.limits, a.macs) {
 		if !(l > 0) || math.IsInf(l, 0) {
-			return usageError{fmt.Errorf("limber family search: --max-latency or --max-mmacs %v: wants a number above 0", l)}
+			return usagef("limber family search: --max-latency or --max-mmacs %v: wants a number above 0", l)
 		}
 	}
 	return nil

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -47,7 +45,7 @@ func measureTable(c *cobra.Command, o workshop.TableOrder) error {
 		return err
 	}
 	if o.Threads < 1 || o.Rounds < 1 {
-		return usageError{errors.New("limber family table: --threads and --rounds want at least 1")}
+		return usagef("limber family table: --threads and --rounds want at least 1")
 	}
 	shop, progress := newShop(c)
 	defer progress.End()
@@ -68,11 +66,11 @@ func measureTable(c *cobra.Command, o workshop.TableOrder) error {
 // knownPixels tells whether a supernet can take these resolutions.
 func knownPixels(command string, resolutions, known []int) error {
 	if len(resolutions) == 0 {
-		return usageError{fmt.Errorf("%s: --resolutions is empty, choose from %v", command, known)}
+		return usagef("%s: --resolutions is empty, choose from %v", command, known)
 	}
 	for _, r := range resolutions {
 		if !slices.Contains(known, r) {
-			return usageError{fmt.Errorf("%s: --resolutions %d: the supernet was trained for %v", command, r, known)}
+			return usagef("%s: --resolutions %d: the supernet was trained for %v", command, r, known)
 		}
 	}
 	return nil

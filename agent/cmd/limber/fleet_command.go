@@ -130,7 +130,7 @@ online set the power mode.`,
 		Args: exactly(2, "a device or a group, and a power mode"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !wire.ValidName(args[1]) {
-				return usageError{fmt.Errorf("%q is not a power mode; see `%s --help`", args[1], c.CommandPath())}
+				return usagef("%q is not a power mode; see `%s --help`", args[1], c.CommandPath())
 			}
 			return a.run(c, args[0], "power mode", wire.Command{PowerMode: args[1]})
 		},

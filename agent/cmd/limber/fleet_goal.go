@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,8 +66,8 @@ func (g *goalArgs) asked(c *cobra.Command) bool {
 // goal is what the flags ask for.
 func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
 	if !g.asked(c) {
-		return nil, usageError{fmt.Errorf("the goal is empty: set --deadline, --min-top1, --max-watts or --prefer; see "+
-			"`%s --help`", c.CommandPath())}
+		return nil, usagef("the goal is empty: set --deadline, --min-top1, --max-watts or --prefer; see "+
+			"`%s --help`", c.CommandPath())
 	}
 	goal := wire.Goal{Prefer: g.prefer}
 	if c.Flags().Changed("deadline") {

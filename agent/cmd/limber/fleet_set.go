@@ -76,16 +76,14 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	switch asked := a.asked(c); {
 	case a.mode != "" && asked:
-		return wire.Aim{}, usageError{fmt.Errorf("both --mode and a goal: give one of them; see `%s --help`",
-			c.CommandPath())}
+		return wire.Aim{}, usagef("both --mode and a goal: give one of them; see `%s --help`", c.CommandPath())
 	case a.mode != "":
 		if _, err := governor.ParseMode(a.mode); err != nil { // it would be retained
-			return wire.Aim{}, usageError{fmt.Errorf("--mode: %w", err)}
+			return wire.Aim{}, usagef("--mode: %w", err)
 		}
 		return wire.Aim{Mode: a.mode}, nil
 	case !asked:
-		return wire.Aim{}, usageError{fmt.Errorf("neither --mode nor a goal: give one of them; see `%s --help`",
-			c.CommandPath())}
+		return wire.Aim{}, usagef("neither --mode nor a goal: give one of them; see `%s --help`", c.CommandPath())
 	}
 	goal, err := a.goal(c)
 	return wire.Aim{Goal: goal}, err

@@ -95,7 +95,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
 		newHog(), newColdStart(), newProbe(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+		return usagef("%w; see `%s --help`", err, c.CommandPath())
 	})
 	return root
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -33,7 +32,7 @@ func (a *operatorArgs) flags(c *cobra.Command) {
 func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
 	work func(context.Context, *fleet.Client) error) error {
 	if !wire.ValidName(a.fleet) {
-		return usageError{fmt.Errorf("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)}
+		return usagef("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)
 	}
 	cfg, err := a.broker.Config("limber-" + fleet.NewID()[:12])
 	if err != nil {

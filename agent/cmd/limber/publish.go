@@ -38,7 +38,7 @@ file, from 0.`,
   limber publish --device cam-17 --deadline 50ms --min-top1 0.87 --json frames/*.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{fmt.Errorf("%s wants at least one file; see `%s --help`", c.CommandPath(), c.CommandPath())}
+				return usagef("%s wants at least one file; see `%s --help`", c.CommandPath(), c.CommandPath())
 			}
 			return nil
 		},
@@ -64,7 +64,7 @@ func (a *publishArgs) run(c *cobra.Command, files []string) error {
 		return usageError{err}
 	}
 	if !wire.ValidName(a.device) {
-		return usageError{fmt.Errorf("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)}
+		return usagef("--device %q is not [A-Za-z0-9_.-]{1,64}", a.device)
 	}
 	if err := checkPositive("--wait", a.wait); err != nil {
 		return err
