@@ -121,15 +121,12 @@ func (a *governorArgs) printQueues(w io.Writer, r *bench.Replay) error {
 	if err != nil {
 		return err
 	}
-	if a.asJSON {
-		return printLines(w, lines)
+	if !a.asJSON {
+		fmt.Fprintln(w, r)
 	}
-	fmt.Fprintln(w, r)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "jobs/s calm/burst\tpolicy\tattained %\teffective accuracy\tmean accuracy\tshed %\tswitches/100\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t\n", l.Queue, l.Policy, l.Attainment, l.Accuracy,
+	const head = "jobs/s calm/burst\tpolicy\tattained %\teffective accuracy\tmean accuracy\tshed %\tswitches/100\t"
+	return printList(w, a.asJSON, lines, tabwriter.AlignRight, head, func(l bench.QueueLine) string {
+		return fmt.Sprintf("%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t", l.Queue, l.Policy, l.Attainment, l.Accuracy,
 			l.MeanAccuracy, l.Shed, l.Switches)
-	}
-	return t.Flush()
+	})
 }

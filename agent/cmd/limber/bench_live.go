@@ -55,16 +55,11 @@ OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
 }
 
 func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) error {
-	if asJSON {
-		return printLines(w, lines)
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t\n", l.Policy, l.Deadline, l.Regret, l.Missed,
+	const head = "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t"
+	return printList(w, asJSON, lines, tabwriter.AlignRight, head, func(l bench.GovernorLine) string {
+		return fmt.Sprintf("%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t", l.Policy, l.Deadline, l.Regret, l.Missed,
 			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
-	}
-	return t.Flush()
+	})
 }
 
 func newBenchRecord() *cobra.Command {

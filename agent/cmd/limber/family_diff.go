@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -41,16 +40,14 @@ with a model of their own instead of a supernet are told apart by its digest.`,
 }
 
 func printDiff(w io.Writer, old, now *family.Folder) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head, row := "member\tchange\tMMACs\ttop-1 %", ofSupernet
 	if old.Foreign() || now.Foreign() {
 		head, row = "member\tchange\ttop-1 %\tpixels\tmodel", ofModels
 	}
-	fmt.Fprintln(t, head)
-	for _, c := range family.Diff(&old.Family, &now.Family) {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", c.Name, change(c), row(c))
-	}
-	if err := t.Flush(); err != nil {
+	err := printList(w, false, family.Diff(&old.Family, &now.Family), 0, head, func(c family.Change) string {
+		return c.Name + "\t" + change(c) + "\t" + row(c)
+	})
+	if err != nil {
 		return err
 	}
 	missing, size := family.Missing(&old.Family, &now.Family), 0
@@ -61,7 +58,7 @@ func printDiff(w io.Writer, old, now *family.Folder) error {
 		}
 		size += len(b)
 	}
-	_, err := fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n",
+	_, err = fmt.Fprintf(w, "\n%s; a device with the old family needs %d blobs, %d kB\n",
 		whatTheyAre(&old.Family, &now.Family), len(missing), size/1000)
 	return err
 }

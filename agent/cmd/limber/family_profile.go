@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -82,18 +80,9 @@ func (a *profileArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return printLines(c.OutOrStdout(), lines)
-	}
-	return printLatencies(c.OutOrStdout(), lines)
-}
-
-func printLatencies(w io.Writer, lines []workshop.Latency) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tprovider\tthreads\tbatch\tp50 ms\tp95 ms\tcv %\timages/s\truns")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.1f\t%.0f\t%d\n", l.Member, l.Provider, l.Threads, l.Batch, l.P50,
+	const head = "member\tprovider\tthreads\tbatch\tp50 ms\tp95 ms\tcv %\timages/s\truns"
+	return printList(c.OutOrStdout(), a.json, lines, 0, head, func(l workshop.Latency) string {
+		return fmt.Sprintf("%s\t%s\t%d\t%d\t%.3f\t%.3f\t%.1f\t%.0f\t%d", l.Member, l.Provider, l.Threads, l.Batch, l.P50,
 			l.P95, l.CVPercent, l.PerSecond, l.Runs)
-	}
-	return t.Flush()
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/search"
@@ -14,11 +13,7 @@ func (a *searchArgs) print(w io.Writer, front search.Front) error {
 	if len(a.macs) > 0 {
 		return a.printMACs(w, front)
 	}
-	lines := answers(front, a.limits)
-	if a.json {
-		return printLines(w, lines)
-	}
-	return printAnswers(w, "ms", lines)
+	return printAnswers(w, a.json, "ms", answers(front, a.limits))
 }
 
 // searchLine is one line of `family search --json`.
@@ -57,7 +52,7 @@ type macLine struct {
 func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 	lines := answers(front, a.macs)
 	if !a.json {
-		return printAnswers(w, "MMACs", lines)
+		return printAnswers(w, false, "MMACs", lines)
 	}
 	var macs []macLine
 	for _, l := range lines {
@@ -68,19 +63,17 @@ func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 }
 
 // printAnswers prints lines whose limits and costs are in some unit.
-func printAnswers(w io.Writer, unit string, lines []searchLine) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "limit %s\t%s\taccuracy %%\tpixels\tkernel sizes by stage\texpand ratios by stage\t\n", unit, unit)
-	for _, l := range lines {
+func printAnswers(w io.Writer, asJSON bool, unit string, lines []searchLine) error {
+	head := "limit " + unit + "\t" + unit + "\taccuracy %\tpixels\tkernel sizes by stage\texpand ratios by stage\t"
+	return printList(w, asJSON, lines, 0, head, func(l searchLine) string {
 		remark := ""
 		if !l.Feasible {
 			remark = "nothing has so little; this has the least"
 		}
 		kernels, ratios := byStage(l.Arch)
-		fmt.Fprintf(t, "%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s\n", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R,
+		return fmt.Sprintf("%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R,
 			kernels, ratios, remark)
-	}
-	return t.Flush()
+	})
 }
 
 // byStage writes a digit for each block that is used, a word for each stage.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -51,25 +50,20 @@ func showFamily(w io.Writer, f *family.Folder) error {
 	fmt.Fprintf(w, "family %s (%s), supernet %s, %d classes: %s\n\n", f.Name, f.Digest().Short(), f.Supernet.Short(),
 		len(f.Classes), f.Labels())
 	drawFront(w, &f.Family)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tMMACs\tpixels\tdepth\ttop-1 %\ttop-5 %\ttest images\tcalibrated on\tstatistics")
-	for _, m := range f.Members {
-		fmt.Fprintf(t, "%s\t%.2f\t%d\t%s\t%.2f\t%.2f\t%d\t%d\t%s\n", m.Name, m.MMACs, m.Arch.R, digits(m.Arch.D),
+	const head = "member\tMMACs\tpixels\tdepth\ttop-1 %\ttop-5 %\ttest images\tcalibrated on\tstatistics"
+	return printList(w, false, f.Members, 0, head, func(m family.Member) string {
+		return fmt.Sprintf("%s\t%.2f\t%d\t%s\t%.2f\t%.2f\t%d\t%d\t%s", m.Name, m.MMACs, m.Arch.R, digits(m.Arch.D),
 			100*m.Top1, 100*m.Top5, m.Images, m.CalibratedOn.Images, m.Stats.Short())
-	}
-	return t.Flush()
+	})
 }
 
 // showForeign prints what is known of a family without a supernet.
 func showForeign(w io.Writer, f *family.Family) error {
 	fmt.Fprintf(w, "family %s (%s), foreign models, %d classes: %s\n\n", f.Name, f.Digest().Short(), len(f.Classes),
 		f.Labels())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "member\tpixels\ttop-1 %\tgives\tmodel")
-	for _, m := range f.Members {
-		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%s\n", m.Name, m.Arch.R, 100*m.Top1, cmp.Or(m.Outputs, "logits"), m.Model.Short())
-	}
-	return t.Flush()
+	return printList(w, false, f.Members, 0, "member\tpixels\ttop-1 %\tgives\tmodel", func(m family.Member) string {
+		return fmt.Sprintf("%s\t%d\t%.2f\t%s\t%s", m.Name, m.Arch.R, 100*m.Top1, cmp.Or(m.Outputs, "logits"), m.Model.Short())
+	})
 }
 
 func digits(v []int) string { return strings.Trim(fmt.Sprint(v), "[]") }

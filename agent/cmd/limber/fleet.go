@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,40 +47,21 @@ report; nobody knows since when a device is lost. --json has every figure.`,
 					if fl.Registry().Counts().Untracked > 0 {
 						fmt.Fprintf(c.ErrOrStderr(), "fleet %s has more than %d devices: these are not all\n", a.fleet, fleet.MaxDevices)
 					}
-					if asJSON {
-						return printLines(c.OutOrStdout(), devices)
+					if len(devices) == 0 && !asJSON {
+						_, err := fmt.Fprintf(c.OutOrStdout(),
+							"no device of fleet %s has ever been at this broker; `limber agent` starts one\n", a.fleet)
+						return err
 					}
-					return printDevices(c.OutOrStdout(), a.fleet, devices)
+					const head = "DEVICE\tSTATE\tFOR\tMODE\tMEMBER\tFAMILY\tTOP-1 %\tP50 MS\tAGENT"
+					return printList(c.OutOrStdout(), asJSON, devices, 0, head, func(d fleet.Device) string {
+						return strings.Join(deviceRow(d, time.Now()), "\t")
+					})
 				})
 		},
 	}
 	a.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	return c
-}
-
-// printLines prints one JSON object a line.
-func printLines[T any](w io.Writer, list []T) error {
-	enc := json.NewEncoder(w)
-	for _, v := range list {
-		if err := enc.Encode(v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func printDevices(w io.Writer, name string, devices []fleet.Device) error {
-	if len(devices) == 0 {
-		_, err := fmt.Fprintf(w, "no device of fleet %s has ever been at this broker; `limber agent` starts one\n", name)
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "DEVICE\tSTATE\tFOR\tMODE\tMEMBER\tFAMILY\tTOP-1 %\tP50 MS\tAGENT")
-	for _, d := range devices {
-		fmt.Fprintln(t, strings.Join(deviceRow(d, time.Now()), "\t"))
-	}
-	return t.Flush()
 }
 
 // deviceRow is a device's cells; what it never said is a dash.
