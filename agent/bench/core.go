@@ -70,7 +70,6 @@ func (b *Bench) parts(ctx context.Context, core *core, name string) error {
 		for i, m := range core.fam.Members {
 			b.Progress.Tell(name+" "+part.name, i, len(core.fam.Members))
 			f, err := part.measure(ctx, i)
-			b.Progress.End()
 			if err != nil {
 				return err
 			}
@@ -92,6 +91,14 @@ func (c *core) runsOf(i int, out []float32) (int, error) {
 	return min(max(int(500/ms), 5*turns), 200), err
 }
 
+// silently tells nobody of rounds: members are what takes time here.
+func silently(int) {}
+
+// inTurns measures n of ours and of base in turns in each round.
+func (c *core) inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o, b figure.Sample, err error) {
+	return inRounds(Rounds, silently, func() (float64, float64, error) { return inTurns(ctx, n, ours, base) })
+}
+
 // loop measures jobs through the pipeline against the bare session, in turns.
 func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	out := make([]float32, len(c.fam.Classes))
@@ -102,8 +109,7 @@ func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	if err := c.fix(ctx, i); err != nil {
 		return figure.Figure{}, err
 	}
-	ours, base, err := inRounds(ctx, Rounds, n,
-		func() (float64, error) { return c.job(i) },
+	ours, base, err := c.inTurns(ctx, n, func() (float64, error) { return c.job(i) },
 		func() (float64, error) { return c.bare(i, out) })
 	if err != nil {
 		return figure.Figure{}, err
@@ -123,8 +129,7 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 	if err != nil {
 		return figure.Figure{}, err
 	}
-	ours, base, err := inRounds(ctx, Rounds, n,
-		func() (float64, error) { return c.bare(i, several) },
+	ours, base, err := c.inTurns(ctx, n, func() (float64, error) { return c.bare(i, several) },
 		func() (float64, error) { return c.bare(i, one) })
 	if err != nil {
 		return figure.Figure{}, err
@@ -137,27 +142,31 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 func (c *core) switching(ctx context.Context, i int) (figure.Figure, error) {
 	const tries = 9
 	other := (i + len(c.fam.Members)/2) % len(c.fam.Members)
-	var ours, base figure.Sample
-	for range Rounds {
+	ours, base, err := inRounds(Rounds, silently, func() (float64, float64, error) {
 		var first, steady figure.Sample
 		for range tries {
-			if err := c.fix(ctx, other); err != nil {
-				return figure.Figure{}, err
+			if _, err := c.jobs(ctx, other, 3); err != nil {
+				return 0, 0, err
 			}
-			if _, err := repeat(ctx, 3, func() (float64, error) { return c.job(other) }); err != nil {
-				return figure.Figure{}, err
-			}
-			if err := c.fix(ctx, i); err != nil {
-				return figure.Figure{}, err
-			}
-			ms, err := repeat(ctx, 8, func() (float64, error) { return c.job(i) })
+			ms, err := c.jobs(ctx, i, 8)
 			if err != nil {
-				return figure.Figure{}, err
+				return 0, 0, err
 			}
 			first, steady = append(first, ms[0]), append(steady, ms[2:]...)
 		}
-		ours, base = append(ours, first.Median()), append(base, steady.Median())
+		return first.Median(), steady.Median(), nil
+	})
+	if err != nil {
+		return figure.Figure{}, err
 	}
 	b := base.Median()
 	return figure.New("core", "", "ms", ours, base, figure.Round(max(1.15, (b+0.5)/b)), 1.05), nil
+}
+
+// jobs switches to member i and sends so many.
+func (c *core) jobs(ctx context.Context, i, n int) (figure.Sample, error) {
+	if err := c.fix(ctx, i); err != nil {
+		return nil, err
+	}
+	return repeat(ctx, n, func() (float64, error) { return c.job(i) })
 }

@@ -42,7 +42,7 @@ type postmark struct {
 
 // drive lets cameras send and returns what became of every frame. Results come to
 // the client's mailbox.
-func drive(ctx context.Context, c *client, cameras []sender, deadline time.Duration) (*ledger, error) {
+func drive(ctx context.Context, c *desk.Client, cameras []sender, deadline time.Duration) (*ledger, error) {
 	a := &ledger{deadline: deadline}
 	name, frames := fleet.NewID()[:12], map[string]int{}
 	for i, cam := range cameras {
@@ -57,12 +57,12 @@ func drive(ctx context.Context, c *client, cameras []sender, deadline time.Durat
 		own := a.fates[next:][:len(cam.beats)]
 		next += len(own)
 		g.Go(func() error {
-			return cam.run(gctx, begin, own, func(k int) string { return c.self.Job(frameID(name, i, k)) })
+			return cam.run(gctx, begin, own, func(k int) string { return c.Self.Job(frameID(name, i, k)) })
 		})
 	}
 	var mail []postmark
 	g.Go(func() (err error) {
-		mail, err = collect(gctx, c.mailbox, frames, begin)
+		mail, err = collect(gctx, c.Mailbox, frames, begin)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -99,7 +99,7 @@ func collect(ctx context.Context, st *fleet.Mailbox, frames map[string]int, begi
 	mail []postmark, err error) {
 	seen := make([]bool, len(frames))
 	for len(mail) < len(frames) {
-		wait, cancel := context.WithTimeout(ctx, nobodyTime)
+		wait, cancel := context.WithTimeout(ctx, desk.Silence)
 		m, err := st.Next(wait)
 		cancel()
 		at := time.Since(begin)

@@ -138,7 +138,6 @@ func (b *memoryBench) family(ctx context.Context, name string, plain, ours []Mod
 				append(runs[i], found.RunMS)
 		}
 	}
-	b.Progress.End()
 	members := fmt.Sprintf(" %s, %d members", name, len(ours))
 	if err := b.Print(figure.New("memory", "resident"+members, "MiB", memory[0], memory[1], 0.30, 0.15)); err != nil {
 		return err

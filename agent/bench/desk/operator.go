@@ -28,23 +28,11 @@ func Connect(ctx context.Context, broker string, stderr io.Writer, filters []str
 	return b.While(ctx, "", func(ctx context.Context) error { return work(ctx, b) })
 }
 
-// silence is how long a device may say nothing before it is given up.
-const silence = 10 * time.Second
-
-// Await waits for a message of a kind and drops all others.
-func Await(ctx context.Context, b *fleet.Mailbox, kind wire.Kind) (mqtt.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	for {
-		m, err := b.Next(ctx)
-		if err != nil {
-			return m, fmt.Errorf("the device does not answer: %w", err)
-		}
-		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == kind {
-			return m, nil
-		}
-	}
-}
+// How long a device may take.
+const (
+	Silence   = 10 * time.Second // without a word, before it is given up
+	StartTime = 2 * time.Minute  // to measure its members and connect
+)
 
 // SetMode sets a device's mode and waits until it did; the mailbox hears the
 // acknowledgements.
@@ -58,16 +46,27 @@ func SetMode(ctx context.Context, b *fleet.Mailbox, self wire.Address, mode stri
 		return err
 	}
 	for {
-		m, err := Await(ctx, b, wire.KindAck)
-		if err != nil {
+		ack, err := awaitAck(ctx, b)
+		switch {
+		case err != nil || ack.State == wire.CommandSucceeded:
 			return err
-		}
-		var ack wire.Ack
-		if err := wire.Decode(m.Payload, &ack); err != nil || ack.State == wire.CommandSucceeded {
-			return err
-		}
-		if ack.State.Final() {
+		case ack.State.Final():
 			return fmt.Errorf("mode %s: %s %s", mode, ack.State, ack.Detail)
+		}
+	}
+}
+
+// awaitAck waits for an acknowledgement and drops all other messages.
+func awaitAck(ctx context.Context, b *fleet.Mailbox) (ack wire.Ack, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Silence)
+	defer cancel()
+	for {
+		m, err := b.Next(ctx)
+		if err != nil {
+			return ack, fmt.Errorf("the device does not answer: %w", err)
+		}
+		if t, err := wire.ParseTopic(m.Topic); err == nil && t.Kind == wire.KindAck {
+			return ack, wire.Decode(m.Payload, &ack)
 		}
 	}
 }
