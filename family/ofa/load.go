@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/limber-edge/limber/family"
 )
 
 // Revision changes whenever the same weights would be cut into another model,
@@ -72,4 +74,24 @@ func Parse(checkpoint []byte, desc Description) (*Supernet, error) {
 		return nil, fmt.Errorf("supernet: %w", err)
 	}
 	return New(c, desc)
+}
+
+// Member cuts a family's member and puts its own BN statistics in.
+func (s *Supernet) Member(m family.Member, blobs family.Blobs) (*Subnet, error) {
+	sub, err := s.Cut(m.Arch)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	b, err := blobs.Blob(m.Stats)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	stats, err := family.Floats(b)
+	if err != nil {
+		return nil, fmt.Errorf("member %s: BN statistics: %w", m.Name, err)
+	}
+	if err := sub.SetStats(stats); err != nil {
+		return nil, fmt.Errorf("member %s: %w", m.Name, err)
+	}
+	return sub, nil
 }

@@ -86,3 +86,71 @@ func (a *profileArgs) run(c *cobra.Command) error {
 			l.P95, l.CVPercent, l.PerSecond, l.Runs)
 	})
 }
+
+func newFamilyTable() *cobra.Command {
+	var o workshop.TableOrder
+	c := &cobra.Command{
+		Use:   "table",
+		Short: "Measure a latency table of this device, layer by layer",
+		Long: `Measure every layer that a sub-network of a supernet can consist of, alone, on this
+device, and write the published form of a latency table: a file
+R_lookup_table.json for each resolution R, a row for each layer,
+
+  "expanded_conv-input:80x80x24-output:40x40x32-expand:96-kernel:5-stride:2-idskip:0-se:0-hs:0":
+    {"count": 90, "mean": 1.234, "std": 0.056}
+
+in milliseconds: mean and standard deviation of the faster nine tenths of the
+runs, less what it costs to run a model of nothing. "family search" reads it.
+The sum of a network's rows is compared with whole networks at the end: layers
+measured alone convert their inputs, which neighbours in a network need not.
+
+Nothing else should run on the device meanwhile. Resolutions that are in the
+folder already, measured in the same way on the same device, are kept.`,
+		Example: `  limber family table --supernet ofa.pth --resolutions 160,192,224 --out ./table
+  limber family search --accuracy-predictor acc_predictor.pth --latency-table ./table`,
+		RunE: func(c *cobra.Command, _ []string) error { return measureTable(c, o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.Supernet, "supernet", "", "PyTorch checkpoint, with its description X.json beside X.pth (required)")
+	f.StringVar(&o.Out, "out", "", "folder to write to (required)")
+	f.IntSliceVar(&o.Resolutions, "resolutions", nil, "pixels a side (default: all of the supernet's)")
+	f.IntVar(&o.Threads, "threads", 1, "threads of an inference")
+	f.IntVar(&o.Rounds, "rounds", 100, "runs of each layer")
+	return c
+}
+
+func measureTable(c *cobra.Command, o workshop.TableOrder) error {
+	if err := needed("limber family table", "supernet", o.Supernet, "out", o.Out); err != nil {
+		return err
+	}
+	if o.Threads < 1 || o.Rounds < 1 {
+		return usagef("limber family table: --threads and --rounds want at least 1")
+	}
+	shop, progress := newShop(c)
+	defer progress.End()
+	net, err := shop.LoadSupernet(o.Supernet)
+	if err != nil {
+		return err
+	}
+	known := net.Description().Resolutions
+	if len(o.Resolutions) == 0 {
+		o.Resolutions = known
+	}
+	if err := knownPixels("limber family table", o.Resolutions, known); err != nil {
+		return err
+	}
+	return shop.Table(c.Context(), net, o)
+}
+
+// knownPixels tells whether a supernet can take these resolutions.
+func knownPixels(command string, resolutions, known []int) error {
+	if len(resolutions) == 0 {
+		return usagef("%s: --resolutions is empty, choose from %v", command, known)
+	}
+	for _, r := range resolutions {
+		if !slices.Contains(known, r) {
+			return usagef("%s: --resolutions %d: the supernet was trained for %v", command, r, known)
+		}
+	}
+	return nil
+}
