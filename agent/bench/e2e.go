@@ -240,7 +240,9 @@ func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (flo
 		return nil, nil, err
 	}
 	n := min(max(int(wire.Millis(b.spell)/first.Median()), b.least), 200)
-	return inRounds(b.rounds, b.telling(what, b.rounds), func() (float64, float64, error) { return inTurns(ctx, n, ours, base) })
+	return inRounds(b.rounds, b.telling(what, b.rounds), func() (float64, float64, error) {
+		return inTurns(ctx, n, ours, base)
+	})
 }
 
 // jpeg measures the way to the tensor against image/jpeg.

@@ -20,7 +20,8 @@ import (
 // throughput measures answers a second against what the slower stage could do.
 func (b *e2eBench) throughput(ctx context.Context, s *subject) error {
 	var all, together stages
-	ours, base, err := inRounds(b.rounds, b.telling("throughput "+s.name, b.rounds), func() (mine, other float64, err error) {
+	tell := b.telling("throughput "+s.name, b.rounds)
+	ours, base, err := inRounds(b.rounds, tell, func() (mine, other float64, err error) {
 		answers, bad := 0, error(nil)
 		err = b.client.KeepUnderWay(ctx, s.jobs, Window, b.slot, func(r *wire.Result, _ time.Duration) {
 			answers++

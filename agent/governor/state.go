@@ -150,7 +150,8 @@ func (g *Governor) Snapshot() ([]byte, error) {
 	s := snapshot{
 		Revision: g.revision, Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal,
 		Eligible: g.eligible, Power: g.power,
-		Arrivals: g.arrivals, Demand: g.demand, Jobs: g.jobs, Waited: g.waited, Steady: g.steady, Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
+		Arrivals: g.arrivals, Demand: g.demand, Jobs: g.jobs, Waited: g.waited, Steady: g.steady,
+		Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
 		Standing: g.standing, Runs: g.profile, Scale: g.scale, Observed: g.observed, Running: g.running, Last: g.last,
 		Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted, Hint: d.hint,
 	}

@@ -47,14 +47,28 @@ func jsonFlag(c *cobra.Command, asJSON *bool, each string) {
 	c.Flags().BoolVar(asJSON, "json", false, "print one JSON object a "+each)
 }
 
+// ofFamilies completes a benchmark of the stock family and, with --supernet, of a
+// second one.
+func ofFamilies(c *cobra.Command,
+	measure func(context.Context, bench.Bench, *ort.Runtime, string) error) *cobra.Command {
+	var asJSON bool
+	var supernet string
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
+			return measure(ctx, b, rt, supernet)
+		})
+	}
+	jsonFlag(c, &asJSON, "figure")
+	supernetFlag(c, &supernet, "six more members")
+	return c
+}
+
 func supernetFlag(c *cobra.Command, supernet *string, members string) {
 	c.Flags().StringVar(supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut "+members+" from")
 }
 
 func newBenchCore() *cobra.Command {
-	var asJSON bool
-	var supernet string
-	c := &cobra.Command{
+	return ofFamilies(&cobra.Command{
 		Use:   "core",
 		Short: "What the agent adds to an inference, a switch and a start",
 		Long: `Measure, in turns in one run:
@@ -70,15 +84,7 @@ Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds. Members are
 --supernet six sub-networks of an OFA-MobileNetV3 for ImageNet.`,
 		Example: `  limber bench core
   limber bench core --supernet ofa_mbv3_w1.0.pth --json`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
-				return bench.Core(ctx, b, rt, supernet)
-			})
-		},
-	}
-	jsonFlag(c, &asJSON, "figure")
-	supernetFlag(c, &supernet, "six more members")
-	return c
+	}, bench.Core)
 }
 
 // newColdStart is the process that the benchmark starts. It prints how long its
@@ -103,9 +109,7 @@ func newColdStart() *cobra.Command {
 }
 
 func newBenchMemory() *cobra.Command {
-	var asJSON bool
-	var supernet string
-	c := &cobra.Command{
+	return ofFamilies(&cobra.Command{
 		Use:   "memory",
 		Short: "What resident members take",
 		Long: `Measure, in turns, in processes of their own, all members of a family resident
@@ -121,15 +125,7 @@ Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds. Members are
 --supernet six sub-networks of an OFA-MobileNetV3 for ImageNet.`,
 		Example: `  limber bench memory
   limber bench memory --supernet ofa_mbv3_w1.0.pth --json`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
-				return bench.Memory(ctx, b, rt, supernet)
-			})
-		},
-	}
-	jsonFlag(c, &asJSON, "figure")
-	supernetFlag(c, &supernet, "six more members")
-	return c
+	}, bench.Memory)
 }
 
 // newProbe is the process that the benchmark starts.

@@ -37,20 +37,13 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
   limber family eval --family ./mine --data ./photos --json
   limber family eval --family shop.family --data './sheets/test_*'
   limber family eval --agreement --confusion 23.1M`,
-		RunE: func(c *cobra.Command, _ []string) error {
+		PreRunE: func(*cobra.Command, []string) error {
 			if a.asJSON && (a.agreement || a.confusion != "") {
 				return usagef("--json prints the accuracies only: leave out --agreement and --confusion")
 			}
-			f, err := openFamily(a.dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			if a.confusion != "" && f.Index(a.confusion) < 0 {
-				return usagef("--confusion %s: the family has no such member", a.confusion)
-			}
-			return a.run(c, f)
+			return nil
 		},
+		RunE: onFamily(&a.dir, a.run),
 	}
 	familyFlag(c, &a.dir)
 	c.Flags().StringVar(&a.data, "data", "", "folder of labelled images, or a pattern of sheets in it (dir/test_*)")
@@ -61,6 +54,9 @@ time after a trial; "stated" is the top-1 that was given at their import.`,
 }
 
 func (a *evalArgs) run(c *cobra.Command, f *family.Folder) (err error) {
+	if a.confusion != "" && f.Index(a.confusion) < 0 {
+		return usagef("--confusion %s: the family has no such member", a.confusion)
+	}
 	shop, progress := newShop(c)
 	defer progress.End()
 	set, err := evalSet(shop, a.data, &f.Family)

@@ -33,7 +33,10 @@ How a picture becomes the input, the classes and the accuracy are in the file's
 metadata, under "limber.preprocess", "limber.classes" and "limber.top1".`,
 		Example: `  limber family export --member 23.1M --out cifar.onnx
   limber family export --family shop.family --member small --out small.onnx --json`,
-		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+		PreRunE: func(*cobra.Command, []string) error {
+			return needed("limber family export", "member", a.member, "out", a.out)
+		},
+		RunE: onFamily(&a.dir, a.run),
 	}
 	familyFlag(c, &a.dir)
 	c.Flags().StringVar(&a.member, "member", "", "name of the member, see \"family show\" (required)")
@@ -42,15 +45,7 @@ metadata, under "limber.preprocess", "limber.classes" and "limber.top1".`,
 	return c
 }
 
-func (a *exportArgs) run(c *cobra.Command) error {
-	if err := needed("limber family export", "member", a.member, "out", a.out); err != nil {
-		return err
-	}
-	f, err := openFamily(a.dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (a *exportArgs) run(c *cobra.Command, f *family.Folder) error {
 	i := f.Index(a.member)
 	if i < 0 {
 		return usagef("--member %s: family %s has %s", a.member, f.Name, strings.Join(memberNames(&f.Family), ", "))

@@ -23,21 +23,14 @@ blobs. Every command that takes --family takes such a file. With
 already, some tens of kilobytes a member.`,
 		Example: `  limber family pack --family ./mine --out mine.family
   limber family pack --family ./mine --without-supernet --out mine-small.family`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needed("limber family pack", "out", out); err != nil {
-				return err
-			}
-			f, err := openFamily(dir)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
+		PreRunE: func(*cobra.Command, []string) error { return needed("limber family pack", "out", out) },
+		RunE: onFamily(&dir, func(c *cobra.Command, f *family.Folder) error {
 			omit := func(d family.Digest) bool { return small && d == f.Supernet }
 			if err := workshop.Pack(out, &f.Family, f, omit); err != nil {
 				return err
 			}
 			return printPacked(c.OutOrStdout(), out, &f.Family)
-		},
+		}),
 	}
 	familyFlag(c, &dir)
 	c.Flags().StringVar(&out, "out", "", "file to write (required)")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/workshop"
 )
@@ -33,7 +34,8 @@ The agent takes a profile of its own, see "limber agent --help"; this one is for
 choosing the threads it runs with.`,
 		Example: `  limber family profile
   limber family profile --family mine.family --threads 1,2,4 --batch 1,8 --json`,
-		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+		PreRunE: func(*cobra.Command, []string) error { return a.check() },
+		RunE:    onFamily(&a.family, a.run),
 	}
 	familyFlag(c, &a.family)
 	f := c.Flags()
@@ -64,15 +66,7 @@ func (a *profileArgs) check() error {
 	return nil
 }
 
-func (a *profileArgs) run(c *cobra.Command) error {
-	if err := a.check(); err != nil {
-		return err
-	}
-	f, err := openFamily(a.family)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (a *profileArgs) run(c *cobra.Command, f *family.Folder) error {
 	shop, progress := newShop(c)
 	progress.notes = c.ErrOrStderr() // lines are all that is printed
 	lines, err := shop.Profile(c.Context(), f, a.ways)

@@ -157,11 +157,11 @@ func (a *searchArgs) print(w io.Writer, front search.Front) error {
 
 // searchLine is one line of `family search --json`.
 type searchLine struct {
-	MaxLatency float64     `json:"max_latency_ms"`
-	Feasible   bool        `json:"feasible"` // if not, the rest is the fastest sub-network
-	Arch       family.Arch `json:"arch"`
-	Accuracy   float64     `json:"accuracy"` // predictor's scale
-	Latency    float64     `json:"latency_ms"`
+	Max      float64     `json:"max_latency_ms"`
+	Feasible bool        `json:"feasible"` // if not, the rest is the fastest sub-network
+	Arch     family.Arch `json:"arch"`
+	Accuracy float64     `json:"accuracy"` // predictor's scale
+	Cost     float64     `json:"latency_ms"`
 }
 
 // answers reads the front at each limit, or at ten over its range.
@@ -172,8 +172,7 @@ func answers(front search.Front, limits []float64) []searchLine {
 	var lines []searchLine
 	for _, l := range limits {
 		found, ok := front.Within(l)
-		lines = append(lines, searchLine{MaxLatency: l, Feasible: ok, Arch: found.Arch, Accuracy: found.Accuracy,
-			Latency: found.Latency})
+		lines = append(lines, searchLine{l, ok, found.Arch, found.Accuracy, found.Latency})
 	}
 	return lines
 }
@@ -184,7 +183,7 @@ type macLine struct {
 	Feasible bool        `json:"feasible"`
 	Arch     family.Arch `json:"arch"`
 	Accuracy float64     `json:"accuracy"` // predictor's scale
-	MMACs    float64     `json:"mmacs"`
+	Cost     float64     `json:"mmacs"`
 }
 
 // printMACs answers limits of MMACs, which are what the front has for latencies.
@@ -195,8 +194,7 @@ func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
 	}
 	var macs []macLine
 	for _, l := range lines {
-		macs = append(macs, macLine{Max: l.MaxLatency, Feasible: l.Feasible, Arch: l.Arch, Accuracy: l.Accuracy,
-			MMACs: l.Latency})
+		macs = append(macs, macLine(l))
 	}
 	return printLines(w, macs)
 }
@@ -210,7 +208,7 @@ func printAnswers(w io.Writer, asJSON bool, unit string, lines []searchLine) err
 			remark = "nothing has so little; this has the least"
 		}
 		kernels, ratios := byStage(l.Arch)
-		return fmt.Sprintf("%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s", l.MaxLatency, l.Latency, 100*l.Accuracy, l.Arch.R,
+		return fmt.Sprintf("%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s", l.Max, l.Cost, 100*l.Accuracy, l.Arch.R,
 			kernels, ratios, remark)
 	})
 }
