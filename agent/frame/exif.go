@@ -79,18 +79,17 @@ func turnOfPNG(body []byte) int {
 
 // turnOfWebP is the orientation that the chunk EXIF of a WebP gives.
 func turnOfWebP(body []byte) int {
-	const header, frame = 12, 8 // bytes; a chunk has name and length before its data
-	for rest := body[min(header, len(body)):]; len(rest) >= frame; {
-		n := uint64(binary.LittleEndian.Uint32(rest[4:]))
-		if n+frame > uint64(len(rest)) {
-			break
+	const header = 12 // bytes
+	for rest := body[min(header, len(body)):]; ; {
+		kind, data, next, err := nextChunk(rest)
+		switch {
+		case err != nil:
+			return 1
+		case kind == "EXIF":
+			return orientation(bytes.TrimPrefix(data, []byte(exifStart)))
 		}
-		if string(rest[:4]) == "EXIF" {
-			return orientation(bytes.TrimPrefix(rest[frame:][:n], []byte(exifStart)))
-		}
-		rest = rest[min(n+n%2+frame, uint64(len(rest))):]
+		rest = next
 	}
-	return 1
 }
 
 // turned is how the picture that EXIF's orientation turn makes upright is stored:

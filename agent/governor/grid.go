@@ -124,15 +124,10 @@ func (g *Grid) expectJumps(likelihood *belief) {
 }
 
 func posterior(prior, likelihood belief) (p belief) {
-	sum := 0.0
 	for k := range p {
 		p[k] = prior[k] * likelihood[k]
-		sum += p[k]
 	}
-	for k := range p {
-		p[k] /= sum
-	}
-	return p
+	return normalised(p)
 }
 
 // mix keeps share of a and takes the rest from b.

@@ -90,10 +90,7 @@ func share(weights []float64) (b belief, err error) {
 	if sum == 0 {
 		return b, errors.New("all weights are 0")
 	}
-	for k := range b {
-		b[k] /= sum
-	}
-	return b, nil
+	return normalised(b), nil
 }
 
 // snapshot is everything that a Governor's decisions depend on, but for what

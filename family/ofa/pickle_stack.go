@@ -26,8 +26,16 @@ func (u *unpickler) take(n int) ([]byte, error) {
 	return u.data[u.pos-n : u.pos], nil
 }
 
-// uint reads a little-endian number of up to four bytes.
-func (u *unpickler) uint(width int) (uint32, error) {
+// number reads the little-endian number behind an opcode: a value, a length or a
+// slot.
+func (u *unpickler) number(op byte) (uint32, error) {
+	width := 1
+	switch op {
+	case opBinInt2:
+		width = 2
+	case opBinInt, opBinUnicode, opLongBinPut, opLongBinGet:
+		width = 4
+	}
 	b, err := u.take(width)
 	var v uint32
 	for i, x := range b {
@@ -86,12 +94,18 @@ func (u *unpickler) popMark() ([]pyValue, error) {
 	return items, err
 }
 
-// operands pops the values down to the mark, or n of them.
-func (u *unpickler) operands(marked bool, n int) ([]pyValue, error) {
+// operands pops the values down to the mark, or n of them. They go into the target,
+// which is below them and stays.
+func (u *unpickler) operands(marked bool, n int) (items []pyValue, target pyValue, err error) {
 	if marked {
-		return u.popMark()
+		items, err = u.popMark()
+	} else {
+		items, err = u.popN(n)
 	}
-	return u.popN(n)
+	if err == nil {
+		target, err = u.top()
+	}
+	return items, target, err
 }
 
 // result is the one value that a finished program leaves.

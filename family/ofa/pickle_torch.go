@@ -79,11 +79,7 @@ func (u *unpickler) globalFromStack() (pyGlobal, error) {
 // build sets attributes of the object on the stack. The only ones a state_dict
 // has are the version numbers in _metadata, which do not matter here.
 func (u *unpickler) build() error {
-	state, err := u.popN(1)
-	if err != nil {
-		return err
-	}
-	target, err := u.top()
+	state, target, err := u.operands(false, 1)
 	if err != nil {
 		return err
 	}

@@ -244,27 +244,6 @@ func (f *fit) terms(on []term, stage, slot, choice int, worth float64) []term {
 	return on
 }
 
-// encode lists the choices an architecture made; a slot it does not use has
-// none.
-func (f *fit) encode(a family.Arch) ([]term, error) {
-	r, worth, err := f.check(a)
-	if err != nil {
-		return nil, err
-	}
-	s := &f.space
-	on := []term{{f.inputs() - len(s.Resolutions) + r, 1}}
-	for i, stage := range s.Stages {
-		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
-			choice := f.choice(a, slot)
-			if choice < 0 {
-				return nil, f.unknown(a, slot)
-			}
-			on = f.terms(on, i, slot, choice, worth)
-		}
-	}
-	return on, nil
-}
-
 // check returns the index of an architecture's resolution, and what its blocks
 // are worth there.
 func (f *fit) check(a family.Arch) (r int, worth float64, err error) {
@@ -283,19 +262,32 @@ func (f *fit) check(a family.Arch) (r int, worth float64, err error) {
 	return r, side * side, nil
 }
 
-// choice numbers the kernel size and expand ratio of a slot; -1 if one of them
-// is unknown.
-func (f *fit) choice(a family.Arch, slot int) int {
-	k, e := slices.Index(f.space.KS, a.KS[slot]), slices.Index(f.space.E, a.E[slot])
-	if k < 0 || e < 0 {
-		return -1
+// each visits the blocks that an architecture uses, with the number of the kernel
+// size and expand ratio of each.
+func (f *fit) each(a family.Arch, visit func(stage, slot, choice int)) error {
+	for i, stage := range f.space.Stages {
+		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
+			k, e := slices.Index(f.space.KS, a.KS[slot]), slices.Index(f.space.E, a.E[slot])
+			if k < 0 || e < 0 {
+				return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS,
+					f.space.E, a.KS[slot], a.E[slot])
+			}
+			visit(i, slot, k*len(f.space.E)+e)
+		}
 	}
-	return k*len(f.space.E) + e
+	return nil
 }
 
-func (f *fit) unknown(a family.Arch, slot int) error {
-	return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS, f.space.E,
-		a.KS[slot], a.E[slot])
+// encode lists the choices an architecture made; a slot it does not use has
+// none.
+func (f *fit) encode(a family.Arch) ([]term, error) {
+	r, worth, err := f.check(a)
+	if err != nil {
+		return nil, err
+	}
+	on := []term{{f.inputs() - len(f.space.Resolutions) + r, 1}}
+	err = f.each(a, func(stage, slot, choice int) { on = f.terms(on, stage, slot, choice, worth) })
+	return on, err
 }
 
 // at predicts for an architecture.
@@ -305,16 +297,8 @@ func (f *fit) at(a family.Arch) (float64, error) {
 		return 0, err
 	}
 	sum := 0.0
-	for i, stage := range f.space.Stages {
-		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
-			choice := f.choice(a, slot)
-			if choice < 0 {
-				return 0, f.unknown(a, slot)
-			}
-			sum += f.block[slot*f.choices()+choice]
-		}
-	}
-	return f.mean + f.weight[f.inputs()-len(f.space.Resolutions)+r] + worth*sum, nil
+	err = f.each(a, func(_, slot, choice int) { sum += f.block[slot*f.choices()+choice] })
+	return f.mean + f.weight[f.inputs()-len(f.space.Resolutions)+r] + worth*sum, err
 }
 
 // judge compares predictions with what was measured.
