@@ -103,7 +103,6 @@ func (b *Bench) Print(f figure.Figure) error {
 	return b.Printer.Print(f)
 }
 
-// repeat collects n measurements.
 func repeat(ctx context.Context, n int, measure func() (float64, error)) (figure.Sample, error) {
 	v := make(figure.Sample, 0, n)
 	for range n {

@@ -47,7 +47,6 @@ func Core(ctx context.Context, b Bench, rt *ort.Runtime, supernet string) error 
 	return b.core(ctx, rt, fam, blobs, "w1.0")
 }
 
-// core measures the members of a family.
 func (b *Bench) core(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
 	sessions, err := openSessions(resident.New(rt, fam, blobs, b.Dir, ort.DefaultOptions(), nil), len(fam.Members))
 	if err != nil {
@@ -66,7 +65,6 @@ func (b *Bench) core(ctx context.Context, rt *ort.Runtime, fam *family.Family, b
 	return errors.Join(err, core.close(), closeSessions(sessions))
 }
 
-// parts measures what there is to measure of each member.
 func (b *Bench) parts(ctx context.Context, core *core, name string) error {
 	for _, part := range []struct {
 		name    string
@@ -215,7 +213,6 @@ func closeSessions(sessions []family.Session) error {
 	return errors.Join(errs...)
 }
 
-// noises is an input for every member.
 func noises(f *family.Family) (inputs [][]float32) {
 	for _, m := range f.Members {
 		inputs = append(inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))

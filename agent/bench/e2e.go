@@ -54,7 +54,6 @@ type subject struct {
 	next   int
 }
 
-// turnTo is the frame whose turn it is.
 func (s *subject) turnTo() int {
 	s.next = (s.next + 1) % len(s.frames)
 	return s.next
@@ -133,7 +132,6 @@ func (b *e2eBench) equip(rt *ort.Runtime, member string) (close func() error, er
 	return b.session.Close, nil
 }
 
-// figures measures one after the other.
 func (b *e2eBench) figures(ctx context.Context, all [3]*subject) error {
 	if err := b.client.Settle(ctx, all[0].jobs[0], b.member.Name); err != nil {
 		return err

@@ -31,7 +31,6 @@ type fate struct {
 	top1   float64       // expected, of the member that answered
 }
 
-// newFate is that of a frame whose result came.
 func newFate(f fate, took time.Duration, r *wire.Result) fate {
 	f.took, f.status, f.reason, f.met = took, r.Status, r.Reason, r.Met
 	if r.ExpectedTop1 != nil {
@@ -68,7 +67,6 @@ func (a *ledger) count(holds func(fate) bool) (n int) {
 // goodput is answers in time a second, of a load that was offered for a while.
 func (a *ledger) goodput(d time.Duration) float64 { return float64(a.count(a.inTime)) / d.Seconds() }
 
-// of is the ledger of one camera.
 func (a *ledger) of(camera int) *ledger {
 	own := slices.Collect(func(yield func(fate) bool) {
 		for _, f := range a.fates {
@@ -294,7 +292,6 @@ func collect(ctx context.Context, st *fleet.Mailbox, frames map[string]int, begi
 	return mail, nil
 }
 
-// enter reads the results into the ledger.
 func (a *ledger) enter(mail []postmark) error {
 	var errs []error
 	for _, m := range mail {

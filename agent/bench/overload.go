@@ -99,7 +99,6 @@ func (b *overloadBench) run(ctx context.Context) error {
 	})
 }
 
-// expose makes the frames.
 func (b *overloadBench) expose() error {
 	pngs, _, err := camera.Images(frameKinds)
 	if err != nil {
@@ -164,7 +163,6 @@ func (b *overloadBench) round(ctx context.Context, n int, all []*series) error {
 	return nil
 }
 
-// add measures the figure in one more round.
 func (s *series) add(ctx context.Context, capacity float64) error {
 	ours, base, a, err := s.measure(ctx, capacity)
 	if err != nil {

@@ -118,7 +118,6 @@ func (s *site) startAgent(ctx context.Context, threads int) error {
 	return s.startSelf(ctx, "agent", "--config", file)
 }
 
-// startSelf starts this very program as another process.
 func (s *site) startSelf(ctx context.Context, args ...string) error {
 	exe, err := os.Executable()
 	if err != nil {

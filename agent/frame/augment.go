@@ -43,7 +43,6 @@ func randomCrop(w, h, r int, rng *rand.Rand) (x, y axis) {
 	return axis{from: (w - cw) / 2, size: cw, scaled: r, want: r}, axis{from: (h - ch) / 2, size: ch, scaled: r, want: r}
 }
 
-// mirror swaps left and right.
 func mirror(dst []float32, r int) {
 	for row := 0; row < len(dst); row += r {
 		for a, b := row, row+r-1; a < b; a, b = a+1, b-1 {

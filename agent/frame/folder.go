@@ -195,7 +195,6 @@ func (s *Sheet) setLabels(b []byte) error {
 	return nil
 }
 
-// bytes is the size of one picture.
 func (s *Sheet) bytes() int { return 4 * s.side * s.side }
 
 // Len is the number of pictures.

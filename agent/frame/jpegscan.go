@@ -41,7 +41,6 @@ func (s *stream) passData(c *cursor) {
 	s.part(before[:len(before)-len(c.left)])
 }
 
-// read judges the header of a scan.
 func (sc *scan) read(b []byte, s *stream) error {
 	if len(b) < 1 || b[0] < 1 || b[0] > 4 || len(b) != 4+2*int(b[0]) {
 		return errors.New("a scan header of the wrong length")
@@ -65,7 +64,6 @@ func (sc *scan) read(b []byte, s *stream) error {
 	return sc.layOut(&s.head)
 }
 
-// layOut counts the units of the scan.
 func (sc *scan) layOut(h *jpegHeader) error {
 	if sc.n == 1 {
 		p := h.planes[sc.planes[0]]
@@ -79,7 +77,6 @@ func (sc *scan) layOut(h *jpegHeader) error {
 	return nil
 }
 
-// blocks is the number of blocks in a unit.
 func (sc *scan) blocks(h *jpegHeader) (n int) {
 	if sc.n == 1 {
 		return 1

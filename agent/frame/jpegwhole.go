@@ -69,7 +69,6 @@ func newWalk(sc *scan, h *jpegHeader) *walk {
 	return w
 }
 
-// start begins a restart interval.
 func (w *walk) start(data []byte) { w.data, w.bits, w.n, w.dc, w.damaged = data, 0, 0, [4]int{}, false }
 
 // through tells whether the data have so many units.
@@ -151,7 +150,6 @@ func (w *walk) skip(size int, sum *int) bool {
 	return true
 }
 
-// fill reads ahead.
 func (w *walk) fill() {
 	for w.n <= 56 && len(w.data) > 0 {
 		b := w.data[0]
@@ -244,7 +242,6 @@ func (s *stream) zeros(sc *scan, img image.Image, unit, side int) bool {
 	return true
 }
 
-// decodeJPEG fills dst with a JPEG.
 func (d Decoder) decodeJPEG(dst *Picture, body []byte, h Header, scale int) error {
 	s := &dst.jpeg
 	defer s.forget()

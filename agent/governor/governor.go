@@ -254,7 +254,6 @@ func (g *Governor) Observe(now time.Duration, member, images int, latency time.D
 	g.last, g.observed, g.running = now, true, false
 }
 
-// idle is the time since the last observation.
 func (g *Governor) idle(now time.Duration) time.Duration {
 	if !g.observed {
 		return 0

@@ -107,7 +107,6 @@ func (g *Grid) Observe(member, images int, latency time.Duration) {
 	g.predicted = mix(g.filtered, g.met, 1-g.jump)
 }
 
-// timing is that of a member's runs of so many images.
 func (g *Grid) timing(member, images int) *timing {
 	if images == 1 {
 		return &g.single[member]

@@ -6,7 +6,6 @@ const (
 	tooUnlikely = 0.4 // chance to be in time below which a job is shed
 )
 
-// serve chooses for the head of the queue.
 func (g *Governor) serve(m *moment) (member int, why Reason, shed bool) {
 	if m.fits == 0 {
 		return g.eligible.last(), Infeasible, true

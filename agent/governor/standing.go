@@ -66,7 +66,6 @@ func (s *standing) report(operating int) (previous int, switched bool) {
 	return previous, previous != operating
 }
 
-// stand revises the operating member.
 func (g *Governor) stand(m *moment) {
 	s := &g.standing
 	if s.Member >= 0 && !g.eligible.has(s.Member) {

@@ -132,7 +132,6 @@ type timingState struct{ Profile, Log, Seen float64 }
 
 func (t *timing) state() timingState { return timingState{t.profile, t.bias.log, t.bias.seen} }
 
-// restore is the inverse of state.
 func (t *timing) restore(s timingState) {
 	if s.Profile > 0 && s.Profile != t.profile {
 		*t = timing{profile: s.Profile, table: newTable(s.Profile)}

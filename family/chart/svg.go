@@ -48,7 +48,6 @@ type area struct {
 	x, y                     span
 }
 
-// at is where a point is drawn.
 func (a *area) at(p Point) place {
 	return place{
 		a.left + a.width*(p.X-a.x.min)/(a.x.max-a.x.min),
@@ -95,7 +94,6 @@ func (p *picture) axes(a *area, x, y string) {
 		middle.y), y)
 }
 
-// line joins points.
 func (p *picture) line(a *area, points []Point, color string) {
 	fmt.Fprintf(&p.out, `<polyline fill="none" stroke="%s" stroke-width="1.5" points="`, color)
 	for _, pt := range points {
@@ -111,7 +109,6 @@ func (p *picture) mark(c place, color, label string) {
 	p.text(place{c.x + 6, c.y + 13}, "", label)
 }
 
-// legend says what a colour stands for.
 func (p *picture) legend(c place, color, name string) {
 	p.stroke(c, place{c.x + 20, c.y}, fmt.Sprintf(`stroke="%s" stroke-width="2"`, color))
 	p.text(place{c.x + 26, c.y + 4}, "", name)

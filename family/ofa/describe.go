@@ -173,7 +173,6 @@ func (d *Description) lengths() []int {
 	return lengths
 }
 
-// slots is the number of elastic blocks.
 func (d *Description) slots() int {
 	n := 0
 	for _, length := range d.lengths() {
@@ -256,7 +255,6 @@ func (d *Description) checkLengths(a family.Arch) error {
 	return nil
 }
 
-// title names the kind for people.
 func (d *Description) title() string {
 	switch d.Kind {
 	case ProxylessNAS:

@@ -8,7 +8,6 @@ import (
 
 var errPickleStack = errors.New("the pickle takes a value that it has not put on the stack")
 
-// byte reads one byte of the program.
 func (u *unpickler) byte() (byte, error) {
 	if u.pos == len(u.data) {
 		return 0, errPickleEnd

@@ -51,7 +51,6 @@ func (n *Subnet) Sections() []Section {
 		to: len(n.layers)})
 }
 
-// channels is how many channels each layer gives.
 func (n *Subnet) channels() []int {
 	all := make([]int, len(n.layers))
 	for i, l := range n.layers {

@@ -99,7 +99,6 @@ func (b *Bench) finalists(ctx context.Context, archs []family.Arch) ([]Entry, er
 	return measured, nil
 }
 
-// distinct drops architectures that came before.
 func distinct(archs []family.Arch) []family.Arch {
 	seen := map[string]bool{}
 	var kept []family.Arch
@@ -180,7 +179,6 @@ func (t Timer) Times(ctx context.Context, archs []family.Arch) (ms []float64, er
 	return ms, nil
 }
 
-// open makes a sub-network ready to be timed.
 func (t Timer) open(a family.Arch) (Probe, error) {
 	sub, err := t.Net.Cut(a)
 	if err != nil {

@@ -290,7 +290,6 @@ func (f *fit) encode(a family.Arch) ([]term, error) {
 	return on, err
 }
 
-// at predicts for an architecture.
 func (f *fit) at(a family.Arch) (float64, error) {
 	r, worth, err := f.check(a)
 	if err != nil {

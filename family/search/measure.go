@@ -215,7 +215,6 @@ func (p picked) Len() int                             { return len(p.at) }
 func (p picked) Label(i int) int                      { return p.Images.Label(p.at[i]) }
 func (p picked) Tensor(dst []float32, i, r int) error { return p.Images.Tensor(dst, p.at[i], r) }
 
-// firstOf is the first n images of a set.
 func firstOf(images Images, n int) Images {
 	at := make([]int, min(n, images.Len()))
 	for i := range at {

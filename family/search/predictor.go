@@ -258,7 +258,6 @@ func add(y, a []float32, w float32) {
 	}
 }
 
-// rectify is the ReLU.
 func rectify(x []float32) {
 	for i, v := range x {
 		x[i] = max(v, 0)

@@ -45,7 +45,6 @@ func (s Shop) Export(f *family.Folder, i int, out string) (Exported, error) {
 // standard deviations of these. The order of additions is a tenth of it.
 const ExportTolerance = 1e-5
 
-// export makes the file of member i and checks it.
 func (s Shop) export(f *family.Folder, i int) (line Exported, model []byte, err error) {
 	room, err := openScratch()
 	if err != nil {
@@ -75,7 +74,6 @@ func (s Shop) export(f *family.Folder, i int) (line Exported, model []byte, err 
 	return line, model, nil
 }
 
-// model makes the file of a member.
 func (e *Exported) model(shelf *resident.Shelf, f *family.Folder, m *family.Member) (model []byte, err error) {
 	if f.Foreign() {
 		model, err = e.foreign(f, m)

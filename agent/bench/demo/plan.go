@@ -36,10 +36,8 @@ type plan struct {
 	hogs     int
 }
 
-// largest is the name of the largest member.
 func (p *plan) largest() string { return p.members[len(p.members)-1].Name }
 
-// plan measures what to do.
 func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (err error) {
 	tell := func(done int) { d.Progress.Tell("making pictures", done, images) }
 	if p.pictures, err = newGallery(ctx, images, camera.VGA(), tell); err != nil {

@@ -61,7 +61,6 @@ with every default.`,
 	return c
 }
 
-// read joins defaults, file and flags.
 func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 	cfg := agent.Default()
 	if a.config != "" {

@@ -33,7 +33,6 @@ func group(name, short, example string) *cobra.Command {
 	}
 }
 
-// exactly wants n arguments.
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {

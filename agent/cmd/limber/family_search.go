@@ -104,7 +104,6 @@ func (a *searchArgs) check() error {
 	return nil
 }
 
-// query opens what the flags name.
 func (a *searchArgs) query(shop workshop.Shop) (search.Query, error) {
 	predictor, err := search.LoadPredictor(a.predictor)
 	if err != nil {

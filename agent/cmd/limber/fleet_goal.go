@@ -58,7 +58,6 @@ func (g *goalArgs) flags(c *cobra.Command) {
 	f.StringVar(&g.prefer, "prefer", "", "what to have more of within the rest: accuracy, latency or energy")
 }
 
-// asked tells whether a flag of the goal was given.
 func (g *goalArgs) asked(c *cobra.Command) bool {
 	for _, name := range []string{"deadline", "min-top1", "max-watts", "prefer"} {
 		if c.Flags().Changed(name) {
@@ -68,7 +67,6 @@ func (g *goalArgs) asked(c *cobra.Command) bool {
 	return false
 }
 
-// goal is what the flags ask for.
 func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
 	if !g.asked(c) {
 		return nil, usagef("the goal is empty: set --deadline, --min-top1, --max-watts or --prefer; see "+
@@ -152,7 +150,6 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 		})
 }
 
-// aim is what the flags ask for.
 func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	switch asked := a.asked(c); {
 	case a.mode != "" && asked:
@@ -169,7 +166,6 @@ func (a *setArgs) aim(c *cobra.Command) (wire.Aim, error) {
 	return wire.Aim{Goal: goal}, err
 }
 
-// reportLine is a report on one line.
 func reportLine(r fleet.Report) string {
 	state := string(r.Status)
 	if r.Pending {

@@ -96,7 +96,6 @@ func printList[T any](w io.Writer, asJSON bool, list []T, align uint, head strin
 	return t.Flush()
 }
 
-// printLines prints one JSON object a line.
 func printLines[T any](w io.Writer, list []T) error {
 	enc := json.NewEncoder(w)
 	for _, v := range list {

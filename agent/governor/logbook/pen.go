@@ -89,7 +89,6 @@ func (p *pen) head(g *governor.Governor) bool {
 	return true
 }
 
-// begin begins a line.
 func (p *pen) begin(kind byte) *pen {
 	p.buf = append(p.buf, kind)
 	return p
@@ -161,7 +160,6 @@ func (p *pen) close() {
 	close(p.log.full)
 }
 
-// space separates words.
 func (p *pen) space() { p.buf = append(p.buf, ' ') }
 
 func (p *pen) word(s string) *pen {
@@ -240,13 +238,11 @@ func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
 	return p
 }
 
-// decision writes what Decide answered.
 func (p *pen) decision(d governor.Decision) *pen {
 	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flag(d.Shed).
 		float(d.Chance).duration(d.Predicted).whole(d.Operating)
 }
 
-// mode writes the line of a mode.
 func (p *pen) mode(m governor.Mode) {
 	if g := m.Goal(); g != (governor.Goal{}) {
 		p.begin('G').duration(g.Deadline).float(g.Floor).float(g.Watts).whole(int(g.Prefer)).end()
