@@ -220,18 +220,13 @@ func noises(f *family.Family) (inputs [][]float32) {
 	return inputs
 }
 
-// newCore starts a pipeline. The caller closes the sessions, after the core.
+// newCore starts a pipeline with a governor of its own. The caller closes the
+// sessions, after the core. A session runs for one pipeline at a time: only one of
+// those over the same sessions may have jobs.
 func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core,
 	error) {
 	c := &core{fam: fam, members: members, sessions: sessions, inputs: noises(fam)}
 	return c, c.start(ctx)
-}
-
-// another starts a pipeline with a governor of its own over the same sessions. A
-// session runs for one pipeline at a time: only one of them may have jobs.
-func (c *core) another(ctx context.Context) (*core, error) {
-	o := &core{fam: c.fam, members: c.members, sessions: c.sessions, inputs: c.inputs}
-	return o, o.start(ctx)
 }
 
 // start leaves nothing running if it fails.

@@ -142,7 +142,7 @@ func (l *liveBench) openServers(ctx context.Context) error {
 			var err error
 			switch e.Name {
 			case "limber":
-				s.core, err = l.core.another(ctx)
+				s.core, err = newCore(ctx, l.core.fam, l.core.sessions, l.members)
 			case "alert", "dynamic-ofa", largest:
 				s.policy = e.New()
 			default:

@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // exifStart is what a block of EXIF begins with in a JPEG.
@@ -95,23 +96,7 @@ func turnOfWebP(body []byte) int {
 // turned is how the picture that EXIF's orientation turn makes upright is stored:
 // with the axes swapped, its stored lines mirrored, its stored columns upended.
 func turned(turn int) (swapped, mirrored, upended bool) {
-	switch turn {
-	case 2:
-		return false, true, false
-	case 3:
-		return false, true, true
-	case 4:
-		return false, false, true
-	case 5:
-		return true, false, false
-	case 6:
-		return true, false, true
-	case 7:
-		return true, true, true
-	case 8:
-		return true, true, false
-	}
-	return false, false, false
+	return turn > 4, slices.Contains([]int{2, 3, 7, 8}, turn), slices.Contains([]int{3, 4, 6, 7}, turn)
 }
 
 // stored are the axes, along stored lines and down stored columns, of what x and y

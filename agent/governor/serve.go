@@ -1,6 +1,9 @@
 package governor
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	tooUnlikely = 0.4 // chance to be in time below which a job is shed
@@ -96,3 +99,77 @@ func (g *Governor) balance(m *moment) (int, Reason) {
 		return member, Queued
 	}
 }
+
+const (
+	rateMemory   = 300.0 // time constant of the arrival rate, ms
+	rateHeadroom = 2.0   // mean gaps between arrivals that one inference may fill
+	fairShare    = 0.5   // of its share of time that an inference may use on average
+	leastShare   = 1e-3  // ms
+
+	doubt        = 1.15                   // factor by which a mean latency may be too high an estimate
+	mostPace     = 3.0                    // that one inference counts for in the pace
+	steadiness   = 48.0                   // inferences that the steady belief and the crowd are averaged over
+	crowded      = 2.0                    // jobs waiting on average: the operating member does not keep up
+	demandMemory = 1500.0                 // time constant of the sustained rate, ms: longer than a burst
+	contended    = 100 * time.Millisecond // after an arrival that had to wait, all arrivals count as demand
+)
+
+// Lookahead is how many waiting jobs share the time with the head.
+const Lookahead = 16
+
+// Queue is what waits at the moment of a decision. Times are on the clock of
+// Decide's now.
+type Queue struct {
+	Deadline time.Duration   // when the head, the job to decide, must be answered
+	Floor    float64         // least top-1 the head accepts, in [0, 1]; 0 is none
+	Waiting  []time.Duration // deadlines of the jobs behind it, in the order of service; the first Lookahead are read
+	Ready    int             // jobs of Waiting that could run in one batch with the head now
+	Overhead time.Duration   // what one job takes beyond its expected latency while others wait; 0 if unknown
+	// Decode is the time between two frames that those who decode hand over, if
+	// they never wait. They work beside the inferences, so one that takes no longer
+	// costs nobody anything. 0 if unknown, or if nothing is left to decode.
+	Decode time.Duration
+}
+
+// share is the time in milliseconds that one image may take on average
+// when arrivals come at rate r: half of what is left to the tightest of the
+// waiting jobs, divided among those up to it, and half of what two arrivals
+// leave. The head's own deadline is a matter of chance, not of the mean, and
+// jobs that are already late need no time. Where the frames come from decoding
+// one by one, an inference may fill the time between two of them in any case.
+func (q Queue) share(now time.Duration, r rate) float64 {
+	share := r.headroom()
+	for n, deadline := range q.Waiting[:min(len(q.Waiting), Lookahead)] {
+		if deadline > now {
+			share = min(share, milliseconds(deadline-now)/float64(n+2))
+		}
+	}
+	return max(leastShare, fairShare*share-milliseconds(q.Overhead), milliseconds(q.Decode))
+}
+
+// rate is the recent rate of arrivals per millisecond, a moving average that
+// forgets exponentially. Its exported fields are in snapshots.
+type rate struct {
+	memory float64 // time constant, ms
+	PerMS  float64
+	Last   time.Duration
+}
+
+func (r *rate) arrive(now time.Duration) {
+	gap := max(0, now-r.Last)
+	r.PerMS = r.PerMS*math.Exp(-milliseconds(gap)/r.memory) + 1/r.memory
+	r.Last = now
+}
+
+// at is the rate as it has faded by now. Not every arrival counts, so that the
+// last one may be long ago.
+func (r rate) at(now time.Duration) rate {
+	r.PerMS *= math.Exp(-milliseconds(max(0, now-r.Last)) / r.memory)
+	return r
+}
+
+// gap is the mean time between two arrivals, in milliseconds.
+func (r rate) gap() float64 { return 1 / max(r.PerMS, 1e-9) }
+
+// headroom is the time two arrivals leave, in milliseconds.
+func (r rate) headroom() float64 { return rateHeadroom / max(r.PerMS, 1e-9) }

@@ -26,25 +26,13 @@ const (
 
 // storageElem tells the element type from the class that names it in a pickle.
 func storageElem(class pyGlobal) (elemType, bool) {
-	switch class {
-	case "torch.FloatStorage":
-		return elemType{4, float32le}, true
-	case "torch.HalfStorage":
-		return elemType{2, float16}, true
-	case "torch.BFloat16Storage":
-		return elemType{2, bfloat16}, true
-	case "torch.DoubleStorage":
-		return elemType{8, float64le}, true
-	case "torch.LongStorage":
-		return elemType{8, notFloat}, true
-	case "torch.IntStorage":
-		return elemType{4, notFloat}, true
-	case "torch.ShortStorage":
-		return elemType{2, notFloat}, true
-	case "torch.CharStorage", "torch.ByteStorage", "torch.BoolStorage":
-		return elemType{1, notFloat}, true
-	}
-	return elemType{}, false
+	elem, ok := map[pyGlobal]elemType{
+		"torch.FloatStorage": {4, float32le}, "torch.HalfStorage": {2, float16},
+		"torch.BFloat16Storage": {2, bfloat16}, "torch.DoubleStorage": {8, float64le},
+		"torch.LongStorage": {8, notFloat}, "torch.IntStorage": {4, notFloat}, "torch.ShortStorage": {2, notFloat},
+		"torch.CharStorage": {1, notFloat}, "torch.ByteStorage": {1, notFloat}, "torch.BoolStorage": {1, notFloat},
+	}[class]
+	return elem, ok
 }
 
 // decode converts len(dst) little-endian numbers.

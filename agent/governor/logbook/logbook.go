@@ -119,7 +119,7 @@ func (b *Book) Observe(now time.Duration, member, images int, latency time.Durat
 // not want to know; who reads the log does.
 func (b *Book) Ended(met bool) {
 	if b.writes(0) {
-		b.pen.begin('R').flag(met).end()
+		b.pen.begin('R').flags(met).end()
 	}
 }
 
@@ -139,7 +139,7 @@ func (b *Book) SetEligible(eligible []bool) error {
 	writes := b.writes(0)
 	err := b.gov.SetEligible(eligible)
 	if err == nil && writes {
-		b.pen.begin('E').flags(eligible).end()
+		b.pen.begin('E').flags(eligible...).end()
 	}
 	return err
 }
@@ -174,7 +174,7 @@ func (b *Book) Remember(e governor.Experience) error {
 	if err := b.gov.Remember(e); err != nil {
 		return err
 	}
-	b.pen.begin('X').text(text).end()
+	b.pen.begin('X').word(string(text)).end()
 	return nil
 }
 
