@@ -29,6 +29,9 @@ type Section struct {
 // Map is the shape of a feature map, of one image: Channels×Side×Side.
 type Map struct{ Side, Channels int }
 
+// String is the shape as latency tables name it, such as 80x80x24.
+func (m Map) String() string { return fmt.Sprintf("%dx%dx%d", m.Side, m.Side, m.Channels) }
+
 // Sections lists what a sub-network consists of, front to back. That of an
 // OFA-ResNet50 is not divided.
 func (n *Subnet) Sections() []Section {

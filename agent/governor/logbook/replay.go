@@ -250,10 +250,12 @@ func (p *player) decide(w *words) error {
 		q.Decode = w.duration()
 	}
 	q.Ready, q.Waiting = w.whole(), w.durations(now)
-	w.only("=")
-	written := w.all()
-	if w.err != nil {
+	separator, written := w.next(), w.all()
+	switch {
+	case w.err != nil:
 		return w.err
+	case separator != "=":
+		return fmt.Errorf("%.40q where %q belongs", separator, "=")
 	}
 	d := p.gov.Decide(now, q)
 	if err := p.compare(d, written); err != nil {
