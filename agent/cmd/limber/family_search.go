@@ -148,10 +148,18 @@ func (a *searchArgs) layout(shop workshop.Shop) (search.Layout, *ofa.Supernet, e
 }
 
 func (a *searchArgs) print(w io.Writer, front search.Front) error {
-	if len(a.macs) > 0 {
-		return a.printMACs(w, front)
+	lines, unit := answers(front, slices.Concat(a.limits, a.macs)), "ms"
+	if len(a.macs) > 0 { // which are what the front has for latencies
+		unit = "MMACs"
 	}
-	return printAnswers(w, a.json, "ms", answers(front, a.limits))
+	if len(a.macs) == 0 || !a.json {
+		return printAnswers(w, a.json, unit, lines)
+	}
+	macs := make([]macLine, len(lines))
+	for i, l := range lines {
+		macs[i] = macLine(l)
+	}
+	return printLines(w, macs)
 }
 
 // searchLine is one line of `family search --json`.
@@ -183,19 +191,6 @@ type macLine struct {
 	Arch     family.Arch `json:"arch"`
 	Accuracy float64     `json:"accuracy"` // predictor's scale
 	Cost     float64     `json:"mmacs"`
-}
-
-// printMACs answers limits of MMACs, which are what the front has for latencies.
-func (a *searchArgs) printMACs(w io.Writer, front search.Front) error {
-	lines := answers(front, a.macs)
-	if !a.json {
-		return printAnswers(w, false, "MMACs", lines)
-	}
-	var macs []macLine
-	for _, l := range lines {
-		macs = append(macs, macLine(l))
-	}
-	return printLines(w, macs)
 }
 
 // printAnswers prints lines whose limits and costs are in some unit.
