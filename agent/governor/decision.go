@@ -51,7 +51,7 @@ func (r Reason) String() string {
 }
 
 // Explain says d in plain words, for an event or a log. It allocates.
-func (g *Governor) Explain(d Decision) string {
+func (g *View) Explain(d Decision) string {
 	name := g.members[d.Member].Name
 	slack := fmt.Sprintf("%.1f ms of slack", milliseconds(d.Slack))
 	if d.Slack <= 0 {
@@ -114,7 +114,7 @@ type Option struct {
 
 // Options appends what every member was worth to the last decision, by rising
 // latency, those that are not eligible as well. They are valid until the next one.
-func (g *Governor) Options(to []Option) []Option {
+func (g *View) Options(to []Option) []Option {
 	o := &g.outlooks[0]
 	for j := range g.members {
 		to = append(to, Option{Member: j, Eligible: g.eligible.has(j), Predicted: o.mean[j], Chance: o.likely(g.grid, j),
@@ -124,13 +124,13 @@ func (g *Governor) Options(to []Option) []Option {
 }
 
 // Predicted is the mean latency of a member expected by the last decision.
-func (g *Governor) Predicted(member int) time.Duration {
+func (g *View) Predicted(member int) time.Duration {
 	return time.Duration(g.outlooks[0].mean[member] * float64(time.Millisecond))
 }
 
 // Together is what an image takes member in a batch, expected by the last decision,
 // as a part of what it takes alone; 1 where a batch saves nothing.
-func (g *Governor) Together(member int) float64 {
+func (g *View) Together(member int) float64 {
 	t, o := &g.grid.batch[member], &g.outlooks[0]
 	if t.table == nil || o.mean[member] == 0 {
 		return 1
@@ -140,7 +140,7 @@ func (g *Governor) Together(member int) float64 {
 
 // Needs is the slack from which on member is likely enough to be in time, by the last
 // decision, that a job is not refused.
-func (g *Governor) Needs(member int) time.Duration {
+func (g *View) Needs(member int) time.Duration {
 	t, b := &g.grid.single[member], &g.outlooks[0].belief
 	bin := sort.Search(bins, func(n int) bool { return b.dot(&t.table.below[n+1]) >= tooUnlikely })
 	if bin == bins { // before the first decision
@@ -152,11 +152,11 @@ func (g *Governor) Needs(member int) time.Duration {
 }
 
 // Least is the smallest member that the mode may run for a job without a floor.
-func (g *Governor) Least(now time.Duration) int { return g.least(g.within(now)) }
+func (g *View) Least(now time.Duration) int { return g.least(g.within(now)) }
 
 // Smallest is the smallest member that a job with this floor may run, -1 if
 // there is none.
-func (g *Governor) Smallest(now time.Duration, floor float64) int {
+func (g *View) Smallest(now time.Duration, floor float64) int {
 	may := g.within(now)
 	if floor != 0 {
 		may = g.atLeast(floor)
@@ -176,7 +176,7 @@ type Belief struct {
 }
 
 // Belief sums up what is believed of the load.
-func (g *Governor) Belief() (b Belief) {
+func (g *View) Belief() (b Belief) {
 	best := 0
 	for k, l := range loads() {
 		w := g.grid.filtered[k]

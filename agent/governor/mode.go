@@ -139,7 +139,7 @@ func (m Mode) floor(best float64) float64 {
 // if not, the goal of figures nearest to it that it can have, with the reason
 // on one line. Members that are not eligible do not count. decode is what the
 // frames of this device take before any member sees them, 0 if that is not known.
-func (g *Governor) Feasible(m Mode, decode time.Duration) (nearest Goal, err error) {
+func (g *View) Feasible(m Mode, decode time.Duration) (nearest Goal, err error) {
 	if m.kind == fixed {
 		_, err := g.find(m.member)
 		return Goal{}, err
@@ -208,7 +208,7 @@ func (g *Governor) SetPower(p Power) { g.power = p }
 
 // within holds the eligible members that the goal leaves: those that reach its
 // floor, or come closest, and of them those that its watts pay for.
-func (g *Governor) within(now time.Duration) set {
+func (g *View) within(now time.Duration) set {
 	if s := g.affordable(now) & g.atLeast(min(g.mode.goal.Floor, g.members[g.eligible.last()].Top1)); s != 0 {
 		return s
 	}
@@ -217,7 +217,7 @@ func (g *Governor) within(now time.Duration) set {
 
 // affordable holds the eligible members that jobs at the present rate can use
 // within the watts of the goal; the smallest if none can.
-func (g *Governor) affordable(now time.Duration) set {
+func (g *View) affordable(now time.Duration) set {
 	watts := g.mode.goal.Watts
 	if watts == 0 || g.power.Active <= 0 {
 		return g.eligible

@@ -32,7 +32,7 @@ func (g *Governor) serve(m *moment) (member int, why Reason, shed bool) {
 
 // least is the smallest member that the mode may run for a job that accepts
 // those in fits.
-func (g *Governor) least(fits set) int {
+func (g *View) least(fits set) int {
 	if operating := g.Operating(); g.mode.kind == fixed && fits.has(operating) {
 		return operating
 	}
@@ -70,15 +70,10 @@ func (g *Governor) byMode(m *moment) (int, Reason) {
 		}
 		return m.among.first(), why
 	case g.mode.kind == maxAccuracy:
-		return g.accurate(m)
+		return best(m.among, &m.head.worth), Best // if nobody else mattered
 	default:
 		return g.balance(m)
 	}
-}
-
-// accurate is the best choice for the head if nobody else mattered.
-func (g *Governor) accurate(m *moment) (int, Reason) {
-	return best(m.among, &m.head.worth), Best
 }
 
 // balance is the choice up to the operating member that leaves the others in

@@ -105,7 +105,7 @@ func (g *Governor) improve(m *moment) int {
 }
 
 // nearest is the eligible member closest to j from below, else from above.
-func (g *Governor) nearest(j int) int {
+func (g *View) nearest(j int) int {
 	if below := g.eligible.upTo(j); below != 0 {
 		return below.last()
 	}
@@ -115,7 +115,7 @@ func (g *Governor) nearest(j int) int {
 // smallestGood is the fastest affordable member with the top-1 that the mode asks
 // for, which is also the one that takes the least energy; the most accurate one
 // if none has it.
-func (g *Governor) smallestGood(within set) int {
+func (g *View) smallestGood(within set) int {
 	if good := g.atLeast(g.mode.floor(g.members[g.eligible.last()].Top1)) & within; good != 0 {
 		return good.first()
 	}

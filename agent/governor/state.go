@@ -27,7 +27,7 @@ type Correction struct {
 }
 
 // Experience is what was learned so far.
-func (g *Governor) Experience() Experience {
+func (g *View) Experience() Experience {
 	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.Trust,
 		Bias: map[string]Correction{}}
 	for _, seen := range g.grid.hint.Seen { // a copy, as is each seen
