@@ -68,14 +68,13 @@ func (a *ledger) count(holds func(fate) bool) (n int) {
 func (a *ledger) goodput(d time.Duration) float64 { return float64(a.count(a.inTime)) / d.Seconds() }
 
 func (a *ledger) of(camera int) *ledger {
-	own := slices.Collect(func(yield func(fate) bool) {
-		for _, f := range a.fates {
-			if f.camera == camera && !yield(f) {
-				return
-			}
+	own := &ledger{deadline: a.deadline}
+	for _, f := range a.fates {
+		if f.camera == camera {
+			own.fates = append(own.fates, f)
 		}
-	})
-	return &ledger{deadline: a.deadline, fates: own}
+	}
+	return own
 }
 
 // share is the part of the frames that was answered in time; 0 if there were none.

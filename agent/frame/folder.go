@@ -67,13 +67,7 @@ var synset = regexp.MustCompile(`^n[0-9]{8}$`)
 
 // without is the names that are not among others.
 func without(names, others []string) []string {
-	var rest []string
-	for _, n := range names {
-		if !slices.Contains(others, n) {
-			rest = append(rest, n)
-		}
-	}
-	return rest
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(others, n) })
 }
 
 // some names the first few.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // addScan takes the header of a scan, writes it anew, and takes its data.
@@ -91,11 +92,7 @@ func (sc *scan) blocks(h *jpegHeader) (n int) {
 // tables.
 func (sc *scan) choose(i int, id, tables byte, s *stream) error {
 	for p, has := range s.head.planes {
-		taken := false
-		for _, earlier := range sc.planes[:i] {
-			taken = taken || earlier == p
-		}
-		if has.id != id || taken {
+		if has.id != id || slices.Contains(sc.planes[:i], p) {
 			continue
 		}
 		sc.planes[i], sc.quant[i] = p, s.quants[has.table]
@@ -149,12 +146,7 @@ func prefixFree(table []byte, dc bool) bool {
 		}
 		code <<= 1
 	}
-	for _, v := range table[16:] {
-		if dc && v > 15 {
-			return false
-		}
-	}
-	return true
+	return !dc || !slices.ContainsFunc(table[16:], func(v byte) bool { return v > 15 })
 }
 
 // putHeader writes the header of the scan for the decoder.

@@ -1,6 +1,7 @@
 package frame
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"image"
@@ -233,10 +234,8 @@ func (s *stream) zeros(sc *scan, img image.Image, unit, side int) bool {
 		return true
 	}
 	for row := range side {
-		for _, v := range pix[(y*side+row)*stride+x*side:][:side] {
-			if v != 0 {
-				return false
-			}
+		if len(bytes.TrimLeft(pix[(y*side+row)*stride+x*side:][:side], "\x00")) > 0 {
+			return false
 		}
 	}
 	return true

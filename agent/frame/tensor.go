@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/limber-edge/limber/family"
 )
@@ -255,10 +256,8 @@ func randomCrop(w, h, r int, rng *rand.Rand) (x, y axis) {
 }
 
 func mirror(dst []float32, r int) {
-	for row := 0; row < len(dst); row += r {
-		for a, b := row, row+r-1; a < b; a, b = a+1, b-1 {
-			dst[a], dst[b] = dst[b], dst[a]
-		}
+	for line := range slices.Chunk(dst, r) {
+		slices.Reverse(line)
 	}
 }
 

@@ -80,7 +80,7 @@ func (c *cutter) block(stage, slot int, first bool) {
 	if first {
 		stride = d.Strides[stage+1]
 	}
-	widest, mid := Expanded(in, maxOf(d.E)), Expanded(in, c.net.arch.E[slot])
+	widest, mid := Expanded(in, slices.Max(d.E)), Expanded(in, c.net.arch.E[slot])
 	up, ok := c.load(name+"inverted_bottleneck.conv.weight", widest, in, 1, 1)
 	down, ok2 := c.load(name+"point_linear.conv.weight", anySize, widest, 1, 1)
 	if !ok || !ok2 {

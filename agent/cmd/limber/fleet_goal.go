@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,12 +60,7 @@ func (g *goalArgs) flags(c *cobra.Command) {
 }
 
 func (g *goalArgs) asked(c *cobra.Command) bool {
-	for _, name := range []string{"deadline", "min-top1", "max-watts", "prefer"} {
-		if c.Flags().Changed(name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"deadline", "min-top1", "max-watts", "prefer"}, c.Flags().Changed)
 }
 
 func (g *goalArgs) goal(c *cobra.Command) (*wire.Goal, error) {
