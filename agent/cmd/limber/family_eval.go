@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -123,32 +124,24 @@ func (a *evalArgs) printMore(w io.Writer, f *family.Folder, guesses [][]search.G
 
 func printAgreement(w io.Writer, f *family.Folder, guesses [][]search.Guess) error {
 	fmt.Fprintf(w, "\nimages that two members take for the same, %%\n")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, m := range f.Members {
-		fmt.Fprintf(t, "\t%s", m.Name)
-	}
-	fmt.Fprintln(t, "\t")
-	for i, m := range f.Members {
-		fmt.Fprint(t, m.Name)
-		for j := range f.Members {
-			fmt.Fprintf(t, "\t%.1f", 100*search.Agreement(guesses[i], guesses[j]))
-		}
-		fmt.Fprintln(t, "\t")
-	}
-	return t.Flush()
+	return printMatrix(w, memberNames(&f.Family), func(i, j int) string {
+		return fmt.Sprintf("%.1f", 100*search.Agreement(guesses[i], guesses[j]))
+	})
 }
 
 func printConfusion(w io.Writer, f *family.Folder, counts [][]int) error {
 	fmt.Fprintf(w, "\nimages of the class on the left taken for the class above\n")
+	return printMatrix(w, f.Classes, func(i, j int) string { return fmt.Sprint(counts[i][j]) })
+}
+
+// printMatrix prints a cell for each two of some names.
+func printMatrix(w io.Writer, names []string, cell func(row, column int) string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, name := range f.Classes {
-		fmt.Fprintf(t, "\t%s", name)
-	}
-	fmt.Fprintln(t, "\t")
-	for i, row := range counts {
-		fmt.Fprint(t, f.Classes[i])
-		for _, n := range row {
-			fmt.Fprintf(t, "\t%d", n)
+	fmt.Fprintf(t, "\t%s\t\n", strings.Join(names, "\t"))
+	for i, name := range names {
+		fmt.Fprint(t, name)
+		for j := range names {
+			fmt.Fprint(t, "\t", cell(i, j))
 		}
 		fmt.Fprintln(t, "\t")
 	}
