@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -348,7 +349,7 @@ func Kendall(a, b []float64) float64 {
 	var sum, inA, inB float64
 	for i := range a {
 		for j := range i {
-			x, y := sign(a[i]-a[j]), sign(b[i]-b[j])
+			x, y := float64(cmp.Compare(a[i], a[j])), float64(cmp.Compare(b[i], b[j]))
 			sum += x * y
 			inA += x * x
 			inB += y * y
@@ -358,14 +359,4 @@ func Kendall(a, b []float64) float64 {
 		return 0
 	}
 	return sum / math.Sqrt(inA*inB)
-}
-
-func sign(v float64) float64 {
-	switch {
-	case v > 0:
-		return 1
-	case v < 0:
-		return -1
-	}
-	return 0
 }

@@ -9,14 +9,12 @@ import (
 )
 
 // static always runs one member.
-type staticPolicy struct {
+type static struct {
 	nothing
 	member int
 }
 
-func static(member int) Policy { return staticPolicy{member: member} }
-
-func (s staticPolicy) Decide(time.Duration, governor.Queue) (int, bool) { return s.member, false }
+func (s static) Decide(time.Duration, governor.Queue) (int, bool) { return s.member, false }
 
 // profileOf is the members' profile in milliseconds.
 func profileOf(members []governor.Member) []float64 {
@@ -227,7 +225,7 @@ type Entry struct {
 func Field(members []governor.Member) []Entry {
 	var field []Entry
 	for i := range members {
-		field = append(field, Entry{fmt.Sprintf("static:%d", i), func() Policy { return static(i) }})
+		field = append(field, Entry{fmt.Sprintf("static:%d", i), func() Policy { return static{member: i} }})
 	}
 	return append(field,
 		Entry{"dynamic-ofa", func() Policy { return newDynamicOFA(members) }},
