@@ -66,17 +66,18 @@ func subjects(sizes [2]camera.Size) (all [3]*subject, err error) {
 	if err != nil {
 		return all, err
 	}
-	frames := [3][][]byte{tiny}
-	for i, size := range sizes {
-		if frames[i+1], err = camera.Frames(tiny, size); err != nil {
+	for i, size := range [3]camera.Size{{Name: "tiny"}, sizes[0], sizes[1]} {
+		s := &subject{name: size.Name, frames: tiny}
+		if i > 0 {
+			s.frames, err = camera.Frames(tiny, size)
+		}
+		if err == nil {
+			s.jobs, err = camera.Jobs(s.frames, wire.Header{DeadlineMS: new(wire.Millis(patience))})
+		}
+		if err != nil {
 			return all, err
 		}
-	}
-	for i, name := range [3]string{"tiny", sizes[0].Name, sizes[1].Name} {
-		all[i] = &subject{name: name, frames: frames[i]}
-		if all[i].jobs, err = camera.Jobs(frames[i], wire.Header{DeadlineMS: new(wire.Millis(patience))}); err != nil {
-			return all, err
-		}
+		all[i] = s
 	}
 	return all, nil
 }
