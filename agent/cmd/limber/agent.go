@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -212,17 +213,14 @@ func others(p *family.Profile) string {
 func printProfile(w io.Writer, f *family.Family, p *family.Profile) error {
 	fmt.Fprintf(w, "%s, ONNX Runtime %s, %s, %d runs each, %s\n\n", p.Taken.Format("2006-01-02 15:04:05 MST"), p.Runtime,
 		p.Options, p.Rounds, others(p))
-	used := map[int]bool{}
-	for _, i := range p.Front(f) {
-		used[i] = true
-	}
+	front := p.Front(f)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "member\ttop-1 %\tp50 ms\tp95 ms\tvariation %\tin use")
 	for i, m := range p.Members {
 		use := "yes"
 		if m.Fault != "" {
 			use = "no: " + m.Fault
-		} else if !used[i] {
+		} else if !slices.Contains(front, i) {
 			use = "no: another is faster and more accurate here"
 		}
 		fmt.Fprintf(t, "%s\t%.2f\t%.3f\t%.3f\t%.1f\t%s\n", m.Name, 100*f.Members[i].Top1, m.P50ms, m.P95ms, 100*m.CV, use)

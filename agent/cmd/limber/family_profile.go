@@ -49,10 +49,8 @@ choosing the threads it runs with.`,
 }
 
 func (a *profileArgs) check() error {
-	for _, n := range slices.Concat(a.ways.Threads, a.ways.Batches, []int{a.ways.Rounds}) {
-		if n < 1 {
-			return usagef("limber family profile: --threads, --batch and --rounds want at least 1")
-		}
+	if slices.Min(slices.Concat(a.ways.Threads, a.ways.Batches, []int{a.ways.Rounds})) < 1 {
+		return usagef("limber family profile: --threads, --batch and --rounds want at least 1")
 	}
 	known := ort.Providers()
 	if len(a.ways.Providers) == 0 {
