@@ -217,7 +217,7 @@ func TestLimberInAQueue(t *testing.T) {
 			for _, p := range Patterns() {
 				jobs := p.Arrivals(trace[len(trace)-1].At, seed)
 				got := Simulate(trace, jobs, p.Deadline, members, newLimber(members))
-				base := Simulate(trace, jobs, p.Deadline, members, static(0))
+				base := Simulate(trace, jobs, p.Deadline, members, static{member: 0})
 				sum += 100 * (got.Accuracy - base.Accuracy) / 4
 				if met := 100 * (got.Met - base.Met); met < -1 {
 					t.Errorf("%s, %v, seed %d: got %+.2f %% attained over the smallest member, want at least -1", name, p, seed, met)
