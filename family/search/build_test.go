@@ -44,7 +44,7 @@ func byKernels(a family.Arch) float64 {
 	return ms
 }
 
-var plan = search.Plan{Size: 3, Samples: 14, Rough: 10, Finalists: 3, Climbs: 2, Seed: 1}
+var plan = search.Plan{Size: 3, Samples: 14, Rough: 5, Finalists: 3, Climbs: 2, Seed: 1}
 
 func mustJournal(t *testing.T, dir string, begun search.Begun) *search.Journal {
 	t.Helper()
@@ -60,16 +60,16 @@ func mustJournal(t *testing.T, dir string, begun search.Begun) *search.Journal {
 func mustBench(t *testing.T, load ofa.Loader, dir string, c search.Clock) *search.Bench {
 	t.Helper()
 	net := mustNarrowed(t)
-	set := noise{n: 40, label: modulo(net.Classes())}
+	set := noise{n: 20, label: modulo(net.Classes())}
 	half := func(from int) search.Images {
-		at := make([]int, 20)
+		at := make([]int, 10)
 		for i := range at {
 			at[i] = from + i
 		}
 		return search.Pick(set, at)
 	}
-	return &search.Bench{Net: net, Load: load, Sets: search.Sets{Calibration: half(0), Validation: half(20)}, Batch: 10,
-		Clock: c, Journal: mustJournal(t, dir, search.Begun{Batch: 10}), Tell: quiet}
+	return &search.Bench{Net: net, Load: load, Sets: search.Sets{Calibration: half(0), Validation: half(10)}, Batch: 5,
+		Clock: c, Journal: mustJournal(t, dir, search.Begun{Batch: 5}), Tell: quiet}
 }
 
 // whole is a build that nothing cut off, made once for all tests.
@@ -125,8 +125,8 @@ func TestBuildKeepsWhatNothingFasterBeats(t *testing.T) {
 		t.Fatalf("got %+v; want 1 to %d members after %d samples", built.Built, plan.Size, plan.Samples)
 	}
 	for i, m := range built.Members {
-		if m.Latency != byKernels(m.Arch) || m.Images != 20 {
-			t.Errorf("got %v ms on %d images, want %v on all 20", m.Latency, m.Images, byKernels(m.Arch))
+		if m.Latency != byKernels(m.Arch) || m.Images != 10 {
+			t.Errorf("got %v ms on %d images, want %v on all 10", m.Latency, m.Images, byKernels(m.Arch))
 		}
 		if i > 0 && (m.Latency <= built.Members[i-1].Latency || m.Top1 <= built.Members[i-1].Top1) {
 			t.Errorf("got %v after %v", m, built.Members[i-1])
