@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/limber-edge/limber/agent/frame"
@@ -88,6 +89,9 @@ func NarrowSupernet(tb testing.TB, dir string) (path string) {
 	return path
 }
 
+// sheet is opened once, for all that it takes under the race detector.
+var sheet = sync.OnceValues(func() (*frame.Sheet, error) { return stock.Sheet(frame.OpenSheet) })
+
 // Tree writes n images of the stock sheet from first on, in turn, to folders of
 // these names; without names as class0/0.png, class1/1.png and so on.
 func Tree(tb testing.TB, dir string, first, n int, classes ...string) string {
@@ -97,7 +101,7 @@ func Tree(tb testing.TB, dir string, first, n int, classes ...string) string {
 			classes = append(classes, fmt.Sprintf("class%d", i))
 		}
 	}
-	sheet, err := stock.Sheet(frame.OpenSheet)
+	images, err := sheet()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -106,7 +110,7 @@ func Tree(tb testing.TB, dir string, first, n int, classes ...string) string {
 		if err := os.MkdirAll(class, 0o755); err != nil {
 			tb.Fatal(err)
 		}
-		b, err := sheet.PNG(first + i)
+		b, err := images.PNG(first + i)
 		if err != nil {
 			tb.Fatal(err)
 		}
