@@ -38,7 +38,8 @@ type pace struct {
 	suspect   bool      // the file has to be opened again
 	backoff   time.Duration
 	retry     time.Time
-	ended     bool // Run has returned
+	compact   time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	ended     bool      // Run has returned
 }
 
 // begin notes the time of the first change, before it is made.
@@ -141,16 +142,23 @@ func (o *Outbox) wakeWriter() {
 func (o *Outbox) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var c compaction
 	for {
 		select {
 		case <-ctx.Done():
-			return o.finish()
+			err := o.finish()
+			c.end()
+			return err
 		case <-o.kick:
 		case <-timer.C:
+		case copy := <-c.done:
+			o.exchange(&c, copy)
 		}
 		for ctx.Err() == nil && o.isDue() {
+			c.outdate()
 			o.commit(false)
 		}
+		o.startCompaction(&c)
 		if at, ok := o.setAlarm(); ok {
 			timer.Reset(time.Until(at))
 		}
@@ -168,6 +176,9 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
+	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
+		at, ok = c, true
+	}
 	o.pace.alarm = at
 	return at, ok
 }
@@ -363,7 +374,7 @@ func (o *Outbox) succeed(g group) {
 		return
 	}
 	o.numbers.reserved = g.reserved
-	p.committed = p.since
+	p.committed, p.compact = p.since, p.since.Add(compactIdle)
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
