@@ -20,9 +20,7 @@ func mustSwell(tb testing.TB, o *Outbox, n int) (left []uint64) {
 	for range n {
 		mustAppendTo(tb, o, 599, Late)
 		if o.memory.count() == groupRecords {
-			if err := o.commit(false); err != nil {
-				tb.Fatal(err)
-			}
+			mustCommit(tb, o)
 		}
 	}
 	all := backlog(tb, o)
@@ -106,9 +104,7 @@ func TestReadersDoNotNoticeACompaction(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 100 << 10})
 	answer := mustAnswer(t, o, "job", 500, nil)
 	mustAppendTo(t, o, 500, slices.Repeat([]Stream{Late}, 500)...)
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	done, read := make(chan struct{}), make(chan int)
 	go func() {
 		n := 0
@@ -143,9 +139,7 @@ func TestACommitOutdatesACompaction(t *testing.T) {
 	c.begin(o.file, true)
 	r := <-c.done
 	c.outdate()
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	o.exchange(&c, r)
 	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db"}) {
 		t.Errorf("the folder has %v, want the outbox alone", got)
@@ -165,9 +159,7 @@ func TestS3_AFullDiskLeavesTheFileThatWasToBeCompacted(t *testing.T) {
 	}
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
 	mustAppendTo(t, o, 100<<10, slices.Repeat([]Stream{Late}, 20)...)
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	before := o.file
 	for _, limit := range []uint64{1, 100 << 10, 1 << 20} {
 		lift := mustLimitFiles(t, limit)
@@ -238,9 +230,7 @@ func TestCompactingChild(t *testing.T) {
 				crashDeliver(o, seq)
 			}
 		}
-		if err := o.commit(false); err != nil {
-			t.Fatal(err)
-		}
+		mustCommit(t, o)
 		mustCompact(t, o)
 	}
 }

@@ -19,6 +19,7 @@ const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
+	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
 	groupAge     = 50 * time.Millisecond // since the first of them that waits for delivery,
 	lazyEvery    = time.Second           // but so long after the last commit if nobody waits
 
@@ -232,6 +233,12 @@ type group struct {
 	needless bool // nothing to write
 }
 
+// cutAt returns at most the first n, and those behind them.
+func cutAt(seqs []uint64, n int) (first, rest []uint64) {
+	n = min(n, len(seqs))
+	return seqs[:n:n], seqs[n:]
+}
+
 // A put is a record to be written.
 type put struct {
 	*item
@@ -263,6 +270,8 @@ func (o *Outbox) gather(last bool) (g group, err error) {
 	o.done, o.gaps.changed = deletes{}, false
 	if last {
 		g.reserved = o.numbers.next
+	} else {
+		g.done.records, o.done.records = cutAt(g.done.records, mostDeletes)
 	}
 	g.needless = !last && len(g.puts) == 0 && g.done.empty() && g.gaps == nil && o.pace.fault == nil && !o.numbers.few()
 	return g, nil
