@@ -62,19 +62,19 @@ type Jobs struct {
 
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
-	MiB        int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
-	ResultsMiB int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
-	EventsMiB  int      `toml:"events_mib"`  // MiB of events alone
-	Results    int      `toml:"results_count"`
-	ResultsAge Duration `toml:"results_age"` // running time; 0: no bound
-	EventsAge  Duration `toml:"events_age"`
-	FreeMiB    int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	MiB          int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
+	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
+	EventsMiB    int      `toml:"events_mib"`  // MiB of events alone
+	ResultsCount int      `toml:"results_count"`
+	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
+	EventsAge    Duration `toml:"events_age"`
+	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
 }
 
 // options are the bounds as the store has them.
 func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
-		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.Results,
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.ResultsCount,
 		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
 	}
 }
@@ -90,7 +90,7 @@ func (o Outbox) validate() error {
 	within("mib", o.MiB, 1, 65536, " MiB")
 	within("results_mib", o.ResultsMiB, 0, 65536, " MiB")
 	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
-	within("results_count", o.Results, 0, 1<<30, "")
+	within("results_count", o.ResultsCount, 0, 1<<30, "")
 	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
 	for key, age := range map[string]Duration{"results_age": o.ResultsAge, "events_age": o.EventsAge} {
 		if d := age.Duration; d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {

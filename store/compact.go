@@ -103,22 +103,33 @@ func (o *Outbox) exchange(c *compaction, r copied) {
 		return
 	}
 	if r.err == nil {
-		r.err = r.file.replace(o.path)
-	}
-	o.mu.Lock()
-	old := o.file
-	if r.err == nil {
-		o.file = r.file
-	} else {
-		o.pace.compact = time.Now().Add(compactRetry)
-	}
-	o.mu.Unlock()
-	if r.err == nil {
-		r.err = old.close()
+		r.err = r.file.rename(o.path)
 	}
 	if r.err != nil {
 		o.log.Warn("outbox not compacted", "err", r.err)
+		o.mu.Lock()
+		o.pace.compactAgain = time.Now().Add(compactRetry)
+		o.pace.compact = o.pace.compactAgain
+		o.mu.Unlock()
+		return
 	}
+	if err := o.adopt(r.file).close(); err != nil {
+		o.log.Warn("file before compaction", "err", err)
+	}
+}
+
+// adopt goes on with a file that has the outbox's name by now, and returns the one
+// before. Until the folder is on the disk, too, nothing may be called durable.
+func (o *Outbox) adopt(f *file) (before *file) {
+	err := SyncFolder(filepath.Dir(f.path))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before, o.file = o.file, f
+	if err != nil {
+		o.pace.suspect = true
+		o.fail(err)
+	}
+	return before
 }
 
 // wasteful tells whether more than half of the file is free, and enough.
@@ -195,13 +206,14 @@ func cut(path string, size int64) error {
 	return errors.Join(err, h.Close())
 }
 
-// replace gives f the name of another file, which it takes the place of.
-func (f *file) replace(path string) error {
+// rename gives f the name of another file, which it takes the place of. After an
+// error nothing is left of f.
+func (f *file) rename(path string) error {
 	if err := os.Rename(f.path, path); err != nil {
 		return errors.Join(err, f.discard())
 	}
 	f.path = path
-	return SyncFolder(filepath.Dir(path))
+	return nil
 }
 
 // discard closes a file that is of no use and removes it.

@@ -107,6 +107,7 @@ func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
 			o.lose(s, w, Damage)
 		}
 	}
+	o.wakeWriter()
 }
 
 // unreadable has Run open the file again, unless it just did, and returns what

@@ -39,8 +39,10 @@ type pace struct {
 	suspect   bool      // the file has to be opened again
 	backoff   time.Duration
 	retry     time.Time
-	compact   time.Time // when to see whether the file is to be compacted; zero: not before the next commit
-	ended     bool      // Run has returned
+	ended     bool // Run has returned
+
+	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	compactAgain time.Time // not before, after it was not possible
 }
 
 // begin notes the time of the first change, before it is made.
@@ -384,6 +386,9 @@ func (o *Outbox) succeed(g group) {
 	}
 	o.numbers.reserved = g.reserved
 	p.committed, p.compact = p.since, p.since.Add(compactIdle)
+	if p.compact.Before(p.compactAgain) {
+		p.compact = p.compactAgain
+	}
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
