@@ -63,7 +63,7 @@ type Jobs struct {
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
 	MiB          int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
-	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
+	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, likewise
 	EventsMiB    int      `toml:"events_mib"`  // MiB of events alone
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
@@ -92,11 +92,13 @@ func (o Outbox) validate() error {
 	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
 	within("results_count", o.ResultsCount, 0, 1<<30, "")
 	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
-	for key, age := range map[string]Duration{"results_age": o.ResultsAge, "events_age": o.EventsAge} {
-		if d := age.Duration; d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
+	aged := func(key string, d time.Duration) {
+		if d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
 			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
 		}
 	}
+	aged("results_age", o.ResultsAge.Duration)
+	aged("events_age", o.EventsAge.Duration)
 	return errors.Join(errs...)
 }
 
