@@ -145,6 +145,7 @@ func TestProvidersEndWithTheCPU(t *testing.T) {
 func TestC9_BrokerIsJudgedBeforeTheStart(t *testing.T) {
 	for name, change := range map[string]func(*agent.Config){
 		"no broker":          func(c *agent.Config) { c.Broker.URL = nil },
+		"a number":           func(c *agent.Config) { c.Broker.URL = mqtt.URLs{"1883"} },
 		"other protocol":     func(c *agent.Config) { c.Broker.URL = mqtt.URLs{"http://127.0.0.1"} },
 		"reconnect backward": func(c *agent.Config) { c.Broker.ReconnectMax.Duration = time.Millisecond },
 		"no keep alive":      func(c *agent.Config) { c.Broker.KeepAlive.Duration = 0 },
