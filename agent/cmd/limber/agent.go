@@ -47,7 +47,8 @@ with every default.`,
 	}
 	f := c.Flags()
 	f.StringVar(&a.config, "config", "", "TOML file")
-	f.Var(&a.broker, "broker", "URL of the broker, mqtt://host:port, or with mqtts, ws or wss; several have commas between them")
+	f.Var(&a.broker, "broker", "URL of the broker, mqtt://host:port, or with mqtts, ws or wss; several have commas "+
+		"between them")
 	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
 	f.StringVar(&a.device, "device", "", "name of this device")
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
