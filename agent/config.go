@@ -35,6 +35,7 @@ type Config struct {
 	Frames    Frames           `toml:"frames"`
 	Outbox    Outbox           `toml:"outbox"`
 	Telemetry Telemetry        `toml:"telemetry"`
+	Metrics   Metrics          `toml:"metrics"`
 	Governor  Governor         `toml:"governor"`
 	Runtime   Runtime          `toml:"runtime"`
 	Power     Power            `toml:"power"`
@@ -317,7 +318,8 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Outbox.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Outbox.validate(), c.Metrics.validate(), sources, c.Schedule.Validate(),
+		c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

@@ -71,6 +71,10 @@ var ranks = [][]imports{
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
+	{ // who reads the device
+		{of: "agent/metrics", ours: []string{"agent", "agent/governor", "agent/pipeline", "agent/wire", "store"},
+			libraries: []string{"github.com/prometheus/client_golang"}},
+	},
 	{ // what a benchmark needs
 		{of: "agent/bench/figure"},
 		{of: "agent/bench/load"},
@@ -92,7 +96,7 @@ var ranks = [][]imports{
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
-			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
 			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
