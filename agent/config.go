@@ -74,8 +74,9 @@ type Outbox struct {
 // options are the bounds as the store has them.
 func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
-		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.ResultsCount,
-		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
+		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
+		Free: int64(o.FreeMiB) << 20,
 	}
 }
 
@@ -313,7 +314,8 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(),
+		c.validateLink())...)
 }
 
 func validProviders(names []string) bool {
