@@ -75,32 +75,10 @@ type Outbox struct {
 // options are the bounds as the store has them.
 func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
-		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.ResultsCount,
-		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
+		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
+		Free: int64(o.FreeMiB) << 20,
 	}
-}
-
-// validate joins every complaint.
-func (o Outbox) validate() error {
-	var errs []error
-	within := func(key string, v, least, most int, unit string) {
-		if v < least || v > most {
-			errs = append(errs, fmt.Errorf("outbox.%s: %d is not from %d to %d%s", key, v, least, most, unit))
-		}
-	}
-	within("mib", o.MiB, 1, 65536, " MiB")
-	within("results_mib", o.ResultsMiB, 0, 65536, " MiB")
-	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
-	within("results_count", o.ResultsCount, 0, 1<<30, "")
-	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
-	aged := func(key string, d time.Duration) {
-		if d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
-			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
-		}
-	}
-	aged("results_age", o.ResultsAge.Duration)
-	aged("events_age", o.EventsAge.Duration)
-	return errors.Join(errs...)
 }
 
 // Telemetry is what the device tells of itself.
@@ -297,6 +275,17 @@ func (c Config) Validate() error {
 	within("jobs.queue", c.Jobs.Queue, 1, 1<<20, "")
 	within("jobs.queue_mib", c.Jobs.QueueMiB, 1, 4096, " MiB")
 	within("jobs.payload_mib", c.Jobs.PayloadMiB, 1, 16, " MiB")
+	within("outbox.mib", c.Outbox.MiB, 1, 65536, " MiB")
+	within("outbox.results_mib", c.Outbox.ResultsMiB, 0, 65536, " MiB")
+	within("outbox.events_mib", c.Outbox.EventsMiB, 0, 65536, " MiB")
+	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
+	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
+	aged := func(key string, d time.Duration) {
+		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
+			"no bound", key, d)
+	}
+	aged("outbox.results_age", c.Outbox.ResultsAge.Duration)
+	aged("outbox.events_age", c.Outbox.EventsAge.Duration)
 	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
 		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	every := c.Telemetry.Every.Duration
@@ -318,8 +307,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Outbox.validate(), c.Metrics.validate(), sources, c.Schedule.Validate(),
-		c.validateLink())...)
+	return errors.Join(append(errs, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

@@ -78,17 +78,26 @@ func (o *Outbox) compactable() (at time.Time, ok bool) {
 
 // startCompaction begins one if it is time and worth it.
 func (o *Outbox) startCompaction(c *compaction) {
-	o.mu.Lock()
-	at, ok := o.compactable()
-	ok = ok && c.done == nil && !at.After(time.Now())
-	if ok {
-		o.pace.compact = time.Time{} // until the next commit
-	}
-	f := o.file
-	o.mu.Unlock()
-	if ok && f.wasteful() {
+	if f := o.compactNow(c.done != nil); f != nil && f.wasteful() {
 		c.begin(f, o.opts.NoSync)
 	}
+}
+
+// compactNow returns the file if it is time to see whether it should be compacted. busy:
+// there is a copy that was given up and has not ended.
+func (o *Outbox) compactNow(busy bool) *file {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, ok := o.compactable()
+	switch {
+	case !ok || at.After(time.Now()):
+		return nil
+	case busy:
+		o.pace.compact = time.Now().Add(compactIdle)
+		return nil
+	}
+	o.pace.compact = time.Time{} // until the next commit
+	return o.file
 }
 
 // exchange puts the copy in the place of the file, which no commit has changed since.

@@ -142,15 +142,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.wake == nil {
-		o.wake = make(chan struct{})
+	if o.queue.wake == nil {
+		o.queue.wake = make(chan struct{})
 	}
-	return o.wake
+	return o.queue.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+	if o.queue.wake != nil {
+		close(o.queue.wake)
+		o.queue.wake = nil
 	}
 }
