@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -77,6 +78,14 @@ func TestASnapshotTellsWhatBecameOfJobs(t *testing.T) {
 		wire.Unsupported: 0, wire.Internal: 0}
 	if s.Answered != 5 || !maps.Equal(s.Refused, want) || s.Fault != nil {
 		t.Errorf("got %d answered, %v, fault %v; want 5, %v and none", s.Answered, s.Refused, s.Fault, want)
+	}
+	o.obeyed(cfg, "mode", "m1", `{"mode":"fixed:5.8M","ttl_ms":60000}`)
+	for _, id := range ids("after", 2) {
+		o.publish(self(cfg).Job(id), job(t, patient, pngFrame(t, 0)))
+		o.result(cfg, id, 1)
+	}
+	if n := d.agent.Snapshot().Engine.Switches[governor.Fixed]; n != 1 {
+		t.Errorf("got %d switches to a member that the mode fixes, want 1", n)
 	}
 }
 

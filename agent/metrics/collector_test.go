@@ -3,6 +3,7 @@ package metrics
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -55,6 +56,29 @@ func TestMetricsTellWhatTheDeviceSays(t *testing.T) {
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("%s is missing in\n%s", line, text)
+		}
+	}
+}
+
+func TestTheREADMENamesEveryMetricAndTheDashboardNoOther(t *testing.T) {
+	name := regexp.MustCompile(`limber_[a-z_]+`)
+	mustRead := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	readme, told := string(mustRead("../../README.md")), map[string]bool{}
+	for _, line := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllStringSubmatch(scraped(t, busy()), -1) {
+		told[line[1]] = true
+		if !strings.Contains(readme, "`"+line[1]+"`") {
+			t.Errorf("README.md does not say what %s is", line[1])
+		}
+	}
+	for _, n := range name.FindAllString(string(mustRead("../../broker-config/grafana.json")), -1) {
+		if !told[strings.TrimSuffix(n, "_bucket")] {
+			t.Errorf("the dashboard shows %s, which no device tells", n)
 		}
 	}
 }
