@@ -35,7 +35,7 @@ func (s *Store) SetCommand(c Command, cells ...Cell) error {
 	if err != nil {
 		return fmt.Errorf("record command %s: %w", c.ID, err)
 	}
-	if err = s.Fault(); err != nil {
+	if err = s.refusal(); err != nil {
 		return fmt.Errorf("record command %s: %w", c.ID, err)
 	}
 	err = s.file.update(func(tx *bolt.Tx) error {

@@ -39,7 +39,7 @@ type contents struct {
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias); err != nil {
 			return err
 		}
@@ -50,12 +50,15 @@ func (o *Outbox) open() error {
 	}
 	if quarantined != "" {
 		o.quarantined = append(o.quarantined, quarantined)
+	}
+	f.missed(quarantined == "" && o.opts.Floor > 0)
+	if f.fresh && (quarantined != "" || o.opts.Floor > 0 || f.away() != nil) {
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
 		// board whose clock is not set, from the floor.
 		c.next = max(uint64(time.Now().Unix())<<20, o.opts.Floor)
-		if err := f.update(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
+		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
@@ -179,7 +182,7 @@ func (o *Outbox) reopen() error {
 		return err
 	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
 			return err
 		}

@@ -33,10 +33,12 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -69,20 +71,26 @@ type Options struct {
 	// NoSync leaves it to the system when a commit reaches the disk: it then
 	// outlives the process, and no power cut. For simulators and tests.
 	NoSync bool
+
+	// StayUp has Open succeed also where the state folder cannot be made, read or
+	// written: the file is in memory then, with what it held on the disk if that can
+	// be read, and Fault says why. Run takes it to the disk. ErrLocked remains.
+	StayUp bool
 }
 
 // Open opens limber.db in dir, which it creates if need be. It returns
 // ErrLocked within a second if another process holds the file.
 func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(dir); err != nil && !opts.StayUp {
 		return nil, err
 	}
 	s := &Store{}
 	var err error
-	s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), opts.NoSync, log, s.load)
-	if err != nil {
+	how := fileOptions{noSync: opts.NoSync, stayUp: opts.StayUp, holds: true}
+	if s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), how, log, s.load); err != nil {
 		return nil, err
 	}
+	s.file.missed(s.quarantined == "" && exists(filepath.Join(dir, "outbox.db"))) // which is made after it
 	return s, nil
 }
 
@@ -100,13 +108,25 @@ func (s *Store) load(tx *bolt.Tx) error {
 // Quarantined returns the path of the damaged file that Open set aside, or "".
 func (s *Store) Quarantined() string { return s.quarantined }
 
-// Close closes the file. Calls after it return an error.
-func (s *Store) Close() error { return s.file.close() }
+// Damage says what else was found when the file was opened, in sentences: it was
+// removed, or only an older commit of it could be read.
+func (s *Store) Damage() []string { return slices.Clone(s.file.damage) }
 
-// Fault says why nothing can be stored any more, or nil: the file is damaged, or
-// was removed or replaced, and what is written to it now would be gone at the next
-// start.
-func (s *Store) Fault() error {
+// Run takes a file that is in memory, see Options.StayUp, to the disk as soon as that
+// can be, with all that was stored meanwhile. It returns then, or with ctx's error.
+func (s *Store) Run(ctx context.Context) error { return s.file.keepTrying(ctx) }
+
+// Close closes the file. Calls after it return an error. Run must have returned.
+func (s *Store) Close() error {
+	return errors.Join(s.file.land(), s.file.close())
+}
+
+// Fault says why what is written now would be gone at the next start, or nil: the
+// file is damaged, and refuses it, or was removed or replaced, or is in memory.
+func (s *Store) Fault() error { return errors.Join(s.refusal(), s.file.away()) }
+
+// refusal says why nothing is stored any more.
+func (s *Store) refusal() error {
 	switch {
 	case s.file.broken.Load():
 		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path,
@@ -126,7 +146,7 @@ func (s *Store) put(bucket, key string, value []byte) error {
 
 // update writes into a bucket in one commit.
 func (s *Store) update(bucket string, write func(*bolt.Tx) error) error {
-	err := s.Fault()
+	err := s.refusal()
 	if err == nil {
 		err = s.file.update(write)
 	}
