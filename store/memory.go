@@ -131,12 +131,15 @@ func (f *file) landFrom(tx *bolt.Tx) error {
 	return errMoved
 }
 
-// bring makes the buckets of one file in another and, if it is to, brings along what
-// is not the same there. What is in the other one only is of no use and does no harm.
+// bring makes the buckets of one file in another and, if it is to, has them hold the
+// same.
 func bring(from, to *bolt.Tx, contents bool) error {
 	return from.ForEach(func(name []byte, b *bolt.Bucket) error {
 		into, err := to.CreateBucketIfNotExists(name)
 		if err != nil || !contents {
+			return err
+		}
+		if _, err := prune(into, func(key, _ []byte) bool { return b.Get(key) != nil }); err != nil {
 			return err
 		}
 		return b.ForEach(func(key, value []byte) error {
