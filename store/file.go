@@ -25,7 +25,7 @@ var errMoved = errors.New("moved")
 // reads for granted, so all pages are checked before (see checkPages); and a page
 // that goes bad later makes it panic, or is a memory fault, both of which become
 // errDamaged here. Where the folder cannot be used the file is in memory (see
-// memory.go).
+// away.go).
 type file struct {
 	path   string
 	opts   fileOptions
