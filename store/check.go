@@ -200,6 +200,8 @@ func (c *pageCheck) tree(id uint64, first, limit []byte, depth int) error {
 		return err
 	case (used-1)/c.meta.pageSize != int64(more):
 		return damagedPage(id, "fills %d bytes of %d", used, n.size)
+	case count > 0 && !n.endsAt(used):
+		return damagedPage(id, "has content behind its last element")
 	case count == 0 && (flags == flagBranch || depth > 0):
 		return damagedPage(id, "has no elements")
 	case count == 0 && len(bytes.Trim(page[pageHeader:], "\x00")) > 0:
@@ -291,6 +293,14 @@ func (n *node) elements(first, limit []byte) (used int64, err error) {
 		used, last = used+e.key+e.value, key
 	}
 	return used, nil
+}
+
+// endsAt tells whether nothing follows the last value: bbolt fills a page up with
+// zeros, so the rest of a value whose length was lowered shows. A few bytes tell; in
+// all others that are not used damage does no harm.
+func (n *node) endsAt(used int64) bool {
+	b, err := n.bytes(used, min(8, n.size-used))
+	return err == nil && len(bytes.Trim(b, "\x00")) == 0
 }
 
 // below checks what the elements lead to.

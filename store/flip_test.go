@@ -146,8 +146,8 @@ func mustLook(tb testing.TB, name string, content []byte) look {
 	}
 	o := mustOpenOutbox(tb, dir, OutboxOptions{NoSync: true, Memory: 1})
 	defer o.Close()
-	l := look{content: stored(tb, o.file), next: o.next}
-	l.told = len(o.Quarantined())+len(o.Damage())+o.TakeGap().Records > 0
+	l := look{content: stored(tb, o.file), next: o.numbers.next}
+	l.told = len(o.Quarantined())+len(o.Damage()) > 0 || o.Gaps()
 	stop := mustRun(tb, o)
 	mustAppendDurable(tb, o, 1000)
 	stop()
