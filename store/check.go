@@ -352,6 +352,9 @@ func (n *node) bucket(i int, e pageElement, depth int) error {
 	case root != 0:
 		return n.check.tree(root, nil, nil, depth)
 	}
+	if id, more := binary.NativeEndian.Uint64(inline), binary.NativeEndian.Uint32(inline[12:]); id != 0 || more != 0 {
+		return n.damaged(i, "is a bucket that says it is page %d and %d more", id, more) // which bbolt would free
+	}
 	in := node{check: n.check, id: n.id, head: inline, size: int64(len(inline)),
 		flags: binary.NativeEndian.Uint16(inline[8:]), count: int(binary.NativeEndian.Uint16(inline[10:]))}
 	used, err := in.elements(nil, nil)

@@ -33,6 +33,7 @@ type file struct {
 	now    atomic.Pointer[database]
 	broken atomic.Bool
 	fresh  bool     // nothing of what an earlier process may have stored is in it
+	unsure bool     // about its numbers: what says how far they were used is damaged
 	damage []string // what else was found when it was opened, as sentences
 
 	unusable atomic.Pointer[error] // why it is in memory; nil if it is not
@@ -53,6 +54,7 @@ type database struct {
 	info   os.FileInfo
 	made   bool // and not found
 	memory bool
+	trust  trust // in what was found in it
 }
 
 // makeFolder creates the state folder, closed to others.
@@ -78,7 +80,10 @@ func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.T
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
 	}
 	f.now.Store(db)
-	f.fresh = db.made
+	f.fresh, f.unsure = db.made, db.trust == broken
+	if f.unsure {
+		f.tell(fmt.Errorf("%s: %w: the count of numbers and time", path, errDamaged))
+	}
 	return f, quarantined, nil
 }
 
@@ -198,8 +203,26 @@ func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) er
 		if db.DB, err = bolt.Open(path, 0o600, &opts); err != nil {
 			return err
 		}
-		return db.Update(load)
+		return db.Update(sealed(func(tx *bolt.Tx) error {
+			db.trust = trustOf(tx)
+			return load(tx)
+		}))
 	})
+}
+
+// makeBuckets makes those of a new file. One that is not new has them all, or a name
+// of theirs is damaged.
+func makeBuckets(tx *bolt.Tx, names ...string) error {
+	first, _ := tx.Cursor().First()
+	for _, name := range names {
+		if first != nil && tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: bucket %s is missing", errDamaged, name)
+		}
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // giveUp closes a database that could not be opened for this reason.
@@ -260,12 +283,12 @@ func (f *file) update(fn func(*bolt.Tx) error) error {
 // write runs a transaction that writes, wherever the file is.
 func (f *file) write(fn func(*bolt.Tx) error) error {
 	return f.run(func(db *database) error {
-		return db.Update(func(tx *bolt.Tx) error {
+		return db.Update(sealed(func(tx *bolt.Tx) error {
 			if f.now.Load() != db {
 				return errMoved
 			}
 			return fn(tx)
-		})
+		}))
 	})
 }
 

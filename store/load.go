@@ -59,12 +59,12 @@ func (o *Outbox) open() error {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
 	f.missed(quarantined == "" && o.opts.Floor > 0)
-	if f.fresh && (quarantined != "" || o.opts.Floor > 0 || f.away() != nil) {
+	if f.unsure || f.fresh && (quarantined != "" || o.opts.Floor > 0 || f.away() != nil) {
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
 		// board whose clock is not set, from the floor.
-		c.next = max(uint64(time.Now().Unix())<<20, o.opts.Floor)
+		c.next = max(c.next, uint64(time.Now().Unix())<<20, o.opts.Floor)
 		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
@@ -113,15 +113,16 @@ func (o *Outbox) take(c contents) {
 
 // scan reads the whole file, so that damage is found now.
 func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
-	for _, name := range []string{bucketRecords, bucketQueue, bucketMeta} {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return contents{}, fmt.Errorf("create bucket %s: %w", name, err)
-		}
+	if err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta); err != nil {
+		return contents{}, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	reserved := parseNumber(meta.Get([]byte(keyReserved)))
 	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
 		age: duration(meta.Get([]byte(keyAge)))}
+	if trustOf(tx) == broken {
+		c.next, c.age = 1, 0 // the records may tell
+	}
 	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
 	if err := checkQueue(tx.Bucket([]byte(bucketQueue))); err != nil {
 		return c, err

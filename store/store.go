@@ -39,6 +39,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -56,7 +58,7 @@ const (
 	bucketProfiles = "profiles" // ProfileKey → profile
 	bucketCells    = "cells"    // name → value
 	bucketLedger   = "ledger"   // command id → entry
-	bucketMeta     = "meta"     // running time
+	bucketMeta     = "meta"     // running time, see keySeal
 )
 
 // A Store is limber.db. Its methods may be called from any goroutine.
@@ -64,6 +66,7 @@ type Store struct {
 	file        *file
 	quarantined string
 	age         ageClock
+	dropped     []string // what load found damaged
 }
 
 // Options of a Store. The zero value is right for a device.
@@ -90,18 +93,35 @@ func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
 	if s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), how, log, s.load); err != nil {
 		return nil, err
 	}
+	if len(s.dropped) > 0 {
+		s.file.tell(fmt.Errorf("%s: dropped, being damaged: %s", s.file.path, strings.Join(s.dropped, ", ")))
+	}
 	s.file.missed(s.quarantined == "" && exists(filepath.Join(dir, "outbox.db"))) // which is made after it
 	return s, nil
 }
 
-// load makes the buckets.
-func (s *Store) load(tx *bolt.Tx) error {
-	for _, name := range []string{bucketBlobs, bucketFamily, bucketProfiles, bucketCells, bucketLedger, bucketMeta} {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return fmt.Errorf("create bucket %s: %w", name, err)
-		}
+// load makes the buckets, or looks whether what is in them is what was stored.
+func (s *Store) load(tx *bolt.Tx) (err error) {
+	trusted, age := trustOf(tx), time.Duration(0)
+	judged := trusted != unsealed
+	if err := makeBuckets(tx, bucketBlobs, bucketFamily, bucketProfiles, bucketCells, bucketLedger, bucketMeta); err != nil {
+		return err
 	}
-	s.age = newAgeClock(duration(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyAge))))
+	if judged && tx.Bucket([]byte(bucketSums)) == nil {
+		return fmt.Errorf("%w: bucket %s is missing", errDamaged, bucketSums)
+	}
+	if judged {
+		s.dropped, err = dropDamaged(tx)
+	} else {
+		err = sumAll(tx)
+	}
+	if err != nil {
+		return err
+	}
+	if trusted != broken {
+		age = duration(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyAge)))
+	}
+	s.age = newAgeClock(age)
 	return nil
 }
 
@@ -137,10 +157,10 @@ func (s *Store) refusal() error {
 	return nil
 }
 
-// put stores value under key.
+// putSummed stores value under key.
 func (s *Store) put(bucket, key string, value []byte) error {
 	return s.update(bucket, func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
+		return putSummed(tx, bucket, []byte(key), value)
 	})
 }
 
