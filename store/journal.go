@@ -120,13 +120,7 @@ func (j *journal) empty() bool { return j.end == 0 }
 // append writes a frame, for which there has to be room. It is on the disk when this
 // returns nil; after an error the journal is of no use until it was made anew.
 func (j *journal) append(body []byte) error {
-	size := frameSize(len(body))
-	j.frame = append(j.frame[:0], make([]byte, frameHead)...)
-	j.frame = append(j.frame, body...)
-	j.frame = append(j.frame, make([]byte, size-int64(len(j.frame)))...)
-	binary.BigEndian.PutUint32(j.frame, uint32(len(body)))
-	binary.BigEndian.PutUint64(j.frame[4:], j.generation)
-	binary.BigEndian.PutUint32(j.frame[12:], frameSum(j.frame[:12], body, j.end))
+	j.frame = appendFrame(j.frame[:0], j.generation, body, j.end)
 	err := j.inPlace()
 	if err == nil {
 		_, err = j.file.WriteAt(j.frame, j.end)
@@ -135,7 +129,7 @@ func (j *journal) append(body []byte) error {
 		j.abandon()
 		return fmt.Errorf("write %s: %w", j.path, err)
 	}
-	j.end += size
+	j.end += int64(len(j.frame))
 	return nil
 }
 
@@ -155,6 +149,15 @@ func (j *journal) abandon() {
 		j.file.Close() // what it has to say about its writes was said by them
 		j.file = nil
 	}
+}
+
+// appendFrame appends the frame that goes where at is in the file.
+func appendFrame(b []byte, generation uint64, body []byte, at int64) []byte {
+	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(body)))
+	head = binary.BigEndian.AppendUint64(head, generation)
+	head = binary.BigEndian.AppendUint32(head, frameSum(head, body, at))
+	b = append(append(b, head...), body...)
+	return append(b, make([]byte, frameSize(len(body))-frameHead-int64(len(body)))...)
 }
 
 // frameSum is the checksum of a frame by what its head says before it.
