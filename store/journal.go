@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // A journal is outbox.log: what is on the disk and not yet in outbox.db. A commit of
@@ -32,12 +33,19 @@ import (
 type journal struct {
 	path       string
 	noSync     bool
+	limit      int64    // bytes that frames may take
 	file       *os.File // nil: cannot be written
 	info       os.FileInfo
 	generation uint64
-	end        int64  // where the next frame goes
-	frame      []byte // the last one written, for its room
+	end        int64     // where the next frame goes
+	counted    tallies   // what the frames have
+	made       time.Time // when it was last tried to make the file
+	body       []byte    // of the last frame, for its room
+	frame      []byte    // the last one, for its room
 }
+
+// errNoRoom says that the frames take all the room that there is.
+var errNoRoom = errors.New("the journal is full")
 
 const (
 	journalSize  = 1 << 20 // bytes
@@ -57,6 +65,7 @@ func frameSize(body int) int64 {
 // was there is lost: outbox.db has to have it.
 func (j *journal) create(generation uint64) error {
 	j.abandon()
+	j.made = time.Now()
 	if err := removed(j.path); err != nil {
 		return fmt.Errorf("replace %s: %w", j.path, err)
 	}
@@ -101,21 +110,35 @@ func openJournalFile(path string, flag int, noSync bool) (*os.File, error) {
 }
 
 func (j *journal) use(h *os.File, generation uint64) (err error) {
-	j.file, j.generation, j.end = h, generation, 0
+	j.restart(generation)
+	j.file = h
 	j.info, err = h.Stat()
 	return err
 }
 
 // restart voids the frames: outbox.db has what is in them, and counts this generation.
-func (j *journal) restart(generation uint64) { j.generation, j.end = generation, 0 }
-
-// fits tells whether a frame with a body of that many bytes has room.
-func (j *journal) fits(body int) bool {
-	return j.file != nil && j.end+frameSize(body) <= journalSize
+func (j *journal) restart(generation uint64) {
+	j.generation, j.end, j.counted = generation, 0, tallies{}
 }
 
-// empty tells whether there is no frame that counts.
-func (j *journal) empty() bool { return j.end == 0 }
+// fits tells whether a frame with a body of that many bytes has room.
+func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.limit }
+
+// log writes a group; the error is errNoRoom if it does not fit.
+func (j *journal) log(g group) error {
+	if j.file == nil {
+		return errNoRoom
+	}
+	j.body = appendGroup(j.body[:0], g, j.counted)
+	if !j.fits(len(j.body)) {
+		return errNoRoom
+	}
+	if err := j.append(j.body); err != nil {
+		return err
+	}
+	j.counted.add(g)
+	return nil
+}
 
 // append writes a frame, for which there has to be room. It is on the disk when this
 // returns nil; after an error the journal is of no use until it was made anew.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -20,6 +21,11 @@ const (
 // keyReserved holds, in the meta bucket of outbox.db, the sequence number from
 // which the next process counts.
 const keyReserved = "reserved"
+
+// keyGeneration holds, in the meta bucket of outbox.db, the generation of the frames of
+// the journal that count: 32 bits of a random number that tell outboxes apart, and a
+// count of 32 bits.
+const keyGeneration = "generation"
 
 // keyGaps holds, in the meta bucket of outbox.db, what was lost and not told.
 const keyGaps = "gaps"
@@ -39,14 +45,26 @@ type contents struct {
 	gaps    gaps
 	foreign bool  // there are records of another version
 	unread  error // why the gaps that were stored cannot be read
+
+	generation uint64 // of the journal; 0: unknown
+	logged     int    // groups that were taken over from the journal
+	missed     []Gap  // of the journal
+	unlogged   error  // why a group could not be taken over
 }
 
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
+	journal, err := readJournal(o.journal.path)
+	if err != nil {
+		o.log.Warn("journal of the outbox not readable", "err", err)
+	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil {
+		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
+		}
+		if c.created {
+			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
 		return c.put(tx)
@@ -60,17 +78,35 @@ func (o *Outbox) open() error {
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
 		// board whose clock is not set, from the floor.
-		c.next = max(uint64(time.Now().Unix())<<20, o.opts.Floor)
+		c.next = max(uint64(time.Now().Unix())<<20, c.next)
 		if err := f.update(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
 	o.file = f
-	o.take(c)
+	o.openJournal(c)
+	o.takeIn(c)
 	return nil
 }
 
-// lost takes over what an earlier version counted.
+// openJournal begins a generation of the journal, of which nothing is left that
+// outbox.db does not have, and tells what was wrong with the one before.
+func (o *Outbox) openJournal(c contents) {
+	switch {
+	case c.created && c.logged > 0:
+		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
+	case c.created && o.opts.Floor > 0:
+		o.log.Warn("outbox.db was missing or empty; what it held is lost")
+	}
+	if c.unlogged != nil {
+		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
+	}
+	if err := o.journal.open(c.generation); err != nil {
+		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
+	}
+}
+
+// lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
 	if g.Records > 0 {
 		c.gaps.accounts = append(c.gaps.accounts, account{Gap: g})
@@ -87,10 +123,14 @@ func (c *contents) put(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	meta := tx.Bucket([]byte(bucketMeta))
+	if err := meta.Put([]byte(keyGeneration), number(c.generation)); err != nil {
+		return err
+	}
 	return putState(tx, c.done, gaps, c.next+reserve, c.age)
 }
 
-func (o *Outbox) take(c contents) {
+func (o *Outbox) takeIn(c contents) {
 	o.age = newAgeClock(c.age)
 	o.numbers = numbers{next: c.next, reserved: c.next + reserve}
 	o.queue, o.answers, o.gaps = c.queue, c.answers, c.gaps
@@ -107,18 +147,58 @@ func (o *Outbox) take(c contents) {
 	o.trim()
 }
 
-// scan reads the whole file, so that damage is found now.
-func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
+// replay takes over what a journal has. Where outbox.db is new, or older than it, as
+// after damage or on a disk that lost what it had called written, the newest groups
+// count.
+func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
+	c.created = reserved == 0
+	c.generation = parseNumber(meta.Get([]byte(keyGeneration)))
+	if last := lastGeneration(journal); c.generation == 0 || last > c.generation && last>>32 == c.generation>>32 {
+		c.generation = last
+	}
+	if c.generation == 0 {
+		c.generation = uint64(rand.Uint32())<<32 | 1
+	}
+	var found tallies
+	for _, body := range frames(journal, c.generation) {
+		g, before, err := parseGroup(body)
+		if err != nil {
+			c.unlogged = err
+			continue
+		}
+		c.missed = append(c.missed, before.missing(found)...)
+		g.reserved, g.age = max(g.reserved, reserved), max(g.age, age)
+		if err := g.write(tx); err != nil {
+			return err
+		}
+		found = before
+		found.add(g)
+		c.logged++
+	}
+	c.generation++
+	return nil
+}
+
+// scan reads the whole file, so that damage is found now; what its journal has is taken
+// over before.
+func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
 	for _, name := range []string{bucketRecords, bucketQueue, bucketMeta} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return contents{}, fmt.Errorf("create bucket %s: %w", name, err)
 		}
 	}
+	c := contents{answers: newAnswers(alias)}
+	if err := c.replay(tx, journal); err != nil {
+		return contents{}, err
+	}
 	meta := tx.Bucket([]byte(bucketMeta))
-	reserved := parseNumber(meta.Get([]byte(keyReserved)))
-	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
-		age: duration(meta.Get([]byte(keyAge)))}
+	c.next, c.age = max(1, parseNumber(meta.Get([]byte(keyReserved)))), duration(meta.Get([]byte(keyAge)))
 	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
+	for _, g := range c.missed {
+		c.lost(g)
+	}
 	queue := newQueueScan(tx)
 	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
@@ -233,12 +313,13 @@ func (o *Outbox) reopen() error {
 	o.mu.Lock()
 	old, reserved, age := o.file, o.numbers.reserved, o.age.now()
 	o.mu.Unlock()
+	o.journal.abandon() // outbox.db takes over everything next, also what is in there
 	if err := old.close(); err != nil {
 		return err
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
+		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again.

@@ -64,6 +64,10 @@ const (
 	// freshShare times OutboxOptions.Memory bounds what is not committed.
 	freshShare = 4
 
+	// journalShare is the part of OutboxOptions.Memory that the journal may fill: what
+	// it has is in memory until outbox.db has it.
+	journalShare = 4
+
 	// itemOverhead is what a record in memory takes beside its bytes.
 	itemOverhead = 256
 
@@ -75,13 +79,13 @@ const (
 	maxRecord = 1 << 28
 )
 
-// An Outbox is outbox.db and its tail in memory. Its methods may be called from
+// An Outbox is outbox.db, its journal and their tail in memory. Its methods may be called from
 // any goroutine, before and while Run works; none but Run waits for a write.
 type Outbox struct {
-	path string
-	opts OutboxOptions
-	log  *slog.Logger
-	kick chan struct{} // tells Run to look again
+	path    string
+	opts    OutboxOptions
+	log     *slog.Logger
+	journal *journal // of Run
 
 	mu          sync.Mutex
 	file        *file
@@ -91,11 +95,10 @@ type Outbox struct {
 	queue       queue
 	answers     answers
 	memory      memory
-	done        deletes
+	done        dueDeletes
 	gaps        gaps
 	pace        pace
 	space       space
-	wake        chan struct{} // closed when there is something for Collect; nil if nobody waits
 }
 
 // numbers are those that may be given out.
@@ -130,8 +133,10 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, kick: make(chan struct{}, 1),
-		space: space{free: freeBytes}}
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
+		pace: pace{kick: make(chan struct{}, 1)}}
+	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
+		limit: min(journalSize, opts.Memory/journalShare)}
 	if err := o.open(); err != nil {
 		return nil, err
 	}
@@ -186,7 +191,6 @@ func (o *Outbox) refusal() error {
 }
 
 func (o *Outbox) add(it *item) {
-	o.begin()
 	c := it.Stream.Class()
 	o.memory.fresh[c] = append(o.memory.fresh[c], it)
 	o.memory.bytes += it.cost()
@@ -341,5 +345,6 @@ func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pace.ended = true
+	o.journal.abandon()
 	return o.file.close()
 }

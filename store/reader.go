@@ -112,15 +112,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.wake == nil {
-		o.wake = make(chan struct{})
+	if o.pace.wake == nil {
+		o.pace.wake = make(chan struct{})
 	}
-	return o.wake
+	return o.pace.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+	if o.pace.wake != nil {
+		close(o.pace.wake)
+		o.pace.wake = nil
 	}
 }

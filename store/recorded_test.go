@@ -32,7 +32,7 @@ func TestRecordedChild(t *testing.T) {
 		t.Skip("runs only as the child of TestS2")
 	}
 	for range 2 {
-		o, err := OpenOutbox(dir, OutboxOptions{Memory: 32 << 10}, quiet()) // takes over what is logged every 16 KiB
+		o, err := OpenOutbox(dir, OutboxOptions{Memory: 96 << 10}, quiet()) // 24 KiB are logged at most
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,11 +215,11 @@ func (r *recording) take(c call, args string) (err error) {
 		}
 	case "pwrite64":
 		if c.data, err = unhex(strings.TrimPrefix(fields[0], `"`)); err == nil {
-			c.at, err = strconv.ParseInt(fields[2], 10, 64)
+			c.at, err = strconv.ParseInt(strings.TrimSpace(fields[2]), 10, 64)
 		}
 		c.sync = r.synced[c.file]
 	case "ftruncate":
-		c.at, err = strconv.ParseInt(fields[0], 10, 64)
+		c.at, err = strconv.ParseInt(strings.TrimSpace(fields[0]), 10, 64)
 	case "fdatasync", "fsync", "unlinkat":
 	default:
 		return fmt.Errorf("%s on %s: this test does not know what becomes of it", c.name, c.file)
