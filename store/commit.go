@@ -100,6 +100,7 @@ type group struct {
 	reserved   uint64
 	age        time.Duration
 	generation uint64 // of the journal from now on, where outbox.db takes it over; else 0
+	news       bool   // not all of items are in the journal
 	nothing    bool   // is to be written
 }
 
@@ -137,7 +138,7 @@ func (o *Outbox) gather(takeOver, last bool) (g group, err error) {
 		o.take(&g, c, takeOver, last || o.written(c))
 	}
 	slices.SortFunc(g.puts, func(a, b put) int { return cmp.Compare(a.Seq, b.Seq) })
-	g.nothing = len(g.items) == 0 && g.done.empty() && !changed
+	g.nothing = !g.news && g.done.empty() && !changed
 	return g, nil
 }
 
@@ -158,7 +159,7 @@ func (o *Outbox) take(g *group, c Class, takeOver, all bool) {
 			g.puts = append(g.puts, put{it, queued})
 		}
 	}
-	m.inFlight[c] = to
+	m.inFlight[c], g.news = to, g.news || to > m.logged[c]
 }
 
 // giveBack undoes gather.

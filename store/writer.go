@@ -43,7 +43,8 @@ type pace struct {
 	suspect bool          // the file has to be opened again
 	backoff time.Duration
 	retry   time.Time
-	ended   bool // Run has returned
+	compact time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	ended   bool      // Run has returned
 }
 
 // begin notes the time of the first change beside records, before it is made.
@@ -150,16 +151,23 @@ func (o *Outbox) wakeWriter() {
 func (o *Outbox) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var c compaction
 	for {
 		select {
 		case <-ctx.Done():
-			return o.finish()
+			err := o.finish()
+			c.end()
+			return err
 		case <-o.pace.kick:
 		case <-timer.C:
+		case copy := <-c.done:
+			o.exchange(&c, copy)
 		}
 		for ctx.Err() == nil && o.isDue() {
+			c.outdate()
 			o.commit(false)
 		}
+		o.startCompaction(&c)
 		if at, ok := o.setAlarm(); ok {
 			timer.Reset(time.Until(at))
 		}
@@ -177,6 +185,9 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
+	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
+		at, ok = c, true
+	}
 	o.pace.alarm = at
 	return at, ok
 }
@@ -196,6 +207,9 @@ func (o *Outbox) succeed(g group) {
 	p := &o.pace
 	p.since = time.Now()
 	o.numbers.reserved = g.reserved
+	if g.generation == 0 && !g.nothing || g.news {
+		p.compact = p.since.Add(compactIdle)
+	}
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
