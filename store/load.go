@@ -156,11 +156,18 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
 	c.created = reserved == 0
 	c.generation = parseNumber(meta.Get([]byte(keyGeneration)))
-	if last := lastGeneration(journal); c.generation == 0 || last > c.generation && last>>32 == c.generation>>32 {
-		c.generation = last
-	}
-	if c.generation == 0 {
+	last := lastGeneration(journal)
+	switch foreign := last>>32 != c.generation>>32; {
+	case c.generation == 0 && last == 0:
 		c.generation = uint64(rand.Uint32())<<32 | 1
+	case c.generation == 0 || last > c.generation && !foreign:
+		c.generation = last
+	case foreign: // one of them is of another outbox, which has used numbers, too
+		for _, body := range frames(journal, last) {
+			if g, _, err := parseGroup(body); err == nil {
+				reserved = max(reserved, g.reserved)
+			}
+		}
 	}
 	var found tallies
 	for _, body := range frames(journal, c.generation) {
@@ -178,7 +185,7 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 		found.add(g)
 		c.logged++
 	}
-	c.generation++
+	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
 	return nil
 }
 
@@ -195,7 +202,7 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 		return contents{}, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
-	c.next, c.age = max(1, parseNumber(meta.Get([]byte(keyReserved)))), duration(meta.Get([]byte(keyAge)))
+	c.age = duration(meta.Get([]byte(keyAge)))
 	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
 	for _, g := range c.missed {
 		c.lost(g)

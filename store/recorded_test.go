@@ -141,7 +141,7 @@ type recording struct {
 var (
 	callLine = regexp.MustCompile(`^(\d+) +(\w+)\((.*)$`)
 	restLine = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)$`)
-	callArgs = regexp.MustCompile(`^(?:AT_FDCWD|\d+)<([^>]*)>(?:, (.*))?\) += (-?\d+)(?:<([^>]*)>.*)?`)
+	callArgs = regexp.MustCompile(`^(?:AT_FDCWD|\d+)<([^>]*)>(?:, (.*))? *\) += (-?\d+)(?:<([^>]*)>.*)?`)
 )
 
 func (r *recording) line(line string) error {
