@@ -17,7 +17,7 @@ const (
 	compactLeast = 8 << 20     // bytes of the file
 	compactRetry = time.Hour   // after it was not possible
 
-	compactTx   = 1 << 20  // bytes of one transaction of the copy
+	compactTx   = 4 << 20  // bytes of one transaction of the copy; each leaves some pages free
 	compactPage = 16 << 10 // bytes; in pages of 4 KiB a fifth would be lost to records that just do not fit
 )
 
