@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// mustCopy copies the files of an outbox, as a kill would leave them now.
-func mustCopy(tb testing.TB, o *Outbox, dir string) {
+// mustCopyFiles copies the files of an outbox, as a kill would leave them now.
+func mustCopyFiles(tb testing.TB, o *Outbox, dir string) {
 	tb.Helper()
 	for _, name := range []string{"outbox.db", "outbox.log"} {
 		b, err := os.ReadFile(filepath.Join(filepath.Dir(o.path), name))
@@ -28,7 +28,7 @@ func mustCopy(tb testing.TB, o *Outbox, dir string) {
 func mustKill(tb testing.TB, o *Outbox) *Outbox {
 	tb.Helper()
 	dir := tb.TempDir()
-	mustCopy(tb, o, dir)
+	mustCopyFiles(tb, o, dir)
 	return mustOpenOutbox(tb, dir, o.opts)
 }
 
@@ -78,7 +78,7 @@ func TestS6_ADamagedFrameIsAGap(t *testing.T) {
 			mustAppend(t, o, 100, nil)
 			pass(groupAge)
 		}
-		mustCopy(t, o, dir)
+		mustCopyFiles(t, o, dir)
 	})
 	for _, tt := range []struct {
 		name   string
@@ -94,7 +94,7 @@ func TestS6_ADamagedFrameIsAGap(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := &Outbox{path: filepath.Join(dir, "outbox.db")}
 			to := t.TempDir()
-			mustCopy(t, o, to)
+			mustCopyFiles(t, o, to)
 			for _, n := range tt.frames {
 				mustWriteAt(t, filepath.Join(to, "outbox.log"), int64(n*journalBlock+frameHead+30), []byte("#"))
 			}
@@ -162,7 +162,7 @@ func TestNumbersNeverGoBackWhateverIsLost(t *testing.T) {
 				}
 				pass(groupAge)
 				dir := t.TempDir()
-				mustCopy(t, o, dir)
+				mustCopyFiles(t, o, dir)
 				if err := tt.damage(dir); err != nil {
 					t.Fatal(err)
 				}
@@ -191,7 +191,7 @@ func TestAnOutboxOlderThanItsJournalTakesItOver(t *testing.T) {
 		mustAnswer(t, o, "job", 100, nil)
 		pass(groupAge)
 		dir := t.TempDir()
-		mustCopy(t, o, dir)
+		mustCopyFiles(t, o, dir)
 		mustPut(t, filepath.Join(dir, "outbox.db"), string(old)) // the disk forgot what it had called written
 		wantAnswer(t, mustOpenOutbox(t, dir, OutboxOptions{}), "job", 2, 100)
 	})
@@ -291,5 +291,48 @@ func FuzzParseGroup(f *testing.F) {
 		if err != nil || had != before || !sameGroup(again, g) {
 			t.Errorf("%q is read as %+v, and that as %+v, %v", b, g, again, err)
 		}
+	})
+}
+
+func TestDurableFirstHoldsAnAnswerBackForItsCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{DurableFirst: true})
+		stop := mustRun(t, o)
+		var durable tally
+		event := mustAppendTo(t, o, 100, Event)[0]
+		answer := mustAnswer(t, o, "job", 100, durable.add)
+		wantWaiting(t, o, event)
+		pass(groupAge)
+		wantWaiting(t, o, event, answer)
+		if durable.got() != 1 {
+			t.Errorf("called durable %d times, want once", durable.got())
+		}
+		stop()
+	})
+}
+
+// Where nothing can be written, answers go out all the same, and nothing else is lost.
+func TestDurableFirstHoldsNothingBackWhileTheDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		o := mustOpenOutbox(t, dir, OutboxOptions{DurableFirst: true})
+		mustRun(t, o)
+		pass(0)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		before := mustAnswer(t, o, "before", 100, nil)
+		wantWaiting(t, o)
+		pass(groupAge)
+		during := mustAnswer(t, o, "during", 100, nil)
+		if !o.Unwritten() {
+			t.Error("the outbox does not say that answers are not written")
+		}
+		wantWaiting(t, o, before, during)
+		wantGaps(t, o)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		pass(lastRetry)
 	})
 }

@@ -52,6 +52,10 @@ type OutboxOptions struct {
 	// is asked for. nil: no answer has one.
 	Alias func(Record) string
 
+	// DurableFirst holds an answer back from Collect until it is on the disk, so that
+	// no job can ever have two; not while answers are not written.
+	DurableFirst bool
+
 	// NoSync is that of Options. What Append calls durable is then what the
 	// process may lose no more, and a power cut may.
 	NoSync bool
@@ -173,6 +177,7 @@ func (o *Outbox) append(it *item, encode func(seq uint64) (Record, error)) (seq 
 	r.Seq = o.numbers.next
 	o.numbers.next++
 	it.Record, it.age = r, o.age.now()
+	it.held = it.held || o.opts.DurableFirst && r.Job != "" && o.pace.fault == nil && o.written(r.Stream.Class())
 	o.add(it)
 	o.wakeReader()
 	return r.Seq, nil

@@ -63,7 +63,7 @@ func appendTold(t *testing.T, o *Outbox, n int) (seqs []uint64) {
 	durable := make(chan struct{})
 	for range 2 {
 		seq, err := o.Append(func(seq uint64) (Record, error) {
-			tell("append", seq)
+			tell("append", seq, uint64(Results))
 			return Record{Topic: "t", Payload: payload(seq, n), Job: jobOf(seq), Request: DigestOf([]byte(jobOf(seq)))}, nil
 		}, func() { durable <- struct{}{} })
 		if err != nil {
@@ -256,7 +256,7 @@ type disk struct {
 }
 
 func newDisk() *disk {
-	return &disk{files: map[string]*image{}, told: told{"append": {}, "durable": {}, "deliver": {}}}
+	return &disk{files: map[string]*image{}, told: newTold()}
 }
 
 // do has a call take effect.
@@ -264,11 +264,7 @@ func (d *disk) do(c call) {
 	f := d.files[c.file]
 	switch {
 	case c.name == "tell":
-		var what string
-		var seq uint64
-		if _, err := fmt.Sscan(string(c.data), &what, &seq); err == nil && d.told[what] != nil {
-			d.told[what][seq] = true
-		}
+		d.told.read(string(c.data))
 	case c.name == "openat" && f == nil:
 		d.files[c.file] = &image{}
 	case c.name == "unlinkat":
@@ -395,13 +391,13 @@ func wantPromise(t *testing.T, what string, folder map[string][]byte, said told)
 	defer o.Close()
 	left := map[uint64]bool{}
 	for _, seq := range backlog(t, o) {
-		if left[seq] || !said["append"][seq] {
+		if _, ok := said.appended[seq]; left[seq] || !ok {
 			t.Errorf("%s: record %d is there twice, or was never appended", what, seq)
 		}
 		left[seq] = true
 	}
-	for seq := range said["durable"] {
-		if !left[seq] && !said["deliver"][seq] {
+	for seq := range said.durable {
+		if !left[seq] && !said.delivered[seq] {
 			t.Errorf("%s: record %d was durable and is gone", what, seq)
 		}
 		if r, err := o.Answer(jobOf(seq)); jobOf(seq) != "" && (err != nil || r.Seq != seq ||
@@ -409,7 +405,7 @@ func wantPromise(t *testing.T, what string, folder map[string][]byte, said told)
 			t.Errorf("%s: answer of %s is %d, %v; want %d", what, jobOf(seq), r.Seq, err, seq)
 		}
 	}
-	last := slices.Max(append(slices.Collect(maps.Keys(said["append"])), 0))
+	last := slices.Max(append(slices.Collect(maps.Keys(said.appended)), 0))
 	if next := mustAppend(t, o, 10, nil); next <= last {
 		t.Errorf("%s: number %d is used again", what, next)
 	}
@@ -432,8 +428,8 @@ func TestS2_EveryPrefixOfTheWritesKeepsThePromise(t *testing.T) {
 			return
 		}
 	}
-	if len(d.told["durable"]) < 30 {
-		t.Errorf("%d records were called durable, want more: the recording is not complete", len(d.told["durable"]))
+	if len(d.told.durable) < 30 {
+		t.Errorf("%d records were called durable, want more: the recording is not complete", len(d.told.durable))
 	}
 	t.Logf("%d states, one in %d opened", n, everyCut)
 }

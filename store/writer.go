@@ -217,8 +217,7 @@ func (o *Outbox) succeed(g group) {
 	}
 }
 
-// fail notes a fault and when to try again. What tells of a gap and is not on the
-// disk is given up: it would hold up what follows it, and is told again.
+// fail notes a fault and when to try again.
 func (o *Outbox) fail(err error) {
 	p := &o.pace
 	if p.fault == nil {
@@ -228,15 +227,24 @@ func (o *Outbox) fail(err error) {
 	p.suspect = p.suspect || !noRoom(err)
 	p.backoff = min(max(2*p.backoff, firstRetry), lastRetry)
 	p.retry = time.Now().Add(p.backoff)
-	o.loseHeld()
+	o.release()
 }
 
-// loseHeld gives up the records that are not to be collected before their commit.
-func (o *Outbox) loseHeld() {
-	held := slices.Clone(o.memory.fresh[Controls])
-	for _, it := range held {
-		if s, w := o.queue.find(it.Seq); w != nil && it.held {
-			o.lose(s, w, Disk)
+// release is for when nothing is written. What was held for its commit is not held any
+// more, but for what tells of a gap: that is given up, and told again.
+func (o *Outbox) release() {
+	for c := range Class(Classes) {
+		if o.pace.fault == nil && o.written(c) {
+			continue
+		}
+		for _, it := range slices.Clone(o.memory.unlogged(c)) {
+			s, w := o.queue.find(it.Seq)
+			if w == nil || !it.held {
+				continue
+			}
+			if it.held = false; it.Job == "" {
+				o.lose(s, w, Disk)
+			}
 			o.wakeReader()
 		}
 	}
