@@ -119,7 +119,7 @@ func TestS1_KilledProcessLosesNothingItCalledDurable(t *testing.T) {
 	all := newTold()
 	last := uint64(0)
 	for round := range 10 {
-		now := killedAfter(t, dir, 1+rand.IntN(6000))
+		now := killedAfter(t, "TestCrashChild", dir, 1+rand.IntN(6000))
 		for seq := range now.appended {
 			if seq <= last {
 				t.Errorf("round %d: number %d is used again", round, seq)
@@ -127,10 +127,13 @@ func TestS1_KilledProcessLosesNothingItCalledDurable(t *testing.T) {
 		}
 		all.add(now)
 		last = max(last, slices.Max(append(slices.Collect(maps.Keys(now.appended)), 0)))
-		checkSurvivors(t, dir, all)
+		checkSurvivors(t, dir, crashOptions(), all)
 		if t.Failed() {
 			return
 		}
+	}
+	if len(all.announced) == 0 {
+		t.Error("no gap was announced")
 	}
 }
 
@@ -168,9 +171,9 @@ func (d told) read(line string) {
 
 // killedAfter runs a child, kills it after so many lines, and returns what it
 // told until it was dead.
-func killedAfter(t *testing.T, dir string, lines int) told {
+func killedAfter(t *testing.T, child, dir string, lines int) told {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashChild$")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+child+"$")
 	cmd.Env = append(os.Environ(), crashEnv+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -191,9 +194,9 @@ func killedAfter(t *testing.T, dir string, lines int) told {
 	return got
 }
 
-func checkSurvivors(t *testing.T, dir string, all told) {
+func checkSurvivors(t *testing.T, dir string, opts OutboxOptions, all told) {
 	t.Helper()
-	o := mustOpenOutbox(t, dir, crashOptions())
+	o := mustOpenOutbox(t, dir, opts)
 	defer o.Close()
 	left := map[uint64]bool{}
 	for _, seq := range backlog(t, o) {
