@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,8 +34,8 @@ import (
 type journal struct {
 	path       string
 	noSync     bool
-	limit      int64    // bytes that frames may take
-	file       *os.File // nil: cannot be written
+	limit      int64       // bytes that frames may take
+	file       journalFile // nil: cannot be written
 	info       os.FileInfo
 	generation uint64
 	end        int64     // where the next frame goes
@@ -42,6 +43,12 @@ type journal struct {
 	made       time.Time // when it was last tried to make the file
 	body       []byte    // of the last frame, for its room
 	frame      []byte    // the last one, for its room
+}
+
+// A journalFile is an *os.File, or a test's that stalls.
+type journalFile interface {
+	io.WriterAt
+	io.Closer
 }
 
 // errNoRoom says that the frames take all the room that there is.
