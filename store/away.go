@@ -19,7 +19,7 @@ const memoryMost = 256 << 20
 
 // errUnusable marks a state folder that cannot be used at the time.
 var errUnusable = errors.New("in memory only, and lost with the process, until the state folder can be written; " +
-	"see to its permissions and to room on its disk, no restart is needed")
+	"see to its permissions and to the room on its disk")
 
 // away tells why the file is in memory, nil if it is not.
 func (f *file) away() error {
@@ -55,7 +55,7 @@ func (f *file) memory(copied bool, load func(*bolt.Tx) error) (*database, error)
 	}
 	db := &database{handle: os.NewFile(uintptr(fd), f.path), memory: true}
 	if f.origin = nil; copied {
-		f.origin, err = f.copyTo(db.handle)
+		f.origin, err = f.copyInto(db.handle)
 	}
 	db.made = f.origin == nil
 	if err == nil {
@@ -68,9 +68,9 @@ func (f *file) memory(copied bool, load func(*bolt.Tx) error) (*database, error)
 	return db, nil
 }
 
-// copyTo copies the file on the disk, if there is one that is sound and within bounds,
+// copyInto copies the file on the disk, if there is one that is sound and within bounds,
 // and returns which it was.
-func (f *file) copyTo(h *os.File) (os.FileInfo, error) {
+func (f *file) copyInto(h *os.File) (os.FileInfo, error) {
 	from, err := os.Open(f.path)
 	if err != nil {
 		return nil, nil
@@ -119,10 +119,10 @@ func (f *file) landFrom(tx *bolt.Tx) error {
 	if err := makeFolder(filepath.Dir(f.path)); err != nil {
 		return err
 	}
-	// A file that was not there, or not to be read, and has come since knows better.
-	info, err := os.Stat(f.path)
-	ours := err != nil || f.origin != nil && os.SameFile(info, f.origin)
-	db, _, err := f.onDisk(func(to *bolt.Tx) error { return bring(tx, to, ours) })
+	if info, err := os.Stat(f.path); err == nil && (f.origin == nil || !os.SameFile(info, f.origin)) {
+		return errors.New("a file that was not there before, or not to be read, has come; restart the agent, which uses it")
+	}
+	db, _, err := f.onDisk(func(to *bolt.Tx) error { return bring(tx, to) })
 	if err != nil {
 		return err
 	}
@@ -131,12 +131,11 @@ func (f *file) landFrom(tx *bolt.Tx) error {
 	return errMoved
 }
 
-// bring makes the buckets of one file in another and, if it is to, has them hold the
-// same.
-func bring(from, to *bolt.Tx, contents bool) error {
+// bring has one file hold what another does.
+func bring(from, to *bolt.Tx) error {
 	return from.ForEach(func(name []byte, b *bolt.Bucket) error {
 		into, err := to.CreateBucketIfNotExists(name)
-		if err != nil || !contents {
+		if err != nil {
 			return err
 		}
 		if _, err := prune(into, func(key, _ []byte) bool { return b.Get(key) != nil }); err != nil {

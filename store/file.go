@@ -115,6 +115,9 @@ func (f *file) tryOpen(load func(*bolt.Tx) error) (*database, error) {
 		err = db.load(f.path, f.opts.noSync, load)
 	}
 	if err == nil {
+		err = removed(f.path + compactSuffix)
+	}
+	if err == nil {
 		err = SyncFolder(filepath.Dir(f.path))
 	}
 	if err == nil {
@@ -185,22 +188,8 @@ func (f *file) missed(left bool) {
 
 // load has bbolt open the file and runs the first transaction.
 func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) error {
-	return guard(func() (err error) {
-		opts := bolt.Options{
-			// NoFreelistSync would save a page per commit. But the free list tells
-			// of a page that is reached by a damaged number; and after each failed
-			// commit bbolt would scan the whole tree, in a goroutine of its own,
-			// where a panic cannot be caught.
-			FreelistType: bolt.FreelistMapType,
-			NoSync:       noSync,
-			NoGrowSync:   noSync,
-			NoStatistics: true,
-			OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return db.handle, nil },
-		}
-		if db.memory {
-			opts.MaxSize = memoryMost
-		}
-		if db.DB, err = bolt.Open(path, 0o600, &opts); err != nil {
+	return guard(func() error {
+		if err := db.open(path, noSync); err != nil {
 			return err
 		}
 		return db.Update(sealed(func(tx *bolt.Tx) error {
@@ -208,6 +197,25 @@ func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) er
 			return load(tx)
 		}))
 	})
+}
+
+// open has bbolt open the file, which was checked.
+func (db *database) open(path string, noSync bool) (err error) {
+	opts := bolt.Options{
+		// NoFreelistSync would save a page per commit. But the free list tells
+		// of a page that is reached by a damaged number; and after each failed
+		// commit bbolt would scan the whole tree, in a goroutine of its own,
+		// where a panic cannot be caught.
+		FreelistType: bolt.FreelistMapType,
+		NoSync:       noSync,
+		NoGrowSync:   noSync,
+		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return db.handle, nil },
+	}
+	if db.memory {
+		opts.MaxSize = memoryMost
+	}
+	db.DB, err = bolt.Open(path, 0o600, &opts)
+	return err
 }
 
 // makeBuckets makes those of a new file. One that is not new has them all, or a name

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -21,6 +22,11 @@ const (
 // keyReserved holds, in the meta bucket of outbox.db, the sequence number from
 // which the next process counts.
 const keyReserved = "reserved"
+
+// keyGeneration holds, in the meta bucket of outbox.db, the generation of the frames of
+// the journal that count: 32 bits of a random number that tell outboxes apart, and a
+// count of 32 bits.
+const keyGeneration = "generation"
 
 // keyGaps holds, in the meta bucket of outbox.db, what was lost and not told.
 const keyGaps = "gaps"
@@ -40,14 +46,26 @@ type contents struct {
 	gaps    gaps
 	foreign bool  // there are records of another version
 	unread  error // why the gaps that were stored cannot be read
+
+	generation uint64 // of the journal; 0: unknown
+	logged     int    // groups that were taken over from the journal
+	missed     []Gap  // of the journal
+	unlogged   error  // why a group could not be taken over
 }
 
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
+	journal, err := readJournal(o.journal.path)
+	if err != nil {
+		o.log.Warn("journal of the outbox not readable", "err", err)
+	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil {
+		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
+		}
+		if c.created {
+			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
 		return c.put(tx)
@@ -59,7 +77,7 @@ func (o *Outbox) open() error {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
 	f.missed(quarantined == "" && o.opts.Floor > 0)
-	if f.unsure || f.fresh && (quarantined != "" || o.opts.Floor > 0 || f.away() != nil) {
+	if f.unsure || quarantined != "" || f.fresh && f.away() != nil {
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
@@ -70,11 +88,29 @@ func (o *Outbox) open() error {
 		}
 	}
 	o.file = f
-	o.take(c)
+	o.openJournal(c)
+	o.takeIn(c)
 	return nil
 }
 
-// lost takes over what an earlier version counted.
+// openJournal begins a generation of the journal, of which nothing is left that
+// outbox.db does not have, and tells what was wrong with the one before.
+func (o *Outbox) openJournal(c contents) {
+	if c.created && c.logged > 0 {
+		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
+	}
+	if c.unlogged != nil {
+		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
+	}
+	if o.file.away() != nil {
+		return // what the journal on the disk has is nowhere else
+	}
+	if err := o.journal.open(c.generation); err != nil {
+		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
+	}
+}
+
+// lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
 	if g.Records > 0 {
 		c.gaps.accounts = append(c.gaps.accounts, account{Gap: g})
@@ -91,10 +127,14 @@ func (c *contents) put(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	meta := tx.Bucket([]byte(bucketMeta))
+	if err := meta.Put([]byte(keyGeneration), number(c.generation)); err != nil {
+		return err
+	}
 	return putState(tx, c.done, gaps, c.next+reserve, c.age)
 }
 
-func (o *Outbox) take(c contents) {
+func (o *Outbox) takeIn(c contents) {
 	o.age = newAgeClock(c.age)
 	o.numbers = numbers{next: c.next, reserved: c.next + reserve}
 	o.queue, o.answers, o.gaps = c.queue, c.answers, c.gaps
@@ -108,27 +148,77 @@ func (o *Outbox) take(c contents) {
 	if c.unread != nil {
 		o.log.Error("count of lost messages not readable", "err", c.unread)
 	}
+	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
 }
 
-// scan reads the whole file, so that damage is found now.
-func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
-	if err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta); err != nil {
+// replay takes over what a journal has. Where outbox.db is new, or older than it, as
+// after damage or on a disk that lost what it had called written, the newest groups
+// count.
+func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
+	c.created = reserved == 0
+	c.generation = parseNumber(meta.Get([]byte(keyGeneration)))
+	last := lastGeneration(journal)
+	switch foreign := last>>32 != c.generation>>32; {
+	case c.generation == 0 && last == 0:
+		c.generation = uint64(rand.Uint32())<<32 | 1
+	case c.generation == 0 || last > c.generation && !foreign:
+		c.generation = last
+	case foreign: // one of them is of another outbox, which has used numbers, too
+		for _, body := range frames(journal, last) {
+			if g, _, err := parseGroup(body); err == nil {
+				reserved = max(reserved, g.reserved)
+			}
+		}
+	}
+	var found tallies
+	for _, body := range frames(journal, c.generation) {
+		g, before, err := parseGroup(body)
+		if err != nil {
+			c.unlogged = err
+			continue
+		}
+		c.missed = append(c.missed, before.missing(found)...)
+		g.reserved, g.age = max(g.reserved, reserved), max(g.age, age)
+		if err := g.write(tx); err != nil {
+			return err
+		}
+		found = before
+		found.add(g)
+		c.logged++
+	}
+	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
+	return nil
+}
+
+// scan reads the whole file, so that damage is found now; what its journal has is taken
+// over before.
+func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
+	trusted := trustOf(tx)
+	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
+	if err == nil && trusted == broken {
+		err = putProgress(tx, 1, 0) // the records may tell
+	}
+	if err == nil {
+		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
+	}
+	c := contents{answers: newAnswers(alias)}
+	if err == nil {
+		err = c.replay(tx, journal)
+	}
+	if err != nil {
 		return contents{}, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
-	reserved := parseNumber(meta.Get([]byte(keyReserved)))
-	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
-		age: duration(meta.Get([]byte(keyAge)))}
-	if trustOf(tx) == broken {
-		c.next, c.age = 1, 0 // the records may tell
-	}
+	c.age = duration(meta.Get([]byte(keyAge)))
 	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
-	if err := checkQueue(tx.Bucket([]byte(bucketQueue))); err != nil {
-		return c, err
+	for _, g := range c.missed {
+		c.lost(g)
 	}
 	queue := newQueueScan(tx)
-	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
+	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
 			return fmt.Errorf("record under a key of %d bytes: %w", len(key), errDamaged)
 		}
@@ -261,12 +351,13 @@ func (o *Outbox) reopen() error {
 	o.mu.Lock()
 	old, reserved, age := o.file, o.numbers.reserved, o.age.now()
 	o.mu.Unlock()
+	o.journal.abandon() // outbox.db takes over everything next, also what is in there
 	if err := old.close(); err != nil {
 		return err
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
+		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again.

@@ -52,6 +52,10 @@ type OutboxOptions struct {
 	// is asked for. nil: no answer has one.
 	Alias func(Record) string
 
+	// DurableFirst holds an answer back from Collect until it is on the disk, so that
+	// no job can ever have two; not while answers are not written.
+	DurableFirst bool
+
 	// NoSync is that of Options. What Append calls durable is then what the
 	// process may lose no more, and a power cut may.
 	NoSync bool
@@ -70,6 +74,10 @@ const (
 	// freshShare times OutboxOptions.Memory bounds what is not committed.
 	freshShare = 4
 
+	// journalShare is the part of OutboxOptions.Memory that the journal may fill: what
+	// it has is in memory until outbox.db has it.
+	journalShare = 4
+
 	// itemOverhead is what a record in memory takes beside its bytes.
 	itemOverhead = 256
 
@@ -81,13 +89,13 @@ const (
 	maxRecord = 1 << 28
 )
 
-// An Outbox is outbox.db and its tail in memory. Its methods may be called from
+// An Outbox is outbox.db, its journal and their tail in memory. Its methods may be called from
 // any goroutine, before and while Run works; none but Run waits for a write.
 type Outbox struct {
-	path string
-	opts OutboxOptions
-	log  *slog.Logger
-	kick chan struct{} // tells Run to look again
+	path    string
+	opts    OutboxOptions
+	log     *slog.Logger
+	journal *journal // of Run
 
 	mu          sync.Mutex
 	file        *file
@@ -97,11 +105,10 @@ type Outbox struct {
 	queue       queue
 	answers     answers
 	memory      memory
-	done        deletes
+	done        dueDeletes
 	gaps        gaps
 	pace        pace
 	space       space
-	wake        chan struct{} // closed when there is something for Collect; nil if nobody waits
 }
 
 // numbers are those that may be given out.
@@ -136,8 +143,10 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, kick: make(chan struct{}, 1),
-		space: space{free: freeBytes}}
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
+		pace: pace{kick: make(chan struct{}, 1)}}
+	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
+		limit: min(journalSize, opts.Memory/journalShare)}
 	if err := o.open(); err != nil {
 		return nil, err
 	}
@@ -174,6 +183,7 @@ func (o *Outbox) append(it *item, encode func(seq uint64) (Record, error)) (seq 
 	r.Seq = o.numbers.next
 	o.numbers.next++
 	it.Record, it.age = r, o.age.now()
+	it.held = it.held || o.opts.DurableFirst && r.Job != "" && o.pace.fault == nil && o.written(r.Stream.Class())
 	o.add(it)
 	o.wakeReader()
 	return r.Seq, nil
@@ -192,7 +202,6 @@ func (o *Outbox) refusal() error {
 }
 
 func (o *Outbox) add(it *item) {
-	o.begin()
 	c := it.Stream.Class()
 	o.memory.fresh[c] = append(o.memory.fresh[c], it)
 	o.memory.bytes += it.cost()
@@ -267,7 +276,6 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	o.mu.Lock()
 	seq, ok := o.answers.find(name, o.age.now())
 	it := o.memory.find(seq)
-	f := o.file
 	o.mu.Unlock()
 	if !ok {
 		return Record{}, ErrNotFound
@@ -275,7 +283,7 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	found := Record{}
 	if it != nil {
 		found = it.Record
-	} else if read, err := readRecords(f, []uint64{seq}); err != nil {
+	} else if read, _, err := o.read(seq); err != nil {
 		return Record{}, fmt.Errorf("read answer of job %.80q: %w", name, err)
 	} else if len(read) > 0 {
 		found = read[0]
@@ -355,5 +363,6 @@ func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pace.ended = true
+	o.journal.abandon()
 	return o.file.close()
 }

@@ -17,12 +17,11 @@ func (o *Outbox) Collect(s Stream, after uint64, limit int) (records []Record, m
 			defer o.mu.Unlock()
 			return nil, o.waker()
 		}
-		f := o.file
 		o.mu.Unlock()
 		if len(onDisk) == 0 {
 			return inMemory, nil
 		}
-		found, err := readRecords(f, onDisk)
+		found, f, err := o.read(onDisk...)
 		if err != nil {
 			return nil, o.unreadable(f, err)
 		}
@@ -58,6 +57,25 @@ func (o *Outbox) peek(s Stream, after uint64, limit int) (onDisk []uint64, inMem
 		}
 	}
 	return onDisk, inMemory
+}
+
+// read reads records from the file, and once more if another took its place meanwhile.
+// It returns the file it read last.
+func (o *Outbox) read(seqs ...uint64) ([]Record, *file, error) {
+	for f := o.current(); ; {
+		records, err := readRecords(f, seqs)
+		now := o.current()
+		if err == nil || f == now {
+			return records, f, err
+		}
+		f = now
+	}
+}
+
+func (o *Outbox) current() *file {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file
 }
 
 // readRecords reads the records with these numbers and leaves out those that
@@ -112,15 +130,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.wake == nil {
-		o.wake = make(chan struct{})
+	if o.pace.wake == nil {
+		o.pace.wake = make(chan struct{})
 	}
-	return o.wake
+	return o.pace.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+	if o.pace.wake != nil {
+		close(o.pace.wake)
+		o.pace.wake = nil
 	}
 }

@@ -1,20 +1,27 @@
 // Package store keeps what a device must remember through restarts and power
-// cuts, in two bbolt files of one state folder:
+// cuts, in two bbolt files and a journal of one state folder:
 //
 //	limber.db   Store    blobs, family, profiles, cells, command ledger
 //	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
+//	outbox.log           its journal: what outbox.db has not taken over yet
 //
 // A call of Store that writes returns when its transaction is on the disk, unless
 // its Options leave that to the system. The Outbox never lets its caller wait for
 // the disk: it is a log with a tail in memory, and one goroutine commits what
 // gathered, a group at a time.
 //
-//	Append → fresh ──commit──→ stored ──Delivered──→ gone
-//	           │                  └──over quota────→ gone, counted in the Gap
-//	           └──Delivered before the commit──────→ gone, never written
+//	Append → fresh ──journal──→ logged ──takeover──→ stored ──Delivered──→ gone
+//	           │                                        └───over a limit──→ gone, counted in a Gap
+//	           └──an event Delivered before the commit────────────────────→ gone, never written
 //
-// The answer of a job outlives its delivery by an hour, so that the same job
-// gets the same bytes again.
+// A group goes into the journal, one write of mostly one block, within 50 ms of the
+// first record in it, and once a minute outbox.db takes over what is there: its own
+// commit writes some 30 kB, and a card does not outlive that twenty times a second.
+// What is logged stays in memory until then. A journal that fails or is full is taken
+// over at once, and without one every group goes to outbox.db.
+//
+// The answer of a job is written though it was delivered, and outlives that by an
+// hour, so that the same job gets the same bytes again.
 //
 // The one rule: whoever is told that something is stored is told after the
 // commit that holds it. Everything else may be lost and is then counted: a
