@@ -207,10 +207,41 @@ func parseConfig(b []byte) (Config, error) {
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
 		return Config{}, fmt.Errorf("line %d: %s", line, plain(wrong))
-	case err != nil:
+	case err != nil: // of a type of ours, and without the key
+		var doc map[string]any
+		if toml.Unmarshal(b, &doc) == nil {
+			err = fmt.Errorf("%s: %w", culprit(doc, refused), err)
+		}
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// refused tells whether a document cannot be decoded.
+func refused(doc map[string]any) bool {
+	b, err := toml.Marshal(doc)
+	return err != nil || toml.Unmarshal(b, new(Config)) != nil
+}
+
+// culprit names a key that is the reason why a document is refused.
+func culprit(doc map[string]any, refused func(map[string]any) bool) string {
+	for key, value := range doc {
+		if !refused(map[string]any{key: value}) {
+			continue
+		}
+		if table, ok := value.(map[string]any); ok {
+			return key + "." + culprit(table, func(in map[string]any) bool { return refused(map[string]any{key: in}) })
+		}
+		tables, _ := value.([]any)
+		for _, each := range tables {
+			within := func(in map[string]any) bool { return refused(map[string]any{key: []any{in}}) }
+			if table, ok := each.(map[string]any); ok && within(table) {
+				return key + "." + culprit(table, within)
+			}
+		}
+		return key
+	}
+	return ""
 }
 
 // plain says what is wrong with a value in the words of the file.

@@ -104,6 +104,12 @@ type group struct {
 	nothing    bool   // is to be written
 }
 
+// cutAt returns at most the first n, and those behind them.
+func cutAt(seqs []uint64, n int) (first, rest []uint64) {
+	n = min(n, len(seqs))
+	return seqs[:n:n], seqs[n:]
+}
+
 // A put is a record to be written.
 type put struct {
 	*item
@@ -133,6 +139,8 @@ func (o *Outbox) gather(takeOver, last bool) (g group, err error) {
 	}
 	if last {
 		g.reserved = o.numbers.next
+	} else if takeOver {
+		g.done.records, o.done.records = cutAt(g.done.records, mostDeletes)
 	}
 	for c := range Class(Classes) {
 		o.take(&g, c, takeOver, last || o.written(c))

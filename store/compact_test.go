@@ -20,14 +20,12 @@ func mustSwell(tb testing.TB, o *Outbox, n int) (left []uint64) {
 	for i := range n {
 		mustAppendTo(tb, o, 599, Late)
 		if i%groupRecords == groupRecords-1 {
-			if err := o.commit(false); err != nil {
-				tb.Fatal(err)
-			}
+			mustCommit(tb, o)
 		}
 	}
 	all := backlog(tb, o)
 	o.Delivered(all[:n*9/10]...)
-	if err := errors.Join(o.commit(true), o.commit(true)); err != nil { // also what the journal has
+	if err := errors.Join(o.commit(false), o.commit(false)); err != nil {
 		tb.Fatal(err)
 	}
 	return all[n*9/10:]
@@ -106,9 +104,7 @@ func TestReadersDoNotNoticeACompaction(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 100 << 10})
 	answer := mustAnswer(t, o, "job", 500, nil)
 	mustAppendTo(t, o, 500, slices.Repeat([]Stream{Late}, 500)...)
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	done, read := make(chan struct{}), make(chan int)
 	go func() {
 		n := 0
@@ -143,16 +139,14 @@ func TestACommitOutdatesACompaction(t *testing.T) {
 	c.begin(o.file, true)
 	r := <-c.done
 	c.outdate()
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	o.exchange(&c, r)
-	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db"}) {
+	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 		t.Errorf("the folder has %v, want the outbox alone", got)
 	}
 	c.begin(o.file, true)
 	c.end()
-	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db"}) {
+	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 		t.Errorf("after the end the folder has %v, want the outbox alone", got)
 	}
 	o = restart(t, o, mustRun(t, o))
@@ -165,9 +159,7 @@ func TestS3_AFullDiskLeavesTheFileThatWasToBeCompacted(t *testing.T) {
 	}
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
 	mustAppendTo(t, o, 100<<10, slices.Repeat([]Stream{Late}, 20)...)
-	if err := o.commit(false); err != nil {
-		t.Fatal(err)
-	}
+	mustCommit(t, o)
 	before := o.file
 	for _, limit := range []uint64{1, 100 << 10, 1 << 20} {
 		lift := mustLimitFiles(t, limit)
@@ -175,7 +167,7 @@ func TestS3_AFullDiskLeavesTheFileThatWasToBeCompacted(t *testing.T) {
 		c.begin(o.file, false)
 		o.exchange(&c, <-c.done)
 		lift()
-		if got := mustList(t, filepath.Dir(o.path)); o.file != before || !slices.Equal(got, []string{"outbox.db"}) {
+		if got := mustList(t, filepath.Dir(o.path)); o.file != before || !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 			t.Errorf("with files of at most %d bytes the folder has %v, want the old outbox alone", limit, got)
 		}
 	}
@@ -237,9 +229,7 @@ func TestCompactingChild(t *testing.T) {
 				crashDeliver(o, seq)
 			}
 		}
-		if err := o.commit(false); err != nil {
-			t.Fatal(err)
-		}
+		mustCommit(t, o)
 		mustCompact(t, o)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -22,11 +21,6 @@ const (
 // keyReserved holds, in the meta bucket of outbox.db, the sequence number from
 // which the next process counts.
 const keyReserved = "reserved"
-
-// keyGeneration holds, in the meta bucket of outbox.db, the generation of the frames of
-// the journal that count: 32 bits of a random number that tell outboxes apart, and a
-// count of 32 bits.
-const keyGeneration = "generation"
 
 // keyGaps holds, in the meta bucket of outbox.db, what was lost and not told.
 const keyGaps = "gaps"
@@ -93,23 +87,6 @@ func (o *Outbox) open() error {
 	return nil
 }
 
-// openJournal begins a generation of the journal, of which nothing is left that
-// outbox.db does not have, and tells what was wrong with the one before.
-func (o *Outbox) openJournal(c contents) {
-	if c.created && c.logged > 0 {
-		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
-	}
-	if c.unlogged != nil {
-		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
-	}
-	if o.file.away() != nil {
-		return // what the journal on the disk has is nowhere else
-	}
-	if err := o.journal.open(c.generation); err != nil {
-		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
-	}
-}
-
 // lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
 	if g.Records > 0 {
@@ -150,47 +127,6 @@ func (o *Outbox) takeIn(c contents) {
 	}
 	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
-}
-
-// replay takes over what a journal has. Where outbox.db is new, or older than it, as
-// after damage or on a disk that lost what it had called written, the newest groups
-// count.
-func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
-	meta := tx.Bucket([]byte(bucketMeta))
-	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
-	c.created = reserved == 0
-	c.generation = parseNumber(meta.Get([]byte(keyGeneration)))
-	last := lastGeneration(journal)
-	switch foreign := last>>32 != c.generation>>32; {
-	case c.generation == 0 && last == 0:
-		c.generation = uint64(rand.Uint32())<<32 | 1
-	case c.generation == 0 || last > c.generation && !foreign:
-		c.generation = last
-	case foreign: // one of them is of another outbox, which has used numbers, too
-		for _, body := range frames(journal, last) {
-			if g, _, err := parseGroup(body); err == nil {
-				reserved = max(reserved, g.reserved)
-			}
-		}
-	}
-	var found tallies
-	for _, body := range frames(journal, c.generation) {
-		g, before, err := parseGroup(body)
-		if err != nil {
-			c.unlogged = err
-			continue
-		}
-		c.missed = append(c.missed, before.missing(found)...)
-		g.reserved, g.age = max(g.reserved, reserved), max(g.age, age)
-		if err := g.write(tx); err != nil {
-			return err
-		}
-		found = before
-		found.add(g)
-		c.logged++
-	}
-	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
-	return nil
 }
 
 // scan reads the whole file, so that damage is found now; what its journal has is taken

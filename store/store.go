@@ -20,13 +20,20 @@
 // What is logged stays in memory until then. A journal that fails or is full is taken
 // over at once, and without one every group goes to outbox.db.
 //
+// Records are of three classes, results, events and control, in one space of
+// numbers, and wait in four streams, as results made with the link and without it do
+// not wait for one another. Each class has limits of its own; of what they share the
+// oldest results are lost first, then the oldest events. With too little room on the
+// file system only control is written.
+//
 // The answer of a job is written though it was delivered, and outlives that by an
 // hour, so that the same job gets the same bytes again.
 //
 // The one rule: whoever is told that something is stored is told after the
 // commit that holds it. Everything else may be lost and is then counted: a
 // sequence number is never used twice, and what is missing between two numbers
-// delivered is what the Gap says.
+// delivered is what the Gaps say. A Gap is written in the commit that deletes what was
+// lost, and is there until the record that tells of it was delivered.
 //
 // Damage is expected. A file that bbolt cannot read is renamed to
 // NAME.corrupt-<unix time> and replaced by an empty one, and so is a file that

@@ -17,6 +17,7 @@ const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
+	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
 	groupAge     = 50 * time.Millisecond // since the first of the records, or
 	hurryRecords = 16                    // records, for a broker that awaits acknowledgements before it sends more,
 	hurryAge     = 5 * time.Millisecond  // and so long since the first of them; or
@@ -44,8 +45,10 @@ type pace struct {
 	suspect bool          // the file has to be opened again
 	backoff time.Duration
 	retry   time.Time
-	compact time.Time // when to see whether the file is to be compacted; zero: not before the next commit
-	ended   bool      // Run has returned
+	ended   bool // Run has returned
+
+	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	compactAgain time.Time // not before, after it was not possible
 }
 
 // begin notes the time of the first change beside records, before it is made.
@@ -209,7 +212,9 @@ func (o *Outbox) succeed(g group) {
 	p.since = time.Now()
 	o.numbers.reserved = g.reserved
 	if g.generation == 0 && !g.nothing || g.news {
-		p.compact = p.since.Add(compactIdle)
+		if p.compact = p.since.Add(compactIdle); p.compact.Before(p.compactAgain) {
+			p.compact = p.compactAgain
+		}
 	}
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
