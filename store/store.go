@@ -35,12 +35,22 @@
 // delivered is what the Gaps say. A Gap is written in the commit that deletes what was
 // lost, and is there until the record that tells of it was delivered.
 //
-// Damage is expected. A file that bbolt cannot read is renamed to
-// NAME.corrupt-<unix time> and replaced by an empty one, and so is a file that
-// holds nothing; the two newest such copies are kept. A record whose checksum is
-// wrong is skipped; a full or failing disk is retried while the newest records
-// stay in memory. All of it is reported, none of it is fatal, because everything
-// in limber.db can be fetched or measured again.
+// Damage is expected. All pages of a file are checked before bbolt maps it, see
+// checkPages, in time and memory that its size bounds. A file with a page that makes
+// no sense is renamed to NAME.corrupt-<unix time> and replaced by an empty one, and
+// so is a file that holds nothing; the two newest such copies are kept. A record, a
+// cell or a command whose checksum is wrong is skipped; a full or failing disk is
+// retried while the newest records stay in memory. A file that is missing while the
+// other one is there is told of. All of it is reported, none of it is fatal, because
+// everything in limber.db can be fetched or measured again.
+//
+// A folder that cannot be used at the start does not end it either, see
+// Options.StayUp: the file is in memory, with what it held on the disk, and is there
+// again once that can be.
+//
+//	folder usable ──→ on the disk ←──land── in memory ←── folder not usable
+//
+// Store writes into memory meanwhile and Outbox waits, as it promises more.
 //
 // No deadline here trusts the wall clock, which on a board without a battery
 // starts in 1970: ages are counted in running time (see ageClock).
