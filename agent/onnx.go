@@ -78,7 +78,11 @@ func lendFolder(state string) (string, error) {
 			os.RemoveAll(folder) // one of another user stays
 		}
 	}
-	folder, err := os.MkdirTemp(memory, fmt.Sprintf(name, os.Getpid()))
+	mine := fmt.Sprintf(name, os.Getpid())
+	folder, err := os.MkdirTemp(memory, mine)
+	if err != nil { // such as in a container
+		folder, err = os.MkdirTemp("", mine)
+	}
 	if err != nil {
 		return "", fmt.Errorf("folder for members in memory: %w", err)
 	}

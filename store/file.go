@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,9 +34,11 @@ type file struct {
 	log    *slog.Logger
 	now    atomic.Pointer[database]
 	broken atomic.Bool
-	fresh  bool     // nothing of what an earlier process may have stored is in it
-	unsure bool     // about its numbers: what says how far they were used is damaged
-	damage []string // what else was found when it was opened, as sentences
+	fresh  bool // nothing of what an earlier process may have stored is in it
+	unsure bool // about its numbers: what says how far they were used is damaged
+
+	telling sync.Mutex
+	damage  []string // what else was found when it was opened, as sentences
 
 	unusable atomic.Pointer[error] // why it is in memory; nil if it is not
 	origin   os.FileInfo           // of the file that was copied into memory; nil: none
@@ -175,8 +179,17 @@ func (f *file) check(db *database) (err error) {
 
 // tell notes what was wrong with the file, which is in use all the same.
 func (f *file) tell(what error) {
-	f.damage = append(f.damage, what.Error())
 	f.log.Warn("file is not as it was left", "err", what)
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.damage = append(f.damage, what.Error())
+}
+
+// told is what was wrong.
+func (f *file) told() []string {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	return slices.Clone(f.damage)
 }
 
 // missed is told whether an earlier process is known to have left the file.

@@ -355,7 +355,7 @@ func (o *Outbox) Quarantined() []string {
 func (o *Outbox) Damage() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.file.damage)
+	return o.file.told()
 }
 
 // Close closes the file. Run must have returned.

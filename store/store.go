@@ -62,7 +62,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -154,7 +153,7 @@ func (s *Store) Quarantined() string { return s.quarantined }
 
 // Damage says what else was found when the file was opened, in sentences: it was
 // removed, or only an older commit of it could be read.
-func (s *Store) Damage() []string { return slices.Clone(s.file.damage) }
+func (s *Store) Damage() []string { return s.file.told() }
 
 // Run takes a file that is in memory, see Options.StayUp, to the disk as soon as that
 // can be, with all that was stored meanwhile. It returns then, or with ctx's error.
