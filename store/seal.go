@@ -118,6 +118,15 @@ func sumAll(tx *bolt.Tx) error {
 // dropDamaged removes what is not as its sum says, and returns the names.
 func dropDamaged(tx *bolt.Tx) (damaged []string, err error) {
 	sums := tx.Bucket([]byte(bucketSums))
+	_, err = prune(tx.Bucket([]byte(bucketBlobs)), func(key, _ []byte) bool {
+		if len(key) != len(Digest{}) { // another value is found out when it is read
+			damaged = append(damaged, fmt.Sprintf("%q", sumKey(bucketBlobs, key)))
+		}
+		return len(key) == len(Digest{})
+	})
+	if err != nil {
+		return nil, err
+	}
 	for _, bucket := range summed() {
 		_, err := prune(tx.Bucket([]byte(bucket)), func(key, value []byte) bool {
 			if bytes.Equal(sums.Get(sumKey(bucket, key)), sumOf(value)) {
