@@ -83,7 +83,7 @@ func TestWhatBoltWritesPassesTheCheck(t *testing.T) {
 			random := rand.New(rand.NewPCG(14, 1))
 			path := filepath.Join(t.TempDir(), "db")
 			db := mustBolt(t, path, tt.opts)
-			for commit := range 150 {
+			for commit := range 60 {
 				if err := db.Update(shuffle(random)); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 					t.Fatal(err)
 				}
