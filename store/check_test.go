@@ -144,18 +144,27 @@ func TestS6_TheCheckTellsThePageAndWhatIsWrong(t *testing.T) {
 	}{
 		{"the overflow of a leaf", func(b []byte) []byte { b[at(leaf, 15)] = 1; return b }, "are beyond the last of"},
 		{"the overflow by one", func(b []byte) []byte { b[at(leaf, 12)] = 1; return b }, "is used twice|bytes of"},
-		{"the count of a leaf", func(b []byte) []byte { b[at(leaf, 10)]--; return b }, "element 0 of 8 and 100 bytes lies at"},
+		{"the count of a leaf", func(b []byte) []byte {
+			b[at(leaf, 10)]--
+			return b
+		}, "element 0 of 8 and 100 bytes lies at"},
 		{"no count at all", func(b []byte) []byte { clear(b[at(leaf, 10):at(leaf, 12)]); return b }, "has no elements"},
 		{"the kind of a page", func(b []byte) []byte { b[at(leaf, 8)] ^= 0x20; return b }, "has flags 0x22"},
 		{"its number", func(b []byte) []byte { b[at(leaf, 0)] ^= 1; return b }, "says that it is page"},
-		{"the position of a key", func(b []byte) []byte { b[at(branch, pageHeader+1)] ^= 1; return b }, "element 0 of 8 and 0"},
+		{"the position of a key", func(b []byte) []byte {
+			b[at(branch, pageHeader+1)] ^= 1
+			return b
+		}, "element 0 of 8 and 0"},
 		{"the length of a key", func(b []byte) []byte { b[at(branch, pageHeader+7)] ^= 1; return b }, "element 0 of"},
 		{"the page of a branch", func(b []byte) []byte {
 			copy(b[at(branch, pageHeader+8):], b[at(branch, pageHeader+elementSize+8):][:8])
 			return b
 		}, "element 0 is out of order"},
 		{"the free list", func(b []byte) []byte { b[at(int(meta.freelist), pageHeader)] ^= 1; return b }, "free"},
-		{"its count", func(b []byte) []byte { b[at(int(meta.freelist), 10)]--; return b }, "is neither in use nor free"},
+		{"its count", func(b []byte) []byte {
+			b[at(int(meta.freelist), 10)]--
+			return b
+		}, "is neither in use nor free"},
 		{"both first pages", func(b []byte) []byte { b[20] ^= 1; b[page+20] ^= 1; return b }, "page 1 "},
 		{"cut short", func(b []byte) []byte { return b[:5*page] }, "cut short to 5 of"},
 		{"next to nothing", func(b []byte) []byte { return b[:100] }, "100 bytes are no file"},

@@ -41,7 +41,8 @@ func TestS6_T6_AValueThatIsNotAsItWasStoredIsDroppedAndTold(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := mustOpen(t, dir)
-			if err := errors.Join(s.SetCell("mode", []byte("balanced")), s.SetCell("other", []byte("sound")), s.Close()); err != nil {
+			err := errors.Join(s.SetCell("mode", []byte("balanced")), s.SetCell("other", []byte("sound")), s.Close())
+			if err != nil {
 				t.Fatal(err)
 			}
 			mustAlter(t, s.file.path, func(tx *bolt.Tx) error {
