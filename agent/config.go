@@ -69,6 +69,8 @@ type Outbox struct {
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
 	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	// DurableFirst holds an answer back until it is on the disk.
+	DurableFirst bool `toml:"durable_first"`
 }
 
 // options are the bounds as the store has them.
@@ -76,7 +78,7 @@ func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
 		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
-		Free: int64(o.FreeMiB) << 20,
+		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
 }
 

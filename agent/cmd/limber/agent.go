@@ -99,7 +99,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	deps, err := openDevice(cfg, log)
+	// A device works on without a disk; a profile that is not stored is of no use.
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
 	if err != nil {
 		return err
 	}
@@ -132,8 +133,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }
@@ -173,7 +174,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err
