@@ -337,11 +337,11 @@ func TestASessionIsOnlyGivenBackToItsUser(t *testing.T) {
 func TestListensBeyondLoopbackOnlyWithUsers(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	_, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0"}, log)
-	if err == nil || !strings.Contains(err.Error(), "give users") {
+	if err == nil || !strings.Contains(err.Error(), "certificates or users") {
 		t.Errorf("got %v, want a refusal that names the remedy", err)
 	}
 	_, err = devbroker.New(devbroker.Config{Listen: "127.0.0.1:0", WebSocket: "0.0.0.0:0"}, log)
-	if err == nil || !strings.Contains(err.Error(), "give users") {
+	if err == nil || !strings.Contains(err.Error(), "certificates or users") {
 		t.Errorf("WebSockets: got %v, want a refusal that names the remedy", err)
 	}
 	b, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0", Users: map[string]string{"a": "b"}}, log)
