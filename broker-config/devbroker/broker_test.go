@@ -27,21 +27,7 @@ const patience = 20 * time.Second
 // mustServe runs a broker for the length of the test and returns its address.
 func mustServe(tb testing.TB, cfg devbroker.Config) string {
 	tb.Helper()
-	cfg.Listen = "127.0.0.1:0"
-	b, err := devbroker.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			tb.Errorf("run: %v", err)
-		}
-	})
-	return b.Addr()
+	return mustRunBroker(tb, cfg).Addr()
 }
 
 // client makes the command of a foreign client; login is user or user:password.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,8 +181,13 @@ func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 }
 
 // OnPacketProcessed puts back what OnPacketRead set aside. Both are called by
-// the one goroutine that reads the client's packets.
-func (d *door) OnPacketProcessed(cl *mochi.Client, _ packets.Packet, _ error) {
+// the one goroutine that reads the client's packets. And it acknowledges a publish to
+// a topic of the system's own, which the library forgets without a word.
+func (d *door) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, _ error) {
+	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 && strings.HasPrefix(pk.TopicName, "$") &&
+		!mochi.IsValidFilter(pk.TopicName, true) {
+		cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID})
+	}
 	if h, ok := d.held.Load(cl.ID); ok {
 		cl.State.Inflight.Set(h.(aside).Packet)
 		d.held.Delete(cl.ID)
