@@ -21,6 +21,7 @@ type conn struct {
 	mu      sync.Mutex
 	once    sync.Once
 	lastErr error
+	losses  uint64 // connections and attempts that failed
 	denied  []string
 	seq     uint64        // of the connection that is up, or was last
 	next    chan struct{} // closed at the next connection
@@ -130,5 +131,14 @@ func (c *conn) opened() { c.once.Do(func() { close(c.open) }) }
 func (c *conn) Lost(err error) {
 	c.mu.Lock()
 	c.lastErr = err
+	c.losses++
 	c.mu.Unlock()
+}
+
+// breaks counts what was lost so far: between two calls that return the same no
+// message was.
+func (c *conn) breaks() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.losses
 }
