@@ -14,7 +14,7 @@ import (
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
 	*mqtt.Link
-	broker    string               // URL
+	broker    string               // URL, for people
 	roundTrip func() time.Duration // the link's
 	open      chan struct{}        // closed on the first connection, once it is known what was denied
 
@@ -40,7 +40,9 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	if err != nil {
 		return err
 	}
-	c.Link, c.broker, c.roundTrip = link, cfg.Broker, link.RoundTrip
+	var brokers mqtt.URLs
+	brokers.Set(cfg.Broker)
+	c.Link, c.broker, c.roundTrip = link, brokers.Redacted().String(), link.RoundTrip
 	return nil
 }
 

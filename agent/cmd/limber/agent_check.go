@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -17,15 +18,20 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// printCheck prints the configuration as TOML, and what it leads to as
-// comments. A state that is not there stays so; one that is there gets the stock
+// printCheck prints the configuration as TOML, but for passwords, and what it leads to
+// as comments. A state that is not there stays so; one that is there gets the stock
 // family of this program, as at a start, if its own is an older one.
 func printCheck(w io.Writer, cfg agent.Config) error {
-	b, err := cfg.Marshal()
+	shown := cfg
+	shown.Broker.URL = cfg.Broker.URL.Redacted()
+	b, err := shown.Marshal()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	fmt.Fprintf(w, "%s\n", b)
+	if !slices.Equal(shown.Broker.URL, cfg.Broker.URL) {
+		fmt.Fprintln(w, "# broker.url: the password is not shown; broker.password_file keeps it out of here")
+	}
 	if say := cfg.Schedule.Say(time.Now()); say != "" {
 		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
 	}
