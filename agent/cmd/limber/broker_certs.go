@@ -32,7 +32,7 @@ broker's acl_file is. Lines of your own stay as they are.
 A NAME that is there is an error. With --renew it gets a new certificate for the
 key it has: the key need not be here, and only NAME.crt has to be replaced where
 it is used. For a new key remove both files first. A certificate cannot be taken
-back before it ends; "user NAME" and "topic deny #" in the access list lock one out.`,
+back before it ends, but "user NAME" and "topic deny #" in the access list take every right from one.`,
 		Example: `  limber broker certs --out certs --server broker.example,10.0.0.7 --device cam-17 --operator operator
   limber broker certs --out certs --device cam-18 --viewer viewer --operator alice
   limber broker certs --out certs --device cam-17 --days 90 --renew
