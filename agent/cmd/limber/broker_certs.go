@@ -46,9 +46,9 @@ back before it ends, but "user NAME" and "topic deny #" in the access list take 
 	f := c.Flags()
 	f.StringVar(&request.Dir, "out", "", "folder of the certificates")
 	f.StringSliceVar(&request.Server, "server", nil, "names and addresses of the broker, with commas between them")
-	f.StringSliceVar(&devices, "device", nil, "name of a device; may be given again")
-	f.StringSliceVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
-	f.StringSliceVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
+	f.StringArrayVar(&devices, "device", nil, "name of a device; may be given again")
+	f.StringArrayVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
+	f.StringArrayVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
 	f.IntVar(&request.Days, "days", 365, "days that they are good for")
 	f.BoolVar(&request.Renew, "renew", false, "make those that are there anew, for the same keys")
 	return c

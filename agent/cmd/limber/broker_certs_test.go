@@ -33,7 +33,7 @@ func login(dir, name, url string) []string {
 func TestBrokerCertsSaysWhatItMadeAndIsNotCalledTwice(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "certs")
 	call := []string{"broker", "certs", "--out", dir, "--server", "localhost,127.0.0.1", "--server", "broker.example",
-		"--device", "cam-1,cam-2", "--device", "cam-3", "--viewer", "viewer"}
+		"--device", "cam-1", "--device", "cam-2", "--device", "cam-3", "--viewer", "viewer"}
 	got := limber(t, call...)
 	if got.code != exitDone || got.stderr != "" || strings.Count(got.stdout, "\n") != 6 ||
 		!strings.Contains(got.stdout, filepath.Join(dir, "cam-3.crt")+": device cam-3, until "+
@@ -61,6 +61,7 @@ func TestBrokerCertsRefusesWhatCannotBe(t *testing.T) {
 		{"a device with the operator's name", []string{"--out", dir, "--server", "b", "--device", "operator"}, `"operator" is the user`},
 		{"a device with the viewer's name", []string{"--out", dir, "--server", "b", "--device", "viewer"}, `"viewer" is the user`},
 		{"a name of two levels", []string{"--out", dir, "--server", "b", "--device", "a/b"}, `"a/b" is not [A-Za-z0-9_.-]{1,64}`},
+		{"a name that is empty", []string{"--out", dir, "--server", "b", "--viewer", ""}, `viewer: "" is not`},
 		{"an operator that is no name", []string{"--out", dir, "--server", "b", "--operator", "a b"}, `"a b" is not`},
 		{"no time", []string{"--out", dir, "--server", "b", "--days", "0"}, "days: 0 is not from 1 to"},
 		{"a URL for a name", []string{"--out", dir, "--server", "mqtts://b"}, "neither a host name nor an address"},
