@@ -86,7 +86,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 	}
 	if err := cfg.Validate(); err != nil {
 		err = fmt.Errorf("configuration: %w", err)
-		if sound { // before the flags
+		if sound || cfg.ReservedName() { // before the flags, or wherever it stands
 			err = usageError{err}
 		}
 		return agent.Config{}, err
@@ -153,15 +153,20 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }
 
-// printCheck prints the configuration as TOML, and what it leads to as
-// comments. A state that is not there stays so; one that is there gets the stock
+// printCheck prints the configuration as TOML, but for passwords, and what it leads to
+// as comments. A state that is not there stays so; one that is there gets the stock
 // family of this program, as at a start, if its own is an older one.
 func printCheck(w io.Writer, cfg agent.Config) error {
-	b, err := cfg.Marshal()
+	shown := cfg
+	shown.Broker.URL = cfg.Broker.URL.Redacted()
+	b, err := shown.Marshal()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	fmt.Fprintf(w, "%s\n", b)
+	if !slices.Equal(shown.Broker.URL, cfg.Broker.URL) {
+		fmt.Fprintln(w, "# broker.url: the password is not shown; broker.password_file keeps it out of here")
+	}
 	if say := cfg.Schedule.Say(time.Now()); say != "" {
 		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
 	}
