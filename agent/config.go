@@ -70,6 +70,8 @@ type Outbox struct {
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
 	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	// DurableFirst holds an answer back until it is on the disk.
+	DurableFirst bool `toml:"durable_first"`
 }
 
 // options are the bounds as the store has them.
@@ -77,7 +79,7 @@ func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
 		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
-		Free: int64(o.FreeMiB) << 20,
+		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
 }
 
@@ -250,6 +252,10 @@ func plain(e *toml.DecodeError) string {
 // Marshal writes the configuration as a file that ReadConfig reads.
 func (c Config) Marshal() ([]byte, error) { return toml.Marshal(c) }
 
+// ReservedName tells whether the device has the name of a user of the access list,
+// whose rights it would have.
+func (c Config) ReservedName() bool { return wire.ValidName(c.Device) && !wire.ValidDevice(c.Device) }
+
 // Validate joins every complaint.
 func (c Config) Validate() error {
 	var errs []error
@@ -260,6 +266,7 @@ func (c Config) Validate() error {
 	}
 	complain(!wire.ValidName(c.Fleet), "fleet: %q is not [A-Za-z0-9_.-]{1,64}", c.Fleet)
 	complain(!wire.ValidName(c.Device), "device: %q is not [A-Za-z0-9_.-]{1,64}", c.Device)
+	complain(c.ReservedName(), "device: %q is the user who may do more than a device: give it another name", c.Device)
 	for _, g := range c.Groups {
 		complain(!wire.ValidGroup(g), "groups: %q is not @ and a name", g)
 		complain(g == wire.Everybody, "groups: everybody is in %s, leave it out", g)

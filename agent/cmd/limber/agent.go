@@ -89,7 +89,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 	}
 	if err := cfg.Validate(); err != nil {
 		err = fmt.Errorf("configuration: %w", err)
-		if sound { // before the flags
+		if sound || cfg.ReservedName() { // before the flags, or wherever it stands
 			err = usageError{err}
 		}
 		return agent.Config{}, err
@@ -102,7 +102,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	deps, err := openDevice(cfg, log)
+	// A device works on without a disk; a profile that is not stored is of no use.
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
 	if err != nil {
 		return err
 	}
@@ -148,8 +149,8 @@ func runAgent(ctx context.Context, cfg agent.Metrics, dev *agent.Agent, log *slo
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }
@@ -168,15 +169,20 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }
 
-// printCheck prints the configuration as TOML, and what it leads to as
-// comments. A state that is not there stays so; one that is there gets the stock
+// printCheck prints the configuration as TOML, but for passwords, and what it leads to
+// as comments. A state that is not there stays so; one that is there gets the stock
 // family of this program, as at a start, if its own is an older one.
 func printCheck(w io.Writer, cfg agent.Config) error {
-	b, err := cfg.Marshal()
+	shown := cfg
+	shown.Broker.URL = cfg.Broker.URL.Redacted()
+	b, err := shown.Marshal()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	fmt.Fprintf(w, "%s\n", b)
+	if !slices.Equal(shown.Broker.URL, cfg.Broker.URL) {
+		fmt.Fprintln(w, "# broker.url: the password is not shown; broker.password_file keeps it out of here")
+	}
 	if say := cfg.Schedule.Say(time.Now()); say != "" {
 		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
 	}
@@ -192,7 +198,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err
