@@ -60,8 +60,8 @@ func (m Metrics) validate() error {
 		return fmt.Errorf("metrics.listen: %q is not HOST:PORT, such as 127.0.0.1:9464", m.Listen)
 	}
 	if m.TokenFile == "" && !loopback(host) {
-		return fmt.Errorf("metrics.listen: %s is for others as well; set metrics.token_file to a file whose first line "+
-			"they must know", m.Listen)
+		return fmt.Errorf("metrics.listen: %s is for others as well; set metrics.token_file to a file whose first "+
+			"line they must know", m.Listen)
 	}
 	if _, err := m.Token(); err != nil {
 		return fmt.Errorf("metrics.token_file: %w", err)

@@ -40,8 +40,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 
 // jobs tells what became of them.
 func (to sink) jobs(s *agent.Snapshot) {
-	ended := to.counter("limber_jobs_total", "Jobs that ended: ok, refused for a reason, or superseded by a newer frame.",
-		"outcome", "reason")
+	ended := to.counter("limber_jobs_total",
+		"Jobs that ended: ok, refused for a reason, or superseded by a newer frame.", "outcome", "reason")
 	ended(float64(s.Answered), string(wire.OK), "")
 	for why, n := range s.Refused {
 		ended(float64(n), string(wire.Refused), string(why))
@@ -75,8 +75,8 @@ func (to sink) governor(s *agent.Snapshot) {
 	}
 	to.gauge("limber_member_info", "The operating member; the value is 1.", "member")(
 		1, s.Engine.Members[s.Engine.Operating].Name)
-	to.gauge("limber_slowdown_ratio", "How much longer inferences take than on a free device, as the governor believes.")(
-		s.Engine.Slowdown)
+	to.gauge("limber_slowdown_ratio",
+		"How much longer inferences take than on a free device, as the governor believes.")(s.Engine.Slowdown)
 }
 
 // outbox tells what waits, and what was given up.
@@ -85,7 +85,8 @@ func (to sink) outbox(s *agent.Snapshot) {
 	bytes := to.gauge("limber_outbox_bytes", "Bytes of the messages that wait for the link.", "class")
 	oldest := to.gauge("limber_outbox_oldest_seconds", "How long the oldest message has waited, while the device ran.",
 		"class")
-	dropped := to.counter("limber_outbox_dropped_total", "Messages that were given up, since the start.", "class", "reason")
+	dropped := to.counter("limber_outbox_dropped_total", "Messages that were given up, since the start.", "class",
+		"reason")
 	for c, d := range s.Waiting {
 		class := store.Class(c).String()
 		records(float64(d.Records), class)
@@ -105,7 +106,8 @@ func (to sink) link(s *agent.Snapshot) {
 	}
 	to.gauge("limber_link_up", "Whether the device is connected to its broker.")(up)
 	to.gauge("limber_link_inflight", "Messages that the broker has not acknowledged.")(float64(s.Traffic.InFlight))
-	to.counter("limber_link_connections_total", "Connections to the broker, since the start.")(float64(s.Uplink.ConnSeq))
+	to.counter("limber_link_connections_total", "Connections to the broker, since the start.")(
+		float64(s.Uplink.ConnSeq))
 	if t := s.Traffic.RoundTrip; t > 0 {
 		to.gauge("limber_link_round_trip_seconds", "How long the broker takes to acknowledge, the median of the last.")(
 			t.Seconds())

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,7 +36,8 @@ func (d *fakeDevice) Vitals() agent.Vitals     { return d.vitals }
 
 // busy is a device that has something of everything.
 func busy() *fakeDevice {
-	d := &fakeDevice{vitals: agent.Vitals{Watts: new(8.5), TempsC: map[string]float64{"CPU-therm": 51.5, "bad\xffname": 40}}}
+	d := &fakeDevice{}
+	d.vitals = agent.Vitals{Watts: new(8.5), TempsC: map[string]float64{"CPU-therm": 51.5, "bad\xffname": 40}}
 	s := &d.snapshot
 	s.Versions = wire.Versions{Agent: "v1", Runtime: "1.27"}
 	s.Answered, s.Superseded = 90, 3
@@ -48,7 +50,8 @@ func busy() *fakeDevice {
 	s.Engine.Members = []engine.Member{{Member: &family.Member{Name: "a"}}, {Member: &family.Member{Name: "b"}}}
 	s.Engine.State = pipeline.State{Operating: 1, Slowdown: 1.5}
 	s.Engine.Switches[governor.Queued] = 2
-	s.Uplink, s.Traffic = uplink.Status{Online: true, ConnSeq: 5}, uplink.Traffic{InFlight: 6, RoundTrip: 3 * time.Millisecond}
+	s.Uplink = uplink.Status{Online: true, ConnSeq: 5}
+	s.Traffic = uplink.Traffic{InFlight: 6, RoundTrip: 3 * time.Millisecond}
 	s.Waiting[store.Results] = store.Depth{Records: 11, Bytes: 1200, Oldest: time.Minute}
 	s.Lost[store.Results][store.Age] = 13
 	return d
@@ -76,13 +79,31 @@ func (pipes) Addr() net.Addr { return &net.TCPAddr{} }
 type rig struct {
 	tb      testing.TB
 	network pipes
-	log     *bytes.Buffer
+	log     *journal
+}
+
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // serve runs a server until the test ends.
 func serve(tb testing.TB, cfg agent.Metrics, d Device) rig {
 	tb.Helper()
-	r := rig{tb, pipes{make(chan net.Conn), make(chan struct{})}, new(bytes.Buffer)}
+	r := rig{tb, pipes{make(chan net.Conn), make(chan struct{})}, new(journal)}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +52,7 @@ type Server struct {
 	device  Device
 	log     *slog.Logger
 	metrics http.Handler
+	locked  atomic.Bool // the token cannot be read
 }
 
 // New makes a Server for a configuration that is valid. It starts nothing.
@@ -83,8 +85,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve closes the listener.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: s, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: s, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: headerBytes}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if err := server.Serve(limit(l, connections)); ctx.Err() == nil {
 		return fmt.Errorf("metrics: %w", err)
@@ -114,9 +117,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse says why a request is not answered; status 0: it is.
 func (s *Server) refuse(r *http.Request) (status int, why string) {
 	token, err := s.cfg.Token()
+	if was := s.locked.Swap(err != nil); err != nil && !was {
+		s.log.Warn("metrics are refused", "err", err)
+	}
 	switch {
 	case err != nil:
-		s.log.Warn("metrics are refused", "err", err)
 		return http.StatusServiceUnavailable, "the device cannot read its token; see its log"
 	case token != "" && !knows(r.Header.Get("Authorization"), token):
 		return http.StatusUnauthorized, "the token of metrics.token_file is wanted: Authorization: Bearer TOKEN"

@@ -19,9 +19,10 @@ func TestCheckPrintsWhereMetricsAreReadAndByWhom(t *testing.T) {
 		return limber(t, "agent", "--check", "--config", path, "--state", t.TempDir())
 	}
 	for toml, want := range map[string]string{
-		"listen = \"127.0.0.1:9464\"\n": "# metrics: http://127.0.0.1:9464/metrics and /healthz, for every program of this machine\n",
-		"listen = \"0.0.0.0:9464\"\ntoken_file = \"" + token + "\"\n": "# metrics: http://0.0.0.0:9464/metrics and /healthz, for who has " +
-			"the token of " + token + "\n",
+		"listen = \"127.0.0.1:9464\"\n": "# metrics: http://127.0.0.1:9464/metrics and /healthz, " +
+			"for every program of this machine\n",
+		"listen = \"0.0.0.0:9464\"\ntoken_file = \"" + token + "\"\n": "# metrics: http://0.0.0.0:9464/metrics " +
+			"and /healthz, for who has the token of " + token + "\n",
 	} {
 		if got := check(toml); got.code != exitDone || !strings.Contains(got.stdout, want) {
 			t.Errorf("%s: got %+v, want %s", toml, got, want)
