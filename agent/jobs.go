@@ -255,7 +255,7 @@ func (j *jobs) refuse(one *job, reason wire.Reason, format string, args ...any) 
 func (j *jobs) reply(one *job, a *engine.Answer) {
 	count := &j.answered
 	if a.Reason != "" {
-		count = j.refused[a.Reason]
+		count = cmp.Or(j.refused[a.Reason], j.refused[wire.Internal]) // no other reason is a job's
 	}
 	count.Add(1)
 	r := j.result(one, a)
