@@ -588,7 +588,8 @@ func TestC14_FilesAreClosedToOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state", "limber")
 	mustOpenOutbox(t, dir, OutboxOptions{})
 	mustOpen(t, dir)
-	for name, want := range map[string]os.FileMode{"": 0o700, "limber.db": 0o600, "outbox.db": 0o600} {
+	for name, want := range map[string]os.FileMode{"": 0o700, "limber.db": 0o600, "outbox.db": 0o600,
+		"outbox.log": 0o600} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
