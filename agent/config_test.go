@@ -114,7 +114,7 @@ func TestC9_LimitsOfTheOutboxAreJudgedBeforeTheStart(t *testing.T) {
 		"outbox.mib: -1 ":            func(o *agent.Outbox) { o.MiB = -1 },
 		"outbox.results_mib: -1 ":    func(o *agent.Outbox) { o.ResultsMiB = -1 },
 		"outbox.events_mib: 65537 ":  func(o *agent.Outbox) { o.EventsMiB = 65537 },
-		"outbox.results_count: -5 ":  func(o *agent.Outbox) { o.Results = -5 },
+		"outbox.results_count: -5 ":  func(o *agent.Outbox) { o.ResultsCount = -5 },
 		"outbox.results_age: -1h0m0": func(o *agent.Outbox) { o.ResultsAge.Duration = -time.Hour },
 		"outbox.events_age: 5ms ":    func(o *agent.Outbox) { o.EventsAge.Duration = 5 * time.Millisecond },
 		"outbox.free_mib: -1 ":       func(o *agent.Outbox) { o.FreeMiB = -1 },

@@ -23,7 +23,8 @@ func (d dueDeletes) unlogged() deletes {
 // trim brings the outbox back within its bounds.
 func (o *Outbox) trim() {
 	for c, why, over := o.surplus(); over; c, why, over = o.surplus() {
-		s, w := o.queue.oldest(c)
+		s, w := o.queue.worst(c)
+		o.queue.lines[s].lost = w.seq
 		o.lose(s, w, why)
 	}
 	for seq, over := o.answers.surplus(); over; seq, over = o.answers.surplus() {

@@ -78,17 +78,26 @@ func (o *Outbox) compactable() (at time.Time, ok bool) {
 
 // startCompaction begins one if it is time and worth it.
 func (o *Outbox) startCompaction(c *compaction) {
-	o.mu.Lock()
-	at, ok := o.compactable()
-	ok = ok && c.done == nil && !at.After(time.Now())
-	if ok {
-		o.pace.compact = time.Time{} // until the next commit
-	}
-	f := o.file
-	o.mu.Unlock()
-	if ok && f.wasteful() {
+	if f := o.compactNow(c.done != nil); f != nil && f.wasteful() {
 		c.begin(f, o.opts.NoSync)
 	}
+}
+
+// compactNow returns the file if it is time to see whether it should be compacted. busy:
+// there is a copy that was given up and has not ended.
+func (o *Outbox) compactNow(busy bool) *file {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, ok := o.compactable()
+	switch {
+	case !ok || at.After(time.Now()):
+		return nil
+	case busy:
+		o.pace.compact = time.Now().Add(compactIdle)
+		return nil
+	}
+	o.pace.compact = time.Time{} // until the next commit
+	return o.file
 }
 
 // exchange puts the copy in the place of the file, which no commit has changed since.
@@ -103,22 +112,33 @@ func (o *Outbox) exchange(c *compaction, r copied) {
 		return
 	}
 	if r.err == nil {
-		r.err = r.file.replace(o.path)
-	}
-	o.mu.Lock()
-	old := o.file
-	if r.err == nil {
-		o.file = r.file
-	} else {
-		o.pace.compact = time.Now().Add(compactRetry)
-	}
-	o.mu.Unlock()
-	if r.err == nil {
-		r.err = old.close()
+		r.err = r.file.rename(o.path)
 	}
 	if r.err != nil {
 		o.log.Warn("outbox not compacted", "err", r.err)
+		o.mu.Lock()
+		o.pace.compactAgain = time.Now().Add(compactRetry)
+		o.pace.compact = o.pace.compactAgain
+		o.mu.Unlock()
+		return
 	}
+	if err := o.adopt(r.file).close(); err != nil {
+		o.log.Warn("file before compaction", "err", err)
+	}
+}
+
+// adopt goes on with a file that has the outbox's name by now, and returns the one
+// before. Until the folder is on the disk, too, nothing may be called durable.
+func (o *Outbox) adopt(f *file) (before *file) {
+	err := SyncFolder(filepath.Dir(f.path))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before, o.file = o.file, f
+	if err != nil {
+		o.pace.suspect = true
+		o.fail(err)
+	}
+	return before
 }
 
 // wasteful tells whether more than half of the file is free, and enough.
@@ -195,13 +215,14 @@ func cut(path string, size int64) error {
 	return errors.Join(err, h.Close())
 }
 
-// replace gives f the name of another file, which it takes the place of.
-func (f *file) replace(path string) error {
+// rename gives f the name of another file, which it takes the place of. After an
+// error nothing is left of f.
+func (f *file) rename(path string) error {
 	if err := os.Rename(f.path, path); err != nil {
 		return errors.Join(err, f.discard())
 	}
 	f.path = path
-	return SyncFolder(filepath.Dir(path))
+	return nil
 }
 
 // discard closes a file that is of no use and removes it.
