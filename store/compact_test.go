@@ -203,17 +203,16 @@ func TestS7_AFileThatWasReplacedIsLocked(t *testing.T) {
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.open(true); err != nil {
+	db, err := openHandle(o.path)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer db.handle.Close()
 	if err := os.Rename(o.path+".other", o.path); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.verify(); !errors.Is(err, ErrLocked) {
+	if err := f.check(db); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want %v", err, ErrLocked)
-	}
-	if err := f.close(); err != nil {
-		t.Fatal(err)
 	}
 }
 

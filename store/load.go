@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -53,7 +54,7 @@ func (o *Outbox) open() error {
 		o.log.Warn("journal of the outbox not readable", "err", err)
 	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
 		}
@@ -68,12 +69,15 @@ func (o *Outbox) open() error {
 	}
 	if quarantined != "" {
 		o.quarantined = append(o.quarantined, quarantined)
+	}
+	f.missed(quarantined == "" && o.opts.Floor > 0)
+	if f.unsure || quarantined != "" || f.fresh && f.away() != nil {
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
 		// board whose clock is not set, from the floor.
-		c.next = max(uint64(time.Now().Unix())<<20, c.next)
-		if err := f.update(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
+		c.next = max(c.next, uint64(time.Now().Unix())<<20, o.opts.Floor)
+		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
@@ -128,13 +132,19 @@ func (o *Outbox) takeIn(c contents) {
 // scan reads the whole file, so that damage is found now; what its journal has is taken
 // over before.
 func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
-	for _, name := range []string{bucketRecords, bucketQueue, bucketMeta} {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return contents{}, fmt.Errorf("create bucket %s: %w", name, err)
-		}
+	trusted := trustOf(tx)
+	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
+	if err == nil && trusted == broken {
+		err = putProgress(tx, 1, 0) // the records may tell
+	}
+	if err == nil {
+		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
 	}
 	c := contents{answers: newAnswers(alias)}
-	if err := c.replay(tx, journal); err != nil {
+	if err == nil {
+		err = c.replay(tx, journal)
+	}
+	if err != nil {
 		return contents{}, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
@@ -144,7 +154,7 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 		c.lost(g)
 	}
 	queue := newQueueScan(tx)
-	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
+	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
 			return fmt.Errorf("record under a key of %d bytes: %w", len(key), errDamaged)
 		}
@@ -214,6 +224,26 @@ type queued struct {
 	back   uint32 // see waiting
 }
 
+// checkQueue tells whether the queue has what stored returned. Records have checksums;
+// of a number that waits nothing else would tell that its length is another.
+func checkQueue(queue *bolt.Bucket) error {
+	return queue.ForEach(func(key, value []byte) error {
+		if !storable(value) || len(key) != 8 {
+			return fmt.Errorf("number of %d bytes waits with %d: %w", len(key), len(value), errDamaged)
+		}
+		return nil
+	})
+}
+
+// storable tells whether stored may have returned b, or the version before wrote it.
+func storable(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	n, k := binary.Uvarint(b[1:])
+	return k == len(b)-1 && n <= math.MaxUint32
+}
+
 // A queueScan walks the queue on the disk beside the records.
 type queueScan struct {
 	cursor     *bolt.Cursor
@@ -262,7 +292,7 @@ func (o *Outbox) reopen() error {
 		return err
 	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
+	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
 		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
 			return err
 		}

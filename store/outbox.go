@@ -59,7 +59,13 @@ type OutboxOptions struct {
 	// NoSync is that of Options. What Append calls durable is then what the
 	// process may lose no more, and a power cut may.
 	NoSync bool
+
+	// StayUp is that of Options. In memory the file holds what it held on the disk,
+	// and is not written: records wait as they do while a disk is full.
+	StayUp bool
 }
+
+func (o OutboxOptions) file() fileOptions { return fileOptions{noSync: o.NoSync, stayUp: o.StayUp} }
 
 const (
 	defaultQuota  = 64 << 20
@@ -128,7 +134,7 @@ func (it *item) cost() int64 { return it.size() + itemOverhead }
 // to its limits. It returns ErrLocked within a second if another process holds
 // the file.
 func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, error) {
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(dir); err != nil && !opts.StayUp {
 		return nil, err
 	}
 	if opts.Quota <= 0 {
@@ -342,6 +348,14 @@ func (o *Outbox) Quarantined() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.quarantined)
+}
+
+// Damage says what else was found when the file was opened, in sentences: it was
+// removed, or only an older commit of it could be read.
+func (o *Outbox) Damage() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file.told()
 }
 
 // Close closes the file. Run must have returned.

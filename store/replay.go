@@ -67,14 +67,14 @@ func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 // openJournal begins a generation of the journal, of which nothing is left that
 // outbox.db does not have, and tells what was wrong with the one before.
 func (o *Outbox) openJournal(c contents) {
-	switch {
-	case c.created && c.logged > 0:
+	if c.created && c.logged > 0 {
 		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
-	case c.created && o.opts.Floor > 0:
-		o.log.Warn("outbox.db was missing or empty; what it held is lost")
 	}
 	if c.unlogged != nil {
 		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
+	}
+	if o.journal.restart(c.generation); o.file.away() != nil {
+		return // what the journal on the disk has is nowhere else
 	}
 	if err := o.journal.open(c.generation); err != nil {
 		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)

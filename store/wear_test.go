@@ -125,7 +125,7 @@ func TestS15_ATakeoverThatStallsHoldsUpNobody(t *testing.T) {
 	if err := os.Remove(filepath.Join(filepath.Dir(o.path), "outbox.log")); err != nil {
 		t.Fatal(err) // so that each group goes to outbox.db
 	}
-	slow, err := o.file.db.Begin(true)
+	slow, err := o.file.now.Load().Begin(true)
 	if err != nil {
 		t.Fatal(err)
 	}

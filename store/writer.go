@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -258,6 +259,9 @@ func (o *Outbox) release() {
 // noRoom tells whether a write was refused without harm to what is there. bbolt
 // does not wrap all errors of the system; their text is always at the end.
 func noRoom(err error) bool {
+	if errors.Is(err, errUnusable) {
+		return true
+	}
 	for _, refusal := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS} {
 		if strings.HasSuffix(err.Error(), refusal.Error()) {
 			return true

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/store"
 )
 
 // agentArgs are the flags of `limber agent`; those that were given override the
@@ -89,7 +90,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	deps, err := openDevice(cfg, log)
+	// A device works on without a disk; a profile that is not stored is of no use.
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
 	if err != nil {
 		return err
 	}
@@ -122,8 +124,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }

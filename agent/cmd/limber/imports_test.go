@@ -43,7 +43,7 @@ var ranks = [][]imports{
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
-		{of: "store", libraries: []string{"go.etcd.io/bbolt"}},
+		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
 	},
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
