@@ -11,7 +11,7 @@ import (
 // backlog is a device that finds jobs waiting for it at the broker when it starts.
 func backlog(t *testing.T, cfg agent.Config, r rig, publish func(o *operator)) *operator {
 	t.Helper()
-	o := operate(t, cfg.Broker.URL)
+	o := operate(t, cfg.Broker.URL.String())
 	d := start(t, cfg, r)
 	o.presence(cfg, wire.Online, 0)
 	d.stop()
@@ -22,7 +22,7 @@ func backlog(t *testing.T, cfg agent.Config, r rig, publish func(o *operator)) *
 
 func TestABurstIsAnsweredInBatchesAndEachFrameHasItsOwnAnswer(t *testing.T) {
 	t.Parallel()
-	const frames = 100
+	const frames = 40
 	cfg := newRealConfig(t, serve(t))
 	cfg.Mode = "fixed:5.8M"
 	o := backlog(t, cfg, real(cfg), func(o *operator) {
@@ -55,7 +55,7 @@ func TestABurstIsAnsweredInBatchesAndEachFrameHasItsOwnAnswer(t *testing.T) {
 
 func TestAFrameOfHighPriorityOvertakesThoseThatWait(t *testing.T) {
 	t.Parallel()
-	const frames = 100
+	const frames = 50
 	cfg := newConfig(t, serve(t))
 	o := backlog(t, cfg, rig{}, func(o *operator) {
 		for i, id := range ids("low", frames) {

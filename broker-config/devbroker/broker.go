@@ -7,6 +7,7 @@
 //	                 topics of cameras, and a name is that device
 //	users given      any address; everybody needs a name and its password,
 //	                 and a session is only given back to the name it is of
+//	TLS given        likewise, with a certificate whose common name is the name
 //
 // The rule that makes it correct: every topic a client touches passes the
 // access list, its last will and each single delivery included. A publish that
@@ -20,12 +21,14 @@ package devbroker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 
 	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
 
 	brokerconfig "github.com/limber-edge/limber/broker-config"
 )
@@ -37,16 +40,21 @@ const sysInterval = 10
 // Config describes a Broker; the zero value is the desk's.
 type Config struct {
 	Listen    string            // host:port; empty: 127.0.0.1:1883
-	Users     map[string]string // name to password; needed to listen beyond loopback
-	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL without users
+	WebSocket string            // host:port for MQTT over WebSocket; empty: none
+	Users     map[string]string // name to password; these or TLS are needed to listen beyond loopback
+	TLS       *tls.Config       // which must verify a certificate of each client; nil: nothing is encrypted
+	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL for a desk
 	MaxPacket int               // bytes a client may send in one packet; 0: 16 MiB
 }
 
+// open tells whether whoever comes is believed.
+func (c Config) open() bool { return len(c.Users) == 0 && c.TLS == nil }
+
 // Broker is a listening broker.
 type Broker struct {
-	server   *mochi.Server
-	listener *listener
-	log      *slog.Logger
+	server    *mochi.Server
+	listeners []listeners.Listener // for MQTT itself, and then for WebSockets
+	log       *slog.Logger
 }
 
 // New binds the address. Clients wait in the system's queue until Run.
@@ -59,7 +67,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	if cfg.ACL == nil {
 		shipped := brokerconfig.DefaultACL
-		if len(cfg.Users) == 0 {
+		if cfg.open() {
 			shipped = brokerconfig.DeskACL
 		}
 		acl, err := shipped()
@@ -68,28 +76,55 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		}
 		cfg.ACL = acl
 	}
-	bound, err := bind(cfg)
-	if err != nil {
+	b := &Broker{server: newServer(cfg), log: log}
+	if err := b.listen(cfg); err != nil {
 		return nil, err
 	}
-	b := &Broker{server: newServer(cfg), listener: newListener(bound, log), log: log}
 	if err := b.attach(newDoor(cfg, b.server.Clients.Get, log)); err != nil {
-		bound.Close()
+		b.unlisten()
 		return nil, err
 	}
 	return b, nil
 }
 
+// listen binds the addresses.
+func (b *Broker) listen(cfg Config) error {
+	bound, err := bind(cfg.Listen, cfg)
+	if err != nil {
+		return err
+	}
+	b.listeners = append(b.listeners, newListener("tcp", bound, b.log))
+	if cfg.WebSocket == "" {
+		return nil
+	}
+	if bound, err = bind(cfg.WebSocket, cfg); err != nil {
+		b.unlisten()
+		return err
+	}
+	b.listeners = append(b.listeners, newWebListener(bound, cfg.MaxPacket, b.log))
+	return nil
+}
+
+// unlisten gives the addresses back.
+func (b *Broker) unlisten() {
+	for _, l := range b.listeners {
+		l.Close(func(string) {})
+	}
+}
+
 // bind listens, and only where the clients can be believed.
-func bind(cfg Config) (net.Listener, error) {
-	bound, err := net.Listen("tcp", cfg.Listen)
+func bind(address string, cfg Config) (net.Listener, error) {
+	bound, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if addr := bound.Addr().(*net.TCPAddr); len(cfg.Users) == 0 && !addr.IP.IsLoopback() {
+	if addr := bound.Addr().(*net.TCPAddr); cfg.open() && !addr.IP.IsLoopback() {
 		bound.Close()
-		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, "+
-			"or run mosquitto with the files in broker-config", addr)
+		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give "+
+			"certificates or users, or run mosquitto with the files in broker-config", addr)
+	}
+	if cfg.TLS != nil {
+		bound = tls.NewListener(bound, cfg.TLS)
 	}
 	return bound, nil
 }
@@ -106,11 +141,23 @@ func newServer(cfg Config) *mochi.Server {
 }
 
 func (b *Broker) attach(d *door) error {
-	return errors.Join(b.server.AddHook(d, nil), b.server.AddListener(b.listener))
+	errs := []error{b.server.AddHook(d, nil)}
+	for _, l := range b.listeners {
+		errs = append(errs, b.server.AddListener(l))
+	}
+	return errors.Join(errs...)
 }
 
 // Addr is the address that New bound.
-func (b *Broker) Addr() string { return b.listener.Address() }
+func (b *Broker) Addr() string { return b.listeners[0].Address() }
+
+// WebSocketAddr is the address that New bound for WebSockets, or empty.
+func (b *Broker) WebSocketAddr() string {
+	if len(b.listeners) < 2 {
+		return ""
+	}
+	return b.listeners[1].Address()
+}
 
 // Run serves until ctx ends, then closes every connection and the listener. It
 // may be called once.
@@ -119,6 +166,9 @@ func (b *Broker) Run(ctx context.Context) error {
 		return fmt.Errorf("serve on %s: %w", b.Addr(), err)
 	}
 	b.log.Info("broker listening", "broker", b.Addr())
+	if web := b.WebSocketAddr(); web != "" {
+		b.log.Info("broker listening for websockets", "broker", web)
+	}
 	<-ctx.Done()
 	return b.server.Close()
 }

@@ -1,6 +1,7 @@
 package devbroker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,7 @@ const (
 // that makes the library panic, and at the end it closes clients that never
 // said CONNECT, too.
 type listener struct {
+	id    string // and protocol: tcp or ws
 	bound net.Listener
 	log   *slog.Logger
 
@@ -32,13 +34,13 @@ type listener struct {
 	conns   map[net.Conn]struct{} // guarded by mu; nil once closed
 }
 
-func newListener(bound net.Listener, log *slog.Logger) *listener {
-	return &listener{bound: bound, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+func newListener(id string, bound net.Listener, log *slog.Logger) *listener {
+	return &listener{id: id, bound: bound, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 }
 
-func (l *listener) ID() string              { return "tcp" }
+func (l *listener) ID() string              { return l.id }
 func (l *listener) Address() string         { return l.bound.Addr().String() }
-func (l *listener) Protocol() string        { return "tcp" }
+func (l *listener) Protocol() string        { return l.id }
 func (l *listener) Init(*slog.Logger) error { return nil }
 
 // Serve accepts clients until Close.
@@ -80,6 +82,12 @@ func (l *listener) attend(conn net.Conn, establish listeners.EstablishFn) {
 	defer l.serving.Done()
 	defer l.dismiss(conn)
 	conn.SetDeadline(time.Now().Add(connectTimeout)) // the library moves it on after CONNECT
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		if err := encrypted.Handshake(); err != nil {
+			l.log.Warn("client refused", "remote", conn.RemoteAddr().String(), "err", err)
+			return
+		}
+	}
 	err := contain(func() error { return establish(l.ID(), conn) })
 	l.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "err", err)
 }
@@ -95,9 +103,9 @@ func contain(serve func() error) (err error) {
 }
 
 func (l *listener) dismiss(conn net.Conn) {
+	hangUp(conn)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	conn.Close()
 	delete(l.conns, conn)
 }
 
@@ -107,9 +115,22 @@ func (l *listener) Close(listeners.CloseFn) {
 	l.bound.Close()
 	l.mu.Lock()
 	for conn := range l.conns {
-		conn.Close()
+		hangUp(conn)
 	}
 	l.conns = nil
 	l.mu.Unlock()
 	l.serving.Wait()
+}
+
+// hangUp closes what carries a connection, which waits for nobody; TLS would have a
+// last word with the client.
+func hangUp(conn net.Conn) {
+	for {
+		carried, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			conn.Close()
+			return
+		}
+		conn = carried.NetConn()
+	}
 }

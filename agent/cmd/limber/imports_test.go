@@ -23,23 +23,24 @@ type imports struct {
 // ranks, and of those only the ones named here. A foreign module has one
 // importer, golang.org/x/sync excepted.
 var ranks = [][]imports{
-	{ // pure: the standard library and nothing else, but for the format of ONNX
+	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "broker-config"},
 		{of: "family"},
 		{of: "family/chart"},
 		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
+		{of: "agent/mqtt/websocket", libraries: []string{"github.com/gorilla/websocket"}},
 	},
 	{ // one library each, or one more step on the way of a family
 		{of: "agent/frame", ours: []string{"family"}, libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
-		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
+		{of: "agent/mqtt", ours: []string{"agent/mqtt/websocket"},
+			libraries: []string{"github.com/eclipse/paho.mqtt.golang", "golang.org/x/sys"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
-		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
+		{of: "broker-config", ours: []string{"agent/wire"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
@@ -49,12 +50,13 @@ var ranks = [][]imports{
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
 		{of: "agent/host", ours: []string{"agent/monitor", "agent/wire", "firmware/power"}},
-		{of: "agent/sim", ours: []string{"family"}},
 		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
 		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx", "store"}},
 		{of: "family/trial", ours: []string{"family", "family/ort"}},
 		{of: "broker-config/brokertest"},
+		{of: "broker-config/certs", ours: []string{"agent/wire", "broker-config", "store"}},
+		{of: "broker-config/devbroker", ours: []string{"agent/mqtt/websocket", "agent/wire", "broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
 	{ // what the device runs, and what it pursues: neither knows the other
@@ -92,7 +94,7 @@ var ranks = [][]imports{
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
+			"broker-config", "broker-config/certs", "broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
 			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
