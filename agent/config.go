@@ -69,9 +69,8 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
-	// DurableFirst holds an answer back until it is on the disk.
-	DurableFirst bool `toml:"durable_first"`
+	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
+	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
 }
 
 // options are the bounds as the store has them.

@@ -167,7 +167,8 @@ func TestS3_AFullDiskLeavesTheFileThatWasToBeCompacted(t *testing.T) {
 		c.begin(o.file, false)
 		o.exchange(&c, <-c.done)
 		lift()
-		if got := mustList(t, filepath.Dir(o.path)); o.file != before || !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
+		got := mustList(t, filepath.Dir(o.path))
+		if o.file != before || !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 			t.Errorf("with files of at most %d bytes the folder has %v, want the old outbox alone", limit, got)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // lets a card live with twenty commits a second.
 //
 //	block 0                3       4
-//	├ frame ─────── zeros ─┼ frame ─┼ frames of earlier generations, or zeros ─── 1 MiB ┤
+//	├ frame ─────── zeros ─┼ frame ─┼ frames of earlier generations, or zeros ┤
 //
 // The file has its size from the start and is written over, so that a frame changes
 // nothing but its own blocks. A frame begins at a block and is written with its
@@ -34,7 +34,7 @@ import (
 type journal struct {
 	path       string
 	noSync     bool
-	limit      int64       // bytes that frames may take
+	size       int64       // bytes of the file, whole blocks; 0: there is none
 	file       journalFile // nil: cannot be written
 	info       os.FileInfo
 	generation uint64
@@ -55,7 +55,7 @@ type journalFile interface {
 var errNoRoom = errors.New("the journal is full")
 
 const (
-	journalSize  = 1 << 20 // bytes
+	journalSize  = 1 << 20 // bytes at most
 	journalBlock = 4 << 10 // bytes that a disk writes at least
 
 	// frameHead is what a frame has before its body: length of the body, 4 bytes;
@@ -72,55 +72,79 @@ func frameSize(body int) int64 {
 // was there is lost: outbox.db has to have it.
 func (j *journal) create(generation uint64) error {
 	j.abandon()
+	j.restart(generation)
 	j.made = time.Now()
+	if j.size == 0 {
+		return nil
+	}
 	if err := removed(j.path); err != nil {
 		return fmt.Errorf("replace %s: %w", j.path, err)
 	}
-	h, err := openJournalFile(j.path, os.O_CREATE|os.O_EXCL, j.noSync)
-	if err != nil {
-		return err
-	}
-	_, err = h.WriteAt(make([]byte, journalSize), 0) // not a hole: its blocks are there when the disk is full
+	err := fillZeros(j.path, j.size, j.noSync)
 	if err == nil {
 		err = SyncFolder(filepath.Dir(j.path))
+	}
+	var h *os.File
+	if err == nil {
+		h, err = openJournalFile(j.path, j.noSync)
 	}
 	if err == nil {
 		err = j.use(h, generation)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), h.Close(), removed(j.path))
+		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), removed(j.path))
 	}
 	return nil
+}
+
+// fillZeros makes a file without holes, so that its blocks are there when the disk is
+// full. It is written block by block: the system keeps together what is written
+// together, and would account for all of it with each block that changes.
+func fillZeros(path string, size int64, noSync bool) error {
+	h, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	for at := int64(0); err == nil && at < size; at += journalBlock {
+		_, err = h.WriteAt(make([]byte, journalBlock), at)
+	}
+	if err == nil && !noSync {
+		err = h.Sync()
+	}
+	return errors.Join(err, h.Close())
 }
 
 // open opens the file to be written from its start, or makes it if it is not there or
 // not whole.
 func (j *journal) open(generation uint64) error {
-	h, err := openJournalFile(j.path, 0, j.noSync)
+	h, err := openJournalFile(j.path, j.noSync)
 	if err == nil {
-		if err = j.use(h, generation); err == nil && j.info.Size() == journalSize && j.info.Mode().IsRegular() {
+		if err = j.use(h, generation); err == nil && j.info.Size() == j.size && j.info.Mode().IsRegular() {
 			return nil
 		}
-		j.file = nil
-		h.Close()
 	}
 	return j.create(generation)
 }
 
 // openJournalFile opens the file so that a write returns when it is on the disk, as
 // with fdatasync behind it.
-func openJournalFile(path string, flag int, noSync bool) (*os.File, error) {
+func openJournalFile(path string, noSync bool) (*os.File, error) {
+	flag := os.O_RDWR
 	if !noSync {
 		flag |= syscall.O_DSYNC
 	}
-	return os.OpenFile(path, os.O_RDWR|flag, 0o600)
+	return os.OpenFile(path, flag, 0)
 }
 
-func (j *journal) use(h *os.File, generation uint64) (err error) {
+// use takes a file to be written from its start, which it closes if it cannot.
+func (j *journal) use(h *os.File, generation uint64) error {
+	info, err := h.Stat()
+	if err != nil {
+		return errors.Join(err, h.Close())
+	}
 	j.restart(generation)
-	j.file = h
-	j.info, err = h.Stat()
-	return err
+	j.file, j.info = h, info
+	return nil
 }
 
 // restart voids the frames: outbox.db has what is in them, and counts this generation.
@@ -129,7 +153,7 @@ func (j *journal) restart(generation uint64) {
 }
 
 // fits tells whether a frame with a body of that many bytes has room.
-func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.limit }
+func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.size }
 
 // log writes a group; the error is errNoRoom if it does not fit.
 func (j *journal) log(g group) error {

@@ -12,7 +12,7 @@ import (
 
 func mustJournal(tb testing.TB, path string) *journal {
 	tb.Helper()
-	j := &journal{path: path, limit: journalSize}
+	j := &journal{path: path, size: journalSize}
 	if err := j.open(7); err != nil {
 		tb.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
 		pace: pace{kick: make(chan struct{}, 1)}}
 	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
-		limit: min(journalSize, opts.Memory/journalShare)}
+		size: min(journalSize, opts.Memory/journalShare/journalBlock*journalBlock)}
 	if err := o.open(); err != nil {
 		return nil, err
 	}

@@ -294,6 +294,8 @@ func TestGroupsAreCommittedTogether(t *testing.T) {
 		{"63 records after 5 ms", 63, 100, 5 * time.Millisecond, 1, 0},
 		{"15 records not at once", 15, 100, 49 * time.Millisecond, 0, 0},
 		{"15 records after 50 ms", 15, 100, 50 * time.Millisecond, 1, 0},
+		{"a block not at once", 8, 511, 4 * time.Millisecond, 0, 0},
+		{"a block after 5 ms", 8, 511, 5 * time.Millisecond, 1, 0},
 		{"256 KiB at once", 2, 128 << 10, 0, 1, 0},
 		{"more than the journal takes", 1, journalSize, 0, 0, 1},
 		{"one record, taken over after a minute, and nothing when idle", 1, 100, time.Hour, 0, 1},
@@ -588,7 +590,8 @@ func TestC14_FilesAreClosedToOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state", "limber")
 	mustOpenOutbox(t, dir, OutboxOptions{})
 	mustOpen(t, dir)
-	for name, want := range map[string]os.FileMode{"": 0o700, "limber.db": 0o600, "outbox.db": 0o600} {
+	for name, want := range map[string]os.FileMode{"": 0o700, "limber.db": 0o600, "outbox.db": 0o600,
+		"outbox.log": 0o600} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

@@ -3,4 +3,4 @@
 package store
 
 // everyCut is how many states that a power cut may leave there are to one that is tried.
-const everyCut = 17
+const everyCut = 31

@@ -6,12 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,30 +138,28 @@ type recording struct {
 	calls  []call
 }
 
-var (
-	callLine = regexp.MustCompile(`^(\d+) +(\w+)\((.*)$`)
-	restLine = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)$`)
-	callArgs = regexp.MustCompile(`^(?:AT_FDCWD|\d+)<([^>]*)>(?:, (.*))? *\) += (-?\d+)(?:<([^>]*)>.*)?`)
-)
-
+// line reads a line: the thread, and a call of it, a part of one, or its end.
 func (r *recording) line(line string) error {
-	if m := restLine.FindStringSubmatch(line); m != nil {
-		begun := r.begun[m[1]]
-		delete(r.begun, m[1])
-		return r.call(m[2], begun+m[3])
+	thread, rest, _ := strings.Cut(line, " ")
+	rest = strings.TrimLeft(rest, " ")
+	if resumed, ok := strings.CutPrefix(rest, "<... "); ok {
+		name, more, _ := strings.Cut(resumed, " resumed>")
+		begun := r.begun[thread]
+		delete(r.begun, thread)
+		return r.call(name, begun+more)
 	}
-	m := callLine.FindStringSubmatch(line)
-	if m == nil {
-		return nil // the end of a thread
+	name, args, ok := strings.Cut(rest, "(")
+	switch {
+	case !ok:
+		return nil // the end of the thread
+	case name == "write": // before anything that it announces, so when it begins
+		return r.tell(args)
 	}
-	if m[2] == "write" { // before anything that it announces, so when it begins
-		return r.tell(m[3])
-	}
-	if args, more := strings.CutSuffix(m[3], "<unfinished ...>"); more {
-		r.begun[m[1]] = args
+	if begun, more := strings.CutSuffix(args, "<unfinished ...>"); more {
+		r.begun[thread] = begun
 		return nil
 	}
-	return r.call(m[2], m[3])
+	return r.call(name, args)
 }
 
 func (r *recording) tell(args string) error {
@@ -172,36 +170,31 @@ func (r *recording) tell(args string) error {
 	return err
 }
 
-// call takes in a call that ended. Those on other files, and those that failed, are
-// left out.
+// call takes in a call that ended: 5<path>, argument, argument) = 0. Those on other
+// files, and those that failed, are left out.
 func (r *recording) call(name, args string) error {
-	m := callArgs.FindStringSubmatch(args)
-	if m == nil {
-		if name == "write" {
-			return nil
-		}
-		return fmt.Errorf("%s(%.200s is not understood", name, args)
+	end := strings.LastIndex(args, ") = ")
+	if end < 0 {
+		end = strings.LastIndex(args, ")  ") // results are aligned
 	}
-	fd, err := unhex(m[1])
-	if err != nil || m[3] == "-1" {
-		return err
-	}
-	path := string(fd)
-	if name == "openat" || name == "unlinkat" || strings.HasPrefix(name, "rename") {
-		named, err := unhex(strings.TrimPrefix(m[2], `"`))
-		if err != nil {
-			return err
-		}
-		path = string(named)
-	}
-	if path+"/" != r.dir && !strings.HasPrefix(path, r.dir) {
+	_, fd, ok := strings.Cut(args, "<")
+	if name == "write" || !ok || end < 0 || strings.Contains(args[end:], "= -1") {
 		return nil
 	}
-	c := call{name: name, file: filepath.Base(strings.TrimPrefix(path, filepath.Clean(r.dir)))}
-	if path+"/" == r.dir {
-		c.file = "."
+	named, rest, _ := strings.Cut(args[len(args)-len(fd):end], ">")
+	rest = strings.TrimPrefix(rest, ", ")
+	if name == "openat" || name == "unlinkat" || strings.HasPrefix(name, "rename") {
+		named = strings.TrimPrefix(rest, `"`)
 	}
-	return r.take(c, m[2])
+	path, err := unhex(named)
+	if err != nil {
+		return fmt.Errorf("%s(%.200s: %w", name, args, err)
+	}
+	file, ours := strings.CutPrefix(string(path)+"/", r.dir)
+	if !ours {
+		return nil
+	}
+	return r.take(call{name: name, file: filepath.Clean(file)}, rest)
 }
 
 // take adds a call on a file of the folder.
@@ -228,17 +221,10 @@ func (r *recording) take(c call, args string) (err error) {
 	return err
 }
 
-// unhex reads \x61\x62 up to what is none of it.
+// unhex reads \x61\x62 up to the end of the string that it is in.
 func unhex(s string) ([]byte, error) {
-	var b []byte
-	for len(s) >= 4 && s[:2] == `\x` {
-		n, err := strconv.ParseUint(s[2:4], 16, 8)
-		if err != nil {
-			return nil, err
-		}
-		b, s = append(b, byte(n)), s[4:]
-	}
-	return b, nil
+	s, _, _ = strings.Cut(s, `"`)
+	return hex.DecodeString(strings.ReplaceAll(s, `\x`, ""))
 }
 
 // An image is a file: what of it is on the disk, and what the system may have written
@@ -370,16 +356,23 @@ func (d *disk) cut() map[string][]byte {
 	return folder
 }
 
+// quickFolder is where files are kept in memory, or where temporary files go: what is
+// opened has had its power cut.
+func quickFolder() string {
+	if exists("/dev/shm") {
+		return "/dev/shm"
+	}
+	return os.TempDir()
+}
+
 // wantPromise opens a folder and checks that it keeps what was promised.
 func wantPromise(t *testing.T, what string, folder map[string][]byte, said told) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
-	if err := os.RemoveAll(dir); err != nil {
+	dir, err := os.MkdirTemp(quickFolder(), "promise")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := makeFolder(dir); err != nil {
-		t.Fatal(err)
-	}
+	defer os.RemoveAll(dir)
 	for name, content := range folder {
 		mustPut(t, filepath.Join(dir, name), string(content))
 	}

@@ -73,7 +73,7 @@ func (o *Outbox) openJournal(c contents) {
 	if c.unlogged != nil {
 		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
 	}
-	if o.file.away() != nil {
+	if o.journal.restart(c.generation); o.file.away() != nil {
 		return // what the journal on the disk has is nowhere else
 	}
 	if err := o.journal.open(c.generation); err != nil {

@@ -12,7 +12,7 @@
 //
 //	Append → fresh ──journal──→ logged ──takeover──→ stored ──Delivered──→ gone
 //	           │                                        └───over a limit──→ gone, counted in a Gap
-//	           └──an event Delivered before the commit────────────────────→ gone, never written
+//	           └──an event Delivered before that──────────────────────────→ gone, never written
 //
 // A group goes into the journal, one write of mostly one block, within 50 ms of the
 // first record in it, and once a minute outbox.db takes over what is there: its own

@@ -19,8 +19,9 @@ const (
 	groupDeletes = 4096                  // deletes, or
 	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
 	groupAge     = 50 * time.Millisecond // since the first of the records, or
-	hurryRecords = 16                    // records, for a broker that awaits acknowledgements before it sends more,
-	hurryAge     = 5 * time.Millisecond  // and so long since the first of them; or
+	hurryAge     = 5 * time.Millisecond  // since then with
+	hurryRecords = 16                    // records, for a broker that awaits acknowledgements before it sends more, or
+	hurryBytes   = journalBlock          // bytes of them, for waiting saves no more; or
 	lazyEvery    = 2 * time.Second       // since the first delete
 
 	// takeOverEvery is how long groups gather in the journal at most before outbox.db
@@ -87,7 +88,7 @@ func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 		}
 	}
 	wait := groupAge
-	if records >= hurryRecords {
+	if records >= hurryRecords || size >= hurryBytes {
 		wait = hurryAge
 	}
 	if came, any := o.first(); any {

@@ -176,30 +176,31 @@ func (b *outboxBench) window(ctx context.Context, s *site) error {
 	var ours, base figure.Sample
 	for round := range b.rounds {
 		b.Progress.Tell("window", round, b.rounds)
-		for _, one := range []struct {
-			sample *figure.Sample
-			early  bool
-		}{{&ours, false}, {&base, true}} {
-			dir, err := b.folder(fmt.Sprint("window", round, one.early))
-			if err != nil {
-				return err
+		var took [2]figure.Sample
+		for turn := range turns {
+			for i := range took {
+				dir, err := b.folder(fmt.Sprint("window", round, turn, i))
+				if err != nil {
+					return err
+				}
+				more, err := b.request(ctx, s, dir, i == 1)
+				if err != nil {
+					return err
+				}
+				took[i] = append(took[i], more...)
 			}
-			p95, err := b.request(ctx, s, dir, one.early)
-			if err != nil {
-				return err
-			}
-			*one.sample = append(*one.sample, p95)
 		}
+		ours, base = append(ours, took[0].Percentile(95)), append(base, took[1].Percentile(95))
 	}
 	b.Progress.End()
 	return b.Print(figure.New("outbox", "window", "ms", ours, base, 1.05, 1))
 }
 
-// request returns the 95th percentile of the requests of one spell, in milliseconds.
-func (b *outboxBench) request(ctx context.Context, s *site, dir string, early bool) (p95 float64, err error) {
+// request returns how long the requests of one spell took, in milliseconds.
+func (b *outboxBench) request(ctx context.Context, s *site, dir string, early bool) (took figure.Sample, err error) {
 	box, err := openOutbox(dir, store.OutboxOptions{})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, box.close()) }()
 	r := &responder{box: box.Outbox, self: s.self, early: early, up: make(chan struct{}),
@@ -208,7 +209,7 @@ func (b *outboxBench) request(ctx context.Context, s *site, dir string, early bo
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = s.url, "limber-"+fleet.NewID()[:12], true
 	cfg.Subscriptions = []mqtt.Subscription{{Filter: s.self.Filter(wire.KindJob), QoS: 1}}
 	if r.link, err = mqtt.New(cfg, r, slog.New(slog.DiscardHandler)); err != nil {
-		return 0, err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var g errgroup.Group
@@ -218,9 +219,9 @@ func (b *outboxBench) request(ctx context.Context, s *site, dir string, early bo
 		d.run(ctx) // ends with ctx, whatever was under way
 		return nil
 	})
-	took, err := b.requests(ctx, s, r)
+	took, err = b.requests(ctx, s, r)
 	cancel()
-	return took.Percentile(95), errors.Join(err, g.Wait())
+	return took, errors.Join(err, g.Wait())
 }
 
 // requests sends jobs for a spell and returns how long their results took.

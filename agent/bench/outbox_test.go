@@ -23,7 +23,7 @@ func TestOutboxPrintsWhatKeepingTakes(t *testing.T) {
 		{"window", "ms", figure.Lower},
 	}
 	got := mustFigures(t, out.String())
-	if n, err := written(); err != nil || n == 0 { // nobody counts: a file system in memory
+	if n, err := written(); err == nil && n == 0 { // it is in memory
 		want = append(want[:4:4], want[5:]...)
 	}
 	mustAgree(t, got, "outbox", want)

@@ -39,7 +39,6 @@ is a median of ` + fmt.Sprint(bench.OutboxRounds) + ` rounds; what --dir is on i
 		RunE: func(c *cobra.Command, _ []string) error { return withFolder(c, asJSON, dir, bench.Outbox) },
 	}
 	jsonFlag(c, &asJSON, "figure")
-	c.Flags().StringVar(&dir, "dir", "", "folder for the files, on the disk that is to be measured; default: the system's for "+
-		"temporary ones")
+	c.Flags().StringVar(&dir, "dir", "", "folder on the disk that is to be measured; default: where temporary files go")
 	return c
 }
