@@ -118,7 +118,7 @@ func TestS1_KilledProcessLosesNothingItCalledDurable(t *testing.T) {
 	dir := t.TempDir()
 	all := newTold()
 	last := uint64(0)
-	for round := range 10 {
+	for round := range 6 {
 		now := killedAfter(t, "TestCrashChild", dir, 1+rand.IntN(6000))
 		for seq := range now.appended {
 			if seq <= last {

@@ -3,3 +3,6 @@
 package store
 
 const backlogRecords = 1_000_000
+
+// swollen is how many records a file had that is mostly free.
+const swollen = 80_000
