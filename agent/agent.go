@@ -149,6 +149,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	go func() { stored <- a.deps.Outbox.Run(storing) }()
 	a.tellStart()
 	err := a.work(ctx)
+	if err == nil {
+		a.uplink.EndInOrder()
+	}
 	a.uplink.SaveGap()
 	endStoring()
 	return errors.Join(err, <-stored)

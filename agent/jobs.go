@@ -91,6 +91,9 @@ func (j *jobs) Job(r *uplink.Request) {
 	switch {
 	case r.Fault != nil:
 		j.refuse(one, wire.Internal, "whether this job was answered before cannot be read")
+	case r.Fatal:
+		j.refuse(one, wire.Internal, "the agent was cut off twice while it served this, the second time alone: "+
+			"it is not decoded again")
 	case r.Conflict:
 		j.refuse(one, wire.Conflict, "this id was used before, with other bytes")
 	case c == nil || c.pacer == nil:
@@ -139,6 +142,7 @@ func (j *jobs) submit(one *job) {
 		return
 	}
 	header = j.complete(one, header)
+	one.Serving()
 	p := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height},
 		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source,
 		Latest: one.Latest}

@@ -17,9 +17,12 @@ type connection struct {
 }
 
 // over tells whether the connection broke.
-func (c connection) over() bool {
+func (c connection) over() bool { return closed(c.lost) }
+
+// closed tells whether a channel is, into which nothing is sent.
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-c.lost:
+	case <-c:
 		return true
 	default:
 		return false
@@ -76,7 +79,8 @@ func withdraw(c chan connection) {
 }
 
 // Connected implements mqtt.Handler: the publisher takes the connection from here.
-func (u *Uplink) Connected(connSeq uint64, _ bool) {
+func (u *Uplink) Connected(connSeq uint64, present bool) {
+	u.suspects.connected(present)
 	s := u.conn
 	s.seq.Store(connSeq)
 	s.online.Store(true)
@@ -92,6 +96,7 @@ func (u *Uplink) Lost(err error) {
 	}
 	s := u.conn
 	s.online.Store(false)
+	u.suspects.lost()
 	u.inbox.hangUp()
 	if s.lost != nil {
 		close(s.lost)

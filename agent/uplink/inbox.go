@@ -69,6 +69,9 @@ func (b *inbox) close(r *Request) (acks []func()) {
 func (b *inbox) end(r *Request) (acks []func()) {
 	b.remove(r)
 	acks, r.acks = r.acks, nil
+	if r.ended != nil && !closed(r.ended) {
+		close(r.ended)
+	}
 	return acks
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -69,7 +69,22 @@ func (u *Uplink) admit(r *Request) {
 		r.Release() // the broker will deliver it to the next start
 		return
 	}
+	if r.Kind != wire.KindCmd {
+		if u.suspects.refuses(r) {
+			r.Fatal = true
+			u.tellFatal(r)
+		} else if u.suspects.hold(r) {
+			return
+		}
+	}
 	u.hand(r)
+}
+
+// tellFatal tells of a request that is refused for what it did before.
+func (u *Uplink) tellFatal(r *Request) {
+	u.EventAtOnce(wire.SeverityError, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventFault,
+		Detail: suspectOf(r).String() + " is refused: the agent was cut off twice while it was served, " +
+			"the second time alone"})
 }
 
 // hand passes a request to its handler.
@@ -95,61 +110,8 @@ func (u *Uplink) conflict(r *Request) {
 	u.hand(r)
 }
 
-// How much may wait for its answer to be read from the disk. A sender that starts
-// anew, or a broker after a cut, may bring all that is remembered at once.
-const (
-	replayBytes = 64 << 20
-	replayEach  = 1 << 10 // bytes that a request takes beside its payload
-)
-
-// errBehind is the fault of a request that finds no room among these.
+// errBehind is the fault of a request that finds no room in the backlog.
 var errBehind = errors.New("the disk does not keep up: too many answers are being looked up")
-
-// replays are requests that seem to have been answered, until the answer was read.
-type replays struct {
-	some chan struct{} // holds a token while any may wait
-
-	mu      sync.Mutex
-	waiting []*Request // guarded by mu: by the time they came
-	bytes   int        // guarded by mu: that they take
-}
-
-// put lets a request wait for the replay; false where there is no room.
-func (p *replays) put(r *Request) bool {
-	if !p.add(r) {
-		return false
-	}
-	select {
-	case p.some <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-func (p *replays) add(r *Request) bool {
-	size := len(r.Message.Payload) + replayEach
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bytes+size > replayBytes {
-		return false
-	}
-	p.waiting, p.bytes = append(p.waiting, r), p.bytes+size
-	return true
-}
-
-// take returns the request that waits longest, or nil.
-func (p *replays) take() *Request {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.waiting) == 0 {
-		p.waiting = nil
-		return nil
-	}
-	r := p.waiting[0]
-	p.waiting[0], p.waiting = nil, p.waiting[1:]
-	p.bytes -= len(r.Message.Payload) + replayEach
-	return r
-}
 
 // lookUp has the answer of a request read from the disk.
 func (u *Uplink) lookUp(r *Request) {
@@ -160,17 +122,7 @@ func (u *Uplink) lookUp(r *Request) {
 
 // replay answers again what was answered before, until ctx ends.
 func (u *Uplink) replay(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if r := u.replays.take(); r != nil {
-			u.again(r)
-			continue
-		}
-		select {
-		case <-u.replays.some:
-		case <-ctx.Done():
-		}
-	}
-	return ctx.Err()
+	return u.replays.each(ctx, u.again)
 }
 
 // again sends the stored answer of a request once more, byte for byte. One that has

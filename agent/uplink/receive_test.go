@@ -288,10 +288,10 @@ func TestWhatTheReplayHasNoRoomForIsAFault(t *testing.T) {
 	d, acks := mustDevice(t, nil), 0
 	d.receive(jobOf("a", "x"), &acks)
 	d.handler.busy = always
-	d.replays.bytes = replayBytes
+	d.replays.bytes = backlogBytes
 	d.receive(jobOf("a", "x"), &acks)
 	got := d.handler.all()
-	if len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes != replayBytes {
+	if len(got) != 2 || !errors.Is(got[1].Fault, errBehind) || d.replays.bytes != backlogBytes {
 		t.Errorf("handed on %+v, want a fault", got)
 	}
 }

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 	"time"
@@ -24,10 +25,30 @@ type Request struct {
 	Received    time.Time
 	Conflict    bool  // its id was used before, with other bytes
 	Fault       error // not nil: whether it was answered before cannot be read
+	Fatal       bool  // it ended the agent before, twice: it is to be refused, not decoded
 
 	uplink *Uplink
 	digest func() store.Digest
 	acks   []func() // guarded by the inbox: one for each time it was delivered
+	watch           // of a job or a frame
+}
+
+// watch is what suspects knows of a request.
+type watch struct {
+	suspected bool
+	recorded  bool          // it was about to be decoded
+	released  bool          // it was left to the broker
+	ended     chan struct{} // nil, or closed when it ends
+}
+
+// wait waits for the end of a request that was handed on; false where ctx ends first.
+func (w *watch) wait(ctx context.Context) bool {
+	select {
+	case <-w.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // newRequest is a request that arrived just now.
@@ -100,4 +121,7 @@ func (r *Request) Drop() {
 
 // Release ends the request without an answer or an acknowledgement: the broker
 // keeps one of QoS 1 and delivers it again to the next connection.
-func (r *Request) Release() { r.uplink.inbox.close(r) }
+func (r *Request) Release() {
+	r.released = true
+	r.uplink.inbox.close(r)
+}

@@ -21,6 +21,10 @@
 // of its source, this run and a number, and is a job like any other from then on.
 // What the broker delivers again keeps its id where it is known by source and bytes.
 //
+// After a run that did not end in order, what the broker delivers again may be what
+// ended it: it is served alone, and refused for good if it ends a second run. See
+// suspects.
+//
 // The reader of the link waits for nobody: it takes no lock that is held across a
 // wait, and what has to be read from the disk is left to the replay.
 //
@@ -104,13 +108,14 @@ type Uplink struct {
 	handler   Handler   // Run's, as is documents
 	documents Documents // of the device
 
-	inbox   *inbox
-	frames  *frames
-	replays *replays
-	events  *pacer
-	gaps    *gaps
-	conn    *connState
-	changed *changes
+	inbox    *inbox
+	frames   *frames
+	replays  *backlog // requests that seem to have been answered, until the answer was read
+	suspects *suspects
+	events   *pacer
+	gaps     *gaps
+	conn     *connState
+	changed  *changes
 
 	closed  atomic.Bool   // nothing new is taken in
 	seq     atomic.Uint64 // of the last result
@@ -125,12 +130,13 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	}
 	u := &Uplink{
 		cfg: cfg, log: log, outbox: outbox,
-		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
-		frames:  newFrames(cfg.Sources),
-		replays: &replays{some: make(chan struct{}, 1)},
-		gaps:    &gaps{state: state, log: log},
-		conn:    newConnState(),
-		changed: newChanges(),
+		inbox:    &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
+		frames:   newFrames(cfg.Sources),
+		replays:  newBacklog(),
+		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
+		gaps:     &gaps{state: state, log: log},
+		conn:     newConnState(),
+		changed:  newChanges(),
 	}
 	u.events = newPacer(u.EventAtOnce)
 	cfg.Link.Will = u.will
@@ -145,8 +151,9 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
 	u.gaps.load()
+	u.suspects.begin()
 	g, gctx := errgroup.WithContext(ctx)
-	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps}
+	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.guard, u.events.run, u.tellGaps}
 	for _, part := range parts {
 		g.Go(func() error { return part(gctx) })
 	}
