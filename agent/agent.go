@@ -136,7 +136,7 @@ func (a *Agent) makeControl() {
 		a.log)
 	a.control = control.New(
 		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
-		control.Deps{State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
+		control.Deps{State: a.deps.Store, Events: a.uplink, Offset: a.uplink.Offset, Changed: changed(uplink.Reported)},
 		[]control.Verb{setPower}, a.log)
 }
 

@@ -285,7 +285,7 @@ func (c Config) link() (mqtt.Config, error) {
 	m.KeepAlive, m.BackoffMin, m.BackoffMax = b.KeepAlive.Duration, b.ReconnectMin.Duration, b.ReconnectMax.Duration
 	m.MaxPayload = c.Jobs.PayloadMiB << 20
 	self := c.address()
-	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired} {
+	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired, wire.KindSynced} {
 		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
 	}
 	for _, g := range append([]string{wire.Everybody}, c.Groups...) {

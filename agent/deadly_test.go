@@ -69,16 +69,16 @@ func TestR5_AFrameThatKillsIsRefusedAfterTwoKills(t *testing.T) {
 	p := launch(t, cfg, envSimulated+"="+deadly)
 	o.presence(cfg, wire.Online, 0)
 	names := ids("job", 40)
-	plain := job(t, patient, pngFrame(t, 0))
+	deadlyJob, plain := job(t, patient, whiteFrame(t)), job(t, patient, pngFrame(t, 0))
 	var messages []mqtt.Message
 	for i, id := range names {
 		payload := plain
 		if i == 20 {
-			payload = job(t, patient, whiteFrame(t))
+			payload = deadlyJob
 		}
 		messages = append(messages, mqtt.Message{Topic: self(cfg).Job(id), Payload: payload, QoS: 1})
 	}
-	messages = append(messages, mqtt.Message{Topic: self(cfg).Frame("front"), Payload: whiteFrame(t), QoS: 1})
+	messages = append(messages, mqtt.Message{Topic: self(cfg).Frame("front"), Payload: deadlyJob, QoS: 1})
 	o.publishAll(messages)
 	for range 3 { // by either, and by each when it is served alone
 		p.wait()

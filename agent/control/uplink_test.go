@@ -34,7 +34,7 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 		t.Fatal(err)
 	}
 	link := mqtt.Default()
-	link.ClientID = "desk"
+	link.ClientID, link.Subscriptions = "desk", []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
 	link.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()

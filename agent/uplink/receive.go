@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -31,6 +32,12 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 		ack()
 		return
 	}
+	if !u.wanted(m.Topic) {
+		u.Event(wire.SeverityWarning, wire.Event{Kind: wire.EventFault, Detail: fmt.Sprintf(
+			"the broker delivers what this device did not ask for and leaves alone: %.100q", m.Topic)})
+		ack()
+		return
+	}
 	r := u.newRequest(t.Kind, m, ack)
 	r.Address, r.Verb, r.ID, r.Source = t.Address, t.Verb, t.ID, t.Source
 	switch t.Kind {
@@ -38,11 +45,22 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 		u.receive(r, false)
 	case wire.KindFrame:
 		u.receiveFrame(r)
+	case wire.KindSynced:
+		u.synced(m)
+		ack()
 	case wire.KindDesired:
 		u.handler.Desired(r)
 	default:
 		ack()
 	}
+}
+
+// wanted tells whether a topic is one that this device asked for: a session may bring
+// others, and so may a broker that confuses two devices.
+func (u *Uplink) wanted(topic string) bool {
+	return slices.ContainsFunc(u.cfg.Link.Subscriptions, func(s mqtt.Subscription) bool {
+		return mqtt.Overlap(s.Filter, topic)
+	})
 }
 
 // receive lets a job or a command in, unless its key is known; of a fresh one no answer

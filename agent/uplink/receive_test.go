@@ -347,6 +347,30 @@ func TestAnAnswerThatIsGoneLetsTheRequestInAgain(t *testing.T) {
 	}
 }
 
+func TestC3_WhatIsForAnotherDeviceOrFleetIsLeftAloneAndTold(t *testing.T) {
+	d := mustDevice(t, func(d *device) {
+		d.cfg.Link.Subscriptions = []mqtt.Subscription{
+			{Filter: self.Filter(wire.KindCmd)}, {Filter: "limber/v1/demo/@all/cmd/#"}, {Filter: self.Filter(wire.KindJob)}}
+	})
+	acks := 0
+	for _, topic := range []string{
+		"limber/v1/demo/other/cmd/mode/a", "limber/v1/other/desk/cmd/mode/a", "limber/v1/demo/@gate/cmd/mode/a",
+		"limber/v1/demo/desk/desired", "limber/v1/demo/other/job/a", "limber/v1/demo/desk/frame/front",
+	} {
+		d.receive(mqtt.Message{Topic: topic, Payload: []byte("x"), QoS: 1}, &acks)
+	}
+	if told := d.waiting(); len(d.handler.all()) > 0 || acks != 6 || len(told) != 1 ||
+		!strings.Contains(told[0], `did not ask for and leaves alone: \"limber/v1/demo/other/cmd/mode/a\"`) {
+		t.Errorf("%d handed on, %d acknowledged, told %q; want none, 6, one event", len(d.handler.all()), acks, told)
+	}
+	for _, place := range []string{"desk", "@all"} {
+		d.receive(mqtt.Message{Topic: "limber/v1/demo/" + place + "/cmd/mode/b", Payload: []byte("x"), QoS: 1}, &acks)
+	}
+	if n := len(d.handler.all()); n != 1 { // one id
+		t.Errorf("%d handed on, want its own", n)
+	}
+}
+
 // FuzzReceive reads a script of messages, one a byte, and holds the uplink to its
 // rule: a message of QoS 1 is open, answered or acknowledged.
 func FuzzReceive(f *testing.F) {

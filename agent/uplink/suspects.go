@@ -236,6 +236,7 @@ func (u *Uplink) serveHeld(ctx context.Context, r *Request) {
 			return
 		}
 	}
+	r.Received = time.Now() // its deadline does not count the wait
 	u.hand(r)
 	if r.suspected && r.wait(ctx) && r.recorded && !r.released {
 		u.suspects.write(runRecord{Running: true})

@@ -95,6 +95,7 @@ type Status struct {
 	Seq      uint64 // of the last result of this run
 	Dropped  uint64 // telemetry that the link had no room for
 	Retained uint64 // old frames that were left alone
+	Unsynced uint64 // answers to sync that did not count
 }
 
 // Uplink is the device's side of its connection to a broker. Its methods may be
@@ -112,6 +113,7 @@ type Uplink struct {
 	frames   *frames
 	replays  *backlog // requests that seem to have been answered, until the answer was read
 	suspects *suspects
+	clock    *clock
 	events   *pacer
 	gaps     *gaps
 	conn     *connState
@@ -134,6 +136,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
 		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
+		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		gaps:     &gaps{state: state, log: log},
 		conn:     newConnState(),
 		changed:  newChanges(),
@@ -170,6 +173,7 @@ func (u *Uplink) Status() Status {
 		Seq: u.seq.Load(), Dropped: u.dropped.Load(), Retained: u.frames.retained.Load(),
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
+	s.Unsynced = u.clock.count()
 	return s
 }
 

@@ -22,8 +22,10 @@ func newFleet() *cobra.Command {
   limber fleet goal @gate --deadline 50ms --min-top1 0.87
   limber fleet power desk clock-75
   limber fleet set @all --mode power-save
+  limber fleet sync
   limber fleet explain desk`)
-	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetExplain())
+	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(),
+		newFleetExplain())
 	return c
 }
 
