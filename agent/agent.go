@@ -106,7 +106,7 @@ func (a *Agent) makeUplink(boot string) error {
 		return err
 	}
 	link.Former = a.deps.Former
-	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link, Quota: a.cfg.Outbox.bytes(),
+	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
@@ -152,7 +152,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		a.uplink.EndInOrder()
 	}
-	a.uplink.SaveGap()
 	endStoring()
 	return errors.Join(err, <-stored)
 }

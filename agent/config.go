@@ -17,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/store"
 )
 
 // Config is what a device is told. Default is complete; a file changes single
@@ -61,11 +62,43 @@ type Jobs struct {
 
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
-	MiB int `toml:"mib"` // MiB of results and events; the oldest go first
+	MiB        int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
+	ResultsMiB int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
+	EventsMiB  int      `toml:"events_mib"`  // MiB of events alone
+	Results    int      `toml:"results_count"`
+	ResultsAge Duration `toml:"results_age"` // running time; 0: no bound
+	EventsAge  Duration `toml:"events_age"`
+	FreeMiB    int      `toml:"free_mib"` // MiB that stay free on the file system of the state
 }
 
-// bytes is the bound in bytes.
-func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
+// options are the bounds as the store has them.
+func (o Outbox) options() store.OutboxOptions {
+	return store.OutboxOptions{
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.Results,
+		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
+	}
+}
+
+// validate joins every complaint.
+func (o Outbox) validate() error {
+	var errs []error
+	within := func(key string, v, least, most int, unit string) {
+		if v < least || v > most {
+			errs = append(errs, fmt.Errorf("outbox.%s: %d is not from %d to %d%s", key, v, least, most, unit))
+		}
+	}
+	within("mib", o.MiB, 1, 65536, " MiB")
+	within("results_mib", o.ResultsMiB, 0, 65536, " MiB")
+	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
+	within("results_count", o.Results, 0, 1<<30, "")
+	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
+	for key, age := range map[string]Duration{"results_age": o.ResultsAge, "events_age": o.EventsAge} {
+		if d := age.Duration; d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
+			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
@@ -104,9 +137,10 @@ func Default() Config {
 			Broker: mqtt.DefaultBroker(), KeepAlive: Duration{Duration: link.KeepAlive},
 			ReconnectMin: Duration{Duration: link.BackoffMin}, ReconnectMax: Duration{Duration: link.BackoffMax},
 		},
-		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
-		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
-		Outbox:    Outbox{MiB: 64},
+		Jobs:   Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
+		Frames: Frames{Keep: KeepNewest, Orientation: OrientEXIF},
+		Outbox: Outbox{MiB: 64, ResultsAge: Duration{Duration: 24 * time.Hour},
+			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
@@ -229,7 +263,6 @@ func (c Config) Validate() error {
 	within("jobs.queue", c.Jobs.Queue, 1, 1<<20, "")
 	within("jobs.queue_mib", c.Jobs.QueueMiB, 1, 4096, " MiB")
 	within("jobs.payload_mib", c.Jobs.PayloadMiB, 1, 16, " MiB")
-	within("outbox.mib", c.Outbox.MiB, 1, 65536, " MiB")
 	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
 		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	every := c.Telemetry.Every.Duration
@@ -247,7 +280,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

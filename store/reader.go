@@ -6,11 +6,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// collect returns the next records, or what to wait for.
-func (o *Outbox) collect(after uint64, limit int) ([]Record, <-chan struct{}) {
+// Collect returns up to limit records of a stream numbered above after, in order,
+// from memory where it can; it never waits for new ones. Where there is none, more is
+// closed when a record comes or the disk writes again.
+func (o *Outbox) Collect(s Stream, after uint64, limit int) (records []Record, more <-chan struct{}) {
 	for {
 		o.mu.Lock()
-		onDisk, inMemory := o.peek(after, limit)
+		onDisk, inMemory := o.peek(s, after, limit)
 		if len(onDisk)+len(inMemory) == 0 {
 			defer o.mu.Unlock()
 			return nil, o.waker()
@@ -25,24 +27,28 @@ func (o *Outbox) collect(after uint64, limit int) ([]Record, <-chan struct{}) {
 			return nil, o.unreadable(f, err)
 		}
 		o.loseMissing(onDisk, found)
+		for i := range found {
+			found[i].Stream = s
+		}
 		if records := append(found, inMemory...); len(records) > 0 {
 			return records, nil
 		}
 	}
 }
 
-// peek returns the numbers of the next records that are to be read from the
-// disk, and those after them that are in memory.
-func (o *Outbox) peek(after uint64, limit int) (onDisk []uint64, inMemory []Record) {
+// peek returns the numbers of the next records of a stream that are to be read from
+// the disk, and those after them that are in memory.
+func (o *Outbox) peek(s Stream, after uint64, limit int) (onDisk []uint64, inMemory []Record) {
 	var size int64
-	for i := o.queue.search(after + 1); i < len(o.queue.elems); i++ {
-		w := o.queue.elems[i]
+	l := &o.queue.lines[s]
+	for i := l.search(after + 1); i < len(l.elems); i++ {
+		w := l.elems[i]
 		if w.gone {
 			continue
 		}
-		size += w.size
+		size += int64(w.size)
 		n := len(onDisk) + len(inMemory)
-		if n == limit || n > 0 && size > readBytes {
+		if n == limit || n > 0 && size > readBytes || w.item != nil && w.item.held {
 			break
 		}
 		if w.item == nil {
@@ -79,8 +85,8 @@ func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
 	for _, seq := range seqs {
 		if len(found) > 0 && found[0].Seq == seq {
 			found = found[1:]
-		} else if w := o.queue.find(seq); w != nil {
-			o.lose(w)
+		} else if s, w := o.queue.find(seq); w != nil {
+			o.lose(s, w, Damage)
 		}
 	}
 }
