@@ -128,6 +128,7 @@ func controlMessages() []message {
 	expiry := noon()
 	return []message{
 		{"desired-mode", wire.Desired{Version: 4, Mode: "balanced"}},
+		{"desired-force", wire.Desired{Version: 6, Force: true, Mode: "balanced"}},
 		{"desired-goal", wire.Desired{Version: 5, Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85),
 			MaxWatts: new(7.0), Prefer: "energy"}}},
 		{"reported-applied", wire.Reported{Version: 4, Status: wire.Applied, Mode: "balanced", Member: "s3"}},
