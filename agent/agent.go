@@ -108,6 +108,7 @@ func (a *Agent) makeUplink(boot string) error {
 	link.Former = a.deps.Former
 	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
+	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
 	}

@@ -69,6 +69,9 @@ type Outbox struct {
 	ResultsAge Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge  Duration `toml:"events_age"`
 	FreeMiB    int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	// How fast results that were made without the link are sent, a second; 0: as the link takes them
+	ReplayPerS int `toml:"replay_per_s"`
+	ReplayKiBS int `toml:"replay_kib_s"`
 }
 
 // options are the bounds as the store has them.
@@ -92,6 +95,8 @@ func (o Outbox) validate() error {
 	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
 	within("results_count", o.Results, 0, 1<<30, "")
 	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
+	within("replay_per_s", o.ReplayPerS, 0, 1<<20, "")
+	within("replay_kib_s", o.ReplayKiBS, 0, 1<<20, " KiB")
 	for key, age := range map[string]Duration{"results_age": o.ResultsAge, "events_age": o.EventsAge} {
 		if d := age.Duration; d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
 			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
@@ -140,7 +145,7 @@ func Default() Config {
 		Jobs:   Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Frames: Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox: Outbox{MiB: 64, ResultsAge: Duration{Duration: 24 * time.Hour},
-			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256},
+			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}

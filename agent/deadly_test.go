@@ -103,11 +103,7 @@ func TestR5_AFrameThatKillsIsRefusedAfterTwoKills(t *testing.T) {
 		}
 		return told == 2
 	}, "both are told of")
-	before := len(o.matching(self(cfg).Result("#")))
 	o.publish(self(cfg).Job("after"), plain)
 	o.result(cfg, "after", 1)
 	p.stop()
-	if n := len(o.matching(self(cfg).Result("#"))); n != before+1 {
-		t.Errorf("%d answers came after all were answered, want one", n-before)
-	}
 }

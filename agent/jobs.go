@@ -272,7 +272,7 @@ func (j *jobs) result(one *job, a *engine.Answer) *wire.Result {
 		ID: one.ID, Source: one.source, Status: wire.OK, Device: j.cfg.Device, BootID: j.boot, TS: wire.At(time.Now()),
 		MS: &wire.Timing{Queue: wire.Millis(a.Queue), Decode: wire.Millis(a.Decode), Infer: wire.Millis(a.Infer),
 			Total: wire.Millis(a.Total), Predicted: wire.Millis(a.Predicted)},
-		DeadlineMS: wire.Millis(one.deadline), Met: a.Met, Late: !j.uplink.Status().Online,
+		DeadlineMS: wire.Millis(one.deadline), Met: a.Met, Late: one.Late(),
 	}
 	if a.Reason != "" {
 		r.Status, r.Reason, r.Detail = wire.Refused, a.Reason, a.Detail

@@ -12,8 +12,7 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// Receive implements mqtt.Handler: it sorts what arrives and hands everything on at
-// once.
+// Receive sorts what arrives and hands everything on at once.
 func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	if source := u.frames.of(m.Topic); source != nil {
 		r := u.newRequest(wire.KindFrame, m, ack)
@@ -140,12 +139,12 @@ func (u *Uplink) lookUp(r *Request) {
 
 // replay answers again what was answered before, until ctx ends.
 func (u *Uplink) replay(ctx context.Context) error {
-	return u.replays.each(ctx, u.again)
+	return u.replays.each(ctx, func(r *Request) { u.again(ctx, r) })
 }
 
-// again sends the stored answer of a request once more, byte for byte. One that has
-// none after all is taken in.
-func (u *Uplink) again(r *Request) {
+// again answers a request with its stored answer, byte for byte. One that has none
+// after all is taken in.
+func (u *Uplink) again(ctx context.Context, r *Request) {
 	known, err := u.known(r)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -159,9 +158,28 @@ func (u *Uplink) again(r *Request) {
 	case known.Request != r.Digest():
 		u.conflict(r)
 	default:
-		u.answer(r, func(uint64) (store.Record, error) {
-			return store.Record{Topic: known.Topic, Payload: known.Payload, Stream: r.stream()}, nil
-		})
+		u.repeat(ctx, r, known)
+	}
+}
+
+// repeat answers a request whose answer is known. Where that still waits to be
+// published nothing is to be said: the acknowledgement follows when the answer is on
+// the disk. One that was published is published anew: it needs no place of its own in
+// the outbox, since if the link breaks the broker delivers the request again.
+func (u *Uplink) repeat(ctx context.Context, r *Request, known store.Record) {
+	acks := u.inbox.close(r)
+	waits := u.outbox.Waits(known.Seq) && !u.flight.has(known.Seq)
+	if u.inbox.attach(known.Seq, acks) {
+		acks = nil
+	}
+	if waits {
+		give(acks)
+		return
+	}
+	select {
+	case u.repeats <- publication{Record: known, repeat: true, acks: acks}:
+	case <-r.cameBy: // the acknowledgements lead nowhere
+	case <-ctx.Done():
 	}
 }
 

@@ -1,9 +1,10 @@
 // Package uplink delivers: what the broker has for a device to those who handle
 // it, and what the device says to the broker.
 //
-//	broker ─▶ reader ─ known? ─▶ Handler ─▶ Request.Answer ─▶ outbox ─▶ sender ─▶ broker
-//	             │                              ▲                          │
-//	             └ answered before ─▶ replay ───┘    acknowledgement ◀─ confirmer
+//	broker ─▶ reader ─ known? ─▶ Handler ─▶ Request.Answer ─▶ outbox ─▶ lines ─▶ sender ─▶ broker
+//	             │                                              │         ▲
+//	             └ answered before ─▶ replay ───────────────────┼─────────┘
+//	                                  on the disk: acknowledgement
 //
 //	Event ─▶ pacer ─▶ outbox        Changed ─▶ publisher ─▶ state, caps, reported
 //	                                Telemetry ─▶ the link, if it has room
@@ -11,11 +12,18 @@
 // A job or a command is let in once. While it is open, a copy of it waits for the
 // same answer; once it is answered, a copy gets that answer again, byte for byte,
 // for an hour; other bytes under the same name are a conflict. The answer goes into
-// the outbox before it goes anywhere else, and out of there in order; the broker
-// gets the acknowledgement for the request when the answer was acknowledged or is
-// on the disk, whichever is first. The rule that makes it correct: between receipt
-// and acknowledgement a request is open or its answer in the outbox, never in
-// neither, so none is carried out twice and none is forgotten.
+// the outbox before it goes anywhere else; the broker gets the acknowledgement for the
+// request when the answer is on the disk or, where nothing is written now, when the
+// broker has it. The rule that makes it correct: between receipt and acknowledgement a
+// request is open or its answer in the outbox, never in neither, and after that the
+// answer is found whatever is killed, so none is carried out twice and none is
+// forgotten.
+//
+// What waits has lines: orders, events, live results and late ones, which were made
+// without the link. Each is in the order of its numbers, and each has a share of the
+// link while others wait. Late results are paced, so that an hour of them does not hold
+// up what is about now, here or at the broker. A copy whose answer still waits adds no
+// record, and neither does one that is answered again.
 //
 // A frame that a camera publishes without an id is given one when it is received,
 // of its source, this run and a number, and is a job like any other from then on.
@@ -49,12 +57,14 @@ import (
 
 // Config describes an Uplink.
 type Config struct {
-	Self       wire.Address
-	Boot       string      // names this run of the device; at least 8 hexadecimal digits
-	Link       mqtt.Config // complete but for Will
-	Sources    []Source    // of frames, on topics of their own
-	KeepNewest bool        // a newer frame may take the place of one that waits, where it came at QoS 0
-	Retained   bool        // frames that the broker kept, which are old, are taken as well
+	Self            wire.Address
+	Boot            string      // names this run of the device; at least 8 hexadecimal digits
+	Link            mqtt.Config // complete but for Will
+	Sources         []Source    // of frames, on topics of their own
+	KeepNewest      bool        // a newer frame may take the place of one that waits, where it came at QoS 0
+	ReplayPerSecond int         // results made without the link; 0: as the link takes them
+	ReplayBytes     int64       // of these a second; 0: likewise
+	Retained        bool        // frames that the broker kept, which are old, are taken as well
 }
 
 // Source is a camera that publishes where it likes.
@@ -111,6 +121,8 @@ type Uplink struct {
 	inbox    *inbox
 	frames   *frames
 	replays  *backlog // requests that seem to have been answered, until the answer was read
+	flight   flight
+	repeats  chan publication // answers that are given again
 	suspects *suspects
 	clock    *clock
 	events   *pacer
@@ -133,6 +145,8 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		inbox:    &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
+		flight:   flight{seqs: make(map[uint64]struct{})},
+		repeats:  make(chan publication),
 		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
 		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		conn:     newConnState(),
@@ -141,7 +155,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	u.events = newPacer(u.EventAtOnce)
 	cfg.Link.Will = u.will
 	var err error
-	if u.link, err = mqtt.New(cfg.Link, u, log); err != nil {
+	if u.link, err = mqtt.New(cfg.Link, fromLink{u}, log); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	return u, nil
@@ -177,12 +191,12 @@ func (u *Uplink) Status() Status {
 // brings them to the next start: they are neither handed on nor acknowledged.
 func (u *Uplink) StopIntake() { u.closed.Store(true) }
 
-// Flush tells of the events that were held back and returns when the outbox is
-// empty, the link down, or ctx at its end.
+// Flush tells of the events that were held back and returns when the outbox is empty
+// and what was answered acknowledged, the link down, or ctx at its end.
 func (u *Uplink) Flush(ctx context.Context) {
 	u.events.flush(0)
 	for {
-		if n, _ := u.outbox.Depth(); n == 0 || !u.conn.online.Load() {
+		if n, _ := u.outbox.Depth(); n == 0 && u.inbox.settled() || !u.conn.online.Load() {
 			return
 		}
 		select {
