@@ -62,13 +62,13 @@ type Jobs struct {
 
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
-	MiB        int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
-	ResultsMiB int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
-	EventsMiB  int      `toml:"events_mib"`  // MiB of events alone
-	Results    int      `toml:"results_count"`
-	ResultsAge Duration `toml:"results_age"` // running time; 0: no bound
-	EventsAge  Duration `toml:"events_age"`
-	FreeMiB    int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	MiB          int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
+	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
+	EventsMiB    int      `toml:"events_mib"`  // MiB of events alone
+	ResultsCount int      `toml:"results_count"`
+	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
+	EventsAge    Duration `toml:"events_age"`
+	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
 	// How fast results that were made without the link are sent, a second; 0: as the link takes them
 	ReplayPerS int `toml:"replay_per_s"`
 	ReplayKiBS int `toml:"replay_kib_s"`
@@ -77,7 +77,7 @@ type Outbox struct {
 // options are the bounds as the store has them.
 func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
-		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.Results,
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.ResultsCount,
 		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
 	}
 }
@@ -93,7 +93,7 @@ func (o Outbox) validate() error {
 	within("mib", o.MiB, 1, 65536, " MiB")
 	within("results_mib", o.ResultsMiB, 0, 65536, " MiB")
 	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
-	within("results_count", o.Results, 0, 1<<30, "")
+	within("results_count", o.ResultsCount, 0, 1<<30, "")
 	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
 	within("replay_per_s", o.ReplayPerS, 0, 1<<20, "")
 	within("replay_kib_s", o.ReplayKiBS, 0, 1<<20, " KiB")
@@ -209,10 +209,41 @@ func parseConfig(b []byte) (Config, error) {
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
 		return Config{}, fmt.Errorf("line %d: %s", line, plain(wrong))
-	case err != nil:
+	case err != nil: // of a type of ours, and without the key
+		var doc map[string]any
+		if toml.Unmarshal(b, &doc) == nil {
+			err = fmt.Errorf("%s: %w", culprit(doc, refused), err)
+		}
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// refused tells whether a document cannot be decoded.
+func refused(doc map[string]any) bool {
+	b, err := toml.Marshal(doc)
+	return err != nil || toml.Unmarshal(b, new(Config)) != nil
+}
+
+// culprit names a key that is the reason why a document is refused.
+func culprit(doc map[string]any, refused func(map[string]any) bool) string {
+	for key, value := range doc {
+		if !refused(map[string]any{key: value}) {
+			continue
+		}
+		if table, ok := value.(map[string]any); ok {
+			return key + "." + culprit(table, func(in map[string]any) bool { return refused(map[string]any{key: in}) })
+		}
+		tables, _ := value.([]any)
+		for _, each := range tables {
+			within := func(in map[string]any) bool { return refused(map[string]any{key: []any{in}}) }
+			if table, ok := each.(map[string]any); ok && within(table) {
+				return key + "." + culprit(table, within)
+			}
+		}
+		return key
+	}
+	return ""
 }
 
 // plain says what is wrong with a value in the words of the file.

@@ -104,6 +104,7 @@ func (o *Outbox) take(c contents) {
 	if c.unread != nil {
 		o.log.Error("count of lost messages not readable", "err", c.unread)
 	}
+	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
 }
 

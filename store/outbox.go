@@ -261,7 +261,6 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	o.mu.Lock()
 	seq, ok := o.answers.find(name, o.age.now())
 	it := o.memory.find(seq)
-	f := o.file
 	o.mu.Unlock()
 	if !ok {
 		return Record{}, ErrNotFound
@@ -269,7 +268,7 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	found := Record{}
 	if it != nil {
 		found = it.Record
-	} else if read, err := readRecords(f, []uint64{seq}); err != nil {
+	} else if read, _, err := o.read(seq); err != nil {
 		return Record{}, fmt.Errorf("read answer of job %.80q: %w", name, err)
 	} else if len(read) > 0 {
 		found = read[0]

@@ -9,16 +9,21 @@ const ageUnit = time.Second
 // alone: one in so many.
 const controlShare = 20
 
+// shared returns how many bytes all but the class Controls may take together.
+func (o *OutboxOptions) shared() int64 { return o.Quota - o.Quota/controlShare }
+
+// own returns how many bytes a class may take by a limit of its own; 0: it has none.
+func (o *OutboxOptions) own(c Class) int64 { return [Classes]int64{o.Results, o.Events, 0}[c] }
+
 // room returns how many bytes the records of a class may take, the others away.
 func (o *OutboxOptions) room(c Class) int64 {
-	most := o.Quota
-	if c != Controls {
-		most -= o.Quota / controlShare
+	if c == Controls {
+		return o.Quota
 	}
-	if own := [Classes]int64{o.Results, o.Events, 0}[c]; own > 0 {
-		most = min(most, own)
+	if own := o.own(c); own > 0 {
+		return min(o.shared(), own)
 	}
-	return most
+	return o.shared()
 }
 
 // keep returns how long a record of the class may wait; 0: for ever.
@@ -34,8 +39,8 @@ func (o *Outbox) surplus() (c Class, why Loss, ok bool) {
 	for c := range Class(Classes) {
 		size[c] = q.bytes(c)
 	}
-	for _, c := range []Class{Results, Events} {
-		if size[c] > o.opts.room(c) {
+	for c := range Class(Classes) {
+		if own := o.opts.own(c); own > 0 && size[c] > own {
 			return c, Quota, true
 		}
 	}
@@ -43,7 +48,7 @@ func (o *Outbox) surplus() (c Class, why Loss, ok bool) {
 		return Results, Count, true
 	}
 	others := size[Results] + size[Events]
-	if others <= o.opts.room(Controls)-o.opts.Quota/controlShare && others+size[Controls] <= o.opts.Quota {
+	if others <= o.opts.shared() && others+size[Controls] <= o.opts.Quota {
 		return 0, 0, false
 	}
 	for c := range Class(Classes) {

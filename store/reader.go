@@ -17,12 +17,11 @@ func (o *Outbox) Collect(s Stream, after uint64, limit int) (records []Record, m
 			defer o.mu.Unlock()
 			return nil, o.waker()
 		}
-		f := o.file
 		o.mu.Unlock()
 		if len(onDisk) == 0 {
 			return inMemory, nil
 		}
-		found, err := readRecords(f, onDisk)
+		found, f, err := o.read(onDisk...)
 		if err != nil {
 			return nil, o.unreadable(f, err)
 		}
@@ -60,6 +59,25 @@ func (o *Outbox) peek(s Stream, after uint64, limit int) (onDisk []uint64, inMem
 	return onDisk, inMemory
 }
 
+// read reads records from the file, and once more if another took its place meanwhile.
+// It returns the file it read last.
+func (o *Outbox) read(seqs ...uint64) ([]Record, *file, error) {
+	for f := o.current(); ; {
+		records, err := readRecords(f, seqs)
+		now := o.current()
+		if err == nil || f == now {
+			return records, f, err
+		}
+		f = now
+	}
+}
+
+func (o *Outbox) current() *file {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file
+}
+
 // readRecords reads the records with these numbers and leaves out those that
 // are missing or damaged.
 func readRecords(f *file, seqs []uint64) ([]Record, error) {
@@ -89,6 +107,7 @@ func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
 			o.lose(s, w, Damage)
 		}
 	}
+	o.wakeWriter()
 }
 
 // unreadable has Run open the file again, unless it just did, and returns what

@@ -19,6 +19,7 @@ const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
+	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
 	groupAge     = 50 * time.Millisecond // since the first of them that waits for delivery,
 	lazyEvery    = time.Second           // but so long after the last commit if nobody waits
 
@@ -39,6 +40,9 @@ type pace struct {
 	backoff   time.Duration
 	retry     time.Time
 	ended     bool // Run has returned
+
+	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	compactAgain time.Time // not before, after it was not possible
 }
 
 // begin notes the time of the first change, before it is made.
@@ -141,16 +145,23 @@ func (o *Outbox) wakeWriter() {
 func (o *Outbox) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var c compaction
 	for {
 		select {
 		case <-ctx.Done():
-			return o.finish()
+			err := o.finish()
+			c.end()
+			return err
 		case <-o.kick:
 		case <-timer.C:
+		case copy := <-c.done:
+			o.exchange(&c, copy)
 		}
 		for ctx.Err() == nil && o.isDue() {
+			c.outdate()
 			o.commit(false)
 		}
+		o.startCompaction(&c)
 		if at, ok := o.setAlarm(); ok {
 			timer.Reset(time.Until(at))
 		}
@@ -168,6 +179,9 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
+	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
+		at, ok = c, true
+	}
 	o.pace.alarm = at
 	return at, ok
 }
@@ -221,6 +235,12 @@ type group struct {
 	needless bool // nothing to write
 }
 
+// cutAt returns at most the first n, and those behind them.
+func cutAt(seqs []uint64, n int) (first, rest []uint64) {
+	n = min(n, len(seqs))
+	return seqs[:n:n], seqs[n:]
+}
+
 // A put is a record to be written.
 type put struct {
 	*item
@@ -252,6 +272,8 @@ func (o *Outbox) gather(last bool) (g group, err error) {
 	o.done, o.gaps.changed = deletes{}, false
 	if last {
 		g.reserved = o.numbers.next
+	} else {
+		g.done.records, o.done.records = cutAt(g.done.records, mostDeletes)
 	}
 	g.needless = !last && len(g.puts) == 0 && g.done.empty() && g.gaps == nil && o.pace.fault == nil && !o.numbers.few()
 	return g, nil
@@ -363,7 +385,10 @@ func (o *Outbox) succeed(g group) {
 		return
 	}
 	o.numbers.reserved = g.reserved
-	p.committed = p.since
+	p.committed, p.compact = p.since, p.since.Add(compactIdle)
+	if p.compact.Before(p.compactAgain) {
+		p.compact = p.compactAgain
+	}
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
