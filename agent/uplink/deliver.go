@@ -25,8 +25,7 @@ var errLost = errors.New("connection lost")
 // delivery is a publish and its outcome.
 type delivery struct {
 	publication
-	sent time.Time
-	err  error
+	err error
 }
 
 // sender publishes over one connection: one goroutine, with a window. What the broker
@@ -34,7 +33,6 @@ type delivery struct {
 type sender struct {
 	*Uplink
 	lines    *lines
-	strain   *strain
 	window   chan struct{} // holds a token for each in flight
 	outcomes chan delivery
 }
@@ -96,10 +94,20 @@ func (u *Uplink) drain(ctx context.Context, c connection) {
 }
 
 func (u *Uplink) newSender() *sender {
-	s := new(strain)
-	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, s, rand.N(drainJitter))
-	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.repeats, pace: p}, strain: s,
+	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
+		rand.N(drainJitter))
+	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.repeats, pace: p},
 		window: make(chan struct{}, inFlight), outcomes: make(chan delivery, inFlight)}
+}
+
+// strainLeast is what an acknowledgement may take on any link: below, it is not strained
+// but uneven.
+const strainLeast = 5 * time.Millisecond
+
+// strained tells whether acknowledgements take three times what they took in the last
+// minute.
+func strained(recent, minute time.Duration) bool {
+	return minute > 0 && recent >= max(3*minute, strainLeast)
 }
 
 // send publishes every record of the outbox, and those that come. Once ctx has
@@ -116,7 +124,7 @@ func (s *sender) send(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d := delivery{publication: m, sent: time.Now()}
+		d := delivery{publication: m}
 		if !m.repeat {
 			s.flight.add(m.Seq)
 		}
@@ -141,7 +149,6 @@ func (s *sender) confirm(ctx context.Context) error {
 			if errors.Is(d.err, mqtt.ErrDown) || ctx.Err() != nil {
 				return errLost
 			}
-			s.strain.add(time.Since(d.sent))
 			s.delivered(d)
 		case <-ctx.Done():
 			return ctx.Err()

@@ -139,10 +139,10 @@ func (l *lines) paced() <-chan time.Time {
 
 // pace bounds how fast late results are sent.
 type pace struct {
-	each   time.Duration // for one; 0: no bound
-	byte   float64       // nanoseconds for one byte; 0: no bound
-	strain *strain       // of the link
-	due    time.Time     // of the next one
+	each     time.Duration // for one; 0: no bound
+	byte     float64       // nanoseconds for one byte; 0: no bound
+	strained func() bool   // whether the link is
+	due      time.Time     // of the next one
 }
 
 // paceAhead is how far behind its time a pace may be and still catch up: timers are
@@ -150,8 +150,8 @@ type pace struct {
 const paceAhead = 20 * time.Millisecond
 
 // newPace is one that begins after a while.
-func newPace(perSecond int, bytesPerSecond int64, s *strain, after time.Duration) pace {
-	p := pace{strain: s, due: time.Now().Add(after)}
+func newPace(perSecond int, bytesPerSecond int64, strained func() bool, after time.Duration) pace {
+	p := pace{strained: strained, due: time.Now().Add(after)}
 	if perSecond > 0 {
 		p.each = time.Second / time.Duration(perSecond)
 	}
@@ -167,7 +167,10 @@ func (p *pace) wait() time.Duration { return max(0, time.Until(p.due)) }
 // spend counts one that goes now.
 func (p *pace) spend(bytes int) {
 	cost := max(p.each, time.Duration(math.Ceil(p.byte*float64(bytes))))
-	if p.strain.high() {
+	if cost == 0 {
+		return
+	}
+	if p.strained() {
 		cost *= 2
 	}
 	if earliest := time.Now().Add(-paceAhead); p.due.Before(earliest) {

@@ -23,7 +23,7 @@ func (d *device) fill(s store.Stream, n int) {
 
 // unpaced are the lines of a device, with no bound on late results.
 func (d *device) unpaced() *lines {
-	return &lines{outbox: d.outbox, again: d.repeats, pace: newPace(0, 0, new(strain), 0)}
+	return &lines{outbox: d.outbox, again: d.repeats, pace: newPace(0, 0, calm, 0)}
 }
 
 // letters are what goes next, n times, one letter each; a dot where nothing may go.
@@ -108,13 +108,17 @@ func TestWhatWasGivenUpIsPassedOver(t *testing.T) {
 }
 
 // replayed runs f with lines in a bubble.
-func replayed(t *testing.T, p func(*strain) pace, f func(t *testing.T, d *device, l *lines)) {
+func replayed(t *testing.T, p pace, f func(t *testing.T, d *device, l *lines)) {
 	t.Helper()
+	after := time.Until(p.due)
 	synctest.Test(t, func(t *testing.T) {
 		d := mustDevice(t, nil)
-		f(t, d, &lines{outbox: d.outbox, again: d.repeats, pace: p(new(strain))})
+		p.due = time.Now().Add(after.Round(time.Millisecond))
+		f(t, d, &lines{outbox: d.outbox, again: d.repeats, pace: p})
 	})
 }
+
+func calm() bool { return false }
 
 // takes is how long n messages take.
 func (l *lines) takes(t *testing.T, n int) time.Duration {
@@ -144,8 +148,7 @@ func TestLateResultsArePacedAndNothingElseIs(t *testing.T) {
 		if n := len(self.Result("a")) + 1; n != size {
 			t.Fatalf("a record has %d bytes", n)
 		}
-		bounds := func(s *strain) pace { return newPace(tt.perSecond, tt.bytes, s, 0) }
-		replayed(t, bounds, func(t *testing.T, d *device, l *lines) {
+		replayed(t, newPace(tt.perSecond, tt.bytes, calm, 0), func(t *testing.T, d *device, l *lines) {
 			d.fill(store.Late, 200)
 			d.fill(store.Live, 1000)
 			if took := l.takes(t, 1200); took > tt.want || took < tt.want-2*paceAhead {
@@ -156,8 +159,7 @@ func TestLateResultsArePacedAndNothingElseIs(t *testing.T) {
 }
 
 func TestTheJitterHoldsLateResultsAndNoOthers(t *testing.T) {
-	jitter := func(s *strain) pace { return newPace(0, 0, s, drainJitter/2) }
-	replayed(t, jitter, func(t *testing.T, d *device, l *lines) {
+	replayed(t, newPace(0, 0, calm, drainJitter/2), func(t *testing.T, d *device, l *lines) {
 		for s := range store.Stream(store.Streams) {
 			d.fill(s, 1)
 		}
@@ -177,53 +179,36 @@ func TestTheJitterHoldsLateResultsAndNoOthers(t *testing.T) {
 }
 
 func TestLateResultsGoAtHalfTheirPaceWhileTheLinkIsStrained(t *testing.T) {
-	replayed(t, func(s *strain) pace { return newPace(200, 0, s, 0) }, func(t *testing.T, d *device, l *lines) {
+	high := false
+	bounds := newPace(200, 0, func() bool { return high }, 0)
+	replayed(t, bounds, func(t *testing.T, d *device, l *lines) {
 		d.fill(store.Late, 600)
-		for range 30 {
-			l.pace.strain.add(10 * time.Millisecond)
-			time.Sleep(time.Second) // of the bubble
-		}
 		l.takes(t, 100) // it was behind its time
-		for range 2 * strainFew {
-			l.pace.strain.add(40 * time.Millisecond)
-		}
-		if took := l.takes(t, 200); (took - 2*time.Second).Abs() > 2*paceAhead {
-			t.Errorf("200 took %v, want 2s", took)
-		}
-		for range 4 * strainFew {
-			l.pace.strain.add(10 * time.Millisecond)
-		}
-		if took := l.takes(t, 200); (took - time.Second).Abs() > 2*paceAhead {
-			t.Errorf("after it 200 took %v, want 1s", took)
+		for _, high = range []bool{true, false} {
+			want := time.Second
+			if high {
+				want *= 2
+			}
+			if took := l.takes(t, 200); (took - want).Abs() > 2*paceAhead {
+				t.Errorf("strained %v: 200 took %v, want %v", high, took, want)
+			}
 		}
 	})
 }
 
 func TestALinkIsStrainedAgainstItsOwnLastMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var s strain
-		for _, tt := range []struct {
-			took  time.Duration
-			times int
-			want  bool
-		}{
-			{100 * time.Microsecond, 100, false},
-			{time.Millisecond, 20, false}, // ten times as long, and still nothing
-			{100 * time.Microsecond, 600, false},
-			{20 * time.Millisecond, 20, true},
-			{20 * time.Millisecond, 1200, false}, // it has been so for a minute
-			{50 * time.Millisecond, 50, false},
-			{70 * time.Millisecond, 50, true},
-		} {
-			for range tt.times {
-				s.add(tt.took)
-				time.Sleep(strainEvery)
-			}
-			if s.high() != tt.want {
-				t.Errorf("%d times %v: strained %v, want %v", tt.times, tt.took, s.high(), tt.want)
-			}
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		recent, minute time.Duration
+		want           bool
+	}{
+		{0, 0, false}, {50 * ms, 0, false}, {29 * ms, 10 * ms, false}, {30 * ms, 10 * ms, true},
+		{4 * ms, ms / 10, false}, {5 * ms, ms / 10, true},
+	} {
+		if got := strained(tt.recent, tt.minute); got != tt.want {
+			t.Errorf("%v after %v: strained %v, want %v", tt.recent, tt.minute, got, tt.want)
 		}
-	})
+	}
 }
 
 // A broker that delivers all anew on each of its connections, and hears of none.

@@ -492,14 +492,48 @@ func TestN21_StopBeforeTheCONNACKLeavesNoLost(t *testing.T) {
 	}
 }
 
-func TestARivalAndARefusedSubscriptionAreTold(t *testing.T) {
+func TestN8_OnlyTheStateOfAnotherRunIsARivals(t *testing.T) {
+	d := mustDevice(t, nil)
+	for _, tt := range []struct {
+		name, kept string
+		greeted    bool
+		own        bool
+	}{
+		{"own", `{"state":"online","boot_id":"0123456789abcdef"}`, true, true},
+		{"of another", `{"state":"online","boot_id":"fedcba9876543210"}`, true, false},
+		{"will of another", `{"state":"lost","boot_id":"fedcba9876543210"}`, true, false},
+		{"of the run before", `{"state":"lost","boot_id":"fedcba9876543210"}`, false, true},
+		{"no state", `gone`, true, true},
+	} {
+		d.conn.greeted.Store(tt.greeted)
+		if got := d.own([]byte(tt.kept)); got != tt.own {
+			t.Errorf("%s: own %v, want %v", tt.name, got, tt.own)
+		}
+	}
+}
+
+func TestN20_ASlowBrokerIsToldWithTheRemedy(t *testing.T) {
+	d := mustDevice(t, nil)
+	d.slow(43*time.Millisecond, 61*time.Microsecond)
+	d.events.flush(0)
+	if got := strings.Join(d.waiting(), "\n"); !strings.Contains(got, `"fault"`) ||
+		!strings.Contains(got, "takes 43ms to acknowledge, on a network of 100µs: a mosquitto needs set_tcp_nodelay true") {
+		t.Errorf("told %s", got)
+	}
+}
+
+func TestARivalHangUpsAndARefusedSubscriptionAreTold(t *testing.T) {
 	d := mustDevice(t, nil)
 	d.Lost(fmt.Errorf("%w: the next attempt is in 1m", mqtt.ErrRival))
+	d.events.flush(0)
+	d.Lost(fmt.Errorf("%w: EOF", mqtt.ErrHangsUp))
+	d.events.flush(0)
 	d.Denied([]string{"limber/v1/demo/desk/frame/#", "cam/#"})
 	d.Denied(nil)
 	d.events.flush(0)
 	got := strings.Join(d.waiting(), "\n")
-	if strings.Count(got, `"fault"`) != 2 || !strings.Contains(got, "does another client have this id") ||
+	if strings.Count(got, `"fault"`) != 3 || !strings.Contains(got, "another client has this id and takes the session") ||
+		!strings.Contains(got, "does another client have this id") ||
 		!strings.Contains(got, "the broker refuses to deliver limber/v1/demo/desk/frame/#, cam/#; see its access rules") {
 		t.Errorf("told %s", got)
 	}
@@ -544,6 +578,43 @@ func TestARealBrokerDelivers(t *testing.T) {
 		t.Errorf("got %+v, want offline", s)
 	}
 	stop()
+}
+
+// TestN8_TwoDevicesWithOneIDTellOfEachOther has one of them give way, come back, and
+// tell of it as soon as it is left alone.
+func TestN8_TwoDevicesWithOneIDTellOfEachOther(t *testing.T) {
+	t.Parallel()
+	served, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var twins []*device
+	for _, boot := range []string{"0123456789abcdef", "fedcba9876543210"} {
+		twins = append(twins, mustDevice(t, func(d *device) {
+			d.cfg.Boot, d.cfg.Link.Broker, d.cfg.Link.RivalPause = boot, served.Addr(), 2*time.Second
+			d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: self.Filter(wire.KindJob), QoS: 1}}
+		}))
+	}
+	t.Cleanup(twins[0].background(served.Run))
+	operator := &listener{up: make(chan bool, 1), got: make(chan mqtt.Message, 1000)}
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID, cfg.CleanSession = served.Addr(), "operator", true
+	cfg.Subscriptions = []mqtt.Subscription{{Filter: self.Event(wire.SeverityError), QoS: 1}}
+	link, err := mqtt.New(cfg, operator, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(twins[0].background(link.Run))
+	<-operator.up
+	for _, d := range twins {
+		d.run()
+	}
+	for {
+		e := decoded[wire.Event](t, operator.await(t, self.Event(wire.SeverityError)))
+		if e.Kind == wire.EventFault && strings.Contains(e.Detail, "another client has this id and takes the session") {
+			return
+		}
+	}
 }
 
 // listener keeps what an operator gets.
