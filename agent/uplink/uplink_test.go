@@ -322,7 +322,9 @@ func TestAJobIsAcknowledgedWhenItsAnswerIsOnTheDisk(t *testing.T) {
 		b.await(self.Result("a"), 1)
 		b.send(mqtt.Message{Topic: self.Desired(), QoS: 1})
 		b.until(func() bool { return len(b.kept) == 1 }, "what has no answer is acknowledged")
-		d.Flush(soon(t))
+		for d.Status().Records > 0 {
+			<-d.conn.moved
+		}
 		b.mu.Lock()
 		kept := len(b.kept)
 		b.mu.Unlock()
