@@ -63,7 +63,7 @@ type Jobs struct {
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
 	MiB          int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
-	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, as below
+	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, likewise
 	EventsMiB    int      `toml:"events_mib"`  // MiB of events alone
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
@@ -77,8 +77,9 @@ type Outbox struct {
 // options are the bounds as the store has them.
 func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
-		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20, Count: o.ResultsCount,
-		ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration, Free: int64(o.FreeMiB) << 20,
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
+		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
+		Free: int64(o.FreeMiB) << 20,
 	}
 }
 
@@ -97,11 +98,13 @@ func (o Outbox) validate() error {
 	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
 	within("replay_per_s", o.ReplayPerS, 0, 1<<20, "")
 	within("replay_kib_s", o.ReplayKiBS, 0, 1<<20, " KiB")
-	for key, age := range map[string]Duration{"results_age": o.ResultsAge, "events_age": o.EventsAge} {
-		if d := age.Duration; d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
+	aged := func(key string, d time.Duration) {
+		if d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
 			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
 		}
 	}
+	aged("results_age", o.ResultsAge.Duration)
+	aged("events_age", o.EventsAge.Duration)
 	return errors.Join(errs...)
 }
 
@@ -316,7 +319,8 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(),
+		c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

@@ -12,7 +12,8 @@ func (d deletes) empty() bool { return d.len() == 0 }
 // trim brings the outbox back within its bounds.
 func (o *Outbox) trim() {
 	for c, why, over := o.surplus(); over; c, why, over = o.surplus() {
-		s, w := o.queue.oldest(c)
+		s, w := o.queue.worst(c)
+		o.queue.lines[s].lost = w.seq
 		o.lose(s, w, why)
 	}
 	for seq, over := o.answers.surplus(); over; seq, over = o.answers.surplus() {

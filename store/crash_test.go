@@ -164,7 +164,8 @@ func (d told) read(line string) {
 		d.durable[n] = true
 	} else if _, err := fmt.Sscanf(line, "deliver [%d]", &n); err == nil {
 		d.delivered[n] = true
-	} else if _, err := fmt.Sscanf(line, "announce [%d %d %d %d %d %d]", &n, &c, &why, &records, &first, &last); err == nil {
+	} else if _, err := fmt.Sscanf(line, "announce [%d %d %d %d %d %d]", &n, &c, &why, &records, &first,
+		&last); err == nil {
 		d.announced[n] = Gap{Class: Class(c), Reason: Loss(why), Records: int(records), First: first, Last: last}
 	}
 }

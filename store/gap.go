@@ -140,7 +140,8 @@ type storedGap struct {
 func (g *gaps) encode() ([]byte, error) {
 	all := []storedGap{}
 	for _, a := range g.accounts {
-		all = append(all, storedGap{a.Class.String(), a.Reason.String(), a.Records, a.Bytes, a.First, a.Last, a.Mixed, a.told})
+		all = append(all, storedGap{a.Class.String(), a.Reason.String(), a.Records, a.Bytes, a.First, a.Last, a.Mixed,
+			a.told})
 	}
 	return json.Marshal(all)
 }

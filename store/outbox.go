@@ -95,7 +95,6 @@ type Outbox struct {
 	gaps        gaps
 	pace        pace
 	space       space
-	wake        chan struct{} // closed when there is something for Collect; nil if nobody waits
 }
 
 // numbers are those that may be given out.

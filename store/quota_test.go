@@ -43,7 +43,8 @@ func TestS8_WhatIsLeastWorthGoesFirst(t *testing.T) {
 			[]Gap{{Class: Results, Reason: Quota, Records: 2, Bytes: 2000, First: 2, Last: 3}}},
 		{"no more results than need be", OutboxOptions{Quota: 6000}, []Stream{Late, Event, Event, Event, Event, Event},
 			[]Gap{{Class: Results, Reason: Quota, Records: 1, Bytes: 1000, First: 1, Last: 1}}},
-		{"then the oldest event", OutboxOptions{Quota: 6000}, []Stream{Control, Event, Event, Live, Event, Event, Event, Event},
+		{"then the oldest event", OutboxOptions{Quota: 6000},
+			[]Stream{Control, Event, Event, Live, Event, Event, Event, Event},
 			[]Gap{{Class: Results, Reason: Quota, Records: 1, Bytes: 1000, First: 4, Last: 4},
 				{Class: Events, Reason: Quota, Records: 1, Bytes: 1000, First: 2, Last: 2}}},
 		{"control last, the oldest", OutboxOptions{Quota: 3000}, []Stream{Control, Late, Control, Event, Control, Control},
@@ -85,6 +86,29 @@ func TestS8_WhatIsLeastWorthGoesFirst(t *testing.T) {
 			wantGaps(t, trimmed, tt.lost...)
 		})
 	}
+}
+
+// What was sent and not acknowledged may have come; told as lost it would count twice.
+func TestS8_WhatIsOnItsWayIsNotTheFirstToBeLost(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Count: 4})
+	mustAppendTo(t, o, 99, Late, Late, Live, Live)
+	for _, s := range []Stream{Late, Live} {
+		o.Collect(s, 0, 1) // 1 and 3
+	}
+	for range 1000 {
+		mustAppendTo(t, o, 99, Late, Live)
+	}
+	wantWaiting(t, o, 1, 3, 2003, 2004)
+	if n := len(o.queue.lines[Late].elems); n > 100 {
+		t.Errorf("%d places for two records", n)
+	}
+	if gaps := gapsOf(o); len(gaps) != 2 || gaps[0].First != 2 || gaps[0].Last != 2 || gaps[1].First != 4 ||
+		gaps[1].Last != 2002 || gaps[1].Records != 1999 {
+		t.Errorf("gaps %+v, want 2, and 4 to 2002", gaps)
+	}
+	o.opts.Count = 1
+	mustAppendTo(t, o, 99, Event)
+	wantWaiting(t, o, 2004, 2005)
 }
 
 func TestS10_ARecordOverTheLimitOfItsClassIsRejectedAlone(t *testing.T) {

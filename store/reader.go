@@ -17,6 +17,7 @@ func (o *Outbox) Collect(s Stream, after uint64, limit int) (records []Record, m
 			defer o.mu.Unlock()
 			return nil, o.waker()
 		}
+		o.queue.lines[s].collected(onDisk, inMemory)
 		o.mu.Unlock()
 		if len(onDisk) == 0 {
 			return inMemory, nil
@@ -57,6 +58,16 @@ func (o *Outbox) peek(s Stream, after uint64, limit int) (onDisk []uint64, inMem
 		}
 	}
 	return onDisk, inMemory
+}
+
+// collected notes which records are on their way from now on.
+func (l *line) collected(onDisk []uint64, inMemory []Record) {
+	if n := len(onDisk); n > 0 {
+		l.sent = max(l.sent, onDisk[n-1])
+	}
+	if n := len(inMemory); n > 0 {
+		l.sent = max(l.sent, inMemory[n-1].Seq)
+	}
 }
 
 // read reads records from the file, and once more if another took its place meanwhile.
@@ -131,15 +142,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.wake == nil {
-		o.wake = make(chan struct{})
+	if o.queue.wake == nil {
+		o.queue.wake = make(chan struct{})
 	}
-	return o.wake
+	return o.queue.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+	if o.queue.wake != nil {
+		close(o.queue.wake)
+		o.queue.wake = nil
 	}
 }

@@ -54,8 +54,8 @@ func (o *Outbox) shortage() error {
 	if !o.space.tight {
 		return nil
 	}
-	return fmt.Errorf("%s has %d MiB left on its file system, less than the %d that are to stay free; make room, or lower "+
-		"outbox.free_mib", filepath.Dir(o.path), o.space.left>>20, o.opts.Free>>20)
+	return fmt.Errorf("%s has %d MiB left on its file system, less than the %d that are to stay free; make room, or "+
+		"lower outbox.free_mib", filepath.Dir(o.path), o.space.left>>20, o.opts.Free>>20)
 }
 
 // written tells whether records of the class are written now.

@@ -57,9 +57,12 @@ type line struct {
 	count int
 	bytes int64
 	tail  uint64 // records numbered below are on the disk only
+	sent  uint64 // records numbered up to here were collected
+	lost  uint64 // the last record that was lost to a limit
 }
 
 func (l *line) push(w waiting) {
+	l.thin(l.count)
 	l.sequence.push(w)
 	l.count++
 	l.bytes += int64(w.size)
@@ -72,10 +75,21 @@ func (l *line) drop(w *waiting) {
 	l.bytes -= int64(w.size)
 }
 
+// unsent returns the oldest record that was not collected, nil if there is none.
+func (l *line) unsent() *waiting {
+	for i := l.search(max(l.sent, l.lost) + 1); i < len(l.elems); i++ {
+		if w := &l.elems[i]; !w.gone {
+			return w
+		}
+	}
+	return nil
+}
+
 // A queue is all that waits for delivery.
 type queue struct {
 	lines [Streams]line
 	last  [Classes]uint64 // number of the newest record of each class; 0: not known
+	wake  chan struct{}   // closed when there is something for Collect; nil if nobody waits
 }
 
 // find returns the record with that number and the stream it waits in, nil if it
@@ -102,6 +116,21 @@ func (q *queue) oldest(c Class) (s Stream, oldest *waiting) {
 		}
 	}
 	return s, oldest
+}
+
+// worst returns the record of a class that is to be lost first, nil if none waits: the
+// oldest that was not collected. One that was may be with the broker, though nobody
+// knows, and would be told as lost; there are few.
+func (q *queue) worst(c Class) (s Stream, worst *waiting) {
+	for _, of := range c.streams() {
+		if w := q.lines[of].unsent(); w != nil && (worst == nil || w.seq < worst.seq) {
+			s, worst = of, w
+		}
+	}
+	if worst == nil {
+		return q.oldest(c)
+	}
+	return s, worst
 }
 
 // count returns the number of records of a class.

@@ -254,3 +254,42 @@ func TestAGapIsToldOfWhenThereIsALink(t *testing.T) {
 		}
 	})
 }
+
+// The event that tells of a gap waits in the outbox like any other record, and the next
+// outage may fill that.
+func TestS8_AnnouncedEqualsLostHoweverOftenTheLinkBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mustDevice(t, func(d *device) { d.options.Quota = 64 << 10 })
+		stop := d.bubbled()
+		posted, delivered, told := 0, 0, 0
+		for round := range 6 {
+			for range 100 {
+				d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 5<<10)})
+				posted++
+			}
+			d.Connected(uint64(round+1), true)
+			time.Sleep(2 * gapEvery) // of the bubble, as below
+			if round%3 == 2 {        // else nothing got out
+				for _, r := range d.records() {
+					d.outbox.Delivered(r.Seq)
+					if r.Stream == store.Control {
+						told += int(decoded[wire.Event](t, mqtt.Message{Topic: r.Topic, Payload: r.Payload}).Count)
+					} else {
+						delivered++
+					}
+				}
+			}
+			d.Lost(errors.New("cut"))
+			time.Sleep(2 * gapEvery)
+			if round%2 == 1 {
+				stop()
+				d.restart()
+				stop = d.bubbled()
+			}
+		}
+		stop()
+		if lost := posted - delivered; told != lost || delivered == 0 {
+			t.Errorf("%d records were posted and %d delivered, and %d are told as lost", posted, delivered, told)
+		}
+	})
+}
