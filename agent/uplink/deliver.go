@@ -37,34 +37,37 @@ type sender struct {
 	outcomes chan delivery
 }
 
-// flight is the records that were published and not acknowledged yet.
-type flight struct {
+// sent is what was published: records that are not acknowledged yet, and answers that are
+// to be published again.
+type sent struct {
+	again chan publication
+
 	mu   sync.Mutex
 	seqs map[uint64]struct{} // guarded by mu; at most inFlight
 }
 
-func (f *flight) add(seq uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seqs[seq] = struct{}{}
+func (s *sent) add(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seqs[seq] = struct{}{}
 }
 
-func (f *flight) remove(seq uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.seqs, seq)
+func (s *sent) remove(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seqs, seq)
 }
 
-func (f *flight) clear() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.seqs)
+func (s *sent) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.seqs)
 }
 
-func (f *flight) has(seq uint64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, ok := f.seqs[seq]
+func (s *sent) has(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.seqs[seq]
 	return ok
 }
 
@@ -90,13 +93,13 @@ func (u *Uplink) drain(ctx context.Context, c connection) {
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.confirm(ctx) })
 	g.Wait() // the connection or ctx ended
-	u.flight.clear()
+	u.sent.clear()
 }
 
 func (u *Uplink) newSender() *sender {
 	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
 		rand.N(drainJitter))
-	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.repeats, pace: p},
+	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.sent.again, pace: p},
 		window: make(chan struct{}, inFlight), outcomes: make(chan delivery, inFlight)}
 }
 
@@ -126,7 +129,7 @@ func (s *sender) send(ctx context.Context) error {
 		}
 		d := delivery{publication: m}
 		if !m.repeat {
-			s.flight.add(m.Seq)
+			s.sent.add(m.Seq)
 		}
 		outcome := s.link.Send(ctx, mqtt.Message{Topic: m.Topic, Payload: m.Payload, QoS: 1})
 		if ctx.Err() != nil {
@@ -168,6 +171,6 @@ func (s *sender) delivered(d delivery) {
 	}
 	s.inbox.delivered(d.Seq, s.outbox.Unwritten())
 	s.outbox.Delivered(d.Seq)
-	s.flight.remove(d.Seq)
+	s.sent.remove(d.Seq)
 	token(s.conn.moved)
 }

@@ -240,7 +240,7 @@ func (d *device) repeated(f func()) (all []publication) {
 		defer close(ended)
 		for {
 			select {
-			case p := <-d.repeats:
+			case p := <-d.sent.again:
 				all = append(all, p)
 			case <-stop:
 				return

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
@@ -10,6 +11,8 @@ import (
 // inbox holds what came in until it is acknowledged. Digests are worked out
 // without its lock.
 type inbox struct {
+	last atomic.Uint64 // number of the last result
+
 	mu       sync.Mutex
 	open     map[string]*Request // guarded by mu: without an answer in the outbox, by key
 	answered map[uint64]*answer  // guarded by mu: whose answer is not on the disk, by the record that it is

@@ -15,12 +15,16 @@ const (
 	lineAll = store.Streams + 1
 )
 
-// order is the one in which lines have their turns in a round, and how many each has:
-// what there is of it. Orders come first, but have a share and not the whole link;
-// while both wait, four live results go for a late one. Events have a turn of their
-// own beside the live results: they are few, and about now.
-var order = [lineAll]struct{ line, turns int }{
-	{int(store.Control), 4}, {int(store.Live), 4}, {int(store.Event), 1}, {repeats, 1}, {int(store.Late), 1},
+// share is how many messages of a line go in a round.
+type share struct{ line, turns int }
+
+// round is the order in which lines have their turns. Orders come first, but have a
+// share and not the whole link; while both wait, four live results go for a late one.
+// Events have a turn of their own beside the live results: they are few, and about now.
+func round() [lineAll]share {
+	return [...]share{
+		{int(store.Control), 4}, {int(store.Live), 4}, {int(store.Event), 1}, {repeats, 1}, {int(store.Late), 1},
+	}
 }
 
 // publication is what is to be published.
@@ -85,17 +89,17 @@ func (l *lines) collect() {
 // choose takes from the line whose turn it is, among those that may send now.
 func (l *lines) choose() (m publication, ok bool) {
 	for range 2 { // the second with a new round
-		for _, turn := range order {
-			if l.credit[turn.line] == 0 {
+		for _, s := range round() {
+			if l.credit[s.line] == 0 {
 				continue
 			}
-			if m, ok = l.take(turn.line); ok {
-				l.credit[turn.line]--
+			if m, ok = l.take(s.line); ok {
+				l.credit[s.line]--
 				return m, true
 			}
 		}
-		for _, turn := range order {
-			l.credit[turn.line] = turn.turns
+		for _, s := range round() {
+			l.credit[s.line] = s.turns
 		}
 	}
 	return publication{}, false

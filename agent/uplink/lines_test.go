@@ -23,7 +23,7 @@ func (d *device) fill(s store.Stream, n int) {
 
 // unpaced are the lines of a device, with no bound on late results.
 func (d *device) unpaced() *lines {
-	return &lines{outbox: d.outbox, again: d.repeats, pace: newPace(0, 0, calm, 0)}
+	return &lines{outbox: d.outbox, again: d.sent.again, pace: newPace(0, 0, calm, 0)}
 }
 
 // letters are what goes next, n times, one letter each; a dot where nothing may go.
@@ -114,7 +114,7 @@ func replayed(t *testing.T, p pace, f func(t *testing.T, d *device, l *lines)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := mustDevice(t, nil)
 		p.due = time.Now().Add(after.Round(time.Millisecond))
-		f(t, d, &lines{outbox: d.outbox, again: d.repeats, pace: p})
+		f(t, d, &lines{outbox: d.outbox, again: d.sent.again, pace: p})
 	})
 }
 

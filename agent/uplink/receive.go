@@ -168,7 +168,7 @@ func (u *Uplink) again(ctx context.Context, r *Request) {
 // the outbox, since if the link breaks the broker delivers the request again.
 func (u *Uplink) repeat(ctx context.Context, r *Request, known store.Record) {
 	acks := u.inbox.close(r)
-	waits := u.outbox.Waits(known.Seq) && !u.flight.has(known.Seq)
+	waits := !u.sent.has(known.Seq) && u.outbox.Waits(known.Seq) // in this order: it may be delivered now
 	if u.inbox.attach(known.Seq, acks) {
 		acks = nil
 	}
@@ -177,7 +177,7 @@ func (u *Uplink) repeat(ctx context.Context, r *Request, known store.Record) {
 		return
 	}
 	select {
-	case u.repeats <- publication{Record: known, repeat: true, acks: acks}:
+	case u.sent.again <- publication{Record: known, repeat: true, acks: acks}:
 	case <-r.cameBy: // the acknowledgements lead nowhere
 	case <-ctx.Done():
 	}

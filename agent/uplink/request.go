@@ -29,24 +29,24 @@ type Request struct {
 
 	uplink *Uplink
 	digest func() store.Digest
-	cameBy <-chan struct{} // closed when the connection that brought it is over
-	acks   []func()        // guarded by the inbox: one for each time it was delivered
-	line   lineOf          // of its answer
-	watch                  // of a job or a frame
+	acks   []func() // guarded by the inbox: one for each time it was delivered
+	course
 }
 
-// watch is what suspects knows of a request.
-type watch struct {
-	suspected bool
-	recorded  bool          // it was about to be decoded
-	released  bool          // it was left to the broker
-	ended     chan struct{} // nil, or closed when it ends
+// course is what is known of a request on its way.
+type course struct {
+	cameBy    <-chan struct{} // closed when the connection that brought it is over
+	line      lineOf          // of its answer
+	suspected bool            // it is a job or a frame that may have ended the last run
+	recorded  bool            // that was, since it was about to be decoded
+	released  bool            // it was left to the broker
+	ended     chan struct{}   // nil, or closed when it ends
 }
 
 // wait waits for the end of a request that was handed on; false where ctx ends first.
-func (w *watch) wait(ctx context.Context) bool {
+func (c *course) wait(ctx context.Context) bool {
 	select {
-	case <-w.ended:
+	case <-c.ended:
 		return true
 	case <-ctx.Done():
 		return false
@@ -57,7 +57,7 @@ func (w *watch) wait(ctx context.Context) bool {
 func (u *Uplink) newRequest(kind wire.Kind, m mqtt.Message, ack func()) *Request {
 	return &Request{
 		Kind: kind, Message: m, Received: time.Now(),
-		uplink: u, cameBy: *u.conn.attempt.Load(), acks: []func(){ack},
+		uplink: u, acks: []func(){ack}, course: course{cameBy: *u.conn.attempt.Load()},
 		digest: sync.OnceValue(func() store.Digest { return digestOf(m) }),
 	}
 }
@@ -104,7 +104,7 @@ func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) 
 			record.Job = r.key()
 		}
 		if r.Kind != wire.KindCmd && err == nil {
-			u.seq.Store(seq)
+			u.inbox.last.Store(seq)
 		}
 		return record, err
 	})

@@ -121,17 +121,14 @@ type Uplink struct {
 	inbox    *inbox
 	frames   *frames
 	replays  *backlog // requests that seem to have been answered, until the answer was read
-	flight   flight
-	repeats  chan publication // answers that are given again
+	sent     *sent
 	suspects *suspects
 	clock    *clock
 	events   *pacer
 	conn     *connState
 	changed  *changes
 
-	closed  atomic.Bool   // nothing new is taken in
-	seq     atomic.Uint64 // of the last result
-	dropped atomic.Uint64 // telemetry
+	closed atomic.Bool // nothing new is taken in
 }
 
 // New assembles an Uplink and checks the configuration of its link. It starts
@@ -145,8 +142,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		inbox:    &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
-		flight:   flight{seqs: make(map[uint64]struct{})},
-		repeats:  make(chan publication),
+		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
 		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
 		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		conn:     newConnState(),
@@ -180,7 +176,7 @@ func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 func (u *Uplink) Status() Status {
 	s := Status{
 		Online: u.conn.online.Load(), ConnSeq: u.conn.seq.Load(), Attempts: u.conn.failed.Load(),
-		Seq: u.seq.Load(), Dropped: u.dropped.Load(), Retained: u.frames.retained.Load(),
+		Seq: u.inbox.last.Load(), Dropped: u.conn.dropped.Load(), Retained: u.frames.retained.Load(),
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
 	s.Unsynced = u.clock.count()
@@ -216,7 +212,7 @@ func (u *Uplink) Telemetry(t wire.Telemetry) {
 	m := message(u.cfg.Self.Telemetry(), t)
 	m.QoS = 0
 	if !u.link.Offer(m) {
-		u.dropped.Add(1)
+		u.conn.dropped.Add(1)
 	}
 }
 
