@@ -68,7 +68,8 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
+	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
 	// How fast results that were made without the link are sent, a second; 0: as the link takes them
 	ReplayPerS int `toml:"replay_per_s"`
 	ReplayKiBS int `toml:"replay_kib_s"`
@@ -79,7 +80,7 @@ func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
 		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
-		Free: int64(o.FreeMiB) << 20,
+		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
 }
 

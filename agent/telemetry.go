@@ -117,11 +117,11 @@ func (o *observer) review() {
 		o.Agent.log.Warn("decisions are not logged", "err", lost)
 	}
 	if now.outbox && !was.outbox {
-		o.fault("results and events that wait are in memory only: %v", outbox)
+		o.fault("results and events that wait are not on the disk: %v", outbox)
 	}
 	if now.store && !was.store {
-		o.Agent.log.Error("state lost", "err", state)
-		o.fault("nothing can be remembered: %v", state)
+		o.Agent.log.Error("state not safe", "err", state)
+		o.fault("what is remembered would be lost at a restart: %v", state)
 	}
 }
 

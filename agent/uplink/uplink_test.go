@@ -566,13 +566,14 @@ func TestARealBrokerDelivers(t *testing.T) {
 	<-operator.up
 	stop := d.run()
 	operator.await(t, self.Reported())
-	for _, m := range []mqtt.Message{jobOf("a", "x"), command("mode", "b", "y")} {
+	for topic, m := range map[string]mqtt.Message{
+		self.Result("a"): jobOf("a", "x"), self.Ack("mode", "b"): command("mode", "b", "y"),
+	} {
 		if err := link.Publish(soon(t), m); err != nil {
 			t.Fatal(err)
 		}
+		operator.await(t, topic)
 	}
-	operator.await(t, self.Result("a"))
-	operator.await(t, self.Ack("mode", "b"))
 	if err := d.Farewell(soon(t)); err != nil {
 		t.Fatal(err)
 	}

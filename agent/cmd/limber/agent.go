@@ -12,6 +12,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/store"
 )
 
 // agentArgs are the flags of `limber agent`; those that were given override the
@@ -92,7 +93,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	deps, err := openDevice(cfg, log)
+	// A device works on without a disk; a profile that is not stored is of no use.
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
 	if err != nil {
 		return err
 	}
@@ -125,8 +127,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }

@@ -38,7 +38,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err

@@ -45,7 +45,7 @@ var ranks = [][]imports{
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
-		{of: "store", libraries: []string{"go.etcd.io/bbolt"}},
+		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
 	},
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
@@ -82,7 +82,7 @@ var ranks = [][]imports{
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
 			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
-			"family/workshop"},
+			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // the demo, which shows progress as they do
