@@ -219,12 +219,10 @@ func (a *Agent) Ready() <-chan struct{} { return a.engine.Ready() }
 // broker would need it no more.
 func (a *Agent) Receive(m mqtt.Message, ack func()) { a.uplink.Receive(m, ack) }
 
-// fault tells of a part that does not work.
 func (a *Agent) fault(format string, args ...any) {
 	a.uplink.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: fmt.Sprintf(format, args...)})
 }
 
-// tellStart tells of what was found at the start.
 func (a *Agent) tellStart() {
 	if err := a.deps.Unsaved; err != nil {
 		a.fault("%v", err)

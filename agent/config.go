@@ -68,8 +68,9 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
-	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
+	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	// DurableFirst holds an answer back until it is on the disk.
+	DurableFirst bool `toml:"durable_first"`
 	// How fast results that were made without the link are sent, a second; 0: as the link takes them
 	ReplayPerS int `toml:"replay_per_s"`
 	ReplayKiBS int `toml:"replay_kib_s"`
@@ -82,31 +83,6 @@ func (o Outbox) options() store.OutboxOptions {
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
 		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
-}
-
-// validate joins every complaint.
-func (o Outbox) validate() error {
-	var errs []error
-	within := func(key string, v, least, most int, unit string) {
-		if v < least || v > most {
-			errs = append(errs, fmt.Errorf("outbox.%s: %d is not from %d to %d%s", key, v, least, most, unit))
-		}
-	}
-	within("mib", o.MiB, 1, 65536, " MiB")
-	within("results_mib", o.ResultsMiB, 0, 65536, " MiB")
-	within("events_mib", o.EventsMiB, 0, 65536, " MiB")
-	within("results_count", o.ResultsCount, 0, 1<<30, "")
-	within("free_mib", o.FreeMiB, 0, 1<<20, " MiB")
-	within("replay_per_s", o.ReplayPerS, 0, 1<<20, "")
-	within("replay_kib_s", o.ReplayKiBS, 0, 1<<20, " KiB")
-	aged := func(key string, d time.Duration) {
-		if d != 0 && (d < time.Second || d > 10*365*24*time.Hour) {
-			errs = append(errs, fmt.Errorf("outbox.%s: %v is not from 1s to ten years, or 0 for no bound", key, d))
-		}
-	}
-	aged("results_age", o.ResultsAge.Duration)
-	aged("events_age", o.EventsAge.Duration)
-	return errors.Join(errs...)
 }
 
 // Telemetry is what the device tells of itself.
@@ -278,6 +254,10 @@ func plain(e *toml.DecodeError) string {
 // Marshal writes the configuration as a file that ReadConfig reads.
 func (c Config) Marshal() ([]byte, error) { return toml.Marshal(c) }
 
+// ReservedName tells whether the device has the name of a user of the access list,
+// whose rights it would have.
+func (c Config) ReservedName() bool { return wire.ValidName(c.Device) && !wire.ValidDevice(c.Device) }
+
 // Validate joins every complaint.
 func (c Config) Validate() error {
 	var errs []error
@@ -288,6 +268,7 @@ func (c Config) Validate() error {
 	}
 	complain(!wire.ValidName(c.Fleet), "fleet: %q is not [A-Za-z0-9_.-]{1,64}", c.Fleet)
 	complain(!wire.ValidName(c.Device), "device: %q is not [A-Za-z0-9_.-]{1,64}", c.Device)
+	complain(c.ReservedName(), "device: %q is the user who may do more than a device: give it another name", c.Device)
 	for _, g := range c.Groups {
 		complain(!wire.ValidGroup(g), "groups: %q is not @ and a name", g)
 		complain(g == wire.Everybody, "groups: everybody is in %s, leave it out", g)
@@ -303,6 +284,19 @@ func (c Config) Validate() error {
 	within("jobs.queue", c.Jobs.Queue, 1, 1<<20, "")
 	within("jobs.queue_mib", c.Jobs.QueueMiB, 1, 4096, " MiB")
 	within("jobs.payload_mib", c.Jobs.PayloadMiB, 1, 16, " MiB")
+	within("outbox.mib", c.Outbox.MiB, 1, 65536, " MiB")
+	within("outbox.results_mib", c.Outbox.ResultsMiB, 0, 65536, " MiB")
+	within("outbox.events_mib", c.Outbox.EventsMiB, 0, 65536, " MiB")
+	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
+	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
+	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
+	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
+	aged := func(key string, d time.Duration) {
+		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
+			"no bound", key, d)
+	}
+	aged("outbox.results_age", c.Outbox.ResultsAge.Duration)
+	aged("outbox.events_age", c.Outbox.EventsAge.Duration)
 	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
 		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	every := c.Telemetry.Every.Duration
@@ -316,12 +310,15 @@ func (c Config) Validate() error {
 	complain(!validProviders(c.Runtime.Providers), "runtime.providers: %q: wants names of %q, each once, and %q last: "+
 		"it serves until another one is ready",
 		c.Runtime.Providers, ort.Providers(), ort.CPU)
+	complain(c.Frames.Keep != KeepNewest && c.Frames.Keep != KeepAll, "frames.keep: %q is not %s or %s", c.Frames.Keep,
+		KeepNewest, KeepAll)
+	complain(c.Frames.Orientation != OrientEXIF && c.Frames.Orientation != OrientStored,
+		"frames.orientation: %q is not %s or %s", c.Frames.Orientation, OrientEXIF, OrientStored)
 	sources := c.Sources.validate()
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, c.Frames.validate(), c.Outbox.validate(), sources, c.Schedule.Validate(),
-		c.validateLink())...)
+	return errors.Join(append(errs, sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {
@@ -346,7 +343,6 @@ func (c Config) validateLink() error {
 	return nil
 }
 
-// address is the device's own.
 func (c Config) address() wire.Address { return wire.Address{Fleet: c.Fleet, Device: c.Device} }
 
 // link is the configuration of the device's connection.

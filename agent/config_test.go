@@ -112,6 +112,24 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	}
 }
 
+func TestBrokersAreAListOrATextWithCommas(t *testing.T) {
+	want := mqtt.URLs{"mqtt://a", "mqtts://b:8884", "wss://c/mqtt"}
+	for _, text := range []string{
+		`url = ["mqtt://a", "mqtts://b:8884", "wss://c/mqtt"]`, `url = "mqtt://a,mqtts://b:8884, wss://c/mqtt"`,
+	} {
+		c, err := agent.ReadConfig(configFile(t, "[broker]\n"+text))
+		if err != nil || !slices.Equal(c.Broker.URL, want) {
+			t.Errorf("%s: got %q, %v; want %q", text, c.Broker.URL, err, want)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if b, err := c.Marshal(); err != nil || !strings.Contains(string(b), "url = 'mqtt://a,mqtts://b:8884,wss://c/mqtt'") {
+			t.Errorf("%s: written as %s, %v; want all of them", text, b, err)
+		}
+	}
+}
+
 func TestC9_LimitsOfTheOutboxAreJudgedBeforeTheStart(t *testing.T) {
 	for key, change := range map[string]func(*agent.Outbox){
 		"outbox.mib: 0 ":             func(o *agent.Outbox) { o.MiB = 0 },
@@ -135,24 +153,6 @@ func TestC9_LimitsOfTheOutboxAreJudgedBeforeTheStart(t *testing.T) {
 	c.Outbox = agent.Outbox{MiB: 1}
 	if err := c.Validate(); err != nil {
 		t.Errorf("without limits but one: %v", err)
-	}
-}
-
-func TestBrokersAreAListOrATextWithCommas(t *testing.T) {
-	want := mqtt.URLs{"mqtt://a", "mqtts://b:8884", "wss://c/mqtt"}
-	for _, text := range []string{
-		`url = ["mqtt://a", "mqtts://b:8884", "wss://c/mqtt"]`, `url = "mqtt://a,mqtts://b:8884, wss://c/mqtt"`,
-	} {
-		c, err := agent.ReadConfig(configFile(t, "[broker]\n"+text))
-		if err != nil || !slices.Equal(c.Broker.URL, want) {
-			t.Errorf("%s: got %q, %v; want %q", text, c.Broker.URL, err, want)
-		}
-		if err := c.Validate(); err != nil {
-			t.Errorf("%s: %v", text, err)
-		}
-		if b, err := c.Marshal(); err != nil || !strings.Contains(string(b), "url = 'mqtt://a,mqtts://b:8884,wss://c/mqtt'") {
-			t.Errorf("%s: written as %s, %v; want all of them", text, b, err)
-		}
 	}
 }
 

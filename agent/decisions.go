@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -17,17 +20,20 @@ const (
 
 // wireDecisions is the newest decisions that fit, newest first; nil if there
 // are none.
-func wireDecisions(last []engine.Decision) []wire.Decision {
+func wireDecisions(last []pipeline.Explained, members []engine.Member) []wire.Decision {
 	var told []wire.Decision
 	for _, d := range last[:min(len(last), decisionsTold)] {
-		told = append(told, wireDecision(&d))
+		told = append(told, wireDecision(&d, members))
 	}
 	for !fits(told) {
 		if n := len(told); n > 1 {
 			told = told[:n-1]
 			continue
 		}
-		told[0].Options = without(told[0].Options)
+		options := told[0].Options
+		least := slices.MinFunc(options, func(a, b wire.Option) int { return cmp.Compare(a.Worth, b.Worth) })
+		at := slices.Index(options, least)
+		told[0].Options = slices.Delete(options, at, at+1)
 	}
 	return told
 }
@@ -37,20 +43,9 @@ func fits(told []wire.Decision) bool {
 	return err == nil && len(b) <= decisionsSize || len(told) == 1 && len(told[0].Options) == 0
 }
 
-// without is options less the one that is worth least.
-func without(options []wire.Option) []wire.Option {
-	least := 0
-	for i, o := range options {
-		if o.Worth < options[least].Worth {
-			least = i
-		}
-	}
-	return append(options[:least], options[least+1:]...)
-}
-
-func wireDecision(d *engine.Decision) wire.Decision {
+func wireDecision(d *pipeline.Explained, members []engine.Member) wire.Decision {
 	w := wire.Decision{
-		TS: wire.At(d.At), Member: d.Member.Name, Reason: d.Reason.String(), SlackMS: wire.Millis(d.Slack),
+		TS: wire.At(d.At), Member: members[d.Member].Name, Reason: d.Reason.String(), SlackMS: wire.Millis(d.Slack),
 		Waiting: d.Waiting, PredictedMS: wire.Millis(d.Predicted), Chance: digits(d.Chance, 3),
 		Belief: d.Belief.String(), Options: []wire.Option{},
 	}
@@ -62,13 +57,12 @@ func wireDecision(d *engine.Decision) wire.Decision {
 			continue // it would take the room of those that could be chosen
 		}
 		predicted := time.Duration(o.Predicted * float64(time.Millisecond))
-		w.Options = append(w.Options, wire.Option{Member: o.Member.Name, PredictedMS: wire.Millis(predicted),
+		w.Options = append(w.Options, wire.Option{Member: members[o.Member].Name, PredictedMS: wire.Millis(predicted),
 			Chance: digits(o.Chance, 3), Worth: digits(o.Worth, 2)})
 	}
 	return w
 }
 
-// digits rounds to so many digits after the point.
 func digits(f float64, n int) float64 {
 	shift := math.Pow10(n)
 	return math.Round(f*shift) / shift

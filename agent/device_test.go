@@ -21,7 +21,6 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -126,14 +125,14 @@ func stockFamily(tb testing.TB) *family.Family {
 
 // simulation makes members that only take their time; shape changes how they do, and
 // may be nil.
-type simulation struct{ shape func(*sim.Loader) }
+type simulation struct{ shape func(*simLoader) }
 
-func (simulation) Version() string { return sim.Runtime }
+func (simulation) Version() string { return simRuntime }
 func (simulation) Close() error    { return nil }
 
 func (s simulation) Members(f *family.Family, _ family.Blobs) (agent.Members, error) {
 	return func(v family.Variant) (engine.Loader, error) {
-		l := &sim.Loader{Family: f, On: v}
+		l := &simLoader{Family: f, On: v}
 		if s.shape != nil {
 			s.shape(l)
 		}
@@ -141,7 +140,7 @@ func (s simulation) Members(f *family.Family, _ family.Blobs) (agent.Members, er
 	}, nil
 }
 
-func simulated(shape func(*sim.Loader)) func() (agent.Inference, error) {
+func simulated(shape func(*simLoader)) func() (agent.Inference, error) {
 	return func() (agent.Inference, error) { return simulation{shape}, nil }
 }
 

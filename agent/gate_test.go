@@ -5,8 +5,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/limber-edge/limber/agent/sim"
 )
 
 // gate stands before the inferences of simulated members: a test lets through as
@@ -44,9 +42,9 @@ func (g *gate) pass(n int) {
 }
 
 // rig is a device behind the gate.
-func (g *gate) rig() rig { return rig{inference: simulated(func(l *sim.Loader) { l.Run = g.run })} }
+func (g *gate) rig() rig { return rig{inference: simulated(func(l *simLoader) { l.Run = g.run })} }
 
-// run is a sim.Loader's.
+// run is a simLoader's.
 func (g *gate) run(_ int, interrupted <-chan struct{}) error {
 	select {
 	case <-g.passes:

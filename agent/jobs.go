@@ -29,7 +29,7 @@ type jobs struct {
 	boot    string
 	uplink  *uplink.Uplink
 	engine  *engine.Engine
-	cameras map[string]*camera // the sources of the configuration, by name
+	cameras map[string]camera // the sources of the configuration, by name
 
 	turnedAway atomic.Uint64 // refused without the engine
 	superseded atomic.Uint64 // frames whose place a newer one took
@@ -49,37 +49,30 @@ type job struct {
 	source   string // who sent it, if that was said
 }
 
-// camera is what the configuration says of the frames of a source.
+// camera is what the configuration says of the frames of a source; the zero one says
+// nothing.
 type camera struct {
 	defaults wire.Header // for what a frame's own header does not say
 	pacer    *pacer      // nil: no limit
 }
 
-// header is what a frame is taken to say; a job without a camera says nothing.
-func (c *camera) header() wire.Header {
-	if c == nil {
-		return wire.Header{}
-	}
-	return c.defaults
-}
-
 func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
-	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]*camera)}
+	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]camera)}
 	for _, s := range cfg.Sources {
-		c := &camera{defaults: s.header()}
-		if every := s.every(); every > 0 {
-			c.pacer = newPacer(every)
+		c := camera{defaults: s.header()}
+		if s.MaxFPS > 0 {
+			c.pacer = newPacer(time.Duration(float64(time.Second) / s.MaxFPS))
 		}
 		j.cameras[s.Name] = c
 	}
 	return j
 }
 
-// camera is the one that a request is a frame of; nil for jobs, and for frames on
-// the device's own topics.
-func (j *jobs) camera(r *uplink.Request) *camera {
+// camera is the one that a request is a frame of; the zero one for jobs, and for
+// frames on the device's own topics.
+func (j *jobs) camera(r *uplink.Request) camera {
 	if r.Address != (wire.Address{}) {
-		return nil
+		return camera{}
 	}
 	return j.cameras[r.Source]
 }
@@ -87,7 +80,7 @@ func (j *jobs) camera(r *uplink.Request) *camera {
 // Job takes a request from the uplink. It waits for nothing.
 func (j *jobs) Job(r *uplink.Request) {
 	c := j.camera(r)
-	one := &job{Request: r, received: r.Received, deadline: j.deadline(c.header()), source: r.Source}
+	one := &job{Request: r, received: r.Received, deadline: j.deadline(c.defaults), source: r.Source}
 	switch {
 	case r.Fault != nil:
 		j.refuse(one, wire.Internal, "whether this job was answered before cannot be read")
@@ -96,7 +89,7 @@ func (j *jobs) Job(r *uplink.Request) {
 			"it is not decoded again")
 	case r.Conflict:
 		j.refuse(one, wire.Conflict, "this id was used before, with other bytes")
-	case c == nil || c.pacer == nil:
+	case c.pacer == nil:
 		j.submit(one)
 	default:
 		if old := c.pacer.put(one); old != nil {
@@ -156,7 +149,7 @@ func (j *jobs) submit(one *job) {
 // complete fills in what the header of a frame leaves to its source, and to the
 // goal in force. Who sent a frame is said by its topic, not by itself.
 func (j *jobs) complete(one *job, h wire.Header) wire.Header {
-	defaults := j.camera(one.Request).header()
+	defaults := j.camera(one.Request).defaults
 	h.DeadlineMS, h.MinTop1 = cmp.Or(h.DeadlineMS, defaults.DeadlineMS), cmp.Or(h.MinTop1, defaults.MinTop1)
 	h.Priority = cmp.Or(h.Priority, defaults.Priority)
 	if one.Kind == wire.KindJob {
@@ -175,7 +168,6 @@ func (j *jobs) deadline(h wire.Header) time.Duration {
 	return h.Deadline()
 }
 
-// priority is the class that a header asks for.
 func priority(name string) pipeline.Priority {
 	switch name {
 	case wire.Low:
@@ -280,16 +272,13 @@ func (j *jobs) result(one *job, a *engine.Answer) *wire.Result {
 	}
 	r.Family, r.Member, r.ExpectedTop1, r.Choice = a.Family.Name, a.Member.Name, &a.Member.Top1, a.Choice.String()
 	if a.First != nil {
-		r.Cascade = &wire.Cascade{First: a.First.Name, P: probability(a.FirstP)}
+		r.Cascade = &wire.Cascade{First: a.First.Name, P: digits(a.FirstP, 6)}
 	}
 	if a.Batch > 1 {
 		r.Batch = a.Batch
 	}
 	for _, c := range a.Top {
-		r.Classes = append(r.Classes, wire.Class{Label: a.Family.Classes[c.Index], Index: c.Index, P: probability(c.P)})
+		r.Classes = append(r.Classes, wire.Class{Label: a.Family.Classes[c.Index], Index: c.Index, P: digits(c.P, 6)})
 	}
 	return r
 }
-
-// probability is p as it travels, to a millionth.
-func probability(p float64) float64 { return math.Round(p*1e6) / 1e6 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -40,7 +39,7 @@ func prepareSlowly(t *testing.T, o *operator, cfg agent.Config, told int) (d *de
 	t.Helper()
 	hold := make(chan struct{})
 	goOn = sync.OnceFunc(func() { close(hold) })
-	d = start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
+	d = start(t, cfg, rig{inference: simulated(func(l *simLoader) {
 		l.Latency = func(int) time.Duration { return 10 * time.Microsecond }
 		l.Load = func(member int) error {
 			if member == 2 {

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -28,17 +29,6 @@ const (
 	OrientEXIF   = "exif"      // a picture is turned as its EXIF says
 	OrientStored = "as-stored" // as training and Pillow see it
 )
-
-func (f Frames) validate() error {
-	var errs []error
-	if f.Keep != KeepNewest && f.Keep != KeepAll {
-		errs = append(errs, fmt.Errorf("frames.keep: %q is not %s or %s", f.Keep, KeepNewest, KeepAll))
-	}
-	if f.Orientation != OrientEXIF && f.Orientation != OrientStored {
-		errs = append(errs, fmt.Errorf("frames.orientation: %q is not %s or %s", f.Orientation, OrientEXIF, OrientStored))
-	}
-	return errors.Join(errs...)
-}
 
 // Sources are cameras that publish where they like, on the device's broker.
 type Sources []Source
@@ -112,11 +102,8 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 		complain(!(ms >= wire.MinDeadlineMS && ms <= wire.MaxDeadlineMS), "deadline", "%v is not from 1ms to 10m", s.Deadline)
 	}
 	complain(s.MinTop1 != nil && !(*s.MinTop1 >= 0 && *s.MinTop1 <= 1), "min_top1", "not a fraction from 0 to 1")
-	switch s.Priority {
-	case "", wire.Low, wire.Normal, wire.High:
-	default:
-		complain(true, "priority", "%q is not %s, %s or %s", s.Priority, wire.Low, wire.Normal, wire.High)
-	}
+	complain(!slices.Contains([]string{"", wire.Low, wire.Normal, wire.High}, s.Priority), "priority",
+		"%q is not %s, %s or %s", s.Priority, wire.Low, wire.Normal, wire.High)
 	complain(!(s.MaxFPS >= 0 && s.MaxFPS <= maxFPS), "max_fps",
 		"%v is not from 0, for no limit, to %d frames a second", s.MaxFPS, maxFPS)
 }
@@ -124,7 +111,6 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 // ours are the topics that no source may have.
 const ours = "limber/#"
 
-// header is what the source says of its frames.
 func (s Source) header() wire.Header {
 	h := wire.Header{MinTop1: s.MinTop1, Priority: s.Priority}
 	if s.Deadline.Duration != 0 {
@@ -133,22 +119,12 @@ func (s Source) header() wire.Header {
 	return h
 }
 
-// every is the time between two frames of the source; 0 is no limit.
-func (s Source) every() time.Duration {
-	if s.MaxFPS == 0 {
-		return 0
-	}
-	return time.Duration(float64(time.Second) / s.MaxFPS)
-}
-
 // pacer lets the frames of a source through one by one, with a pause between
 // them. Of those that come meanwhile the newest waits.
 type pacer struct {
-	every time.Duration // from one to the next, at least
-
-	mu      sync.Mutex
-	waiting *job          // guarded by mu
-	some    chan struct{} // holds a token while one waits
+	every   time.Duration       // from one to the next, at least
+	waiting atomic.Pointer[job] // nil: none
+	some    chan struct{}       // holds a token while one waits
 }
 
 func newPacer(every time.Duration) *pacer {
@@ -158,9 +134,7 @@ func newPacer(every time.Duration) *pacer {
 // put lets a frame wait, and returns the one whose place it takes, if there is
 // one.
 func (p *pacer) put(frame *job) (superseded *job) {
-	p.mu.Lock()
-	superseded, p.waiting = p.waiting, frame
-	p.mu.Unlock()
+	superseded = p.waiting.Swap(frame)
 	select {
 	case p.some <- struct{}{}:
 	default:
@@ -168,21 +142,12 @@ func (p *pacer) put(frame *job) (superseded *job) {
 	return superseded
 }
 
-// take returns the frame that waits, or nil.
-func (p *pacer) take() *job {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	frame := p.waiting
-	p.waiting = nil
-	return frame
-}
-
 // run passes frames on until ctx ends. One may be left waiting.
 func (p *pacer) run(ctx context.Context, pass func(*job)) error {
 	for {
 		select {
 		case <-p.some:
-			if frame := p.take(); frame != nil {
+			if frame := p.waiting.Swap(nil); frame != nil {
 				pass(frame)
 			}
 		case <-ctx.Done():

@@ -19,7 +19,7 @@ import (
 type observer struct {
 	*Agent
 	host *host.Stats
-	last engine.Snapshot // at the last telemetry
+	last pipeline.Snapshot // at the last telemetry
 	told conditions
 }
 
@@ -27,15 +27,12 @@ type observer struct {
 type conditions struct {
 	ready  bool   // members are not being prepared
 	detail string // of the state
-	caps   caps   // which members, on what
 	member string // that operates
 	outbox bool   // cannot write
 	store  bool   // likewise
 	log    bool   // of decisions, likewise
-}
 
-// caps is what decides which members are worth using.
-type caps struct {
+	// What decides which members are worth using:
 	profile *family.Profile
 	on      family.Variant
 }
@@ -82,7 +79,8 @@ func (o *observer) served() {
 
 // serves notes what an engine can do.
 func (c *conditions) serves(s engine.Status) {
-	c.ready, c.caps, c.detail = s.State != engine.Preparing, caps{s.Profile, s.Variant}, detailOf(s, wire.Online)
+	c.ready, c.detail = s.State != engine.Preparing, detailOf(s, wire.Online)
+	c.profile, c.on = s.Profile, s.Variant
 }
 
 // news are the documents that say something else than before. The first look at a
@@ -91,7 +89,7 @@ func (c conditions) news(before conditions) (stale []uplink.Document) {
 	if c.ready != before.ready || c.detail != before.detail {
 		stale = append(stale, uplink.State)
 	}
-	if c.caps != before.caps {
+	if c.profile != before.profile || c.on != before.on {
 		stale = append(stale, uplink.Caps, uplink.Reported)
 	}
 	return stale
@@ -148,8 +146,8 @@ func (a *Agent) Snapshot() Snapshot {
 func (o *observer) telemetry() wire.Telemetry {
 	all := o.Snapshot()
 	s := all.Engine
-	lately := s.Since(&o.last.Snapshot)
-	o.last = s
+	lately := s.Since(&o.last)
+	o.last = s.Snapshot
 	t := wire.Telemetry{
 		TS: wire.At(time.Now()), Outbox: all.Uplink.Records, Queue: s.Waiting,
 		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
@@ -158,12 +156,12 @@ func (o *observer) telemetry() wire.Telemetry {
 	if behind, ok := o.uplink.Offset(); ok {
 		t.ClockOffset = new(wire.Millis(behind))
 	}
-	o.host.Fill(&t, lately.Ended, s.Busy)
-	if s.Operating == nil {
+	o.host.Fill(&t, lately.Total.Count(), s.Busy)
+	if s.Members == nil {
 		return t
 	}
-	t.Mode, t.Goal, t.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Operating.Name
-	t.Slowdown, t.Decisions = new(digits(s.Slowdown, 3)), wireDecisions(s.Decisions)
+	t.Mode, t.Goal, t.Member = s.Mode.String(), control.WireGoal(s.Mode.Goal()), s.Members[s.Operating].Name
+	t.Slowdown, t.Decisions = new(digits(s.Slowdown, 3)), wireDecisions(s.Decisions, s.Members)
 	if t.Stages = stages(lately); t.Stages != nil {
 		t.P50MS, t.P95MS = &t.Stages.Infer.P50MS, &t.Stages.Infer.P95MS
 	}
@@ -171,12 +169,12 @@ func (o *observer) telemetry() wire.Telemetry {
 }
 
 // stages turns the quantiles of an interval into the wire's; nil when nothing ended.
-func stages(i pipeline.Interval) *wire.Stages {
-	if i.Ended == 0 {
+func stages(i pipeline.Snapshot) *wire.Stages {
+	if i.Total.Count() == 0 {
 		return nil
 	}
-	q := func(v pipeline.Quantiles) wire.Quantiles {
-		return wire.Quantiles{P50MS: wire.Millis(v.P50), P95MS: wire.Millis(v.P95)}
+	q := func(h *pipeline.Histogram) wire.Quantiles {
+		return wire.Quantiles{P50MS: wire.Millis(h.Quantile(0.5)), P95MS: wire.Millis(h.Quantile(0.95))}
 	}
-	return &wire.Stages{Queue: q(i.Queue), Decode: q(i.Decode), Infer: q(i.Infer), Total: q(i.Total)}
+	return &wire.Stages{Queue: q(&i.Queue), Decode: q(&i.Decode), Infer: q(&i.Infer), Total: q(&i.Total)}
 }

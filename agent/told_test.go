@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
-	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -85,7 +84,7 @@ func TestADeviceThatIsOffOrLostSaysNothingOfItsProgress(t *testing.T) {
 
 // notBefore makes members of which none is ready before hold is closed.
 func notBefore(hold <-chan struct{}) func() (agent.Inference, error) {
-	return simulated(func(l *sim.Loader) {
+	return simulated(func(l *simLoader) {
 		l.Load = func(int) error { <-hold; return nil }
 	})
 }

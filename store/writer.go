@@ -38,6 +38,7 @@ const fillPercent = 0.95
 // pace decides when to commit.
 type pace struct {
 	kick    chan struct{} // tells Run to look again
+	wake    chan struct{} // closed when there is something for Collect; nil if nobody waits
 	since   time.Time     // of the first change beside records that is not durable
 	logged  time.Time     // of the first group in the journal that outbox.db does not have; zero if there is none
 	alarm   time.Time     // when Run will look again; zero if when kicked

@@ -228,7 +228,7 @@ func (b *outboxBench) request(ctx context.Context, s *site, dir string, early bo
 func (b *outboxBench) requests(ctx context.Context, s *site, r *responder) (took figure.Sample, err error) {
 	select {
 	case <-r.up:
-	case <-time.After(nobodyTime):
+	case <-time.After(desk.Silence):
 		return nil, errors.New("the broker does not let the device in")
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -273,7 +273,7 @@ func until(ctx context.Context, at time.Time) error {
 func results(ctx context.Context, m *fleet.Mailbox, name string, began time.Time, sent []atomic.Int64) (
 	took figure.Sample, err error) {
 	for len(took) < len(sent) {
-		wait, stop := context.WithTimeout(ctx, nobodyTime)
+		wait, stop := context.WithTimeout(ctx, desk.Silence)
 		r, err := m.Next(wait)
 		stop()
 		if err != nil {

@@ -72,7 +72,6 @@ func newAims(cfg Config, deps Deps, log *slog.Logger) *aims {
 	return a
 }
 
-// verbs are those that set an aim.
 func (a *aims) verbs() []Verb {
 	return []Verb{
 		{Name: wire.VerbMode, Class: Instant, Most: ordersMost, Prepare: a.prepare},
@@ -192,7 +191,6 @@ func (a *aims) prepare(ctx context.Context, c wire.Command, received time.Time) 
 	}, nil
 }
 
-// obey pursues what a command asks for.
 func (a *aims) obey(ctx context.Context, w wire.Aim, received time.Time) (Outcome, error) {
 	cell, undo, err := a.set(ctx, w, received)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -247,14 +245,13 @@ func (a *aims) pursue(ctx context.Context, want aim) error {
 	return nil
 }
 
-// aimAt is what is to be pursued at a time.
 func (a *aims) aimAt(now time.Time) aim {
 	want := aim{Aim: wire.Aim{Mode: a.cfg.Mode}}
 	if a.order != nil {
 		want = aim{Aim: a.order.Aim, since: a.order.Set.Time}
 	}
-	if e, at, ok := a.cfg.Schedule.last(now); ok && at.After(want.since) {
-		want = aim{e.aim(), at, true}
+	if last, _ := a.cfg.Schedule.around(now); last.at.After(want.since) {
+		want = aim{last.aim(), last.at, true}
 	}
 	return want
 }
@@ -299,7 +296,6 @@ func (a *aims) reviewGoal(ctx context.Context) {
 	})
 }
 
-// report says what became of an order.
 func (a *aims) report(r wire.Reported) {
 	a.status.Store(&Status{r, a.versions.newest()})
 	a.deps.Changed()

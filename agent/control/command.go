@@ -240,7 +240,6 @@ func (c *Control) finish(r request, expires time.Time, step wire.Step, cause err
 	c.send(r, encode(ack))
 }
 
-// record writes a state into the ledger.
 func (c *Control) record(r request, expires time.Time, ack wire.Ack, cells ...store.Cell) error {
 	err := c.state.SetCommand(store.Command{
 		ID: r.key(), Request: r.digest(), State: string(ack.State), Answer: encode(ack), Expires: expires,

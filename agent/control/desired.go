@@ -125,7 +125,6 @@ func (a *aims) apply(ctx context.Context, r request, d wire.Desired) error {
 	return nil
 }
 
-// reject says why a desired state is not applied.
 func (a *aims) reject(version uint64, err error) {
 	r := wire.Reported{Version: version, Status: wire.Rejected}
 	if newest := a.versions.newest(); newest > version || version-newest > wire.VersionReach {

@@ -37,17 +37,19 @@ func WireGoal(g governor.Goal) *wire.Goal {
 	if g == (governor.Goal{}) {
 		return nil
 	}
-	w := &wire.Goal{Prefer: [...]string{
-		governor.Accuracy: "", governor.Latency: wire.PreferLatency, governor.Energy: wire.PreferEnergy,
-	}[g.Prefer]}
-	if g.Deadline > 0 {
-		w.DeadlineMS = new(wire.Millis((g.Deadline + time.Microsecond - 1).Truncate(time.Microsecond)))
+	return &wire.Goal{
+		DeadlineMS: asked(wire.Millis((g.Deadline + time.Microsecond - 1).Truncate(time.Microsecond))),
+		MinTop1:    asked(g.Floor), MaxWatts: asked(g.Watts),
+		Prefer: [...]string{
+			governor.Accuracy: "", governor.Latency: wire.PreferLatency, governor.Energy: wire.PreferEnergy,
+		}[g.Prefer],
 	}
-	if g.Floor > 0 {
-		w.MinTop1 = &g.Floor
+}
+
+// asked is a figure of a goal as it travels; nil for 0, which is not asked for.
+func asked(v float64) *float64 {
+	if v == 0 {
+		return nil
 	}
-	if g.Watts > 0 {
-		w.MaxWatts = &g.Watts
-	}
-	return w
+	return &v
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +93,6 @@ func (d *Weekday) UnmarshalText(b []byte) error {
 // MarshalText writes what UnmarshalText reads.
 func (d Weekday) MarshalText() ([]byte, error) { return []byte(strings.ToLower(d.String()[:3])), nil }
 
-// aim is what the entry sets.
 func (e Entry) aim() wire.Aim { return wire.Aim{Mode: e.Mode, Goal: e.Goal.wire()} }
 
 // wire is the goal as it travels; nil for none.
@@ -102,17 +100,8 @@ func (g *Goal) wire() *wire.Goal {
 	if g == nil {
 		return nil
 	}
-	w := wire.Goal{Prefer: g.Prefer}
-	if ms := wire.Millis(g.Deadline.Duration); ms != 0 {
-		w.DeadlineMS = &ms
-	}
-	if g.MinTop1 != 0 {
-		w.MinTop1 = &g.MinTop1
-	}
-	if g.MaxWatts != 0 {
-		w.MaxWatts = &g.MaxWatts
-	}
-	return &w
+	return &wire.Goal{DeadlineMS: asked(wire.Millis(g.Deadline.Duration)), MinTop1: asked(g.MinTop1),
+		MaxWatts: asked(g.MaxWatts), Prefer: g.Prefer}
 }
 
 func (e Entry) falls(on time.Weekday) bool {
@@ -159,51 +148,39 @@ func (e Entry) check() error {
 // lie on the other side of now.
 const week = 8
 
-// last is the entry whose moment passed last, and that moment; false if there is
-// no entry at all.
-func (s Schedule) last(now time.Time) (found Entry, at time.Time, ok bool) {
-	for day := 0; day > -week && !ok; day-- {
-		for e, moment := range s.of(now, day) {
-			if !moment.After(now) && moment.After(at) {
-				found, at, ok = e, moment, true
-			}
-		}
-	}
-	return found, at, ok
+// moment is when an entry's turn comes, or came.
+type moment struct {
+	Entry
+	at time.Time
 }
 
-// next is the entry whose moment comes next.
-func (s Schedule) next(now time.Time) (found Entry, at time.Time) {
-	for day := 0; day < week && at.IsZero(); day++ {
-		for e, moment := range s.of(now, day) {
-			if moment.After(now) && (at.IsZero() || moment.Before(at)) {
-				found, at = e, moment
-			}
-		}
-	}
-	return found, at
-}
-
-// of yields the entries of a day, counted from now's, and their moments.
-func (s Schedule) of(now time.Time, day int) iter.Seq2[Entry, time.Time] {
-	return func(yield func(Entry, time.Time) bool) {
+// around is the moment that passed last and the one that comes next; both are zero if
+// there is no entry at all.
+func (s Schedule) around(now time.Time) (last, next moment) {
+	for day := 1 - week; day < week; day++ {
 		noon := TimeOfDay{"12:00"}.on(now, day) // a time that no clock skips
 		for _, e := range s {
-			if e.falls(noon.Weekday()) && !yield(e, e.At.on(now, day)) {
-				return
+			if !e.falls(noon.Weekday()) {
+				continue
+			}
+			switch at := e.At.on(now, day); {
+			case at.After(now) && (next.at.IsZero() || at.Before(next.at)):
+				next = moment{e, at}
+			case !at.After(now) && at.After(last.at):
+				last = moment{e, at}
 			}
 		}
 	}
+	return last, next
 }
 
 // Say tells what the schedule asks for at a time and what comes next; empty
 // without entries.
 func (s Schedule) Say(now time.Time) string {
-	in, since, ok := s.last(now)
-	if !ok {
+	last, next := s.around(now)
+	if last.at.IsZero() {
 		return ""
 	}
-	out, at := s.next(now)
 	day := func(t time.Time) string { return strings.ToLower(t.Format("Mon 15:04")) }
-	return fmt.Sprintf("since %s %s, from %s on %s", day(since), in.aim(), day(at), out.aim())
+	return fmt.Sprintf("since %s %s, from %s on %s", day(last.at), last.aim(), day(next.at), next.aim())
 }

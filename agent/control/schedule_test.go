@@ -66,13 +66,13 @@ func TestAnEntryHoldsFromItsMomentToTheNext(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.now, got, tt.want)
 		}
 	}
-	if _, _, ok := (Schedule{}).last(time.Now()); ok || (Schedule{}).Say(time.Now()) != "" {
+	if last, _ := (Schedule{}).around(time.Now()); !last.at.IsZero() || (Schedule{}).Say(time.Now()) != "" {
 		t.Error("an empty schedule asks for something")
 	}
 	weekly := mustSchedule(t, "[[schedule]]\nat = \"08:00\"\ndays = [\"mon\"]\nmode = \"balanced\"")
 	now := time.Date(2026, 11, 23, 7, 59, 0, 0, time.Local)
-	if _, at, ok := weekly.last(now); !ok || !at.Equal(time.Date(2026, 11, 16, 8, 0, 0, 0, time.Local)) {
-		t.Errorf("a minute before the only moment of the week: got %v, %v; want the one a week ago", at, ok)
+	if last, _ := weekly.around(now); !last.at.Equal(time.Date(2026, 11, 16, 8, 0, 0, 0, time.Local)) {
+		t.Errorf("a minute before the only moment of the week: got %v, want the one a week ago", last.at)
 	}
 }
 
@@ -92,16 +92,16 @@ func TestAClockThatIsChangedForSummerSkipsNoEntry(t *testing.T) {
 		{time.Date(2026, 11, 25, 0, 0, 0, 0, berlin), 2},
 	} {
 		changes := 0
-		_, before, _ := s.last(tt.day)
+		before, _ := s.around(tt.day)
 		for now := tt.day; now.Day() == tt.day.Day(); now = now.Add(time.Minute) {
-			_, at, _ := s.last(now)
-			if at.Before(before) {
-				t.Errorf("%v: back from %v to %v", now, before, at)
+			last, _ := s.around(now)
+			if last.at.Before(before.at) {
+				t.Errorf("%v: back from %v to %v", now, before.at, last.at)
 			}
-			if !at.Equal(before) {
+			if !last.at.Equal(before.at) {
 				changes++
 			}
-			before = at
+			before = last
 		}
 		if changes != tt.want {
 			t.Errorf("%v: %d changes, want %d", tt.day, changes, tt.want)

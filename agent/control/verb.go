@@ -32,7 +32,7 @@ type Outcome struct {
 type Verb struct {
 	Name  string
 	Class Class
-	Most  int // commands that may wait; of verbs that share a lane the greatest counts
+	Most  int // commands that may wait; of verbs that share a lane the first one's counts
 	// Prepare says what a command does. Its error is a *wire.Refusal, or ctx's at
 	// the command's expiry. The time is that of the receipt.
 	Prepare func(context.Context, wire.Command, time.Time) (Action, error)
@@ -45,15 +45,13 @@ type lane struct {
 	waiting chan request
 }
 
-// makeLanes makes the lanes of the verbs.
 func (c *Control) makeLanes(verbs []Verb) {
-	room := map[*lane]int{}
 	shared := map[Class]*lane{}
 	serial := 0
 	for _, v := range verbs {
 		l := shared[v.Class]
 		if l == nil {
-			l = &lane{class: v.Class, verbs: map[string]Verb{}}
+			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, v.Most)}
 			c.lanes = append(c.lanes, l)
 		}
 		if v.Class == Serial {
@@ -62,11 +60,7 @@ func (c *Control) makeLanes(verbs []Verb) {
 			shared[v.Class] = l
 		}
 		l.verbs[v.Name], c.verbs[v.Name] = v, l
-		room[l] = max(room[l], v.Most)
 		c.names = append(c.names, v.Name)
-	}
-	for _, l := range c.lanes {
-		l.waiting = make(chan request, room[l])
 	}
 	c.strange = shared[Instant]
 	c.free = make(chan struct{}, serial)

@@ -25,12 +25,13 @@ type backend struct {
 	fallback *fallback // what catches a failing execution provider; nil on the CPU
 	again    bool      // it takes over from one on the same variant that is none of these
 
-	// ahead brings the first session, which is made while the pipeline is, and is
-	// closed behind it; nil where none is made so.
+	// ahead brings the first session, which is made while the pipeline is; nil where
+	// none is made so, and once it was taken.
 	ahead chan made
 
 	stop func()        // ends the pipeline; nil until it is started
 	over chan struct{} // closed when the pipeline has answered everything
+	err  error         // that it ended with; set before over is closed
 	hung atomic.Bool   // a session may still be running: none may be freed
 
 	// The supervisor's once the backend is started, the loader's before, by position
@@ -62,12 +63,6 @@ func (b *backend) member(at int) *family.Member { return &b.family.Members[b.fro
 // best is the most accurate member.
 func (b *backend) best() *family.Member { return b.member(len(b.front) - 1) }
 
-// has tells whether a member is among those worth using.
-func (b *backend) has(name string) bool {
-	return slices.ContainsFunc(b.front, func(i int) bool { return b.family.Members[i].Name == name })
-}
-
-// provider is the execution provider.
 func (b *backend) provider() string { return b.loader.Variant().Provider }
 
 // members are those worth using with what they take.
@@ -95,16 +90,13 @@ func (b *backend) makesRoom() bool {
 
 // load makes a session of the member at a position in front.
 func (b *backend) load(at int) (family.Session, error) {
+	var m made
 	if at == 0 && b.ahead != nil {
-		if m, ok := <-b.ahead; ok {
-			return b.fallback.hold(m.session, b.front[at]), m.err
-		}
+		m, b.ahead = <-b.ahead, nil
+	} else {
+		m.session, m.err = b.loader.Session(b.front[at])
 	}
-	s, err := b.loader.Session(b.front[at])
-	if err != nil {
-		return nil, err
-	}
-	return b.fallback.hold(s, b.front[at]), nil
+	return b.fallback.hold(m.session, b.front[at]), m.err
 }
 
 // made is what came of making a session.
@@ -115,11 +107,11 @@ type made struct {
 
 // loadAhead begins to make the first session, which the first answer waits for.
 func (b *backend) loadAhead() {
-	b.ahead = make(chan made, 1)
+	ahead := make(chan made, 1)
+	b.ahead = ahead
 	go func() {
 		s, err := b.loader.Session(b.front[0])
-		b.ahead <- made{s, err}
-		close(b.ahead)
+		ahead <- made{s, err}
 	}()
 }
 
@@ -149,26 +141,10 @@ func (b *backend) close() {
 	}
 }
 
-// ended tells whether the pipeline has stopped.
-func (b *backend) ended() bool {
-	select {
-	case <-b.over:
-		return true
-	default:
-		return false
-	}
-}
-
-// end is that of a backend's pipeline.
-type end struct {
-	backend *backend
-	err     error
-}
-
 // running are the backends whose pipelines run. It belongs to the supervisor.
 type running struct {
 	live     []*backend
-	ends     chan end
+	ends     chan *backend // of which the pipeline has ended
 	draining sync.WaitGroup
 }
 
@@ -177,12 +153,12 @@ func (r *running) start(ctx context.Context, b *backend) {
 	ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.live = append(r.live, b)
 	go func() {
-		err := b.pipe.Run(ctx)
-		if errors.Is(err, ErrHung) {
+		b.err = b.pipe.Run(ctx)
+		if errors.Is(b.err, ErrHung) {
 			b.hung.Store(true)
 		}
 		close(b.over)
-		r.ends <- end{b, err}
+		r.ends <- b
 	}()
 }
 
@@ -202,15 +178,20 @@ func (r *running) remove(b *backend) {
 	r.live = slices.DeleteFunc(r.live, func(other *backend) bool { return other == b })
 }
 
-// stopAll ends all pipelines and frees the backends. Its error is that of the first
-// that did not end as it should.
-func (r *running) stopAll() (err error) {
+// stop ends all pipelines, without waiting for them.
+func (r *running) stop() {
 	for _, b := range r.live {
 		b.stop()
 	}
+}
+
+// free ends all pipelines and frees the backends. It joins the errors of those that
+// did not end as they should.
+func (r *running) free() (err error) {
+	r.stop()
 	for len(r.live) > 0 {
 		ended := <-r.ends
-		r.remove(ended.backend)
+		r.remove(ended)
 		err = errors.Join(err, ended.err)
 	}
 	r.draining.Wait()

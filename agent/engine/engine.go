@@ -29,7 +29,7 @@
 // inference. The loader does what takes seconds or minutes, in one sequence from
 // the start to the end, and hands what it made to the supervisor in calls; between
 // members and while it waits it does the supervisor's tasks. The supervisor never
-// waits for the loader.
+// waits for the loader, and is there until that has ended.
 //
 // The rules that make it correct. What others see is one immutable view: a job goes
 // to the backend of the view, and a pipeline is closed only after the view names
@@ -126,6 +126,8 @@ type Engine struct {
 	jobs     openJobs
 
 	calls   chan call     // to the supervisor
+	hangs   chan hang     // likewise
+	tasks   chan struct{} // to the loader: holds a token when the supervisor has some
 	powered chan struct{} // holds a token when power is new
 	changed chan struct{} // see Changed
 	ready   chan struct{} // see Ready
@@ -143,21 +145,6 @@ type call struct {
 	done chan<- struct{}
 }
 
-// call has the supervisor do something and waits for it. Its errors are ctx's, and
-// pipeline.ErrClosed after Run; then it was not done.
-func (e *Engine) call(ctx context.Context, do func(*supervisor)) error {
-	done := make(chan struct{})
-	select {
-	case e.calls <- call{do, done}:
-		<-done
-		return nil
-	case <-e.over:
-		return pipeline.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // beginning is what an engine is at before there is progress to tell of.
 const beginning = "preparing: reading the profile of the members"
 
@@ -165,7 +152,8 @@ const beginning = "preparing: reading the profile of the members"
 func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
 		jobs:  openJobs{settled: make(chan struct{}, 1)},
-		calls: make(chan call), powered: make(chan struct{}, 1),
+		calls: make(chan call), hangs: make(chan hang, hangsMost), tasks: make(chan struct{}, 1),
+		powered: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
@@ -177,10 +165,16 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 // hand-overs. Its errors are ctx's, which leaves the mode before in force,
 // pipeline.ErrClosed after Run, and a refusal of a fixed member that is not in use.
 func (e *Engine) SetMode(ctx context.Context, m governor.Mode) (err error) {
-	if undone := e.call(ctx, func(s *supervisor) { err = s.setMode(ctx, m) }); undone != nil {
-		return undone
+	done := make(chan struct{})
+	select {
+	case e.calls <- call{func(s *supervisor) { err = s.setMode(ctx, m) }, done}:
+		<-done
+		return err
+	case <-e.over:
+		return pipeline.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return err
 }
 
 // SetPower tells what inferences cost from now on.

@@ -27,7 +27,6 @@ func (e *Engine) tellInfeasible(b *backend, j *pipeline.Job, a *pipeline.Answer)
 	e.deps.Events.Event(wire.SeverityWarning, told)
 }
 
-// tellFaults tells of members that cannot be used.
 func (e *Engine) tellFaults(p *family.Profile) {
 	for _, m := range p.Members {
 		if m.Fault != "" {
@@ -44,7 +43,6 @@ func faultOf(m family.MemberProfile) string {
 	return "a member cannot be used: " + m.Fault + "; `limber agent --profile` tries it again"
 }
 
-// tellFault tells of a part that does not work.
 func (e *Engine) tellFault(detail string) {
 	e.deps.Events.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: detail})
 }

@@ -65,12 +65,10 @@ func (l *loader) superviseProvider(ctx context.Context, provider string, serving
 		l.deps.Events.Event(wire.SeverityError, wire.Event{Kind: wire.EventProvider,
 			Detail: fmt.Sprintf("%s failed: %v; %s serves, the next attempt is in %v", provider, failure, family.CPU,
 				p.length())})
-		if err := l.call(ctx, func(s *supervisor) {
+		l.do(func(s *supervisor) {
 			s.failed = provider
 			s.publish()
-		}); err != nil {
-			return err
-		}
+		})
 		if serving, err = l.fallBack(ctx, serving, serving.fallback.cpu, cpu); err != nil {
 			return err
 		}
@@ -88,13 +86,11 @@ func (l *loader) fallBack(ctx context.Context, old *backend, on Loader, profile 
 	if err != nil {
 		return nil, err
 	}
-	if err := l.call(ctx, func(s *supervisor) {
+	l.do(func(s *supervisor) {
 		s.loading = true
 		s.start(ctx, next)
 		s.publish()
-	}); err != nil {
-		return nil, err
-	}
+	})
 	ready, err := l.loadMembers(ctx, next)
 	if err != nil {
 		return nil, err
@@ -103,15 +99,13 @@ func (l *loader) fallBack(ctx context.Context, old *backend, on Loader, profile 
 	if ready == 0 {
 		ending, serving = next, old
 	}
-	if err := l.call(ctx, func(s *supervisor) {
+	l.do(func(s *supervisor) {
 		s.loading = false
 		s.publish()
 		if ready == 0 {
 			next.stop()
 		}
-	}); err != nil {
-		return nil, err
-	}
+	})
 	_, err = await(ctx, l, ending.over)
 	return serving, err
 }
@@ -135,7 +129,6 @@ func (l *loader) retryProvider(ctx context.Context, provider string, serving *ba
 	}
 }
 
-// tellProgress tells of each member that is prepared.
 func (l *loader) tellProgress(provider string, serving *backend) func(i int) {
 	return func(i int) {
 		l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: serving.family.Members[i].Name,

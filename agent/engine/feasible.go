@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,12 +67,12 @@ func (b *backend) feasible(ctx context.Context, m governor.Mode) (governor.Goal,
 
 // lacks refuses a mode of a fixed member that the backend has not.
 func (b *backend) lacks(m governor.Mode) error {
-	if m.Member() == "" || b.has(m.Member()) {
-		return nil
-	}
 	var names []string
 	for at := range b.front {
 		names = append(names, b.member(at).Name)
+	}
+	if m.Member() == "" || slices.Contains(names, m.Member()) {
+		return nil
 	}
 	return wire.Refuse(wire.Invalid, "mode %s: no such member in use; there are %s", m, strings.Join(names, ", "))
 }

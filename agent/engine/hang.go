@@ -54,22 +54,20 @@ func (s *supervisor) meetHang(h hang) error {
 		return fmt.Errorf("member %s: %d inferences were interrupted within %v: %w", name, hangsMost, hangsTime, ErrHung)
 	}
 	s.tellFault(fmt.Sprintf("member %s hung and was interrupted; it gets a new session", name))
-	s.todo = append(s.todo, func(ctx context.Context, l *loader) error { return l.replace(ctx, h) })
+	s.task(func(ctx context.Context, l *loader) { l.replace(ctx, h) })
 	return nil
 }
 
 // replace makes a session in the place of one that hung. A member that was evicted
 // meanwhile gets one when it comes back.
-func (l *loader) replace(ctx context.Context, h hang) error {
+func (l *loader) replace(ctx context.Context, h hang) {
 	wanted := false
-	if err := l.call(ctx, func(s *supervisor) {
-		wanted = s.serving == h.backend && h.backend.sessions[h.at] != nil
-	}); err != nil || !wanted {
-		return err
+	l.do(func(s *supervisor) { wanted = s.serving == h.backend && h.backend.sessions[h.at] != nil })
+	if wanted {
+		l.deliver(h.backend, h.at, func(s *supervisor, session family.Session, fault error) {
+			s.replaced(ctx, h, session, fault)
+		})
 	}
-	return l.deliver(ctx, h.backend, h.at, func(s *supervisor, session family.Session, fault error) {
-		s.replaced(ctx, h, session, fault)
-	})
 }
 
 // replaced puts a new session in the place of one that hung. Where there is none the

@@ -33,9 +33,6 @@ func (b *backend) cellLearned() string { return "experience-" + b.provider() }
 
 // saveLearned saves what a backend's governor learned, if that changed.
 func (e *Engine) saveLearned(ctx context.Context, b *backend) {
-	if b.ended() { // nobody would answer
-		return
-	}
 	now, err := b.learned(ctx)
 	if err == nil {
 		if old, e := e.deps.State.Cell(b.cellLearned()); e == nil && bytes.Equal(old, now) {
@@ -43,7 +40,7 @@ func (e *Engine) saveLearned(ctx context.Context, b *backend) {
 		}
 		err = e.deps.State.SetCell(b.cellLearned(), now)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, pipeline.ErrClosed) {
 		e.log.Warn("experience not saved", "err", err)
 	}
 }

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/governor/logbook"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/store"
 )
@@ -99,7 +101,7 @@ func TestEachProviderHasItsOwnExperienceAndLog(t *testing.T) {
 
 func TestDecisionsAreLoggedAndTold(t *testing.T) {
 	dir := t.TempDir()
-	var told []Decision
+	var told []pipeline.Explained
 	simulate(t, func(r *rig) { r.cfg.LogFolder, r.cfg.LogMiB = dir, 1 }, func(t *testing.T, r *rig) {
 		if got := r.Snapshot().Decisions; got != nil {
 			t.Errorf("before the first job: got %+v", got)
@@ -110,12 +112,12 @@ func TestDecisionsAreLoggedAndTold(t *testing.T) {
 		pass(time.Second)
 		s := r.Snapshot()
 		if told = s.Decisions; len(told) != 8 || s.LogLost != 0 || s.LogFault != nil || s.Jobs != 12 ||
-			s.Operating.Name != "large" {
+			s.Members[s.Operating].Name != "large" {
 			t.Errorf("got %d decisions of %d jobs, %d lost, %v", len(told), s.Jobs, s.LogLost, s.LogFault)
 		}
 	})
 	for _, d := range told {
-		chosen := slices.IndexFunc(d.Options, func(o Option) bool { return o.Member == d.Member })
+		chosen := slices.IndexFunc(d.Options, func(o governor.Option) bool { return o.Member == d.Member })
 		if d.Infer == 0 || chosen < 0 {
 			t.Errorf("got %+v", d)
 		}
@@ -157,7 +159,7 @@ func TestTwoBackendsHaveNoLogInCommon(t *testing.T) {
 func FuzzLearned(f *testing.F) {
 	r := mustRig(f, mustStore(f))
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
-	l := newLoader(newSupervisor(r.Engine))
+	l := &loader{Engine: r.Engine}
 	profile, err := r.cpu.Profile(f.Context(), make([]family.Session, 3))
 	if err != nil {
 		f.Fatal(err)

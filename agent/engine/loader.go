@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,19 +15,13 @@ import (
 //	  ─▶ members that the disk had no room for ─▶ other providers, or more threads
 type loader struct {
 	*Engine
-	tasks <-chan task
-	hangs chan<- hang
 	base  Loader       // on the CPU
 	multi Loader       // likewise, on more threads; nil where these are not to be had
 	learn *time.Ticker // when what was learned is saved
 }
 
-// task is what the supervisor has the loader do. Its error is ctx's.
-type task func(context.Context, *loader) error
-
-func newLoader(s *supervisor) *loader {
-	return &loader{Engine: s.Engine, tasks: s.tasks, hangs: s.hangs}
-}
+// task is what the supervisor has the loader do.
+type task func(context.Context, *loader)
 
 // run makes one backend after the other until ctx ends. Its error is ctx's, or that
 // members or mode make no pipeline.
@@ -61,10 +54,8 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 			return v, ctx.Err()
 		case v = <-c:
 			return v, nil
-		case t := <-l.tasks:
-			if err := t(ctx, l); err != nil {
-				return v, err
-			}
+		case <-l.tasks:
+			l.doTasks(ctx)
 		case <-l.learn.C:
 			if b := l.view.Load().backend; b != nil {
 				l.saveLearned(ctx, b)
@@ -73,31 +64,35 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 	}
 }
 
-// doTasks does the supervisor's tasks that wait. Its error is ctx's.
-func (l *loader) doTasks(ctx context.Context) error {
-	for {
+// do has the supervisor do something and waits for it: it serves until the loader ends.
+func (l *loader) do(do func(*supervisor)) {
+	done := make(chan struct{})
+	l.calls <- call{do, done}
+	<-done
+}
+
+// doTasks does the supervisor's tasks that wait, until ctx ends.
+func (l *loader) doTasks(ctx context.Context) {
+	for ctx.Err() == nil {
 		var t task
-		if err := l.call(ctx, func(s *supervisor) {
+		l.do(func(s *supervisor) {
 			if len(s.todo) > 0 {
 				t, s.todo = s.todo[0], s.todo[1:]
 			}
-		}); err != nil || t == nil {
-			return err
+		})
+		if t == nil {
+			return
 		}
-		if err := t(ctx, l); err != nil {
-			return err
-		}
+		t(ctx, l)
 	}
 }
 
 // tellPreparing shows in the status which member is prepared.
-func (l *loader) tellPreparing(ctx context.Context) func(member int) {
-	return func(i int) {
-		_ = l.call(ctx, func(s *supervisor) { // who prepares looks at ctx itself
-			s.progress = fmt.Sprintf("preparing %d of %d members", i+1, len(l.deps.Family.Members))
-			s.publish()
-		})
-	}
+func (l *loader) tellPreparing(member int) {
+	l.do(func(s *supervisor) {
+		s.progress = fmt.Sprintf("preparing %d of %d members", member+1, len(l.deps.Family.Members))
+		s.publish()
+	})
 }
 
 // first makes the first backend and loads its members; it is nil where no member can
@@ -105,26 +100,24 @@ func (l *loader) tellPreparing(ctx context.Context) func(member int) {
 // for that. Its error is ctx's, or that there can be no pipeline.
 func (l *loader) first(ctx context.Context) (*backend, error) {
 	if why := l.openCPU(); why != nil {
-		return nil, l.refuse(ctx, why)
+		l.refuse(why)
+		return nil, nil
 	}
 	l.measureMulti(ctx)
 	p, err := l.profile(ctx)
-	for first := true; err != nil; p, err = l.profile(ctx) {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	if err != nil && ctx.Err() == nil {
+		if l.refuse(err); !isFull(err) {
+			return nil, nil
 		}
-		if !first && !isFull(err) {
+	}
+	for err != nil {
+		if isFull(err) {
+			err = l.awaitRoom(ctx, 0)
+		}
+		if err != nil {
 			return nil, l.giveUp(ctx, err)
 		}
-		if first {
-			if undone := l.refuse(ctx, err); undone != nil || !isFull(err) {
-				return nil, undone
-			}
-		}
-		first = false
-		if err := l.awaitRoom(ctx, 0); err != nil {
-			return nil, l.giveUp(ctx, err)
-		}
+		p, err = l.profile(ctx)
 	}
 	l.tellFaults(p.profile)
 	return l.install(ctx, p)
@@ -149,10 +142,7 @@ func (l *loader) openCPU() (err error) {
 	return nil
 }
 
-// refuse notes why no member can be used. Its error is ctx's.
-func (l *loader) refuse(ctx context.Context, why error) error {
-	return l.call(ctx, func(s *supervisor) { s.refuse(why) })
-}
+func (l *loader) refuse(why error) { l.do(func(s *supervisor) { s.refuse(why) }) }
 
 // install makes the first backend, and loads its members.
 func (l *loader) install(ctx context.Context, p prepared) (*backend, error) {
@@ -160,18 +150,16 @@ func (l *loader) install(ctx context.Context, p prepared) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.call(ctx, func(s *supervisor) {
+	l.do(func(s *supervisor) {
 		s.fault, s.loading = nil, true
 		s.start(ctx, b)
 		s.handOver(ctx, b)
-	}); err != nil {
-		b.close()
-		return nil, err
-	}
+	})
 	if _, err := l.loadMembers(ctx, b); err != nil {
 		return nil, err
 	}
-	return b, l.call(ctx, func(s *supervisor) { s.allLoaded(b) })
+	l.do(func(s *supervisor) { s.allLoaded(b) })
+	return b, nil
 }
 
 // backend makes one, which does not run yet. Where that fails, its sessions are
@@ -210,72 +198,57 @@ func (l *loader) newPipeline(b *backend) (err error) {
 // is ctx's.
 func (l *loader) loadMembers(ctx context.Context, b *backend) (ready int, err error) {
 	for at := range b.front {
-		used, err := l.loadMember(ctx, b, at, ready > 0)
-		if err != nil {
-			return ready, err
+		if l.doTasks(ctx); ctx.Err() != nil {
+			return ready, ctx.Err()
 		}
-		if !used {
+		if !l.loadMember(ctx, b, at, ready > 0) {
 			continue
 		}
 		if ready++; ready == 1 {
-			if err := l.pin(ctx, b, at); err != nil {
-				return ready, err
-			}
+			l.pin(b, at)
 		}
 	}
 	return ready, nil
 }
 
 // loadMember loads one member and takes it into use; false means that it cannot be
-// used, or is evicted because memory is short or the disk full. Its error is ctx's.
-func (l *loader) loadMember(ctx context.Context, b *backend, at int, optional bool) (used bool, err error) {
-	if err := l.doTasks(ctx); err != nil {
-		return false, err
-	}
+// used, or is evicted because memory is short or the disk full.
+func (l *loader) loadMember(ctx context.Context, b *backend, at int, optional bool) (used bool) {
 	wanted := false
-	if err := l.call(ctx, func(s *supervisor) {
+	l.do(func(s *supervisor) {
 		if wanted = s.wants(ctx, b, at, optional); wanted && b.sessions[at] != nil { // it came with the profile
 			wanted, used = false, s.loaded(ctx, b, at, b.sessions[at], nil)
 		}
-	}); err != nil || !wanted {
-		return used, err
-	}
-	err = l.deliver(ctx, b, at, func(s *supervisor, session family.Session, fault error) {
-		used = s.loaded(ctx, b, at, session, fault)
 	})
-	return used, err
+	if wanted {
+		l.deliver(b, at, func(s *supervisor, session family.Session, fault error) {
+			used = s.loaded(ctx, b, at, session, fault)
+		})
+	}
+	return used
 }
 
 // deliver loads the member at a position in a backend's front, and has the
-// supervisor take what came of it. Its error is ctx's; then nothing is left of it.
-func (l *loader) deliver(ctx context.Context, b *backend, at int, take func(*supervisor, family.Session, error)) error {
+// supervisor take what came of it.
+func (l *loader) deliver(b *backend, at int, take func(*supervisor, family.Session, error)) {
 	session, fault := b.load(at)
-	err := l.call(ctx, func(s *supervisor) { take(s, session, fault) })
-	if err != nil && fault == nil {
-		err = errors.Join(err, session.Close())
-	}
-	return err
+	l.do(func(s *supervisor) { take(s, session, fault) })
 }
 
-// pin keeps a member in memory. Its error is ctx's.
-func (l *loader) pin(ctx context.Context, b *backend, at int) error {
+func (l *loader) pin(b *backend, at int) {
 	release, err := b.loader.Pin(b.front[at])
 	if err != nil {
 		l.log.Warn("smallest member may leave memory", "member", b.member(at).Name, "err", err)
-		return ctx.Err()
+		return
 	}
-	err = l.call(ctx, func(*supervisor) { b.unpin = release })
-	if err != nil {
-		err = errors.Join(err, release())
-	}
-	return err
+	l.do(func(*supervisor) { b.unpin = release })
 }
 
 // prepare makes a backend ready: engines, canaries, profile. Before each member tell
 // is called with its index.
 func (l *loader) prepare(ctx context.Context, on Loader, f *fallback, tell func(member int)) (*backend, error) {
 	p, err := l.members(ctx, on, func(i int) {
-		_ = l.doTasks(ctx) // who prepares looks at ctx itself
+		l.doTasks(ctx)
 		tell(i)
 	})
 	if err != nil {
@@ -293,11 +266,15 @@ func (l *loader) prepare(ctx context.Context, on Loader, f *fallback, tell func(
 // the old one has answered what it has: no more than two work at once. Its error is
 // ctx's.
 func (l *loader) handOver(ctx context.Context, old, next *backend) error {
-	if err := l.call(ctx, func(s *supervisor) { s.takeOver(ctx, next) }); err != nil {
+	if ctx.Err() != nil {
 		next.close()
+		return ctx.Err()
+	}
+	l.do(func(s *supervisor) { s.takeOver(ctx, next) })
+	l.tellTakeOver(old, next)
+	if _, err := await(ctx, l, old.over); err != nil {
 		return err
 	}
-	l.tellTakeOver(old, next)
-	_, err := await(ctx, l, old.over)
-	return err
+	l.pin(next, 0)
+	return nil
 }

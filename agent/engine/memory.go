@@ -140,7 +140,7 @@ func (p *memoryPolicy) mustGo(now time.Time, m monitor.Memory) string {
 // gone notes that a member went. One that came back shortly before came back too
 // soon.
 func (p *memoryPolicy) gone(now time.Time) {
-	if !p.returned.IsZero() && now.Sub(p.returned) < waitMost {
+	if now.Sub(p.returned) < waitMost {
 		p.wait.grow()
 	} else {
 		p.wait.reset()
@@ -198,7 +198,7 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		s.memory.back(now)
 	}
 	s.restoring = true
-	s.todo = append(s.todo, func(ctx context.Context, l *loader) error { return l.restore(ctx, b, at, m) })
+	s.task(func(ctx context.Context, l *loader) { l.restore(ctx, b, at, m) })
 }
 
 // dispensable is the largest member in use, or -1 if it is the only one.
@@ -246,17 +246,16 @@ func (s *supervisor) evict(ctx context.Context, b *backend, at int, m monitor.Me
 
 // restore loads an evicted member, and keeps it in memory if it is the first one of
 // all.
-func (l *loader) restore(ctx context.Context, b *backend, at int, m monitor.Memory) error {
+func (l *loader) restore(ctx context.Context, b *backend, at int, m monitor.Memory) {
 	first := false
-	err := l.deliver(ctx, b, at, func(s *supervisor, session family.Session, fault error) {
+	l.deliver(b, at, func(s *supervisor, session family.Session, fault error) {
 		s.restoring = false
 		first = s.fault != nil && fault == nil
 		s.restored(ctx, b, at, session, fault, m)
 	})
-	if err == nil && first {
-		err = l.pin(ctx, b, at)
+	if first {
+		l.pin(b, at)
 	}
-	return err
 }
 
 // restored takes an evicted member into use that was loaded. One that could not be

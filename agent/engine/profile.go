@@ -85,13 +85,11 @@ func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member
 		if err := ctx.Err(); err != nil {
 			return prepared{}, errors.Join(err, p.close())
 		}
-		s, err := l.Session(i)
-		if err != nil {
+		var err error
+		if p.sessions[i], err = l.Session(i); err != nil {
 			errs = append(errs, err)
 			p.faults[i] = err.Error()
-			continue
 		}
-		p.sessions[i] = s
 	}
 	if len(errs) == n {
 		why := errs[max(0, slices.IndexFunc(errs, isFull))]
@@ -138,7 +136,7 @@ func (l *loader) profile(ctx context.Context) (prepared, error) {
 	}
 	l.log.Info("preparing the family for this device, once",
 		"family", l.deps.Family.Name, "members", len(l.deps.Family.Members))
-	p, err := l.takeProfile(ctx, l.base, l.tellPreparing(ctx))
+	p, err := l.takeProfile(ctx, l.base, l.tellPreparing)
 	if err != nil && stored != nil && ctx.Err() == nil {
 		l.log.Warn("profile not taken anew, the stored one is used", "err", err)
 		return prepared{profile: stored}, nil

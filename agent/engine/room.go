@@ -63,11 +63,7 @@ func (l *loader) complete(ctx context.Context, serving *backend) (*backend, erro
 		if err := l.awaitRoom(ctx, missing); err != nil {
 			return serving, l.giveUp(ctx, err)
 		}
-		tight, err := l.tight(ctx, serving)
-		if err != nil {
-			return serving, err
-		}
-		if tight {
+		if l.tight(serving) {
 			if _, err := await(ctx, l, time.After(roomMost)); err != nil {
 				return serving, err
 			}
@@ -81,25 +77,20 @@ func (l *loader) complete(ctx context.Context, serving *backend) (*backend, erro
 			return serving, err
 		}
 		serving = next
-		if err := l.pin(ctx, serving, 0); err != nil {
-			return serving, err
-		}
 	}
 }
 
 // tight tells whether memory is short, or members make room there: two backends at
-// once want more of it, not less. Its error is ctx's.
-func (l *loader) tight(ctx context.Context, serving *backend) (tight bool, err error) {
-	err = l.call(ctx, func(s *supervisor) { tight = short(s.deps.Machine.Memory()) != "" || serving.makesRoom() })
-	return tight, err
+// once want more of it, not less.
+func (l *loader) tight(serving *backend) (tight bool) {
+	l.do(func(s *supervisor) { tight = short(s.deps.Machine.Memory()) != "" || serving.makesRoom() })
+	return tight
 }
 
 // enlarged makes a backend ready of all members that can be built now.
 func (l *loader) enlarged(ctx context.Context, serving *backend) (*backend, error) {
 	l.saveLearned(ctx, serving)
-	p, err := takeProfile(ctx, &l.deps, serving.loader, func(int) {
-		_ = l.doTasks(ctx) // who prepares looks at ctx itself
-	})
+	p, err := takeProfile(ctx, &l.deps, serving.loader, func(int) { l.doTasks(ctx) })
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ type Answer struct {
 // not block. A pipeline that does not take the job was closed: where another one has
 // its place in the view by now the job goes there, else there is none any more.
 func (e *Engine) Submit(j pipeline.Job, answer func(*Answer)) {
-	e.jobs.begin()
+	e.jobs.open.Add(1)
 	if e.jobs.draining.Load() {
 		e.turnAway(j, answer, abandoned())
 		return
@@ -128,8 +128,6 @@ type openJobs struct {
 	draining atomic.Bool
 	settled  chan struct{} // holds a token when open came down to nothing
 }
-
-func (o *openJobs) begin() { o.open.Add(1) }
 
 func (o *openJobs) end() {
 	if o.open.Add(-1) == 0 {

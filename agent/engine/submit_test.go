@@ -89,10 +89,10 @@ func mustStage(t *testing.T) *stage {
 	r.cfg.QueueJobs = 1 << 20
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
 	s := newSupervisor(r.Engine)
-	st := &stage{rig: r, loader: newLoader(s)}
+	st := &stage{rig: r, loader: &loader{Engine: s.Engine}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- errors.Join(s.supervise(ctx, nil), s.stopAll()) }()
+	go func() { ended <- errors.Join(s.supervise(ctx, nil), s.free()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -15,9 +15,7 @@ import (
 type supervisor struct {
 	*Engine
 	running
-	tasks chan task // for the loader
-	todo  []task    // that it has not taken yet
-	hangs chan hang
+	todo []task // for the loader
 
 	serving  *backend      // that jobs go to; nil when there is none
 	target   governor.Mode // that is pursued, whatever serves
@@ -40,7 +38,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	loaded := make(chan error, 1)
 	go func() {
-		loaded <- newLoader(s).run(loading)
+		loaded <- (&loader{Engine: e}).run(loading)
 		close(loaded)
 	}()
 	err := s.supervise(ctx, loaded)
@@ -48,16 +46,21 @@ func (e *Engine) Run(ctx context.Context) error {
 		s.saveLearned(context.WithoutCancel(ctx), s.serving)
 	}
 	stop()
-	err = errors.Join(err, s.stopAll())
-	for range loaded { // the last session that it was at
+	s.stop()
+	for loading := true; loading; { // the last session that it was at
+		select {
+		case _, loading = <-loaded:
+		case c := <-s.calls:
+			c.do(s)
+			close(c.done)
+		}
 	}
-	return err
+	return errors.Join(err, s.free())
 }
 
 func newSupervisor(e *Engine) *supervisor {
 	return &supervisor{Engine: e, target: e.cfg.Mode, progress: beginning,
-		running: running{ends: make(chan end)}, tasks: make(chan task),
-		hangs: make(chan hang, hangsMost), memory: newMemoryPolicy()}
+		running: running{ends: make(chan *backend)}, memory: newMemoryPolicy()}
 }
 
 // supervise serves everybody until ctx or the device's ability to infer ends.
@@ -65,11 +68,6 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for {
-		var tasks chan<- task // for the next one that the loader is to do; nil where there is none
-		var next task
-		if len(s.todo) > 0 {
-			tasks, next = s.tasks, s.todo[0]
-		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -78,14 +76,12 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 		case c := <-s.calls:
 			c.do(s)
 			close(c.done)
-		case tasks <- next:
-			s.todo = s.todo[1:]
 		case <-s.powered:
 			s.givePower(ctx, s.serving)
 		case h := <-s.hangs:
 			err = s.meetHang(h)
 		case ended := <-s.ends:
-			s.remove(ended.backend)
+			s.remove(ended)
 			err = ended.err
 		case <-second.C:
 			s.watchMemory(ctx)
@@ -97,6 +93,11 @@ func (s *supervisor) supervise(ctx context.Context, loaded <-chan error) error {
 			return err
 		}
 	}
+}
+
+func (s *supervisor) task(t task) {
+	s.todo = append(s.todo, t)
+	token(s.tasks)
 }
 
 // setMode pursues another mode, which the backend that serves must have.
@@ -233,7 +234,6 @@ func (s *supervisor) allLoaded(b *backend) {
 	s.refuse(fmt.Errorf("no member of family %s can be used: %w", b.family.Name, why))
 }
 
-// refuse notes why no member can be used.
 func (s *supervisor) refuse(why error) {
 	s.fault = why
 	s.log.Error("device refuses jobs", "err", why)

@@ -142,7 +142,7 @@ func (l *loader) measureMulti(ctx context.Context) {
 		return
 	}
 	l.log.Info("measuring the family on more threads, once", "threads", l.multiThreads())
-	if _, err := TakeProfile(ctx, &l.deps, l.multi, l.tellPreparing(ctx)); err != nil && ctx.Err() == nil {
+	if _, err := TakeProfile(ctx, &l.deps, l.multi, l.tellPreparing); err != nil && ctx.Err() == nil {
 		l.log.Warn("more threads cannot be used", "threads", l.multiThreads(), "err", err)
 	}
 }
@@ -169,10 +169,8 @@ func (l *loader) useful(single *backend) bool {
 // names a member that the other has not, or it cannot be made ready. Where memory is
 // short, one with a single thread is made member by member. Its error is ctx's.
 func (l *loader) rescale(ctx context.Context, serving *backend, on Loader, single *family.Profile) (*backend, error) {
-	tight, err := l.tight(ctx, serving)
+	tight := l.tight(serving)
 	switch {
-	case err != nil:
-		return nil, err
 	case tight && on != l.base: // two backends at once want more of it, not less
 		return serving, nil
 	case tight:
@@ -187,23 +185,12 @@ func (l *loader) rescale(ctx context.Context, serving *backend, on Loader, singl
 		l.log.Warn("number of threads not changed", "threads", on.Variant().Threads, "err", err)
 		return serving, ctx.Err()
 	}
-	if keeps, err := l.modeKeeps(ctx, next); keeps || err != nil {
+	var lacks error
+	l.do(func(s *supervisor) { lacks = next.lacks(s.target) })
+	if lacks != nil {
+		l.log.Debug("mode keeps the number of threads", "err", lacks)
 		next.close()
-		return serving, err
+		return serving, nil
 	}
-	if err := l.handOver(ctx, serving, next); err != nil {
-		return nil, err
-	}
-	return next, l.pin(ctx, next, 0)
-}
-
-// modeKeeps tells whether the mode that is pursued names a member that a backend has
-// not. Its error is ctx's.
-func (l *loader) modeKeeps(ctx context.Context, next *backend) (keeps bool, err error) {
-	err = l.call(ctx, func(s *supervisor) {
-		if keeps = next.lacks(s.target) != nil; keeps {
-			s.log.Debug("mode keeps the number of threads", "mode", s.target.String())
-		}
-	})
-	return keeps, err
+	return next, l.handOver(ctx, serving, next)
 }

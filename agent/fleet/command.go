@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -41,17 +42,19 @@ func (c *Client) Command(ctx context.Context, fleet, target string, command wire
 		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
 	}
 	id := NewID()
-	waiter := c.router.wait(got.take, route{wire.KindAck, id})
-	defer c.router.end(waiter)
+	// It expires by this computer's clock. A ttl_ms would count from receipt: the broker
+	// keeps commands for devices that are off, and days later they would still run.
+	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
 	topic := wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id)
-	if err := c.command(ctx, topic, command, ttl); err != nil {
-		return nil, err
+	b, err := json.Marshal(command)
+	if err == nil {
+		message := mqtt.Message{Topic: topic, Payload: b, QoS: 1}
+		err = c.ask(ctx, message, ttl, got.take, route{wire.KindAck, id}, route{wire.KindCmd, id})
 	}
-	wait, cancel := context.WithTimeout(ctx, ttl)
-	defer cancel()
-	select {
-	case <-waiter.over:
-	case <-wait.Done(): // time is over for those who have not answered
+	if errors.Is(err, ErrDropped) {
+		return nil, err
+	} else if err != nil {
+		return nil, fmt.Errorf("command: %w", err)
 	}
 	return got.list(), ctx.Err()
 }
@@ -75,7 +78,6 @@ func newAnswers(devices []Device, target string, ttl time.Duration) *answers {
 	return a
 }
 
-// list returns what is known now.
 func (a *answers) list() []Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -90,6 +92,9 @@ func (a *answers) put(o Outcome) {
 // take takes an acknowledgement of the command, and tells whether all have ended
 // it.
 func (a *answers) take(t wire.Topic, m mqtt.Message) (all bool) {
+	if t.Kind != wire.KindAck {
+		return false
+	}
 	ack, err := decoded[wire.Ack](m)
 	if err != nil {
 		return false
@@ -118,19 +123,4 @@ func (a *answers) keep(o Outcome) {
 	if o.State.Final() {
 		delete(a.open, o.Device)
 	}
-}
-
-// command publishes a command that expires by this computer's clock. A ttl_ms
-// would count from receipt: the broker keeps commands for devices that are off,
-// and days later they would still run.
-func (c *Client) command(ctx context.Context, topic string, command wire.Command, ttl time.Duration) error {
-	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
-	b, err := json.Marshal(command)
-	if err == nil {
-		err = c.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1})
-	}
-	if err != nil {
-		return fmt.Errorf("command: %w", err)
-	}
-	return nil
 }

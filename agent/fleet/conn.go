@@ -13,14 +13,15 @@ import (
 // conn is a connection to a broker whose session ends with it. Its methods may be
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
-	broker    string // URL
-	link      *mqtt.Link
+	*mqtt.Link
+	broker    string               // URL, for people
 	roundTrip func() time.Duration // the link's
 	open      chan struct{}        // closed on the first connection, once it is known what was denied
 
 	mu      sync.Mutex
 	once    sync.Once
 	lastErr error
+	losses  uint64 // connections and attempts that failed
 	denied  []string
 	seq     uint64        // of the connection that is up, or was last
 	next    chan struct{} // closed at the next connection
@@ -39,12 +40,11 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	if err != nil {
 		return err
 	}
-	c.broker, c.link, c.roundTrip = cfg.Broker, link, link.RoundTrip
+	var brokers mqtt.URLs
+	brokers.Set(cfg.Broker)
+	c.Link, c.broker, c.roundTrip = link, brokers.Redacted().String(), link.RoundTrip
 	return nil
 }
-
-// Run keeps the connection until ctx ends.
-func (c *conn) Run(ctx context.Context) error { return c.link.Run(ctx) }
 
 // Ready waits until the connection stands and is subscribed. Its error names why
 // it is not.
@@ -106,12 +106,6 @@ func (c *conn) Connection(ctx context.Context, after uint64) (seq uint64, err er
 	}
 }
 
-// Publish sends a message and waits for the broker's acknowledgement.
-func (c *conn) Publish(ctx context.Context, m mqtt.Message) error { return c.link.Publish(ctx, m) }
-
-// Send sends a message without waiting; the channel carries the outcome.
-func (c *conn) Send(ctx context.Context, m mqtt.Message) <-chan error { return c.link.Send(ctx, m) }
-
 // Connected, Denied and Lost serve the link. Connected leaves it to Denied, which
 // follows, to open a connection that was refused something.
 func (c *conn) Connected(connSeq uint64, _ bool) {
@@ -120,7 +114,7 @@ func (c *conn) Connected(connSeq uint64, _ bool) {
 	c.seq, c.next = connSeq, make(chan struct{})
 	c.mu.Unlock()
 	close(before)
-	if c.link.Counts().Denied == 0 {
+	if c.Counts().Denied == 0 {
 		c.opened()
 	}
 }
@@ -139,5 +133,14 @@ func (c *conn) opened() { c.once.Do(func() { close(c.open) }) }
 func (c *conn) Lost(err error) {
 	c.mu.Lock()
 	c.lastErr = err
+	c.losses++
 	c.mu.Unlock()
+}
+
+// breaks counts what was lost so far: between two calls that return the same no
+// message was.
+func (c *conn) breaks() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.losses
 }

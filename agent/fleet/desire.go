@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -61,21 +62,16 @@ func (c *Client) desire(ctx context.Context, fleet, target string, d wire.Desire
 		return nil, err
 	}
 	request := newDesireRequest(target, d, devices, patience)
-	waiter := c.router.wait(request.take, route{wire.KindDesired, target}, route{kind: wire.KindReported})
-	defer c.router.end(waiter)
 	b, err := json.Marshal(request.desired)
 	if err == nil {
 		topic := wire.Address{Fleet: fleet, Device: target}.Desired()
-		err = c.Publish(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: true})
+		err = c.ask(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: true}, patience, request.take,
+			route{wire.KindDesired, target}, route{kind: wire.KindReported})
 	}
-	if err != nil {
+	if errors.Is(err, ErrDropped) {
+		return nil, err
+	} else if err != nil {
 		return nil, fmt.Errorf("desired state: %w", err)
-	}
-	wait, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	select {
-	case <-waiter.over:
-	case <-wait.Done(): // time is over for those who have not reported
 	}
 	reports, err := request.result()
 	if err != nil {
@@ -169,7 +165,6 @@ func newDesireRequest(target string, d wire.Desired, devices []Device, patience 
 	return w
 }
 
-// result returns what is known now.
 func (w *desireRequest) result() ([]Report, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -80,7 +80,6 @@ type arrival struct {
 // deadline runs from its receipt: all at once, the last ones would be late.
 const UnderWay = 8
 
-// send publishes the next frame.
 func (x *exchange) send(ctx context.Context) error {
 	number := len(x.sizes)
 	name, id := x.Names[number], fmt.Sprintf("%s-%d", x.batch, number)
@@ -129,7 +128,6 @@ func (c *Client) publishJob(ctx context.Context, m mqtt.Message) error {
 	}
 }
 
-// receive waits for one of the answers.
 func (x *exchange) receive(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, x.Patience)
 	defer cancel()
@@ -175,7 +173,7 @@ func (x *exchange) givenUp(ctx context.Context) error {
 		return fmt.Errorf("stopped with %d of %d frames unanswered", missing, len(x.Names))
 	}
 	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; "+
-		"see `limber fleet ls` whether the device is there%s",
+		"see `limber fleet ls` whether the device is there, and the access list whether this name may send it jobs%s",
 		missing, len(x.Names), x.Patience, x.dropped())
 }
 

@@ -68,7 +68,7 @@ func (h *Stats) Sample(busy time.Duration) {
 // Fill writes everything known into t. answered is how many frames were answered
 // with classes since the last telemetry, busy how long all inferences took since
 // the start.
-func (h *Stats) Fill(t *wire.Telemetry, answered int, busy time.Duration) {
+func (h *Stats) Fill(t *wire.Telemetry, answered uint64, busy time.Duration) {
 	var s monitor.Sample
 	s, h.seen = h.machine.Sample(h.seen)
 	h.Sample(busy)
@@ -95,17 +95,15 @@ func (h *Stats) watts(now cost) *float64 {
 	if h.reading.Watts == nil || now.joules == nil || h.told.joules == nil || seconds <= 0 {
 		return h.reading.Watts
 	}
-	mean := (*now.joules - *h.told.joules) / seconds
-	return &mean
+	return new((*now.joules - *h.told.joules) / seconds)
 }
 
 // each is the share of every one of n frames in what was spent between two times.
-func each(from, to *float64, n int) *float64 {
+func each(from, to *float64, n uint64) *float64 {
 	if from == nil || to == nil || *to < *from || n == 0 {
 		return nil
 	}
-	share := (*to - *from) / float64(n)
-	return &share
+	return new((*to - *from) / float64(n))
 }
 
 // rounded is v to so many parts of one.
@@ -113,8 +111,7 @@ func rounded(v *float64, parts float64) *float64 {
 	if v == nil {
 		return nil
 	}
-	r := math.Round(*v*parts) / parts
-	return &r
+	return new(math.Round(*v*parts) / parts)
 }
 
 // Split is the power of the board without an inference and what one that runs adds, in

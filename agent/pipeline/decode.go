@@ -24,15 +24,6 @@ type slot struct {
 // keptPixels is the largest picture whose memory a free slot keeps.
 const keptPixels = 1 << 20
 
-// job is the frame's.
-func (s *slot) job() *entry { return s.entry }
-
-// newSlot has room for the input of any member.
-func newSlot(members []Member) *slot {
-	r := widest(members)
-	return &slot{buffer: make([]float32, 3*r*r)}
-}
-
 // widest is the largest resolution of some members, pixels a side.
 func widest(members []Member) (r int) {
 	for _, m := range members {
@@ -102,7 +93,9 @@ func (p *Pipeline) next(idle bool) *entry {
 func (p *Pipeline) view() view {
 	v := view{now: p.now(), workers: p.workers(), forecast: p.fits}
 	v.blind = v.now-time.Duration(p.lastRun.Load()) >= governor.Blind
-	p.pace.read(&v)
+	p.pace.mu.Lock()
+	v.free, v.least = p.pace.free, p.pace.least
+	p.pace.mu.Unlock()
 	return v
 }
 
@@ -146,7 +139,6 @@ func (p *Pipeline) prepare(ctx context.Context, scaler *frame.Scaler, s *slot, e
 	return true
 }
 
-// refuseFrame refuses a job for what its bytes are.
 func (p *Pipeline) refuseFrame(e *entry, err error) {
 	reason := wire.Invalid
 	if errors.Is(err, frame.ErrUnsupported) {
@@ -155,7 +147,6 @@ func (p *Pipeline) refuseFrame(e *entry, err error) {
 	p.refuse(e, reason, err.Error())
 }
 
-// make fills the tensor for a resolution.
 func (s *slot) make(scaler *frame.Scaler, r int) {
 	s.tensor, s.r = s.buffer[:3*r*r], r
 	scaler.Tensor(s.tensor, &s.pic, r)

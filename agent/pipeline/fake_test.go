@@ -232,12 +232,14 @@ func (a *Answer) copy() Answer {
 func (b *bench) answer(j Job) Answer { return <-b.submit(j) }
 
 // interval is what came since the last call.
-func (b *bench) interval() Interval {
+func (b *bench) interval() Snapshot {
 	now := b.cfg.Counters.Snapshot()
 	since := now.Since(&b.counted)
 	b.counted = now
 	return since
 }
+
+func p95(h Histogram) time.Duration { return h.Quantile(0.95) }
 
 // picture is a PNG of one colour.
 func picture(tb testing.TB, side int) []byte {

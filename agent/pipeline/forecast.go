@@ -57,7 +57,6 @@ func (f *forecast) of(h frame.Header, scale int) *fit {
 	return f.kinds[of]
 }
 
-// learn takes note of what a frame took.
 func (f *forecast) learn(with *fit, h frame.Header, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -23,7 +23,6 @@ type Histogram struct {
 	sum    time.Duration
 }
 
-// observe counts a duration.
 func (h *Histogram) observe(d time.Duration) {
 	h.counts[bucket(d)]++
 	h.sum += d

@@ -118,37 +118,27 @@ func (f *executor) serveOwn(ctx context.Context) bool {
 
 // obeyed carries out an order and tells who gave it.
 func (f *executor) obeyed(o order) {
-	o.done <- f.obey(o)
+	o.done <- o.do(f)
 	f.able = slices.Contains(f.eligible, true)
 }
 
-// obey carries out an order.
-func (f *executor) obey(o order) error {
-	if o.ask != nil {
-		return o.ask(f.gov)
-	}
-	if o.mode != nil {
-		if err := f.gov.SetMode(*o.mode); err != nil {
-			return err
-		}
-		f.publish()
-		return nil
-	}
-	if o.session == nil && !f.eligible[o.member] { // it never came into use, or hung
-		f.sessions[o.member] = nil
+// use takes a member into use in a session, or out of it without one.
+func (f *executor) use(member int, s family.Session) error {
+	if s == nil && !f.eligible[member] { // it never came into use, or hung
+		f.sessions[member] = nil
 		return nil
 	}
 	eligible := slices.Clone(f.eligible)
-	eligible[o.member] = o.session != nil
+	eligible[member] = s != nil
 	if err := f.gov.SetEligible(eligible); err != nil {
 		return err
 	}
-	f.sessions[o.member], f.eligible = o.session, eligible
+	f.sessions[member], f.eligible = s, eligible
 	f.publish()
-	if o.session == nil {
+	if s == nil {
 		return nil
 	}
-	return f.gov.SetBatch(o.member, f.cfg.Members[o.member].Batch)
+	return f.gov.SetBatch(member, f.cfg.Members[member].Batch)
 }
 
 // publish shows the governor's state to the other goroutines.
@@ -261,7 +251,6 @@ func (f *executor) first(e *entry, d governor.Decision) (int, bool) {
 	return first, first < d.Member && d.Slack >= both
 }
 
-// look runs one member on the batch.
 func (f *executor) look(member int, predicted time.Duration) error {
 	m, n := f.cfg.Members[member], len(f.batch)
 	f.images = f.images[:0]
@@ -272,7 +261,7 @@ func (f *executor) look(member int, predicted time.Duration) error {
 	f.current.Store(f.batch[0].entry)
 	f.pace.runs(f.now() + predicted)
 	start := time.Now()
-	f.watchdog.watch(f.sessions[member], patienceWith(time.Duration(n)*m.Latency))
+	f.watchdog.watch(f.sessions[member], max(hangLeast, hangTimes*time.Duration(n)*m.Latency))
 	err := f.sessions[member].Run(f.logits[:n*f.cfg.Classes], f.images...)
 	took := time.Since(start)
 	f.answer.Member, f.answer.Predicted, f.answer.Infer = member, predicted, f.answer.Infer+took

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/limber-edge/limber/agent/frame"
@@ -58,7 +59,8 @@ func (l *lineup) own() *slot {
 func (l *lineup) spare() *slot {
 	n := len(l.free)
 	if n == 0 {
-		return newSlot(l.members)
+		r := widest(l.members)
+		return &slot{buffer: make([]float32, 3*r*r)}
 	}
 	s := l.free[n-1]
 	l.free = l.free[:n-1]
@@ -73,7 +75,8 @@ func (l *lineup) put(s *slot) bool {
 	if l.closed {
 		return false
 	}
-	l.slots = slices.Insert(l.slots, place(l.slots, s.entry, (*slot).job), s)
+	at := sort.Search(len(l.slots), func(i int) bool { return s.entry.before(l.slots[i].entry) })
+	l.slots = slices.Insert(l.slots, at, s)
 	l.pixels += s.pixels
 	token(l.ready)
 	return true

@@ -126,12 +126,12 @@ func TestN22_TheSecondAfterAnOverloadIsAsBefore(t *testing.T) {
 	inBubble(t, filming(), func(b *bench) {
 		quiet := camera{"front", rate(0.3), Job{Deadline: 100 * ms}}
 		film(b, 5*time.Second, quiet)
-		before := b.interval().Total.P95
+		before := p95(b.interval().Total)
 		film(b, filmed, camera{"front", rate(10), Job{Deadline: 100 * ms}})
 		film(b, time.Second, quiet)
 		b.interval()
 		got := film(b, 5*time.Second, quiet)["front"]
-		if after := b.interval().Total.P95; after > before*5/4 || got.share() < 0.99 {
+		if after := p95(b.interval().Total); after > before*5/4 || got.share() < 0.99 {
 			t.Errorf("got a p95 of %v after it, %v before, and %.3f in time", after, before, got.share())
 		}
 	})
@@ -196,8 +196,9 @@ func TestTheNewestFrameOfASourceTakesThePlaceOfOlderOnes(t *testing.T) {
 			switch {
 			case quiet.Refused > 0:
 				t.Errorf("latest %v: %d refused while all can be in time", latest, quiet.Refused)
-			case latest && (got.superseded < got.sent/2 || pressed.Queue.P50 > 25*ms):
-				t.Errorf("%d superseded of %d, a median wait of %v", got.superseded, got.sent, pressed.Queue.P50)
+			case latest && (got.superseded < got.sent/2 || pressed.Queue.Quantile(0.5) > 25*ms):
+				t.Errorf("%d superseded of %d, a median wait of %v", got.superseded, got.sent,
+					pressed.Queue.Quantile(0.5))
 			case !latest && got.superseded > 0:
 				t.Errorf("%d superseded", got.superseded)
 			}

@@ -44,7 +44,6 @@ func (p *pace) tell(f *executor, waiting int) {
 	}
 }
 
-// spans works out what to tell.
 func (p *pace) spans(f *executor) {
 	var next span
 	for i := len(f.cfg.Members) - 1; i >= 0; i-- {
@@ -62,11 +61,4 @@ func (p *pace) spans(f *executor) {
 func (f *executor) span(member int) span {
 	needs := f.gov.Needs(member)
 	return span{needs, time.Duration(float64(needs)*f.tail*f.gov.Together(member)) + f.between}
-}
-
-// read fills in what is expected now.
-func (p *pace) read(v *view) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	v.free, v.least = p.free, p.least
 }

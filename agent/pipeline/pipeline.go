@@ -75,13 +75,10 @@ type Pipeline struct {
 // in the count, a job is either counted before it is set, or not taken.
 const shut = 1 << 62
 
-// order changes what the inferring goroutine owns, or asks about it.
+// order has the inferring goroutine change what it owns, or tell of it.
 type order struct {
-	mode    *governor.Mode
-	member  int
-	session family.Session
-	ask     func(*logbook.Book) error
-	done    chan<- error
+	do   func(*executor) error
+	done chan<- error
 }
 
 // New assembles a pipeline. It has no sessions yet: see Use.
@@ -100,7 +97,7 @@ func New(cfg Config, watch Observer) (*Pipeline, error) {
 		stats:    newStats(len(cfg.Members)),
 		fits:     newForecast(),
 		pixels:   semaphore.NewWeighted(frame.DefaultPixels),
-		watchdog: newWatchdog(),
+		watchdog: &watchdog{hung: make(chan struct{})},
 		lineup:   newLineup(cfg.Members),
 		orders:   make(chan order),
 		over:     make(chan struct{}),
@@ -153,18 +150,18 @@ func (p *Pipeline) Remember(e governor.Experience) error { return p.gov.Remember
 // SetPower tells the governor what inferences cost from now on. Its error is
 // ctx's.
 func (p *Pipeline) SetPower(ctx context.Context, w governor.Power) error {
-	return p.order(ctx, order{ask: func(b *logbook.Book) error {
-		b.SetPower(w)
+	return p.order(ctx, func(f *executor) error {
+		f.gov.SetPower(w)
 		return nil
-	}})
+	})
 }
 
 // Experience returns what the governor has learned. Its error is ctx's.
 func (p *Pipeline) Experience(ctx context.Context) (e governor.Experience, err error) {
-	err = p.order(ctx, order{ask: func(b *logbook.Book) error {
-		e = b.Experience()
+	err = p.order(ctx, func(f *executor) error {
+		e = f.gov.Experience()
 		return nil
-	}})
+	})
 	return e, err
 }
 
@@ -238,13 +235,19 @@ func (p *Pipeline) turnAway(out []*entry, now time.Duration) {
 // before runs no more. The caller closes sessions: those in use after Run has
 // returned. Its errors are ctx's, ErrClosed, and that no member would be left.
 func (p *Pipeline) Use(ctx context.Context, i int, s family.Session) error {
-	return p.order(ctx, order{member: i, session: s})
+	return p.order(ctx, func(f *executor) error { return f.use(i, s) })
 }
 
 // SetMode changes the mode from the next job on. Its errors are ctx's, ErrClosed,
 // and a fixed member that does not exist.
 func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
-	return p.order(ctx, order{mode: &m})
+	return p.order(ctx, func(f *executor) error {
+		err := f.gov.SetMode(m)
+		if err == nil {
+			f.publish()
+		}
+		return err
+	})
 }
 
 // Feasible tells whether the members in use can give what a mode asks for on an
@@ -252,18 +255,17 @@ func (p *Pipeline) SetMode(ctx context.Context, m governor.Mode) error {
 // says why, and nearest is the goal that they can. Its other errors are ctx's and
 // ErrClosed.
 func (p *Pipeline) Feasible(ctx context.Context, m governor.Mode) (nearest governor.Goal, err error) {
-	err = p.order(ctx, order{ask: func(g *logbook.Book) (err error) {
-		nearest, err = g.Feasible(m, p.fits.typical())
+	err = p.order(ctx, func(f *executor) (err error) {
+		nearest, err = f.gov.Feasible(m, p.fits.typical())
 		return err
-	}})
+	})
 	return nearest, err
 }
 
-func (p *Pipeline) order(ctx context.Context, o order) error {
+func (p *Pipeline) order(ctx context.Context, do func(*executor) error) error {
 	done := make(chan error, 1)
-	o.done = done
 	select {
-	case p.orders <- o:
+	case p.orders <- order{do, done}:
 	case <-p.over:
 		return ErrClosed
 	case <-ctx.Done():
@@ -291,7 +293,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		g.Go(func() error { return p.decode(gctx) })
 	}
 	g.Go(func() error { return infer.run(gctx) })
-	g.Go(func() error { p.writeLog(); return nil })
+	if p.log != nil {
+		g.Go(func() error { p.log.Run(); return nil }) // until the executor has ended
+	}
 	done := make(chan error, 1)
 	go func() { done <- g.Wait() }()
 	select {
@@ -311,13 +315,6 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return err
 }
 
-// writeLog writes the log until the executor has ended.
-func (p *Pipeline) writeLog() {
-	if p.log != nil {
-		p.log.Run()
-	}
-}
-
 // Drain takes no more jobs and waits until every job that was taken is answered,
 // or ctx ends.
 func (p *Pipeline) Drain(ctx context.Context) {
@@ -334,8 +331,7 @@ func (p *Pipeline) Drain(ctx context.Context) {
 // abandon answers what no stage will take any more.
 func (p *Pipeline) abandon() {
 	p.open.Or(shut)
-	p.queue.close()
-	for _, e := range p.queue.empty() {
+	for _, e := range p.queue.close() {
 		p.leave(e)
 	}
 	p.lineup.close()

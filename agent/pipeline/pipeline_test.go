@@ -426,10 +426,13 @@ func TestEveryReaderOfCountersHasIntervalsOfItsOwn(t *testing.T) {
 		}
 		near := func(got, want time.Duration) bool { return got > want*95/100 && got < want*105/100 }
 		s := b.interval()
-		if s.Ended != jobs || !near(s.Infer.P50, 250*ms/100) || !near(s.Infer.P95, 295*ms/100) || s.Queue.P95 != 0 {
-			t.Errorf("got %+v, want a median near 2.5 ms and a 95th percentile near 2.95 ms of %d, and no queue", s, jobs)
+		p50, p95 := s.Infer.Quantile(0.5), s.Infer.Quantile(0.95)
+		n, queued := s.Total.Count(), s.Queue.Quantile(0.95)
+		if n != jobs || !near(p50, 250*ms/100) || !near(p95, 295*ms/100) || queued != 0 {
+			t.Errorf("got %v and %v of %d, queued for %v; want a median near 2.5 ms and a 95th percentile near 2.95 ms "+
+				"of %d, and no queue", p50, p95, n, queued, jobs)
 		}
-		if again := b.interval(); again != (Interval{}) {
+		if again := b.interval(); again != (Snapshot{}) {
 			t.Errorf("got %+v, want a new interval", again)
 		}
 		now := b.cfg.Counters.Snapshot()

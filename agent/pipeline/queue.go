@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,18 +88,10 @@ func (p party) admits(e *entry) bool {
 	}
 }
 
-// place is where e belongs among what is in the order of service.
-func place[T any](among []T, e *entry, job func(T) *entry) int {
-	at, _ := slices.BinarySearchFunc(among, e, func(one T, e *entry) int {
-		if e.before(job(one)) {
-			return 1
-		}
-		return -1
-	})
-	return at
+func enlist(jobs []*entry, e *entry) []*entry {
+	at := sort.Search(len(jobs), func(i int) bool { return e.before(jobs[i]) })
+	return slices.Insert(jobs, at, e)
 }
-
-func itself(e *entry) *entry { return e }
 
 // queue keeps waiting jobs in the order of service. It is bounded in jobs and in
 // bytes. Where more wait than can be in time, it says who goes: see triage.
@@ -146,7 +139,7 @@ func (q *queue) push(e *entry, now time.Duration) (out []*entry, err error) {
 	if !q.fits(e, 0, 0) {
 		return out, fmt.Errorf("the queue is full (%d jobs, %d bytes wait)", len(q.waiting), q.bytes)
 	}
-	q.waiting = slices.Insert(q.waiting, place(q.waiting, e, itself), e)
+	q.waiting = enlist(q.waiting, e)
 	q.bytes += len(e.Body)
 	e.from.waiting++
 	if e.Latest {
@@ -253,17 +246,18 @@ func (q *queue) take(now time.Duration) *entry {
 	q.leave(e)
 	e.from.fade(now)
 	e.from.used += e.takes()
-	q.ahead = slices.Insert(q.ahead, place(q.ahead, e, itself), e)
+	q.ahead = enlist(q.ahead, e)
 	if len(q.waiting) > 0 {
 		token(q.wake)
 	}
 	return e
 }
 
-// empty takes out everything.
-func (q *queue) empty() (all []*entry) {
+// close lets no more jobs in, and takes out all that wait.
+func (q *queue) close() (all []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.closed = true
 	for _, e := range q.waiting {
 		q.leave(e)
 	}
@@ -318,17 +312,10 @@ func (q *queue) next() (p Priority, ok bool) {
 	return q.waiting[0].Priority, true
 }
 
-// size is the number of jobs that wait.
 func (q *queue) size() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting)
-}
-
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
 }
 
 // signal wakes the goroutine that is to pop: the executor if it is idle, once,

@@ -16,7 +16,8 @@ type Counters struct {
 	now Snapshot
 }
 
-// Snapshot is what Counters held at one moment, since they began.
+// Snapshot is what Counters held at one moment, since they began, or took up between
+// two.
 type Snapshot struct {
 	Counts
 	Busy time.Duration // spent inferring
@@ -53,15 +54,6 @@ type Counts struct {
 	Missed  uint64 // answered with classes, but after the deadline
 }
 
-// Quantiles of a stage over one interval.
-type Quantiles struct{ P50, P95 time.Duration }
-
-// Interval is what Counters took up between two snapshots.
-type Interval struct {
-	Ended                       int // jobs that were answered with classes
-	Queue, Decode, Infer, Total Quantiles
-}
-
 // State is what a pipeline is at.
 type State struct {
 	Waiting   int // jobs in the queue now
@@ -71,7 +63,6 @@ type State struct {
 	Decisions []Explained // the last ones, newest first, at most 8
 }
 
-// newStats keeps figures of that many members.
 func newStats(members int) *stats {
 	s := &stats{slow: 1}
 	for i := range s.recent {
@@ -139,20 +130,12 @@ func (c *Counters) Snapshot() Snapshot {
 	return c.now
 }
 
-// Since is what came after earlier, a former snapshot of the same counters or the
-// zero one. Whoever keeps the last one it saw has intervals of its own.
-func (s *Snapshot) Since(earlier *Snapshot) Interval {
-	total := s.Total.Since(&earlier.Total)
-	return Interval{
-		Ended:  int(total.Count()),
-		Queue:  quantiles(s.Queue.Since(&earlier.Queue)),
-		Decode: quantiles(s.Decode.Since(&earlier.Decode)),
-		Infer:  quantiles(s.Infer.Since(&earlier.Infer)),
-		Total:  quantiles(total),
-	}
+// Since is how long the stages took after earlier, a former snapshot of the same
+// counters or the zero one. Whoever keeps the last one it saw has intervals of its own.
+func (s *Snapshot) Since(earlier *Snapshot) Snapshot {
+	return Snapshot{Queue: s.Queue.Since(&earlier.Queue), Decode: s.Decode.Since(&earlier.Decode),
+		Infer: s.Infer.Since(&earlier.Infer), Total: s.Total.Since(&earlier.Total)}
 }
-
-func quantiles(h Histogram) Quantiles { return Quantiles{P50: h.Quantile(0.5), P95: h.Quantile(0.95)} }
 
 func (s *stats) governed(op int, mode governor.Mode, slow float64) {
 	s.mu.Lock()

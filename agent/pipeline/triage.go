@@ -81,7 +81,6 @@ func (q *queue) timetable(v *view) timetable {
 	return t
 }
 
-// begin begins with the jobs of a class.
 func (t *timetable) begin(class Priority) {
 	t.class, t.own, t.start = class, 0, max(t.v.now, t.v.free)
 	for _, e := range t.ahead {

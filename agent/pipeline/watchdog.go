@@ -32,8 +32,6 @@ type watchdog struct {
 	timer       *time.Timer
 }
 
-func newWatchdog() *watchdog { return &watchdog{hung: make(chan struct{})} }
-
 // watch begins with a run of a session.
 func (w *watchdog) watch(s family.Session, limit time.Duration) {
 	w.mu.Lock()
@@ -72,6 +70,3 @@ func (w *watchdog) interrupt() {
 		w.timer.Reset(w.limit)
 	}
 }
-
-// patienceWith is how long a member may take before it hangs.
-func patienceWith(profile time.Duration) time.Duration { return max(hangLeast, hangTimes*profile) }

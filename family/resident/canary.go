@@ -43,7 +43,6 @@ func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
 	return numbers[:pixels], numbers[pixels:], nil
 }
 
-// agrees tells whether logits are the stored ones.
 func agrees(got, want []float32) error {
 	if off := Distance(got, want); !(off <= canaryTolerance) {
 		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the "+

@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -66,6 +67,37 @@ func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, 
 	guard Guard) *Shelf {
 	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
 		version: rt.Version(), cpu: CPU(), common: new(common)}
+}
+
+// Open returns what makes the shelf of a variant of a family. All keep their files in
+// dir: those on the CPU in its folder cache, which it makes, and those on another
+// execution provider in one of their own, since a shelf sweeps what it does not know.
+// The error of the function wraps ort.ErrNoProvider when the runtime cannot use a
+// provider.
+func Open(rt *ort.Runtime, f *family.Family, blobs family.Blobs, dir string, guard Guard) (
+	func(family.Variant) (*Shelf, error), error) {
+	shelf := func(v family.Variant, folder string) (*Shelf, error) {
+		cache := filepath.Join(dir, folder)
+		if err := os.MkdirAll(cache, 0o700); err != nil {
+			return nil, fmt.Errorf("model cache: %w", err)
+		}
+		o := ort.DefaultOptions()
+		o.Provider, o.Threads = v.Provider, v.Threads
+		return New(rt, f, blobs, cache, o, guard), nil
+	}
+	onCPU, err := shelf(family.Variant{Provider: ort.CPU, Threads: 1}, "cache")
+	if err != nil {
+		return nil, err
+	}
+	return func(v family.Variant) (*Shelf, error) {
+		if v.Provider == ort.CPU {
+			return onCPU.WithThreads(v.Threads), nil
+		}
+		if err := rt.Provides(v.Provider); err != nil {
+			return nil, err
+		}
+		return shelf(v, "cache-"+v.Provider)
+	}, nil
 }
 
 // WithThreads is a shelf of the same files whose sessions run on n threads.
@@ -225,6 +257,25 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 		return "", s.noRoom(len(model), errors.Join(err, os.RemoveAll(part)))
 	}
 	return path, nil
+}
+
+// roomFactor is how many times a model's bytes its cache folder may take for a
+// moment: the optimised model, and its weights beside it.
+const roomFactor = 2
+
+// noRoom is why a model of so many bytes could not be built if that was for want of
+// room, else the cause: the runtime tells only that it could not write. It is asked
+// once nothing is left of the attempt.
+func (s *Shelf) noRoom(bytes int, cause error) error {
+	probe := filepath.Join(s.cache, "room.part")
+	err := os.WriteFile(probe, make([]byte, roomFactor*bytes), 0o600)
+	os.Remove(probe) // what cannot be removed was not made
+	for _, full := range []error{cause, err} {
+		if errors.Is(full, syscall.ENOSPC) || errors.Is(full, syscall.EDQUOT) {
+			return fmt.Errorf("%w: %s needs %d KiB more", family.ErrNoRoom, s.cache, roomFactor*bytes>>10)
+		}
+	}
+	return cause
 }
 
 // keep optimises a model in the folder part and gives that its name.

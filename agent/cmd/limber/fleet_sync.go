@@ -31,12 +31,19 @@ that its question took to come here.`,
   limber fleet sync --broker mqtts://broker:8883 --fleet plant-3 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.mailbox(c.Context(), c.ErrOrStderr(), fleet.SyncFilters(a.fleet),
-				func(ctx context.Context, box *fleet.Mailbox) error {
-					return box.AnswerSync(ctx, func(s fleet.Synced, err error) {
-						printSynced(c.OutOrStdout(), c.ErrOrStderr(), s, err, asJSON)
-					})
+			cfg, err := a.link()
+			if err != nil {
+				return err
+			}
+			box, err := fleet.OpenMailbox(cfg, newLogger(c.ErrOrStderr(), "error"), fleet.SyncFilters(a.fleet)...)
+			if err != nil {
+				return err
+			}
+			return box.While(c.Context(), noBroker, func(ctx context.Context) error {
+				return box.AnswerSync(ctx, func(s fleet.Synced, err error) {
+					printSynced(c.OutOrStdout(), c.ErrOrStderr(), s, err, asJSON)
 				})
+			})
 		},
 	}
 	a.flags(c)

@@ -43,16 +43,17 @@ import (
 
 // Book is a governor whose calls are written down. Like a Governor it has one
 // owner. Its methods are those of the Governor but for Hint, which is for replays,
-// and as cheap if there is no log.
+// and as cheap if there is no log; what changes nothing is not written.
 type Book struct {
-	gov *governor.Governor
-	pen *pen // nil: nothing is written
+	*governor.View
+	gov *governor.Governor // that the view is of
+	pen *pen               // nil: nothing is written
 }
 
 // New opens a book for a governor. Without a log, which is nil, it only passes
 // its calls on. A log has one book.
 func New(g *governor.Governor, log *Log) *Book {
-	b := &Book{gov: g}
+	b := &Book{View: &g.View, gov: g}
 	if log != nil {
 		b.pen = newPen(log)
 	}
@@ -119,7 +120,7 @@ func (b *Book) Observe(now time.Duration, member, images int, latency time.Durat
 // not want to know; who reads the log does.
 func (b *Book) Ended(met bool) {
 	if b.writes(0) {
-		b.pen.begin('R').flag(met).end()
+		b.pen.begin('R').flags(met).end()
 	}
 }
 
@@ -139,7 +140,7 @@ func (b *Book) SetEligible(eligible []bool) error {
 	writes := b.writes(0)
 	err := b.gov.SetEligible(eligible)
 	if err == nil && writes {
-		b.pen.begin('E').flags(eligible).end()
+		b.pen.begin('E').flags(eligible...).end()
 	}
 	return err
 }
@@ -174,47 +175,6 @@ func (b *Book) Remember(e governor.Experience) error {
 	if err := b.gov.Remember(e); err != nil {
 		return err
 	}
-	b.pen.begin('X').text(text).end()
+	b.pen.begin('X').word(string(text)).end()
 	return nil
 }
-
-// Mode is Governor.Mode.
-func (b *Book) Mode() governor.Mode { return b.gov.Mode() }
-
-// Operating is Governor.Operating.
-func (b *Book) Operating() int { return b.gov.Operating() }
-
-// Slowdown is Governor.Slowdown.
-func (b *Book) Slowdown() float64 { return b.gov.Slowdown() }
-
-// Feasible is Governor.Feasible.
-func (b *Book) Feasible(m governor.Mode, decode time.Duration) (governor.Goal, error) {
-	return b.gov.Feasible(m, decode)
-}
-
-// Explain is Governor.Explain.
-func (b *Book) Explain(d governor.Decision) string { return b.gov.Explain(d) }
-
-// Options is Governor.Options.
-func (b *Book) Options(to []governor.Option) []governor.Option { return b.gov.Options(to) }
-
-// Predicted is Governor.Predicted.
-func (b *Book) Predicted(member int) time.Duration { return b.gov.Predicted(member) }
-
-// Together is Governor.Together.
-func (b *Book) Together(member int) float64 { return b.gov.Together(member) }
-
-// Needs is Governor.Needs.
-func (b *Book) Needs(member int) time.Duration { return b.gov.Needs(member) }
-
-// Least is Governor.Least.
-func (b *Book) Least(now time.Duration) int { return b.gov.Least(now) }
-
-// Smallest is Governor.Smallest.
-func (b *Book) Smallest(now time.Duration, floor float64) int { return b.gov.Smallest(now, floor) }
-
-// Belief is Governor.Belief.
-func (b *Book) Belief() governor.Belief { return b.gov.Belief() }
-
-// Experience is Governor.Experience.
-func (b *Book) Experience() governor.Experience { return b.gov.Experience() }

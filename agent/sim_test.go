@@ -1,6 +1,4 @@
-// Package sim stands in for the costly part of a device, its members, so that
-// hundreds of agents fit into one process, and tests say what members do.
-package sim
+package agent_test
 
 import (
 	"context"
@@ -11,12 +9,13 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// Runtime is what stands for the version of ONNX Runtime.
-const Runtime = "sim"
+// simRuntime is what stands for the version of ONNX Runtime.
+const simRuntime = "sim"
 
-// Loader makes members that take a given time. It is an engine.Loader. Its fields
-// are set before it is used; all but Family may be zero.
-type Loader struct {
+// simLoader makes members that take a given time. It stands in for the costly part of
+// a device, so that hundreds of agents fit into one process, and tests say what
+// members do. Its fields are set before it is used; all but Family may be zero.
+type simLoader struct {
 	Family *family.Family
 	On     family.Variant
 
@@ -31,16 +30,16 @@ type Loader struct {
 }
 
 // Session returns a member.
-func (l *Loader) Session(i int) (family.Session, error) {
+func (l *simLoader) Session(i int) (family.Session, error) {
 	if l.Load != nil {
 		if err := l.Load(i); err != nil {
 			return nil, err
 		}
 	}
-	return &session{loader: l, member: i, interrupted: make(chan struct{}, 1)}, nil
+	return &simSession{loader: l, member: i, interrupted: make(chan struct{}, 1)}, nil
 }
 
-func (l *Loader) latency(i int) time.Duration {
+func (l *simLoader) latency(i int) time.Duration {
 	if l.Latency != nil {
 		return l.Latency(i)
 	}
@@ -48,8 +47,8 @@ func (l *Loader) latency(i int) time.Duration {
 }
 
 // Profile says what the members take, without running them.
-func (l *Loader) Profile(_ context.Context, sessions []family.Session) (*family.Profile, error) {
-	p := &family.Profile{Schema: family.Schema, Family: l.Family.Digest(), Runtime: Runtime, Options: l.On.String(),
+func (l *simLoader) Profile(_ context.Context, sessions []family.Session) (*family.Profile, error) {
+	p := &family.Profile{Schema: family.Schema, Family: l.Family.Digest(), Runtime: simRuntime, Options: l.On.String(),
 		Taken: time.Now().UTC(), Rounds: 1, Batch: family.Batch}
 	for i, m := range l.Family.Members {
 		ms := float64(l.latency(i)) / float64(time.Millisecond)
@@ -63,14 +62,16 @@ func (l *Loader) Profile(_ context.Context, sessions []family.Session) (*family.
 }
 
 // Pin does nothing: there are no weights.
-func (l *Loader) Pin(int) (release func() error, err error) { return func() error { return nil }, nil }
+func (l *simLoader) Pin(int) (release func() error, err error) {
+	return func() error { return nil }, nil
+}
 
 // Variant is what the members are said to run on.
-func (l *Loader) Variant() family.Variant { return l.On }
+func (l *simLoader) Variant() family.Variant { return l.On }
 
-// session is a member that waits.
-type session struct {
-	loader      *Loader
+// simSession is a member that waits.
+type simSession struct {
+	loader      *simLoader
 	member      int
 	interrupted chan struct{} // holds a token
 }
@@ -79,7 +80,7 @@ var errInterrupted = errors.New("terminated")
 
 // Run writes logits that depend on the image alone: the same image has the same
 // classes, whichever member answers.
-func (s *session) Run(out []float32, in ...[]float32) error {
+func (s *simSession) Run(out []float32, in ...[]float32) error {
 	if err := s.work(len(in)); err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (s *session) Run(out []float32, in ...[]float32) error {
 }
 
 // work takes the time of an inference of so many images.
-func (s *session) work(images int) error {
+func (s *simSession) work(images int) error {
 	select {
 	case <-s.interrupted: // meant for an earlier run
 	default:
@@ -116,7 +117,7 @@ func (s *session) work(images int) error {
 }
 
 // Interrupt ends the run that is under way.
-func (s *session) Interrupt() {
+func (s *simSession) Interrupt() {
 	select {
 	case s.interrupted <- struct{}{}:
 	default:
@@ -124,4 +125,4 @@ func (s *session) Interrupt() {
 }
 
 // Close does nothing: there is no memory to free.
-func (s *session) Close() error { return nil }
+func (s *simSession) Close() error { return nil }
