@@ -35,6 +35,7 @@ type Config struct {
 	Frames    Frames           `toml:"frames"`
 	Outbox    Outbox           `toml:"outbox"`
 	Telemetry Telemetry        `toml:"telemetry"`
+	Metrics   Metrics          `toml:"metrics"`
 	Governor  Governor         `toml:"governor"`
 	Runtime   Runtime          `toml:"runtime"`
 	Power     Power            `toml:"power"`
@@ -68,9 +69,8 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
-	// DurableFirst holds an answer back until it is on the disk.
-	DurableFirst bool `toml:"durable_first"`
+	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
+	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
 	// How fast results that were made without the link are sent, a second; 0: as the link takes them
 	ReplayPerS int `toml:"replay_per_s"`
 	ReplayKiBS int `toml:"replay_kib_s"`
@@ -318,7 +318,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

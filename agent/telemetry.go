@@ -123,24 +123,6 @@ func (o *observer) review() {
 	}
 }
 
-// Snapshot is what the device did since its start and does now, for telemetry and
-// whoever else measures it. Its counts and histograms only grow: each reader has
-// intervals of its own.
-type Snapshot struct {
-	Engine engine.Snapshot
-	Uplink uplink.Status
-
-	TurnedAway uint64 // jobs refused before they reached the engine
-	Superseded uint64 // frames whose place a newer one took
-	Unseen     uint64 // of these, those that the engine was not given
-}
-
-// Snapshot may be called from any goroutine, also before Run and after it.
-func (a *Agent) Snapshot() Snapshot {
-	return Snapshot{a.engine.Snapshot(), a.uplink.Status(),
-		a.jobs.turnedAway.Load(), a.jobs.superseded.Load(), a.jobs.unseen.Load()}
-}
-
 // telemetry is the state of the machine and of the engine. It begins a new interval
 // for the quantiles, and for what an inference costs.
 func (o *observer) telemetry() wire.Telemetry {

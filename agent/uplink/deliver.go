@@ -42,26 +42,43 @@ type sender struct {
 type sent struct {
 	again chan publication
 
-	mu   sync.Mutex
-	seqs map[uint64]struct{} // guarded by mu; at most inFlight
+	mu      sync.Mutex
+	seqs    map[uint64]struct{} // guarded by mu; at most inFlight
+	repeats int                 // guarded by mu: answers that were published again, likewise
 }
 
-func (s *sent) add(seq uint64) {
+func (s *sent) add(p publication) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seqs[seq] = struct{}{}
+	if p.repeat {
+		s.repeats++
+	} else {
+		s.seqs[p.Seq] = struct{}{}
+	}
 }
 
-func (s *sent) remove(seq uint64) {
+func (s *sent) remove(p publication) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.seqs, seq)
+	if p.repeat {
+		s.repeats--
+	} else {
+		delete(s.seqs, p.Seq)
+	}
 }
 
 func (s *sent) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.seqs)
+	s.repeats = 0
+}
+
+// idle tells whether no answer that was published again waits for the broker.
+func (s *sent) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repeats == 0
 }
 
 func (s *sent) has(seq uint64) bool {
@@ -128,9 +145,7 @@ func (s *sender) send(ctx context.Context) error {
 			return err
 		}
 		d := delivery{publication: m}
-		if !m.repeat {
-			s.sent.add(m.Seq)
-		}
+		s.sent.add(m)
 		outcome := s.link.Send(ctx, mqtt.Message{Topic: m.Topic, Payload: m.Payload, QoS: 1})
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -167,10 +182,10 @@ func (s *sender) delivered(d delivery) {
 	}
 	if d.repeat {
 		give(d.acks)
-		return
+	} else {
+		s.inbox.delivered(d.Seq, s.outbox.Unwritten())
+		s.outbox.Delivered(d.Seq)
 	}
-	s.inbox.delivered(d.Seq, s.outbox.Unwritten())
-	s.outbox.Delivered(d.Seq)
-	s.sent.remove(d.Seq)
+	s.sent.remove(d.publication)
 	token(s.conn.moved)
 }

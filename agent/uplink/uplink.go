@@ -42,11 +42,13 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -183,6 +185,18 @@ func (u *Uplink) Status() Status {
 	return s
 }
 
+// Traffic is how a connection fares.
+type Traffic struct {
+	InFlight  int           // messages on their way, not acknowledged
+	RoundTrip time.Duration // that the broker took to acknowledge lately; 0 if it is not known
+}
+
+// Traffic is how the connection fares now.
+func (u *Uplink) Traffic() Traffic {
+	recent, _ := u.link.Acknowledged()
+	return Traffic{u.link.InFlight(), cmp.Or(recent, u.link.RoundTrip())}
+}
+
 // StopIntake leaves requests of QoS 1 that are not known to the broker, which
 // brings them to the next start: they are neither handed on nor acknowledged.
 func (u *Uplink) StopIntake() { u.closed.Store(true) }
@@ -192,7 +206,7 @@ func (u *Uplink) StopIntake() { u.closed.Store(true) }
 func (u *Uplink) Flush(ctx context.Context) {
 	u.events.flush(0)
 	for {
-		if n, _ := u.outbox.Depth(); n == 0 && u.inbox.settled() || !u.conn.online.Load() {
+		if n, _ := u.outbox.Depth(); n == 0 && u.inbox.settled() && u.sent.idle() || !u.conn.online.Load() {
 			return
 		}
 		select {

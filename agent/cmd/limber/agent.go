@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -40,7 +42,8 @@ func newAgent() *cobra.Command {
 "demo" and looks for a broker on this machine.
 
 The configuration is one TOML file; --check prints the one that would be used,
-with every default.`,
+with every default. With metrics.listen = "127.0.0.1:9464" in it, Prometheus reads
+the device at /metrics, and /healthz says whether a fault stands.`,
 		Example: `  limber agent
   limber agent --config /etc/limber.toml
   limber agent --broker mqtts://broker:8883 --device cam-17 --check
@@ -120,7 +123,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 		debug.SetGCPercent(garbage)
 	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
-	err = dev.Run(c.Context())
+	err = runAgent(c.Context(), cfg.Metrics, dev, log)
 	if errors.Is(err, agent.ErrHung) {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
@@ -130,6 +133,19 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	}
 	log.Info("agent stopped")
 	return nil
+}
+
+// runAgent runs a device, and lets it be read meanwhile if that was asked for.
+func runAgent(ctx context.Context, cfg agent.Metrics, dev *agent.Agent, log *slog.Logger) error {
+	if cfg.Listen == "" {
+		return dev.Run(ctx)
+	}
+	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- metrics.New(cfg, dev, log).Run(reading) }()
+	err := dev.Run(ctx)
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // openDevice opens the state, family and runtime of a device.
@@ -170,6 +186,9 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 	if say := cfg.Schedule.Say(time.Now()); say != "" {
 		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
 	}
+	if m := cfg.Metrics; m.Listen != "" {
+		fmt.Fprintf(w, "# metrics: http://%s/metrics and /healthz, for %s\n", m.Listen, readers(m))
+	}
 	if path, err := ort.Find(); err != nil {
 		fmt.Fprintf(w, "# no inference: %v\n", err)
 	} else {
@@ -192,6 +211,14 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		fmt.Fprintf(w, "# mode %s: the family has no member of that name; balanced will be used\n", cfg.Mode)
 	}
 	return printState(w, cfg, deps)
+}
+
+// readers says who may read the metrics.
+func readers(m agent.Metrics) string {
+	if m.TokenFile != "" {
+		return "who has the token of " + m.TokenFile
+	}
+	return "every program of this machine"
 }
 
 func printState(w io.Writer, cfg agent.Config, d *agent.Deps) error {
