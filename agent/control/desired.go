@@ -42,8 +42,8 @@ func (a *aims) desire(ctx context.Context, r request) {
 	case err != nil:
 		a.reject(d.Version, &wire.Refusal{Reason: wire.Invalid, Err: err})
 	case d.Version > newest && d.Version-newest > wire.VersionReach:
-		a.reject(d.Version, wire.Refuse(wire.Invalid, "version %d is more than 2^32 ahead of %d, the last one applied: see "+
-			"`limber fleet set --force-version`", d.Version, newest))
+		a.reject(d.Version, wire.Refuse(wire.Invalid, "version %d is more than 2^32 ahead of %d, the last one applied: "+
+			"see `limber fleet set --force-version`", d.Version, newest))
 	case d.Version <= newest && !(d.Force && newest-d.Version > wire.VersionReach):
 		a.tellOutdated(r, d.Version)
 	case bad != nil:

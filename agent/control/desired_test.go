@@ -177,7 +177,8 @@ func TestM7_AVersionOutOfReachIsRejectedAndOneThatWasAppliedCanBeForcedBack(t *t
 		r.reports(wire.Reported{Version: 3 + wire.VersionReach, Status: wire.Applied})
 		r.stop()
 
-		mustSet(t, dir, "desired", fmt.Sprintf(`{"@all":%d,"desk":9,"@gate":4}`, uint64(math.MaxUint64))) // as versions before did
+		// As versions before did.
+		mustSet(t, dir, "desired", fmt.Sprintf(`{"@all":%d,"desk":9,"@gate":4}`, uint64(math.MaxUint64)))
 		r = mustRig(t, dir)
 		desire(r, "desk", 8, "")
 		r.reports(wire.Reported{Version: 8, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: math.MaxUint64})

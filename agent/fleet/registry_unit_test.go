@@ -270,7 +270,8 @@ func TestAForcedVersionIsTheNextOfThoseWithinReach(t *testing.T) {
 		{"all is well", 7, wire.Reported{Version: 7, Status: wire.Applied}, 8, 8},
 		{"nothing was desired", 0, wire.Reported{Status: wire.Applied}, 1, 1},
 		{"a group's was the last", 9, wire.Reported{Version: math.MaxUint64, Status: wire.Applied}, 0, 10},
-		{"rejected", reach * 4, wire.Reported{Version: reach * 4, Status: wire.Rejected, AppliedVersion: 7}, reach*4 + 1, 8},
+		{"rejected", reach * 4, wire.Reported{Version: reach * 4, Status: wire.Rejected, AppliedVersion: 7},
+			reach*4 + 1, 8},
 		{"counted in milliseconds", reach * 4, wire.Reported{Version: reach * 4, Status: wire.Applied}, reach*4 + 1, 1},
 		{"just within reach", reach, wire.Reported{Version: reach, Status: wire.Applied}, reach + 1, reach + 1},
 	} {

@@ -52,7 +52,8 @@ func TestEachDeviceThatAsksIsToldTheTimeWithItsOwnWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	var answer wire.Synced
-	if err := wire.Decode(m.Payload, &answer); err != nil || m.Topic != device("cam-1").Synced() || m.Retained || m.QoS != 1 ||
+	err = wire.Decode(m.Payload, &answer)
+	if err != nil || m.Topic != device("cam-1").Synced() || m.Retained || m.QoS != 1 ||
 		answer.BootID != "b3f1" || answer.ConnSeq != 4 || time.Since(answer.TS.Time).Abs() > time.Minute {
 		t.Errorf("got %+v, %+v, %v", m, answer, err)
 	}

@@ -52,7 +52,8 @@ func TestT1_AnAnswerToAnotherSyncOrWithATimeThatCannotBeIsIgnoredAndCounted(t *t
 			c.ask(3)
 			<-time.After(time.Second)
 			_, _, err := c.take(tt.m())
-			if _, known := c.offset(time.Now()); known != tt.counts || (err == nil) != tt.counts || (c.count() == 0) != tt.counts {
+			_, known := c.offset(time.Now())
+			if known != tt.counts || (err == nil) != tt.counts || (c.count() == 0) != tt.counts {
 				t.Errorf("%s: counts %v, %v, ignored %d", tt.name, known, err, c.count())
 			}
 		})

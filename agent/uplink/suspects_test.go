@@ -124,7 +124,8 @@ func TestR5_AFrameThatWasServedAloneWhenARunWasCutOffIsRefusedForGood(t *testing
 			d.Receive(duplicate(tt.m), func() { acks++ })
 			r := d.handler.await(t, len(tt.others)+1)[len(tt.others)]
 			reply(r)
-			if told := strings.Join(d.waiting(), "\n"); !r.Fatal || !strings.Contains(told, "cut off twice while it was served") {
+			told := strings.Join(d.waiting(), "\n")
+			if !r.Fatal || !strings.Contains(told, "cut off twice while it was served") {
 				t.Errorf("handed on %s, told %s; want it fatal, and a fault", d.handler.names(), told)
 			}
 			d.settleAll()

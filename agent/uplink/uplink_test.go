@@ -609,13 +609,22 @@ func TestN8_TwoDevicesWithOneIDTellOfEachOther(t *testing.T) {
 	}
 	t.Cleanup(twins[0].background(link.Run))
 	<-operator.up
-	for _, d := range twins {
-		d.run()
-	}
-	for {
-		e := decoded[wire.Event](t, operator.await(t, self.Event(wire.SeverityError)))
-		if e.Kind == wire.EventFault && strings.Contains(e.Detail, "another client has this id and takes the session") {
-			return
+	stops := []func(){twins[0].run(), twins[1].run()}
+	const rival = "another client has this id and takes the session"
+	for late := time.After(patience); ; {
+		select {
+		case m := <-operator.got:
+			if strings.Contains(string(m.Payload), rival) {
+				return
+			}
+		case <-time.After(20 * time.Millisecond):
+			for i, d := range twins { // it may be the same one that gives way each time
+				if strings.Contains(strings.Join(d.waiting(), ""), rival) {
+					stops[1-i]()
+				}
+			}
+		case <-late:
+			t.Fatal("nobody tells of a rival")
 		}
 	}
 }
