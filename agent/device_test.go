@@ -35,8 +35,11 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
-// envSimulated, set to anything, gives that device simulated members.
+// envSimulated, set to anything, gives that device simulated members; set to deadly,
+// those that a white picture kills, with their process.
 const envSimulated = "LIMBER_TEST_SIMULATED"
+
+const deadly = "deadly"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -156,7 +159,11 @@ func beDevice(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	options := agent.Options{Version: "test", Inference: real(cfg).inference}
-	if os.Getenv(envSimulated) != "" {
+	switch os.Getenv(envSimulated) {
+	case "":
+	case deadly:
+		options.Inference = func() (agent.Inference, error) { return mortal{}, nil }
+	default:
 		options.Inference = simulated(nil)
 	}
 	deps, err := agent.Open(cfg, options, log)

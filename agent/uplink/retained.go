@@ -140,6 +140,7 @@ func (u *Uplink) will(connSeq uint64) mqtt.Message { return u.state(wire.Lost, c
 
 // sync is where this side stands.
 func (u *Uplink) sync(c connection) mqtt.Message {
+	u.clock.ask(c.seq)
 	depth, _ := u.outbox.Depth()
 	return message(u.cfg.Self.Sync(), wire.Sync{TS: wire.At(time.Now()), BootID: u.cfg.Boot,
 		ConnSeq: c.seq, Version: u.documents.Version(), Seq: u.seq.Load(), Outbox: depth})
