@@ -36,7 +36,8 @@ device of that name. --ws serves WebSockets as well, on every path.
 For a fleet use a mosquitto with the files of broker-config.`,
 		Example: `  limber broker
   limber broker --certs certs --listen 0.0.0.0:8883 --ws 0.0.0.0:8884
-  limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt --key-file certs/operator.key
+  limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt \
+    --key-file certs/operator.key
 
   limber broker --listen 0.0.0.0:1883 --users users.txt
   limber fleet ls --user operator --password-file password.txt`,
