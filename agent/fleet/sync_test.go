@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -56,5 +57,30 @@ func TestEachDeviceThatAsksIsToldTheTimeWithItsOwnWords(t *testing.T) {
 	if err != nil || m.Topic != device("cam-1").Synced() || m.Retained || m.QoS != 1 ||
 		answer.BootID != "b3f1" || answer.ConnSeq != 4 || time.Since(answer.TS.Time).Abs() > time.Minute {
 		t.Errorf("got %+v, %+v, %v", m, answer, err)
+	}
+}
+
+func TestC15_WhoMayNotTellTheTimeIsToldSo(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	cfg := link(addr)
+	cfg.User = wire.Viewer
+	box, err := fleet.OpenMailbox(cfg, discard(), fleet.SyncFilters("yard")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustReady(t, box)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- box.AnswerSync(t.Context(), func(s fleet.Synced, err error) { t.Errorf("told %+v, %v", s, err) })
+	}()
+	publish(t, open(t, addr), device("cam-1").Sync(), false, wire.Sync{TS: wire.At(time.Now()), BootID: "b3f1", ConnSeq: 4})
+	select {
+	case err := <-ended:
+		if !errors.Is(err, fleet.ErrDropped) {
+			t.Errorf("got %v, want %v", err, fleet.ErrDropped)
+		}
+	case <-time.After(patience):
+		t.Error("nothing is said")
 	}
 }
