@@ -11,7 +11,7 @@ import (
 // backlog is a device that finds jobs waiting for it at the broker when it starts.
 func backlog(t *testing.T, cfg agent.Config, r rig, publish func(o *operator)) *operator {
 	t.Helper()
-	o := operate(t, cfg.Broker.URL)
+	o := operate(t, cfg.Broker.URL.String())
 	d := start(t, cfg, r)
 	o.presence(cfg, wire.Online, 0)
 	d.stop()

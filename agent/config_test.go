@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/mqtt"
 )
 
 // configFile writes a configuration.
@@ -63,6 +65,8 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"string for a top-1", "[[source]]\nmin_top1 = \"good\"", "line 2: source.min_top1: wants a number, got a value of type string"},
 		{"number for sources", "source = 3", "line 1: source: wants a table, got a value of type integer"},
 		{"string for a list", "groups = \"@a\"", "line 1: groups: wants a list of strings, got a value of type string"},
+		{"table for a broker", "[broker.url]\na = 1", "broker.url"},
+		{"numbers for brokers", "[broker]\nurl = [1]", "line 2: broker.url: wants a string, got a value of type integer"},
 		{"number for a table", "jobs = 3", "line 1: jobs: wants a table, got a value of type integer"},
 		{"date for a duration", "[telemetry]\nevery = 1979-05-27", `line 2: telemetry.every: wants a duration such as "5s", got a value of type local date`},
 		{"number too large", "[jobs]\nqueue = 99999999999999999999", "line 2: jobs.queue: decimal number is too large"},
@@ -104,6 +108,24 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	}
 }
 
+func TestBrokersAreAListOrATextWithCommas(t *testing.T) {
+	want := mqtt.URLs{"mqtt://a", "mqtts://b:8884", "wss://c/mqtt"}
+	for _, text := range []string{
+		`url = ["mqtt://a", "mqtts://b:8884", "wss://c/mqtt"]`, `url = "mqtt://a,mqtts://b:8884, wss://c/mqtt"`,
+	} {
+		c, err := agent.ReadConfig(configFile(t, "[broker]\n"+text))
+		if err != nil || !slices.Equal(c.Broker.URL, want) {
+			t.Errorf("%s: got %q, %v; want %q", text, c.Broker.URL, err, want)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if b, err := c.Marshal(); err != nil || !strings.Contains(string(b), "url = 'mqtt://a,mqtts://b:8884,wss://c/mqtt'") {
+			t.Errorf("%s: written as %s, %v; want all of them", text, b, err)
+		}
+	}
+}
+
 func TestProvidersEndWithTheCPU(t *testing.T) {
 	for _, tt := range []struct {
 		names []string
@@ -122,8 +144,8 @@ func TestProvidersEndWithTheCPU(t *testing.T) {
 
 func TestC9_BrokerIsJudgedBeforeTheStart(t *testing.T) {
 	for name, change := range map[string]func(*agent.Config){
-		"no broker":          func(c *agent.Config) { c.Broker.URL = "" },
-		"other protocol":     func(c *agent.Config) { c.Broker.URL = "http://127.0.0.1" },
+		"no broker":          func(c *agent.Config) { c.Broker.URL = nil },
+		"other protocol":     func(c *agent.Config) { c.Broker.URL = mqtt.URLs{"http://127.0.0.1"} },
 		"reconnect backward": func(c *agent.Config) { c.Broker.ReconnectMax.Duration = time.Millisecond },
 		"no keep alive":      func(c *agent.Config) { c.Broker.KeepAlive.Duration = 0 },
 		"no password file":   func(c *agent.Config) { c.Broker.PasswordFile = filepath.Join(c.State, "none") },
@@ -147,6 +169,8 @@ func FuzzReadConfig(f *testing.F) {
 	f.Add([]byte("[[schedule]]\nat = \"07:00\"\ndays = [\"mon\"]\n[schedule.goal]\ndeadline = \"50ms\"\nmin_top1 = 0.5\n[[schedule]]\nat = \"22:00\"\nmode = \"balanced\"\n"))
 	f.Add([]byte("[[source]]\nname = \"a\"\ntopic = \"cam/+/jpg\"\nmin_top1 = 0.0\nmax_fps = 2.5\ndeadline = \"50ms\"\n[frames]\nkeep = \"all\"\n"))
 	f.Add([]byte("[broker]\nurl = 'mqtt://h'\n"))
+	f.Add([]byte("[broker]\nurl = ['mqtt://h', 'ws://h/x']\n"))
+	f.Add([]byte("[broker]\nurl = ['a,b', ' c']\n"))
 	f.Add([]byte("device = \"a\"\nflet = \"b\""))
 	path := filepath.Join(f.TempDir(), "limber.toml")
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -20,6 +20,7 @@ import (
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -208,7 +209,7 @@ var tables governor.Tables
 func newConfig(tb testing.TB, broker string) agent.Config {
 	tb.Helper()
 	cfg := agent.Default()
-	cfg.Broker.URL = broker
+	cfg.Broker.URL = mqtt.URLs{broker}
 	cfg.State = filepath.Join(tb.TempDir(), "state")
 	cfg.Broker.ReconnectMin.Duration, cfg.Broker.ReconnectMax.Duration = 20*time.Millisecond, 100*time.Millisecond
 	cfg.Telemetry.Every.Duration = 100 * time.Millisecond

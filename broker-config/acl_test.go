@@ -27,6 +27,8 @@ func TestDefaultACLKeepsDevicesApart(t *testing.T) {
 		want   bool
 	}{
 		{"own state", "cam-1", "limber/v1/demo/cam-1/state", Write, true},
+		{"own state, to find a rival", "cam-1", "limber/v1/demo/cam-1/state", Subscribe, true},
+		{"another's state", "cam-1", "limber/v1/demo/cam-2/state", Subscribe, false},
 		{"own result", "cam-1", "limber/v1/demo/cam-1/result/7", Write, true},
 		{"own ack", "cam-1", "limber/v1/demo/cam-1/ack/mode/7", Write, true},
 		{"own event", "cam-1", "limber/v1/demo/cam-1/event/warn", Write, true},

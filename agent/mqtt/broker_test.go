@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,12 +19,23 @@ func TestThePasswordIsTheFirstLineOfItsFile(t *testing.T) {
 	b := mqtt.DefaultBroker()
 	b.User, b.PasswordFile = "anna", file
 	c, err := b.Config("desk")
-	if err != nil || c.Broker != b.URL || c.ClientID != "desk" || c.User != "anna" || c.Password != "secret" {
+	if err != nil || c.Broker != b.URL.String() || c.ClientID != "desk" || c.User != "anna" || c.Password != "secret" {
 		t.Errorf("got %+v, %v; want the user anna with the password secret", c, err)
 	}
 	b.PasswordFile += ".none"
 	if _, err := b.Config("desk"); err == nil ||
 		!strings.Contains(err.Error(), "broker.password_file: open "+b.PasswordFile) {
 		t.Errorf("got %v, want the key and the file that is not there", err)
+	}
+}
+
+func TestAListOfBrokersIsATextWithCommas(t *testing.T) {
+	t.Parallel()
+	var u mqtt.URLs
+	if err := u.UnmarshalText([]byte("mqtt://a, wss://b/mqtt ,c")); err != nil || !slices.Equal(u, mqtt.URLs{"mqtt://a", "wss://b/mqtt", "c"}) {
+		t.Errorf("got %q, %v", u, err)
+	}
+	if text, err := u.MarshalText(); err != nil || string(text) != "mqtt://a,wss://b/mqtt,c" {
+		t.Errorf("got %s, %v", text, err)
 	}
 }

@@ -18,7 +18,8 @@ import (
 // ClientID and what the owner subscribes to are left to fill in.
 type Config struct {
 	// tcp:// or mqtt:// plain; tls://, ssl:// or mqtts:// encrypted; without scheme plain. The port
-	// defaults to 1883 or 8883
+	// defaults to 1883 or 8883. ws:// plain and wss:// encrypted are MQTT over WebSocket: port 80 or 443,
+	// and a path. Several have commas between them; see Link.Run for their turns
 	Broker   string
 	ClientID string // names the session at the broker: the device's id
 	User     string // a user in the URL counts when this is empty
@@ -36,12 +37,12 @@ type Config struct {
 
 	KeepAlive      time.Duration // silence after which the connection is probed; whole seconds
 	PingTimeout    time.Duration // further silence after which it is given up
-	ConnectTimeout time.Duration // for dialling, for the CONNACK and for the SUBACK, each
+	ConnectTimeout time.Duration // for dialling; for the CONNACK and for the SUBACK, each, while nothing else comes
 	WriteTimeout   time.Duration // without a byte taken by the broker
 	BackoffMin     time.Duration // ceiling of the first pause between attempts
-	BackoffMax     time.Duration // ceiling of any pause but RivalPause
+	BackoffMax     time.Duration // ceiling of any pause but those after a row of hang-ups: 30s, or RivalPause
 	RetryDenied    time.Duration // between requests for a refused subscription
-	RivalPause     time.Duration // at least, where another client seems to have the same id; see ErrRival
+	RivalPause     time.Duration // at least, where another client has the same id; see ErrRival
 
 	MaxPayload int // bytes; the payload of a larger message is discarded as it arrives
 	MaxPacket  int // bytes of remaining length; more closes the connection, the first time
@@ -52,6 +53,14 @@ type Config struct {
 	Former []string
 	// nil: no will; connSeq counts attempts from 1, so no two connections share one
 	Will func(connSeq uint64) Message
+	// Own says whether a message that the broker keeps at the will's topic may be of
+	// this client, and so not of another one with its id; see ErrRival. It is called
+	// by the link's reader. nil: it is not looked for
+	Own func(payload []byte) bool
+	// Slow is told, once for each connection, that the broker takes long to
+	// acknowledge although the network does not: the time of a PUBACK, and the
+	// kernel's own round trip. It must not block. nil: nobody wants to know
+	Slow func(acknowledged, network time.Duration)
 }
 
 // Default is a persistent session on the desk's own broker.
@@ -72,8 +81,8 @@ func Default() Config {
 }
 
 // check judges the whole configuration at once.
-func (c Config) check() (target, error) {
-	t, err := parseBroker(c.Broker)
+func (c Config) check() ([]target, error) {
+	targets, err := parseBrokers(c.Broker)
 	errs := []error{err}
 	complain := func(bad bool, format string, args ...any) {
 		if bad {
@@ -98,14 +107,16 @@ func (c Config) check() (target, error) {
 		complain(seen[s.Filter], "subscribe to %s: named twice", s.Filter)
 		seen[s.Filter] = true
 	}
-	errs = append(errs, c.checkTLS(t))
-	return t, errors.Join(errs...)
+	for _, t := range targets {
+		errs = append(errs, c.checkTLS(t))
+	}
+	return targets, errors.Join(errs...)
 }
 
 func (c Config) checkTLS(t target) error {
 	if !t.tls {
 		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
-			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use mqtts://", t.name)
+			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use mqtts:// or wss://", t.name)
 		}
 		return nil
 	}
@@ -138,10 +149,41 @@ func (c Config) loadTLS(t target) (*tls.Config, error) {
 
 // target is where a broker listens.
 type target struct {
-	name           string // for people: scheme and address, no password
+	name           string // for people: scheme, address and path, no password
 	host, addr     string // name to verify; host:port to dial
 	tls            bool
+	path           string // of a WebSocket, begins with a slash; empty: MQTT itself
 	user, password string
+}
+
+// parseBrokers reads addresses with commas between them.
+func parseBrokers(s string) ([]target, error) {
+	var targets []target
+	var errs []error
+	for _, part := range strings.Split(s, ",") {
+		t, err := parseBroker(part)
+		errs = append(errs, err)
+		targets = append(targets, t)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return targets, nil
+}
+
+// schemes are the ways to a broker, with the port each has by default.
+func schemes(name string) (port string, tls, websocket, ok bool) {
+	switch name {
+	case "tcp", "mqtt":
+		return "1883", false, false, true
+	case "ssl", "tls", "mqtts":
+		return "8883", true, false, true
+	case "ws":
+		return "80", false, true, true
+	case "wss":
+		return "443", true, true, true
+	}
+	return "", false, false, false
 }
 
 func parseBroker(s string) (target, error) {
@@ -152,24 +194,23 @@ func parseBroker(s string) (target, error) {
 	if err != nil {
 		return target{}, errors.New("broker: not a URL such as mqtt://host:1883") // url.Parse would print a password
 	}
-	t := target{host: u.Hostname()}
-	port := "1883"
-	switch u.Scheme {
-	case "tcp", "mqtt":
-	case "ssl", "tls", "mqtts":
-		t.tls, port = true, "8883"
-	default:
-		return target{}, fmt.Errorf("broker: scheme %q, want mqtt or mqtts", u.Scheme)
-	}
-	if t.host == "" || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+	port, tls, websocket, ok := schemes(u.Scheme)
+	switch {
+	case !ok:
+		return target{}, fmt.Errorf("broker: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
+	case u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "":
+		return target{}, fmt.Errorf("broker: want %s://host:port and no query", u.Scheme)
+	case !websocket && strings.Trim(u.Path, "/") != "":
 		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)
-	}
-	if u.Port() != "" {
+	case u.Port() != "":
 		port = u.Port()
 	}
-	t.addr = net.JoinHostPort(t.host, port)
+	t := target{host: u.Hostname(), addr: net.JoinHostPort(u.Hostname(), port), tls: tls, user: u.User.Username()}
 	t.name = u.Scheme + "://" + t.addr
-	t.user = u.User.Username()
+	if websocket {
+		t.path = "/" + strings.TrimPrefix(u.EscapedPath(), "/")
+		t.name += t.path
+	}
 	t.password, _ = u.User.Password()
 	return t, nil
 }

@@ -17,10 +17,26 @@ func TestBrokerAddresses(t *testing.T) {
 		{"mqtt://host", "mqtt://host:1883", "host:1883", false},
 		{"mqtts://user:secret@host/", "mqtts://host:8883", "host:8883", true},
 		{"tls://[::1]:9", "tls://[::1]:9", "[::1]:9", true},
+		{"ws://host", "ws://host:80/", "host:80", false},
+		{"ws://host:9001/mqtt", "ws://host:9001/mqtt", "host:9001", false},
+		{"wss://user:secret@host/a%20b/mqtt", "wss://host:443/a%20b/mqtt", "host:443", true},
 	} {
 		got, err := parseBroker(tt.in)
-		if err != nil || got.name != tt.name || got.addr != tt.addr || got.tls != tt.tls {
+		if err != nil || got.name != tt.name || got.addr != tt.addr || got.tls != tt.tls ||
+			(got.path != "") != strings.HasPrefix(tt.in, "ws") {
 			t.Errorf("%s: got %+v, %v", tt.in, got, err)
+		}
+	}
+}
+
+func TestAListOfBrokersIsReadInItsOrder(t *testing.T) {
+	got, err := parseBrokers("mqtt://a,mqtts://b:1,wss://c/mqtt")
+	if err != nil || len(got) != 3 || got[0].addr != "a:1883" || got[1].addr != "b:1" || got[2].addr != "c:443" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, list := range []string{"", "a,", ",a", "a,http://b", "a,tcp://b/x"} {
+		if got, err := parseBrokers(list); err == nil {
+			t.Errorf("%q: got %+v, want a complaint", list, got)
 		}
 	}
 }
@@ -44,8 +60,11 @@ func TestConfigIsJudgedAtOnce(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{"scheme", func(c *Config) { c.Broker = "ws://host" }, `scheme "ws"`},
+		{"scheme", func(c *Config) { c.Broker = "http://host" }, `scheme "http"`},
 		{"path", func(c *Config) { c.Broker = "tcp://host/x" }, "nothing after it"},
+		{"second of a list", func(c *Config) { c.Broker = "host,http://other" }, `scheme "http"`},
+		{"query", func(c *Config) { c.Broker = "ws://host/mqtt?token=secret" }, "no query"},
+		{"certificate without TLS for one of a list", func(c *Config) { c.Broker, c.CAFile = "tls://host,ws://host", "ca.crt" }, "ws://host:80/: cert"},
 		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "not a URL"},
 		{"no client id", func(c *Config) { c.ClientID = "" }, "client id"},
 		{"password alone", func(c *Config) { c.Password = "p" }, "without a user"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 )
@@ -142,22 +143,23 @@ func mustRun(tb testing.TB, cfg Config) (l *Link, h *recorder, stop func()) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return l, h, mustServeLink(tb, l)
+}
+
+// mustServeLink runs a link until stop is called or the test ends.
+func mustServeLink(tb testing.TB, l *Link) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := await(tb, ended); err != nil {
 			tb.Errorf("run: %v", err)
 		}
-	}
+	})
 	tb.Cleanup(stop)
-	return l, h, stop
+	return stop
 }
 
 // awaitLost skips losses until one is target.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -115,88 +114,6 @@ func TestN7_RefusalsAreDistinctAndPaced(t *testing.T) {
 			await(t, h.lost) // it tries again
 			if c := l.Counts(); c.Refused < 2 || c.Connections != 0 {
 				t.Errorf("counted %+v", c)
-			}
-		})
-	}
-}
-
-func TestBackoffGrowsUnlessConnectionsLast(t *testing.T) {
-	b := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
-	for _, tt := range []struct {
-		lived, ceiling time.Duration
-	}{
-		{0, 200 * time.Millisecond}, {0, 400 * time.Millisecond}, {0, 800 * time.Millisecond}, {0, 1600 * time.Millisecond},
-		{0, 3200 * time.Millisecond}, {0, 5 * time.Second}, {time.Second, 5 * time.Second}, {6 * time.Second, 200 * time.Millisecond},
-		{2 * time.Second, 200 * time.Millisecond},
-	} {
-		pause := b.next(tt.lived)
-		if b.ceiling != tt.ceiling || pause <= 0 || pause > tt.ceiling {
-			t.Errorf("after %v: pause %v below %v, want below %v", tt.lived, pause, b.ceiling, tt.ceiling)
-		}
-	}
-}
-
-func TestN8_TwoClientsWithOneIDDoNotFightForEver(t *testing.T) {
-	broker := mustServe(t)
-	cfg := device(broker)
-	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 10*time.Millisecond
-	cfg.RivalPause = time.Hour // the one that gives way is not seen again
-	var links [2]*Link
-	var twins [2]*recorder
-	for i := range twins {
-		links[i], twins[i], _ = mustRun(t, cfg)
-	}
-	lost := func(i int) bool {
-		select {
-		case err := <-twins[i].lost:
-			return errors.Is(err, ErrRival)
-		default:
-			return false
-		}
-	}
-	gone := -1
-	for late := time.After(patience); gone < 0; {
-		for i := range twins {
-			if lost(i) {
-				gone = i
-			}
-		}
-		select {
-		case <-late:
-			t.Fatal("they fight, and nobody gives way")
-		default:
-			runtime.Gosched()
-		}
-	}
-	before, other := links[gone].Counts().Connections, links[1-gone]
-	for other.current.Load() == nil {
-		runtime.Gosched()
-	}
-	mustPublish(t, other, "limber/v1/demo/cam-1/event/info", "still here", false)
-	if n := links[gone].Counts().Connections; n != before {
-		t.Errorf("the one that gave way connected %d times more", n-before)
-	}
-}
-
-func TestN8_OnlyBriefConnectionsThatTheBrokerEndsCountAsARivals(t *testing.T) {
-	timeout := errors.New("i/o timeout")
-	for _, tt := range []struct {
-		name  string
-		lived time.Duration
-		err   error
-		want  int
-	}{
-		{"hung up", time.Second, fmt.Errorf("read: %w", io.EOF), 4},
-		{"N3 reset", time.Second, syscall.ECONNRESET, 3},
-		{"dismissed", time.Second, errDismissed, 4},
-		{"lasted", rivalBrief, io.EOF, 0},
-		{"lasted until a reset", rivalBrief, syscall.ECONNRESET, 0},
-		{"before the subscription", 0, io.EOF, 3},
-		{"network", time.Second, timeout, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := countHangUps(3, tt.lived, tt.err); got != tt.want {
-				t.Errorf("got %d, want %d", got, tt.want)
 			}
 		})
 	}

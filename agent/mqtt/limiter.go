@@ -53,6 +53,7 @@ type limiter struct {
 	token      [tokenSize]byte // unknown to the broker, so that no payload can pose as a note
 
 	greeted bool   // the CONNACK has passed
+	kind    byte   // of the last packet; 0 while the next one's is not known
 	buf     []byte // of head, reused
 	head    []byte // approved bytes to hand on first
 	body    int    // bytes to hand on unseen after them
@@ -79,6 +80,7 @@ func (l *limiter) Read(p []byte) (int, error) {
 
 // next judges the next packet and makes it ready to hand on.
 func (l *limiter) next() error {
+	l.kind = 0
 	first, err := l.src.ReadByte()
 	if err != nil {
 		return err
@@ -92,6 +94,7 @@ func (l *limiter) next() error {
 	if err := l.judge(kind, flags, remaining); err != nil {
 		return err
 	}
+	l.kind = kind
 	if kind == typePublish {
 		return l.publish(flags, remaining)
 	}

@@ -5,6 +5,9 @@
 //	dial → CONNECT → SUBSCRIBE → up → broken ───────┘
 //	                              └──→ asked to stop: DISCONNECT
 //
+// Of several brokers the one behind that which was lost is dialled first, and one
+// that works is kept.
+//
 // A connection is never repaired: every attempt gets a client of its own, so
 // no state of the library outlives the socket it belonged to. What was not
 // acknowledged when a connection broke is reported as [ErrDown], "outcome
@@ -20,7 +23,14 @@
 // bytes first. The library allocates whatever length a packet declares and
 // panics on some malformed ones; the limiter lets neither reach it. The socket
 // also keeps its own time: reads and writes are given up when no byte has
-// moved, not when a packet takes long, so a slow link is not a broken one.
+// moved, not when a packet takes long, so a slow link is not a broken one. Nor is
+// an answer late while a packet before it is still arriving.
+//
+// A broker that hangs up again and again may be ill, or another client may have the
+// same id and take the session each time. MQTT 3.1.1 does not say which. The state
+// that this client publishes at its will's topic does: where the broker keeps that
+// of another one, there is another one. It is asked for on suspicion only, in a
+// SUBSCRIBE and an UNSUBSCRIBE before the connection is used.
 //
 // Sessions are persistent unless the configuration says otherwise, so that the
 // broker keeps jobs for a device that is away, and filters that it was once asked
@@ -32,12 +42,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -48,11 +55,13 @@ var (
 	ErrDown = errors.New("broker not connected")
 	// ErrRefused says that the broker answered CONNECT with a refusal.
 	ErrRefused = errors.New("broker refused the connection")
-	// ErrRival says that the broker hung up again and again soon after it had
-	// accepted a connection, as it does when another client has the same id. Two
-	// that take the session from each other run the same jobs twice, so this one
-	// now keeps away for a while.
-	ErrRival = errors.New("the broker hangs up soon after each connection: does another client have this id?")
+	// ErrHangsUp says, once in a row, that the broker hung up again and again soon
+	// after it had accepted a connection. Why is not known.
+	ErrHangsUp = errors.New("the broker hangs up soon after each connection: does another client have this id?")
+	// ErrRival says that it did, and that it keeps the state of another client with
+	// the same id. Two that take the session from each other run the same jobs twice,
+	// so this one now keeps away for a while.
+	ErrRival = errors.New("another client has this id and takes the session: give each an id of its own")
 	// ErrBadPacket says that the broker sent what MQTT or a limit forbids; the
 	// connection was closed before the packet was stored.
 	ErrBadPacket = errors.New("bad packet")
@@ -109,7 +118,7 @@ type Counts struct {
 // goroutine.
 type Link struct {
 	cfg     Config
-	target  target
+	targets []target
 	handler Handler
 	log     *slog.Logger
 	current atomic.Pointer[session] // the connection that is up, or nil
@@ -118,6 +127,7 @@ type Link struct {
 	connections, refused, denied, badPackets, oversize atomic.Uint64
 
 	roundTrip atomic.Int64 // nanoseconds from SUBSCRIBE to SUBACK, of the last connection
+	latency   latency      // of PUBACKs
 
 	// patient is set by the first packet over MaxPacket, which closes the
 	// connection. The broker will deliver it again; from then on the payload of
@@ -129,37 +139,37 @@ type Link struct {
 // New checks the configuration and reads the certificates it names; it starts
 // nothing.
 func New(cfg Config, h Handler, log *slog.Logger) (*Link, error) {
-	target, err := cfg.check()
+	targets, err := cfg.check()
 	if err != nil {
 		return nil, err
 	}
-	return &Link{cfg: cfg, target: target, handler: h, log: log, hurry: make(chan struct{}, 1)}, nil
+	return &Link{cfg: cfg, targets: targets, handler: h, log: log, hurry: make(chan struct{}, 1)}, nil
 }
 
 // Run connects, serves and reconnects until ctx ends, then disconnects cleanly,
 // so that the broker keeps the will to itself. What was handed over before ctx
 // ended, such as a farewell, leaves before the DISCONNECT. Being asked to stop
 // is not an error; there is no other end.
+//
+// Of a list of brokers one after the other is tried without a pause, the pauses
+// are between the rounds; the first that works is kept, and when it is lost the one
+// behind it is next.
 func (l *Link) Run(ctx context.Context) error {
-	pause := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax}
+	pauses := newPauses(l.cfg, len(l.targets))
 	var last error // what the log was told last
-	hangUps := 0
 	for seq := uint64(1); ; seq++ {
-		lived, err := l.connect(ctx, seq)
+		at := l.targets[int((seq-1)%uint64(len(l.targets)))]
+		lived, err := l.connect(ctx, at, seq, pauses.suspicious())
 		if ctx.Err() != nil {
 			return nil
 		}
 		l.count(err)
-		away := pause.next(lived)
-		if hangUps = countHangUps(hangUps, lived, err); hangUps == rivalHangUps {
-			hangUps, away = 0, l.cfg.RivalPause+rand.N(l.cfg.RivalPause) // the other one may do the same
-			err = fmt.Errorf("%w; the next attempt is in %v: %w", ErrRival, away.Round(time.Second), err)
-		}
+		away, err := pauses.next(lived, err)
 		switch {
 		case lived > 0:
-			l.log.Warn("broker lost", "broker", l.target.name, "err", err)
+			l.log.Warn("broker lost", "broker", at.name, "err", err)
 		case !sameKind(err, last):
-			l.log.Warn("broker not reached", "broker", l.target.name, "err", err)
+			l.log.Warn("broker not reached", "broker", at.name, "err", err)
 		}
 		last = err
 		l.handler.Lost(err)
@@ -167,30 +177,6 @@ func (l *Link) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// How a rival is recognised: so many connections, one after the other, that were
-// accepted and did not last for so long.
-const (
-	rivalHangUps = 5
-	rivalBrief   = 10 * time.Second
-)
-
-// countHangUps counts the brief connections in a row that the broker ended. A
-// reset, which a link in between may send, and an end before the subscription say
-// nothing about it.
-func countHangUps(n int, lived time.Duration, err error) int {
-	switch {
-	case lived >= rivalBrief:
-		return 0
-	case errors.Is(err, syscall.ECONNRESET):
-		return n
-	case !errors.Is(err, io.EOF) && !errors.Is(err, errDismissed):
-		return 0
-	case lived == 0:
-		return n
-	}
-	return n + 1
 }
 
 // Hurry ends the pause between two attempts to connect: this one, or the next
@@ -203,15 +189,22 @@ func (l *Link) Hurry() {
 }
 
 // connect makes one attempt and serves it to its end; lived is how long it
-// carried messages, 0 if it never did.
-func (l *Link) connect(ctx context.Context, seq uint64) (lived time.Duration, err error) {
-	s, err := l.open(ctx, seq)
+// carried messages, 0 if it never did. On suspicion it looks for another client
+// with this id.
+func (l *Link) connect(ctx context.Context, at target, seq uint64, suspicious bool) (lived time.Duration, err error) {
+	s, err := l.open(ctx, at, seq)
 	if err != nil {
 		return 0, err
 	}
-	asked := time.Now()
-	denied, err := s.subscribe(ctx, l.cfg.Subscriptions)
-	l.roundTrip.Store(int64(time.Since(asked)))
+	if suspicious {
+		err = s.look(ctx)
+	}
+	var denied []Subscription
+	if err == nil {
+		asked := time.Now()
+		denied, err = s.subscribe(ctx, l.cfg.Subscriptions)
+		l.roundTrip.Store(int64(time.Since(asked)))
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			s.disconnect() // asked to stop: the broker keeps the will to itself
@@ -225,8 +218,11 @@ func (l *Link) connect(ctx context.Context, seq uint64) (lived time.Duration, er
 	l.current.Store(s)
 	defer l.current.Store(nil)
 	l.handler.Connected(seq, s.present)
-	l.log.Info("broker connected", "broker", l.target.name)
+	l.log.Info("broker connected", "broker", at.name)
 	err = l.serve(ctx, s, denied)
+	if err != nil && s.stranger.Load() {
+		err = fmt.Errorf("%w: %w", errStranger, err)
+	}
 	return time.Since(began), err
 }
 
@@ -236,8 +232,6 @@ func (l *Link) serve(ctx context.Context, s *session, denied []Subscription) err
 	if len(denied) > 0 {
 		l.tellDenied(denied)
 	}
-	ping := time.NewTicker(l.cfg.KeepAlive / 4)
-	defer ping.Stop()
 	retry := time.NewTicker(l.cfg.RetryDenied)
 	defer retry.Stop()
 	for {
@@ -249,8 +243,6 @@ func (l *Link) serve(ctx context.Context, s *session, denied []Subscription) err
 		case <-s.stream.down:
 			s.abandon(s.stream.cause)
 			return s.stream.cause
-		case <-ping.C:
-			s.stream.ping(l.cfg.KeepAlive / 2)
 		case <-retry.C:
 			denied = l.again(ctx, s, denied)
 		}
@@ -311,7 +303,7 @@ func (l *Link) Send(ctx context.Context, m Message) <-chan error {
 		d.done <- err
 	} else if s := l.current.Load(); s == nil {
 		d.done <- ErrDown
-	} else if err := s.enqueue(ctx, d); err != nil {
+	} else if err := s.out.enqueue(ctx, s.stream.down, d); err != nil {
 		d.done <- err
 	}
 	return d.done
@@ -322,12 +314,24 @@ func (l *Link) Send(ctx context.Context, m Message) <-chan error {
 // outcome is not told.
 func (l *Link) Offer(m Message) bool {
 	s := l.current.Load()
-	return s != nil && l.checkMessage(m) == nil && s.offer(delivery{Message: m, done: make(chan error, 1)})
+	return s != nil && l.checkMessage(m) == nil && s.out.offer(delivery{Message: m, done: make(chan error, 1)})
 }
 
 // RoundTrip is how long the broker took to answer the subscriptions of the last
 // connection; next to nothing if there are none.
 func (l *Link) RoundTrip() time.Duration { return time.Duration(l.roundTrip.Load()) }
+
+// Acknowledged is how long the broker takes to acknowledge a publish of QoS 1: the
+// median of the last eight, and that of the last minute; 0 where there were none.
+func (l *Link) Acknowledged() (recent, minute time.Duration) { return l.latency.medians() }
+
+// InFlight is how many messages were handed over whose outcome is not known.
+func (l *Link) InFlight() int {
+	if s := l.current.Load(); s != nil {
+		return s.out.count()
+	}
+	return 0
+}
 
 // Counts returns the totals so far.
 func (l *Link) Counts() Counts {
@@ -372,23 +376,6 @@ func sameKind(a, b error) bool {
 	}
 	return errors.Is(a, ErrRefused) == errors.Is(b, ErrRefused) &&
 		errors.Is(a, ErrBadPacket) == errors.Is(b, ErrBadPacket)
-}
-
-// backoff is exponential with full jitter: a fleet that lost its broker comes
-// back spread out. The ceiling falls back to min once a connection outlived
-// it, so a broker that accepts and hangs up is not hammered, while a link that
-// breaks now and then is taken up again at once.
-type backoff struct {
-	min, max, ceiling time.Duration
-}
-
-func (b *backoff) next(lived time.Duration) time.Duration {
-	if lived > b.ceiling {
-		b.ceiling = b.min
-	} else {
-		b.ceiling = max(b.min, min(2*b.ceiling, b.max))
-	}
-	return rand.N(b.ceiling) + 1
 }
 
 // sleep is false when ctx ended first.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -15,42 +16,37 @@ import (
 )
 
 const (
-	// queued is how many messages may wait for the socket.
-	queued = 64
-	// goodbye bounds the wait for what must leave before DISCONNECT, and after
-	// that the writing of it and the wait for the broker's end.
-	goodbye = time.Second
+	// goodbye bounds the end of a connection in order: the wait for what must leave
+	// before DISCONNECT, and then that for the broker to hang up.
+	goodbye = 1200 * time.Millisecond
+	// hangUp is the part of it that the second wait has at least.
+	hangUp = 200 * time.Millisecond
 )
-
-// delivery is a message on its way and the place for its outcome.
-type delivery struct {
-	Message
-	done chan error // takes exactly one value
-}
 
 // session is one connection, from its CONNACK to its end.
 type session struct {
-	link    *Link
-	client  paho.Client
-	stream  *stream
-	present bool // the broker remembered this client
-	out     chan delivery
-	acks    *acks
+	link     *Link
+	at       target
+	client   paho.Client
+	stream   *stream
+	present  bool // the broker remembered this client
+	out      *outgoing
+	acks     *acks
+	slow     slowness
+	standing string      // topic of this client's state; empty: there is none to look for
+	stranger atomic.Bool // the broker kept the state of another client there
 
-	gate    sync.RWMutex   // read-held while enqueuing
-	over    bool           // guarded by gate: nothing is accepted any more
-	open    sync.WaitGroup // deliveries accepted whose outcome is not known; grows only under gate
-	calling sync.Mutex     // held during Receive
-	mute    bool           // guarded by calling: Receive is not called any more
+	calling sync.Mutex // held during Receive
+	mute    bool       // guarded by calling: Receive is not called any more
 }
 
 // open dials, sends CONNECT and waits for its answer.
-func (l *Link) open(ctx context.Context, seq uint64) (*session, error) {
-	stream, err := l.dial(ctx)
+func (l *Link) open(ctx context.Context, at target, seq uint64) (*session, error) {
+	stream, err := l.dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{link: l, stream: stream, out: make(chan delivery, queued), acks: newAcks()}
+	s := &session{link: l, at: at, stream: stream, out: newOutgoing(), acks: newAcks()}
 	go s.acks.run(stream.down)
 	s.client = paho.NewClient(s.options(seq))
 	token := s.client.Connect().(*paho.ConnectToken)
@@ -67,6 +63,7 @@ func (l *Link) open(ctx context.Context, seq uint64) (*session, error) {
 	}
 	l.connections.Add(1)
 	s.present = token.SessionPresent()
+	go stream.keepAlive(l.cfg.KeepAlive)
 	return s, nil
 }
 
@@ -87,9 +84,9 @@ func connectError(token *paho.ConnectToken, s *stream) error {
 // nor acknowledges, nor keeps time.
 func (s *session) options(seq uint64) *paho.ClientOptions {
 	cfg := s.link.cfg
-	user, password := cfg.credentials(s.link.target)
+	user, password := cfg.credentials(s.at)
 	o := paho.NewClientOptions().
-		AddBroker("tcp://" + s.link.target.addr). // only its presence matters, the connection is ours
+		AddBroker("tcp://" + s.at.addr). // only its presence matters, the connection is ours
 		SetClientID(cfg.ClientID).SetUsername(user).SetPassword(password).
 		SetProtocolVersion(4).SetCleanSession(cfg.CleanSession).
 		SetAutoReconnect(false).SetConnectRetry(false).
@@ -100,6 +97,9 @@ func (s *session) options(seq uint64) *paho.ClientOptions {
 	if cfg.Will != nil {
 		w := cfg.Will(seq)
 		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retained)
+		if cfg.Own != nil {
+			s.standing = w.Topic
+		}
 	}
 	return o
 }
@@ -127,37 +127,65 @@ func (s *session) subscribe(ctx context.Context, wanted []Subscription) (denied 
 	return denied, nil
 }
 
-// ask sends SUBSCRIBE and returns the SUBACK's code for each filter. The
-// library may hold a call for half a minute after its connection ended, so the
-// call is left to a goroutine that ends by itself.
+// ask sends SUBSCRIBE and returns the SUBACK's code for each filter.
 func (s *session) ask(ctx context.Context, filters map[string]byte) (map[string]byte, error) {
 	s.stream.limiter.asked.Store(int32(len(filters)))
-	tokens := make(chan *paho.SubscribeToken, 1)
-	go func() {
+	token, err := s.answer(ctx, func() paho.Token {
 		if former := s.link.cfg.Former; s.present && len(former) > 0 {
 			s.client.Unsubscribe(former...) // done before what follows is answered
 		}
-		tokens <- s.client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-	}()
-	late := time.NewTimer(s.link.cfg.ConnectTimeout)
+		return s.client.SubscribeMultiple(filters, nil)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	return token.(*paho.SubscribeToken).Result(), nil
+}
+
+// look asks the broker for the state that it keeps of this client; receive judges
+// it. The answer to the UNSUBSCRIBE follows what was kept, and leaves nothing of
+// this with the session.
+func (s *session) look(ctx context.Context) error {
+	if s.standing == "" {
+		return nil
+	}
+	if _, err := s.ask(ctx, map[string]byte{s.standing: 0}); err != nil { // refused: nothing is found
+		return err
+	}
+	if _, err := s.answer(ctx, func() paho.Token { return s.client.Unsubscribe(s.standing) }); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	return nil
+}
+
+// answer waits for the broker's answer to a request, as long as anything but
+// PINGRESP arrives: it may stand behind a long packet on a slow link. The library
+// may hold a call for half a minute after its connection ended, so the call is left
+// to a goroutine that ends by itself.
+func (s *session) answer(ctx context.Context, request func() paho.Token) (paho.Token, error) {
+	tokens := make(chan paho.Token, 1)
+	go func() { tokens <- request() }()
+	patience := s.link.cfg.ConnectTimeout
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	var answered <-chan struct{}
-	var token *paho.SubscribeToken
+	var token paho.Token
 	for {
 		select {
 		case token = <-tokens:
 			answered = token.Done()
 		case <-answered:
-			if token.Error() != nil {
-				return nil, fmt.Errorf("subscribe: %w", token.Error())
-			}
-			return token.Result(), nil
+			return token, token.Error()
 		case <-s.stream.down:
 			return nil, s.stream.cause
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-late.C:
-			return nil, fmt.Errorf("subscribe: no answer within %v", s.link.cfg.ConnectTimeout)
+			left := patience - s.stream.still()
+			if left <= 0 {
+				return nil, fmt.Errorf("no answer within %v", patience)
+			}
+			late.Reset(left)
 		}
 	}
 }
@@ -169,61 +197,18 @@ func (s *session) receive(_ paho.Client, m paho.Message) {
 		msg.Payload, msg.Oversize = nil, n
 		s.link.oversize.Add(1)
 	}
+	if s.standing != "" && msg.Topic == s.standing {
+		if !s.link.cfg.Own(msg.Payload) {
+			s.stranger.Store(true)
+		}
+		s.acks.add(m.Ack)
+		return
+	}
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	if !s.mute {
 		s.link.handler.Receive(msg, func() { s.acks.add(m.Ack) })
 	}
-}
-
-// enqueue passes a delivery to the sender.
-func (s *session) enqueue(ctx context.Context, d delivery) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	if s.over {
-		return ErrDown
-	}
-	// Not left to the select's chance: when one message was given up, the next
-	// must not take its place.
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s.open.Add(1)
-	select {
-	case s.out <- d:
-		return nil
-	case <-s.stream.down:
-		s.open.Done()
-		return ErrDown
-	case <-ctx.Done():
-		s.open.Done()
-		return ctx.Err()
-	}
-}
-
-// offer passes a delivery to the sender if half of the room is free.
-func (s *session) offer(d delivery) bool {
-	if !s.gate.TryRLock() {
-		return false // the connection is ending
-	}
-	defer s.gate.RUnlock()
-	if s.over || len(s.out) >= queued/2 {
-		return false
-	}
-	s.open.Add(1)
-	select {
-	case s.out <- d:
-		return true
-	default:
-		s.open.Done()
-		return false
-	}
-}
-
-// report tells the outcome of a delivery that was accepted.
-func (s *session) report(d delivery, outcome error) {
-	d.done <- outcome
-	s.open.Done()
 }
 
 // start lets messages out. The sender ends with the stream, or up to half a
@@ -233,8 +218,10 @@ func (s *session) start() {
 	go func() {
 		for {
 			select {
-			case d := <-s.out:
-				s.send(d)
+			case <-s.out.wake:
+				for d, ok := s.out.next(); ok; d, ok = s.out.next() {
+					s.send(d)
+				}
 			case <-s.stream.down:
 				return
 			}
@@ -246,8 +233,27 @@ func (s *session) start() {
 // beside the next.
 func (s *session) send(d delivery) {
 	tokens := make(chan paho.Token, 1)
-	go func() { s.report(d, s.outcome(tokens)) }()
+	began, few := time.Now(), s.out.count() <= fewInFlight
+	go func() {
+		err := s.outcome(tokens)
+		if err == nil && d.QoS > 0 {
+			s.acknowledged(time.Since(began), few)
+		}
+		s.out.report(d, err)
+	}()
 	tokens <- s.client.Publish(d.Topic, d.QoS, d.Retained, d.Payload)
+}
+
+// acknowledged takes note of how long a PUBACK took; few is whether the message was
+// among few.
+func (s *session) acknowledged(took time.Duration, few bool) {
+	s.link.latency.add(took)
+	if tell := s.link.cfg.Slow; tell != nil && few {
+		usual, trip, slow := s.slow.judge(took, func() time.Duration { return networkRoundTrip(s.stream.raw) })
+		if slow {
+			tell(usual, trip)
+		}
+	}
 }
 
 // outcome waits for the acknowledgement or the end of the connection; the
@@ -277,27 +283,20 @@ func (s *session) outcome(tokens <-chan paho.Token) error {
 // acknowledging something then fails to, and takes that for the loss that the
 // will is about.
 func (s *session) disconnect() {
-	s.silence()
 	late := time.Now().Add(goodbye)
-	s.acks.flush(goodbye)
-	s.settle(time.Until(late))
-	s.stream.leave(goodbye)
+	s.silence()
+	s.acks.flush(time.Until(late) - hangUp)
+	s.settle(time.Until(late) - hangUp)
+	s.stream.leave(time.Until(late))
 	s.abandon(context.Canceled)
 }
 
 // settle lets nothing more in and waits until the outcome of all that was let
 // in is known, within a limit.
 func (s *session) settle(limit time.Duration) {
-	done := make(chan struct{})
-	go func() {
-		s.gate.Lock() // held up by whoever waits for room; abandon frees them
-		s.over = true
-		s.gate.Unlock()
-		s.open.Wait()
-		close(done)
-	}()
+	s.out.end()
 	select {
-	case <-done:
+	case <-s.out.settled:
 	case <-s.stream.down:
 	case <-time.After(limit):
 	}
@@ -308,16 +307,9 @@ func (s *session) settle(limit time.Duration) {
 func (s *session) abandon(cause error) {
 	s.stream.fail(cause)
 	s.silence()
-	s.gate.Lock()
-	s.over = true
-	s.gate.Unlock()
-	for {
-		select {
-		case d := <-s.out:
-			s.report(d, ErrDown)
-		default:
-			return
-		}
+	s.out.end()
+	for d, ok := s.out.next(); ok; d, ok = s.out.next() {
+		s.out.report(d, ErrDown)
 	}
 }
 

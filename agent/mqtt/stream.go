@@ -11,10 +11,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt/websocket"
 )
 
 // writeChunk is what a link must move within one WriteTimeout.
 const writeChunk = 8 << 10
+
+// beside is how many bytes of other packets may come in one WebSocket message with
+// the largest.
+const beside = 64 << 10
 
 // errClosed is the cause when the library closed the socket by itself.
 var errClosed = errors.New("connection closed by the client library")
@@ -36,10 +42,11 @@ type stream struct {
 	idle     time.Duration // silence after which a read gives up
 	timeout  time.Duration // of a write without progress
 
-	writing  sync.Mutex   // held for one whole packet
-	left     bool         // guarded by writing: DISCONNECT was said, nothing may follow
-	heard    atomic.Int64 // when the last byte came, in ns since began
-	said     atomic.Int64 // when the last packet left, likewise
+	turn     chan struct{} // holds the token of whoever writes one whole packet
+	left     bool          // of the one with the turn: DISCONNECT was said, nothing may follow
+	heard    atomic.Int64  // when the last byte came, in ns since began
+	moved    atomic.Int64  // when the last byte came that is of anything but a PINGRESP, likewise
+	said     atomic.Int64  // when the last packet left, likewise
 	began    time.Time
 	end      sync.Once
 	down     chan struct{} // closed at the end, when cause is set
@@ -49,39 +56,55 @@ type stream struct {
 
 // dial opens a connection with all that is known to be needed before the
 // first MQTT byte.
-func (l *Link) dial(ctx context.Context) (*stream, error) {
+func (l *Link) dial(ctx context.Context, at target) (*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ConnectTimeout)
 	defer cancel()
 	open := l.cfg.Dial
 	if open == nil {
 		open = new(net.Dialer).DialContext // with TCP_NODELAY, as is Go's default
 	}
-	raw, err := open(ctx, "tcp", l.target.addr)
+	raw, err := open(ctx, "tcp", at.addr)
 	if err != nil {
 		return nil, err
-	}
-	conn := raw
-	if l.target.tls {
-		if conn, err = l.secure(ctx, raw); err != nil {
-			raw.Close()
-			return nil, err
-		}
 	}
 	cfg := l.cfg
 	if l.patient.Load() {
 		cfg.MaxPacket = maxRemaining
 	}
+	conn, err := layer(ctx, raw, at, cfg)
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
 	return newStream(conn, raw, cfg), nil
 }
 
-func (l *Link) secure(ctx context.Context, raw net.Conn) (net.Conn, error) {
-	cfg, err := l.cfg.loadTLS(l.target)
+// layer puts over a connection what the broker's scheme asks for.
+func layer(ctx context.Context, raw net.Conn, at target, cfg Config) (conn net.Conn, err error) {
+	conn = raw
+	if at.tls {
+		if conn, err = secure(ctx, raw, at, cfg); err != nil {
+			return nil, err
+		}
+	}
+	if at.path == "" {
+		return conn, nil
+	}
+	limits := websocket.Limits{Message: cfg.MaxPacket + beside, Pong: cfg.WriteTimeout}
+	if conn, err = websocket.Client(ctx, conn, at.addr, at.path, limits); err != nil {
+		return nil, fmt.Errorf("WebSocket with %s: %w", at.name, err)
+	}
+	return conn, nil
+}
+
+func secure(ctx context.Context, raw net.Conn, at target, cfg Config) (net.Conn, error) {
+	settings, err := cfg.loadTLS(at)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, cfg)
+	conn := tls.Client(raw, settings)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS with %s: %w", l.target.addr, err)
+		return nil, fmt.Errorf("TLS with %s: %w", at.addr, err)
 	}
 	return conn, nil
 }
@@ -90,7 +113,7 @@ func newStream(conn, raw net.Conn, cfg Config) *stream {
 	s := &stream{
 		Conn: conn, raw: raw,
 		idle: cfg.KeepAlive + cfg.PingTimeout, greeting: cfg.ConnectTimeout, timeout: cfg.WriteTimeout,
-		began: time.Now(), down: make(chan struct{}),
+		turn: make(chan struct{}, 1), began: time.Now(), down: make(chan struct{}),
 	}
 	s.limiter = limiter{
 		src:        bufio.NewReaderSize(socket{s}, 32<<10),
@@ -103,6 +126,7 @@ func newStream(conn, raw net.Conn, cfg Config) *stream {
 // Read hands the library approved bytes only.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.limiter.Read(p)
+	s.progress()
 	if err != nil {
 		s.fail(fmt.Errorf("read from the broker: %w", err))
 		return n, errOver
@@ -123,18 +147,45 @@ func (r socket) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.Conn.Read(p)
+	switch {
+	case errors.Is(err, websocket.ErrText):
+		err = bad("%v", err)
+	case errors.Is(err, websocket.ErrTooLarge):
+		err = fmt.Errorf("%w: %w", bad("%v", err), errTooLarge)
+	}
 	if n > 0 {
 		s.heard.Store(int64(time.Since(s.began)))
+		s.progress()
 	}
 	return n, err
 }
 
+// progress takes note that a packet is arriving. That of a PINGRESP is none: it
+// would keep alive a wait for what the broker does not mean to answer.
+func (s *stream) progress() {
+	if kind := s.limiter.kind; kind != 0 && kind != typePingresp {
+		s.moved.Store(int64(time.Since(s.began)))
+	}
+}
+
+// still is for how long there was no progress.
+func (s *stream) still() time.Duration { return time.Since(s.began) - time.Duration(s.moved.Load()) }
+
 // Write sends one packet whole. The library may call it from two goroutines.
 func (s *stream) Write(p []byte) (int, error) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	return s.write(p)
+	select {
+	case s.turn <- struct{}{}:
+		defer s.pass()
+		return s.write(p)
+	case <-s.down:
+		return 0, errOver
+	}
 }
+
+// pass ends a turn.
+func (s *stream) pass() { <-s.turn }
+
+// write is for the one whose turn it is.
 
 func (s *stream) write(p []byte) (n int, err error) {
 	if s.left {
@@ -156,16 +207,34 @@ func (s *stream) write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// keepAlive pings until the stream ends.
+func (s *stream) keepAlive(longest time.Duration) {
+	ticker := time.NewTicker(longest / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.ping(longest / 2)
+		case <-s.down:
+			return
+		}
+	}
+}
+
 // ping sends a PINGREQ if either side has been silent for quiet. The library
 // sends its own, but not while one is unanswered, and the answer may be queued
 // behind a long packet on a slow link. A write under way is sign enough.
 func (s *stream) ping(quiet time.Duration) {
 	silent := time.Since(s.began) - time.Duration(min(s.heard.Load(), s.said.Load()))
-	if silent < quiet || !s.writing.TryLock() {
+	if silent < quiet {
 		return
 	}
-	defer s.writing.Unlock()
-	s.write([]byte{0xc0, 0}) // an error ends the stream
+	select {
+	case s.turn <- struct{}{}:
+		s.write([]byte{0xc0, 0}) // an error ends the stream
+		s.pass()
+	default:
+	}
 }
 
 // leave sends DISCONNECT and returns when the broker has hung up, or when
@@ -173,10 +242,13 @@ func (s *stream) ping(quiet time.Duration) {
 func (s *stream) leave(patience time.Duration) {
 	late := time.AfterFunc(patience, func() { s.fail(errStayed) })
 	defer late.Stop()
-	s.writing.Lock()
-	s.write([]byte{0xe0, 0}) // an error ends the stream
-	s.left = true
-	s.writing.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		s.write([]byte{0xe0, 0}) // an error ends the stream
+		s.left = true
+		s.pass()
+	case <-s.down:
+	}
 	<-s.down
 }
 

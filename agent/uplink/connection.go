@@ -2,9 +2,12 @@ package uplink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -41,13 +44,14 @@ func within(ctx context.Context, end <-chan struct{}) (context.Context, context.
 
 // connState is what is known of the link.
 type connState struct {
-	online atomic.Bool
-	seq    atomic.Uint64   // of the last connection
-	failed atomic.Uint64   // attempts to connect without success
-	lost   chan struct{}   // of the connection that is up; the link's goroutine alone touches it
-	up     chan connection // for the publisher: one that was not greeted
-	ready  chan connection // for the sender: one that was greeted
-	moved  chan struct{}   // holds one token when the link came up, broke, could not come up or delivered a record
+	online  atomic.Bool
+	greeted atomic.Bool     // the broker has had a state of this run
+	seq     atomic.Uint64   // of the last connection
+	failed  atomic.Uint64   // attempts to connect without success
+	lost    chan struct{}   // of the connection that is up; the link's goroutine alone touches it
+	up      chan connection // for the publisher: one that was not greeted
+	ready   chan connection // for the sender: one that was greeted
+	moved   chan struct{}   // holds one token when the link came up, broke, could not come up or delivered a record
 }
 
 func newConnState() *connState {
@@ -87,7 +91,7 @@ func (u *Uplink) Connected(connSeq uint64, _ bool) {
 
 // Lost implements mqtt.Handler.
 func (u *Uplink) Lost(err error) {
-	if errors.Is(err, mqtt.ErrRival) {
+	if errors.Is(err, mqtt.ErrRival) || errors.Is(err, mqtt.ErrHangsUp) {
 		u.fault(err.Error())
 	}
 	s := u.conn
@@ -108,6 +112,20 @@ func (u *Uplink) Denied(filters []string) {
 	if len(filters) > 0 {
 		u.fault("the broker refuses to deliver " + strings.Join(filters, ", ") + "; see its access rules")
 	}
+}
+
+// own tells whether a state that the broker keeps of this device may be of this
+// run. Before it has one of this run, another one is that of the run before.
+func (u *Uplink) own(payload []byte) bool {
+	var kept wire.State
+	err := json.Unmarshal(payload, &kept)
+	return err != nil || kept.BootID == u.cfg.Boot || !u.conn.greeted.Load()
+}
+
+// slow tells that the broker keeps acknowledgements back.
+func (u *Uplink) slow(acknowledged, network time.Duration) {
+	u.fault(fmt.Sprintf("the broker takes %v to acknowledge, on a network of %v: a mosquitto needs set_tcp_nodelay true",
+		acknowledged.Round(100*time.Microsecond), network.Round(100*time.Microsecond)))
 }
 
 // fault tells of a part that does not work.

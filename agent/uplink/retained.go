@@ -73,6 +73,7 @@ func (u *Uplink) greet(ctx context.Context, c connection) {
 	}
 	ok := u.retain(ctx, u.state(wire.Online, c.seq), u.document(Caps, c), u.sync(c), u.document(Reported, c))
 	if ok {
+		u.conn.greeted.Store(true)
 		replace(u.conn.ready, c)
 	}
 }

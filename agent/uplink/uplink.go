@@ -133,7 +133,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		changed: newChanges(),
 	}
 	u.events = newPacer(u.EventAtOnce)
-	cfg.Link.Will = u.will
+	cfg.Link.Will, cfg.Link.Own, cfg.Link.Slow = u.will, u.own, u.slow
 	var err error
 	if u.link, err = mqtt.New(cfg.Link, u, log); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)

@@ -448,14 +448,48 @@ func TestTheBacklogWaitsALittleSoThatAFleetDoesNotSendAtOnce(t *testing.T) {
 	})
 }
 
-func TestARivalAndARefusedSubscriptionAreTold(t *testing.T) {
+func TestN8_OnlyTheStateOfAnotherRunIsARivals(t *testing.T) {
+	d := mustDevice(t, nil)
+	for _, tt := range []struct {
+		name, kept string
+		greeted    bool
+		own        bool
+	}{
+		{"own", `{"state":"online","boot_id":"0123456789abcdef"}`, true, true},
+		{"of another", `{"state":"online","boot_id":"fedcba9876543210"}`, true, false},
+		{"will of another", `{"state":"lost","boot_id":"fedcba9876543210"}`, true, false},
+		{"of the run before", `{"state":"lost","boot_id":"fedcba9876543210"}`, false, true},
+		{"no state", `gone`, true, true},
+	} {
+		d.conn.greeted.Store(tt.greeted)
+		if got := d.own([]byte(tt.kept)); got != tt.own {
+			t.Errorf("%s: own %v, want %v", tt.name, got, tt.own)
+		}
+	}
+}
+
+func TestN20_ASlowBrokerIsToldWithTheRemedy(t *testing.T) {
+	d := mustDevice(t, nil)
+	d.slow(43*time.Millisecond, 61*time.Microsecond)
+	d.events.flush(0)
+	if got := strings.Join(d.waiting(), "\n"); !strings.Contains(got, `"fault"`) ||
+		!strings.Contains(got, "takes 43ms to acknowledge, on a network of 100µs: a mosquitto needs set_tcp_nodelay true") {
+		t.Errorf("told %s", got)
+	}
+}
+
+func TestARivalHangUpsAndARefusedSubscriptionAreTold(t *testing.T) {
 	d := mustDevice(t, nil)
 	d.Lost(fmt.Errorf("%w: the next attempt is in 1m", mqtt.ErrRival))
+	d.events.flush(0)
+	d.Lost(fmt.Errorf("%w: EOF", mqtt.ErrHangsUp))
+	d.events.flush(0)
 	d.Denied([]string{"limber/v1/demo/desk/frame/#", "cam/#"})
 	d.Denied(nil)
 	d.events.flush(0)
 	got := strings.Join(d.waiting(), "\n")
-	if strings.Count(got, `"fault"`) != 2 || !strings.Contains(got, "does another client have this id") ||
+	if strings.Count(got, `"fault"`) != 3 || !strings.Contains(got, "another client has this id and takes the session") ||
+		!strings.Contains(got, "does another client have this id") ||
 		!strings.Contains(got, "the broker refuses to deliver limber/v1/demo/desk/frame/#, cam/#; see its access rules") {
 		t.Errorf("told %s", got)
 	}

@@ -26,6 +26,7 @@ import (
 	"net"
 
 	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
 
 	brokerconfig "github.com/limber-edge/limber/broker-config"
 )
@@ -37,6 +38,7 @@ const sysInterval = 10
 // Config describes a Broker; the zero value is the desk's.
 type Config struct {
 	Listen    string            // host:port; empty: 127.0.0.1:1883
+	WebSocket string            // host:port for MQTT over WebSocket; empty: none
 	Users     map[string]string // name to password; needed to listen beyond loopback
 	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL without users
 	MaxPacket int               // bytes a client may send in one packet; 0: 16 MiB
@@ -44,9 +46,9 @@ type Config struct {
 
 // Broker is a listening broker.
 type Broker struct {
-	server   *mochi.Server
-	listener *listener
-	log      *slog.Logger
+	server    *mochi.Server
+	listeners []listeners.Listener // for MQTT itself, and then for WebSockets
+	log       *slog.Logger
 }
 
 // New binds the address. Clients wait in the system's queue until Run.
@@ -68,25 +70,49 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		}
 		cfg.ACL = acl
 	}
-	bound, err := bind(cfg)
-	if err != nil {
+	b := &Broker{server: newServer(cfg), log: log}
+	if err := b.listen(cfg); err != nil {
 		return nil, err
 	}
-	b := &Broker{server: newServer(cfg), listener: newListener(bound, log), log: log}
 	if err := b.attach(newDoor(cfg, b.server.Clients.Get, log)); err != nil {
-		bound.Close()
+		b.unlisten()
 		return nil, err
 	}
 	return b, nil
 }
 
+// listen binds the addresses.
+func (b *Broker) listen(cfg Config) error {
+	bound, err := bind(cfg.Listen, len(cfg.Users) == 0)
+	if err != nil {
+		return err
+	}
+	b.listeners = append(b.listeners, newListener("tcp", bound, b.log))
+	if cfg.WebSocket == "" {
+		return nil
+	}
+	if bound, err = bind(cfg.WebSocket, len(cfg.Users) == 0); err != nil {
+		b.unlisten()
+		return err
+	}
+	b.listeners = append(b.listeners, newWebListener(bound, cfg.MaxPacket, b.log))
+	return nil
+}
+
+// unlisten gives the addresses back.
+func (b *Broker) unlisten() {
+	for _, l := range b.listeners {
+		l.Close(func(string) {})
+	}
+}
+
 // bind listens, and only where the clients can be believed.
-func bind(cfg Config) (net.Listener, error) {
-	bound, err := net.Listen("tcp", cfg.Listen)
+func bind(address string, open bool) (net.Listener, error) {
+	bound, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if addr := bound.Addr().(*net.TCPAddr); len(cfg.Users) == 0 && !addr.IP.IsLoopback() {
+	if addr := bound.Addr().(*net.TCPAddr); open && !addr.IP.IsLoopback() {
 		bound.Close()
 		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, "+
 			"or run mosquitto with the files in broker-config", addr)
@@ -106,11 +132,23 @@ func newServer(cfg Config) *mochi.Server {
 }
 
 func (b *Broker) attach(d *door) error {
-	return errors.Join(b.server.AddHook(d, nil), b.server.AddListener(b.listener))
+	errs := []error{b.server.AddHook(d, nil)}
+	for _, l := range b.listeners {
+		errs = append(errs, b.server.AddListener(l))
+	}
+	return errors.Join(errs...)
 }
 
 // Addr is the address that New bound.
-func (b *Broker) Addr() string { return b.listener.Address() }
+func (b *Broker) Addr() string { return b.listeners[0].Address() }
+
+// WebSocketAddr is the address that New bound for WebSockets, or empty.
+func (b *Broker) WebSocketAddr() string {
+	if len(b.listeners) < 2 {
+		return ""
+	}
+	return b.listeners[1].Address()
+}
 
 // Run serves until ctx ends, then closes every connection and the listener. It
 // may be called once.

@@ -340,6 +340,10 @@ func TestListensBeyondLoopbackOnlyWithUsers(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "give users") {
 		t.Errorf("got %v, want a refusal that names the remedy", err)
 	}
+	_, err = devbroker.New(devbroker.Config{Listen: "127.0.0.1:0", WebSocket: "0.0.0.0:0"}, log)
+	if err == nil || !strings.Contains(err.Error(), "give users") {
+		t.Errorf("WebSockets: got %v, want a refusal that names the remedy", err)
+	}
 	b, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0", Users: map[string]string{"a": "b"}}, log)
 	if err != nil {
 		t.Fatal(err)

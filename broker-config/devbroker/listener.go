@@ -23,6 +23,7 @@ const (
 // that makes the library panic, and at the end it closes clients that never
 // said CONNECT, too.
 type listener struct {
+	id    string // and protocol: tcp or ws
 	bound net.Listener
 	log   *slog.Logger
 
@@ -32,13 +33,13 @@ type listener struct {
 	conns   map[net.Conn]struct{} // guarded by mu; nil once closed
 }
 
-func newListener(bound net.Listener, log *slog.Logger) *listener {
-	return &listener{bound: bound, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+func newListener(id string, bound net.Listener, log *slog.Logger) *listener {
+	return &listener{id: id, bound: bound, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 }
 
-func (l *listener) ID() string              { return "tcp" }
+func (l *listener) ID() string              { return l.id }
 func (l *listener) Address() string         { return l.bound.Addr().String() }
-func (l *listener) Protocol() string        { return "tcp" }
+func (l *listener) Protocol() string        { return l.id }
 func (l *listener) Init(*slog.Logger) error { return nil }
 
 // Serve accepts clients until Close.

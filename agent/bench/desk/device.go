@@ -49,7 +49,7 @@ func Self() wire.Address {
 // could not infer, too.
 func Open(o Options) (*Device, error) {
 	cfg := agent.Default()
-	cfg.State, cfg.Broker.URL = o.State, o.Broker
+	cfg.State, cfg.Broker.URL = o.State, mqtt.URLs{o.Broker}
 	if o.Telemetry > 0 {
 		cfg.Telemetry.Every.Duration = o.Telemetry
 	}

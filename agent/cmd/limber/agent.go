@@ -11,14 +11,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/mqtt"
 )
 
 // agentArgs are the flags of `limber agent`; those that were given override the
 // configuration file.
 type agentArgs struct {
-	config                       string
-	broker, fleet, device, state string
-	check, profile               bool
+	config               string
+	broker               mqtt.URLs
+	fleet, device, state string
+	check, profile       bool
 }
 
 func newAgent() *cobra.Command {
@@ -45,7 +47,7 @@ with every default.`,
 	}
 	f := c.Flags()
 	f.StringVar(&a.config, "config", "", "TOML file")
-	f.StringVar(&a.broker, "broker", "", "URL of the broker, mqtt://host:port or mqtts://host:port")
+	f.Var(&a.broker, "broker", "URL of the broker, mqtt://host:port, or with mqtts, ws or wss; several have commas between them")
 	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
 	f.StringVar(&a.device, "device", "", "name of this device")
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")

@@ -23,7 +23,7 @@ type imports struct {
 // ranks, and of those only the ones named here. A foreign module has one
 // importer, golang.org/x/sync excepted.
 var ranks = [][]imports{
-	{ // pure: the standard library and nothing else, but for the format of ONNX
+	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
 		{of: "broker-config"},
@@ -32,14 +32,16 @@ var ranks = [][]imports{
 		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
+		{of: "agent/mqtt/websocket", libraries: []string{"github.com/gorilla/websocket"}},
 	},
 	{ // one library each, or one more step on the way of a family
 		{of: "agent/frame", ours: []string{"family"}, libraries: []string{"github.com/gen2brain/jpegn", "golang.org/x/image"}},
 		{of: "agent/governor/logbook", ours: []string{"agent/governor"}},
 		{of: "agent/governor/replay", ours: []string{"agent/governor"}},
-		{of: "agent/mqtt", libraries: []string{"github.com/eclipse/paho.mqtt.golang"}},
+		{of: "agent/mqtt", ours: []string{"agent/mqtt/websocket"},
+			libraries: []string{"github.com/eclipse/paho.mqtt.golang", "golang.org/x/sys"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
-		{of: "broker-config/devbroker", ours: []string{"broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
+		{of: "broker-config/devbroker", ours: []string{"agent/mqtt/websocket", "broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},

@@ -20,7 +20,8 @@ type operatorArgs struct {
 
 func (a *operatorArgs) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&a.broker.URL, "broker", mqtt.DefaultBroker().URL, "URL of the broker")
+	a.broker.URL = mqtt.DefaultBroker().URL
+	f.Var(&a.broker.URL, "broker", "URL of the broker; several have commas between them")
 	f.StringVar(&a.fleet, "fleet", wire.DefaultFleet, "name of the fleet")
 	f.StringVar(&a.broker.User, "user", "", "name at the broker")
 	f.StringVar(&a.broker.PasswordFile, "password-file", "", "file whose first line is the password")

@@ -1,0 +1,89 @@
+package mqtt
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// nodes are brokers of a list, of which some are up.
+type nodes struct {
+	up      map[string]bool // by address
+	dialled []string
+	at      []time.Time // of each dial
+	cut     chan bool   // ends the connection that stands
+}
+
+func (n *nodes) dial(_ context.Context, _, address string) (net.Conn, error) {
+	n.dialled, n.at = append(n.dialled, strings.TrimSuffix(address, ":1883")), append(n.at, time.Now())
+	if !n.up[address] {
+		return nil, errors.New("away")
+	}
+	ours, theirs := net.Pipe()
+	go func() {
+		defer theirs.Close()
+		c := evilConn{theirs, bufio.NewReader(theirs)}
+		c.accept()
+		go c.drain()
+		<-n.cut
+	}()
+	return ours, nil
+}
+
+func TestTheNextOfAListOfBrokersIsFoundAndAWorkingOneKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nodes{up: map[string]bool{"c:1883": true}, cut: make(chan bool)}
+		cfg := quick("mqtt://a, mqtt://b, mqtt://c")
+		cfg.Broker = strings.ReplaceAll(cfg.Broker, " ", "")
+		cfg.Dial = n.dial
+		began := time.Now()
+		_, h, stop := mustRun(t, cfg)
+		<-h.connected
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the third was reached after %v, want no pause within a round", took)
+		}
+		<-time.After(10 * time.Second)
+		n.up["a:1883"] = true
+		n.cut <- true
+		<-h.connected
+		if want := []string{"a", "b", "c", "a"}; !slices.Equal(n.dialled, want) {
+			t.Errorf("dialled %q, want %q: the one that works is kept, and the next behind it tried first", n.dialled, want)
+		}
+		close(n.cut)
+		stop()
+	})
+}
+
+func TestPausesGrowByTheRoundOfAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nodes{}
+		cfg := quick("mqtt://a,mqtt://b")
+		cfg.BackoffMin, cfg.BackoffMax = time.Second, time.Hour
+		cfg.Dial = n.dial
+		_, h, stop := mustRun(t, cfg)
+		for range 20 {
+			<-h.lost
+		}
+		stop()
+		var longest time.Duration
+		for i := range n.at[:20] {
+			if i == 0 {
+				continue
+			}
+			pause := n.at[i].Sub(n.at[i-1])
+			if i%2 == 1 && pause > 0 {
+				t.Errorf("a pause of %v before the second of a round", pause)
+			}
+			longest = max(longest, pause)
+		}
+		if most := 512 * time.Second; longest > most || longest < time.Minute {
+			t.Errorf("the longest pause was %v, want it grown by ten rounds, to at most %v", longest, most)
+		}
+	})
+}
