@@ -39,6 +39,7 @@ broker-config.`,
 	}
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:1883", "HOST:PORT to listen on")
 	c.Flags().StringVar(&usersFile, "users", "", "file of NAME:PASSWORD lines")
+	c.AddCommand(newBrokerCheck())
 	return c
 }
 
