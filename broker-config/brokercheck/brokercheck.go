@@ -32,11 +32,11 @@ import (
 const Fleet = "limber-check"
 
 const (
-	// limit bounds all checks together, and lastSweep what follows them.
+	// limit bounds all of it but what follows the checks, which lastSweep does.
 	limit     = 52 * time.Second
 	lastSweep = 5 * time.Second
-	// firstConnection is longer than others: a broker may make its storage with it.
-	firstConnection = 15 * time.Second
+	// firstSweep is longer: a broker may make its storage for the first connection.
+	firstSweep = 15 * time.Second
 )
 
 // Skipped is what a check got that could not run.
@@ -80,11 +80,11 @@ func Names() (names []string) {
 // find.
 func Run(ctx context.Context, cfg Config, begin func(name string), tell func(Result)) error {
 	p := probe{cfg}
-	if err := p.sweep(ctx, firstConnection); err != nil {
-		return fmt.Errorf("broker %s: %w", cfg.Operator.URL, err)
-	}
 	late, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if err := p.sweep(late, firstSweep); err != nil {
+		return fmt.Errorf("broker %s: %w", cfg.Operator.URL, err)
+	}
 	for _, c := range checks() {
 		if ctx.Err() != nil {
 			break
@@ -125,6 +125,9 @@ func (c check) do(ctx context.Context, p probe) Result {
 // probe makes the clients of the checks.
 type probe struct{ cfg Config }
 
+// everything is what the checks publish.
+const everything = wire.Root + "/" + Fleet + "/#"
+
 // topic is one below the fleet of the checks.
 func topic(device, rest string) string { return wire.Root + "/" + Fleet + "/" + device + "/" + rest }
 
@@ -132,18 +135,17 @@ func topic(device, rest string) string { return wire.Root + "/" + Fleet + "/" + 
 func (p probe) sweep(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	all := wire.Root + "/" + Fleet + "/#"
-	c, err := p.open(ctx, "sweep", subscribed(all))
+	c, err := p.open(ctx, "sweep", subscribed(everything))
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	if c.Counts().Denied > 0 {
-		return fmt.Errorf("this user may not read %s: check it as the operator", all)
+		return fmt.Errorf("this user may not read %s: check it as the operator", everything)
 	}
 	retained, err := c.pending(ctx)
 	if err != nil {
-		return fmt.Errorf("this user may not write %s: check it as the operator (%w)", all, err)
+		return fmt.Errorf("this user may not write %s: check it as the operator (%w)", everything, err)
 	}
 	for _, m := range retained {
 		if !m.Retained || len(m.Payload) == 0 {

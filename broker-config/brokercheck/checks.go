@@ -21,7 +21,7 @@ func checks() []check {
 		{"inflight", "100 unacknowledged at once",
 			"allow more at once (mosquitto: max_inflight_messages 1024; NATS: max_ack_pending)", usual, false, inflight},
 		{"redelivery", "delivered again after a cut, marked as a duplicate",
-			"use a broker that keeps what was not acknowledged, or jobs are lost with the link", usual, false, redelivery},
+			"use a broker that does so: else jobs are lost with the link, or without the mark a camera's frames answered twice", usual, false, redelivery},
 		{"takeover", "the second client of an id gets its session, the first is cut off",
 			"use a broker that ends the older connection; a device that lost its link could not come back", usual, false, takeover},
 		{"packet", "16 MiB pass",

@@ -47,5 +47,5 @@ func inMS(d time.Duration) string {
 	if d == 0 {
 		return "an unknown time"
 	}
-	return fmt.Sprintf("%.1f ms", float64(d)/1e6)
+	return fmt.Sprintf("%.2f ms", float64(d)/1e6)
 }
