@@ -203,6 +203,10 @@ func plain(e *toml.DecodeError) string {
 // Marshal writes the configuration as a file that ReadConfig reads.
 func (c Config) Marshal() ([]byte, error) { return toml.Marshal(c) }
 
+// ReservedName tells whether the device has the name of a user of the access list,
+// whose rights it would have.
+func (c Config) ReservedName() bool { return wire.ValidName(c.Device) && !wire.ValidDevice(c.Device) }
+
 // Validate joins every complaint.
 func (c Config) Validate() error {
 	var errs []error
@@ -213,6 +217,7 @@ func (c Config) Validate() error {
 	}
 	complain(!wire.ValidName(c.Fleet), "fleet: %q is not [A-Za-z0-9_.-]{1,64}", c.Fleet)
 	complain(!wire.ValidName(c.Device), "device: %q is not [A-Za-z0-9_.-]{1,64}", c.Device)
+	complain(c.ReservedName(), "device: %q is the user who may do more than a device: give it another name", c.Device)
 	for _, g := range c.Groups {
 		complain(!wire.ValidGroup(g), "groups: %q is not @ and a name", g)
 		complain(g == wire.Everybody, "groups: everybody is in %s, leave it out", g)

@@ -78,7 +78,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 	}
 	if err := cfg.Validate(); err != nil {
 		err = fmt.Errorf("configuration: %w", err)
-		if sound { // before the flags
+		if sound || cfg.ReservedName() { // before the flags, or wherever it stands
 			err = usageError{err}
 		}
 		return agent.Config{}, err

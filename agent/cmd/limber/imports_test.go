@@ -26,7 +26,6 @@ var ranks = [][]imports{
 	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
-		{of: "broker-config"},
 		{of: "family"},
 		{of: "family/chart"},
 		{of: "firmware/power"},
@@ -41,7 +40,7 @@ var ranks = [][]imports{
 		{of: "agent/mqtt", ours: []string{"agent/mqtt/websocket"},
 			libraries: []string{"github.com/eclipse/paho.mqtt.golang", "golang.org/x/sys"}},
 		{of: "agent/monitor", libraries: []string{"github.com/shirou/gopsutil/v3"}},
-		{of: "broker-config/devbroker", ours: []string{"agent/mqtt/websocket", "broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
+		{of: "broker-config", ours: []string{"agent/wire"}},
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
@@ -56,6 +55,8 @@ var ranks = [][]imports{
 		{of: "family/search", ours: []string{"family", "family/ofa", "family/onnx", "store"}},
 		{of: "family/trial", ours: []string{"family", "family/ort"}},
 		{of: "broker-config/brokertest"},
+		{of: "broker-config/certs", ours: []string{"agent/wire", "broker-config", "store"}},
+		{of: "broker-config/devbroker", ours: []string{"agent/mqtt/websocket", "agent/wire", "broker-config"}, libraries: []string{"github.com/mochi-mqtt/server/v2"}},
 		{of: "family/ort/orttest", ours: []string{"family/ort"}},
 	},
 	{ // what the device runs, and what it pursues: neither knows the other
@@ -94,8 +95,9 @@ var ranks = [][]imports{
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config/brokercheck", "broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa",
-			"family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
+			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
+			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
+			"family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
