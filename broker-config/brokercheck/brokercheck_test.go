@@ -93,6 +93,7 @@ func columns() map[string]func(testing.TB) Config {
 	return map[string]func(testing.TB) Config{
 		"mosquitto":       shippedMosquitto,
 		"`limber broker`": embedded,
+		"NATS 2.15":       natsCluster,
 		"aedes 1.2.0":     func(tb testing.TB) Config { return as(startAedes(tb), "", "") },
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 )
@@ -55,9 +56,9 @@ func retainClear(ctx context.Context, p probe) (string, error) {
 		return "", err
 	}
 	defer later.close()
-	left, err := later.pending(ctx)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%d bytes are still retained", len(left[0].Payload))
+	came, err := later.pending(ctx)
+	if slices.ContainsFunc(came, func(m mqtt.Message) bool { return m.Retained && m.Topic == state }) {
+		err = errors.New("still told to who subscribes later")
 	}
 	return "gone after an empty one", err
 }

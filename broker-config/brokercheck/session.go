@@ -154,6 +154,7 @@ func redelivery(ctx context.Context, p probe) (string, error) {
 	}
 	_, err = c.await(ctx, job)
 	c.cut()
+	began := time.Now()
 	if err != nil {
 		return "", errors.New("not delivered at all")
 	}
@@ -169,7 +170,7 @@ func redelivery(ctx context.Context, p probe) (string, error) {
 	case !m.Duplicate:
 		return "", errors.New("delivered again after a cut, but not marked as a duplicate")
 	}
-	return "delivered again after a cut, marked as a duplicate", nil
+	return fmt.Sprintf("delivered again %.0f s after a cut, marked as a duplicate", time.Since(began).Seconds()), nil
 }
 
 func takeover(ctx context.Context, p probe) (string, error) {

@@ -56,7 +56,7 @@ For a fleet use a mosquitto with the files of broker-config.`,
 	c.Flags().StringVar(&a.websocket, "ws", "", "HOST:PORT to listen on for WebSockets, ws:// or, with --certs, wss://")
 	c.Flags().StringVar(&a.users, "users", "", "file of NAME:PASSWORD lines")
 	c.Flags().StringVar(&a.certs, "certs", "", "folder of certificates")
-	c.AddCommand(newBrokerCerts(), newBrokerCheck())
+	c.AddCommand(newBrokerCerts(), newBrokerACL(), newBrokerCheck())
 	return c
 }
 

@@ -70,6 +70,8 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "broker-config/brokercheck", ours: []string{"agent/mqtt", "agent/wire"}},
+		{of: "broker-config/natstest", ours: []string{"agent/mqtt", "agent/wire", "broker-config", "broker-config/brokertest", "broker-config/certs"},
+			libraries: []string{"github.com/nats-io/nats-server/v2"}},
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
@@ -194,4 +196,18 @@ func foreign(path string) bool {
 // within tells whether a package belongs to a module.
 func within(path, library string) bool {
 	return path == library || strings.HasPrefix(path, library+"/")
+}
+
+// TestNothingOfATestIsInTheProgram keeps the servers out that tests run.
+func TestNothingOfATestIsInTheProgram(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for path := range strings.Lines(string(out)) {
+		path = strings.TrimSpace(path)
+		if path == "testing" || within(path, "github.com/nats-io/nats-server/v2") {
+			t.Errorf("the program has %s", path)
+		}
+	}
 }
