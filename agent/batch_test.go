@@ -22,7 +22,7 @@ func backlog(t *testing.T, cfg agent.Config, r rig, publish func(o *operator)) *
 
 func TestABurstIsAnsweredInBatchesAndEachFrameHasItsOwnAnswer(t *testing.T) {
 	t.Parallel()
-	const frames = 100
+	const frames = 40
 	cfg := newRealConfig(t, serve(t))
 	cfg.Mode = "fixed:5.8M"
 	o := backlog(t, cfg, real(cfg), func(o *operator) {
@@ -55,7 +55,7 @@ func TestABurstIsAnsweredInBatchesAndEachFrameHasItsOwnAnswer(t *testing.T) {
 
 func TestAFrameOfHighPriorityOvertakesThoseThatWait(t *testing.T) {
 	t.Parallel()
-	const frames = 100
+	const frames = 50
 	cfg := newConfig(t, serve(t))
 	o := backlog(t, cfg, rig{}, func(o *operator) {
 		for i, id := range ids("low", frames) {

@@ -20,9 +20,6 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// devicesMost is how many devices fit into one process.
-const devicesMost = 200
-
 // TestManyAgentsInOneProcessAnswerAndObey holds what a simulator of a fleet needs:
 // no agent has anything to itself that all could share.
 func TestManyAgentsInOneProcessAnswerAndObey(t *testing.T) {

@@ -174,7 +174,8 @@ func FuzzACL(f *testing.F) {
 			return
 		}
 		acl.Allow(user, client, topic, Write)
-		if strings.ContainsAny(topic, "+#") || topic == "" || strings.Contains(text, "deny") || !acl.Allow(user, client, filter, Subscribe) {
+		if strings.ContainsAny(topic, "+#") || topic == "" || strings.Contains(text, "deny") ||
+			!acl.Allow(user, client, filter, Subscribe) {
 			return
 		}
 		if matches(unshared(strings.Split(filter, "/")), strings.Split(topic, "/")) && !acl.Allow(user, client, topic, Read) {

@@ -55,6 +55,10 @@ const Rounds = 7
 // turns is how often a round changes between ours and base.
 const turns = 5
 
+// Window is how many frames a client keeps under way when it measures what the
+// agent can do.
+const Window = 4
+
 // inTurns repeats two measurements n times each, in short turns, as a machine's
 // speed drifts, and returns their medians.
 func inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o, b float64, err error) {
@@ -74,11 +78,12 @@ func inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o,
 	return mine.Median(), other.Median(), nil
 }
 
-// inRounds repeats inTurns so many times, n measurements each, and returns the medians
-// of each round.
-func inRounds(ctx context.Context, rounds, n int, ours, base func() (float64, error)) (o, b figure.Sample, err error) {
-	for range rounds {
-		mine, other, err := inTurns(ctx, n, ours, base)
+// inRounds measures ours and base so many times, and tells of each round before.
+func inRounds(rounds int, tell func(round int), measure func() (ours, base float64, err error)) (
+	o, b figure.Sample, err error) {
+	for round := range rounds {
+		tell(round)
+		mine, other, err := measure()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -87,7 +92,17 @@ func inRounds(ctx context.Context, rounds, n int, ours, base func() (float64, er
 	return o, b, nil
 }
 
-// repeat collects n measurements.
+// telling shows how many rounds are done.
+func (b *Bench) telling(what string, rounds int) func(round int) {
+	return func(round int) { b.Progress.Tell(what, round, rounds) }
+}
+
+// Print takes the progress away and prints one figure.
+func (b *Bench) Print(f figure.Figure) error {
+	b.Progress.End()
+	return b.Printer.Print(f)
+}
+
 func repeat(ctx context.Context, n int, measure func() (float64, error)) (figure.Sample, error) {
 	v := make(figure.Sample, 0, n)
 	for range n {

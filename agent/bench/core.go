@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/family/workshop"
 )
 
 // Core measures what the agent adds to an inference, a switch and a start, with the
@@ -42,7 +47,6 @@ func Core(ctx context.Context, b Bench, rt *ort.Runtime, supernet string) error 
 	return b.core(ctx, rt, fam, blobs, "w1.0")
 }
 
-// core measures the members of a family.
 func (b *Bench) core(ctx context.Context, rt *ort.Runtime, fam *family.Family, blobs family.Blobs, name string) error {
 	sessions, err := openSessions(resident.New(rt, fam, blobs, b.Dir, ort.DefaultOptions(), nil), len(fam.Members))
 	if err != nil {
@@ -61,7 +65,6 @@ func (b *Bench) core(ctx context.Context, rt *ort.Runtime, fam *family.Family, b
 	return errors.Join(err, core.close(), closeSessions(sessions))
 }
 
-// parts measures what there is to measure of each member.
 func (b *Bench) parts(ctx context.Context, core *core, name string) error {
 	for _, part := range []struct {
 		name    string
@@ -70,7 +73,6 @@ func (b *Bench) parts(ctx context.Context, core *core, name string) error {
 		for i, m := range core.fam.Members {
 			b.Progress.Tell(name+" "+part.name, i, len(core.fam.Members))
 			f, err := part.measure(ctx, i)
-			b.Progress.End()
 			if err != nil {
 				return err
 			}
@@ -92,6 +94,14 @@ func (c *core) runsOf(i int, out []float32) (int, error) {
 	return min(max(int(500/ms), 5*turns), 200), err
 }
 
+// silently tells nobody of rounds: members are what takes time here.
+func silently(int) {}
+
+// inTurns measures n of ours and of base in turns in each round.
+func (c *core) inTurns(ctx context.Context, n int, ours, base func() (float64, error)) (o, b figure.Sample, err error) {
+	return inRounds(Rounds, silently, func() (float64, float64, error) { return inTurns(ctx, n, ours, base) })
+}
+
 // loop measures jobs through the pipeline against the bare session, in turns.
 func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	out := make([]float32, len(c.fam.Classes))
@@ -102,8 +112,7 @@ func (c *core) loop(ctx context.Context, i int) (figure.Figure, error) {
 	if err := c.fix(ctx, i); err != nil {
 		return figure.Figure{}, err
 	}
-	ours, base, err := inRounds(ctx, Rounds, n,
-		func() (float64, error) { return c.job(i) },
+	ours, base, err := c.inTurns(ctx, n, func() (float64, error) { return c.job(i) },
 		func() (float64, error) { return c.bare(i, out) })
 	if err != nil {
 		return figure.Figure{}, err
@@ -123,8 +132,7 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 	if err != nil {
 		return figure.Figure{}, err
 	}
-	ours, base, err := inRounds(ctx, Rounds, n,
-		func() (float64, error) { return c.bare(i, several) },
+	ours, base, err := c.inTurns(ctx, n, func() (float64, error) { return c.bare(i, several) },
 		func() (float64, error) { return c.bare(i, one) })
 	if err != nil {
 		return figure.Figure{}, err
@@ -137,27 +145,157 @@ func (c *core) batch(ctx context.Context, i int) (figure.Figure, error) {
 func (c *core) switching(ctx context.Context, i int) (figure.Figure, error) {
 	const tries = 9
 	other := (i + len(c.fam.Members)/2) % len(c.fam.Members)
-	var ours, base figure.Sample
-	for range Rounds {
+	ours, base, err := inRounds(Rounds, silently, func() (float64, float64, error) {
 		var first, steady figure.Sample
 		for range tries {
-			if err := c.fix(ctx, other); err != nil {
-				return figure.Figure{}, err
+			if _, err := c.jobs(ctx, other, 3); err != nil {
+				return 0, 0, err
 			}
-			if _, err := repeat(ctx, 3, func() (float64, error) { return c.job(other) }); err != nil {
-				return figure.Figure{}, err
-			}
-			if err := c.fix(ctx, i); err != nil {
-				return figure.Figure{}, err
-			}
-			ms, err := repeat(ctx, 8, func() (float64, error) { return c.job(i) })
+			ms, err := c.jobs(ctx, i, 8)
 			if err != nil {
-				return figure.Figure{}, err
+				return 0, 0, err
 			}
 			first, steady = append(first, ms[0]), append(steady, ms[2:]...)
 		}
-		ours, base = append(ours, first.Median()), append(base, steady.Median())
+		return first.Median(), steady.Median(), nil
+	})
+	if err != nil {
+		return figure.Figure{}, err
 	}
 	b := base.Median()
 	return figure.New("core", "", "ms", ours, base, figure.Round(max(1.15, (b+0.5)/b)), 1.05), nil
+}
+
+// jobs switches to member i and sends so many.
+func (c *core) jobs(ctx context.Context, i, n int) (figure.Sample, error) {
+	if err := c.fix(ctx, i); err != nil {
+		return nil, err
+	}
+	return repeat(ctx, n, func() (float64, error) { return c.job(i) })
+}
+
+// core is a pipeline with every member resident, and nothing around it.
+type core struct {
+	fam      *family.Family
+	members  []governor.Member
+	sessions []family.Session
+	inputs   [][]float32
+	pipe     *pipeline.Pipeline
+	began    time.Time
+	work     errgroup.Group
+	stop     context.CancelFunc
+}
+
+// nobody watches the governor of a benchmark.
+type nobody struct{}
+
+func (nobody) Switched(int, int, string) {}
+func (nobody) Hung(int)                  {}
+
+// openSessions makes every member of a shelf resident.
+func openSessions(shelf *resident.Shelf, members int) ([]family.Session, error) {
+	var sessions []family.Session
+	for i := range members {
+		s, err := shelf.Session(i)
+		if err != nil {
+			return nil, errors.Join(err, closeSessions(sessions))
+		}
+		sessions = append(sessions, s)
+	}
+	return sessions, nil
+}
+
+func closeSessions(sessions []family.Session) error {
+	var errs []error
+	for _, s := range sessions {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func noises(f *family.Family) (inputs [][]float32) {
+	for _, m := range f.Members {
+		inputs = append(inputs, workshop.Noise(3*m.Arch.R*m.Arch.R))
+	}
+	return inputs
+}
+
+// newCore starts a pipeline with a governor of its own. The caller closes the
+// sessions, after the core. A session runs for one pipeline at a time: only one of
+// those over the same sessions may have jobs.
+func newCore(ctx context.Context, fam *family.Family, sessions []family.Session, members []governor.Member) (*core,
+	error) {
+	c := &core{fam: fam, members: members, sessions: sessions, inputs: noises(fam)}
+	return c, c.start(ctx)
+}
+
+// start leaves nothing running if it fails.
+func (c *core) start(ctx context.Context) error {
+	cfg := pipeline.Config{Classes: len(c.fam.Classes), QueueJobs: 16, QueueBytes: 1 << 20}
+	// tensors come preprocessed
+	cfg.Preprocess = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}
+	for i, m := range c.fam.Members {
+		cfg.Members = append(cfg.Members, pipeline.Member{R: m.Arch.R,
+			Probabilities: m.Outputs == family.Probabilities, Member: c.members[i]})
+	}
+	var err error
+	if c.pipe, err = pipeline.New(cfg, nobody{}); err != nil {
+		return err
+	}
+	c.began = time.Now()
+	ctx, c.stop = context.WithCancel(ctx)
+	c.work.Go(func() error { return c.pipe.Run(ctx) })
+	for i, s := range c.sessions {
+		if err := c.pipe.Use(ctx, i, s); err != nil {
+			return errors.Join(err, c.close())
+		}
+	}
+	return nil
+}
+
+// close ends the pipeline, and leaves the sessions to who opened them.
+func (c *core) close() error {
+	c.stop()
+	return c.work.Wait()
+}
+
+// fix makes the pipeline use member i for every job.
+func (c *core) fix(ctx context.Context, i int) error {
+	mode, err := governor.ParseMode("fixed:" + c.fam.Members[i].Name)
+	if err != nil {
+		return err
+	}
+	return c.pipe.SetMode(ctx, mode)
+}
+
+// errEnded says that the pipeline takes no more jobs, as its Run has ended.
+var errEnded = errors.New("the pipeline has ended")
+
+// job sends one job through the pipeline and returns how long its answer took,
+// in milliseconds.
+func (c *core) job(i int) (float64, error) {
+	done := make(chan string, 1)
+	start := time.Now()
+	j := pipeline.Job{Tensor: c.inputs[i], Received: start, Deadline: time.Minute, Answer: func(a *pipeline.Answer) {
+		done <- a.Detail
+	}}
+	if !c.pipe.Submit(j) {
+		return 0, errEnded
+	}
+	refused := <-done
+	took := time.Since(start)
+	if refused != "" {
+		return 0, fmt.Errorf("member %s: %s", c.fam.Members[i].Name, refused)
+	}
+	return float64(took) / 1e6, nil
+}
+
+// bare is one run of the session alone, on so many images as out has room for, in
+// milliseconds an image.
+func (c *core) bare(i int, out []float32) (float64, error) {
+	n := len(out) / len(c.fam.Classes)
+	images := slices.Repeat([][]float32{c.inputs[i]}, n)
+	start := time.Now()
+	err := c.sessions[i].Run(out, images...)
+	return float64(time.Since(start)) / 1e6 / float64(n), err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/limber-edge/limber/agent/bench/camera"
 	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/figure"
-	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -40,7 +39,7 @@ type e2eBench struct {
 	least  int            // frames in it, at least twice turns
 	sizes  [2]camera.Size // of vga and hd
 
-	client  *client
+	client  *desk.Client
 	member  *family.Member
 	session family.Session // of member, here
 	logits  []float32
@@ -55,7 +54,6 @@ type subject struct {
 	next   int
 }
 
-// turnTo is the frame whose turn it is.
 func (s *subject) turnTo() int {
 	s.next = (s.next + 1) % len(s.frames)
 	return s.next
@@ -68,48 +66,39 @@ func subjects(sizes [2]camera.Size) (all [3]*subject, err error) {
 	if err != nil {
 		return all, err
 	}
-	frames := [3][][]byte{tiny}
-	for i, size := range sizes {
-		if frames[i+1], err = camera.Frames(tiny, size); err != nil {
+	for i, size := range [3]camera.Size{{Name: "tiny"}, sizes[0], sizes[1]} {
+		s := &subject{name: size.Name, frames: tiny}
+		if i > 0 {
+			s.frames, err = camera.Frames(tiny, size)
+		}
+		if err == nil {
+			s.jobs, err = camera.Jobs(s.frames, wire.Header{DeadlineMS: new(wire.Millis(patience))})
+		}
+		if err != nil {
 			return all, err
 		}
-	}
-	for i, name := range [3]string{"tiny", sizes[0].Name, sizes[1].Name} {
-		all[i] = &subject{name: name, frames: frames[i]}
-		if all[i].jobs, err = camera.Jobs(frames[i], wire.Header{DeadlineMS: new(wire.Millis(patience))}); err != nil {
-			return all, err
-		}
+		all[i] = s
 	}
 	return all, nil
 }
 
-func (b *e2eBench) run(ctx context.Context, rt *ort.Runtime) (err error) {
-	b.Progress.Say("starting broker and agent, measuring the members on this machine")
+func (b *e2eBench) run(ctx context.Context, rt *ort.Runtime) error {
 	all, err := subjects(b.sizes)
 	if err != nil {
 		return err
 	}
-	s, err := openSite(ctx, b.Dir, 1, b.Stderr)
-	if err != nil {
-		return err
+	largest := ""
+	fixed := func(members []wire.Member) string {
+		largest = members[len(members)-1].Name
+		return "fixed:" + largest
 	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	caps, err := s.caps(ctx)
-	if err != nil {
-		return err
-	}
-	largest := caps.Members[len(caps.Members)-1].Name
-	if err := s.setMode(ctx, "fixed:"+largest); err != nil {
-		return err
-	}
-	close, err := b.equip(rt, largest)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, close()) }()
-	filters := clientFilters(s.self)
-	return desk.Connect(ctx, s.url, b.Stderr, filters, func(ctx context.Context, st *fleet.Mailbox) error {
-		b.client = newClient(st, s.self)
+	return b.atSite(ctx, 1, fixed, func(ctx context.Context, s *site, c *desk.Client) (err error) {
+		close, err := b.equip(rt, largest)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, close()) }()
+		b.client = c
 		b.Note("member %s, ONNX Runtime %s, %s, spinning off, on both sides; %s, TCP_NODELAY everywhere",
 			largest, rt.Version(), ort.DefaultOptions(), s.broker)
 		return b.figures(ctx, all)
@@ -144,9 +133,8 @@ func (b *e2eBench) equip(rt *ort.Runtime, member string) (close func() error, er
 	return b.session.Close, nil
 }
 
-// figures measures one after the other.
 func (b *e2eBench) figures(ctx context.Context, all [3]*subject) error {
-	if err := b.client.settle(ctx, all[0].jobs[0], b.member.Name); err != nil {
+	if err := b.client.Settle(ctx, all[0].jobs[0], b.member.Name); err != nil {
 		return err
 	}
 	for _, s := range all {
@@ -202,7 +190,7 @@ func (b *e2eBench) bare(frame []byte, parts *stages) (ms float64, err error) {
 func (b *e2eBench) request(ctx context.Context, s *subject) error {
 	var parts stages
 	ours := func() (float64, error) {
-		r, took, err := b.client.ask(ctx, s.jobs[s.turnTo()])
+		r, took, err := b.client.Ask(ctx, s.jobs[s.turnTo()])
 		return wire.Millis(took), errors.Join(err, b.answered(&r))
 	}
 	base := func() (float64, error) {
@@ -211,7 +199,7 @@ func (b *e2eBench) request(ctx context.Context, s *subject) error {
 		if err != nil {
 			return 0, err
 		}
-		back, err := b.client.echo(ctx, s.jobs[i])
+		back, err := b.client.Echo(ctx, s.jobs[i])
 		parts.echo = append(parts.echo, wire.Millis(back))
 		return ms + wire.Millis(back), err
 	}
@@ -251,16 +239,9 @@ func (b *e2eBench) both(ctx context.Context, what string, ours, base func() (flo
 		return nil, nil, err
 	}
 	n := min(max(int(wire.Millis(b.spell)/first.Median()), b.least), 200)
-	for round := range b.rounds {
-		b.Progress.Tell(what, round, b.rounds)
-		mine, bare, err := inTurns(ctx, n, ours, base)
-		if err != nil {
-			return nil, nil, err
-		}
-		o, other = append(o, mine), append(other, bare)
-	}
-	b.Progress.End()
-	return o, other, nil
+	return inRounds(b.rounds, b.telling(what, b.rounds), func() (float64, float64, error) {
+		return inTurns(ctx, n, ours, base)
+	})
 }
 
 // jpeg measures the way to the tensor against image/jpeg.
@@ -282,17 +263,15 @@ func (b *e2eBench) jpeg(ctx context.Context, s *subject) error {
 // decodeAllocs counts allocations, of which no decoder needs as many as
 // image/jpeg makes.
 func (b *e2eBench) decodeAllocs(s *subject) error {
-	var ours, base figure.Sample
-	for range b.rounds {
-		mine, err := allocations(b.least, func() error { return b.eye.look(s.frames[s.turnTo()]) })
-		if err != nil {
-			return err
+	ours, base, err := inRounds(b.rounds, silently, func() (mine, plain float64, err error) {
+		mine, err = allocations(b.least, func() error { return b.eye.look(s.frames[s.turnTo()]) })
+		if err == nil {
+			plain, err = allocations(b.least, func() error { return plainly(s.frames[s.turnTo()]) })
 		}
-		plain, err := allocations(b.least, func() error { return plainly(s.frames[s.turnTo()]) })
-		if err != nil {
-			return err
-		}
-		ours, base = append(ours, mine), append(base, plain)
+		return mine, plain, err
+	})
+	if err != nil {
+		return err
 	}
 	return b.Print(figure.New("e2e", "decode_allocs "+s.name, "1", ours, base, 1, 0.5))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/camera"
+	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -48,7 +49,7 @@ func TestE2EPrintsWhatTheContractSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	large := func(string) wire.Result { return wire.Result{Status: wire.OK, Member: "large"} }
-	mustAnswer(t, mustSite(t), large, func(ctx context.Context, c *client) error {
+	mustAnswer(t, mustSite(t), large, func(ctx context.Context, c *desk.Client) error {
 		b.client = c
 		return b.figures(ctx, all)
 	})

@@ -89,7 +89,6 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime) ([]GovernorLin
 	return l.lines(), errors.Join(err, l.close(), closeSessions(sessions))
 }
 
-// close ends the pipelines.
 func (l *liveBench) close() error {
 	var errs []error
 	for _, s := range l.servers {
@@ -135,7 +134,6 @@ func (l *liveBench) deadlines() []time.Duration {
 	return all
 }
 
-// openServers makes a server of each policy with each deadline.
 func (l *liveBench) openServers(ctx context.Context) error {
 	largest := fmt.Sprintf("static:%d", len(l.members)-1)
 	for _, d := range l.deadlines() {
@@ -144,7 +142,7 @@ func (l *liveBench) openServers(ctx context.Context) error {
 			var err error
 			switch e.Name {
 			case "limber":
-				s.core, err = l.core.another(ctx)
+				s.core, err = newCore(ctx, l.core.fam, l.core.sessions, l.members)
 			case "alert", "dynamic-ofa", largest:
 				s.policy = e.New()
 			default:

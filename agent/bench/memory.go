@@ -50,9 +50,21 @@ type Residence struct {
 }
 
 func (b *memoryBench) run(ctx context.Context, rt *ort.Runtime, supernet string) error {
-	plain, ours, err := b.models(rt, supernet)
-	if err != nil {
-		return err
+	supernets := []string{""}
+	if supernet != "" {
+		supernets = append(supernets, supernet)
+	}
+	var plain, ours [][]Model
+	for _, name := range supernets {
+		fam, blobs, err := familyOf(rt, name)
+		if err != nil {
+			return err
+		}
+		p, o, err := b.written(rt, fam, blobs)
+		if err != nil {
+			return err
+		}
+		plain, ours = append(plain, p), append(ours, o)
 	}
 	b.Note("ONNX Runtime %s, %s, spinning off; base and ours run the same models on the same input", rt.Version(),
 		ort.DefaultOptions())
@@ -64,26 +76,7 @@ func (b *memoryBench) run(ctx context.Context, rt *ort.Runtime, supernet string)
 	return nil
 }
 
-// models writes the members of both families twice: as they are, and optimised.
-func (b *memoryBench) models(rt *ort.Runtime, supernet string) (plain, ours [][]Model, err error) {
-	supernets := []string{""}
-	if supernet != "" {
-		supernets = append(supernets, supernet)
-	}
-	for _, name := range supernets {
-		fam, blobs, err := familyOf(rt, name)
-		if err != nil {
-			return nil, nil, err
-		}
-		p, o, err := b.written(rt, fam, blobs)
-		if err != nil {
-			return nil, nil, err
-		}
-		plain, ours = append(plain, p), append(ours, o)
-	}
-	return plain, ours, nil
-}
-
+// written writes the members of a family twice: as they are, and optimised.
 func (b *memoryBench) written(rt *ort.Runtime, f *family.Family, blobs family.Blobs) (plain, ours []Model, err error) {
 	net, err := supernetOf(f, blobs)
 	if err != nil {
@@ -138,7 +131,6 @@ func (b *memoryBench) family(ctx context.Context, name string, plain, ours []Mod
 				append(runs[i], found.RunMS)
 		}
 	}
-	b.Progress.End()
 	members := fmt.Sprintf(" %s, %d members", name, len(ours))
 	if err := b.Print(figure.New("memory", "resident"+members, "MiB", memory[0], memory[1], 0.30, 0.15)); err != nil {
 		return err

@@ -36,7 +36,7 @@ type overloadBench struct {
 	deadline time.Duration // of every frame
 	size     camera.Size
 
-	client   *client // hears all results
+	client   *desk.Client // hears all results
 	cameras  []*fleet.Mailbox
 	jobs     [][]byte      // frames of nobody in particular
 	sourced  [][][]byte    // the same of each source
@@ -82,27 +82,15 @@ func (b *overloadBench) plan() (all []*series) {
 		&series{name: "fairness", unit: "1", goal: 0.95, stretch: 0.99, better: figure.Higher, measure: b.fairness})
 }
 
-func (b *overloadBench) run(ctx context.Context) (err error) {
-	b.Progress.Say("starting broker and agent, measuring the members on this machine")
+func (b *overloadBench) run(ctx context.Context) error {
 	if err := b.expose(); err != nil {
 		return err
 	}
-	s, err := openSite(ctx, b.Dir, 0, b.Stderr)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
-	if _, err := s.caps(ctx); err != nil {
-		return err
-	}
-	if err := s.setMode(ctx, "balanced"); err != nil {
-		return err
-	}
-	return connectAll(ctx, s.url, b.Stderr, sources, func(ctx context.Context, cameras []*fleet.Mailbox) error {
-		b.cameras = cameras
-		return desk.Connect(ctx, s.url, b.Stderr, clientFilters(s.self), func(ctx context.Context,
-			st *fleet.Mailbox) error {
-			b.client = newClient(st, s.self)
+	balanced := func([]wire.Member) string { return "balanced" }
+	return b.atSite(ctx, 0, balanced, func(ctx context.Context, s *site, c *desk.Client) error {
+		b.client = c
+		return connectAll(ctx, s.url, b.Stderr, sources, func(ctx context.Context, cameras []*fleet.Mailbox) error {
+			b.cameras = cameras
 			b.Note("mode balanced, deadline %v, JPEGs of %dx%d, %d kB each; %s, TCP_NODELAY everywhere; the same "+
 				"agent on both sides",
 				b.deadline, b.size.Width, b.size.Side, len(slices.Concat(b.jobs...))/len(b.jobs)/1000, s.broker)
@@ -111,7 +99,6 @@ func (b *overloadBench) run(ctx context.Context) (err error) {
 	})
 }
 
-// expose makes the frames.
 func (b *overloadBench) expose() error {
 	pngs, _, err := camera.Images(frameKinds)
 	if err != nil {
@@ -140,7 +127,7 @@ func (b *overloadBench) header(source string) wire.Header {
 
 // measure goes through the rounds, prints what came of them and judges the ledger.
 func (b *overloadBench) measure(ctx context.Context, all []*series) error {
-	if err := b.client.settle(ctx, b.jobs[0], ""); err != nil {
+	if err := b.client.Settle(ctx, b.jobs[0], ""); err != nil {
 		return err
 	}
 	for round := range b.rounds {
@@ -176,7 +163,6 @@ func (b *overloadBench) round(ctx context.Context, n int, all []*series) error {
 	return nil
 }
 
-// add measures the figure in one more round.
 func (s *series) add(ctx context.Context, capacity float64) error {
 	ours, base, a, err := s.measure(ctx, capacity)
 	if err != nil {
@@ -202,7 +188,7 @@ func (b *overloadBench) capable(ctx context.Context) (float64, error) {
 	note := func(r *wire.Result, took time.Duration) { l.fates = append(l.fates, newFate(fate{}, took, r)) }
 	for _, d := range [2]time.Duration{b.slot / 4, b.slot} {
 		l.fates = nil
-		if err := b.client.keepUnderWay(ctx, b.jobs, d, note); err != nil {
+		if err := b.client.KeepUnderWay(ctx, b.jobs, Window, d, note); err != nil {
 			return 0, err
 		}
 	}

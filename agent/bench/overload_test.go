@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/bench/camera"
+	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
@@ -53,7 +54,7 @@ func TestOverloadAccountsForEveryFrame(t *testing.T) {
 	}
 	s, top1 := mustSite(t), 0.75
 	ok := func(string) wire.Result { return wire.Result{Status: wire.OK, ExpectedTop1: &top1, Met: true} }
-	mustAnswer(t, s, ok, func(ctx context.Context, c *client) error {
+	mustAnswer(t, s, ok, func(ctx context.Context, c *desk.Client) error {
 		b.client = c
 		return connectAll(ctx, s.url, b.Stderr, sources, func(ctx context.Context, cameras []*fleet.Mailbox) error {
 			b.cameras = cameras
@@ -224,7 +225,7 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 		}
 		return wire.Result{Status: wire.Refused, Reason: wire.Busy}
 	}
-	mustAnswer(t, s, first, func(ctx context.Context, c *client) error {
+	mustAnswer(t, s, first, func(ctx context.Context, c *desk.Client) error {
 		return connectAll(ctx, s.url, t.Output(), 2, func(ctx context.Context, cameras []*fleet.Mailbox) error {
 			return driven(ctx, t, c, cameras)
 		})
@@ -232,7 +233,7 @@ func TestEveryFrameThatWasDrivenIsInTheLedger(t *testing.T) {
 }
 
 // driven checks the ledger of two cameras.
-func driven(ctx context.Context, t *testing.T, c *client, stations []*fleet.Mailbox) error {
+func driven(ctx context.Context, t *testing.T, c *desk.Client, stations []*fleet.Mailbox) error {
 	var cameras []sender
 	for i, st := range stations {
 		cameras = append(cameras, sender{mailbox: st, jobs: [][]byte{[]byte("a"), []byte("b")}, beats: beats(i, 2,

@@ -118,7 +118,6 @@ func (s *site) startAgent(ctx context.Context, threads int) error {
 	return s.startSelf(ctx, "agent", "--config", file)
 }
 
-// startSelf starts this very program as another process.
 func (s *site) startSelf(ctx context.Context, args ...string) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -176,24 +175,27 @@ func connectAll(ctx context.Context, broker string, stderr io.Writer, n int, wor
 	return more(ctx, nil)
 }
 
-// startTime is how long an agent may take to measure its members and connect.
-const startTime = 2 * time.Minute
-
-// caps waits until the agent says what it can do.
-func (s *site) caps(ctx context.Context) (caps wire.Caps, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	filters := []string{s.self.Caps(), s.self.State()}
-	err = desk.Connect(ctx, s.url, s.stderr, filters, func(ctx context.Context, b *fleet.Mailbox) error {
-		_, caps, err = desk.AwaitMembers(ctx, b, s.self)
+// atSite opens a site and runs work with a client of its agent, in the mode that is
+// said once its members are known, by rising cost.
+func (b *Bench) atSite(ctx context.Context, threads int, mode func([]wire.Member) string,
+	work func(context.Context, *site, *desk.Client) error) (err error) {
+	b.Progress.Say("starting broker and agent, measuring the members on this machine")
+	s, err := openSite(ctx, b.Dir, threads, b.Stderr)
+	if err != nil {
 		return err
-	})
-	return caps, err
-}
-
-func (s *site) setMode(ctx context.Context, mode string) error {
-	filters := []string{s.self.Filter(wire.KindAck)}
-	return desk.Connect(ctx, s.url, s.stderr, filters, func(ctx context.Context, b *fleet.Mailbox) error {
-		return desk.SetMode(ctx, b, s.self, mode)
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	filters := append(desk.ClientFilters(s.self), s.self.Caps(), s.self.State(), s.self.Filter(wire.KindAck))
+	return desk.Connect(ctx, s.url, s.stderr, filters, func(ctx context.Context, st *fleet.Mailbox) error {
+		starting, cancel := context.WithTimeout(ctx, desk.StartTime)
+		defer cancel()
+		_, caps, err := desk.AwaitMembers(starting, st, s.self)
+		if err != nil {
+			return err
+		}
+		if err := desk.SetMode(ctx, st, s.self, mode(caps.Members)); err != nil {
+			return err
+		}
+		return work(ctx, s, desk.NewClient(st, s.self))
 	})
 }

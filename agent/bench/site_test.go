@@ -70,7 +70,7 @@ func mustSite(t *testing.T) *site {
 
 // mustAnswer is work beside a device that answers each frame as it is told, by its
 // id.
-func mustAnswer(t *testing.T, s *site, answer func(id string) wire.Result, work func(context.Context, *client) error) {
+func mustAnswer(t *testing.T, s *site, answer func(id string) wire.Result, work func(context.Context, *desk.Client) error) {
 	t.Helper()
 	over := errors.New("over")
 	err := desk.Connect(t.Context(), s.url, t.Output(), []string{s.self.Filter(wire.KindJob)},
@@ -78,9 +78,9 @@ func mustAnswer(t *testing.T, s *site, answer func(id string) wire.Result, work 
 			g, gctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return answers(gctx, device, s.self, answer) })
 			g.Go(func() error {
-				err := desk.Connect(gctx, s.url, t.Output(), clientFilters(s.self), func(ctx context.Context,
+				err := desk.Connect(gctx, s.url, t.Output(), desk.ClientFilters(s.self), func(ctx context.Context,
 					st *fleet.Mailbox) error {
-					return work(ctx, newClient(st, s.self))
+					return work(ctx, desk.NewClient(st, s.self))
 				})
 				return errors.Join(err, over)
 			})

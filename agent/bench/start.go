@@ -35,22 +35,17 @@ func (b *Bench) start(ctx context.Context, rt *ort.Runtime) (figure.Figure, erro
 		return figure.Figure{}, err
 	}
 	state := filepath.Join(b.Dir, "state")
-	var ours, base figure.Sample
-	for round := range Rounds + 1 {
-		b.Progress.Tell("start", round, Rounds+1)
-		mine, _, err := child(ctx, "coldstart", "--state", state)
-		if err != nil {
-			return figure.Figure{}, err
+	ours, base, err := inRounds(Rounds+1, b.telling("start", Rounds+1), func() (mine, bare float64, err error) {
+		mine, _, err = child(ctx, "coldstart", "--state", state)
+		if err == nil {
+			_, bare, err = child(ctx, "coldstart", "--model", model)
 		}
-		_, bare, err := child(ctx, "coldstart", "--model", model)
-		if err != nil {
-			return figure.Figure{}, err
-		}
-		if round > 0 { // the first one prepares the state
-			ours, base = append(ours, mine), append(base, bare)
-		}
+		return mine, bare, err
+	})
+	if err != nil {
+		return figure.Figure{}, err
 	}
-	b.Progress.End()
+	ours, base = ours[1:], base[1:] // the first one prepares the state
 	return figure.New("core", "start to first answer", "ms", ours, base, 1.5, 1.1), nil
 }
 

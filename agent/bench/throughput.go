@@ -19,34 +19,32 @@ import (
 
 // throughput measures answers a second against what the slower stage could do.
 func (b *e2eBench) throughput(ctx context.Context, s *subject) error {
-	var ours, base figure.Sample
 	var all, together stages
-	for round := range b.rounds {
-		b.Progress.Tell("throughput "+s.name, round, b.rounds)
+	tell := b.telling("throughput "+s.name, b.rounds)
+	ours, base, err := inRounds(b.rounds, tell, func() (mine, other float64, err error) {
 		answers, bad := 0, error(nil)
-		err := b.client.keepUnderWay(ctx, s.jobs, b.slot, func(r *wire.Result, _ time.Duration) {
+		err = b.client.KeepUnderWay(ctx, s.jobs, Window, b.slot, func(r *wire.Result, _ time.Duration) {
 			answers++
 			if bad == nil {
 				bad = b.answered(r)
 			}
 		})
 		if err = errors.Join(err, bad); err != nil {
-			return err
+			return 0, 0, err
 		}
 		var parts stages
 		for end := time.Now().Add(b.spell); time.Now().Before(end) || len(parts.run) == 0; {
 			if _, err := b.bare(s.frames[s.turnTo()], &parts); err != nil {
-				return err
+				return 0, 0, err
 			}
 		}
-		ours, base = append(ours, float64(answers)/b.slot.Seconds()), append(base, 1000/parts.slower())
 		all.decode, all.run = append(all.decode, parts.decode...), append(all.run, parts.run...)
-		if err := b.beside(s, &together); err != nil {
-			return err
-		}
+		return float64(answers) / b.slot.Seconds(), 1000 / parts.slower(), b.beside(s, &together)
+	})
+	if err != nil {
+		return err
 	}
-	b.Progress.End()
-	err := b.Print(figure.New("e2e", "throughput "+s.name, "1/s", ours, base, 0.90, 0.98).Rising())
+	err = b.Print(figure.New("e2e", "throughput "+s.name, "1/s", ours, base, 0.90, 0.98).Rising())
 	b.Note("  of it %v; both at once, and nothing else: %v, so %.4g 1/s", &all, &together, 1000/together.slower())
 	return err
 }

@@ -36,6 +36,9 @@ type target struct {
 	members []governor.Member
 	modes   []governor.Mode // that were pursued, in order
 	refusal *wire.Refusal   // of everything; nil for none
+
+	tables governor.Tables    // of the governors that judge goals
+	last   *governor.Governor // of these, which keeps its tables
 }
 
 func newTarget() *target {
@@ -73,10 +76,11 @@ func (f *target) Feasible(ctx context.Context, m governor.Mode) (governor.Goal, 
 	if f.refusal != nil {
 		return governor.Goal{}, f.refusal
 	}
-	g, err := governor.New(f.members, governor.Mode{}, nil)
+	g, err := governor.New(f.members, governor.Mode{}, &f.tables)
 	if err != nil {
 		return governor.Goal{}, err
 	}
+	f.last = g
 	nearest, err := g.Feasible(m, 0)
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // exifStart is what a block of EXIF begins with in a JPEG.
@@ -79,16 +80,41 @@ func turnOfPNG(body []byte) int {
 
 // turnOfWebP is the orientation that the chunk EXIF of a WebP gives.
 func turnOfWebP(body []byte) int {
-	const header, frame = 12, 8 // bytes; a chunk has name and length before its data
-	for rest := body[min(header, len(body)):]; len(rest) >= frame; {
-		n := uint64(binary.LittleEndian.Uint32(rest[4:]))
-		if n+frame > uint64(len(rest)) {
-			break
+	const header = 12 // bytes
+	for rest := body[min(header, len(body)):]; ; {
+		kind, data, next, err := nextChunk(rest)
+		switch {
+		case err != nil:
+			return 1
+		case kind == "EXIF":
+			return orientation(bytes.TrimPrefix(data, []byte(exifStart)))
 		}
-		if string(rest[:4]) == "EXIF" {
-			return orientation(bytes.TrimPrefix(rest[frame:][:n], []byte(exifStart)))
-		}
-		rest = rest[min(n+n%2+frame, uint64(len(rest))):]
+		rest = next
 	}
-	return 1
+}
+
+// turned is how the picture that EXIF's orientation turn makes upright is stored:
+// with the axes swapped, its stored lines mirrored, its stored columns upended.
+func turned(turn int) (swapped, mirrored, upended bool) {
+	return turn > 4, slices.Contains([]int{2, 3, 7, 8}, turn), slices.Contains([]int{3, 4, 6, 7}, turn)
+}
+
+// stored are the axes, along stored lines and down stored columns, of what x and y
+// lay out of the upright picture.
+func (p *Picture) stored(x, y axis) (across, down axis) {
+	w, h := p.Width, p.Height
+	swapped, mirrored, upended := turned(p.turn)
+	if swapped {
+		x, y, w, h = y, x, h, w
+	}
+	if mirrored {
+		x = x.reversed(w)
+	}
+	if upended {
+		y = y.reversed(h)
+	}
+	size := p.img.Bounds()
+	x.per, x.most = p.scale, size.Dx()
+	y.per, y.most = p.scale, size.Dy()
+	return x, y
 }

@@ -150,7 +150,7 @@ type codec struct {
 
 func codecs() [3]codec {
 	return [...]codec{
-		{JPEG, "\xff\xd8\xff", nil, nil}, // a decoder of its own
+		{JPEG, "\xff\xd8\xff", jpegConfig, nil}, // a decoder of its own
 		{PNG, pngMagic, pngConfig, pngDecode},
 		{WebP, "RIFF????WEBP", webpConfig, webpDecode},
 	}
@@ -202,9 +202,6 @@ func (d Decoder) checkHeader(body []byte, is codec) (Header, error) {
 
 func (c *codec) header(body []byte) (config image.Config, err error) {
 	defer guard(&err)
-	if c.name == JPEG {
-		return jpegConfig(body)
-	}
 	return c.config(body)
 }
 

@@ -66,7 +66,6 @@ func envelope(head []byte) string {
 	})
 }
 
-// textual knows text.
 func textual(head []byte) string {
 	if s := base64Of(head); s != "" {
 		return "base64 of " + s + "; decode it and publish the bytes themselves"

@@ -252,18 +252,9 @@ func (h *jpegHeader) colours() byte {
 		return 2
 	case len(h.planes) == 4:
 		return 0
-	case len(h.planes) == 3 && !h.jfif && (h.adobe == 0 || h.adobe < 0 && h.named("RGB")):
+	case len(h.planes) == 3 && !h.jfif && (h.adobe == 0 || h.adobe < 0 &&
+		string([]byte{h.planes[0].id, h.planes[1].id, h.planes[2].id}) == "RGB"):
 		return 0
 	}
 	return 1
-}
-
-// named tells whether the components have these letters as identifiers.
-func (h *jpegHeader) named(letters string) bool {
-	for i, p := range h.planes {
-		if p.id != letters[i] {
-			return false
-		}
-	}
-	return true
 }

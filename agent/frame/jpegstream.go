@@ -174,7 +174,6 @@ func (s *stream) addQuants(b []byte) error {
 	return nil
 }
 
-// addCodes takes Huffman tables.
 func (s *stream) addCodes(b []byte) error {
 	for len(b) > 0 {
 		if len(b) < 17 || b[0]>>4 > 1 || b[0]&15 > 3 {

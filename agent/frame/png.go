@@ -186,7 +186,6 @@ func (r *repacked) next() error {
 	return nil
 }
 
-// pngChunk makes a chunk.
 func pngChunk(kind string, data []byte) []byte {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, chunkEdge+len(data)), uint32(len(data)))
 	b = append(append(b, kind...), data...)

@@ -21,7 +21,6 @@ const (
 	NV12 = "nv12"
 )
 
-// isRaw tells whether a codec is one of raw frames.
 func isRaw(codec string) bool { return slices.Contains([]string{RGB, BGR, Gray, NV12}, codec) }
 
 // inspectRaw judges what a sender says of a raw frame. Every side is judged
@@ -48,7 +47,6 @@ func (d Decoder) inspectRaw(body []byte, c Claim) (Header, error) {
 	return Header{Codec: c.Codec, Width: c.Width, Height: c.Height, Bytes: len(body)}, nil
 }
 
-// checkSide judges one side of a raw frame.
 func checkSide(field string, n int, codec string) error {
 	switch {
 	case n == 0:

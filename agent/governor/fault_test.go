@@ -172,23 +172,23 @@ func TestMovesUpHaveABudget(t *testing.T) {
 func TestMovesUpWaitForTheDwellAndTheBudget(t *testing.T) {
 	s := newStanding()
 	s.move(0, 5)
-	for now := time.Second; s.budget >= 1; now += time.Second {
+	for now := time.Second; s.Budget >= 1; now += time.Second {
 		s.move(now, 3)
-		if s.move(now+dwell-1, 5); s.member != 3 {
+		if s.move(now+dwell-1, 5); s.Member != 3 {
 			t.Fatal("moved up before the dwell was over")
 		}
-		if s.move(now+dwell, 5); s.member != 5 {
+		if s.move(now+dwell, 5); s.Member != 5 {
 			t.Fatal("did not move up after the dwell")
 		}
 	}
 	s.move(time.Hour, 0)
-	if s.move(2*time.Hour, 5); s.member != 0 {
+	if s.move(2*time.Hour, 5); s.Member != 0 {
 		t.Error("moved up without a budget")
 	}
-	for now := time.Hour; s.budget < 1; now += time.Second {
+	for now := time.Hour; s.Budget < 1; now += time.Second {
 		s.earn(now)
 	}
-	if s.move(2*time.Hour, 5); s.member != 5 {
+	if s.move(2*time.Hour, 5); s.Member != 5 {
 		t.Error("did not move up when inferences had refilled the budget")
 	}
 }

@@ -64,7 +64,10 @@ type Member struct {
 // Governor chooses a member for every job. It has one owner: its methods must
 // not run at the same time. Every now is on one clock that does not go back,
 // such as the time since the program started.
-type Governor struct {
+type Governor struct{ View }
+
+// View is what a governor can be asked that changes nothing in it.
+type View struct {
 	members  []Member
 	eligible set
 	mode     Mode
@@ -104,7 +107,7 @@ func New(members []Member, mode Mode, tables *Tables) (*Governor, error) {
 	if err := validate(members); err != nil {
 		return nil, err
 	}
-	g := &Governor{
+	g := &Governor{View{
 		members:  append([]Member(nil), members...),
 		eligible: all(len(members)),
 		grid:     NewGrid(members, tables),
@@ -115,7 +118,7 @@ func New(members []Member, mode Mode, tables *Tables) (*Governor, error) {
 		scale:    1,
 		pace:     1,
 		revision: newest,
-	}
+	}}
 	g.steady = g.grid.prior
 	return g, g.SetMode(mode)
 }
@@ -158,7 +161,7 @@ func (g *Governor) SetMode(m Mode) error {
 	return nil
 }
 
-func (g *Governor) find(name string) (int, error) {
+func (g *View) find(name string) (int, error) {
 	names := make([]string, len(g.members))
 	for j, m := range g.members {
 		if m.Name == name {
@@ -170,7 +173,7 @@ func (g *Governor) find(name string) (int, error) {
 }
 
 // Mode is the mode in force.
-func (g *Governor) Mode() Mode { return g.mode }
+func (g *View) Mode() Mode { return g.mode }
 
 // SetEligible says from the next decision on which members may be chosen, one
 // flag for each: those that are loaded and proved themselves on this device.
@@ -193,23 +196,23 @@ func (g *Governor) SetEligible(eligible []bool) error {
 }
 
 // Operating is the index of the operating member.
-func (g *Governor) Operating() int {
+func (g *View) Operating() int {
 	switch {
 	case g.mode.kind == fixed: // also where its member came back since the last decision
 		return g.nearest(g.fixed)
-	case g.eligible.has(g.standing.member):
-		return g.standing.member
+	case g.eligible.has(g.standing.Member):
+		return g.standing.Member
 	case g.mode.kind == lowLatency || g.mode.kind == powerSave:
 		return g.smallestGood(g.eligible)
-	case g.eligible.has(g.standing.told):
-		return g.standing.told
+	case g.eligible.has(g.standing.Told):
+		return g.standing.Told
 	}
 	return g.eligible.first()
 }
 
 // Slowdown is the factor by which the operating member is expected to take
 // longer than the profile New was given, under the belief; 1 is unloaded.
-func (g *Governor) Slowdown() float64 {
+func (g *View) Slowdown() float64 {
 	operating := g.Operating()
 	t := &g.grid.single[operating]
 	return g.grid.filtered.dot(&t.table.mean) * g.scale * t.alone / t.profile
@@ -254,8 +257,7 @@ func (g *Governor) Observe(now time.Duration, member, images int, latency time.D
 	g.last, g.observed, g.running = now, true, false
 }
 
-// idle is the time since the last observation.
-func (g *Governor) idle(now time.Duration) time.Duration {
+func (g *View) idle(now time.Duration) time.Duration {
 	if !g.observed {
 		return 0
 	}
@@ -332,7 +334,7 @@ func (g *Governor) moment(now time.Duration, q Queue) moment {
 		steady := mix(g.steady, g.grid.prior, kept(g.idle(now)))
 		proven := -1
 		if g.crowd += (float64(m.waiting) - g.crowd) / steadiness; g.crowd < crowded {
-			proven = g.standing.member
+			proven = g.standing.Member
 		}
 		gap := max(leastShare, g.demand.at(now).gap()-milliseconds(q.Overhead), milliseconds(q.Decode))
 		m.usual.sustain(g.grid, &steady, g.pace, gap, proven)
@@ -357,7 +359,7 @@ func (g *Governor) farthest() time.Duration {
 }
 
 // atLeast holds the eligible members that reach a top-1.
-func (g *Governor) atLeast(top1 float64) (s set) {
+func (g *View) atLeast(top1 float64) (s set) {
 	for j, m := range g.members {
 		if g.eligible.has(j) && m.Top1 >= top1 {
 			s |= 1 << j

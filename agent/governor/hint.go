@@ -11,30 +11,31 @@ const (
 )
 
 // hint is an outside opinion of the load, the number of busy competitors read
-// just before an inference, and what experience says it is worth.
+// just before an inference, and what experience says it is worth. It is
+// in snapshots.
 type hint struct {
-	given   bool
-	load    int
-	trust   float64
-	seen    [hints]belief // levels met under each hint, in inferences
-	before  belief        // what the filter predicted before the hint moved it
-	jump    belief        // where the hint sent it
-	pending bool          // a jump not yet judged by an observation
+	Given   bool
+	Load    int
+	Trust   float64
+	Seen    [hints]belief // levels met under each hint, in inferences
+	Before  belief        // what the filter predicted before the hint moved it
+	Jump    belief        // where the hint sent it
+	Pending bool          // a jump not yet judged by an observation
 }
 
 // newHint guesses that no competitors mean an unloaded device, most of the time.
 func newHint(prior belief) hint {
-	h := hint{trust: hintTrust}
-	for load := range h.seen {
+	h := hint{Trust: hintTrust}
+	for load := range h.Seen {
 		quiet := 0.2
 		if load == 0 {
 			quiet = 0.8
 		}
 		for k, p := range prior {
 			if k < unloaded {
-				h.seen[load][k] = hintWeight * quiet * p / priorQuiet
+				h.Seen[load][k] = hintWeight * quiet * p / priorQuiet
 			} else {
-				h.seen[load][k] = hintWeight * (1 - quiet) * p / (1 - priorQuiet)
+				h.Seen[load][k] = hintWeight * (1 - quiet) * p / (1 - priorQuiet)
 			}
 		}
 	}
@@ -48,36 +49,36 @@ func newHint(prior belief) hint {
 func (g *Grid) Hint(competitors int) {
 	h := &g.hint
 	load := min(max(competitors, 0), hints-1)
-	if h.given && load != h.load {
-		h.before, h.jump, h.pending = g.predicted, normalised(h.seen[load]), true
-		g.predicted = mix(h.jump, h.before, h.trust)
+	if h.Given && load != h.Load {
+		h.Before, h.Jump, h.Pending = g.predicted, normalised(h.Seen[load]), true
+		g.predicted = mix(h.Jump, h.Before, h.Trust)
 		g.filtered = g.predicted
 	}
-	h.given, h.load = true, load
+	h.Given, h.Load = true, load
 }
 
 // judge compares the hint's jump with the belief it replaced, now that an
 // observation tells which of them was the better forecast.
 func (h *hint) judge(likelihood belief) {
-	if !h.pending {
+	if !h.Pending {
 		return
 	}
-	h.pending = false
+	h.Pending = false
 	stayed, jumped := 0.0, 0.0
 	for k, l := range likelihood {
-		stayed += h.before[k] * l
-		jumped += h.jump[k] * l
+		stayed += h.Before[k] * l
+		jumped += h.Jump[k] * l
 	}
-	right := h.trust * jumped / (h.trust*jumped + (1-h.trust)*stayed)
-	h.trust = min(mostTrust, max(leastTrust, h.trust+hintTrustStep*(right-h.trust)))
+	right := h.Trust * jumped / (h.Trust*jumped + (1-h.Trust)*stayed)
+	h.Trust = min(mostTrust, max(leastTrust, h.Trust+hintTrustStep*(right-h.Trust)))
 }
 
 // learn remembers which levels were met under the standing hint.
 func (h *hint) learn(filtered belief) {
-	if !h.given {
+	if !h.Given {
 		return
 	}
-	seen := &h.seen[h.load]
+	seen := &h.Seen[h.Load]
 	sum := 0.0
 	for k, w := range filtered {
 		seen[k] += w

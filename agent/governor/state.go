@@ -27,10 +27,10 @@ type Correction struct {
 }
 
 // Experience is what was learned so far.
-func (g *Governor) Experience() Experience {
-	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.trust,
+func (g *View) Experience() Experience {
+	e := Experience{Met: slices.Clone(g.grid.met[:]), Jump: g.grid.jump, Trust: g.grid.hint.Trust,
 		Bias: map[string]Correction{}}
-	for _, seen := range g.grid.hint.seen { // a copy, as is each seen
+	for _, seen := range g.grid.hint.Seen { // a copy, as is each seen
 		e.Hints = append(e.Hints, seen[:])
 	}
 	for j, m := range g.members {
@@ -56,12 +56,12 @@ func (g *Governor) Remember(e Experience) error {
 	if !(e.Trust >= leastTrust && e.Trust <= mostTrust) || !(e.Jump >= leastJump && e.Jump <= mostJump) {
 		return fmt.Errorf("experience: trust %v or chance of a change %v is out of range", e.Trust, e.Jump)
 	}
-	h := hint{trust: e.Trust}
+	h := hint{Trust: e.Trust}
 	for load, seen := range e.Hints {
 		if _, err := share(seen); err != nil {
 			return fmt.Errorf("experience: hint %d: %w", load, err)
 		}
-		copy(h.seen[load][:], seen)
+		copy(h.Seen[load][:], seen)
 	}
 	g.grid.met, g.grid.jump, g.grid.hint = met, e.Jump, h
 	for j, m := range g.members {
@@ -90,10 +90,7 @@ func share(weights []float64) (b belief, err error) {
 	if sum == 0 {
 		return b, errors.New("all weights are 0")
 	}
-	for k := range b {
-		b[k] /= sum
-	}
-	return b, nil
+	return normalised(b), nil
 }
 
 // snapshot is everything that a Governor's decisions depend on, but for what
@@ -106,17 +103,17 @@ type snapshot struct {
 	Goal       Goal
 	Eligible   set
 	Power      Power
-	Arrivals   rateState
-	Demand     rateState
-	Jobs       rateState
+	Arrivals   rate
+	Demand     rate
+	Jobs       rate
 	Waited     time.Duration
 	Steady     belief
 	Crowd      float64
 	Pace       float64
 	UsualSlack time.Duration
 	UsualAt    time.Duration
-	Standing   standingState
-	Runs       contradictionState
+	Standing   standing
+	Runs       contradiction
 	Scale      float64
 	Observed   bool
 	Running    bool
@@ -128,45 +125,18 @@ type snapshot struct {
 	Jump      float64
 	Filtered  belief
 	Predicted belief
-	Hint      hintState
-}
-
-type rateState struct {
-	PerMS float64
-	Last  time.Duration
-}
-
-type standingState struct {
-	Member, Told int
-	Rest, Earned time.Duration
-	Budget       float64
-}
-
-type contradictionState struct {
-	Runs  int
-	Slow  bool
-	Ratio float64
+	Hint      hint
 }
 
 type timingState struct{ Profile, Log, Seen float64 }
 
 func (t *timing) state() timingState { return timingState{t.profile, t.bias.log, t.bias.seen} }
 
-// restore is the inverse of state.
 func (t *timing) restore(s timingState) {
 	if s.Profile > 0 && s.Profile != t.profile {
 		*t = timing{profile: s.Profile, table: newTable(s.Profile)}
 	}
 	t.bias = bias{log: s.Log, seen: s.Seen}
-}
-
-type hintState struct {
-	Given        bool
-	Load         int
-	Trust        float64
-	Seen         [hints]belief
-	Before, Jump belief
-	Pending      bool
 }
 
 // Snapshot is the state of g as JSON, from which Restore makes a governor that
@@ -176,14 +146,10 @@ func (g *Governor) Snapshot() ([]byte, error) {
 	s := snapshot{
 		Revision: g.revision, Members: g.members, Kind: g.mode.kind, Fixed: g.mode.member, Goal: g.mode.goal,
 		Eligible: g.eligible, Power: g.power,
-		Arrivals: rateState{g.arrivals.perMS, g.arrivals.last}, Demand: rateState{g.demand.perMS, g.demand.last},
-		Jobs:   rateState{g.jobs.perMS, g.jobs.last},
-		Waited: g.waited, Steady: g.steady, Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
-		Standing: standingState{g.standing.member, g.standing.told, g.standing.rest, g.standing.earned, g.standing.budget},
-		Runs:     contradictionState{g.profile.runs, g.profile.slow, g.profile.ratio},
-		Scale:    g.scale, Observed: g.observed, Running: g.running, Last: g.last,
-		Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted,
-		Hint: hintState{d.hint.given, d.hint.load, d.hint.trust, d.hint.seen, d.hint.before, d.hint.jump, d.hint.pending},
+		Arrivals: g.arrivals, Demand: g.demand, Jobs: g.jobs, Waited: g.waited, Steady: g.steady,
+		Crowd: g.crowd, Pace: g.pace, UsualSlack: g.usual.slack, UsualAt: g.usual.at,
+		Standing: g.standing, Runs: g.profile, Scale: g.scale, Observed: g.observed, Running: g.running, Last: g.last,
+		Met: d.met, Jump: d.jump, Filtered: d.filtered, Predicted: d.predicted, Hint: d.hint,
 	}
 	for j := range d.single {
 		s.Single = append(s.Single, d.single[j].state())
@@ -218,13 +184,11 @@ func Restore(b []byte) (*Governor, error) {
 	}
 	g.revision = s.Revision
 	g.eligible, g.power, g.waited, g.steady, g.crowd, g.pace = s.Eligible, s.Power, s.Waited, s.Steady, s.Crowd, s.Pace
-	for r, from := range map[*rate]rateState{&g.arrivals: s.Arrivals, &g.demand: s.Demand, &g.jobs: s.Jobs} {
-		r.perMS, r.last = from.PerMS, from.Last
+	for r, from := range map[*rate]rate{&g.arrivals: s.Arrivals, &g.demand: s.Demand, &g.jobs: s.Jobs} {
+		r.PerMS, r.Last = from.PerMS, from.Last
 	}
 	g.usual = usual{slack: s.UsualSlack, at: s.UsualAt}
-	g.standing = standing{member: s.Standing.Member, told: s.Standing.Told, rest: s.Standing.Rest,
-		earned: s.Standing.Earned, budget: s.Standing.Budget}
-	g.profile = contradiction{runs: s.Runs.Runs, slow: s.Runs.Slow, ratio: s.Runs.Ratio}
+	g.standing, g.profile = s.Standing, s.Runs
 	g.scale, g.observed, g.running, g.last = s.Scale, s.Observed, s.Running, s.Last
 	return g, g.grid.restore(&s)
 }
@@ -238,9 +202,6 @@ func (g *Grid) restore(s *snapshot) error {
 		g.batch[j].restore(s.Batch[j])
 		g.adjust(j)
 	}
-	g.met, g.jump, g.filtered, g.predicted = s.Met, s.Jump, s.Filtered, s.Predicted
-	h := s.Hint
-	g.hint = hint{given: h.Given, load: h.Load, trust: h.Trust, seen: h.Seen, before: h.Before, jump: h.Jump,
-		pending: h.Pending}
+	g.met, g.jump, g.filtered, g.predicted, g.hint = s.Met, s.Jump, s.Filtered, s.Predicted, s.Hint
 	return nil
 }

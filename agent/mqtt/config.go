@@ -198,7 +198,7 @@ func parseBroker(s string) (target, error) {
 	switch {
 	case !ok:
 		return target{}, fmt.Errorf("broker: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
-	case u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "":
+	case strings.Trim(u.Hostname(), "0123456789") == "" || u.RawQuery != "" || u.Fragment != "":
 		return target{}, fmt.Errorf("broker: want %s://host:port and no query", u.Scheme)
 	case !websocket && strings.Trim(u.Path, "/") != "":
 		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)

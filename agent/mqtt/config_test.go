@@ -63,6 +63,7 @@ func TestConfigIsJudgedAtOnce(t *testing.T) {
 		{"scheme", func(c *Config) { c.Broker = "http://host" }, `scheme "http"`},
 		{"path", func(c *Config) { c.Broker = "tcp://host/x" }, "nothing after it"},
 		{"second of a list", func(c *Config) { c.Broker = "host,http://other" }, `scheme "http"`},
+		{"a port alone", func(c *Config) { c.Broker = "1883" }, "want tcp://host:port"},
 		{"query", func(c *Config) { c.Broker = "ws://host/mqtt?token=secret" }, "no query"},
 		{"certificate without TLS for one of a list", func(c *Config) { c.Broker, c.CAFile = "tls://host,ws://host", "ca.crt" }, "ws://host:80/: cert"},
 		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "not a URL"},

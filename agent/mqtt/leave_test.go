@@ -140,6 +140,7 @@ func TestN16_AStopOnAStalledLinkHasOneDeadline(t *testing.T) {
 			}
 		}
 		close(stalled)
+		<-time.After(time.Minute) // of which the library may hold a publish for half
 	})
 }
 

@@ -196,15 +196,7 @@ func (l *Link) connect(ctx context.Context, at target, seq uint64, suspicious bo
 	if err != nil {
 		return 0, err
 	}
-	if suspicious {
-		err = s.look(ctx)
-	}
-	var denied []Subscription
-	if err == nil {
-		asked := time.Now()
-		denied, err = s.subscribe(ctx, l.cfg.Subscriptions)
-		l.roundTrip.Store(int64(time.Since(asked)))
-	}
+	denied, err := s.begin(ctx, suspicious)
 	if err != nil {
 		if ctx.Err() != nil {
 			s.disconnect() // asked to stop: the broker keeps the will to itself

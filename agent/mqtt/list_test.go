@@ -60,7 +60,7 @@ func TestTheNextOfAListOfBrokersIsFoundAndAWorkingOneKept(t *testing.T) {
 	})
 }
 
-func TestPausesGrowByTheRoundOfAList(t *testing.T) {
+func TestPausesAreBetweenTheRoundsOfAList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nodes{}
 		cfg := quick("mqtt://a,mqtt://b")
@@ -71,19 +71,10 @@ func TestPausesGrowByTheRoundOfAList(t *testing.T) {
 			<-h.lost
 		}
 		stop()
-		var longest time.Duration
-		for i := range n.at[:20] {
-			if i == 0 {
-				continue
+		for i := 1; i < 20; i++ {
+			if pause := n.at[i].Sub(n.at[i-1]); (pause > 0) != (i%2 == 0) {
+				t.Errorf("a pause of %v before attempt %d, want one before each round and none within", pause, i)
 			}
-			pause := n.at[i].Sub(n.at[i-1])
-			if i%2 == 1 && pause > 0 {
-				t.Errorf("a pause of %v before the second of a round", pause)
-			}
-			longest = max(longest, pause)
-		}
-		if most := 512 * time.Second; longest > most || longest < time.Minute {
-			t.Errorf("the longest pause was %v, want it grown by ten rounds, to at most %v", longest, most)
 		}
 	})
 }

@@ -104,6 +104,20 @@ func (s *session) options(seq uint64) *paho.ClientOptions {
 	return o
 }
 
+// begin asks for what the broker is to send, on suspicion after a look for another
+// client with this id, and returns the filters that the broker refused.
+func (s *session) begin(ctx context.Context, suspicious bool) (denied []Subscription, err error) {
+	if suspicious {
+		if err := s.look(ctx); err != nil {
+			return nil, err
+		}
+	}
+	asked := time.Now()
+	denied, err = s.subscribe(ctx, s.link.cfg.Subscriptions)
+	s.link.roundTrip.Store(int64(time.Since(asked)))
+	return denied, err
+}
+
 // subscribe asks for filters in one packet and returns those the broker
 // refused.
 func (s *session) subscribe(ctx context.Context, wanted []Subscription) (denied []Subscription, err error) {

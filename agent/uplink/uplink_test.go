@@ -536,6 +536,43 @@ func TestARealBrokerDelivers(t *testing.T) {
 	stop()
 }
 
+// TestN8_TwoDevicesWithOneIDTellOfEachOther has one of them give way, come back, and
+// tell of it as soon as it is left alone.
+func TestN8_TwoDevicesWithOneIDTellOfEachOther(t *testing.T) {
+	t.Parallel()
+	served, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var twins []*device
+	for _, boot := range []string{"0123456789abcdef", "fedcba9876543210"} {
+		twins = append(twins, mustDevice(t, func(d *device) {
+			d.cfg.Boot, d.cfg.Link.Broker, d.cfg.Link.RivalPause = boot, served.Addr(), 2*time.Second
+			d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: self.Filter(wire.KindJob), QoS: 1}}
+		}))
+	}
+	t.Cleanup(twins[0].background(served.Run))
+	operator := &listener{up: make(chan bool, 1), got: make(chan mqtt.Message, 1000)}
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID, cfg.CleanSession = served.Addr(), "operator", true
+	cfg.Subscriptions = []mqtt.Subscription{{Filter: self.Event(wire.SeverityError), QoS: 1}}
+	link, err := mqtt.New(cfg, operator, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(twins[0].background(link.Run))
+	<-operator.up
+	for _, d := range twins {
+		d.run()
+	}
+	for {
+		e := decoded[wire.Event](t, operator.await(t, self.Event(wire.SeverityError)))
+		if e.Kind == wire.EventFault && strings.Contains(e.Detail, "another client has this id and takes the session") {
+			return
+		}
+	}
+}
+
 // listener keeps what an operator gets.
 type listener struct {
 	up  chan bool
@@ -571,12 +608,12 @@ func TestAConfigurationThatCannotBeIsNamed(t *testing.T) {
 	d := mustDevice(t, nil)
 	bad := d.cfg
 	bad.Link.Broker = "http://desk"
-	if _, err := New(bad, d.state, d.outbox, discard()); err == nil || !strings.HasPrefix(err.Error(), "broker: ") {
+	if _, err := New(bad, d.outbox, discard()); err == nil || !strings.HasPrefix(err.Error(), "broker: ") {
 		t.Errorf("got %v", err)
 	}
 	short := d.cfg
 	short.Boot = "0123"
-	if _, err := New(short, d.state, d.outbox, discard()); err == nil {
+	if _, err := New(short, d.outbox, discard()); err == nil {
 		t.Error("a boot too short for the ids of frames is taken")
 	}
 }

@@ -237,7 +237,9 @@ func TestARenewedCertificateIsForTheSameKey(t *testing.T) {
 // A call writes a key before its certificate, and each file whole.
 func TestACallThatWasCutOffIsGoneOnWith(t *testing.T) {
 	for _, cut := range [][]string{
-		{"ca.crt", "server.crt", "server.key", "cam-1.crt", "cam-1.key"}, {"server.crt", "cam-1.crt", "cam-1.key"}, {"cam-1.crt"},
+		{"ca.crt", "server.crt", "server.key", "cam-1.crt", "cam-1.key"},
+		{"server.crt", "cam-1.crt", "cam-1.key"},
+		{"cam-1.crt"},
 	} {
 		dir := t.TempDir()
 		mustMake(t, request(dir, "cam-1"))
@@ -366,7 +368,8 @@ func TestTheListGetsLinesForThoseItDoesNotKnowAndKeepsTheOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]brokerconfig.Role{"operator": brokerconfig.Operator, "alice": brokerconfig.Operator,
-		"carol": brokerconfig.Operator, "viewer": brokerconfig.Viewer, "bob": brokerconfig.Viewer, "cam-1": brokerconfig.Device} {
+		"carol": brokerconfig.Operator, "viewer": brokerconfig.Viewer, "bob": brokerconfig.Viewer,
+		"cam-1": brokerconfig.Device} {
 		if got := acl.Role(name); got != want {
 			t.Errorf("%s is a %s, want a %s", name, got, want)
 		}

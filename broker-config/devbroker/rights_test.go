@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,9 +48,9 @@ var users = []string{"cam-1", "cam-2", "viewer", "bob", "operator", "alice"}
 func mustCerts(tb testing.TB) (dir string) {
 	tb.Helper()
 	dir = tb.TempDir()
-	_, err := certs.Make(certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Days: 1, Names: map[brokerconfig.Role][]string{
-		brokerconfig.Device: {"cam-1", "cam-2"}, brokerconfig.Viewer: {"viewer", "bob"},
-		brokerconfig.Operator: {"operator", "alice"}}}, time.Now())
+	names := map[brokerconfig.Role][]string{brokerconfig.Device: {"cam-1", "cam-2", "gone"},
+		brokerconfig.Viewer: {"viewer", "bob"}, brokerconfig.Operator: {"operator", "alice"}}
+	_, err := certs.Make(certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Names: names, Days: 1}, time.Now())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -73,13 +74,18 @@ func mustServeCerts(tb testing.TB, dir string) *devbroker.Broker {
 // certBrokers calls f with each broker that knows the fleet by its certificates.
 func certBrokers(t *testing.T, f func(t *testing.T, addr, dir string)) {
 	dir := mustCerts(t)
+	brokersOf(t, dir, func(t *testing.T, addr string) { f(t, addr, dir) })
+}
+
+// brokersOf is certBrokers with certificates that are there.
+func brokersOf(t *testing.T, dir string, f func(t *testing.T, addr string)) {
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()
-		f(t, brokertest.StartShipped(t, dir, filepath.Join(dir, "acl")).Addr, dir)
+		f(t, brokertest.StartShipped(t, dir, filepath.Join(dir, "acl")).Addr)
 	})
 	t.Run("devbroker", func(t *testing.T) {
 		t.Parallel()
-		f(t, mustServeCerts(t, dir).Addr(), dir)
+		f(t, mustServeCerts(t, dir).Addr())
 	})
 }
 
@@ -258,8 +264,9 @@ func TestC15_BothBrokersGiveEachUserTheSameRights(t *testing.T) {
 	}{
 		{"each topic", func(string) []string { return topics(cells, "") }, false},
 		{"each topic, shared", func(user string) []string { return topics(cells, "$share/"+user+"/") }, false},
-		{"whatever there is", func(string) []string { return []string{"#", "limber/#", "+/v1/yard/cam-1/#", "$SYS/broker/#"} },
-			true},
+		{"whatever there is", func(string) []string {
+			return []string{"#", "limber/#", "+/v1/yard/cam-1/#", "$SYS/broker/#"}
+		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			certBrokers(t, func(t *testing.T, addr, dir string) {
@@ -444,6 +451,40 @@ func TestC15_OnlyACertificateOfTheFleetOpensTheDoorAndItsNameCounts(t *testing.T
 		u.mustPublish(t, state, "speak")
 		if got := watch.until(t, state+" speak"); len(got) > 0 {
 			t.Errorf("a device that says to be the operator sent %q", got)
+		}
+	})
+}
+
+// There is no list of certificates that were taken back.
+func TestC15_ANameThatIsDeniedEverythingIsHeardByNobody(t *testing.T) {
+	t.Parallel()
+	dir := mustCerts(t)
+	path := filepath.Join(dir, "acl")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, append(text, "\nuser gone\ntopic deny #\n"...), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, command, others := topicOf("gone", wire.KindState), topicOf("gone", wire.KindCmd), topicOf("cam-1", wire.KindState)
+	brokersOf(t, dir, func(t *testing.T, addr string) {
+		watch := mustUser(t, linkOf(addr, dir, "alice"), own, others)
+		gone, err := tryUser(t, linkOf(addr, dir, "gone"), command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		watch.mustPublish(t, command, "steer")
+		gone.mustPublish(t, own, "speak")
+		gone.mustPublish(t, "other", "last")
+		mustUser(t, linkOf(addr, dir, "cam-1")).mustPublish(t, others, "it")
+		if got := watch.until(t, others+" it"); len(got) > 0 {
+			t.Errorf("was heard: %q", got)
+		}
+		gone.mu.Lock()
+		defer gone.mu.Unlock()
+		if len(gone.got) > 0 {
+			t.Errorf("was told: %q", gone.got)
 		}
 	})
 }

@@ -21,8 +21,10 @@ type webListener struct {
 func newWebListener(bound net.Listener, maxPacket int, log *slog.Logger) *webListener {
 	return &webListener{
 		listener: newListener("ws", bound, log),
-		server:   &http.Server{ReadHeaderTimeout: connectTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)},
-		limits:   websocket.Limits{Message: 2 * maxPacket, Pong: connectTimeout}, // packets may come together
+		server: &http.Server{
+			ReadHeaderTimeout: connectTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+		limits: websocket.Limits{Message: 2 * maxPacket, Pong: connectTimeout}, // packets may come together
 	}
 }
 

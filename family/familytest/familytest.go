@@ -4,10 +4,12 @@ package familytest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/limber-edge/limber/agent/frame"
@@ -72,27 +74,23 @@ func Fixtures(tb testing.TB) string {
 func NarrowSupernet(tb testing.TB, dir string) (path string) {
 	tb.Helper()
 	from := filepath.Join(Fixtures(tb), "cifar")
-	b, err := os.ReadFile(filepath.Join(from, "supernet.pth"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	desc, err := os.ReadFile(filepath.Join(from, "supernet.json"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	d, err := ofa.ParseDescription(desc)
+	d, err := ofa.ParseDescription(Read(tb, filepath.Join(from, "supernet.json")))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	d.Resolutions, d.D, d.Classes = d.Resolutions[:1], d.D[len(d.D)-1:], nil
-	if desc, err = d.Marshal(); err != nil {
+	desc, err := d.Marshal()
+	if err != nil {
 		tb.Fatal(err)
 	}
 	path = filepath.Join(dir, "supernet.pth")
-	Write(tb, path, b)
+	Write(tb, path, Read(tb, filepath.Join(from, "supernet.pth")))
 	Write(tb, filepath.Join(dir, "supernet.json"), desc)
 	return path
 }
+
+// sheet is opened once, for all that it takes under the race detector.
+var sheet = sync.OnceValues(func() (*frame.Sheet, error) { return stock.Sheet(frame.OpenSheet) })
 
 // Tree writes n images of the stock sheet from first on, in turn, to folders of
 // these names; without names as class0/0.png, class1/1.png and so on.
@@ -103,7 +101,7 @@ func Tree(tb testing.TB, dir string, first, n int, classes ...string) string {
 			classes = append(classes, fmt.Sprintf("class%d", i))
 		}
 	}
-	sheet, err := stock.Sheet(frame.OpenSheet)
+	images, err := sheet()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -112,7 +110,7 @@ func Tree(tb testing.TB, dir string, first, n int, classes ...string) string {
 		if err := os.MkdirAll(class, 0o755); err != nil {
 			tb.Fatal(err)
 		}
-		b, err := sheet.PNG(first + i)
+		b, err := images.PNG(first + i)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -238,4 +236,48 @@ func Trial(t *testing.T) *trial.Trial {
 	t.Setenv(asTrial, "1")
 	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	return trial.New(trial.LimitsOf, exe)
+}
+
+// Read reads a file.
+func Read(tb testing.TB, path string) []byte {
+	tb.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// Floats reads a file of little-endian float32.
+func Floats(tb testing.TB, path string) []float32 {
+	tb.Helper()
+	v, err := family.Floats(Read(tb, path))
+	if err != nil {
+		tb.Fatalf("%s: %v", path, err)
+	}
+	return v
+}
+
+// A Case is one architecture of a fixture's cases.json, with what PyTorch computed.
+type Case struct {
+	Arch    json.RawMessage `json:"arch"`
+	Batches []string        `json:"batches"` // files, of the calibration case
+	Input   string          `json:"input"`   // file
+	Logits  string          `json:"logits"`  // file
+}
+
+// Cases reads those of a fixture.
+func Cases(tb testing.TB, dir string) (cases []Case, calibration Case) {
+	tb.Helper()
+	var all struct {
+		Cases       []Case `json:"cases"`
+		Calibration Case   `json:"calibration"`
+	}
+	if err := json.Unmarshal(Read(tb, filepath.Join(dir, "cases.json")), &all); err != nil {
+		tb.Fatal(err)
+	}
+	if len(all.Cases) == 0 || len(all.Calibration.Batches) == 0 {
+		tb.Fatalf("%s holds no cases", dir)
+	}
+	return all.Cases, all.Calibration
 }

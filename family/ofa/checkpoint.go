@@ -3,9 +3,7 @@ package ofa
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -47,14 +45,9 @@ func (c *Checkpoint) Tensor(name string) (Tensor, bool) {
 	return t, ok
 }
 
-// storageSource gives access to the raw bytes of the storages that the object
-// pickle refers to; each container has its own.
-type storageSource interface {
-	// open returns the bytes of the storage and how many there are. A reader
-	// of fewer bytes than promised, or of damaged ones, ends in an error
-	// other than io.EOF.
-	open(s *pyStorage) (io.ReadCloser, int64, error)
-}
+// storageSource gives the raw bytes of the storages that the object pickle refers
+// to; each container has its own.
+type storageSource func(s *pyStorage) ([]byte, error)
 
 // ReadCheckpoint reads a file that torch.save wrote, in the zip or the legacy
 // container: a state_dict, or a dict that holds one under a name that training
@@ -63,24 +56,20 @@ type storageSource interface {
 //
 // Storages of float32, float16, bfloat16 and float64 become float32. Integer
 // tensors (num_batches_tracked) and values that are no tensors are left out.
-func ReadCheckpoint(r io.ReaderAt, size int64) (*Checkpoint, error) {
-	head := make([]byte, min(max(size, 0), 512))
-	n, err := r.ReadAt(head, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read checkpoint: %w", err)
-	}
-	head = head[:n]
+func ReadCheckpoint(file []byte) (*Checkpoint, error) {
 	var (
 		object pyValue
 		source storageSource
+		err    error
 	)
 	switch {
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
-		object, source, err = openZip(r, size)
-	case len(head) > 0 && head[0] == opProto:
-		object, source, err = openLegacy(r, size)
+	case bytes.HasPrefix(file, []byte("PK\x03\x04")):
+		object, source, err = openZip(file)
+	case len(file) > 0 && file[0] == opProto:
+		object, source, err = openLegacy(file)
 	default:
-		err = fmt.Errorf("not a PyTorch checkpoint (neither zip nor legacy container): %s", describe(head))
+		err = fmt.Errorf("not a PyTorch checkpoint (neither zip nor legacy container): %s",
+			describe(file[:min(len(file), 512)]))
 	}
 	if err != nil {
 		return nil, err
@@ -90,7 +79,9 @@ func ReadCheckpoint(r io.ReaderAt, size int64) (*Checkpoint, error) {
 		return nil, err
 	}
 	bare, prefix := withoutPrefixes(state)
-	c, err := newTensorLoader(source, size).load(bare)
+	l := tensorLoader{source: source, size: len(file), bytes: len(file), numbers: len(file),
+		read: map[*pyStorage][]float32{}}
+	c, err := l.load(bare)
 	if err != nil {
 		return nil, err
 	}

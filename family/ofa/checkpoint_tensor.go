@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 )
@@ -27,25 +26,13 @@ const (
 
 // storageElem tells the element type from the class that names it in a pickle.
 func storageElem(class pyGlobal) (elemType, bool) {
-	switch class {
-	case "torch.FloatStorage":
-		return elemType{4, float32le}, true
-	case "torch.HalfStorage":
-		return elemType{2, float16}, true
-	case "torch.BFloat16Storage":
-		return elemType{2, bfloat16}, true
-	case "torch.DoubleStorage":
-		return elemType{8, float64le}, true
-	case "torch.LongStorage":
-		return elemType{8, notFloat}, true
-	case "torch.IntStorage":
-		return elemType{4, notFloat}, true
-	case "torch.ShortStorage":
-		return elemType{2, notFloat}, true
-	case "torch.CharStorage", "torch.ByteStorage", "torch.BoolStorage":
-		return elemType{1, notFloat}, true
-	}
-	return elemType{}, false
+	elem, ok := map[pyGlobal]elemType{
+		"torch.FloatStorage": {4, float32le}, "torch.HalfStorage": {2, float16},
+		"torch.BFloat16Storage": {2, bfloat16}, "torch.DoubleStorage": {8, float64le},
+		"torch.LongStorage": {8, notFloat}, "torch.IntStorage": {4, notFloat}, "torch.ShortStorage": {2, notFloat},
+		"torch.CharStorage": {1, notFloat}, "torch.ByteStorage": {1, notFloat}, "torch.BoolStorage": {1, notFloat},
+	}[class]
+	return elem, ok
 }
 
 // decode converts len(dst) little-endian numbers.
@@ -160,22 +147,10 @@ func (t *pyTensor) gather(dst, storage []float32) {
 // storage once.
 type tensorLoader struct {
 	source  storageSource
-	size    int64 // bytes of the file
-	bytes   int64 // still to be read; entries that overlap would exceed it
-	numbers int64 // still to be allocated: four times the file's size in bytes
+	size    int // bytes of the file
+	bytes   int // still to be read; entries that overlap would exceed it
+	numbers int // still to be allocated: four times the file's size in bytes
 	read    map[*pyStorage][]float32
-	buf     []byte
-}
-
-func newTensorLoader(source storageSource, size int64) *tensorLoader {
-	return &tensorLoader{
-		source:  source,
-		size:    size,
-		bytes:   size,
-		numbers: size,
-		read:    map[*pyStorage][]float32{},
-		buf:     make([]byte, 64<<10),
-	}
 }
 
 func (l *tensorLoader) load(state *pyDict) (*Checkpoint, error) {
@@ -228,10 +203,10 @@ func (l *tensorLoader) tensor(t *pyTensor) (Tensor, error) {
 
 // alloc hands out memory while the file is large enough to account for it.
 func (l *tensorLoader) alloc(n int64) ([]float32, error) {
-	if n > l.numbers {
+	if n > int64(l.numbers) {
 		return nil, fmt.Errorf("the tensors unfold to more numbers than a file of %d bytes accounts for", l.size)
 	}
-	l.numbers -= n
+	l.numbers -= int(n)
 	return make([]float32, n), nil
 }
 
@@ -239,42 +214,22 @@ func (l *tensorLoader) storage(s *pyStorage) ([]float32, error) {
 	if data, ok := l.read[s]; ok {
 		return data, nil
 	}
-	r, size, err := l.source.open(s)
+	b, err := l.source(s)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	if size > l.bytes {
+	if len(b) > l.bytes {
 		return nil, fmt.Errorf("the storages claim more bytes than the file has, %d", l.size)
 	}
-	l.bytes -= size
-	if size%s.elem.size != 0 || size/s.elem.size != s.numel {
+	l.bytes -= len(b)
+	if size := int64(len(b)); size%s.elem.size != 0 || size/s.elem.size != s.numel {
 		return nil, fmt.Errorf("%d bytes are not the %d elements declared", size, s.numel)
 	}
 	data, err := l.alloc(s.numel)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.fill(data, s.elem, r); err != nil {
-		return nil, err
-	}
+	s.elem.float.decode(data, b)
 	l.read[s] = data
 	return data, nil
-}
-
-// fill reads and converts a storage up to the end of r.
-func (l *tensorLoader) fill(data []float32, elem elemType, r io.Reader) error {
-	for len(data) > 0 {
-		n := min(len(data), len(l.buf)/int(elem.size))
-		src := l.buf[:n*int(elem.size)]
-		if _, err := io.ReadFull(r, src); err != nil {
-			return fmt.Errorf("read the numbers: %w", err)
-		}
-		elem.float.decode(data[:n], src)
-		data = data[n:]
-	}
-	if _, err := io.Copy(io.Discard, r); err != nil { // at its end a zip entry compares the checksum
-		return fmt.Errorf("read the numbers: %w", err)
-	}
-	return nil
 }

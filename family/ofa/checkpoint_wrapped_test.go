@@ -72,7 +72,7 @@ func TestWhatTrainingToolsWrapIsReadAndSaid(t *testing.T) {
 		{"the last of a name", under(asmText("net"), asmNet("", "2"), asmText("net"), bare), 1, "what is under 'net'"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := readBytes(wrappedFile(tt.object))
+			c, err := ReadCheckpoint(wrappedFile(tt.object))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +90,7 @@ func TestWhatTrainingToolsWrapIsReadAndSaid(t *testing.T) {
 
 func TestAPrefixOfSomeNamesStays(t *testing.T) {
 	tensor := asmTensor(asmStorage("FloatStorage", "0", 1), 0, asmInts(1), asmInts(1))
-	c, err := readBytes(legacyFile(asmDict(asmText("module.a"), tensor, asmText("b.c"), tensor), zeros(1)))
+	c, err := ReadCheckpoint(legacyFile(asmDict(asmText("module.a"), tensor, asmText("b.c"), tensor), zeros(1)))
 	if err != nil || !slices.Equal(c.Names(), []string{"module.a", "b.c"}) || c.Taken() != "" {
 		t.Errorf("got %q, %v, said %q", c.Names(), err, c.Taken())
 	}
@@ -109,7 +109,7 @@ func TestWrappersThatHoldEachOtherEnd(t *testing.T) {
 		deep = asmDict(asmText("net"), deep)
 	}
 	wantRefusal(t, legacyFile(deep, zeros(1)), "holds no state_dict")
-	c, err := readBytes(legacyFile(asmNet(strings.Repeat("module.", 9000), "0"), zeros(1)))
+	c, err := ReadCheckpoint(legacyFile(asmNet(strings.Repeat("module.", 9000), "0"), zeros(1)))
 	if err != nil || len(c.Names()) != 2 || !strings.HasPrefix(c.Names()[0], "module.module.") {
 		t.Errorf("got %v, want the names with what is left of their prefixes", err)
 	}

@@ -173,7 +173,6 @@ func (d *Description) lengths() []int {
 	return lengths
 }
 
-// slots is the number of elastic blocks.
 func (d *Description) slots() int {
 	n := 0
 	for _, length := range d.lengths() {
@@ -205,7 +204,7 @@ func (d *Description) widths() int {
 func (d *Description) Uniform(k int, e float64, depth, r int) family.Arch {
 	a := family.Arch{E: slices.Repeat([]float64{e}, d.slots()), D: slices.Repeat([]int{depth}, d.depths()), R: r}
 	if d.Kind == ResNet50 {
-		a.W = slices.Repeat([]int{slices.Index(d.W, maxOf(d.W))}, d.widths())
+		a.W = slices.Repeat([]int{slices.Index(d.W, slices.Max(d.W))}, d.widths())
 	} else {
 		a.KS = slices.Repeat([]int{k}, d.slots())
 	}
@@ -256,7 +255,6 @@ func (d *Description) checkLengths(a family.Arch) error {
 	return nil
 }
 
-// title names the kind for people.
 func (d *Description) title() string {
 	switch d.Kind {
 	case ProxylessNAS:

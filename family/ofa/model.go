@@ -78,7 +78,6 @@ func (w *writer) layer(name string, l layer) string {
 	}
 }
 
-// out names what a layer wrote.
 func (w *writer) out(layer int) string {
 	if layer == image {
 		return InputName

@@ -103,8 +103,6 @@ func (u *unpickler) step(op byte) error {
 		return err
 	case opMark:
 		return u.mark()
-	case opEmptyTuple, opEmptyList, opEmptyDict:
-		return u.empty(op)
 	case opTuple, opTuple1, opTuple2, opTuple3:
 		return u.tuple(op)
 	case opAppend, opAppends:
@@ -153,21 +151,21 @@ func (u *unpickler) scalar(op byte) error {
 		return u.push(pyFloat(math.Float64frombits(binary.BigEndian.Uint64(b))))
 	case opBinUnicode, opShortBinUnicode:
 		return u.text(op)
+	case opEmptyTuple:
+		return u.push(pyTuple{})
+	case opEmptyList:
+		return u.push(&pyList{})
+	case opEmptyDict:
+		return u.push(&pyDict{})
 	}
 	return fmt.Errorf("opcode 0x%02x is not one that a state_dict needs", op)
 }
 
 func (u *unpickler) integer(op byte) error {
-	width := 1
-	switch op {
-	case opLong1:
+	if op == opLong1 {
 		return u.long()
-	case opBinInt2:
-		width = 2
-	case opBinInt:
-		width = 4
 	}
-	n, err := u.uint(width)
+	n, err := u.number(op)
 	if err != nil {
 		return err
 	}
@@ -201,11 +199,7 @@ func (u *unpickler) long() error {
 }
 
 func (u *unpickler) text(op byte) error {
-	width := 4
-	if op == opShortBinUnicode {
-		width = 1
-	}
-	n, err := u.uint(width)
+	n, err := u.number(op)
 	if err != nil {
 		return err
 	}
@@ -220,17 +214,6 @@ func (u *unpickler) text(op byte) error {
 		return errors.New("a string is not UTF-8")
 	}
 	return u.push(pyText(b))
-}
-
-func (u *unpickler) empty(op byte) error {
-	switch op {
-	case opEmptyTuple:
-		return u.push(pyTuple{})
-	case opEmptyList:
-		return u.push(&pyList{})
-	default:
-		return u.push(&pyDict{})
-	}
 }
 
 func (u *unpickler) tuple(op byte) error {
@@ -248,11 +231,7 @@ func (u *unpickler) tuple(op byte) error {
 }
 
 func (u *unpickler) appendItems(op byte) error {
-	items, err := u.operands(op == opAppends, 1)
-	if err != nil {
-		return err
-	}
-	target, err := u.top()
+	items, target, err := u.operands(op == opAppends, 1)
 	if err != nil {
 		return err
 	}
@@ -265,11 +244,7 @@ func (u *unpickler) appendItems(op byte) error {
 }
 
 func (u *unpickler) setItems(op byte) error {
-	items, err := u.operands(op == opSetItems, 2)
-	if err != nil {
-		return err
-	}
-	target, err := u.top()
+	items, target, err := u.operands(op == opSetItems, 2)
 	if err != nil {
 		return err
 	}
@@ -293,7 +268,7 @@ func (u *unpickler) put(op byte) error {
 	}
 	slot := uint32(len(u.memo))
 	if op != opMemoize {
-		if slot, err = u.slot(op == opLongBinPut); err != nil {
+		if slot, err = u.number(op); err != nil {
 			return err
 		}
 	}
@@ -305,7 +280,7 @@ func (u *unpickler) put(op byte) error {
 }
 
 func (u *unpickler) recall(op byte) error {
-	slot, err := u.slot(op == opLongBinGet)
+	slot, err := u.number(op)
 	if err != nil {
 		return err
 	}
@@ -314,13 +289,4 @@ func (u *unpickler) recall(op byte) error {
 		return fmt.Errorf("value %d was never memorised", slot)
 	}
 	return u.push(v)
-}
-
-// slot reads the number of a memo slot.
-func (u *unpickler) slot(long bool) (uint32, error) {
-	width := 1
-	if long {
-		width = 4
-	}
-	return u.uint(width)
 }

@@ -8,7 +8,6 @@ import (
 
 var errPickleStack = errors.New("the pickle takes a value that it has not put on the stack")
 
-// byte reads one byte of the program.
 func (u *unpickler) byte() (byte, error) {
 	if u.pos == len(u.data) {
 		return 0, errPickleEnd
@@ -26,8 +25,16 @@ func (u *unpickler) take(n int) ([]byte, error) {
 	return u.data[u.pos-n : u.pos], nil
 }
 
-// uint reads a little-endian number of up to four bytes.
-func (u *unpickler) uint(width int) (uint32, error) {
+// number reads the little-endian number behind an opcode: a value, a length or a
+// slot.
+func (u *unpickler) number(op byte) (uint32, error) {
+	width := 1
+	switch op {
+	case opBinInt2:
+		width = 2
+	case opBinInt, opBinUnicode, opLongBinPut, opLongBinGet:
+		width = 4
+	}
 	b, err := u.take(width)
 	var v uint32
 	for i, x := range b {
@@ -86,12 +93,18 @@ func (u *unpickler) popMark() ([]pyValue, error) {
 	return items, err
 }
 
-// operands pops the values down to the mark, or n of them.
-func (u *unpickler) operands(marked bool, n int) ([]pyValue, error) {
+// operands pops the values down to the mark, or n of them. They go into the target,
+// which is below them and stays.
+func (u *unpickler) operands(marked bool, n int) (items []pyValue, target pyValue, err error) {
 	if marked {
-		return u.popMark()
+		items, err = u.popMark()
+	} else {
+		items, err = u.popN(n)
 	}
-	return u.popN(n)
+	if err == nil {
+		target, err = u.top()
+	}
+	return items, target, err
 }
 
 // result is the one value that a finished program leaves.
@@ -101,4 +114,61 @@ func (u *unpickler) result() (pyValue, error) {
 			len(u.marks))
 	}
 	return u.stack[0], nil
+}
+
+// pyValue is a Python value that a state_dict may contain.
+type pyValue interface {
+	kind() string // for error messages, with its article
+}
+
+type (
+	pyNone   struct{}
+	pyBool   bool
+	pyInt    int64
+	pyLong   string // more than 64 bits: the two's complement, little endian
+	pyFloat  float64
+	pyText   string
+	pyTuple  []pyValue
+	pyList   struct{ items []pyValue }
+	pyDict   struct{ items []pyItem } // also an OrderedDict; a repeated key stays
+	pyItem   struct{ key, value pyValue }
+	pyGlobal string // module.name
+)
+
+// pyStorage is a block of numbers outside the pickle.
+type pyStorage struct {
+	key   string
+	elem  elemType
+	numel int64
+}
+
+// pyTensor is a view of a storage, checked to lie inside it.
+type pyTensor struct {
+	storage *pyStorage
+	offset  int64 // elements
+	shape   []int64
+	stride  []int64 // elements
+}
+
+func (pyNone) kind() string     { return "None" }
+func (pyBool) kind() string     { return "a bool" }
+func (pyInt) kind() string      { return "an int" }
+func (pyLong) kind() string     { return "an int" }
+func (pyFloat) kind() string    { return "a float" }
+func (pyText) kind() string     { return "a str" }
+func (pyTuple) kind() string    { return "a tuple" }
+func (*pyList) kind() string    { return "a list" }
+func (*pyDict) kind() string    { return "a dict" }
+func (*pyStorage) kind() string { return "a storage" }
+func (*pyTensor) kind() string  { return "a tensor" }
+func (g pyGlobal) kind() string { return "the class " + string(g) }
+
+// lookup returns the value of a key as Python would: the last one set.
+func (d *pyDict) lookup(key string) (pyValue, bool) {
+	for i := len(d.items) - 1; i >= 0; i-- {
+		if d.items[i].key == pyText(key) {
+			return d.items[i].value, true
+		}
+	}
+	return nil, false
 }

@@ -106,7 +106,7 @@ func wantRefusal(t *testing.T, file []byte, want string) {
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err := readBytes(file)
+	_, err := ReadCheckpoint(file)
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
@@ -120,7 +120,7 @@ func wantRefusal(t *testing.T, file []byte, want string) {
 
 func TestAHandMadePickleIsRead(t *testing.T) {
 	file := legacyFile(asmDict(asmText("w"), asmVector(2)), legacyStorage{"0", 2, "\x00\x00\x80\x3f\x00\x00\x00\x40"})
-	c, err := readBytes(file)
+	c, err := ReadCheckpoint(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestAliasesCostNoMemory(t *testing.T) {
 		views = append(views, name, asmTensor(storage, 0, asmInts(n), asmInts(1)))
 		copies = append(copies, name, asmTensor(storage, 0, asmInts(2, n/2), asmInts(1, 2)))
 	}
-	c, err := readBytes(legacyFile(asmDict(views...), zeros(n)))
+	c, err := ReadCheckpoint(legacyFile(asmDict(views...), zeros(n)))
 	if err != nil || len(c.Names()) != 1000 {
 		t.Errorf("views: got %v, want 1000 tensors", err)
 	}
@@ -280,7 +280,7 @@ func TestTheZipContainerIsChecked(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { wantRefusal(t, zipContainerOf(t, tt.entries...), tt.want) })
 	}
 	little := zipEntry{name: "x/byteorder", data: "little"}
-	if _, err := readBytes(zipContainerOf(t, object, little, numbers)); err != nil {
+	if _, err := ReadCheckpoint(zipContainerOf(t, object, little, numbers)); err != nil {
 		t.Errorf("little-endian: got %v, want no error", err)
 	}
 }

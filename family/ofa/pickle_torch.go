@@ -1,6 +1,7 @@
 package ofa
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -50,16 +51,12 @@ func (u *unpickler) globalLines() (pyGlobal, error) {
 }
 
 func (u *unpickler) line() (string, error) {
-	from := u.pos
-	for {
-		b, err := u.byte()
-		if err != nil {
-			return "", err
-		}
-		if b == '\n' {
-			return string(u.data[from : u.pos-1]), nil
-		}
+	line, _, ok := bytes.Cut(u.data[u.pos:], []byte("\n"))
+	if !ok {
+		return "", errPickleEnd
 	}
+	u.pos += len(line) + 1
+	return string(line), nil
 }
 
 // globalFromStack reads the form of protocol 4: two strings pushed before.
@@ -79,11 +76,7 @@ func (u *unpickler) globalFromStack() (pyGlobal, error) {
 // build sets attributes of the object on the stack. The only ones a state_dict
 // has are the version numbers in _metadata, which do not matter here.
 func (u *unpickler) build() error {
-	state, err := u.popN(1)
-	if err != nil {
-		return err
-	}
-	target, err := u.top()
+	state, target, err := u.operands(false, 1)
 	if err != nil {
 		return err
 	}

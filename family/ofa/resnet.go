@@ -79,7 +79,7 @@ func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut in
 	}
 	widestOut = w.Shape[0]
 	out := d.narrowed(widestOut, c.net.arch.W[stage+2])
-	widest, mid := Expanded(widestOut, maxOf(d.E)), Expanded(out, c.net.arch.E[slot])
+	widest, mid := Expanded(widestOut, slices.Max(d.E)), Expanded(out, c.net.arch.E[slot])
 	entry, in, stride := c.last, c.width, 1
 	if first {
 		stride = d.Strides[stage]
@@ -104,5 +104,5 @@ func (c *cutter) bottleneck(stage, slot, widestIn int, first bool) (widestOut in
 // narrowed is a width for one of the width multipliers, of which the checkpoint
 // has the greatest.
 func (d *Description) narrowed(widest, index int) int {
-	return Divisible(float64(widest) / maxOf(d.W) * d.W[index])
+	return Divisible(float64(widest) / slices.Max(d.W) * d.W[index])
 }

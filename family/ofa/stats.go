@@ -47,7 +47,6 @@ func (n *Subnet) SetStats(stats []float32) error {
 	return nil
 }
 
-// norms lists the sub-network's BNs in order.
 func (n *Subnet) norms() []*batchNorm {
 	var norms []*batchNorm
 	for i := range n.layers {

@@ -186,11 +186,3 @@ func slice(t Tensor, out, in int) []float32 {
 	}
 	return w
 }
-
-func maxOf(v []float64) float64 {
-	m := v[0]
-	for _, x := range v {
-		m = max(m, x)
-	}
-	return m
-}

@@ -14,7 +14,7 @@ import (
 
 func mustLoad(tb testing.TB, path string) *Supernet {
 	tb.Helper()
-	mustOpen(tb, path) // skips where it is missing beside the project
+	mustReadFile(tb, path) // skips where it is missing beside the project
 	net, err := Load(path)
 	if err != nil {
 		tb.Fatal(err)

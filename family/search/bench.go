@@ -2,7 +2,9 @@ package search
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -97,7 +99,6 @@ func (b *Bench) finalists(ctx context.Context, archs []family.Arch) ([]Entry, er
 	return measured, nil
 }
 
-// distinct drops architectures that came before.
 func distinct(archs []family.Arch) []family.Arch {
 	seen := map[string]bool{}
 	var kept []family.Arch
@@ -138,4 +139,54 @@ func (b *Bench) measure(ctx context.Context, a family.Arch, ms float64, sets Set
 	e := Entry{Arch: a, Calibrated: sets.Calibration.Len(), Images: score.Images, Top1: score.Top1, Top5: score.Top5,
 		MMACs: sub.MMACs(), Latency: ms}
 	return b.Journal.keep(e, family.FloatBytes(sub.Stats()))
+}
+
+// Timer measures latency: the median of Runs inferences of one image. Nothing
+// else should run meanwhile.
+type Timer struct {
+	Net   *ofa.Supernet
+	Probe Prober
+	Runs  int
+}
+
+// Times measures architectures in turns; they are all in memory meanwhile. BN
+// statistics do not matter here.
+func (t Timer) Times(ctx context.Context, archs []family.Arch) (ms []float64, err error) {
+	var probes []Probe
+	defer func() {
+		for _, p := range probes {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	for _, a := range archs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		p, err := t.open(a)
+		if err != nil {
+			return nil, err
+		}
+		probes = append(probes, p)
+	}
+	runs, err := Turns(ctx, probes, max(t.Runs, 1), func(string, int, int) {})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range runs {
+		slices.Sort(r)
+		ms = append(ms, r[len(r)/2])
+	}
+	return ms, nil
+}
+
+func (t Timer) open(a family.Arch) (Probe, error) {
+	sub, err := t.Net.Cut(a)
+	if err != nil {
+		return nil, err
+	}
+	model, err := sub.Model(1)
+	if err != nil {
+		return nil, err
+	}
+	return t.Probe(model, ofa.InputName, []int{1, 3, a.R, a.R}, ofa.OutputName, []int{1, sub.Classes()})
 }

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
@@ -41,7 +44,7 @@ func byKernels(a family.Arch) float64 {
 	return ms
 }
 
-var plan = search.Plan{Size: 3, Samples: 14, Rough: 10, Finalists: 3, Climbs: 2, Seed: 1}
+var plan = search.Plan{Size: 3, Samples: 14, Rough: 5, Finalists: 3, Climbs: 2, Seed: 1}
 
 func mustJournal(t *testing.T, dir string, begun search.Begun) *search.Journal {
 	t.Helper()
@@ -57,27 +60,73 @@ func mustJournal(t *testing.T, dir string, begun search.Begun) *search.Journal {
 func mustBench(t *testing.T, load ofa.Loader, dir string, c search.Clock) *search.Bench {
 	t.Helper()
 	net := mustNarrowed(t)
-	set := noise{n: 40, label: modulo(net.Classes())}
+	set := noise{n: 20, label: modulo(net.Classes())}
 	half := func(from int) search.Images {
-		at := make([]int, 20)
+		at := make([]int, 10)
 		for i := range at {
 			at[i] = from + i
 		}
 		return search.Pick(set, at)
 	}
-	return &search.Bench{Net: net, Load: load, Sets: search.Sets{Calibration: half(0), Validation: half(20)}, Batch: 10,
-		Clock: c, Journal: mustJournal(t, dir, search.Begun{Batch: 10}), Tell: quiet}
+	return &search.Bench{Net: net, Load: load, Sets: search.Sets{Calibration: half(0), Validation: half(10)}, Batch: 5,
+		Clock: c, Journal: mustJournal(t, dir, search.Begun{Batch: 5}), Tell: quiet}
+}
+
+// whole is a build that nothing cut off, made once for all tests.
+type whole struct {
+	once sync.Once
+	*search.Built
+	timed    map[string]int // by architecture
+	measured int            // lines of the journal
+	folder   fstest.MapFS   // of the journal
+}
+
+var first whole
+
+func mustFirst(t *testing.T, load ofa.Loader) *whole {
+	t.Helper()
+	first.once.Do(func() {
+		dir, timed := t.TempDir(), map[string]int{}
+		bench := mustBench(t, load, dir, &clock{ms: func(a family.Arch) float64 {
+			timed[fmt.Sprint(a)]++
+			return byKernels(a)
+		}})
+		built, err := search.Build(t.Context(), bench, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Built, first.timed, first.measured, first.folder = built, timed, bench.Journal.Len(), mustReadFolder(t, dir)
+	})
+	if first.Built == nil {
+		t.Fatal("the build that tests share failed")
+	}
+	return &first
+}
+
+// mustReadFolder keeps a folder for after its test.
+func mustReadFolder(t *testing.T, dir string) fstest.MapFS {
+	t.Helper()
+	kept := fstest.MapFS{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			kept[path] = &fstest.MapFile{Data: mustRead(t, filepath.Join(dir, path)), Mode: 0o600}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 func TestBuildKeepsWhatNothingFasterBeats(t *testing.T) {
-	load, c := loader(t), &clock{ms: byKernels}
-	built, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), c), plan)
-	if err != nil || len(built.Members) == 0 || len(built.Members) > plan.Size || built.Samples != plan.Samples {
-		t.Fatalf("got %+v, %v; want 1 to %d members after %d samples", built, err, plan.Size, plan.Samples)
+	built := mustFirst(t, loader(t))
+	if len(built.Members) == 0 || len(built.Members) > plan.Size || built.Samples != plan.Samples {
+		t.Fatalf("got %+v; want 1 to %d members after %d samples", built.Built, plan.Size, plan.Samples)
 	}
 	for i, m := range built.Members {
-		if m.Latency != byKernels(m.Arch) || m.Images != 20 {
-			t.Errorf("got %v ms on %d images, want %v on all 20", m.Latency, m.Images, byKernels(m.Arch))
+		if m.Latency != byKernels(m.Arch) || m.Images != 10 {
+			t.Errorf("got %v ms on %d images, want %v on all 10", m.Latency, m.Images, byKernels(m.Arch))
 		}
 		if i > 0 && (m.Latency <= built.Members[i-1].Latency || m.Top1 <= built.Members[i-1].Top1) {
 			t.Errorf("got %v after %v", m, built.Members[i-1])
@@ -89,15 +138,7 @@ func TestBuildKeepsWhatNothingFasterBeats(t *testing.T) {
 }
 
 func TestBuildMeasuresTheEndsOnAllImages(t *testing.T) {
-	load, timed := loader(t), map[string]int{}
-	bench := mustBench(t, load, t.TempDir(), &clock{ms: func(a family.Arch) float64 {
-		timed[fmt.Sprint(a)]++
-		return byKernels(a)
-	}})
-	if _, err := search.Build(t.Context(), bench, plan); err != nil {
-		t.Fatal(err)
-	}
-	d := bench.Net.Description()
+	timed, d := mustFirst(t, loader(t)).timed, mustNarrowed(t).Description()
 	for _, a := range []family.Arch{
 		d.Uniform(slices.Min(d.KS), slices.Min(d.E), slices.Min(d.D), slices.Min(d.Resolutions)),
 		d.Uniform(slices.Max(d.KS), slices.Max(d.E), slices.Max(d.D), slices.Max(d.Resolutions)),
@@ -122,12 +163,8 @@ func TestBuildWithoutAClockWeighsMMACs(t *testing.T) {
 }
 
 func TestBuildGoesOnWhereItWasCutOff(t *testing.T) {
-	load, c := loader(t), &clock{ms: byKernels}
-	whole, err := search.Build(t.Context(), mustBench(t, load, t.TempDir(), c), plan)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
+	load, c, dir := loader(t), &clock{ms: byKernels}, t.TempDir()
+	whole := mustFirst(t, load)
 	ctx, cancel := context.WithCancel(t.Context())
 	bench := mustBench(t, load, dir, c)
 	bench.Tell = func(what string, done, _ int) {
@@ -157,13 +194,10 @@ func TestBuildGoesOnWhereItWasCutOff(t *testing.T) {
 
 func TestBuildMeasuresAnewWhatLostItsStatistics(t *testing.T) {
 	load, c, dir := loader(t), &clock{ms: byKernels}, t.TempDir()
-	bench := mustBench(t, load, dir, c)
-	whole, err := search.Build(t.Context(), bench, plan)
-	if err != nil {
+	whole := mustFirst(t, load)
+	if err := os.CopyFS(dir, whole.folder); err != nil {
 		t.Fatal(err)
 	}
-	all := bench.Journal.Len()
-	bench.Journal.Close()
 	blobs, err := filepath.Glob(filepath.Join(dir, family.BlobFolder, "*"))
 	if err != nil || len(blobs) < 2 {
 		t.Fatalf("got blobs %v, %v", blobs, err)
@@ -183,9 +217,9 @@ func TestBuildMeasuresAnewWhatLostItsStatistics(t *testing.T) {
 		t.Errorf("got %d measurements taken over, want none: they have no statistics", got)
 	}
 	built, err := search.Build(t.Context(), again, plan)
-	if err != nil || len(built.Members) != len(whole.Members) || again.Journal.Len() != all {
+	if err != nil || len(built.Members) != len(whole.Members) || again.Journal.Len() != whole.measured {
 		t.Fatalf("got %+v, %v and %d measurements; want %d members of %d", built, err, again.Journal.Len(),
-			len(whole.Members), all)
+			len(whole.Members), whole.measured)
 	}
 	for _, m := range built.Members {
 		if _, err := again.Journal.Blob(m.Stats); err != nil {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -244,27 +245,6 @@ func (f *fit) terms(on []term, stage, slot, choice int, worth float64) []term {
 	return on
 }
 
-// encode lists the choices an architecture made; a slot it does not use has
-// none.
-func (f *fit) encode(a family.Arch) ([]term, error) {
-	r, worth, err := f.check(a)
-	if err != nil {
-		return nil, err
-	}
-	s := &f.space
-	on := []term{{f.inputs() - len(s.Resolutions) + r, 1}}
-	for i, stage := range s.Stages {
-		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
-			choice := f.choice(a, slot)
-			if choice < 0 {
-				return nil, f.unknown(a, slot)
-			}
-			on = f.terms(on, i, slot, choice, worth)
-		}
-	}
-	return on, nil
-}
-
 // check returns the index of an architecture's resolution, and what its blocks
 // are worth there.
 func (f *fit) check(a family.Arch) (r int, worth float64, err error) {
@@ -283,38 +263,42 @@ func (f *fit) check(a family.Arch) (r int, worth float64, err error) {
 	return r, side * side, nil
 }
 
-// choice numbers the kernel size and expand ratio of a slot; -1 if one of them
-// is unknown.
-func (f *fit) choice(a family.Arch, slot int) int {
-	k, e := slices.Index(f.space.KS, a.KS[slot]), slices.Index(f.space.E, a.E[slot])
-	if k < 0 || e < 0 {
-		return -1
+// each visits the blocks that an architecture uses, with the number of the kernel
+// size and expand ratio of each.
+func (f *fit) each(a family.Arch, visit func(stage, slot, choice int)) error {
+	for i, stage := range f.space.Stages {
+		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
+			k, e := slices.Index(f.space.KS, a.KS[slot]), slices.Index(f.space.E, a.E[slot])
+			if k < 0 || e < 0 {
+				return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS,
+					f.space.E, a.KS[slot], a.E[slot])
+			}
+			visit(i, slot, k*len(f.space.E)+e)
+		}
 	}
-	return k*len(f.space.E) + e
+	return nil
 }
 
-func (f *fit) unknown(a family.Arch, slot int) error {
-	return fmt.Errorf("fitted predictor: it knows kernels %v and expand ratios %v, not %d and %v", f.space.KS, f.space.E,
-		a.KS[slot], a.E[slot])
+// encode lists the choices an architecture made; a slot it does not use has
+// none.
+func (f *fit) encode(a family.Arch) ([]term, error) {
+	r, worth, err := f.check(a)
+	if err != nil {
+		return nil, err
+	}
+	on := []term{{f.inputs() - len(f.space.Resolutions) + r, 1}}
+	err = f.each(a, func(stage, slot, choice int) { on = f.terms(on, stage, slot, choice, worth) })
+	return on, err
 }
 
-// at predicts for an architecture.
 func (f *fit) at(a family.Arch) (float64, error) {
 	r, worth, err := f.check(a)
 	if err != nil {
 		return 0, err
 	}
 	sum := 0.0
-	for i, stage := range f.space.Stages {
-		for slot := stage.First; slot < stage.First+min(a.D[i], stage.Slots); slot++ {
-			choice := f.choice(a, slot)
-			if choice < 0 {
-				return 0, f.unknown(a, slot)
-			}
-			sum += f.block[slot*f.choices()+choice]
-		}
-	}
-	return f.mean + f.weight[f.inputs()-len(f.space.Resolutions)+r] + worth*sum, nil
+	err = f.each(a, func(_, slot, choice int) { sum += f.block[slot*f.choices()+choice] })
+	return f.mean + f.weight[f.inputs()-len(f.space.Resolutions)+r] + worth*sum, err
 }
 
 // judge compares predictions with what was measured.
@@ -365,7 +349,7 @@ func Kendall(a, b []float64) float64 {
 	var sum, inA, inB float64
 	for i := range a {
 		for j := range i {
-			x, y := sign(a[i]-a[j]), sign(b[i]-b[j])
+			x, y := float64(cmp.Compare(a[i], a[j])), float64(cmp.Compare(b[i], b[j]))
 			sum += x * y
 			inA += x * x
 			inB += y * y
@@ -375,14 +359,4 @@ func Kendall(a, b []float64) float64 {
 		return 0
 	}
 	return sum / math.Sqrt(inA*inB)
-}
-
-func sign(v float64) float64 {
-	switch {
-	case v > 0:
-		return 1
-	case v < 0:
-		return -1
-	}
-	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/limber-edge/limber/family"
 )
@@ -30,11 +31,8 @@ const (
 )
 
 func newIsland(q Query, rng *rand.Rand, limits []float64, front Front) *island {
-	n := &island{Query: q, rng: rng, limits: limits, front: front, known: make(map[string]float64)}
-	for _, l := range limits {
-		n.slow = max(n.slow, l)
-	}
-	return n
+	return &island{Query: q, rng: rng, limits: limits, slow: slices.Max(limits), front: front,
+		known: make(map[string]float64)}
 }
 
 // search climbs as often as asked for and returns the front found.

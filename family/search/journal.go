@@ -147,21 +147,14 @@ func (j *Journal) find(a family.Arch, sets Sets) (Entry, bool) {
 // survive a power cut.
 func (j *Journal) keep(e Entry, stats []byte) error {
 	e.Stats = family.DigestOf(stats)
-	if err := j.blob(e.Stats, stats); err != nil {
-		return err
+	err := store.WriteFile(filepath.Join(j.dir, family.BlobFile(e.Stats)), stats) // visible when it is whole, and stays
+	if err == nil {
+		err = appendLine(j.file, e)
 	}
-	if err := appendLine(j.file, e); err != nil {
+	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	j.entries[e.key()] = e
-	return nil
-}
-
-// blob writes a blob that becomes visible when it is whole, and stays.
-func (j *Journal) blob(d family.Digest, b []byte) error {
-	if err := store.WriteFile(filepath.Join(j.dir, family.BlobFile(d)), b); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
 	return nil
 }
 

@@ -58,60 +58,38 @@ func LayoutOf(net *ofa.Supernet) (Layout, error) {
 // half is the side of a feature map behind a convolution of that stride.
 func half(side, stride int) int { return (side-1)/stride + 1 }
 
-// shape is a feature map: side × side × channels.
-type shape struct{ side, channels int }
-
-func (s shape) String() string { return fmt.Sprintf("%dx%dx%d", s.side, s.side, s.channels) }
-
-// block is a row of a latency table that the architecture decides about.
-type block struct {
-	in, out        shape
-	middle, kernel int
-	stride         int
-	shortcut       bool
-	se, hSwish     bool
+// keysOf are the rows of the sections of a sub-network, front to back.
+func keysOf(sections []ofa.Section, resolution int) (keys []string) {
+	pooled := false
+	for _, s := range sections {
+		keys = append(keys, keyOf(s, resolution, pooled))
+		pooled = pooled || s.Pool
+	}
+	return keys
 }
 
-func (b block) key() string {
-	return fmt.Sprintf("expanded_conv-input:%v-output:%v-expand:%d-kernel:%d-stride:%d-idskip:%d-se:%d-hs:%d",
-		b.in, b.out, b.middle, b.kernel, b.stride, bit(b.shortcut), bit(b.se), bit(b.hSwish))
-}
-
-func stemKey(in, out shape) string  { return fmt.Sprintf("Conv-input:%v-output:%v", in, out) }
-func finalKey(in, out shape) string { return fmt.Sprintf("Conv_1-input:%v-output:%v", in, out) }
-func poolKey(in shape) string {
-	return fmt.Sprintf("AvgPool2D-input:%v-output:%v", in, shape{1, in.channels})
-}
-func mixKey(in, out int) string {
-	return fmt.Sprintf("Conv_2-input:%v-output:%v", shape{1, in}, shape{1, out})
-}
-func classifierKey(in, classes int) string {
-	return fmt.Sprintf("Logits-input:%v-output:%d", shape{1, in}, classes)
-}
-
-// keyOf is the key of a section of a sub-network; pooled tells whether it lies
-// behind the pool.
+// keyOf is the row of a section; pooled tells whether it lies behind the pool.
 func keyOf(s ofa.Section, resolution int, pooled bool) string {
-	in, out := shape{s.In.Side, s.In.Channels}, shape{s.Out.Side, s.Out.Channels}
+	name := "Conv_1"
 	switch {
 	case s.Classifier:
-		return classifierKey(in.channels, out.channels)
-	case s.Pool:
-		return poolKey(in)
+		return fmt.Sprintf("Logits-input:%v-output:%d", s.In, s.Out.Channels)
 	case s.Kernel > 0:
-		return block{in: in, out: out, middle: s.Middle, kernel: s.Kernel, stride: s.Stride, shortcut: s.Shortcut, se: s.SE,
-			hSwish: s.HSwish}.key()
-	case in == shape{resolution, 3}:
-		return stemKey(in, out)
+		return fmt.Sprintf("expanded_conv-input:%v-output:%v-expand:%d-kernel:%d-stride:%d-idskip:%d-se:%d-hs:%d",
+			s.In, s.Out, s.Middle, s.Kernel, s.Stride, bit(s.Shortcut), bit(s.SE), bit(s.HSwish))
+	case s.Pool:
+		name = "AvgPool2D"
+	case s.In == ofa.Map{Side: resolution, Channels: 3}:
+		name = "Conv"
 	case pooled:
-		return mixKey(in.channels, out.channels)
+		name = "Conv_2"
 	}
-	return finalKey(in, out)
+	return fmt.Sprintf("%s-input:%v-output:%v", name, s.In, s.Out)
 }
 
 // blockOf is a block of a stage: its first, or one of those behind it, which
 // are all alike. Stage 0 is the static block before the first stage.
-func (l *Layout) blockOf(stage int, in shape, first bool, middle, kernel int) block {
+func (l *Layout) blockOf(stage int, in ofa.Map, first bool, middle, kernel int) ofa.Section {
 	stride, width := 1, l.First
 	if first {
 		stride = l.Strides[stage]
@@ -120,27 +98,30 @@ func (l *Layout) blockOf(stage int, in shape, first bool, middle, kernel int) bl
 	if stage > 0 {
 		width, mayShortcut = l.Stages[stage-1], true
 	}
-	return block{in: in, out: shape{half(in.side, stride), width}, middle: middle, kernel: kernel, stride: stride,
-		shortcut: mayShortcut && stride == 1 && in.channels == width, se: l.SE[stage], hSwish: l.Acts[stage] == "h_swish"}
+	return ofa.Section{In: in, Out: ofa.Map{Side: half(in.Side, stride), Channels: width}, Middle: middle, Kernel: kernel,
+		Stride: stride, Shortcut: mayShortcut && stride == 1 && in.Channels == width, SE: l.SE[stage],
+		HSwish: l.Acts[stage] == "h_swish"}
 }
 
 // staticKeys lists the rows that every architecture of a resolution has: the
 // layers before and behind the stages.
 func (l *Layout) staticKeys(resolution int) []string {
-	stem := shape{half(resolution, l.StemStride), l.Stem}
-	side := half(stem.side, l.Strides[0])
+	stem := ofa.Map{Side: half(resolution, l.StemStride), Channels: l.Stem}
+	last := ofa.Map{Side: half(stem.Side, l.Strides[0]), Channels: l.Stages[len(l.Stages)-1]}
 	for _, stride := range l.Strides[1:] {
-		side = half(side, stride)
+		last.Side = half(last.Side, stride)
 	}
-	keys := []string{
-		stemKey(shape{resolution, 3}, stem),
-		l.blockOf(0, stem, true, l.Stem, 3).key(),
-		finalKey(shape{side, l.Stages[len(l.Stages)-1]}, shape{side, l.Final}),
-		poolKey(shape{side, l.Final}),
+	final, features := ofa.Map{Side: last.Side, Channels: l.Final}, ofa.Map{Side: 1, Channels: l.Final}
+	sections := []ofa.Section{
+		{In: ofa.Map{Side: resolution, Channels: 3}, Out: stem},
+		l.blockOf(0, stem, true, l.Stem, 3),
+		{In: last, Out: final},
+		{In: final, Out: features, Pool: true},
 	}
-	features := l.Final
 	if l.Mix > 0 {
-		keys, features = append(keys, mixKey(l.Final, l.Mix)), l.Mix
+		mix := ofa.Map{Side: 1, Channels: l.Mix}
+		sections, features = append(sections, ofa.Section{In: features, Out: mix}), mix
 	}
-	return append(keys, classifierKey(features, l.Classes))
+	sections = append(sections, ofa.Section{In: features, Out: ofa.Map{Side: 1, Channels: l.Classes}, Classifier: true})
+	return keysOf(sections, resolution)
 }

@@ -145,7 +145,6 @@ func Candidates(d ofa.Description, plan Plan) []family.Arch {
 	return archs
 }
 
-// ends are the smallest and the largest architecture.
 func ends(d ofa.Description) []family.Arch {
 	d.KS, d.E, d.D, d.Resolutions = rising(d.KS), rising(d.E), rising(d.D), rising(d.Resolutions)
 	all := uniforms(d)

@@ -198,7 +198,6 @@ func (s *Space) blocks(c []change, a family.Arch, one change) []change {
 	return c
 }
 
-// with is a copy of a with changes made.
 func (s *Space) with(a family.Arch, changes ...change) family.Arch {
 	a = clone(a)
 	for _, c := range changes {

@@ -157,7 +157,7 @@ func (t tableRows) costs(layout Layout, space Space, resolution int) (costs, err
 		}
 		c.static += ms
 	}
-	in := shape{half(half(resolution, layout.StemStride), layout.Strides[0]), layout.First}
+	in := ofa.Map{Side: half(half(resolution, layout.StemStride), layout.Strides[0]), Channels: layout.First}
 	for stage, blocks := range space.Stages {
 		var position [2][][]float64
 		for i := range min(blocks.Slots, len(position)) { // a stage of one block has none behind it
@@ -167,7 +167,7 @@ func (t tableRows) costs(layout Layout, space Space, resolution int) (costs, err
 				return costs{}, err
 			}
 			position[i] = options
-			in = layout.blockOf(stage+1, in, first, 0, 0).out
+			in = layout.blockOf(stage+1, in, first, 0, 0).Out
 		}
 		c.block = append(c.block, position)
 	}
@@ -175,11 +175,11 @@ func (t tableRows) costs(layout Layout, space Space, resolution int) (costs, err
 }
 
 // options looks up a block with every kernel size and expand ratio.
-func (t tableRows) options(layout Layout, space Space, stage int, in shape, first bool) ([][]float64, error) {
+func (t tableRows) options(layout Layout, space Space, stage int, in ofa.Map, first bool) ([][]float64, error) {
 	options := make([][]float64, len(space.KS))
 	for k, kernel := range space.KS {
 		for _, ratio := range space.E {
-			ms, err := t.mean(layout.blockOf(stage, in, first, ofa.Expanded(in.channels, ratio), kernel).key())
+			ms, err := t.mean(keyOf(layout.blockOf(stage, in, first, ofa.Expanded(in.Channels, ratio), kernel), 0, false))
 			if err != nil {
 				return nil, err
 			}

@@ -89,10 +89,9 @@ func sectionsOf(net *ofa.Supernet, resolution int) (map[string]ofa.Section, erro
 			if err != nil {
 				return nil, err
 			}
-			pooled := false
-			for _, s := range sub.Sections() {
-				found[keyOf(s, resolution, pooled)] = s
-				pooled = pooled || s.Pool
+			sections := sub.Sections()
+			for i, key := range keysOf(sections, resolution) {
+				found[key] = sections[i]
 			}
 		}
 	}

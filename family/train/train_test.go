@@ -133,16 +133,11 @@ func mustCosine(t *testing.T, name, one, other string) float64 {
 
 func mustTensors(t *testing.T, path string) *ofa.Checkpoint {
 	t.Helper()
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := ofa.ReadCheckpoint(f, info.Size())
+	c, err := ofa.ReadCheckpoint(b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,6 @@ func (s Shop) Build(ctx context.Context, r Recipe) error {
 	return s.search(ctx, r, net, images, begun)
 }
 
-// search finds the members and writes them.
 func (s Shop) search(ctx context.Context, r Recipe, net *ofa.Supernet, images buildImages,
 	begun search.Begun) (err error) {
 	rt, err := OpenRuntime()

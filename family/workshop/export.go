@@ -29,53 +29,44 @@ type Exported struct {
 	Difference float64       `json:"difference"` // largest, of what the member gives, in standard deviations of that
 }
 
-// Export writes member i as an ONNX file that needs nothing beside it, once what it
-// gives has been compared with what the member gives.
-func (s Shop) Export(f *family.Folder, i int, out string) (Exported, error) {
-	s.Progress.Say("running member " + f.Members[i].Name)
-	line, model, err := s.export(f, i)
-	if err != nil {
-		return Exported{}, err
-	}
-	line.Out = out
-	return line, store.WriteFile(out, model)
-}
-
 // ExportTolerance is how far the file's numbers may be from the member's, in
 // standard deviations of these. The order of additions is a tenth of it.
 const ExportTolerance = 1e-5
 
-// export makes the file of member i and checks it.
-func (s Shop) export(f *family.Folder, i int) (line Exported, model []byte, err error) {
+// Export writes member i as an ONNX file that needs nothing beside it, once what it
+// gives has been compared with what the member gives.
+func (s Shop) Export(f *family.Folder, i int, out string) (line Exported, err error) {
+	m := &f.Members[i]
+	s.Progress.Say("running member " + m.Name)
 	room, err := openScratch()
 	if err != nil {
-		return Exported{}, nil, err
+		return line, err
 	}
 	defer func() { err = errors.Join(err, room.Close()) }()
 	// A session runs only what has passed its canary, and somebody else's model
 	// only after a trial.
 	shelf, err := room.shelf(f, ort.DefaultOptions(), s.Guard)
 	if err != nil {
-		return Exported{}, nil, err
+		return line, err
 	}
 	session, err := shelf.Session(i)
 	if err != nil {
-		return Exported{}, nil, err
+		return line, err
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
-	m := &f.Members[i]
-	line = Exported{Member: m.Name, Resolution: m.Arch.R, Classes: len(f.Classes), Outputs: cmp.Or(m.Outputs, "logits")}
-	if model, err = line.model(shelf, f, m); err == nil {
+	line = Exported{Member: m.Name, Out: out, Resolution: m.Arch.R, Classes: len(f.Classes),
+		Outputs: cmp.Or(m.Outputs, "logits")}
+	model, err := line.model(shelf, f, m)
+	if err == nil {
 		err = line.check(room.rt, session, f, m, model)
 	}
 	if err != nil {
-		return Exported{}, nil, fmt.Errorf("member %s: %w", m.Name, err)
+		return line, fmt.Errorf("member %s: %w", m.Name, err)
 	}
 	line.Bytes, line.SHA256 = len(model), family.DigestOf(model)
-	return line, model, nil
+	return line, store.WriteFile(out, model)
 }
 
-// model makes the file of a member.
 func (e *Exported) model(shelf *resident.Shelf, f *family.Folder, m *family.Member) (model []byte, err error) {
 	if f.Foreign() {
 		model, err = e.foreign(f, m)

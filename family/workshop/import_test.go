@@ -127,7 +127,7 @@ func TestAnImportedMemberGuessesAsTheOneItWasMadeOf(t *testing.T) {
 	if made.Members[0].MMACs != 0 {
 		t.Errorf("got %v MMACs, which nobody counted", made.Members[0].MMACs)
 	}
-	set := mustSet(t, shop, f, familytest.Tree(t, in("photos"), 0, 50, f.Classes...))
+	set := mustSet(t, shop, f, familytest.Tree(t, in("photos"), 0, 20, f.Classes...))
 	want := mustGuesses(t, shop, f, set)
 	got := mustGuesses(t, shop, mustOpen(t, in("foreign.family")), set)
 	if len(got) != 2 {

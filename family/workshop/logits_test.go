@@ -150,7 +150,7 @@ func TestLogitsOfWeightsThatAreNoNumbersAreRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			checkpoint := familytest.Read(t, filepath.Join(from, "supernet.pth"))
-			c, err := ofa.ReadCheckpoint(bytes.NewReader(checkpoint), int64(len(checkpoint)))
+			c, err := ofa.ReadCheckpoint(checkpoint)
 			if err != nil {
 				t.Fatal(err)
 			}

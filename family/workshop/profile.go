@@ -135,7 +135,6 @@ func (p *profiler) close() error {
 	return errors.Join(errs...)
 }
 
-// fill computes the figures from runs in milliseconds.
 func (l *Latency) fill(ms []float64) {
 	p50, p95, cv := resident.Spread(ms)
 	l.P50, l.P95, l.CVPercent, l.Runs = p50, p95, 100*cv, len(ms)

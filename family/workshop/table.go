@@ -86,7 +86,6 @@ func (o TableOrder) claim(rt *ort.Runtime) error {
 	return nil
 }
 
-// measure writes the files that are not there.
 func (s Shop) measureTable(ctx context.Context, net *ofa.Supernet, o TableOrder, probe search.Prober) error {
 	for i, r := range o.Resolutions {
 		path := filepath.Join(o.Out, fmt.Sprintf("%d_lookup_table.json", r))

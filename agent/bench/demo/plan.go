@@ -21,6 +21,9 @@ const (
 	trials      = 5    // of fewer and fewer cameras: a machine with other work may never be calm
 	calm        = 0.99 // of their frames are answered in time: the largest member can serve the cameras
 	tooSlow     = 0.8  // of what the cameras send: the largest member clearly cannot keep up
+
+	capacityTime   = 600 * time.Millisecond
+	capacityWindow = 8 // frames under way: enough that the device never waits for one
 )
 
 // plan is what the demo will do on this machine.
@@ -33,10 +36,8 @@ type plan struct {
 	hogs     int
 }
 
-// largest is the name of the largest member.
 func (p *plan) largest() string { return p.members[len(p.members)-1].Name }
 
-// plan measures what to do.
 func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p *plan) (err error) {
 	tell := func(done int) { d.Progress.Tell("making pictures", done, images) }
 	if p.pictures, err = newGallery(ctx, images, camera.VGA(), tell); err != nil {
@@ -45,7 +46,7 @@ func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p 
 	if p.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(d.Deadline)); err != nil {
 		return err
 	}
-	c := &capacity{mailbox: s, self: self}
+	c := capacity{client: desk.NewClient(s, self)}
 	if c.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(time.Minute)); err != nil { // nothing is to be refused here
 		return err
 	}
@@ -57,9 +58,34 @@ func (d *demo) plan(ctx context.Context, s *fleet.Mailbox, self wire.Address, p 
 	return desk.SetMode(ctx, s, self, "balanced")
 }
 
+// capacity measures what the device can do over the same way that the cameras'
+// frames take: broker, agent, broker.
+type capacity struct {
+	client *desk.Client
+	jobs   [][]byte // the cameras' pictures, with no deadline to speak of
+}
+
+// of is how many frames a second the device answers with one member. It is the
+// better of two runs: whatever else the machine does only makes it less.
+func (c capacity) of(ctx context.Context, member string) (float64, error) {
+	if err := desk.SetMode(ctx, c.client.Mailbox, c.client.Self, "fixed:"+member); err != nil {
+		return 0, err
+	}
+	best := 0
+	for range 2 {
+		answered := 0
+		count := func(*wire.Result, time.Duration) { answered++ }
+		if err := c.client.KeepUnderWay(ctx, c.jobs, capacityWindow, capacityTime, count); err != nil {
+			return 0, err
+		}
+		best = max(best, answered)
+	}
+	return float64(best) / capacityTime.Seconds(), nil
+}
+
 // measure finds how many cameras the largest member can serve, and how many
 // other programs it takes that it cannot any more while the smallest still can.
-func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
+func (d *demo) measure(ctx context.Context, c capacity, p *plan) error {
 	smallest, largest := p.members[0].Name, p.largest()
 	d.Progress.Say("counting the frames a second that " + largest + " answers alone")
 	rate, err := c.of(ctx, largest)
@@ -97,12 +123,12 @@ func (d *demo) measure(ctx context.Context, c *capacity, p *plan) error {
 // all but their share. Capacity is measured with a frame for each answer, so that its frames
 // share what wakes the machine; cameras do not. They are carried if answers take
 // half of the deadline at most: a queue that grows slowly shows within a trial.
-func (d *demo) lighten(ctx context.Context, c *capacity, p *plan) (err error) {
+func (d *demo) lighten(ctx context.Context, c capacity, p *plan) (err error) {
 	trial := *p
 	if trial.jobs, err = camera.Jobs(p.pictures.jpegs, jpegDue(d.Deadline/2)); err != nil {
 		return err
 	}
-	t := &traffic{mailbox: c.mailbox, self: c.self, plan: &trial}
+	t := &traffic{mailbox: c.client.Mailbox, self: c.client.Self, plan: &trial}
 	for range trials {
 		n := len(trial.cameras)
 		d.Progress.Say(fmt.Sprintf("trying %d cameras", n))

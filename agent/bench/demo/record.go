@@ -114,7 +114,6 @@ func (r *record) tallies(s shot) []*tally {
 	return []*tally{&r.total, &s.phase.tally}
 }
 
-// note reads a message of the device.
 func (r *record) note(kind wire.Kind, payload []byte) (err error) {
 	switch kind {
 	case wire.KindResult:
@@ -138,7 +137,6 @@ func (r *record) note(kind wire.Kind, payload []byte) (err error) {
 	return err
 }
 
-// answer counts a result.
 func (r *record) answer(res *wire.Result) {
 	if !r.count(res) {
 		return
@@ -191,7 +189,6 @@ func (t *tally) count(res *wire.Result, right bool) {
 	}
 }
 
-// switched notes a change of the operating member.
 func (r *record) switched(e *wire.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -51,7 +51,6 @@ type Settled struct {
 	Members map[string]int `json:"members"`
 }
 
-// summary is of all that was counted until now.
 func (r *record) summary() Summary {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -72,7 +72,6 @@ type source struct {
 	sent int    // frames
 }
 
-// next is the id of its next frame.
 func (c *source) next() string {
 	c.sent++
 	return fmt.Sprintf("%s-%.8s-%d", c.name, c.boot, c.sent)

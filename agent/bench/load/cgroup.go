@@ -77,7 +77,6 @@ func (c *cgroup) limit(quota int) error {
 	return fmt.Errorf("groups within %s have no CPU quota: the kernel was built without CFS_BANDWIDTH", c.parent)
 }
 
-// leave goes back to the group this process was in.
 func (c *cgroup) leave() error {
 	if !c.inside {
 		return nil

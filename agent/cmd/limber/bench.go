@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/bench"
+	"github.com/limber-edge/limber/agent/bench/camera"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/workshop"
@@ -45,14 +47,28 @@ func jsonFlag(c *cobra.Command, asJSON *bool, each string) {
 	c.Flags().BoolVar(asJSON, "json", false, "print one JSON object a "+each)
 }
 
+// ofFamilies completes a benchmark of the stock family and, with --supernet, of a
+// second one.
+func ofFamilies(c *cobra.Command,
+	measure func(context.Context, bench.Bench, *ort.Runtime, string) error) *cobra.Command {
+	var asJSON bool
+	var supernet string
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
+			return measure(ctx, b, rt, supernet)
+		})
+	}
+	jsonFlag(c, &asJSON, "figure")
+	supernetFlag(c, &supernet, "six more members")
+	return c
+}
+
 func supernetFlag(c *cobra.Command, supernet *string, members string) {
 	c.Flags().StringVar(supernet, "supernet", "", "checkpoint of an OFA-MobileNetV3 to cut "+members+" from")
 }
 
 func newBenchCore() *cobra.Command {
-	var asJSON bool
-	var supernet string
-	c := &cobra.Command{
+	return ofFamilies(&cobra.Command{
 		Use:   "core",
 		Short: "What the agent adds to an inference, a switch and a start",
 		Long: `Measure, in turns in one run:
@@ -68,15 +84,7 @@ Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds. Members are
 --supernet six sub-networks of an OFA-MobileNetV3 for ImageNet.`,
 		Example: `  limber bench core
   limber bench core --supernet ofa_mbv3_w1.0.pth --json`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
-				return bench.Core(ctx, b, rt, supernet)
-			})
-		},
-	}
-	jsonFlag(c, &asJSON, "figure")
-	supernetFlag(c, &supernet, "six more members")
-	return c
+	}, bench.Core)
 }
 
 // newColdStart is the process that the benchmark starts. It prints how long its
@@ -101,9 +109,7 @@ func newColdStart() *cobra.Command {
 }
 
 func newBenchMemory() *cobra.Command {
-	var asJSON bool
-	var supernet string
-	c := &cobra.Command{
+	return ofFamilies(&cobra.Command{
 		Use:   "memory",
 		Short: "What resident members take",
 		Long: `Measure, in turns, in processes of their own, all members of a family resident
@@ -119,15 +125,7 @@ Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds. Members are
 --supernet six sub-networks of an OFA-MobileNetV3 for ImageNet.`,
 		Example: `  limber bench memory
   limber bench memory --supernet ofa_mbv3_w1.0.pth --json`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
-				return bench.Memory(ctx, b, rt, supernet)
-			})
-		},
-	}
-	jsonFlag(c, &asJSON, "figure")
-	supernetFlag(c, &supernet, "six more members")
-	return c
+	}, bench.Memory)
 }
 
 // newProbe is the process that the benchmark starts.
@@ -144,4 +142,74 @@ func newProbe() *cobra.Command {
 			return errors.Join(bench.ProbeModels(rt, c.InOrStdin(), c.OutOrStdout()), rt.Close())
 		},
 	}
+}
+
+func newBenchE2E() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "e2e",
+		Short: "What a camera's frame takes on its whole way, broker and decoding included",
+		Long: `Measure, in turns in one run, with broker and agent in processes of their own and
+the largest member that is worth using on this machine:
+
+  request       from publishing a frame to its result, against decoding, resizing
+                and inferring it in this process plus the echo of the same bytes
+                through the same broker
+  jpeg          a 1920x1080 JPEG to the member's tensor, against image/jpeg
+                decoding it alone
+  decode_allocs allocations a frame of the same, against image/jpeg's
+  throughput    answers a second with ` + fmt.Sprint(bench.Window) + ` frames under way, against 1/max(decoding,
+                inference): what the slower of the two could do alone
+
+tiny is a 32x32 PNG of the test images, vga the same enlarged to 480x480 and padded
+to 640x480, hd to 1080x1080 and 1920x1080, both JPEGs of quality ` + fmt.Sprint(camera.Quality) + `. Messages are of
+QoS 1. The broker is a mosquitto where one is installed, else the embedded one.
+Every figure is a median of ` + fmt.Sprint(bench.Rounds) + ` rounds.`,
+		Example: `  limber bench e2e
+  limber bench e2e --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withBench(c, asJSON, bench.E2E)
+		},
+	}
+	jsonFlag(c, &asJSON, "figure")
+	return c
+}
+
+func newBenchOverload() *cobra.Command {
+	var asJSON bool
+	var slot time.Duration
+	c := &cobra.Command{
+		Use:   "overload",
+		Short: "What is left of the answers when cameras send more than the device can do",
+		Long: `Measure, in one run, with broker and agent in processes of their own and the agent
+in its mode balanced, on 640x480 JPEGs with a deadline of ` + fmt.Sprint(bench.OverloadDeadline) + `:
+
+  goodput   answers in time a second at 0.8, 1.2, 1.5, 2 and 4 times the capacity,
+            over the capacity: the answers in time a second with ` + fmt.Sprint(bench.Window) + ` frames under way
+  recovery  seconds after an overload of 4 times until the 95th percentile is normal
+            again, over one second
+  fairness  seven sources offer 0.1 of the capacity each and an eighth 1.0: the share
+            of deadlines met of the worst of the seven
+
+Frames leave at their moments, whatever became of those before. An answer is in
+time when it is back within the deadline of the moment its frame was due to leave,
+which is later than by the agent's own clock. Every frame must be answered or
+refused with a reason, else the exit code is 1; the text form says what became of
+them. Capacity is measured anew in each of the ` + fmt.Sprint(bench.OverloadRounds) + ` rounds; figures are medians of
+them. expected_top1 is the mean over the answers in time.`,
+		Example: `  limber bench overload
+  limber bench overload --slot 10s --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if slot < bench.ShortestSlot {
+				return usagef("--slot: %v is under %v, too short to see anything; see `limber "+
+					"bench overload --help`", slot, bench.ShortestSlot)
+			}
+			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, _ *ort.Runtime) error {
+				return bench.Overload(ctx, b, slot)
+			})
+		},
+	}
+	jsonFlag(c, &asJSON, "figure")
+	c.Flags().DurationVar(&slot, "slot", 3*time.Second, "how long each load is offered in each round")
+	return c
 }

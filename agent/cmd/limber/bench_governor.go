@@ -1,14 +1,18 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/bench"
+	"github.com/limber-edge/limber/agent/bench/load"
+	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -56,8 +60,8 @@ mean accuracy leaves them out.`,
   limber bench governor --trace cpu.txt --top1 0.742,0.79 --deadlines 24 --plot out.svg`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.queue && c.Flags().Changed("deadlines") {
-				return usageError{errors.New("limber bench governor: the patterns of --queue have deadlines of " +
-					"their own: leave out --deadlines")}
+				return usagef("limber bench governor: the patterns of --queue have deadlines of " +
+					"their own: leave out --deadlines")
 			}
 			return a.run(c.OutOrStdout())
 		},
@@ -104,17 +108,14 @@ func (a *governorArgs) check() error {
 		return err
 	}
 	if len(a.top1) == 0 || len(a.deadlines) == 0 {
-		return usageError{errors.New("limber bench governor: --top1 wants a value for each member, --deadlines " +
-			"at least one")}
+		return usagef("limber bench governor: --top1 wants a value for each member, --deadlines at least one")
 	}
 	if a.queue && a.picture != "" {
-		return usageError{errors.New("limber bench governor: --plot draws what happens without a queue: leave " +
-			"out --queue")}
+		return usagef("limber bench governor: --plot draws what happens without a queue: leave out --queue")
 	}
 	for _, d := range a.deadlines {
 		if !(d > 0 && d <= 600_000) {
-			return usageError{fmt.Errorf("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000",
-				d)}
+			return usagef("limber bench governor: --deadlines: %v ms is not over 0 and at most 600000", d)
 		}
 	}
 	return nil
@@ -125,15 +126,116 @@ func (a *governorArgs) printQueues(w io.Writer, r *bench.Replay) error {
 	if err != nil {
 		return err
 	}
-	if a.asJSON {
-		return printLines(w, lines)
+	if !a.asJSON {
+		fmt.Fprintln(w, r)
 	}
-	fmt.Fprintln(w, r)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "jobs/s calm/burst\tpolicy\tattained %\teffective accuracy\tmean accuracy\tshed %\tswitches/100\t")
-	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t\n", l.Queue, l.Policy, l.Attainment, l.Accuracy,
+	const head = "jobs/s calm/burst\tpolicy\tattained %\teffective accuracy\tmean accuracy\tshed %\tswitches/100\t"
+	return printList(w, a.asJSON, lines, tabwriter.AlignRight, head, func(l bench.QueueLine) string {
+		return fmt.Sprintf("%s\t%s\t%.2f\t%.4f\t%.4f\t%.2f\t%.1f\t", l.Queue, l.Policy, l.Attainment, l.Accuracy,
 			l.MeanAccuracy, l.Shed, l.Switches)
+	})
+}
+
+func newBenchLive() *cobra.Command {
+	var o bench.LiveOptions
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "live",
+		Short: "Let policies serve frames on this machine under the same load, in turns",
+		Long: `Run the pipeline of the agent (queue, decoding, sessions) on JPEG frames, one each
+deadline, while 0, 1, 0, 2, 0 and 4 CPU-bound processes run beside it. In each of these
+phases every policy serves in its turn: limber with its own governor, the others by
+naming the member for each frame. With each deadline a policy learns from its own turns
+and from nothing else. Limber may refuse a frame that nothing is likely to answer in
+time, which counts as missed; the others answer each frame, however late. Between the
+turns all members are measured, which tells the best member of the phase; regret is
+against it.
+
+Deadlines default to 0.7, 1, 1.4 and 2.1 times what the largest member takes here.
+Members are the stock family's, and with --supernet six sub-networks of an
+OFA-MobileNetV3 for ImageNet, labelled with the published levels of top-1.`,
+		Example: `  limber bench live
+  limber bench live --supernet ofa_mbv3_w1.0.pth --deadlines 16,24,32,48 --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var lines []bench.GovernorLine
+			err := withBench(c, asJSON, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) (err error) {
+				lines, err = bench.Live(ctx, b, rt, o)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printGovernorLines(c.OutOrStdout(), lines, asJSON)
+		},
 	}
-	return t.Flush()
+	supernetFlag(c, &o.Supernet, "six members")
+	c.Flags().Float64SliceVar(&o.Deadlines, "deadlines", nil, "deadlines, ms (default: by the largest member)")
+	c.Flags().DurationVar(&o.Slot, "slot", 2*time.Second, "how long a policy serves in each phase with each deadline")
+	jsonFlag(c, &asJSON, "policy and deadline")
+	return c
+}
+
+func printGovernorLines(w io.Writer, lines []bench.GovernorLine, asJSON bool) error {
+	const head = "policy\tdeadline ms\tregret %\tmissed %\taccuracy\tswitches/100\tsteady\tsettle down\tup\t"
+	return printList(w, asJSON, lines, tabwriter.AlignRight, head, func(l bench.GovernorLine) string {
+		return fmt.Sprintf("%s\t%s\t%.2f\t%.2f\t%.4f\t%.1f\t%.1f\t%d\t%d\t", l.Policy, l.Deadline, l.Regret, l.Missed,
+			l.Accuracy, l.Switches, l.Steady, l.Down, l.Up)
+	})
+}
+
+func newBenchRecord() *cobra.Command {
+	var o bench.Recording
+	var script string
+	c := &cobra.Command{
+		Use:   "record",
+		Short: "Record what every member takes under a scripted load, for bench governor",
+		Long: `Run every member at each step, in random order, while a scripted load comes and
+goes, and write a trace that "bench governor" replays. Until it is whole it is called
+FILE.part, where it stays if the recording ends early. A script is a list of stages,
+each a duration and a load:
+
+  idle       nothing; the first stage must be idle
+  cpu:N      N processes that compute
+  memory:N   N processes that copy memory
+  low:N      N processes that compute at a low priority
+  quota:N    N percent of one CPU for the members, by a control group (needs root);
+             the load beside them is not limited
+  A+B        both
+
+Members are the stock family's, and with --supernet six sub-networks of an
+OFA-MobileNetV3 for ImageNet instead.`,
+		Example: `  limber bench record --out cpu.txt
+  limber bench record --supernet ofa_mbv3_w1.0.pth --out mixed.txt \
+      --schedule '12s idle, 8s memory:1, 6s idle, 8s cpu:1+low:2, 6s quota:40, 8s idle'`,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if o.Stages, err = load.Parse(script); err != nil {
+				return usagef("limber bench record: --schedule: %w", err)
+			}
+			return withBench(c, false, func(ctx context.Context, b bench.Bench, rt *ort.Runtime) error {
+				return bench.Record(ctx, b, rt, o)
+			})
+		},
+	}
+	supernetFlag(c, &o.Supernet, "six members")
+	c.Flags().StringVar(&o.Out, "out", "", "file for the trace (default: standard output)")
+	c.Flags().StringVar(&script, "schedule", load.DefaultScript, "the script of the load")
+	c.Flags().Uint64Var(&o.Seed, "seed", 1, "of the order of members within a step")
+	return c
+}
+
+// newHog is the process that burdens the machine beside a benchmark.
+func newHog() *cobra.Command {
+	return &cobra.Command{
+		Use:    "hog cpu|memory|low",
+		Short:  "Keep one CPU busy until standard input ends",
+		Args:   exactly(1, "a kind"),
+		Hidden: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			kind := load.Kind(args[0])
+			if !slices.Contains(load.Kinds(), kind) {
+				return usagef("hog: %q is none of %v", kind, load.Kinds())
+			}
+			return load.Burden(kind, c.InOrStdin())
+		},
+	}
 }

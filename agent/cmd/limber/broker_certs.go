@@ -32,7 +32,7 @@ broker's acl_file is. Lines of your own stay as they are.
 A NAME that is there is an error. With --renew it gets a new certificate for the
 key it has: the key need not be here, and only NAME.crt has to be replaced where
 it is used. For a new key remove both files first. A certificate cannot be taken
-back before it ends; "user NAME" and "topic deny #" in the access list lock one out.`,
+back before it ends, but "user NAME" and "topic deny #" in the access list take every right from one.`,
 		Example: `  limber broker certs --out certs --server broker.example,10.0.0.7 --device cam-17 --operator operator
   limber broker certs --out certs --device cam-18 --viewer viewer --operator alice
   limber broker certs --out certs --device cam-17 --days 90 --renew
@@ -46,9 +46,9 @@ back before it ends; "user NAME" and "topic deny #" in the access list lock one 
 	f := c.Flags()
 	f.StringVar(&request.Dir, "out", "", "folder of the certificates")
 	f.StringSliceVar(&request.Server, "server", nil, "names and addresses of the broker, with commas between them")
-	f.StringSliceVar(&devices, "device", nil, "name of a device; may be given again")
-	f.StringSliceVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
-	f.StringSliceVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
+	f.StringArrayVar(&devices, "device", nil, "name of a device; may be given again")
+	f.StringArrayVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
+	f.StringArrayVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
 	f.IntVar(&request.Days, "days", 365, "days that they are good for")
 	f.BoolVar(&request.Renew, "renew", false, "make those that are there anew, for the same keys")
 	return c

@@ -57,7 +57,7 @@ phase; probes do not count, and it is absent when there was none.`,
 
 func runDemo(c *cobra.Command, o demo.Options, asJSON bool) error {
 	if o.Quiet < demo.Shortest || o.Busy < demo.Shortest {
-		return usageError{fmt.Errorf("limber demo: a phase under %v is too short to see anything", demo.Shortest)}
+		return usagef("limber demo: a phase under %v is too short to see anything", demo.Shortest)
 	}
 	o.Version, o.Trial = version, newTrial()
 	o.Stderr, o.Log, o.Progress = c.ErrOrStderr(), newLogger(c.ErrOrStderr(), "error"), newProgress(c)

@@ -72,7 +72,7 @@ func checkRecipe(r workshop.Recipe) error {
 		return err
 	}
 	if r.Cost != workshop.CostLatency && r.Cost != workshop.CostMMACs {
-		return usageError{fmt.Errorf("limber family build: --cost %s: known are latency and mmacs", r.Cost)}
+		return usagef("limber family build: --cost %s: known are latency and mmacs", r.Cost)
 	}
 	for _, n := range []struct {
 		flag         string
@@ -83,15 +83,14 @@ func checkRecipe(r workshop.Recipe) error {
 		{"calibration-batch", r.Batch, 1}, {"validation-images", r.ValidationImages, 1}, {"threads", r.Threads, 1},
 	} {
 		if n.value < n.least {
-			return usageError{fmt.Errorf("limber family build: --%s %d: wants at least %d", n.flag, n.value, n.least)}
+			return usagef("limber family build: --%s %d: wants at least %d", n.flag, n.value, n.least)
 		}
 	}
 	if r.Plan.Size > family.MaxMembers {
-		return usageError{fmt.Errorf("limber family build: --size %d: a family has at most %d members",
-			r.Plan.Size, family.MaxMembers)}
+		return usagef("limber family build: --size %d: a family has at most %d members", r.Plan.Size, family.MaxMembers)
 	}
 	if err := family.CheckName(r.Name); err != nil {
-		return usageError{fmt.Errorf("limber family build: --name: %w", err)}
+		return usagef("limber family build: --name: %w", err)
 	}
 	if _, err := os.Stat(r.Out); err == nil {
 		return fmt.Errorf("%s exists: name a file that does not", r.Out)

@@ -1,14 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ofa"
 	"github.com/limber-edge/limber/family/search"
 	"github.com/limber-edge/limber/family/workshop"
@@ -89,20 +91,19 @@ func (a *searchArgs) check() error {
 		return err
 	}
 	if len(a.macs) > 0 && (a.table != "" || len(a.limits) > 0) {
-		return usageError{errors.New("limber family search: limit either latency, by a table, or MMACs")}
+		return usagef("limber family search: limit either latency, by a table, or MMACs")
 	}
 	if a.climbs < 1 {
-		return usageError{fmt.Errorf("limber family search: --climbs %d: wants at least 1", a.climbs)}
+		return usagef("limber family search: --climbs %d: wants at least 1", a.climbs)
 	}
 	for _, l := range slices.Concat(a.limits, a.macs) {
 		if !(l > 0) || math.IsInf(l, 0) {
-			return usageError{fmt.Errorf("limber family search: --max-latency or --max-mmacs %v: wants a number above 0", l)}
+			return usagef("limber family search: --max-latency or --max-mmacs %v: wants a number above 0", l)
 		}
 	}
 	return nil
 }
 
-// query opens what the flags name.
 func (a *searchArgs) query(shop workshop.Shop) (search.Query, error) {
 	predictor, err := search.LoadPredictor(a.predictor)
 	if err != nil {
@@ -144,4 +145,76 @@ func (a *searchArgs) layout(shop workshop.Shop) (search.Layout, *ofa.Supernet, e
 	}
 	layout, err := search.LayoutOf(net)
 	return layout, net, err
+}
+
+func (a *searchArgs) print(w io.Writer, front search.Front) error {
+	lines, unit := answers(front, slices.Concat(a.limits, a.macs)), "ms"
+	if len(a.macs) > 0 { // which are what the front has for latencies
+		unit = "MMACs"
+	}
+	if len(a.macs) == 0 || !a.json {
+		return printAnswers(w, a.json, unit, lines)
+	}
+	macs := make([]macLine, len(lines))
+	for i, l := range lines {
+		macs[i] = macLine(l)
+	}
+	return printLines(w, macs)
+}
+
+// searchLine is one line of `family search --json`.
+type searchLine struct {
+	Max      float64     `json:"max_latency_ms"`
+	Feasible bool        `json:"feasible"` // if not, the rest is the fastest sub-network
+	Arch     family.Arch `json:"arch"`
+	Accuracy float64     `json:"accuracy"` // predictor's scale
+	Cost     float64     `json:"latency_ms"`
+}
+
+// answers reads the front at each limit, or at ten over its range.
+func answers(front search.Front, limits []float64) []searchLine {
+	if len(limits) == 0 {
+		limits = search.Steps(front[0].Latency, front[len(front)-1].Latency, 10)
+	}
+	var lines []searchLine
+	for _, l := range limits {
+		found, ok := front.Within(l)
+		lines = append(lines, searchLine{l, ok, found.Arch, found.Accuracy, found.Latency})
+	}
+	return lines
+}
+
+// macLine is one line of `family search --max-mmacs --json`.
+type macLine struct {
+	Max      float64     `json:"max_mmacs"`
+	Feasible bool        `json:"feasible"`
+	Arch     family.Arch `json:"arch"`
+	Accuracy float64     `json:"accuracy"` // predictor's scale
+	Cost     float64     `json:"mmacs"`
+}
+
+// printAnswers prints lines whose limits and costs are in some unit.
+func printAnswers(w io.Writer, asJSON bool, unit string, lines []searchLine) error {
+	head := "limit " + unit + "\t" + unit + "\taccuracy %\tpixels\tkernel sizes by stage\texpand ratios by stage\t"
+	return printList(w, asJSON, lines, 0, head, func(l searchLine) string {
+		remark := ""
+		if !l.Feasible {
+			remark = "nothing has so little; this has the least"
+		}
+		kernels, ratios := byStage(l.Arch)
+		return fmt.Sprintf("%.1f\t%.1f\t%.2f\t%d\t%s\t%s\t%s", l.Max, l.Cost, 100*l.Accuracy, l.Arch.R,
+			kernels, ratios, remark)
+	})
+}
+
+// byStage writes a digit for each block that is used, a word for each stage.
+func byStage(a family.Arch) (kernels, ratios string) {
+	var k, e []string
+	slots := len(a.KS) / len(a.D)
+	for stage, depth := range a.D {
+		first := stage * slots
+		k = append(k, strings.ReplaceAll(digits(a.KS[first:first+depth]), " ", ""))
+		e = append(e, strings.Join(strings.Fields(strings.Trim(fmt.Sprint(a.E[first:first+depth]), "[]")), ""))
+	}
+	return strings.Join(k, " "), strings.Join(e, " ")
 }

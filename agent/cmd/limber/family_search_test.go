@@ -33,10 +33,10 @@ func TestSearchPrintsALineForEachLimit(t *testing.T) {
 		if err := dec.Decode(&line); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Check(line.Arch); err != nil || line.MaxLatency != limits[i] || line.Accuracy == 0 || line.Latency <= 0 {
+		if err := d.Check(line.Arch); err != nil || line.Max != limits[i] || line.Accuracy == 0 || line.Cost <= 0 {
 			t.Errorf("got %+v, %v; want an architecture for %v ms", line, err, limits[i])
 		}
-		if want := limits[i] > 1; line.Feasible != want || line.Feasible != (line.Latency <= limits[i]) {
+		if want := limits[i] > 1; line.Feasible != want || line.Feasible != (line.Cost <= limits[i]) {
 			t.Errorf("got %+v, want feasible %v", line, want)
 		}
 	}
@@ -70,7 +70,7 @@ func TestSearchLimitsMMACsOfASupernet(t *testing.T) {
 		lines = append(lines, l)
 	}
 	if got.code != exitDone || len(lines) != 2 || !lines[0].Feasible || lines[1].Feasible ||
-		!(lines[0].MMACs > lines[1].MMACs && lines[1].MMACs > 0) {
+		!(lines[0].Cost > lines[1].Cost && lines[1].Cost > 0) {
 		t.Fatalf("got %+v, want one limit met and the least there is for the other", got)
 	}
 	supernet, err := ofa.Load(net)
@@ -78,8 +78,8 @@ func TestSearchLimitsMMACsOfASupernet(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub, err := supernet.Cut(lines[0].Arch)
-	if err != nil || math.Abs(sub.MMACs()-lines[0].MMACs) > 1e-9 {
-		t.Errorf("got %v MMACs, %v; want those of the sub-network, %v", lines[0].MMACs, err, sub.MMACs())
+	if err != nil || math.Abs(sub.MMACs()-lines[0].Cost) > 1e-9 {
+		t.Errorf("got %v MMACs, %v; want those of the sub-network, %v", lines[0].Cost, err, sub.MMACs())
 	}
 }
 

@@ -2,16 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -50,40 +50,21 @@ report; nobody knows since when a device is lost. --json has every figure.`,
 					if fl.Registry().Counts().Untracked > 0 {
 						fmt.Fprintf(c.ErrOrStderr(), "fleet %s has more than %d devices: these are not all\n", a.fleet, fleet.MaxDevices)
 					}
-					if asJSON {
-						return printLines(c.OutOrStdout(), devices)
+					if len(devices) == 0 && !asJSON {
+						_, err := fmt.Fprintf(c.OutOrStdout(),
+							"no device of fleet %s has ever been at this broker; `limber agent` starts one\n", a.fleet)
+						return err
 					}
-					return printDevices(c.OutOrStdout(), a.fleet, devices)
+					const head = "DEVICE\tSTATE\tFOR\tMODE\tMEMBER\tFAMILY\tTOP-1 %\tP50 MS\tAGENT"
+					return printList(c.OutOrStdout(), asJSON, devices, 0, head, func(d fleet.Device) string {
+						return strings.Join(deviceRow(d, time.Now()), "\t")
+					})
 				})
 		},
 	}
 	a.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	return c
-}
-
-// printLines prints one JSON object a line.
-func printLines[T any](w io.Writer, list []T) error {
-	enc := json.NewEncoder(w)
-	for _, v := range list {
-		if err := enc.Encode(v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func printDevices(w io.Writer, name string, devices []fleet.Device) error {
-	if len(devices) == 0 {
-		_, err := fmt.Fprintf(w, "no device of fleet %s has ever been at this broker; `limber agent` starts one\n", name)
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "DEVICE\tSTATE\tFOR\tMODE\tMEMBER\tFAMILY\tTOP-1 %\tP50 MS\tAGENT")
-	for _, d := range devices {
-		fmt.Fprintln(t, strings.Join(deviceRow(d, time.Now()), "\t"))
-	}
-	return t.Flush()
 }
 
 // deviceRow is a device's cells; what it never said is a dash.
@@ -131,4 +112,167 @@ func age(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%ds", max(d, 0)/time.Second) // the device's clock may run ahead
 	}
+}
+
+// operatorArgs are the flags of every command that talks to a fleet.
+type operatorArgs struct {
+	broker mqtt.Broker
+	fleet  string
+}
+
+func (a *operatorArgs) flags(c *cobra.Command) {
+	f := c.Flags()
+	a.broker.URL = mqtt.DefaultBroker().URL
+	f.Var(&a.broker.URL, "broker", "URL of the broker; several have commas between them")
+	f.StringVar(&a.fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	f.StringVar(&a.broker.User, "user", "", "name at the broker")
+	f.StringVar(&a.broker.PasswordFile, "password-file", "", "file whose first line is the password")
+	f.StringVar(&a.broker.CAFile, "ca-file", "", "PEM of the authorities to trust")
+	f.StringVar(&a.broker.CertFile, "cert-file", "", "PEM of this client's certificate")
+	f.StringVar(&a.broker.KeyFile, "key-file", "", "PEM of its key")
+}
+
+// client connects a client, runs work with it, and disconnects.
+func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
+	work func(context.Context, *fleet.Client) error) error {
+	if !wire.ValidName(a.fleet) {
+		return usagef("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)
+	}
+	cfg, err := a.broker.Config("limber-" + fleet.NewID()[:12])
+	if err != nil {
+		return err
+	}
+	c, err := fleet.Open(cfg, newLogger(stderr, "error"), filters...)
+	if err != nil {
+		return err
+	}
+	return c.While(ctx, " (`limber broker` starts one for a desk)", func(ctx context.Context) error {
+		return work(ctx, c)
+	})
+}
+
+// commandArgs are the flags of `fleet mode`, `fleet goal` and `fleet power`.
+type commandArgs struct {
+	operatorArgs
+	ttl    time.Duration
+	asJSON bool
+}
+
+func (a *commandArgs) flags(c *cobra.Command, ttl time.Duration) {
+	a.operatorArgs.flags(c)
+	c.Flags().DurationVar(&a.ttl, "ttl", ttl,
+		"how long to wait, and how long the command is good for by this computer's clock: where that of a device is "+
+			"ahead, set the clocks or give more")
+	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
+}
+
+// run leaves what is asked for to the device to judge: it may know more than this
+// program does, and says which modes it knows.
+func (a *commandArgs) run(c *cobra.Command, target, what string, command wire.Command) error {
+	if err := errors.Join(checkTarget(c, target), checkPositive("--ttl", a.ttl)); err != nil {
+		return err
+	}
+	return a.client(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet),
+		func(ctx context.Context, fl *fleet.Client) error {
+			outcomes, err := fl.Command(ctx, a.fleet, target, command, a.ttl)
+			if err != nil {
+				return err
+			}
+			failed := func(o fleet.Outcome) bool { return o.State != wire.CommandSucceeded }
+			line := func(o fleet.Outcome) string { return sentence(o.Device, string(o.State), o.Reason, o.Detail) }
+			return printEach(c.OutOrStdout(), outcomes, a.asJSON, line, failed, "set the "+what)
+		})
+}
+
+// printEach prints a line for each device. It is an error that some failed to do what
+// they were told.
+func printEach[T any](w io.Writer, all []T, asJSON bool, line func(T) string, failed func(T) bool, told string) error {
+	n := 0
+	for _, one := range all {
+		if failed(one) {
+			n++
+		}
+		if !asJSON {
+			fmt.Fprintln(w, line(one))
+		}
+	}
+	if asJSON {
+		if err := printLines(w, all); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d of %d devices did not %s", n, len(all), told)
+	}
+	return nil
+}
+
+// sentence is how it went on a device, on one line.
+func sentence(device, state string, reason wire.Reason, detail string) string {
+	line := device + ": " + state
+	if reason != "" {
+		line += fmt.Sprintf(" (%s)", reason)
+	}
+	if detail != "" {
+		line += ": " + detail
+	}
+	return line
+}
+
+func newFleetMode() *cobra.Command {
+	var a commandArgs
+	c := &cobra.Command{
+		Use:   "mode DEVICE|@GROUP MODE",
+		Short: "Set the mode of a device or of a group, and wait for the answers",
+		Long: `Set how a device chooses its sub-network:
+
+  balanced      highest expected accuracy that leaves the queue its share
+  max-accuracy  the most accurate member that meets each job's own deadline
+  low-latency   the fastest member within two points of the best
+  power-save    the cheapest member within three points of the best
+  fixed:MEMBER  always that member
+
+Everybody is in the group @all. The exit code is 0 when every device that is
+online set the mode.`,
+		Example: `  limber fleet mode desk max-accuracy
+  limber fleet mode @all balanced
+  limber fleet mode cam-17 fixed:9.7M --json`,
+		Args: exactly(2, "a device or a group, and a mode"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.run(c, args[0], "mode", wire.Command{Mode: args[1]})
+		},
+	}
+	a.flags(c, 5*time.Second)
+	return c
+}
+
+func newFleetPower() *cobra.Command {
+	var a commandArgs
+	c := &cobra.Command{
+		Use:   "power DEVICE|@GROUP MODE",
+		Short: "Set the power mode of a device or of a group, and wait for the answers",
+		Long: `Set the power mode of a board: on a Jetson one of nvpmodel's, such as MAXN or
+MODE_15W; elsewhere clock-100, clock-75 or clock-50, which limit the clocks of the
+processors to that many percent. ` + "`limber fleet ls --json`" + ` has those of each board.
+
+It is for all programs on the board, so its owner must allow it in the agent's
+configuration, power.set_mode = true, and the agent must run as root. No board is
+rebooted: a mode that takes a reboot fails. nvpmodel keeps its mode over a reboot
+by itself; a limit of the clocks ends with it, and is not set again.
+
+Everybody is in the group @all. The exit code is 0 when every device that is
+online set the power mode.`,
+		Example: `  limber fleet power desk clock-75
+  limber fleet power @all MODE_15W
+  limber fleet power cam-17 MAXN --ttl 10s --json`,
+		Args: exactly(2, "a device or a group, and a power mode"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if !wire.ValidName(args[1]) {
+				return usagef("%q is not a power mode; see `%s --help`", args[1], c.CommandPath())
+			}
+			return a.run(c, args[0], "power mode", wire.Command{PowerMode: args[1]})
+		},
+	}
+	a.flags(c, 30*time.Second)
+	return c
 }

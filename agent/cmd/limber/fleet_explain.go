@@ -44,7 +44,7 @@ said otherwise.`,
 
 func (a *fleetExplainArgs) run(c *cobra.Command, device string) error {
 	if !wire.ValidName(device) {
-		return usageError{fmt.Errorf("%q is no device; see `limber fleet explain --help`", device)}
+		return usagef("%q is no device; see `limber fleet explain --help`", device)
 	}
 	if err := checkPositive("--wait", a.wait); err != nil {
 		return err

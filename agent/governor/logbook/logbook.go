@@ -41,18 +41,19 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 )
 
-// Book is a governor whose calls are written down, those that change it or decide;
-// but for Hint, which is for replays. Like a Governor it has one owner. It is as
-// cheap if there is no log.
+// Book is a governor whose calls are written down. Like a Governor it has one
+// owner. Its methods are those of the Governor but for Hint, which is for replays,
+// and as cheap if there is no log; what changes nothing is not written.
 type Book struct {
-	*governor.Governor
-	pen *pen // nil: nothing is written
+	*governor.View
+	gov *governor.Governor // that the view is of
+	pen *pen               // nil: nothing is written
 }
 
 // New opens a book for a governor. Without a log, which is nil, it only passes
 // its calls on. A log has one book.
 func New(g *governor.Governor, log *Log) *Book {
-	b := &Book{Governor: g}
+	b := &Book{View: &g.View, gov: g}
 	if log != nil {
 		b.pen = newPen(log)
 	}
@@ -86,23 +87,23 @@ func (b *Book) Flush() {
 }
 
 // writes tells whether the next call, at now, is to be written.
-func (b *Book) writes(now time.Duration) bool { return b.pen != nil && b.pen.ready(b.Governor, now) }
+func (b *Book) writes(now time.Duration) bool { return b.pen != nil && b.pen.ready(b.gov, now) }
 
 // Arrive is Governor.Arrive.
 func (b *Book) Arrive(now time.Duration) {
 	if b.writes(now) {
 		b.pen.begin('A').duration(now).end()
 	}
-	b.Governor.Arrive(now)
+	b.gov.Arrive(now)
 }
 
 // Decide is Governor.Decide.
 func (b *Book) Decide(now time.Duration, q governor.Queue) governor.Decision {
 	if !b.writes(now) {
-		return b.Governor.Decide(now, q)
+		return b.gov.Decide(now, q)
 	}
 	b.pen.begin('D').queue(now, q)
-	d := b.Governor.Decide(now, q)
+	d := b.gov.Decide(now, q)
 	b.pen.word("=").decision(d).end()
 	return d
 }
@@ -112,14 +113,14 @@ func (b *Book) Observe(now time.Duration, member, images int, latency time.Durat
 	if b.writes(now) {
 		b.pen.begin('O').duration(now).whole(member).whole(images).duration(latency).end()
 	}
-	b.Governor.Observe(now, member, images, latency)
+	b.gov.Observe(now, member, images, latency)
 }
 
 // Ended notes what became of the job that was decided last. The governor does
 // not want to know; who reads the log does.
 func (b *Book) Ended(met bool) {
 	if b.writes(0) {
-		b.pen.begin('R').flag(met).end()
+		b.pen.begin('R').flags(met).end()
 	}
 }
 
@@ -127,7 +128,7 @@ func (b *Book) Ended(met bool) {
 // after the fact, in a segment that begins before it.
 func (b *Book) SetMode(m governor.Mode) error {
 	writes := b.writes(0)
-	err := b.Governor.SetMode(m)
+	err := b.gov.SetMode(m)
 	if err == nil && writes {
 		b.pen.mode(m)
 	}
@@ -137,9 +138,9 @@ func (b *Book) SetMode(m governor.Mode) error {
 // SetEligible is Governor.SetEligible.
 func (b *Book) SetEligible(eligible []bool) error {
 	writes := b.writes(0)
-	err := b.Governor.SetEligible(eligible)
+	err := b.gov.SetEligible(eligible)
 	if err == nil && writes {
-		b.pen.begin('E').flags(eligible).end()
+		b.pen.begin('E').flags(eligible...).end()
 	}
 	return err
 }
@@ -147,7 +148,7 @@ func (b *Book) SetEligible(eligible []bool) error {
 // SetBatch is Governor.SetBatch.
 func (b *Book) SetBatch(member int, latency time.Duration) error {
 	writes := b.writes(0)
-	err := b.Governor.SetBatch(member, latency)
+	err := b.gov.SetBatch(member, latency)
 	if err == nil && writes {
 		b.pen.begin('B').whole(member).duration(latency).end()
 	}
@@ -159,21 +160,21 @@ func (b *Book) SetPower(p governor.Power) {
 	if b.writes(0) {
 		b.pen.begin('P').float(p.Idle).float(p.Active).end()
 	}
-	b.Governor.SetPower(p)
+	b.gov.SetPower(p)
 }
 
 // Remember is Governor.Remember.
 func (b *Book) Remember(e governor.Experience) error {
 	if !b.writes(0) {
-		return b.Governor.Remember(e)
+		return b.gov.Remember(e)
 	}
 	text, err := json.Marshal(e)
 	if err != nil { // not a number: the governor refuses it, too
 		return fmt.Errorf("experience: %w", err)
 	}
-	if err := b.Governor.Remember(e); err != nil {
+	if err := b.gov.Remember(e); err != nil {
 		return err
 	}
-	b.pen.begin('X').text(text).end()
+	b.pen.begin('X').word(string(text)).end()
 	return nil
 }

@@ -2,6 +2,7 @@ package logbook
 
 import (
 	"encoding/json"
+	"fmt"
 	"hash/crc32"
 	"runtime"
 	"strconv"
@@ -83,13 +84,12 @@ func (p *pen) head(g *governor.Governor) bool {
 	if err != nil {
 		return false
 	}
-	p.begin('L').text(first).line()
-	p.begin('S').text(state).line()
+	p.begin('L').word(string(first)).line()
+	p.begin('S').word(string(state)).line()
 	p.open, p.begins, p.size = true, true, 0
 	return true
 }
 
-// begin begins a line.
 func (p *pen) begin(kind byte) *pen {
 	p.buf = append(p.buf, kind)
 	return p
@@ -138,8 +138,8 @@ func (p *pen) hand() {
 // pass hands the buffer over with its checksum. There is room: the log has as
 // many places as there are buffers.
 func (p *pen) pass() {
-	sum := crc32.ChecksumIEEE(p.buf)
-	p.begin('C').hex(sum).line()
+	sum := fmt.Sprintf("%08x", crc32.ChecksumIEEE(p.buf))
+	p.begin('C').word(sum).line()
 	p.log.full <- chunk{text: p.buf, begins: p.begins, calls: p.calls}
 	p.size += len(p.buf)
 	p.open = p.size < p.log.segment
@@ -161,18 +161,11 @@ func (p *pen) close() {
 	close(p.log.full)
 }
 
-// space separates words.
 func (p *pen) space() { p.buf = append(p.buf, ' ') }
 
 func (p *pen) word(s string) *pen {
 	p.space()
 	p.buf = append(p.buf, s...)
-	return p
-}
-
-func (p *pen) text(b []byte) *pen {
-	p.space()
-	p.buf = append(p.buf, b...)
 	return p
 }
 
@@ -190,34 +183,14 @@ func (p *pen) float(f float64) *pen {
 	return p
 }
 
-func (p *pen) flag(set bool) *pen {
-	p.space()
-	p.bit(set)
-	return p
-}
-
-func (p *pen) flags(set []bool) *pen {
+func (p *pen) flags(set ...bool) *pen {
 	p.space()
 	for _, s := range set {
-		p.bit(s)
-	}
-	return p
-}
-
-func (p *pen) bit(set bool) {
-	c := byte('0')
-	if set {
-		c = '1'
-	}
-	p.buf = append(p.buf, c)
-}
-
-const digits = "0123456789abcdef"
-
-func (p *pen) hex(sum uint32) *pen {
-	p.space()
-	for shift := 28; shift >= 0; shift -= 4 {
-		p.buf = append(p.buf, digits[sum>>shift&0xf])
+		c := byte('0')
+		if s {
+			c = '1'
+		}
+		p.buf = append(p.buf, c)
 	}
 	return p
 }
@@ -240,13 +213,11 @@ func (p *pen) queue(now time.Duration, q governor.Queue) *pen {
 	return p
 }
 
-// decision writes what Decide answered.
 func (p *pen) decision(d governor.Decision) *pen {
-	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flag(d.Shed).
+	return p.whole(d.Member).whole(d.Batch).word(d.Reason.String()).flags(d.Shed).
 		float(d.Chance).duration(d.Predicted).whole(d.Operating)
 }
 
-// mode writes the line of a mode.
 func (p *pen) mode(m governor.Mode) {
 	if g := m.Goal(); g != (governor.Goal{}) {
 		p.begin('G').duration(g.Deadline).float(g.Floor).float(g.Watts).whole(int(g.Prefer)).end()

@@ -95,7 +95,6 @@ type player struct {
 	entry   *Entry             // the last decision, not yet reported
 }
 
-// done reports what is left.
 func (p *player) done() Summary {
 	if p.entry != nil {
 		p.report(p.entry)
@@ -134,7 +133,6 @@ func (p *player) play(line []byte) error {
 	return err
 }
 
-// check compares a checksum.
 func (p *player) check(written string) error {
 	if want := fmt.Sprintf("%08x", p.sum); written != want {
 		return fmt.Errorf("the checksum is %q, that of the lines before it is %s: they are not as they were written", written,
@@ -179,7 +177,6 @@ func (p *player) restore(rest string) error {
 	return nil
 }
 
-// call repeats one call.
 func (p *player) call(kind string, w *words) error {
 	switch kind {
 	case "A":
@@ -253,10 +250,12 @@ func (p *player) decide(w *words) error {
 		q.Decode = w.duration()
 	}
 	q.Ready, q.Waiting = w.whole(), w.durations(now)
-	w.only("=")
-	written := w.all()
-	if w.err != nil {
+	separator, written := w.next(), w.all()
+	switch {
+	case w.err != nil:
 		return w.err
+	case separator != "=":
+		return fmt.Errorf("%.40q where %q belongs", separator, "=")
 	}
 	d := p.gov.Decide(now, q)
 	if err := p.compare(d, written); err != nil {

@@ -39,12 +39,6 @@ func (w *words) all() string {
 	return all
 }
 
-func (w *words) only(word string) {
-	if got := w.next(); w.err == nil && got != word {
-		w.err = fmt.Errorf("%.40q where %q belongs", got, word)
-	}
-}
-
 func (w *words) duration() time.Duration { return time.Duration(w.number(w.next())) }
 
 func (w *words) whole() int { return int(w.number(w.next())) }

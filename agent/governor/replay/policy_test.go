@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,6 +94,21 @@ func scores(t Trace, members []governor.Member, deadlines []time.Duration) map[s
 	return all
 }
 
+// reached is what the policies reach on the traces that were given, map[string]Score
+// by the name of a trace: two tests judge it.
+var reached sync.Map
+
+// mustScores are those on a trace that was given.
+func mustScores(t *testing.T, name string) map[string]Score {
+	t.Helper()
+	trace, members := mustShared(t, name)
+	s, ok := reached.Load(name)
+	if !ok {
+		s, _ = reached.LoadOrStore(name, scores(trace, members, deadlines()))
+	}
+	return s.(map[string]Score)
+}
+
 // TestReplayReproducesThePublishedTable holds the rivals to the figures that
 // were published for them: mean regret, misses and steady switches in percent.
 func TestReplayReproducesThePublishedTable(t *testing.T) {
@@ -110,8 +126,7 @@ func TestReplayReproducesThePublishedTable(t *testing.T) {
 		{"cpu-bursts.txt", "alert", 2.38, 1.27, 22.2, 1, 2},
 		{"cpu-bursts.txt", "loadgrid", 1.67, 0.49, 3.8, 1, 7},
 	} {
-		trace, members := mustShared(t, tt.trace)
-		got := scores(trace, members, deadlines())[tt.policy]
+		got := mustScores(t, tt.trace)[tt.policy]
 		if math.Abs(100*got.Regret-tt.regret) > 0.0051 || math.Abs(100*got.Missed-tt.missed) > 0.0051 ||
 			math.Abs(100*got.Steady-tt.steady) > 0.051 {
 			t.Errorf("%s, %s: got regret %.3f, missed %.3f, steady %.2f; want %.2f, %.2f, %.1f",
@@ -152,7 +167,7 @@ func TestR1_LimberOnRecordedLoad(t *testing.T) {
 	gained, possible, above, traces := 0.0, 0.0, 0.0, 0.0
 	for _, name := range []string{"cpu-hogs-1.txt", "cpu-bursts.txt"} {
 		trace, members := mustShared(t, name)
-		s := scores(trace, members, deadlines())
+		s := mustScores(t, name)
 		limber, hint, alert, ofa, phase := s["limber"], s["limber+hint"], s["alert"], s["dynamic-ofa"], s["phase-oracle"]
 		if limber.Regret >= alert.Regret || hint.Regret >= limber.Regret {
 			t.Errorf("%s: regret %.2f %%, with a hint %.2f %%, ALERT %.2f %%", name, 100*limber.Regret, 100*hint.Regret,
@@ -217,7 +232,7 @@ func TestLimberInAQueue(t *testing.T) {
 			for _, p := range Patterns() {
 				jobs := p.Arrivals(trace[len(trace)-1].At, seed)
 				got := Simulate(trace, jobs, p.Deadline, members, newLimber(members))
-				base := Simulate(trace, jobs, p.Deadline, members, static(0))
+				base := Simulate(trace, jobs, p.Deadline, members, static{member: 0})
 				sum += 100 * (got.Accuracy - base.Accuracy) / 4
 				if met := 100 * (got.Met - base.Met); met < -1 {
 					t.Errorf("%s, %v, seed %d: got %+.2f %% attained over the smallest member, want at least -1", name, p, seed, met)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -78,7 +79,8 @@ func Accept(w http.ResponseWriter, r *http.Request, l Limits) (net.Conn, error) 
 type conn struct {
 	net.Conn // that carries it
 	socket   *websocket.Conn
-	message  io.Reader // under way, or nil
+	message  io.Reader                 // under way, or nil
+	writeBy  atomic.Pointer[time.Time] // nil: without limit
 }
 
 func newConn(carrier net.Conn, socket *websocket.Conn, l Limits) *conn {
@@ -117,14 +119,21 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write sends one message. One goroutine may write.
 func (c *conn) Write(p []byte) (int, error) {
+	if t := c.writeBy.Load(); t != nil {
+		c.socket.SetWriteDeadline(*t) // never returns an error
+	}
 	if err := c.socket.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// SetWriteDeadline tells the library, which tells the connection with each write.
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.socket.SetWriteDeadline(t) }
+// SetWriteDeadline holds for a write under way as well: the library knows its own
+// deadline only, which it gives the connection with each write.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.writeBy.Store(&t)
+	return c.Conn.SetWriteDeadline(t)
+}
 
 // NetConn is what carries the WebSocket.
 func (c *conn) NetConn() net.Conn { return c.Conn }
