@@ -22,7 +22,10 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	brokerconfig "github.com/limber-edge/limber/broker-config"
 	"github.com/limber-edge/limber/broker-config/brokertest"
+	"github.com/limber-edge/limber/broker-config/certs"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 )
 
@@ -51,24 +54,19 @@ func as(address, operator, device string) Config {
 	return Config{Operator: mqtt.Broker{URL: url, User: operator}, Device: mqtt.Broker{URL: url, User: device}, Name: device}
 }
 
-// shippedMosquitto is one with the limits of the configuration that is shipped, and
-// its access list, without certificates.
+// shippedMosquitto is the one of the files that are shipped, with certificates.
 func shippedMosquitto(tb testing.TB) Config {
-	text, err := os.ReadFile("../mosquitto/mosquitto.conf")
-	if err != nil {
+	dir := filepath.Join(tb.TempDir(), "certs")
+	names := map[brokerconfig.Role][]string{brokerconfig.Operator: {wire.Operator}, brokerconfig.Device: {"cam-1"}}
+	if _, err := certs.Make(certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Names: names, Days: 1}, time.Now()); err != nil {
 		tb.Fatal(err)
 	}
-	lists, err := filepath.Abs("../mosquitto/acl")
-	if err != nil {
-		tb.Fatal(err)
+	url := mqtt.URLs{"mqtts://" + brokertest.StartShipped(tb, dir, "").Addr}
+	holder := func(name string) mqtt.Broker {
+		file := filepath.Join(dir, name)
+		return mqtt.Broker{URL: url, CAFile: filepath.Join(dir, "ca.crt"), CertFile: file + ".crt", KeyFile: file + ".key"}
 	}
-	lines := []string{"allow_anonymous true", "acl_file " + lists}
-	for line := range strings.Lines(string(text)) {
-		if word, _, _ := strings.Cut(line, " "); strings.HasPrefix(word, "max_") || word == "set_tcp_nodelay" {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return as(brokertest.StartMosquitto(tb, lines...).Addr, "operator", "cam-1")
+	return Config{Operator: holder(wire.Operator), Device: holder("cam-1"), Name: "cam-1"}
 }
 
 func embedded(tb testing.TB) Config {
@@ -256,7 +254,7 @@ func TestWhatAKilledRunRetainedIsClearedByTheNext(t *testing.T) {
 func TestAUserWhoMayNotReadIsToldToComeAsTheOperator(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]Config{"embedded": embedded(t), "mosquitto": shippedMosquitto(t)} {
-		cfg.Operator.User = "cam-1"
+		cfg.Operator = cfg.Device
 		err := Run(t.Context(), cfg, func(string) {}, func(r Result) { t.Errorf("%s: checked %s", name, r.Check) })
 		if err == nil || !strings.Contains(err.Error(), "as the operator") {
 			t.Errorf("%s: got %v, want to be told to come as the operator", name, err)

@@ -1,7 +1,13 @@
 package brokercheck
 
 import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -14,11 +20,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// natsFolder has the configuration that is shipped.
-const natsFolder = "../nats"
-
 func natsCluster(tb testing.TB) Config {
-	c := natstest.Start(tb, natsFolder, []string{"cam.1"})
+	c := natstest.Start(tb, []string{"cam.1"})
 	cfg := Config{Operator: c.Broker(wire.Operator, 0), Device: c.Broker("cam.1", 1)}
 	var err error
 	if cfg.Name, err = DeviceName(cfg.Device); err != nil {
@@ -29,9 +32,25 @@ func natsCluster(tb testing.TB) Config {
 
 func TestOnTheShippedNATS(t *testing.T) {
 	t.Parallel()
-	cluster := natstest.Start(t, natsFolder, []string{"cam.1", "cam.2"})
+	cluster := natstest.Start(t, []string{"cam.1", "cam.2"})
 	t.Run("each user may do what the access list says", func(t *testing.T) { eachMayDoWhatTheListSays(t, cluster) })
 	t.Run("a certificate cannot take another user's name", func(t *testing.T) { noneTakesAName(t, cluster) })
+	t.Run("the certificate of a device or of the operator makes no node", func(t *testing.T) {
+		for _, name := range []string{"cam.1", wire.Operator} {
+			if said := join(t, cluster, name); !strings.Contains(said, "-ERR") {
+				t.Errorf("%s: the node said %q, want an error", name, said)
+			}
+		}
+		if said := join(t, cluster, "server"); strings.Contains(said, "-ERR") {
+			t.Errorf("a node: another one said %q", said)
+		}
+	})
+	t.Run("the certificate of a node is no user's", func(t *testing.T) {
+		if c, err := (probe{Config{Operator: cluster.Broker("server", 0)}}).open(t.Context(), "node"); err == nil {
+			c.close()
+			t.Error("the broker's own certificate was let in")
+		}
+	})
 }
 
 // eachMayDoWhatTheListSays asks the server and the list.
@@ -52,19 +71,51 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 		t.Fatal(err)
 	}
 	defer watcher.close()
+	for i, rest := range topics {
+		topics[i] = wire.Root + "/" + Fleet + "/" + rest
+	}
 	for _, user := range []string{"cam.1", wire.Operator, wire.Viewer} {
-		p := probe{Config{Operator: cluster.Broker(user, 0)}}
-		var allowed []string
-		for _, rest := range topics {
-			name := wire.Root + "/" + Fleet + "/" + rest
-			if p.mustAsk(t, name) != acl.Allow(user, user, name, brokerconfig.Subscribe) {
-				t.Errorf("%s subscribes to %s: NATS and the access list do not agree", user, name)
-			}
-			if acl.Allow(user, user, name, brokerconfig.Write) {
-				allowed = append(allowed, name)
-			}
+		reads, writes := map[string]bool{}, map[string]bool{}
+		for _, t := range topics {
+			reads[t] = acl.Allow(user, user, t, brokerconfig.Subscribe)
+			writes[t] = acl.Allow(user, user, t, brokerconfig.Write)
 		}
-		watcher.sees(t, p, user, topics, allowed)
+		u, err := probe{Config{Operator: cluster.Broker(user, 0)}}.open(t.Context(), "user", subscribed(topics...), atMostOnce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.gets(t, watcher, topics, reads)
+		watcher.gets(t, u, topics, writes)
+		u.close()
+	}
+}
+
+// gets has another client publish to the topics, and complains unless those that are
+// allowed come from it, and no other.
+func (c *client) gets(tb testing.TB, from *client, topics []string, allowed map[string]bool) {
+	tb.Helper()
+	for len(c.arrived) > 0 {
+		<-c.arrived
+	}
+	for _, t := range topics {
+		if err := from.Publish(tb.Context(), mqtt.Message{Topic: t, QoS: 1, Payload: []byte(t)}); err != nil {
+			tb.Fatalf("publish to %s: %v", t, err)
+		}
+	}
+	got := map[string]bool{}
+	for rest := time.After(time.Second); ; {
+		select {
+		case m := <-c.arrived:
+			got[m.Topic] = true
+			continue
+		case <-rest:
+		}
+		break
+	}
+	for _, t := range topics {
+		if got[t] != allowed[t] {
+			tb.Errorf("%s passes: %v, the access list says %v", t, got[t], allowed[t])
+		}
 	}
 }
 
@@ -79,39 +130,6 @@ func (p probe) mustAsk(tb testing.TB, filter string) bool {
 	return c.Counts().Denied == 0
 }
 
-// sees has the user publish to all topics and complains unless those that are allowed
-// come, and no other.
-func (c *client) sees(tb testing.TB, p probe, user string, topics, allowed []string) {
-	tb.Helper()
-	u, err := p.open(tb.Context(), "publisher")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer u.close()
-	for _, rest := range topics {
-		m := mqtt.Message{Topic: wire.Root + "/" + Fleet + "/" + rest, QoS: 1, Payload: []byte(user)}
-		if err := u.Publish(tb.Context(), m); err != nil {
-			tb.Fatalf("%s publishes to %s: %v", user, m.Topic, err)
-		}
-	}
-	messages, err := c.pending(tb.Context())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	got, want := map[string]bool{}, map[string]bool{}
-	for _, m := range messages {
-		got[m.Topic] = true
-	}
-	for _, t := range allowed {
-		want[t] = true
-	}
-	for _, rest := range topics {
-		if t := wire.Root + "/" + Fleet + "/" + rest; got[t] != want[t] {
-			tb.Errorf("%s publishes to %s: passes %v, the access list says %v", user, t, got[t], want[t])
-		}
-	}
-}
-
 func noneTakesAName(t *testing.T, cluster *natstest.Cluster) {
 	b := cluster.Broker("cam.1", 0)
 	b.User = "CN=" + wire.Operator
@@ -124,4 +142,30 @@ func noneTakesAName(t *testing.T, cluster *natstest.Cluster) {
 		c.close()
 		t.Error("without a certificate one is the operator by his name")
 	}
+}
+
+// join comes to a node as another one would, with the certificate of a name, and
+// returns what it says.
+func join(tb testing.TB, cluster *natstest.Cluster, name string) (said string) {
+	tb.Helper()
+	b := cluster.Broker(name, 0)
+	pair, err := tls.LoadX509KeyPair(b.CertFile, b.KeyFile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw, err := net.Dial("tcp", cluster.Routes[0])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(10 * time.Second))
+	conn := tls.Client(raw, &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true})
+	fmt.Fprint(conn, "CONNECT {\"name\":\"stranger\",\"cluster\":\"limber\",\"headers\":true}\r\nPING\r\n")
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if said += lines.Text(); strings.Contains(said, "PONG") {
+			break
+		}
+	}
+	return said
 }

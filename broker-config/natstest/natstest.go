@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -74,9 +75,10 @@ func runNode(path string) error {
 
 // Cluster is what runs. Its methods are for the test's goroutine.
 type Cluster struct {
-	Addrs []string // host:port of MQTT, by node
-	certs string   // folder
-	nodes []*node
+	Addrs  []string // host:port of MQTT, by node
+	Routes []string // host:port by which the nodes reach each other, likewise
+	certs  string   // folder
+	nodes  []*node
 }
 
 // node is a process of the cluster.
@@ -87,29 +89,29 @@ type node struct {
 	cmd    *exec.Cmd
 }
 
-// Start runs the cluster of the configuration in a folder until the test ends. It
-// knows the operator, the viewer and the devices given. Settings replace texts of the
-// configuration.
-func Start(tb testing.TB, folder string, devices []string, settings ...string) *Cluster {
+// Start runs the cluster of the files that are shipped until the test ends. It knows
+// the operator, the viewer and the devices given. Settings replace texts of the
+// configuration, old and new in turns.
+func Start(tb testing.TB, devices []string, settings ...string) *Cluster {
 	tb.Helper()
 	c := &Cluster{certs: filepath.Join(tb.TempDir(), "certs")}
-	request := certs.Request{Dir: c.certs, Server: []string{"127.0.0.1"}, Days: 1,
+	request := certs.Request{Dir: c.certs, Server: []string{"localhost", "127.0.0.1"}, Days: 1, Cluster: true,
 		Names: map[brokerconfig.Role][]string{brokerconfig.Device: devices,
 			brokerconfig.Operator: {wire.Operator}, brokerconfig.Viewer: {wire.Viewer}}}
 	if _, err := certs.Make(request, time.Now()); err != nil {
 		tb.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(folder, "nats.conf"))
+	_, here, _, _ := runtime.Caller(0)
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", "nats", "nats.conf"))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var routes []string
 	for range Nodes {
-		c.Addrs, routes = append(c.Addrs, brokertest.Reserve(tb)), append(routes, brokertest.Reserve(tb))
+		c.Addrs, c.Routes = append(c.Addrs, brokertest.Reserve(tb)), append(c.Routes, brokertest.Reserve(tb))
 	}
 	for i := range Nodes {
 		n := &node{tb: tb, name: fmt.Sprintf("nats-%d", i+1)}
-		n.config = c.write(tb, string(text), i, routes, devices, settings)
+		n.config = c.write(tb, string(text), i, devices, settings)
 		c.nodes = append(c.nodes, n)
 		tb.Cleanup(n.kill)
 	}
@@ -118,13 +120,13 @@ func Start(tb testing.TB, folder string, devices []string, settings ...string) *
 }
 
 // write puts a node's files into a folder of its own.
-func (c *Cluster) write(tb testing.TB, text string, i int, routes, devices, settings []string) string {
+func (c *Cluster) write(tb testing.TB, text string, i int, devices, settings []string) string {
 	tb.Helper()
 	dir := tb.TempDir()
-	replace := []string{"0.0.0.0:4222", "127.0.0.1:-1", "0.0.0.0:8883", c.Addrs[i], "0.0.0.0:6222", routes[i],
+	replace := []string{"0.0.0.0:4222", "127.0.0.1:-1", "0.0.0.0:8883", c.Addrs[i], "0.0.0.0:6222", c.Routes[i],
 		"/etc/nats/certs", c.certs, "/var/lib/nats", filepath.Join(dir, "store")}
-	for j, r := range routes {
-		replace = append(replace, fmt.Sprintf("nats-%d:6222", j+1), r)
+	for j, r := range c.Routes { // a node is known by its name
+		replace = append(replace, fmt.Sprintf("nats-%d:6222", j+1), strings.Replace(r, "127.0.0.1", "localhost", 1))
 	}
 	replace = append(replace, settings...)
 	for i := 0; i < len(replace); i += 2 {
