@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -51,6 +52,10 @@ type Config struct {
 	Sources    []Source    // of frames, on topics of their own
 	KeepNewest bool        // a newer frame may take the place of one that waits, where it came at QoS 0
 	Retained   bool        // frames that the broker kept, which are old, are taken as well
+	// how long after a connection the documents are published once more; 0: never. A
+	// cluster of brokers that lost a node, for which the device came to another one, may
+	// have acknowledged them and kept those of before (NATS 2.15)
+	Again time.Duration
 }
 
 // Source is a camera that publishes where it likes.
