@@ -14,6 +14,7 @@ import (
 	"maps"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ import (
 	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/broker-config/certs"
 	"github.com/limber-edge/limber/broker-config/devbroker"
+	"github.com/limber-edge/limber/broker-config/natstest"
 )
 
 // mustCheck does all checks and returns what they found by their names.
@@ -69,21 +71,48 @@ func shippedMosquitto(tb testing.TB) Config {
 	return Config{Operator: holder(wire.Operator), Device: holder("cam-1"), Name: "cam-1"}
 }
 
-func embedded(tb testing.TB) Config {
+// envBroker makes the test's program the embedded broker: its library has a data race
+// over retained messages.
+const envBroker = "LIMBER_TEST_BROKER"
+
+func TestMain(m *testing.M) {
+	natstest.Main()
+	if os.Getenv(envBroker) == "" {
+		m.Run()
+		return
+	}
 	b, err := devbroker.New(devbroker.Config{Listen: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	if err == nil {
+		fmt.Println(b.Addr())
+		err = b.Run(context.Background())
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func embedded(tb testing.TB) Config {
+	exe, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, end := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
+	c := exec.Command(exe)
+	c.Env = append(os.Environ(), envBroker+"=1")
+	stdout, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 	tb.Cleanup(func() {
-		end()
-		if err := <-ended; err != nil {
-			tb.Error(err)
-		}
+		c.Process.Kill()
+		c.Wait() // reports the kill
 	})
-	return as(b.Addr(), "", "cam-1")
+	var addr string
+	if _, err := fmt.Fscanln(stdout, &addr); err != nil {
+		tb.Fatalf("the embedded broker did not start: %v", err)
+	}
+	return as(addr, "", "cam-1")
 }
 
 // columns are the brokers of the README's table.

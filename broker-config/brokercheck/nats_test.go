@@ -15,11 +15,6 @@ import (
 	"github.com/limber-edge/limber/broker-config/natstest"
 )
 
-func TestMain(m *testing.M) {
-	natstest.Main()
-	m.Run()
-}
-
 func natsCluster(tb testing.TB) Config {
 	c := natstest.Start(tb, []string{"cam.1"})
 	cfg := Config{Operator: c.Broker(wire.Operator, 0), Device: c.Broker("cam.1", 1)}
@@ -66,7 +61,7 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 			topics = append(topics, device+"/"+rest)
 		}
 	}
-	watcher, err := probe{Config{Operator: cluster.Broker(wire.Operator, 2)}}.open(t.Context(), "watcher", subscribed(everything))
+	watcher, err := probe{Config{Operator: cluster.Broker(wire.Operator, 0)}}.open(t.Context(), "watcher", subscribed(everything))
 	if err != nil {
 		t.Fatal(err)
 	}
