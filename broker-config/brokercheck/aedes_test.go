@@ -17,14 +17,14 @@ const aedesFolder = "testdata/aedes"
 
 // installAedes does so once.
 var installAedes = sync.OnceValues(func() (string, error) {
-	npm := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	npm := exec.Command("npm", "ci", "--engine-strict", "--ignore-scripts", "--no-audit", "--no-fund")
 	npm.Dir = aedesFolder
 	said, err := npm.CombinedOutput()
 	return string(said), err
 })
 
-// startAedes runs aedes until the test ends and returns its address. Without npm, or
-// where it reaches no registry, the test is skipped.
+// startAedes runs aedes until the test ends and returns its address. Without npm, with
+// a node that is too old for it, or where npm reaches no registry, the test is skipped.
 func startAedes(tb testing.TB) string {
 	tb.Helper()
 	brokertest.Program(tb, "npm")

@@ -11,8 +11,8 @@
 //
 // The rule that makes it harmless: all of it happens below limber/v1/limber-check,
 // a fleet that has no device. What the broker retains there is cleared before the
-// first check and after the last one, so whatever a run that was killed left behind
-// is gone after the next.
+// first check and after the last one, and by the wills of those who had it retained:
+// what a run leaves behind that is killed in between is gone after the next at latest.
 package brokercheck
 
 import (

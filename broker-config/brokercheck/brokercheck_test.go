@@ -1,6 +1,7 @@
 package brokercheck
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/big"
@@ -53,14 +55,16 @@ func mustCheck(tb testing.TB, cfg Config) map[string]Result {
 // device, which may be empty.
 func as(address, operator, device string) Config {
 	url := mqtt.URLs{address}
-	return Config{Operator: mqtt.Broker{URL: url, User: operator}, Device: mqtt.Broker{URL: url, User: device}, Name: device}
+	return Config{Name: device,
+		Operator: mqtt.Broker{URL: url, User: operator}, Device: mqtt.Broker{URL: url, User: device}}
 }
 
 // shippedMosquitto is the one of the files that are shipped, with certificates.
 func shippedMosquitto(tb testing.TB) Config {
 	dir := filepath.Join(tb.TempDir(), "certs")
 	names := map[brokerconfig.Role][]string{brokerconfig.Operator: {wire.Operator}, brokerconfig.Device: {"cam-1"}}
-	if _, err := certs.Make(certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Names: names, Days: 1}, time.Now()); err != nil {
+	request := certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Names: names, Days: 1}
+	if _, err := certs.Make(request, time.Now()); err != nil {
 		tb.Fatal(err)
 	}
 	url := mqtt.URLs{"mqtts://" + brokertest.StartShipped(tb, dir, "").Addr}
@@ -77,6 +81,10 @@ const envBroker = "LIMBER_TEST_BROKER"
 
 func TestMain(m *testing.M) {
 	natstest.Main()
+	if addr := os.Getenv(envChecked); addr != "" {
+		checkUntilKilled(addr)
+		return
+	}
 	if os.Getenv(envBroker) == "" {
 		m.Run()
 		return
@@ -91,28 +99,41 @@ func TestMain(m *testing.M) {
 }
 
 func embedded(tb testing.TB) Config {
+	var addr string
+	if _, err := fmt.Fscanln(mustSelf(tb, envBroker+"=1").stdout, &addr); err != nil {
+		tb.Fatalf("the embedded broker did not start: %v", err)
+	}
+	return as(addr, "", "cam-1")
+}
+
+// process is the test's program started again, until it or the test ends.
+type process struct {
+	*exec.Cmd
+	stdout io.Reader
+}
+
+// mustSelf starts it with one more variable in its environment.
+func mustSelf(tb testing.TB, variable string) *process {
+	tb.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c := exec.Command(exe)
-	c.Env = append(os.Environ(), envBroker+"=1")
-	stdout, err := c.StdoutPipe()
-	if err == nil {
-		err = c.Start()
+	p := &process{Cmd: exec.Command(exe)}
+	p.Env = append(os.Environ(), variable)
+	if p.stdout, err = p.StdoutPipe(); err == nil {
+		err = p.Start()
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait() // reports the kill
-	})
-	var addr string
-	if _, err := fmt.Fscanln(stdout, &addr); err != nil {
-		tb.Fatalf("the embedded broker did not start: %v", err)
-	}
-	return as(addr, "", "cam-1")
+	tb.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	p.Process.Kill()
+	p.Wait() // reports the kill
 }
 
 // columns are the brokers of the README's table.
@@ -248,6 +269,33 @@ func TestNothingStaysRetainedWhereverTheChecksAreInterrupted(t *testing.T) {
 		}
 		if left := retained(t, cfg); len(left) > 0 {
 			t.Errorf("interrupted in %s: %v is retained", at, left)
+		}
+	}
+}
+
+// envChecked makes the test's program check a broker.
+const envChecked = "LIMBER_TEST_CHECKED"
+
+// checkUntilKilled says which check begins.
+func checkUntilKilled(addr string) {
+	Run(context.Background(), as(addr, "", ""), func(name string) { fmt.Println(name) }, func(Result) {})
+}
+
+func TestNothingStaysRetainedWhereverTheChecksAreKilled(t *testing.T) {
+	t.Parallel()
+	m := brokertest.StartMosquitto(t)
+	cfg := as(m.Addr, "", "")
+	for i, at := range []string{"retain", "retain", "retain", "retain_clear", "retain_clear", "will", "will", "session"} {
+		c := mustSelf(t, envChecked+"="+m.Addr)
+		for lines := bufio.NewScanner(c.stdout); lines.Scan() && lines.Text() != at; {
+		}
+		<-time.After(time.Duration(i) * time.Millisecond)
+		c.kill()
+		late := time.Now().Add(5 * time.Second) // until the broker has seen the end of each connection
+		for len(retained(t, cfg)) > 0 {
+			if time.Now().After(late) {
+				t.Fatalf("killed in %s: %v is retained", at, retained(t, cfg))
+			}
 		}
 	}
 }

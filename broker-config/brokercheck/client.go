@@ -58,6 +58,12 @@ func withWill(m mqtt.Message) option {
 	return func(cfg *mqtt.Config, _ *client) { cfg.Will = func(uint64) mqtt.Message { return m } }
 }
 
+// clearing has the broker itself forget what it retains of a topic, where this client
+// is killed before it does so: its will is to retain nothing.
+func clearing(topic string) option {
+	return withWill(mqtt.Message{Topic: topic, QoS: 1, Retained: true})
+}
+
 // open connects a client of the operator.
 func (p probe) open(ctx context.Context, id string, options ...option) (*client, error) {
 	return connect(ctx, p.cfg.Operator, id, options)

@@ -61,7 +61,8 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 			topics = append(topics, device+"/"+rest)
 		}
 	}
-	watcher, err := probe{Config{Operator: cluster.Broker(wire.Operator, 0)}}.open(t.Context(), "watcher", subscribed(everything))
+	operator := probe{Config{Operator: cluster.Broker(wire.Operator, 0)}}
+	watcher, err := operator.open(t.Context(), "watcher", subscribed(everything))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,8 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 			reads[t] = acl.Allow(user, user, t, brokerconfig.Subscribe)
 			writes[t] = acl.Allow(user, user, t, brokerconfig.Write)
 		}
-		u, err := probe{Config{Operator: cluster.Broker(user, 0)}}.open(t.Context(), "user", subscribed(topics...), atMostOnce)
+		p := probe{Config{Operator: cluster.Broker(user, 0)}}
+		u, err := p.open(t.Context(), "user", subscribed(topics...), atMostOnce)
 		if err != nil {
 			t.Fatal(err)
 		}

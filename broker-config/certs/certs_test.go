@@ -427,8 +427,8 @@ func TestTheCertificateOfAClusterIsAlsoThatOfAClientWithoutAName(t *testing.T) {
 		r.Renew = true
 		mustMake(t, r)
 		c := mustCert(t, filepath.Join(dir, "server.crt"))
-		if want := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}; !slices.Equal(c.ExtKeyUsage, want) ||
-			c.Subject.CommonName != "" {
+		want := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		if !slices.Equal(c.ExtKeyUsage, want) || c.Subject.CommonName != "" {
 			t.Errorf("got usages %v of %q, want %v without a name", c.ExtKeyUsage, c.Subject.CommonName, want)
 		}
 	}

@@ -87,6 +87,7 @@ type node struct {
 	config string // file
 	name   string
 	cmd    *exec.Cmd
+	ended  chan struct{} // closed when cmd has
 }
 
 // Start runs the cluster of the files that are shipped until the test ends. It knows
@@ -196,31 +197,34 @@ func (n *node) start() <-chan error {
 	if err != nil {
 		n.tb.Fatal(err)
 	}
-	n.cmd = exec.Command(exe)
-	n.cmd.Env = append(os.Environ(), envNode+"="+n.config, "NODE="+n.name)
-	said := new(strings.Builder)
-	n.cmd.Stderr = said
-	_, err = n.cmd.StdinPipe() // ends with this process
-	stdout, e := n.cmd.StdoutPipe()
-	if err = errors.Join(err, e, n.cmd.Start()); err != nil {
+	cmd, ended, said := exec.Command(exe), make(chan struct{}), new(strings.Builder)
+	cmd.Env = append(os.Environ(), envNode+"="+n.config, "NODE="+n.name)
+	cmd.Stderr = said
+	_, err = cmd.StdinPipe() // ends with this process
+	stdout, e := cmd.StdoutPipe()
+	if err = errors.Join(err, e, cmd.Start()); err != nil {
 		n.tb.Fatal(err)
 	}
+	n.cmd, n.ended = cmd, ended
 	go func() {
+		defer close(ended)
 		if lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() == ready {
 			serving <- nil
-			return
 		}
-		n.cmd.Wait() // its log is complete then
-		serving <- errors.New(said.String())
+		cmd.Wait() // its log is complete then
+		select {
+		case serving <- errors.New(said.String()):
+		default: // it served
+		}
 	}()
 	return serving
 }
 
 func (n *node) kill() {
-	if n.cmd == nil || n.cmd.Process == nil {
+	if n.cmd == nil {
 		return
 	}
 	n.cmd.Process.Kill()
-	n.cmd.Wait() // reports the kill
+	<-n.ended
 	n.cmd = nil
 }

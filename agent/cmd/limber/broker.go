@@ -33,7 +33,8 @@ whose common name is the user, and all is encrypted; the port is 8883 unless
 --users, a file of NAME:PASSWORD lines, everybody needs a password. Either way the
 user operator steers, the user viewer looks on, and every other one is the
 device of that name. --ws serves WebSockets as well, on every path.
-For a fleet use a mosquitto with the files of broker-config.`,
+For a fleet use a mosquitto with the files of broker-config, or a broker that
+` + "`limber broker check`" + ` finds fit.`,
 		Example: `  limber broker
   limber broker --certs certs --listen 0.0.0.0:8883 --ws 0.0.0.0:8884
   limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt --key-file certs/operator.key

@@ -22,8 +22,8 @@ func TestAnAccessListForNATSNamesTheDevicesAndTheGroups(t *testing.T) {
 	if got.code != exitDone {
 		t.Fatalf("exit %d, %s", got.code, got.stderr)
 	}
-	for _, want := range []string{`"CN=cam-1"`, `"CN=cam.2"`, `"CN=operator"`, `"CN=viewer"`, `"limber.v1.*.cam//2.job.>"`,
-		`"limber.v1.*.@all.desired"`, `"limber.v1.*.@gate.desired"`, `"limber.v1.*.@yard.cmd.>"`} {
+	for _, want := range []string{`"CN=cam-1"`, `"CN=cam.2"`, `"CN=operator"`, `"CN=viewer"`,
+		`"limber.v1.*.cam//2.job.>"`, `"limber.v1.*.@all.desired"`, `"limber.v1.*.@gate.desired"`, `"limber.v1.*.@yard.cmd.>"`} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("got\n%s\nwant it to say %s", got.stdout, want)
 		}

@@ -69,7 +69,8 @@ func TestACheckedBrokerIsATableWithRemedies(t *testing.T) {
 		if strings.HasPrefix(name, "denied_") {
 			holds = "no"
 		}
-		if f := strings.Fields(line); f[0] != name || f[1] != holds || strings.Contains(line, "access list") != (holds == "no") {
+		f, remedy := strings.Fields(line), strings.Contains(line, "access list")
+		if f[0] != name || f[1] != holds || remedy != (holds == "no") {
 			t.Errorf("line %d is %q, want %s %s, with a remedy where it fails", i+1, line, name, holds)
 		}
 	}
