@@ -58,15 +58,21 @@ func withWill(m mqtt.Message) option {
 	return func(cfg *mqtt.Config, _ *client) { cfg.Will = func(uint64) mqtt.Message { return m } }
 }
 
-// clearing has the broker itself forget what it retains of a topic, where this client
-// is killed before it does so: its will is to retain nothing.
-func clearing(topic string) option {
-	return withWill(mqtt.Message{Topic: topic, QoS: 1, Retained: true})
-}
-
 // open connects a client of the operator.
 func (p probe) open(ctx context.Context, id string, options ...option) (*client, error) {
 	return connect(ctx, p.cfg.Operator, id, options)
+}
+
+// openClearing connects one of the operator by whose will, which is to retain nothing,
+// the broker itself forgets what it retains of a topic when this client is killed. Some
+// refuse a will without bytes (mochi), and are cleared by the next run.
+func (p probe) openClearing(ctx context.Context, id, topic string, options ...option) (*client, error) {
+	nothing := withWill(mqtt.Message{Topic: topic, QoS: 1, Retained: true})
+	c, err := p.open(ctx, id, append(options, nothing)...)
+	if errors.Is(err, mqtt.ErrRefused) || errors.Is(err, mqtt.ErrBadPacket) { // which is how those refuse it
+		return p.open(ctx, id, options...)
+	}
+	return c, err
 }
 
 // openDevice connects one of the device.

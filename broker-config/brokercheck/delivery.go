@@ -28,7 +28,7 @@ func qos1(ctx context.Context, p probe) (string, error) {
 
 func retain(ctx context.Context, p probe) (string, error) {
 	state := topic("retain", "state")
-	c, err := p.open(ctx, "retain", clearing(state))
+	c, err := p.openClearing(ctx, "retain", state)
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +42,7 @@ func retain(ctx context.Context, p probe) (string, error) {
 
 func retainClear(ctx context.Context, p probe) (string, error) {
 	state := topic("retain_clear", "state")
-	c, err := p.open(ctx, "retain", clearing(state))
+	c, err := p.openClearing(ctx, "retain", state)
 	if err != nil {
 		return "", err
 	}
@@ -65,7 +65,7 @@ func retainClear(ctx context.Context, p probe) (string, error) {
 
 func will(ctx context.Context, p probe) (string, error) {
 	state := topic("will", "state")
-	w, err := p.open(ctx, "watcher", subscribed(state), clearing(state))
+	w, err := p.openClearing(ctx, "watcher", state, subscribed(state))
 	if err != nil {
 		return "", err
 	}
