@@ -35,6 +35,7 @@ type Config struct {
 	Frames    Frames           `toml:"frames"`
 	Outbox    Outbox           `toml:"outbox"`
 	Telemetry Telemetry        `toml:"telemetry"`
+	Metrics   Metrics          `toml:"metrics"`
 	Governor  Governor         `toml:"governor"`
 	Runtime   Runtime          `toml:"runtime"`
 	Power     Power            `toml:"power"`
@@ -68,7 +69,8 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
+	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
 }
 
 // options are the bounds as the store has them.
@@ -76,7 +78,7 @@ func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
 		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
-		Free: int64(o.FreeMiB) << 20,
+		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
 }
 
@@ -311,7 +313,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

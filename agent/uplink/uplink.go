@@ -30,6 +30,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -165,6 +166,18 @@ func (u *Uplink) Status() Status {
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
 	return s
+}
+
+// Traffic is how a connection fares.
+type Traffic struct {
+	InFlight  int           // messages on their way, not acknowledged
+	RoundTrip time.Duration // that the broker took to acknowledge lately; 0 if it is not known
+}
+
+// Traffic is how the connection fares now.
+func (u *Uplink) Traffic() Traffic {
+	recent, _ := u.link.Acknowledged()
+	return Traffic{u.link.InFlight(), cmp.Or(recent, u.link.RoundTrip())}
 }
 
 // StopIntake leaves requests of QoS 1 that are not known to the broker, which

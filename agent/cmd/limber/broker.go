@@ -37,7 +37,8 @@ For a fleet use a mosquitto with the files of broker-config, or a broker that
 ` + "`limber broker check`" + ` finds fit.`,
 		Example: `  limber broker
   limber broker --certs certs --listen 0.0.0.0:8883 --ws 0.0.0.0:8884
-  limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt --key-file certs/operator.key
+  limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt \
+    --key-file certs/operator.key
 
   limber broker --listen 0.0.0.0:1883 --users users.txt
   limber fleet ls --user operator --password-file password.txt`,

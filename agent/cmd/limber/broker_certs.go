@@ -25,14 +25,15 @@ their owner alone; keep ca.key off the broker and off every device.
 
 Who comes to the broker is known by the common name of the certificate. A device
 may speak for itself. The names "operator" and "viewer" are those that the shipped
-access list lets steer the fleet and look at it; for one of another name a line each
-is added to DIR/acl, which begins as that list and takes its place: put it where the
-broker's acl_file is. Lines of your own stay as they are.
+access list lets steer the fleet and look at it; for one of another name lines
+are added to DIR/acl, which begins as that list and takes its place: copy it to where
+the broker's acl_file is. Lines of your own stay as they are.
 
 A NAME that is there is an error. With --renew it gets a new certificate for the
 key it has: the key need not be here, and only NAME.crt has to be replaced where
 it is used. For a new key remove both files first. A certificate cannot be taken
-back before it ends, but "user NAME" and "topic deny #" in the access list take every right from one.`,
+back before it ends, but "user NAME" and "topic deny #" in the access list take
+every right from it.`,
 		Example: `  limber broker certs --out certs --server broker.example,10.0.0.7 --device cam-17 --operator operator
   limber broker certs --out certs --device cam-18 --viewer viewer --operator alice
   limber broker certs --out certs --device cam-17 --days 90 --renew
