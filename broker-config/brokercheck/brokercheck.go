@@ -33,7 +33,7 @@ const Fleet = "limber-check"
 
 const (
 	// limit bounds all of it but what follows the checks, which lastSweep does.
-	limit     = 52 * time.Second
+	limit     = 50 * time.Second
 	lastSweep = 5 * time.Second
 	// firstSweep is longer: a broker may make its storage for the first connection.
 	firstSweep = 15 * time.Second
