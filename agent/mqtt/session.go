@@ -218,7 +218,10 @@ const nowhere = "limber/nowhere"
 // the acknowledgements of all that was received.
 func (s *session) probe(ctx context.Context) error {
 	tokens := make(chan paho.Token, 1)
-	s.acks.add(func() { tokens <- s.client.Unsubscribe(nowhere) })
+	s.acks.add(func() {
+		tokens <- s.client.Unsubscribe(nowhere)
+		s.acks.left()
+	})
 	_, err := s.await(ctx, tokens)
 	select {
 	case <-s.stream.down:
