@@ -52,6 +52,7 @@ func (a *answers) add(r Record, age time.Duration) {
 		k.also = maphash.String(a.seed, name)
 		a.byKey[k.also] = k.seq
 	}
+	a.log.thin(a.count)
 	a.log.push(k)
 	a.count++
 	a.bytes += k.size
