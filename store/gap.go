@@ -178,7 +178,7 @@ func (o *Outbox) Gaps() bool {
 }
 
 // Announce appends a record of the stream Control that tells of one gap; ok is
-// false if there is none, or the disk fails. encode is called as by Append. The
+// false if there is none, or no room, or the disk fails. encode is called as by Append. The
 // record is collected once it is on the disk, where the gap is marked as told in the
 // same commit; delivered, it takes the gap with it. So each is told once, or again
 // if the record is lost.
@@ -195,7 +195,7 @@ func (o *Outbox) Announce(encode func(seq uint64, g Gap) (Record, error)) (ok bo
 		r.Stream = Control
 		return r, err
 	})
-	if err != nil {
+	if err != nil || !o.queue.holds(seq) { // it may be over the quota
 		return false, err
 	}
 	o.gaps.accounts[i].told, o.gaps.changed = seq, true

@@ -246,3 +246,17 @@ func FuzzParseQueued(f *testing.F) {
 		}
 	})
 }
+
+// A gap event that finds no room itself leaves its gap to be told.
+func TestAnAnnouncementWithoutRoomLeavesTheGap(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Quota: 2000})
+	want := mustLose(t, o)
+	mustAppendTo(t, o, 99, slices.Repeat([]Stream{Control}, 20)...)
+	inStream(t, o, Control) // all are on their way
+	ok, err := o.Announce(func(seq uint64, g Gap) (Record, error) {
+		return Record{Topic: "t", Payload: payload(seq, 99)}, nil
+	})
+	if ok || err != nil || !slices.Contains(gapsOf(o), want) {
+		t.Errorf("got %v, %v, gaps %+v; want nothing told, and %+v", ok, err, gapsOf(o), want)
+	}
+}
