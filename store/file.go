@@ -35,7 +35,6 @@ type file struct {
 	now    atomic.Pointer[database]
 	broken atomic.Bool
 	fresh  bool // nothing of what an earlier process may have stored is in it
-	unsure bool // about its numbers: what says how far they were used is damaged
 
 	telling sync.Mutex
 	damage  []string // what else was found when it was opened, as sentences
@@ -84,8 +83,8 @@ func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.T
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
 	}
 	f.now.Store(db)
-	f.fresh, f.unsure = db.made, db.trust == broken
-	if f.unsure {
+	f.fresh = db.made
+	if db.trust == broken {
 		f.tell(fmt.Errorf("%s: %w: the count of numbers and time", path, errDamaged))
 	}
 	return f, quarantined, nil

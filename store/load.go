@@ -32,6 +32,7 @@ const reserve = 1 << 20
 // contents is what a file holds, but for the payloads.
 type contents struct {
 	created bool // just now
+	unsure  bool // the meta bucket is damaged
 	next    uint64
 	age     time.Duration
 	queue   queue
@@ -49,16 +50,17 @@ type contents struct {
 
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
-	journal, err := readJournal(o.journal.path)
-	if err != nil {
-		o.log.Warn("journal of the outbox not readable", "err", err)
-	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
+		// Not before the file is locked: until then a process before this one goes on.
+		journal, unread := readJournal(o.journal.path)
 		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
 		}
-		if c.created {
+		c.unlogged = errors.Join(c.unlogged, unread)
+		if c.unsure {
+			c.next = max(c.next, o.unused())
+		} else if c.created {
 			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
@@ -71,12 +73,8 @@ func (o *Outbox) open() error {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
 	f.missed(quarantined == "" && o.opts.Floor > 0)
-	if f.unsure || quarantined != "" || f.fresh && f.away() != nil {
-		// The numbers used so far are gone with the file. Counting goes on
-		// from the time, which is ahead of them as long as there were less
-		// than a million a second, and below 2^53 for two centuries; or, on a
-		// board whose clock is not set, from the floor.
-		c.next = max(c.next, uint64(time.Now().Unix())<<20, o.opts.Floor)
+	if quarantined != "" || f.fresh && f.away() != nil { // the numbers used so far are gone with the file
+		c.next = max(c.next, o.unused())
 		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
@@ -86,6 +84,11 @@ func (o *Outbox) open() error {
 	o.takeIn(c)
 	return nil
 }
+
+// unused returns a number that no process before this one used: from the time, which
+// is ahead of them as long as there were less than a million a second, and below 2^53
+// for two centuries; or, on a board whose clock is not set, from the floor.
+func (o *Outbox) unused() uint64 { return max(uint64(time.Now().Unix())<<20, o.opts.Floor) }
 
 // lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
@@ -132,15 +135,14 @@ func (o *Outbox) takeIn(c contents) {
 // scan reads the whole file, so that damage is found now; what its journal has is taken
 // over before.
 func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
-	trusted := trustOf(tx)
+	c := contents{answers: newAnswers(alias), unsure: trustOf(tx) == broken}
 	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
-	if err == nil && trusted == broken {
+	if err == nil && c.unsure {
 		err = putProgress(tx, 1, 0) // the records may tell
 	}
 	if err == nil {
 		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
 	}
-	c := contents{answers: newAnswers(alias)}
 	if err == nil {
 		err = c.replay(tx, journal)
 	}

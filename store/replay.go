@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 
 	bolt "go.etcd.io/bbolt"
@@ -42,11 +43,14 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 }
 
 // choose chooses the generation whose frames count: that which outbox.db knows. Where
-// it is new, or older than its journal, as after damage or on a disk that forgot what
-// it had called written, it is the newest. It returns what numbers a journal of
+// it is new, damaged, or older than its journal, as on a disk that forgot what it had
+// called written, it is the newest. It returns what numbers a journal of
 // another outbox may have used.
 func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 	last := lastGeneration(journal)
+	if c.unsure && known-last > 1 { // as it is while the journal is written, or until it is
+		known = 0
+	}
 	c.generation = known
 	switch {
 	case known == 0 && last == 0:
@@ -71,7 +75,7 @@ func (o *Outbox) openJournal(c contents) {
 		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
 	}
 	if c.unlogged != nil {
-		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
+		o.file.tell(fmt.Errorf("%s: what it holds is left out: %w", o.journal.path, c.unlogged))
 	}
 	if o.journal.restart(c.generation); o.file.away() != nil {
 		return // what the journal on the disk has is nowhere else
