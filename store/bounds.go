@@ -151,6 +151,23 @@ func (o *Outbox) evict(c Class) {
 	o.discard(it.Seq)
 }
 
+// evictHalf gives up half of the records that are in memory only, and tells whether
+// there were any to spare.
+func (o *Outbox) evictHalf() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for c := range Class(Classes) {
+		n += len(o.memory.unlogged(c))
+	}
+	for range n / 2 {
+		if c, ok := o.memory.oldest(); ok {
+			o.evict(c)
+		}
+	}
+	return n > 1
+}
+
 // forgetStored is for after the file was replaced by an empty one. What is in
 // memory is fresh again, the rest is lost.
 func (o *Outbox) forgetStored(why Loss) {

@@ -14,7 +14,7 @@ import (
 func (o *Outbox) commit(last bool) error {
 	o.look()
 	err := o.restore()
-	if err == nil && !last && o.enter() {
+	if err == nil && !last && o.mayEnter() && o.enter(false) {
 		return nil
 	}
 	var g group
@@ -36,11 +36,8 @@ func (o *Outbox) commit(last bool) error {
 // enter writes what has gathered into the journal, and tells whether that is done. If
 // not, outbox.db is to take over everything, also what the journal has: after an
 // error nobody knows what that is.
-func (o *Outbox) enter() bool {
-	if !o.mayEnter() {
-		return false
-	}
-	g, err := o.gather(false, false)
+func (o *Outbox) enter(last bool) bool {
+	g, err := o.gather(false, last)
 	if err == nil && !g.nothing {
 		err = o.journal.log(g)
 	}

@@ -438,3 +438,26 @@ func TestS6_AVoidJournalIsLeftWhereAnotherCountIsDamaged(t *testing.T) {
 		}
 	})
 }
+
+func TestS6_AKillAfterDamageWasFoundWhileRunningLosesNothing(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+	last := mustAppend(t, o, 100, nil)
+	if err := errors.Join(o.commit(false), o.file.close()); err != nil {
+		t.Fatal(err)
+	}
+	mustAlter(t, o.path, func(tx *bolt.Tx) error {
+		meta := tx.Bucket([]byte(bucketMeta))
+		seal := sealOf(meta, uint64(tx.ID()))
+		return errors.Join(meta.Put([]byte(keyGeneration), number(1)), meta.Put([]byte(keySeal), seal))
+	})
+	if err := o.reopen(); err != nil {
+		t.Fatal(err)
+	}
+	k := mustKill(t, o)
+	if got := backlog(t, k); !slices.Equal(got, []uint64{last}) {
+		t.Errorf("waiting %d, want %d", got, last)
+	}
+	if got := mustAppend(t, k, 10, nil); got < last+reserve/2 {
+		t.Errorf("number %d, want one that was not given out before", got)
+	}
+}

@@ -73,7 +73,7 @@ func (o *Outbox) open() error {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
 	f.missed(quarantined == "" && o.opts.Floor > 0)
-	if quarantined != "" || f.fresh && f.away() != nil { // the numbers used so far are gone with the file
+	if quarantined != "" || f.away() != nil { // the numbers used so far are gone with the file, or will be
 		c.next = max(c.next, o.unused())
 		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
@@ -295,11 +295,12 @@ func (o *Outbox) reopen() error {
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
+		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created && !c.unsure {
 			return err
 		}
-		// A crash before the next commit must not begin at number 1 again.
-		return putProgress(tx, reserved, age)
+		// A crash before the next commit must not begin at number 1 again, nor void the journal.
+		generation := number(o.journal.generation)
+		return errors.Join(tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGeneration), generation), putProgress(tx, reserved, age))
 	})
 	if err != nil {
 		return err

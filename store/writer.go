@@ -197,15 +197,19 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	return at, ok
 }
 
-// finish makes the last commit.
+// finish makes the last commit. Where outbox.db cannot take it, the journal gets as much
+// as it has room for, and the count of the rest: on a full disk its room is its own.
 func (o *Outbox) finish() error {
 	o.mu.Lock()
 	o.pace.ended = true
 	o.mu.Unlock()
-	if err := o.commit(true); err != nil {
-		return fmt.Errorf("commit outbox before closing: %w", err)
+	err := o.commit(true)
+	if err == nil {
+		return nil
 	}
-	return nil
+	for o.journal.file != nil && !o.enter(true) && o.evictHalf() {
+	}
+	return fmt.Errorf("commit outbox before closing: %w", err)
 }
 
 func (o *Outbox) succeed(g group) {
@@ -217,7 +221,7 @@ func (o *Outbox) succeed(g group) {
 			p.compact = p.compactAgain
 		}
 	}
-	if p.fault != nil {
+	if p.fault != nil && !p.ended {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
 		o.wakeReader()
