@@ -327,3 +327,25 @@ func TestS3_AnOrderlyEndOnAFullDiskSavesWhatItCanAndCountsTheRest(t *testing.T) 
 		}
 	})
 }
+
+// Nor is a file that another process wrote to while this one had it in memory.
+func TestS5_AFileThatAnotherProcessWroteIsLeftAlone(t *testing.T) {
+	disk := mustDisk(t, "size=1m")
+	if err := mustOpen(t, disk).Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustRemount(t, disk, syscall.MS_RDONLY, "")
+	s := mustStayUp(t, disk)
+	if err := s.SetCell("mode", []byte("balanced")); err != nil {
+		t.Fatal(err)
+	}
+	mustRemount(t, disk, 0, "")
+	other := mustOpen(t, disk)
+	if err := errors.Join(other.SetCell("mode", []byte("low-latency")), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "restart the agent") {
+		t.Errorf("got %v, want that it takes a restart", err)
+	}
+	wantCell(t, mustOpen(t, disk), "mode", "low-latency")
+}

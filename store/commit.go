@@ -12,6 +12,7 @@ import (
 // commit writes what has gathered into the journal or, where that has no room, or the
 // time has come, has outbox.db take over all that it does not have.
 func (o *Outbox) commit(last bool) error {
+	defer o.report()
 	o.look()
 	err := o.restore()
 	if err == nil && !last && o.mayEnter() && o.enter(false) {
@@ -194,7 +195,7 @@ func (g group) write(tx *bolt.Tx) error {
 		}
 	}
 	if g.generation > 0 {
-		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGeneration), number(g.generation)); err != nil {
+		if err := putGeneration(tx, g.generation); err != nil {
 			return err
 		}
 	}

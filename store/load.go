@@ -107,8 +107,7 @@ func (c *contents) put(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	meta := tx.Bucket([]byte(bucketMeta))
-	if err := meta.Put([]byte(keyGeneration), number(c.generation)); err != nil {
+	if err := putGeneration(tx, c.generation); err != nil {
 		return err
 	}
 	return putState(tx, c.done, gaps, c.next+reserve, c.age)
@@ -299,8 +298,7 @@ func (o *Outbox) reopen() error {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again, nor void the journal.
-		generation := number(o.journal.generation)
-		return errors.Join(tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGeneration), generation), putProgress(tx, reserved, age))
+		return errors.Join(putGeneration(tx, o.journal.generation), putProgress(tx, reserved, age))
 	})
 	if err != nil {
 		return err

@@ -245,7 +245,7 @@ func (o *Outbox) Waits(seq uint64) bool {
 func (o *Outbox) Unwritten() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.pace.fault != nil || o.space.tight
+	return o.unwritten() != nil
 }
 
 // Answer returns the record that answered the job, also while it is not
@@ -336,10 +336,7 @@ func (o *Outbox) Horizon() uint64 {
 func (o *Outbox) Fault() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.pace.fault != nil {
-		return o.pace.fault
-	}
-	return o.shortage()
+	return o.unwritten()
 }
 
 // Quarantined returns the paths of damaged files set aside, at the start or
@@ -361,8 +358,9 @@ func (o *Outbox) Damage() []string {
 // Close closes the file. Run must have returned.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.pace.ended = true
+	f := o.file
+	o.mu.Unlock()
 	o.journal.abandon()
-	return o.file.close()
+	return f.close()
 }

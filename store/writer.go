@@ -48,6 +48,8 @@ type pace struct {
 	retry   time.Time
 	ended   bool // Run has returned
 
+	reported bool // that there is a fault, or too little room
+
 	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
 	compactAgain time.Time // not before, after it was not possible
 }
@@ -221,8 +223,7 @@ func (o *Outbox) succeed(g group) {
 			p.compact = p.compactAgain
 		}
 	}
-	if p.fault != nil && !p.ended {
-		o.log.Info("outbox writes again")
+	if p.fault != nil {
 		p.fault, p.backoff = nil, 0
 		o.wakeReader()
 	}
@@ -231,14 +232,33 @@ func (o *Outbox) succeed(g group) {
 // fail notes a fault and when to try again.
 func (o *Outbox) fail(err error) {
 	p := &o.pace
-	if p.fault == nil {
-		o.log.Warn("outbox lost its disk", "err", err)
-	}
 	p.fault = err
 	p.suspect = p.suspect || !noRoom(err)
 	p.backoff = min(max(2*p.backoff, firstRetry), lastRetry)
 	p.retry = time.Now().Add(p.backoff)
 	o.release()
+}
+
+// report logs that results and events are not written any more, or again.
+func (o *Outbox) report() {
+	o.mu.Lock()
+	why := o.unwritten()
+	changed := o.pace.reported != (why != nil)
+	o.pace.reported = why != nil
+	o.mu.Unlock()
+	if changed && why != nil {
+		o.log.Warn("outbox does not write results and events", "err", why)
+	} else if changed {
+		o.log.Info("outbox writes again")
+	}
+}
+
+// unwritten is why results and events are not written now, nil if they are.
+func (o *Outbox) unwritten() error {
+	if o.pace.fault != nil {
+		return o.pace.fault
+	}
+	return o.shortage()
 }
 
 // release is for when nothing is written. What was held for its commit is not held any
