@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,6 +21,8 @@ type cable struct {
 	back  chan struct{} // closed while what the device says is passed on
 	conns []net.Conn
 	done  sync.WaitGroup
+
+	heard atomic.Int64 // bytes that the broker said
 
 	spoken chan struct{} // one token for something the broker said that is kept back
 	ended  chan struct{} // one token for each connection that both sides have ended
@@ -93,11 +96,14 @@ type valve struct {
 	c    *cable
 	from net.Conn
 	flow *chan struct{}
-	kept chan<- struct{} // takes a token when something is kept back
+	kept chan<- struct{} // takes a token when something is kept back; nil for what the device says
 }
 
 func (v valve) Read(p []byte) (int, error) {
 	n, err := v.from.Read(p)
+	if v.kept != nil {
+		v.c.heard.Add(int64(n))
+	}
 	v.c.mu.Lock()
 	flow := *v.flow
 	v.c.mu.Unlock()

@@ -22,6 +22,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/natstest"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
@@ -35,8 +36,11 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
-// envSimulated, set to anything, gives that device simulated members.
+// envSimulated, set to anything, gives that device simulated members; set to deadly,
+// those that a white picture kills, with their process.
 const envSimulated = "LIMBER_TEST_SIMULATED"
+
+const deadly = "deadly"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -52,6 +56,7 @@ const envBroker = "LIMBER_TEST_BROKER"
 const envPrepared = "LIMBER_TEST_STATE"
 
 func TestMain(m *testing.M) {
+	natstest.Main()
 	var err error
 	switch path := os.Getenv(envConfig); {
 	case path != "":
@@ -156,7 +161,11 @@ func beDevice(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	options := agent.Options{Version: "test", Inference: real(cfg).inference}
-	if os.Getenv(envSimulated) != "" {
+	switch os.Getenv(envSimulated) {
+	case "":
+	case deadly:
+		options.Inference = func() (agent.Inference, error) { return mortal{}, nil }
+	default:
 		options.Inference = simulated(nil)
 	}
 	deps, err := agent.Open(cfg, options, log)

@@ -18,7 +18,7 @@ const (
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
 	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
-	groupAge     = 50 * time.Millisecond // since the first of the records, or
+	groupAge     = 20 * time.Millisecond // since the first of the records, or
 	hurryAge     = 5 * time.Millisecond  // since then with
 	hurryRecords = 16                    // records, for a broker that awaits acknowledgements before it sends more, or
 	hurryBytes   = journalBlock          // bytes of them, for waiting saves no more; or
