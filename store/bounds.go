@@ -77,12 +77,6 @@ func (o *Outbox) lose(s Stream, w *waiting, why Loss) {
 	o.leave(s, w)
 }
 
-// settleGap forgets what a record told of that was delivered.
-func (o *Outbox) settleGap(seq uint64) {
-	o.begin()
-	o.gaps.settle(seq)
-}
-
 // forget drops an answer.
 func (o *Outbox) forget(seq uint64) {
 	o.answers.drop(seq)

@@ -198,10 +198,10 @@ func (f *file) missed(left bool) {
 	}
 }
 
-// load has bbolt open the file and runs the first transaction.
+// load has bbolt open the file and runs the first transaction, if there is one.
 func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) error {
 	return guard(func() error {
-		if err := db.open(path, noSync); err != nil {
+		if err := db.open(path, noSync); err != nil || load == nil {
 			return err
 		}
 		return db.Update(sealed(func(tx *bolt.Tx) error {

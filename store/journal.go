@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -155,8 +154,12 @@ func (j *journal) restart(generation uint64) {
 // fits tells whether a frame with a body of that many bytes has room.
 func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.size }
 
-// log writes a group; the error is errNoRoom if it does not fit.
+// log writes a group if there is anything to write; the error is errNoRoom if it does
+// not fit.
 func (j *journal) log(g group) error {
+	if g.nothing {
+		return nil
+	}
 	if j.file == nil {
 		return errNoRoom
 	}
@@ -216,9 +219,7 @@ func appendFrame(b []byte, generation uint64, body []byte, at int64) []byte {
 
 // frameSum is the checksum of a frame by what its head says before it.
 func frameSum(head, body []byte, at int64) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Checksum(number(uint64(at)), table)
-	return crc32.Update(crc32.Update(sum, table, head), table, body)
+	return checksum(number(uint64(at)), head, body)
 }
 
 // parseFrame reads the frame that begins where at is in the file b. ok is false if

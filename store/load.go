@@ -75,7 +75,7 @@ func (o *Outbox) open() error {
 	f.missed(quarantined == "" && o.opts.Floor > 0)
 	if quarantined != "" || f.away() != nil { // the numbers used so far are gone with the file, or will be
 		c.next = max(c.next, o.unused())
-		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
+		if err := f.write(group{reserved: c.next + reserve, age: c.age}.write); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
@@ -100,17 +100,11 @@ func (c *contents) lost(g Gap) {
 
 // put writes what the scan found to be of no use, or lost.
 func (c *contents) put(tx *bolt.Tx) error {
-	var gaps []byte
+	g := group{done: c.done, reserved: c.next + reserve, age: c.age, generation: c.generation}
 	if c.gaps.changed {
-		var err error
-		if gaps, err = c.gaps.encode(); err != nil {
-			return err
-		}
+		g.gaps = c.gaps.encode()
 	}
-	if err := putGeneration(tx, c.generation); err != nil {
-		return err
-	}
-	return putState(tx, c.done, gaps, c.next+reserve, c.age)
+	return g.write(tx)
 }
 
 func (o *Outbox) takeIn(c contents) {
@@ -137,7 +131,7 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 	c := contents{answers: newAnswers(alias), unsure: trustOf(tx) == broken}
 	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
 	if err == nil && c.unsure {
-		err = putProgress(tx, 1, 0) // the records may tell
+		err = group{reserved: 1}.write(tx) // the records may tell
 	}
 	if err == nil {
 		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
@@ -298,7 +292,7 @@ func (o *Outbox) reopen() error {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again, nor void the journal.
-		return errors.Join(putGeneration(tx, o.journal.generation), putProgress(tx, reserved, age))
+		return group{generation: o.journal.generation, reserved: reserved, age: age}.write(tx)
 	})
 	if err != nil {
 		return err

@@ -226,7 +226,8 @@ func (o *Outbox) Delivered(seqs ...uint64) {
 		}
 		o.leave(s, w)
 		if s == Control {
-			o.settleGap(seq)
+			o.begin()
+			o.gaps.settle(seq)
 		}
 		o.queue.lines[s].first() // gives back the room
 	}

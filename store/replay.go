@@ -13,10 +13,6 @@ import (
 // count of 32 bits.
 const keyGeneration = "generation"
 
-func putGeneration(tx *bolt.Tx, generation uint64) error {
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGeneration), number(generation))
-}
-
 // lineage is the part of a generation that tells outboxes apart.
 func lineage(generation uint64) uint64 { return generation >> 32 }
 

@@ -79,7 +79,7 @@ func (o *Outbox) due() (at time.Time, ok bool) {
 // dueWrite is due without what waits too long.
 func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	p := &o.pace
-	records, size := o.writable()
+	records, size, came := o.pending()
 	if records >= groupRecords || size >= min(groupBytes, o.opts.Memory/2) || o.done.len() >= groupDeletes ||
 		o.numbers.few() {
 		return time.Now(), true
@@ -93,7 +93,7 @@ func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	if records >= hurryRecords || size >= hurryBytes {
 		wait = hurryAge
 	}
-	if came, any := o.first(); any {
+	if records > 0 {
 		sooner(came.Add(wait))
 	}
 	if o.changed() {
@@ -108,34 +108,23 @@ func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// writable returns the number and size of the records that the next commit writes, as
-// far as it takes to know that it is due.
-func (o *Outbox) writable() (records int, size int64) {
-	for c := range Class(Classes) {
-		if !o.written(c) {
-			continue
-		}
-		fresh := o.memory.unlogged(c)
-		records += len(fresh)
-		for _, it := range fresh[:min(groupRecords, len(fresh))] {
-			size += it.size()
-		}
-	}
-	return records, size
-}
-
-// first returns when the oldest record came that waits for its commit.
-func (o *Outbox) first() (came time.Time, ok bool) {
+// pending returns the number and size of the records that the next commit writes, as far
+// as it takes to know that it is due, and when the oldest of them came.
+func (o *Outbox) pending() (records int, size int64, came time.Time) {
 	for c := range Class(Classes) {
 		fresh := o.memory.unlogged(c)
 		if len(fresh) == 0 || !o.written(c) {
 			continue
 		}
-		if at := o.age.at(fresh[0].age); !ok || at.Before(came) {
-			came, ok = at, true
+		if at := o.age.at(fresh[0].age); records == 0 || at.Before(came) {
+			came = at
+		}
+		records += len(fresh)
+		for _, it := range fresh[:min(groupRecords, len(fresh))] {
+			size += it.size()
 		}
 	}
-	return came, ok
+	return records, size, came
 }
 
 // wakeWriter has Run look again if it would otherwise do so too late.
