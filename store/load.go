@@ -39,13 +39,12 @@ type contents struct {
 	answers answers
 	done    deletes // of what is of no use
 	gaps    gaps
-	foreign bool  // there are records of another version
-	unread  error // why the gaps that were stored cannot be read
+	foreign bool    // there are records of another version
+	wrong   []error // what is left out, and why
 
 	generation uint64 // of the journal; 0: unknown
-	logged     int    // groups that were taken over from the journal
+	logged     bool   // a group was taken over from the journal
 	missed     []Gap  // of the journal
-	unlogged   error  // why a group could not be taken over
 }
 
 // open opens the file and takes in what it holds.
@@ -57,7 +56,9 @@ func (o *Outbox) open() error {
 		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
 		}
-		c.unlogged = errors.Join(c.unlogged, unread)
+		if unread != nil {
+			c.leftOut("the journal cannot be read", unread)
+		}
 		if c.unsure {
 			c.next = max(c.next, o.unused())
 		} else if c.created {
@@ -72,7 +73,10 @@ func (o *Outbox) open() error {
 	if quarantined != "" {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
-	f.missed(quarantined == "" && o.opts.Floor > 0)
+	f.missed(quarantined == "" && (o.opts.Floor > 0 || c.logged))
+	for _, err := range c.wrong {
+		f.tell(fmt.Errorf("%s: %w", o.path, err))
+	}
 	if quarantined != "" || f.away() != nil { // the numbers used so far are gone with the file, or will be
 		c.next = max(c.next, o.unused())
 		if err := f.write(group{reserved: c.next + reserve, age: c.age}.write); err != nil {
@@ -89,6 +93,11 @@ func (o *Outbox) open() error {
 // is ahead of them as long as there were less than a million a second, and below 2^53
 // for two centuries; or, on a board whose clock is not set, from the floor.
 func (o *Outbox) unused() uint64 { return max(uint64(time.Now().Unix())<<20, o.opts.Floor) }
+
+// leftOut notes what cannot be used, to be told.
+func (c *contents) leftOut(what string, why error) {
+	c.wrong = append(c.wrong, fmt.Errorf("%s and is left out: %w", what, why))
+}
 
 // lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
@@ -118,9 +127,6 @@ func (o *Outbox) takeIn(c contents) {
 	if c.foreign {
 		o.log.Warn("outbox holds records of another version, which are left alone")
 	}
-	if c.unread != nil {
-		o.log.Error("count of lost messages not readable", "err", c.unread)
-	}
 	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
 }
@@ -144,7 +150,9 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	c.age = duration(meta.Get([]byte(keyAge)))
-	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
+	if c.gaps.accounts, err = parseGaps(meta.Get([]byte(keyGaps))); err != nil {
+		c.leftOut("the count of what was lost cannot be read", err)
+	}
 	for _, g := range c.missed {
 		c.lost(g)
 	}

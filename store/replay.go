@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 
 	bolt "go.etcd.io/bbolt"
@@ -26,7 +25,7 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 	for _, body := range frames(journal, c.generation) {
 		g, before, err := parseGroup(body)
 		if err != nil {
-			c.unlogged = err
+			c.leftOut("a group in the journal cannot be read", err)
 			continue
 		}
 		c.missed = append(c.missed, before.missing(found)...)
@@ -36,7 +35,7 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 		}
 		found = before
 		found.add(g)
-		c.logged++
+		c.logged = true
 	}
 	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
 	return nil
@@ -58,7 +57,7 @@ func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 	case known == 0, last > known && lineage(last) == lineage(known):
 		c.generation = last
 	case last > 0 && lineage(last) != lineage(known):
-		c.unlogged = errors.New("the journal is of another outbox")
+		c.leftOut("the journal is another outbox's", errors.New("its generation is not of this one"))
 		for _, body := range frames(journal, last) {
 			if g, _, err := parseGroup(body); err == nil {
 				reserved = max(reserved, g.reserved)
@@ -69,14 +68,8 @@ func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 }
 
 // openJournal begins a generation of the journal, of which nothing is left that
-// outbox.db does not have, and tells what was wrong with the one before.
+// outbox.db does not have.
 func (o *Outbox) openJournal(c contents) {
-	if c.created && c.logged > 0 {
-		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
-	}
-	if c.unlogged != nil {
-		o.file.tell(fmt.Errorf("%s: what it holds is left out: %w", o.journal.path, c.unlogged))
-	}
 	if o.journal.restart(c.generation); o.file.away() != nil {
 		return // what the journal on the disk has is nowhere else
 	}
