@@ -5,7 +5,7 @@ import "encoding/binary"
 // A Stream is a line that records wait in, each in the order of its numbers.
 type Stream uint8
 
-// The streams. Their order is part of the file: see queueValue.
+// The streams. Their order is part of the file: see queue.stored.
 const (
 	Late    Stream = iota // results made without the link
 	Live                  // results made with it
