@@ -190,17 +190,18 @@ func (o *Outbox) Announce(encode func(seq uint64, g Gap) (Record, error)) (ok bo
 	if i < 0 || o.pace.fault != nil {
 		return false, nil
 	}
-	it := &item{held: true}
-	seq, err := o.append(it, func(seq uint64) (Record, error) {
+	seq, err := o.append(&item{held: true}, func(seq uint64) (Record, error) {
 		r, err := encode(seq, o.gaps.accounts[i].Gap)
 		r.Stream = Control
+		o.gaps.accounts[i].told = seq // before the record pushes out another, of which it does not tell
 		return r, err
 	})
-	if err != nil || !o.queue.holds(seq) { // it may be over the quota
+	if err != nil {
+		o.gaps.accounts[i].told = 0
 		return false, err
 	}
-	o.gaps.accounts[i].told, o.gaps.changed = seq, true
-	return true, nil
+	o.gaps.changed = true
+	return o.queue.holds(seq), nil // it may be lost to the quota itself, and is told again then
 }
 
 // Lost returns how many records of each class were given up for each reason since the

@@ -256,3 +256,19 @@ func TestAnAnnouncementWithoutRoomLeavesTheGap(t *testing.T) {
 		t.Errorf("got %v, %v, gaps %+v; want nothing told, and %+v", ok, err, gapsOf(o), want)
 	}
 }
+
+// A gap event that pushes out the next result does not take that for told.
+func TestWhatAnAnnouncementPushesOutIsAGapOfItsOwn(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Quota: 2000})
+	mustAppendTo(t, o, 99, slices.Repeat([]Stream{Late}, 25)...)
+	var told []Gap
+	ok, err := o.Announce(func(seq uint64, g Gap) (Record, error) {
+		told = append(told, g)
+		return Record{Topic: "t", Payload: payload(seq, 199)}, nil
+	})
+	want := []Gap{{Class: Results, Reason: Quota, Records: 6, Bytes: 600, First: 1, Last: 6}}
+	if !ok || err != nil || !slices.Equal(told, want) || o.gaps.accounts[0].Gap != want[0] {
+		t.Errorf("told %v, %v, of %+v, noted as %+v; want %+v", ok, err, told, o.gaps.accounts, want)
+	}
+	wantGaps(t, o, Gap{Class: Results, Reason: Quota, Records: 1, Bytes: 100, First: 7, Last: 7})
+}
