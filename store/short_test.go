@@ -3,3 +3,6 @@
 package store
 
 const backlogRecords = 30_000
+
+// modelSeeds is how many runs of a model there are.
+const modelSeeds = 30
