@@ -29,7 +29,7 @@ type model struct {
 }
 
 func (m *model) start(dir string) {
-	o, err := OpenOutbox(dir, OutboxOptions{Memory: 64 << 10, Quota: 700, Count: 12, EventsAge: 200 * time.Second,
+	o, err := OpenOutbox(dir, OutboxOptions{Memory: 64 << 10, Quota: 900, Count: 40, EventsAge: 200 * time.Second,
 		DurableFirst: true}, quiet())
 	if err != nil {
 		m.t.Fatal(err)
@@ -45,7 +45,8 @@ func (m *model) start(dir string) {
 }
 
 func (m *model) append() {
-	s, job, number := Stream(m.random.IntN(Streams)), "", uint64(0)
+	streams := []Stream{Late, Late, Late, Live, Live, Event, Event, Control}
+	s, job, number := streams[m.random.IntN(len(streams))], "", uint64(0)
 	if s.Class() == Results {
 		job = fmt.Sprint("job", m.last)
 	}
@@ -62,7 +63,7 @@ func (m *model) append() {
 func (m *model) announce() {
 	_, err := m.o.Announce(func(seq uint64, g Gap) (Record, error) {
 		m.last, m.class[seq], m.announced[seq] = seq, Controls, g
-		return Record{Topic: "t", Payload: []byte("gap")}, nil
+		return Record{Topic: "t", Payload: payload(seq, 60)}, nil
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -71,7 +72,7 @@ func (m *model) announce() {
 
 // deliver collects records and has most of them acknowledged.
 func (m *model) deliver() {
-	records, _ := m.o.Collect(Stream(m.random.IntN(Streams)), 0, 1+m.random.IntN(10))
+	records, _ := m.o.Collect(Stream(m.random.IntN(Streams)), 0, 1+m.random.IntN(4))
 	for _, r := range records {
 		if sent, again := m.answers[r.Job]; again && sent != string(r.Payload) {
 			m.t.Fatalf("%s is answered %q, and was %q", r.Job, r.Payload, sent)
@@ -137,7 +138,7 @@ func (m *model) compact() {
 func (m *model) step() {
 	synctest.Wait()
 	switch n := m.random.IntN(100); {
-	case n < 50:
+	case n < 60:
 		m.append()
 	case n < 70:
 		m.deliver()
@@ -189,10 +190,16 @@ func (m *model) check(after int) {
 	m.o.mu.Lock()
 	accounts := append([]account(nil), m.o.gaps.accounts...)
 	m.o.mu.Unlock()
+	for _, a := range accounts {
+		if g, told := m.announced[a.told]; told && g != a.Gap {
+			m.t.Fatalf("after %d steps record %d tells of %+v, and stands for %+v", after, a.told, g, a.Gap)
+		}
+	}
 	lost := func(seq uint64) (in bool) {
 		for _, a := range accounts {
-			in = in || a.Class == m.class[seq] && a.First <= seq && seq <= a.Last
-			if in && !a.Mixed && (waiting[seq] || m.delivered[seq]) {
+			here := a.Class == m.class[seq] && a.First <= seq && seq <= a.Last
+			in = in || here
+			if here && !a.Mixed && (waiting[seq] || m.delivered[seq]) {
 				m.t.Fatalf("after %d steps %d is said to be lost in %+v, and waits: %v", after, seq, a, waiting[seq])
 			}
 		}

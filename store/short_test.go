@@ -5,4 +5,4 @@ package store
 const backlogRecords = 30_000
 
 // modelSeeds is how many runs of a model there are.
-const modelSeeds = 30
+const modelSeeds = 10

@@ -5,4 +5,4 @@ package store
 const backlogRecords = 1_000_000
 
 // modelSeeds is how many runs of a model there are.
-const modelSeeds = 3_000
+const modelSeeds = 1_000
