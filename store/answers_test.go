@@ -146,7 +146,7 @@ func TestS13_AnswersAreKeptAnHourOfRunningTime(t *testing.T) {
 
 func TestAnswersAreBoundedInNumber(t *testing.T) {
 	t.Parallel()
-	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 20})
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 64 << 20})
 	for i := range answerLimit + 10 {
 		o.Delivered(mustAnswer(t, o, fmt.Sprint(i), 0, nil))
 	}
@@ -163,7 +163,7 @@ func TestAnswersAreBoundedInNumber(t *testing.T) {
 
 func TestAnswersAreBoundedInBytes(t *testing.T) {
 	t.Parallel()
-	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 20})
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 64 << 20})
 	const size = 4<<20 - 1 // and one byte of topic
 	for i := range 18 {
 		o.Delivered(mustAnswer(t, o, fmt.Sprint(i), size, nil))
