@@ -196,3 +196,16 @@ func TestWhetherAJobWasAnsweredIsKnownWithoutTheDisk(t *testing.T) {
 		}
 	})
 }
+
+func TestAnswersThatWereGivenUpTakeNoMemory(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 10})
+	mustAnswer(t, o, "stored", 100, nil)
+	mustCommit(t, o)
+	o.fail(errors.New("no disk"))
+	for i := range 20_000 {
+		mustAnswer(t, o, fmt.Sprint(i), 100, nil)
+	}
+	if got := len(o.answers.log.elems); got > 4*o.answers.log.count+100 {
+		t.Errorf("%d kept in memory for %d answers", got, o.answers.log.count)
+	}
+}

@@ -93,7 +93,7 @@ func mustCompact(tb testing.TB, o *Outbox) {
 	tb.Helper()
 	var c compaction
 	before := o.current()
-	c.begin(before, o.opts.NoSync)
+	c.begin(before)
 	o.exchange(&c, <-c.done)
 	if o.current() == before {
 		tb.Fatal("not compacted")
@@ -136,7 +136,7 @@ func TestACommitOutdatesACompaction(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true})
 	mustAppendTo(t, o, 500, Late)
 	var c compaction
-	c.begin(o.file, true)
+	c.begin(o.file)
 	r := <-c.done
 	c.outdate()
 	mustCommit(t, o)
@@ -144,7 +144,7 @@ func TestACommitOutdatesACompaction(t *testing.T) {
 	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 		t.Errorf("the folder has %v, want the outbox alone", got)
 	}
-	c.begin(o.file, true)
+	c.begin(o.file)
 	c.end()
 	if got := mustList(t, filepath.Dir(o.path)); !slices.Equal(got, []string{"outbox.db", "outbox.log"}) {
 		t.Errorf("after the end the folder has %v, want the outbox alone", got)
@@ -164,7 +164,7 @@ func TestS3_AFullDiskLeavesTheFileThatWasToBeCompacted(t *testing.T) {
 	for _, limit := range []uint64{1, 100 << 10, 1 << 20} {
 		lift := mustLimitFiles(t, limit)
 		var c compaction
-		c.begin(o.file, false)
+		c.begin(o.file)
 		o.exchange(&c, <-c.done)
 		lift()
 		got := mustList(t, filepath.Dir(o.path))
