@@ -32,6 +32,7 @@ type delivery struct {
 // acknowledges is taken in whatever order that comes.
 type sender struct {
 	*Uplink
+	conn     connection
 	lines    *lines
 	window   chan struct{} // holds a token for each in flight
 	outcomes chan delivery
@@ -45,6 +46,7 @@ type sent struct {
 	mu      sync.Mutex
 	seqs    map[uint64]struct{} // guarded by mu; at most inFlight
 	repeats int                 // guarded by mu: answers that were published again, likewise
+	aside   []publication       // guarded by mu: of again, for the next connection
 }
 
 func (s *sent) add(p publication) {
@@ -65,6 +67,21 @@ func (s *sent) remove(p publication) {
 	} else {
 		delete(s.seqs, p.Seq)
 	}
+}
+
+// put keeps answers that were taken to be published again over a connection that had
+// ended: their requests may have come by the next one.
+func (s *sent) put(p ...publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside = append(s.aside, p...)
+}
+
+func (s *sent) takeAside() (aside []publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	aside, s.aside = s.aside, nil
+	return aside
 }
 
 func (s *sent) clear() {
@@ -105,7 +122,7 @@ func (u *Uplink) deliver(ctx context.Context) error {
 func (u *Uplink) drain(ctx context.Context, c connection) {
 	ctx, cancel := within(ctx, c.lost)
 	defer cancel()
-	s := u.newSender()
+	s := u.newSender(c)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.confirm(ctx) })
@@ -113,10 +130,11 @@ func (u *Uplink) drain(ctx context.Context, c connection) {
 	u.sent.clear()
 }
 
-func (u *Uplink) newSender() *sender {
+func (u *Uplink) newSender(c connection) *sender {
 	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
 		rand.N(drainJitter))
-	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.sent.again, pace: p},
+	return &sender{Uplink: u, conn: c,
+		lines:  &lines{outbox: u.outbox, again: u.sent.again, aside: u.sent.takeAside(), pace: p},
 		window: make(chan struct{}, inFlight), outcomes: make(chan delivery, inFlight)}
 }
 
@@ -143,6 +161,10 @@ func (s *sender) send(ctx context.Context) error {
 		m, err := s.lines.next(ctx)
 		if err != nil {
 			return err
+		}
+		if m.repeat && s.conn.over() {
+			s.sent.put(append(s.lines.aside, m)...)
+			return errLost
 		}
 		d := delivery{publication: m}
 		s.sent.add(m)
@@ -187,5 +209,5 @@ func (s *sender) delivered(d delivery) {
 		s.outbox.Delivered(d.Seq)
 	}
 	s.sent.remove(d.publication)
-	token(s.conn.moved)
+	token(s.Uplink.conn.moved)
 }

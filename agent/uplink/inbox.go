@@ -47,7 +47,7 @@ func (b *inbox) join(open, r *Request) bool {
 		return false
 	}
 	if r.Message.QoS > 0 {
-		open.acks = append(open.acks, r.acks...)
+		open.acks, open.cameBy = append(open.acks, r.acks...), r.cameBy
 	}
 	return true
 }

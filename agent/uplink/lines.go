@@ -38,6 +38,7 @@ type publication struct {
 type lines struct {
 	outbox *store.Outbox
 	again  <-chan publication
+	aside  []publication // of these, left over from the last connection
 	pace   pace
 
 	ahead  [store.Streams][]store.Record // collected and not sent
@@ -109,6 +110,10 @@ func (l *lines) choose() (m publication, ok bool) {
 // are passed over: they are told of as lost.
 func (l *lines) take(line int) (m publication, ok bool) {
 	if line == repeats {
+		if len(l.aside) > 0 {
+			m, l.aside = l.aside[0], l.aside[1:]
+			return m, true
+		}
 		select {
 		case m = <-l.again:
 			return m, true

@@ -172,7 +172,7 @@ func TestTheJitterHoldsLateResultsAndNoOthers(t *testing.T) {
 	})
 	d := mustDevice(t, nil)
 	for range 100 {
-		if w := d.newSender().lines.pace.wait(); w > drainJitter {
+		if w := d.newSender(connection{}).lines.pace.wait(); w > drainJitter {
 			t.Errorf("a jitter of %v", w)
 		}
 	}
@@ -276,6 +276,45 @@ func TestAJobWhoseAnswerTheBrokerHasIsAnsweredAgainWithoutARecord(t *testing.T) 
 	}
 	if n := d.Status(); n.Seq != 1 || len(d.handler.all()) != 1 {
 		t.Errorf("last number %d, handed on %d times; want 1, once", n.Seq, len(d.handler.all()))
+	}
+}
+
+// A copy may join one of the connection before that is still looked up: the broker that
+// is there now waits for its acknowledgement.
+func TestACopyOfTheNextConnectionIsAcknowledgedThoughTheOneItJoinedLeadsNowhere(t *testing.T) {
+	d, dead, acks := mustDevice(t, nil), 0, 0
+	d.Connected(1, false)
+	d.receive(jobOf("a", "x"), &dead)
+	d.outbox.Delivered(d.records()[0].Seq)
+	d.store()()
+	d.Receive(duplicate(jobOf("a", "x")), func() { dead++ })
+	d.Lost(errors.New("cut"))
+	d.Receive(duplicate(jobOf("a", "x")), func() { acks++ })
+	for _, p := range d.repeated(d.lookAllUp) {
+		give(p.acks)
+	}
+	if acks != 1 {
+		t.Errorf("acknowledged %d times, want once", acks)
+	}
+}
+
+// The publisher of a connection that ended may still take what came by the next one.
+func TestAnAnswerTakenByAPublisherWhoseConnectionEndedGoesOutOverTheNext(t *testing.T) {
+	d := mustDevice(t, nil)
+	lost := make(chan struct{})
+	close(lost)
+	ended := d.newSender(connection{lost: lost})
+	ended.lines.aside = []publication{
+		{repeat: true, Record: store.Record{Seq: 1}}, {repeat: true, Record: store.Record{Seq: 2}},
+	}
+	if err := ended.send(t.Context()); !errors.Is(err, errLost) {
+		t.Errorf("got %v, want that the connection ended", err)
+	}
+	l := d.newSender(connection{}).lines
+	for range 2 {
+		if m, err := l.next(soon(t)); err != nil || !m.repeat {
+			t.Errorf("got %+v, %v; want what was left", m, err)
+		}
 	}
 }
 
