@@ -14,12 +14,13 @@ type cable struct {
 	listener net.Listener
 	broker   string
 
-	mu    sync.Mutex
-	whole bool
-	flow  chan struct{} // closed while what the broker says is passed on
-	back  chan struct{} // closed while what the device says is passed on
-	conns []net.Conn
-	done  sync.WaitGroup
+	mu       sync.Mutex
+	whole    bool
+	flow     chan struct{} // closed while what the broker says is passed on
+	back     chan struct{} // closed while what the device says is passed on
+	down, up manner        // of what the broker says, and the device
+	conns    []net.Conn
+	done     sync.WaitGroup
 
 	spoken chan struct{} // one token for something the broker said that is kept back
 	ended  chan struct{} // one token for each connection that both sides have ended
@@ -72,8 +73,8 @@ func (c *cable) join(near net.Conn) {
 	c.conns = append(c.conns, near, far)
 	c.done.Go(func() {
 		var both sync.WaitGroup
-		both.Go(func() { pass(far, valve{c, near, &c.back, nil}) })
-		both.Go(func() { pass(near, valve{c, far, &c.flow, c.spoken}) })
+		both.Go(func() { pass(far, valve{c, near, &c.back, &c.up, nil}) })
+		both.Go(func() { pass(near, valve{c, far, &c.flow, &c.down, c.spoken}) })
 		both.Wait()
 		near.Close()
 		far.Close()
@@ -88,19 +89,53 @@ func pass(to net.Conn, from io.Reader) {
 	to.(*net.TCPConn).CloseWrite()
 }
 
+// manner is how bytes go one way; the zero one passes all on at once.
+type manner struct {
+	Lose  bool          // they go nowhere, and nobody is told
+	Piece int           // so many at once, at most; 0: as they come
+	Pause time.Duration // before each piece
+}
+
+// behave sets how bytes go both ways from now on. Connections that lost any are cut.
+func (c *cable) behave(up, down manner) {
+	c.mu.Lock()
+	lost := c.up.Lose && !up.Lose || c.down.Lose && !down.Lose
+	c.up, c.down = up, down
+	c.mu.Unlock()
+	if lost {
+		c.cut()
+		c.mend()
+	}
+}
+
 // valve is what one side says, as far as the cable lets it through.
 type valve struct {
-	c    *cable
-	from net.Conn
-	flow *chan struct{}
-	kept chan<- struct{} // takes a token when something is kept back
+	c      *cable
+	from   net.Conn
+	flow   *chan struct{}
+	manner *manner
+	kept   chan<- struct{} // takes a token when something is kept back
+}
+
+// now is what holds for what comes.
+func (v valve) now() (flow chan struct{}, m manner) {
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	return *v.flow, *v.manner
 }
 
 func (v valve) Read(p []byte) (int, error) {
+	if _, m := v.now(); m.Piece > 0 {
+		p = p[:min(len(p), m.Piece)]
+	}
 	n, err := v.from.Read(p)
-	v.c.mu.Lock()
-	flow := *v.flow
-	v.c.mu.Unlock()
+	flow, m := v.now()
+	if m.Lose && err == nil {
+		return v.Read(p)
+	}
+	if m.Pause > 0 {
+		<-time.After(m.Pause)
+	}
 	select {
 	case <-flow:
 	default:

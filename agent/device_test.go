@@ -346,14 +346,33 @@ type process struct {
 // launch runs a device until the test ends, if nothing ends it before.
 func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 	tb.Helper()
+	p := spawn(tb, writeConfig(tb, cfg), env...)
+	tb.Cleanup(func() {
+		p.kill()
+		if log := p.log.String(); tb.Failed() || strings.Contains(log, "DATA RACE") {
+			tb.Errorf("log of device %s:\n%s", cfg.Device, log)
+		}
+	})
+	return p
+}
+
+// writeConfig returns the path of a file with the configuration.
+func writeConfig(tb testing.TB, cfg agent.Config) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "limber.toml")
 	toml, err := cfg.Marshal()
+	if err == nil {
+		err = os.WriteFile(path, toml, 0o600)
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	path := filepath.Join(tb.TempDir(), "limber.toml")
-	if err := os.WriteFile(path, toml, 0o600); err != nil {
-		tb.Fatal(err)
-	}
+	return path
+}
+
+// spawn runs a device until it is killed.
+func spawn(tb testing.TB, path string, env ...string) *process {
+	tb.Helper()
 	p := &process{tb: tb, exited: make(chan error, 1), log: newLogged()}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path, raceExit), env...)
@@ -362,12 +381,6 @@ func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 		tb.Fatal(err)
 	}
 	go func() { p.exited <- p.cmd.Wait() }()
-	tb.Cleanup(func() {
-		p.kill()
-		if log := p.log.String(); tb.Failed() || strings.Contains(log, "DATA RACE") {
-			tb.Errorf("log of device %s:\n%s", cfg.Device, log)
-		}
-	})
 	return p
 }
 

@@ -1,0 +1,248 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/broker-config/brokertest"
+)
+
+// What a storm is made of can be set from outside: a failure names the seed. The same
+// seed is the same plan, though not the same run.
+const (
+	envKills = "LIMBER_KILLS" // how often the device is killed; 30
+	envSeed  = "LIMBER_SEED"
+)
+
+// storm ends a device again and again while jobs and commands come, over a network
+// that fails in its own ways.
+type storm struct {
+	tb     testing.TB
+	seed   uint64
+	kills  int
+	cfg    agent.Config
+	path   string // of the configuration
+	cable  *cable
+	client *client
+	ends   []time.Time // when the device was killed
+}
+
+func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
+	tb.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		tb.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// newStorm has a broker that keeps all it has for a device that is away.
+func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+	tb.Helper()
+	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0")
+	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 30))}
+	var through string
+	s.cable, through = lay(tb, m.Addr)
+	s.cfg = newConfig(tb, through)
+	s.cfg.Broker.KeepAlive.Duration = time.Second
+	alter(&s.cfg)
+	s.path = writeConfig(tb, s.cfg)
+	s.client = openLedger(tb, m.Addr, self(s.cfg))
+	return s
+}
+
+// source is one of the plan's; each goroutine has its own.
+func (s *storm) source(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, n)) }
+
+func (s *storm) spawn() *process { return spawn(s.tb, s.path, envSimulated+"=yes") }
+
+// rage kills and stops the device, and lets it rest in the end until all is answered.
+func (s *storm) rage(rate int) {
+	s.tb.Helper()
+	p := s.spawn()
+	ready := s.client.until(patience, func() bool { return s.client.last.Member != "" })
+	if !ready { // what is published before the first subscription is nobody's
+		s.tb.Fatalf("the device is not there:\n%s", p.log)
+	}
+	ctx, stop := context.WithCancel(s.tb.Context())
+	defer stop()
+	var busy sync.WaitGroup
+	busy.Go(func() { s.client.traffic(ctx, s.source(1), rate) })
+	busy.Go(func() { s.weather(ctx, s.source(2)) })
+	for r := s.source(3); len(s.ends) < s.kills && !s.tb.Failed(); {
+		idle(ctx, lifetime(r))
+		s.end(p, r.IntN(15) > 0)
+		p = s.spawn()
+	}
+	stop()
+	busy.Wait()
+	s.cable.behave(manner{}, manner{})
+	s.cable.cut()
+	s.cable.mend()
+	s.rest(p)
+}
+
+// lifetime is how long the device lives: it may be killed while it starts.
+func lifetime(r *rand.Rand) time.Duration {
+	most := time.Second
+	switch dice := r.IntN(10); {
+	case dice < 3:
+		most = 120 * time.Millisecond
+	case dice == 9:
+		most = 4 * time.Second
+	}
+	return time.Duration(r.Int64N(int64(most)))
+}
+
+// end ends the device one way or the other.
+func (s *storm) end(p *process, kill bool) {
+	s.tb.Helper()
+	if kill {
+		s.ends = append(s.ends, time.Now())
+		p.kill()
+	} else {
+		p.stop()
+	}
+	s.judge(p)
+}
+
+// judge reads what the device said of itself.
+func (s *storm) judge(p *process) {
+	s.tb.Helper()
+	log := p.log.String()
+	for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "set aside"} {
+		if strings.Contains(log, bad) {
+			s.tb.Errorf("seed %d: %s in the log of the device:\n%s", s.seed, bad, log)
+			return
+		}
+	}
+}
+
+// rest waits until the device has answered what was accepted, and has nothing to do.
+func (s *storm) rest(p *process) {
+	s.tb.Helper()
+	c := s.client
+	calm := c.until(2*patience, func() bool {
+		return c.open <= int(c.lost()) && c.last.Outbox == 0 && c.last.Queue == 0
+	})
+	if !calm {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.tb.Errorf("seed %d: %d of %d ids have no answer, %d records were lost, %d wait; the device's log:\n%s", s.seed,
+			c.open, len(c.entries), c.lost(), c.last.Outbox, tail(p.log.String()))
+	}
+	p.stop()
+	s.judge(p)
+}
+
+// tail is the end of a log.
+func tail(log string) string { return log[max(0, len(log)-5000):] }
+
+// weather changes how the network fails, until ctx ends.
+func (s *storm) weather(ctx context.Context, r *rand.Rand) {
+	within := func(least, most time.Duration) time.Duration {
+		return least + time.Duration(r.Int64N(int64(most-least)))
+	}
+	for ctx.Err() == nil {
+		idle(ctx, within(100*time.Millisecond, 2*time.Second))
+		var up, down manner
+		switch r.IntN(6) {
+		case 0:
+			s.cable.cut()
+		case 1: // half open: nobody is told
+			up.Lose, down.Lose = r.IntN(3) > 0, r.IntN(3) > 0
+		case 2: // sliced
+			up = manner{Piece: 1 + r.IntN(20), Pause: within(10*time.Microsecond, time.Millisecond)}
+			down = manner{Piece: 1 + r.IntN(20), Pause: within(10*time.Microsecond, time.Millisecond)}
+		case 3: // 20 to 200 kB/s
+			pause := within(5*time.Millisecond, 50*time.Millisecond)
+			up, down = manner{Piece: 1000, Pause: pause}, manner{Piece: 1000, Pause: pause}
+		case 4: // far away
+			up.Pause, down.Pause = within(time.Millisecond, 100*time.Millisecond), within(time.Millisecond, 100*time.Millisecond)
+		case 5: // answers are held up
+			up.Pause = within(50*time.Millisecond, 500*time.Millisecond)
+		}
+		s.cable.behave(up, down)
+		idle(ctx, within(100*time.Millisecond, 3*time.Second))
+		s.cable.behave(manner{}, manner{})
+		s.cable.mend()
+	}
+}
+
+// toll is what a storm did, as it is printed.
+type toll struct {
+	Kills    int    `json:"kills"`
+	Accepted int    `json:"accepted"`
+	Answered int    `json:"answered"`
+	Phantom  int    `json:"phantom"`
+	Twice    int    `json:"twice"`
+	Gaps     uint64 `json:"gaps"`
+}
+
+// count makes up the bill, and explains the ids that have two answers: how long
+// before the next kill the first of them came.
+func (s *storm) count() (t toll, windows []time.Duration) {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t = toll{Kills: len(s.ends), Phantom: len(c.phantom), Gaps: c.lost()}
+	for _, e := range c.entries {
+		if !e.accepted {
+			continue
+		}
+		t.Accepted++
+		if len(e.answers) > 0 {
+			t.Answered++
+		}
+		if len(e.answers) > 1 {
+			t.Twice++
+			windows = append(windows, s.before(e.answers[0].at))
+		}
+	}
+	slices.Sort(windows)
+	line, _ := json.Marshal(t) // cannot fail: numbers
+	fmt.Printf("%s seed %d, %d copies, refused %v, twice %v before a kill\n", line, s.seed, c.copies, c.refused, windows)
+	for _, what := range c.phantom {
+		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
+	}
+	return t, windows
+}
+
+// before is how long before the next kill something came; an hour if none followed.
+func (s *storm) before(at time.Time) time.Duration {
+	for _, end := range s.ends {
+		if d := end.Sub(at); d > -20*time.Millisecond { // an answer may have been on its way
+			return d.Round(time.Millisecond)
+		}
+	}
+	return time.Hour
+}
+
+func TestN2_KillsUnderTrafficLoseNothing(t *testing.T) {
+	t.Parallel()
+	s := newStorm(t, func(*agent.Config) {})
+	s.rage(80)
+	got, windows := s.count()
+	if got.Answered != got.Accepted-int(got.Gaps) {
+		t.Errorf("seed %d: got %+v, want all answered", s.seed, got)
+	}
+	for _, w := range windows {
+		if w > time.Second {
+			t.Errorf("seed %d: an id has two answers, the first %v before a kill", s.seed, w)
+		}
+	}
+}
