@@ -106,12 +106,12 @@ func (a *Agent) makeUplink(boot string) error {
 		return err
 	}
 	link.Former = a.deps.Former
-	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link, Quota: a.cfg.Outbox.bytes(),
+	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
 	}
-	a.uplink, err = uplink.New(cfg, a.deps.Store, a.deps.Outbox, a.log)
+	a.uplink, err = uplink.New(cfg, a.deps.Outbox, a.log)
 	return err
 }
 
@@ -149,7 +149,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	go func() { stored <- a.deps.Outbox.Run(storing) }()
 	a.tellStart()
 	err := a.work(ctx)
-	a.uplink.SaveGap()
 	endStoring()
 	return errors.Join(err, <-stored)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/store"
 )
 
 // Config is what a device is told. Default is complete; a file changes single
@@ -61,10 +62,23 @@ type Jobs struct {
 
 // Outbox bounds what waits for a broken link.
 type Outbox struct {
-	MiB int `toml:"mib"` // MiB of results and events; the oldest go first
+	MiB          int      `toml:"mib"`         // MiB of all together; the oldest results go first, then the oldest events
+	ResultsMiB   int      `toml:"results_mib"` // MiB of results alone; 0: no bound of their own, likewise
+	EventsMiB    int      `toml:"events_mib"`  // MiB of events alone
+	ResultsCount int      `toml:"results_count"`
+	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
+	EventsAge    Duration `toml:"events_age"`
+	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
 }
 
-func (o Outbox) bytes() int64 { return int64(o.MiB) << 20 }
+// options are the bounds as the store has them.
+func (o Outbox) options() store.OutboxOptions {
+	return store.OutboxOptions{
+		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
+		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
+		Free: int64(o.FreeMiB) << 20,
+	}
+}
 
 // Telemetry is what the device tells of itself.
 type Telemetry struct {
@@ -103,9 +117,10 @@ func Default() Config {
 			Broker: mqtt.DefaultBroker(), KeepAlive: Duration{Duration: link.KeepAlive},
 			ReconnectMin: Duration{Duration: link.BackoffMin}, ReconnectMax: Duration{Duration: link.BackoffMax},
 		},
-		Jobs:      Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
-		Frames:    Frames{Keep: KeepNewest, Orientation: OrientEXIF},
-		Outbox:    Outbox{MiB: 64},
+		Jobs:   Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
+		Frames: Frames{Keep: KeepNewest, Orientation: OrientEXIF},
+		Outbox: Outbox{MiB: 64, ResultsAge: Duration{Duration: 24 * time.Hour},
+			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
@@ -169,10 +184,41 @@ func parseConfig(b []byte) (Config, error) {
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
 		return Config{}, fmt.Errorf("line %d: %s", line, plain(wrong))
-	case err != nil:
+	case err != nil: // of a type of ours, and without the key
+		var doc map[string]any
+		if toml.Unmarshal(b, &doc) == nil {
+			err = fmt.Errorf("%s: %w", culprit(doc, refused), err)
+		}
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// refused tells whether a document cannot be decoded.
+func refused(doc map[string]any) bool {
+	b, err := toml.Marshal(doc)
+	return err != nil || toml.Unmarshal(b, new(Config)) != nil
+}
+
+// culprit names a key that is the reason why a document is refused.
+func culprit(doc map[string]any, refused func(map[string]any) bool) string {
+	for key, value := range doc {
+		if !refused(map[string]any{key: value}) {
+			continue
+		}
+		if table, ok := value.(map[string]any); ok {
+			return key + "." + culprit(table, func(in map[string]any) bool { return refused(map[string]any{key: in}) })
+		}
+		tables, _ := value.([]any)
+		for _, each := range tables {
+			within := func(in map[string]any) bool { return refused(map[string]any{key: []any{in}}) }
+			if table, ok := each.(map[string]any); ok && within(table) {
+				return key + "." + culprit(table, within)
+			}
+		}
+		return key
+	}
+	return ""
 }
 
 // plain says what is wrong with a value in the words of the file.
@@ -229,6 +275,16 @@ func (c Config) Validate() error {
 	within("jobs.queue_mib", c.Jobs.QueueMiB, 1, 4096, " MiB")
 	within("jobs.payload_mib", c.Jobs.PayloadMiB, 1, 16, " MiB")
 	within("outbox.mib", c.Outbox.MiB, 1, 65536, " MiB")
+	within("outbox.results_mib", c.Outbox.ResultsMiB, 0, 65536, " MiB")
+	within("outbox.events_mib", c.Outbox.EventsMiB, 0, 65536, " MiB")
+	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
+	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
+	aged := func(key string, d time.Duration) {
+		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
+			"no bound", key, d)
+	}
+	aged("outbox.results_age", c.Outbox.ResultsAge.Duration)
+	aged("outbox.events_age", c.Outbox.EventsAge.Duration)
 	complain(c.Jobs.QueueMiB < c.Jobs.PayloadMiB, "jobs.queue_mib: %d is less than one frame may have, "+
 		"jobs.payload_mib = %d", c.Jobs.QueueMiB, c.Jobs.PayloadMiB)
 	every := c.Telemetry.Every.Duration

@@ -70,7 +70,11 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"number for a table", "jobs = 3", "line 1: jobs: wants a table, got a value of type integer"},
 		{"date for a duration", "[telemetry]\nevery = 1979-05-27", `line 2: telemetry.every: wants a duration such as "5s", got a value of type local date`},
 		{"number too large", "[jobs]\nqueue = 99999999999999999999", "line 2: jobs.queue: decimal number is too large"},
-		{"number for a duration", "[telemetry]\nevery = 5", `5 is not a duration such as "200ms" or "5s"`},
+		{"number for a duration", "[telemetry]\nevery = 5", `telemetry.every: 5 is not a duration such as "200ms" or "5s"`},
+		{"number for an age", "[outbox]\nmib = 5\nresults_age = -5", `outbox.results_age: -5 is not a duration`},
+		{"number for a duration in a list", "[[source]]\nname = \"a\"\n[[source]]\ndeadline = true", `source.deadline: true is not a duration`},
+		{"string for a size", "[outbox]\nfree_mib = \"much\"", "line 2: outbox.free_mib: wants a whole number, got a value of type string"},
+		{"wrong age", "[outbox]\nevents_age = \"soon\"", `line 2: outbox.events_age: soon is not a duration such as "200ms" or "5s"`},
 		{"wrong duration", "[telemetry]\nevery = \"soon\"", `line 2: telemetry.every: soon is not a duration such as "200ms" or "5s"`},
 		{"table twice", "[jobs]\nqueue = 1\n[jobs]\nqueue = 2", "line 3: jobs: table jobs already exists"},
 		{"control character", "fleet = \"a\x00\"", "line 1: basic strings cannot have control characters"},
@@ -123,6 +127,30 @@ func TestBrokersAreAListOrATextWithCommas(t *testing.T) {
 		if b, err := c.Marshal(); err != nil || !strings.Contains(string(b), "url = 'mqtt://a,mqtts://b:8884,wss://c/mqtt'") {
 			t.Errorf("%s: written as %s, %v; want all of them", text, b, err)
 		}
+	}
+}
+
+func TestC9_LimitsOfTheOutboxAreJudgedBeforeTheStart(t *testing.T) {
+	for key, change := range map[string]func(*agent.Outbox){
+		"outbox.mib: 0 ":             func(o *agent.Outbox) { o.MiB = 0 },
+		"outbox.mib: -1 ":            func(o *agent.Outbox) { o.MiB = -1 },
+		"outbox.results_mib: -1 ":    func(o *agent.Outbox) { o.ResultsMiB = -1 },
+		"outbox.events_mib: 65537 ":  func(o *agent.Outbox) { o.EventsMiB = 65537 },
+		"outbox.results_count: -5 ":  func(o *agent.Outbox) { o.ResultsCount = -5 },
+		"outbox.results_age: -1h0m0": func(o *agent.Outbox) { o.ResultsAge.Duration = -time.Hour },
+		"outbox.events_age: 5ms ":    func(o *agent.Outbox) { o.EventsAge.Duration = 5 * time.Millisecond },
+		"outbox.free_mib: -1 ":       func(o *agent.Outbox) { o.FreeMiB = -1 },
+	} {
+		c := agent.Default()
+		change(&c.Outbox)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("got %v, want a complaint about %s", err, key)
+		}
+	}
+	c := agent.Default()
+	c.Outbox = agent.Outbox{MiB: 1}
+	if err := c.Validate(); err != nil {
+		t.Errorf("without limits but one: %v", err)
 	}
 }
 

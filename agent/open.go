@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -168,7 +169,8 @@ func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.
 const cellHorizon = "horizon"
 
 func (d *Deps) openOutbox(cfg Config, noSync bool, log *slog.Logger) error {
-	o := store.OutboxOptions{Quota: cfg.Outbox.bytes(), Alias: uplink.Alias, NoSync: noSync}
+	o := cfg.Outbox.options()
+	o.Alias, o.NoSync, o.Lost = uplink.Alias, noSync, formerGap(d.Store, log)
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}
@@ -177,10 +179,37 @@ func (d *Deps) openOutbox(cfg Config, noSync bool, log *slog.Logger) error {
 		return err
 	}
 	d.closers = append(d.closers, d.Outbox.Close)
+	if o.Lost.Records > 0 {
+		if err := d.Store.SetCell(cellGap, []byte("{}")); err != nil {
+			log.Warn("lost messages may be told of twice", "err", err)
+		}
+	}
 	if h := d.Outbox.Horizon(); h != o.Floor {
 		if err := d.Store.SetCell(cellHorizon, strconv.AppendUint(nil, h, 10)); err != nil {
 			log.Warn("numbers of messages not secured against damage", "err", err)
 		}
 	}
 	return nil
+}
+
+// cellGap is where the version before kept what it had lost and not told of.
+const cellGap = "gap"
+
+// formerGap reads what the version before lost. It had no classes and, but for a
+// failing disk, one reason.
+func formerGap(s *store.Store, log *slog.Logger) store.Gap {
+	var former struct {
+		Records     int
+		Bytes       int64
+		First, Last uint64
+	}
+	b, err := s.Cell(cellGap)
+	if err == nil {
+		err = json.Unmarshal(b, &former)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		log.Error("count of lost messages not readable", "err", err)
+	}
+	return store.Gap{Class: store.Results, Reason: store.Quota, Records: max(0, former.Records), Bytes: former.Bytes,
+		First: former.First, Last: former.Last, Mixed: true}
 }

@@ -1,10 +1,5 @@
 package store
 
-import (
-	"cmp"
-	"slices"
-)
-
 // deletes are the keys a commit is to remove.
 type deletes struct {
 	queue   []uint64
@@ -14,79 +9,85 @@ type deletes struct {
 func (d deletes) len() int    { return len(d.queue) + len(d.records) }
 func (d deletes) empty() bool { return d.len() == 0 }
 
-func (g *Gap) add(seq uint64, size int64) {
-	if g.Records == 0 {
-		g.First, g.Last = seq, seq
-	}
-	g.First, g.Last = min(g.First, seq), max(g.Last, seq)
-	g.Records++
-	g.Bytes += size
-}
-
-// stored tells whether a record that exists has been committed.
-func (o *Outbox) stored(seq uint64) bool { return len(o.fresh) == 0 || seq < o.fresh[0].Seq }
-
-// freshItem returns the item that waits for its commit, nil if it does not.
-func (o *Outbox) freshItem(seq uint64) *item {
-	i, ok := slices.BinarySearchFunc(o.fresh, seq, func(it *item, seq uint64) int {
-		return cmp.Compare(it.Seq, seq)
-	})
-	if !ok {
-		return nil
-	}
-	return o.fresh[i]
-}
-
 // trim brings the outbox back within its bounds.
 func (o *Outbox) trim() {
-	for o.bytes > o.opts.Quota {
-		o.lose(o.queue.first())
+	for c, why, over := o.surplus(); over; c, why, over = o.surplus() {
+		s, w := o.queue.worst(c)
+		o.queue.lines[s].lost = w.seq
+		o.lose(s, w, why)
 	}
 	for seq, over := o.answers.surplus(); over; seq, over = o.answers.surplus() {
 		o.forget(seq)
 	}
-	for o.memory > o.opts.Memory && o.cutTail() {
+	for o.memory.bytes > o.opts.Memory && o.cutTail() {
 	}
-	for o.memory > freshShare*o.opts.Memory && len(o.fresh) > o.inFlight+1 {
-		o.evict(o.inFlight)
+	for o.memory.bytes > freshShare*o.opts.Memory {
+		c, ok := o.memory.oldest()
+		if !ok {
+			return
+		}
+		o.evict(c)
 	}
 }
 
-// leave takes a record out of the queue. One that is fresh stays in memory
-// until the next commit has seen that it need not be written.
-func (o *Outbox) leave(w *waiting) {
-	if o.stored(w.seq) {
-		o.unstore(w.seq, true, !o.answers.holds(w.seq))
+// leave takes a record out of the queue. One that a commit under way holds stays in
+// memory until that has ended, and an answer until it is stored.
+func (o *Outbox) leave(s Stream, w *waiting) {
+	stored, answers := o.memory.stored(w.seq), o.answers.holds(w.seq)
+	if stored {
+		o.unstore(w.seq, true, !answers)
 		if w.item != nil {
-			o.memory -= w.item.cost()
+			o.memory.bytes -= w.item.cost()
 		}
 	}
-	w.gone, w.item = true, nil
-	o.count--
-	o.bytes -= w.size
+	o.queue.lines[s].drop(w)
+	if !stored && !answers {
+		o.discard(w.seq)
+	}
+}
+
+// discard lets go of a fresh item that is of no use, unless a commit holds it.
+func (o *Outbox) discard(seq uint64) {
+	if c, i := o.memory.index(seq); i >= o.memory.inFlight[c] {
+		o.memory.drop(c, i)
+	}
 }
 
 // lose takes a record out of the queue that was not delivered.
-func (o *Outbox) lose(w *waiting) {
-	o.gap.add(w.seq, w.size)
-	if it := o.freshItem(w.seq); it != nil && !o.answers.holds(w.seq) {
+func (o *Outbox) lose(s Stream, w *waiting, why Loss) {
+	o.begin()
+	o.gaps.add(s.Class(), why, w.seq, w.back, int64(w.size))
+	if s == Control {
+		o.gaps.retell(w.seq)
+	}
+	if it := o.memory.find(w.seq); it != nil && !o.answers.holds(w.seq) {
 		it.durable = nil
 	}
-	o.leave(w)
+	o.leave(s, w)
+}
+
+// settleGap forgets what a record told of that was delivered.
+func (o *Outbox) settleGap(seq uint64) {
+	o.begin()
+	o.gaps.settle(seq)
 }
 
 // forget drops an answer.
 func (o *Outbox) forget(seq uint64) {
 	o.answers.drop(seq)
-	if o.stored(seq) && !o.queue.holds(seq) {
+	switch {
+	case o.queue.holds(seq):
+	case o.memory.stored(seq):
 		o.unstore(seq, false, true)
+	default:
+		o.discard(seq)
 	}
 }
 
 // unstore has the next commit delete a record from the queue on the disk, the
 // record itself, or both.
 func (o *Outbox) unstore(seq uint64, queue, record bool) {
-	o.pace.begin(len(o.fresh) == 0 && o.done.empty())
+	o.begin()
 	if queue {
 		o.done.queue = append(o.done.queue, seq)
 	}
@@ -96,16 +97,11 @@ func (o *Outbox) unstore(seq uint64, queue, record bool) {
 }
 
 // cutTail leaves the oldest record that is in memory and on the disk to the
-// disk, and tells whether there was one.
+// disk, and tells whether there was one. What goes out last is left first.
 func (o *Outbox) cutTail() bool {
-	for i := o.queue.search(o.tail); i < len(o.queue.elems); i++ {
-		w := &o.queue.elems[i]
-		if !o.stored(w.seq) {
-			return false
-		}
-		o.tail = w.seq + 1
-		if w.item != nil {
-			o.memory -= w.item.cost()
+	for _, s := range []Stream{Late, Live, Event, Control} {
+		if w := o.cuttable(&o.queue.lines[s]); w != nil {
+			o.memory.bytes -= w.item.cost()
 			w.item = nil
 			return true
 		}
@@ -113,50 +109,60 @@ func (o *Outbox) cutTail() bool {
 	return false
 }
 
-// evict gives up a fresh record altogether, with the answer it may be: the disk
-// does not keep up, and the memory is full.
-func (o *Outbox) evict(i int) {
-	it := o.fresh[i]
-	if w := o.queue.find(it.Seq); w != nil {
-		o.lose(w)
+// cuttable returns the oldest record of a stream that is in memory and on the disk.
+func (o *Outbox) cuttable(l *line) *waiting {
+	for i := l.search(l.tail); i < len(l.elems); i++ {
+		w := &l.elems[i]
+		if w.item != nil && !o.memory.stored(w.seq) {
+			return nil
+		}
+		l.tail = w.seq + 1
+		if w.item != nil {
+			return w
+		}
 	}
-	o.answers.drop(it.Seq)
-	o.memory -= it.cost()
-	o.fresh = slices.Delete(o.fresh, i, i+1)
+	return nil
 }
 
-// expire drops the answers whose time is over, as many as one commit should
-// carry.
-func (o *Outbox) expire() {
-	now := o.age.now()
-	for range 4 * groupRecords {
-		seq, over := o.answers.expired(now)
-		if !over {
-			return
-		}
-		o.forget(seq)
+// evict gives up the oldest fresh record of a class altogether, with the answer it
+// may be: nothing is written, and the memory is full.
+func (o *Outbox) evict(c Class) {
+	why := Disk
+	if o.pace.fault == nil && o.space.tight {
+		why = Space
 	}
+	it := o.memory.fresh[c][o.memory.inFlight[c]]
+	o.answers.drop(it.Seq)
+	if s, w := o.queue.find(it.Seq); w != nil {
+		o.lose(s, w, why)
+		return
+	}
+	o.discard(it.Seq)
 }
 
 // forgetStored is for after the file was replaced by an empty one. What is in
 // memory is fresh again, the rest is lost.
-func (o *Outbox) forgetStored() {
-	var again []*item
-	for i := range o.queue.elems {
-		w := &o.queue.elems[i]
-		switch {
-		case w.gone || !o.stored(w.seq):
-		case w.item != nil:
-			again = append(again, w.item)
-		default:
-			o.lose(w)
+func (o *Outbox) forgetStored(why Loss) {
+	var again [Classes][]*item
+	for s := range Stream(Streams) {
+		l := &o.queue.lines[s]
+		for i := range l.elems {
+			w := &l.elems[i]
+			switch {
+			case w.gone || !o.memory.stored(w.seq):
+			case w.item != nil:
+				again[s.Class()] = append(again[s.Class()], w.item)
+			default:
+				o.lose(s, w, why)
+			}
 		}
 	}
-	o.fresh = append(again, o.fresh...)
+	o.memory.again(again)
 	for _, k := range o.answers.log.elems {
-		if !k.gone && o.freshItem(k.seq) == nil {
+		if !k.gone && o.memory.stored(k.seq) {
 			o.answers.drop(k.seq)
 		}
 	}
 	o.done = deletes{}
+	o.gaps.changed = true
 }

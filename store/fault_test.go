@@ -88,8 +88,9 @@ func TestS3_FullDiskIsSurvived(t *testing.T) {
 				}
 				wantAnswer(t, o, "stored", first, 1000)
 				left := backlog(t, o)
-				if gap := o.TakeGap(); gap.Records+len(left) != 11 || len(left) != 4 || left[0] != first {
-					t.Errorf("gap %+v, waiting %d; want 11 together, and 4 waiting", gap, left)
+				wantGaps(t, o, Gap{Reason: Disk, Records: 7, Bytes: 7 * (1<<20 + 1), First: first + 1, Last: first + 7})
+				if len(left) != 4 || left[0] != first {
+					t.Errorf("waiting %d; want the first and the last three", left)
 				}
 
 				lift()
@@ -180,8 +181,9 @@ func TestS6_DamagedRecordIsSkippedAndCounted(t *testing.T) {
 			if got, want := backlog(t, o), []uint64{1, 2, 3, 5, 6, 7, 8, 9, 10}; !slices.Equal(got, want) {
 				t.Errorf("got %d, want %d", got, want)
 			}
-			if gap := o.TakeGap(); gap.Records != 1 || gap.First != 4 || gap.Last != 4 {
-				t.Errorf("gap %+v, want record 4", gap)
+			if gaps := gapsOf(o); len(gaps) != 1 || gaps[0].Records != 1 || gaps[0].First != 4 || gaps[0].Last != 4 ||
+				gaps[0].Reason != Damage {
+				t.Errorf("gaps %+v, want record 4", gaps)
 			}
 			if got := o.Quarantined(); len(got) != 0 {
 				t.Errorf("whole file set aside: %s", got)
@@ -223,9 +225,10 @@ func TestS6_DamageWhileRunningIsSetAside(t *testing.T) {
 		mustSpoil(t, o)
 
 		got := backlog(t, o)
-		gap := o.TakeGap()
-		if gap.Records+len(got) != 101 || len(got) < 5 || got[0] != gap.Last+1 {
-			t.Errorf("gap %+v, waiting %d; want 101 together, the last ones waiting", gap, got)
+		gaps := gapsOf(o)
+		if len(gaps) != 1 || gaps[0].Records+len(got) != 101 || len(got) < 5 || got[0] != gaps[0].Last+1 ||
+			gaps[0].Reason != Damage {
+			t.Errorf("gaps %+v, waiting %d; want 101 together, the last ones waiting", gaps, got)
 		}
 		if aside := o.Quarantined(); len(aside) != 1 || !strings.Contains(aside[0], "outbox.db.corrupt-") {
 			t.Errorf("set aside %q, want one file", aside)
@@ -255,7 +258,10 @@ func TestS4_DamageHealsWhileRecordsKeepComing(t *testing.T) {
 
 		found := make(chan []Record, 1)
 		go func() {
-			records, _ := o.Next(t.Context(), 0, 100)
+			records, more := o.Collect(Late, 0, 100)
+			for ; more != nil; records, more = o.Collect(Late, 0, 100) {
+				<-more
+			}
 			found <- records
 		}()
 		synctest.Wait()
@@ -454,7 +460,7 @@ func mustFill(tb testing.TB, dir string) uint64 {
 	if err := errors.Join(o.Close(), s.Close()); err != nil {
 		tb.Fatal(err)
 	}
-	return o.next
+	return o.numbers.next
 }
 
 // Every page of both files is damaged in turn. Whatever bbolt makes of it, the
@@ -508,7 +514,7 @@ func useDamaged(t *testing.T, name string, content []byte) {
 
 func TestS12_RecordsOfAnotherVersionAreLeftAlone(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
-	next := o.next
+	next := o.numbers.next
 	err := o.file.update(func(tx *bolt.Tx) error {
 		if err := tx.Bucket([]byte(bucketQueue)).Put(number(7), nil); err != nil {
 			return err
@@ -519,7 +525,7 @@ func TestS12_RecordsOfAnotherVersionAreLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	o = restart(t, o, func() {})
-	if got := backlog(t, o); len(got) != 0 || o.TakeGap() != (Gap{}) || o.next < next {
+	if got := backlog(t, o); len(got) != 0 || o.Gaps() || o.numbers.next < next {
 		t.Errorf("waiting %d, want none and no gap", got)
 	}
 	o = restart(t, o, mustRun(t, o))

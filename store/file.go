@@ -79,6 +79,9 @@ func tryOpen(path string, noSync bool, load func(*bolt.Tx) error) (*file, error)
 		err = f.update(load)
 	}
 	if err == nil {
+		err = removed(path + compactSuffix)
+	}
+	if err == nil {
 		err = SyncFolder(filepath.Dir(path))
 	}
 	if err == nil {
@@ -129,7 +132,6 @@ func (f *file) open(noSync bool) error {
 		FreelistType: bolt.FreelistMapType,
 		NoSync:       noSync,
 		NoGrowSync:   noSync,
-		NoStatistics: true,
 		OpenFile: func(name string, flag int, perm os.FileMode) (h *os.File, err error) {
 			f.handle, err = os.OpenFile(name, flag, perm)
 			return f.handle, err
@@ -145,6 +147,9 @@ func (f *file) verify() error {
 	var err error
 	if f.info, err = f.handle.Stat(); err != nil {
 		return err
+	}
+	if !f.inPlace() { // who had it locked put another in its place
+		return ErrLocked
 	}
 	return f.db.View(func(tx *bolt.Tx) error {
 		// A file that was cut short opens, and faults where it ends.

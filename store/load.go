@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -13,12 +14,15 @@ import (
 // kept as an answer.
 const (
 	bucketRecords = "records" // sequence number → record
-	bucketQueue   = "queue"   // sequence number of a record that waits → nothing
+	bucketQueue   = "queue"   // sequence number of a record that waits → see queue.stored
 )
 
 // keyReserved holds, in the meta bucket of outbox.db, the sequence number from
 // which the next process counts.
 const keyReserved = "reserved"
+
+// keyGaps holds, in the meta bucket of outbox.db, what was lost and not told.
+const keyGaps = "gaps"
 
 // reserve is how many sequence numbers a commit sets aside. After a crash the
 // numbers go on behind them, so that none is used twice.
@@ -29,11 +33,12 @@ type contents struct {
 	created bool // just now
 	next    uint64
 	age     time.Duration
-	queue   []waiting
+	queue   queue
 	answers answers
 	done    deletes // of what is of no use
-	gap     Gap     // what should be there and is not
-	foreign bool    // there are records of another version
+	gaps    gaps
+	foreign bool  // there are records of another version
+	unread  error // why the gaps that were stored cannot be read
 }
 
 // open opens the file and takes in what it holds.
@@ -43,7 +48,8 @@ func (o *Outbox) open() error {
 		if c, err = scan(tx, o.opts.Alias); err != nil {
 			return err
 		}
-		return putProgress(tx, c.next+reserve, c.age)
+		c.lost(o.opts.Lost)
+		return c.put(tx)
 	})
 	if err != nil {
 		return err
@@ -64,19 +70,41 @@ func (o *Outbox) open() error {
 	return nil
 }
 
+// lost takes over what an earlier version counted.
+func (c *contents) lost(g Gap) {
+	if g.Records > 0 {
+		c.gaps.accounts = append(c.gaps.accounts, account{Gap: g})
+		c.gaps.changed = true
+	}
+}
+
+// put writes what the scan found to be of no use, or lost.
+func (c *contents) put(tx *bolt.Tx) error {
+	var gaps []byte
+	if c.gaps.changed {
+		var err error
+		if gaps, err = c.gaps.encode(); err != nil {
+			return err
+		}
+	}
+	return putState(tx, c.done, gaps, c.next+reserve, c.age)
+}
+
 func (o *Outbox) take(c contents) {
 	o.age = newAgeClock(c.age)
-	o.next, o.reserved, o.tail = c.next, c.next+reserve, c.next
-	o.queue.elems = c.queue
-	o.count = len(c.queue)
-	for _, w := range c.queue {
-		o.bytes += w.size
+	o.numbers = numbers{next: c.next, reserved: c.next + reserve}
+	o.queue, o.answers, o.gaps = c.queue, c.answers, c.gaps
+	o.gaps.changed = false
+	for s := range o.queue.lines {
+		o.queue.lines[s].tail = c.next
 	}
-	o.answers, o.done, o.gap = c.answers, c.done, c.gap
-	o.pace.begin(!o.done.empty())
 	if c.foreign {
 		o.log.Warn("outbox holds records of another version, which are left alone")
 	}
+	if c.unread != nil {
+		o.log.Error("count of lost messages not readable", "err", c.unread)
+	}
+	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
 }
 
@@ -91,6 +119,7 @@ func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
 	reserved := parseNumber(meta.Get([]byte(keyReserved)))
 	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
 		age: duration(meta.Get([]byte(keyAge)))}
+	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
 	queue := newQueueScan(tx)
 	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
@@ -98,82 +127,112 @@ func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
 		}
 		seq := parseNumber(key)
 		c.miss(queue.upTo(seq))
-		c.record(seq, value, queue.has(seq))
+		c.record(seq, value, queue.take(seq))
 		return nil
 	})
 	c.miss(queue.upTo(math.MaxUint64))
+	c.gaps.delivered(&c.queue)
 	return c, err
 }
 
-// record takes in one record.
-func (c *contents) record(seq uint64, value []byte, inQueue bool) {
+// record takes in one record; q is nil if it does not wait.
+func (c *contents) record(seq uint64, value []byte, q *queued) {
 	c.next = max(c.next, seq+1)
 	r, age, err := decodeRecord(seq, value)
-	if errors.Is(err, errVersion) {
+	switch {
+	case errors.Is(err, errVersion):
 		c.foreign = true
 		return
+	case err != nil && q != nil:
+		c.lose(*q, int64(len(value)))
+	case err == nil && q != nil:
+		c.queue.lines[q.stream].push(waiting{seq: seq, size: uint32(r.size()), age: uint32(age / ageUnit), back: q.back})
 	}
-	if err == nil && inQueue {
-		c.queue = append(c.queue, waiting{seq: seq, size: r.size()})
+	if err == nil {
+		c.age = max(c.age, age)
 	}
 	if err == nil && r.Job != "" {
 		c.answers.add(r, age)
-		c.age = max(c.age, age)
-		return
 	}
-	if err != nil {
-		c.gap.add(seq, int64(len(value)))
-	}
-	if err != nil || !inQueue {
-		c.done.queue = append(c.done.queue, seq)
+	if err != nil || q == nil && r.Job == "" {
 		c.done.records = append(c.done.records, seq)
 	}
 }
 
+// lose counts a record that waited and cannot be read.
+func (c *contents) lose(q queued, size int64) {
+	c.gaps.add(q.stream.Class(), Damage, q.seq, q.back, size)
+	c.gaps.retell(q.seq)
+	c.done.queue = append(c.done.queue, q.seq)
+}
+
 // miss counts queued numbers without a record.
-func (c *contents) miss(seqs []uint64) {
-	for _, seq := range seqs {
-		c.gap.add(seq, 0)
-		c.next = max(c.next, seq+1)
+func (c *contents) miss(missing []queued) {
+	for _, q := range missing {
+		c.lose(q, 0)
+		c.next = max(c.next, q.seq+1)
 	}
-	c.done.queue = append(c.done.queue, seqs...)
+}
+
+// delivered forgets what was told by records that do not wait any more: the version
+// before delivers them, too, and does not know gaps.
+func (g *gaps) delivered(q *queue) {
+	for _, a := range slices.Clone(g.accounts) {
+		if a.told > 0 && !q.holds(a.told) {
+			g.settle(a.told)
+		}
+	}
+}
+
+// A queued number waits, as far as the queue on the disk tells.
+type queued struct {
+	seq    uint64
+	stream Stream
+	back   uint32 // see waiting
 }
 
 // A queueScan walks the queue on the disk beside the records.
 type queueScan struct {
-	cursor *bolt.Cursor
-	key    []byte
+	cursor     *bolt.Cursor
+	key, value []byte
 }
 
 func newQueueScan(tx *bolt.Tx) *queueScan {
 	s := &queueScan{cursor: tx.Bucket([]byte(bucketQueue)).Cursor()}
-	s.key, _ = s.cursor.First()
+	s.key, s.value = s.cursor.First()
 	return s
 }
 
-// upTo returns the numbers below seq that are left.
-func (s *queueScan) upTo(seq uint64) (seqs []uint64) {
-	for s.key != nil && parseNumber(s.key) < seq {
-		seqs = append(seqs, parseNumber(s.key))
-		s.key, _ = s.cursor.Next()
-	}
-	return seqs
+// next returns the next number, and passes it.
+func (s *queueScan) next() queued {
+	q := queued{seq: parseNumber(s.key)}
+	q.stream, q.back = parseQueued(s.value)
+	s.key, s.value = s.cursor.Next()
+	return q
 }
 
-// has tells whether seq is the next number, and passes it.
-func (s *queueScan) has(seq uint64) bool {
-	if s.key == nil || parseNumber(s.key) != seq {
-		return false
+// upTo returns the numbers below seq that are left.
+func (s *queueScan) upTo(seq uint64) (all []queued) {
+	for s.key != nil && parseNumber(s.key) < seq {
+		all = append(all, s.next())
 	}
-	s.key, _ = s.cursor.Next()
-	return true
+	return all
+}
+
+// take returns seq if it is the next number, and passes it.
+func (s *queueScan) take(seq uint64) *queued {
+	if s.key == nil || parseNumber(s.key) != seq {
+		return nil
+	}
+	q := s.next()
+	return &q
 }
 
 // reopen closes the file and opens it again: after an error other than a full
 // disk nobody knows which pages the system has kept.
 func (o *Outbox) reopen() error {
 	o.mu.Lock()
-	old, reserved, age := o.file, o.reserved, o.age.now()
+	old, reserved, age := o.file, o.numbers.reserved, o.age.now()
 	o.mu.Unlock()
 	if err := old.close(); err != nil {
 		return err
@@ -193,11 +252,12 @@ func (o *Outbox) reopen() error {
 	defer o.mu.Unlock()
 	o.file = f
 	o.pace.suspect = false
+	why := Disk
 	if quarantined != "" {
-		o.quarantined = append(o.quarantined, quarantined)
+		why, o.quarantined = Damage, append(o.quarantined, quarantined)
 	}
 	if c.created {
-		o.forgetStored()
+		o.forgetStored(why)
 	}
 	return nil
 }

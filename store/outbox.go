@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,18 +13,39 @@ import (
 // OutboxOptions bound an Outbox. A zero stands for the default.
 type OutboxOptions struct {
 	// Quota is how many bytes of topics and payloads may wait for the
-	// broker; 64 MiB. Over it the oldest are lost.
+	// broker; 64 MiB. A twentieth of it is for the class Controls alone. Over
+	// it the oldest results are lost, then the oldest events.
 	Quota int64
+
+	// Results and Events are how many of these bytes may be of that class; as
+	// many as there are.
+	Results, Events int64
+
+	// Count is how many results may wait; as many as find room.
+	Count int
+
+	// ResultsAge and EventsAge are how long one of that class may wait, in
+	// running time; for ever.
+	ResultsAge, EventsAge time.Duration
+
+	// Free is how many bytes of the file system are to stay free; 0. With less,
+	// nothing but the class Controls is written while Run works: the rest
+	// stays in memory until there is room, at most as if the disk were full.
+	Free int64
 
 	// Memory is how many bytes of committed records stay in memory, so that
 	// they need not be read back; 4 MiB. Records that are not committed yet
 	// may take four times as much; over it, the disk being slow or full, the
-	// oldest of them are lost.
+	// oldest of them are lost, results first, then events.
 	Memory int64
 
 	// Floor is what an earlier run's Horizon said, kept in another file. Numbers
 	// begin there if the outbox was damaged and the clock is not ahead of it.
 	Floor uint64
+
+	// Lost was counted by an earlier version, which kept it in another file: it
+	// is in this one when OpenOutbox returns.
+	Lost Gap
 
 	// Alias gives an answer a second name, "" for none, which Alias finds it
 	// under. No alias may be the ID of a job, and it must not depend on when it
@@ -47,19 +67,13 @@ const (
 	// itemOverhead is what a record in memory takes beside its bytes.
 	itemOverhead = 256
 
-	// readBytes ends a batch of Next, so that draining does not bring the
+	// readBytes ends a batch of Collect, so that draining does not bring the
 	// whole backlog into memory.
 	readBytes = 1 << 20
-)
 
-// A Gap counts records that were lost before they were delivered: over the
-// quota, over the memory while the disk failed, or unreadable.
-type Gap struct {
-	Records int
-	Bytes   int64  // as far as known
-	First   uint64 // the lost records are numbered from First
-	Last    uint64 // to Last, though others in between may have been delivered
-}
+	// maxRecord is more bytes than a packet of MQTT has.
+	maxRecord = 1 << 28
+)
 
 // An Outbox is outbox.db and its tail in memory. Its methods may be called from
 // any goroutine, before and while Run works; none but Run waits for a write.
@@ -73,45 +87,37 @@ type Outbox struct {
 	file        *file
 	age         ageClock
 	quarantined []string
-	next        uint64 // number of the next record
-	reserved    uint64 // numbers from here on are not to be used yet
-	queue       sequence[waiting]
-	count       int   // of records in queue
-	bytes       int64 // of records in queue
+	numbers     numbers
+	queue       queue
 	answers     answers
-	fresh       []*item // not committed, in order; every other record is stored
-	inFlight    int     // of fresh, how many the commit under way holds
-	memory      int64   // cost of the items in fresh or queue
-	tail        uint64  // records in queue numbered below are on the disk only
+	memory      memory
 	done        deletes
-	gap         Gap
+	gaps        gaps
 	pace        pace
-	ended       bool          // Run has returned
-	wake        chan struct{} // closed when there is something for Next; nil if nobody waits
+	space       space
 }
+
+// numbers are those that may be given out.
+type numbers struct {
+	next     uint64 // of the next record
+	reserved uint64 // from here on they are not to be used yet
+}
+
+// few tells whether a commit should reserve more.
+func (n numbers) few() bool { return n.reserved-n.next <= reserve/2 }
 
 // An item is a record in memory.
 type item struct {
 	Record
 	age     time.Duration
 	durable func()
+	held    bool // not to be collected before its commit
 }
 
 func (it *item) cost() int64 { return it.size() + itemOverhead }
 
-// A waiting record has not been delivered.
-type waiting struct {
-	seq  uint64
-	size int64
-	item *item // nil if the record is on the disk only
-	gone bool
-}
-
-func (w waiting) number() uint64 { return w.seq }
-func (w waiting) left() bool     { return w.gone }
-
 // OpenOutbox opens outbox.db in dir, which it creates if need be, and trims it
-// to the quota. It returns ErrLocked within a second if another process holds
+// to its limits. It returns ErrLocked within a second if another process holds
 // the file.
 func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, error) {
 	if err := makeFolder(dir); err != nil {
@@ -123,7 +129,8 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, kick: make(chan struct{}, 1)}
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, kick: make(chan struct{}, 1),
+		space: space{free: freeBytes}}
 	if err := o.open(); err != nil {
 		return nil, err
 	}
@@ -133,50 +140,57 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 // Append gives encode the next sequence number and takes in the record it
 // returns, in memory and at once. It calls encode under the lock of the outbox:
 // encode must be quick and must not call the outbox. If encode fails, or the
-// record alone is over the quota, the number goes to the next record.
+// record alone is over its limit, the number goes to the next record.
 //
-// Run calls durable, unless nil, once the record needs its sender no more: after
-// the commit that holds it, or once it was delivered. It is not called for a
-// record that is lost before that, nor while the disk fails.
+// Run calls durable, unless nil, after the commit that holds the record. It is not
+// called for a record that is lost before that, nor for one that was delivered
+// before and answers no job: that is never written.
 func (o *Outbox) Append(encode func(seq uint64) (Record, error), durable func()) (seq uint64, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.append(&item{durable: durable}, encode)
+}
+
+// append is Append; it is an item of what encode returns.
+func (o *Outbox) append(it *item, encode func(seq uint64) (Record, error)) (seq uint64, err error) {
 	if err := o.refusal(); err != nil {
 		return 0, fmt.Errorf("append to outbox: %w", err)
 	}
-	r, err := encode(o.next)
+	r, err := encode(o.numbers.next)
 	if err != nil {
 		return 0, fmt.Errorf("append to outbox: %w", err)
 	}
-	if r.size() > o.opts.Quota {
-		return 0, fmt.Errorf("append to outbox: record of %d bytes is over the quota of %d", r.size(), o.opts.Quota)
+	if most := min(o.opts.room(r.Stream.Class()), maxRecord); r.size() > most {
+		return 0, fmt.Errorf("append to outbox: record of %d bytes is over the %d that a %s may have", r.size(), most,
+			r.Stream.Class())
 	}
-	r.Seq = o.next
-	o.next++
-	o.add(&item{Record: r, age: o.age.now(), durable: durable})
+	r.Seq = o.numbers.next
+	o.numbers.next++
+	it.Record, it.age = r, o.age.now()
+	o.add(it)
 	o.wakeReader()
 	return r.Seq, nil
 }
 
 // refusal tells why no number can be given out.
 func (o *Outbox) refusal() error {
-	if o.ended {
+	if o.pace.ended {
 		return errors.New("closed")
 	}
-	if o.next >= o.reserved {
+	if n := o.numbers; n.next >= n.reserved {
 		return fmt.Errorf("nothing was committed since record %d, and a number from %d on could be used twice after a "+
-			"crash; see to the disk", o.reserved-reserve, o.reserved)
+			"crash; see to the disk", n.reserved-reserve, n.reserved)
 	}
 	return nil
 }
 
 func (o *Outbox) add(it *item) {
-	o.pace.begin(len(o.fresh) == 0 && o.done.empty())
-	o.fresh = append(o.fresh, it)
-	o.memory += it.cost()
-	o.queue.push(waiting{seq: it.Seq, size: it.size(), item: it})
-	o.count++
-	o.bytes += it.size()
+	o.begin()
+	c := it.Stream.Class()
+	o.memory.fresh[c] = append(o.memory.fresh[c], it)
+	o.memory.bytes += it.cost()
+	o.queue.lines[it.Stream].push(waiting{seq: it.Seq, item: it, size: uint32(it.size()), age: uint32(it.age / ageUnit),
+		back: o.queue.follow(c, it.Seq)})
 	if it.Job != "" {
 		o.answers.add(it.Record, it.age)
 	}
@@ -190,29 +204,32 @@ func (o *Outbox) Delivered(seqs ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, seq := range seqs {
-		if w := o.queue.find(seq); w != nil {
-			o.leave(w)
+		s, w := o.queue.find(seq)
+		if w == nil {
+			continue
 		}
+		o.leave(s, w)
+		if s == Control {
+			o.settleGap(seq)
+		}
+		o.queue.lines[s].first() // gives back the room
 	}
-	o.queue.first() // gives back the room
 	o.wakeWriter()
 }
 
-// Next returns up to limit records numbered above after that wait for delivery,
-// in order, from memory where it can. It blocks until there is one; its only
-// error is ctx's.
-func (o *Outbox) Next(ctx context.Context, after uint64, limit int) ([]Record, error) {
-	for {
-		records, wake := o.collect(after, limit)
-		if len(records) > 0 {
-			return records, nil
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+// Waits tells whether the record has not been delivered, nor lost.
+func (o *Outbox) Waits(seq uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.queue.holds(seq)
+}
+
+// Unwritten tells whether answers are not being written now: the disk fails, or its
+// file system has no room to spare.
+func (o *Outbox) Unwritten() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.pace.fault != nil || o.space.tight
 }
 
 // Answer returns the record that answered the job, also while it is not
@@ -242,8 +259,7 @@ func (o *Outbox) Alias(name string) (Record, error) {
 func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	o.mu.Lock()
 	seq, ok := o.answers.find(name, o.age.now())
-	it := o.freshItem(seq)
-	f := o.file
+	it := o.memory.find(seq)
 	o.mu.Unlock()
 	if !ok {
 		return Record{}, ErrNotFound
@@ -251,7 +267,7 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	found := Record{}
 	if it != nil {
 		found = it.Record
-	} else if read, err := readRecords(f, []uint64{seq}); err != nil {
+	} else if read, _, err := o.read(seq); err != nil {
 		return Record{}, fmt.Errorf("read answer of job %.80q: %w", name, err)
 	} else if len(read) > 0 {
 		found = read[0]
@@ -262,20 +278,33 @@ func (o *Outbox) answer(name string, is func(Record) bool) (Record, error) {
 	return found, nil
 }
 
-// TakeGap returns what was lost since it was last asked.
-func (o *Outbox) TakeGap() Gap {
+// A Depth is how much of a class waits for delivery.
+type Depth struct {
+	Records int
+	Bytes   int64
+	Oldest  time.Duration // running time since the oldest of them was appended; 0 if there is none
+}
+
+// Depths returns how much waits of each class.
+func (o *Outbox) Depths() (all [Classes]Depth) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	gap := o.gap
-	o.gap = Gap{}
-	return gap
+	for c := range Class(Classes) {
+		all[c] = Depth{Records: o.queue.count(c), Bytes: o.queue.bytes(c)}
+		if _, w := o.queue.oldest(c); w != nil {
+			all[c].Oldest = o.age.now() - time.Duration(w.age)*ageUnit
+		}
+	}
+	return all
 }
 
 // Depth returns how many records wait for delivery, and their size in bytes.
 func (o *Outbox) Depth() (records int, bytes int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.count, o.bytes
+	for _, d := range o.Depths() {
+		records += d.Records
+		bytes += d.Bytes
+	}
+	return records, bytes
 }
 
 // Horizon is a number that this run will not reach, giving out less than 2^40. It
@@ -284,14 +313,17 @@ func (o *Outbox) Horizon() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	const run = 40 // bits
-	return (o.next>>run + 2) << run
+	return (o.numbers.next>>run + 2) << run
 }
 
-// Fault returns why the last commit was not possible, nil if it was.
+// Fault returns why results and events are not written now, nil if they are.
 func (o *Outbox) Fault() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.pace.fault
+	if o.pace.fault != nil {
+		return o.pace.fault
+	}
+	return o.shortage()
 }
 
 // Quarantined returns the paths of damaged files set aside, at the start or
@@ -306,6 +338,6 @@ func (o *Outbox) Quarantined() []string {
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ended = true
+	o.pace.ended = true
 	return o.file.close()
 }

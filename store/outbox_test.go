@@ -87,35 +87,66 @@ func mustAnswer(tb testing.TB, o *Outbox, job string, n int, durable func()) uin
 	return seq
 }
 
-// backlog returns everything that waits, in the order Next gives it.
-func backlog(tb testing.TB, o *Outbox) []uint64 {
+// backlog returns the numbers of everything that waits, sorted, and checks that each
+// stream is in order.
+func backlog(tb testing.TB, o *Outbox) (all []uint64) {
 	tb.Helper()
-	var seqs []uint64
+	for s := range Stream(Streams) {
+		all = append(all, inStream(tb, o, s)...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// inStream returns the numbers of what waits in a stream, in the order Collect gives it.
+func inStream(tb testing.TB, o *Outbox, s Stream) (seqs []uint64) {
+	tb.Helper()
 	for after := uint64(0); ; after = seqs[len(seqs)-1] {
-		if records, _ := o.Depth(); records == 0 {
-			return seqs
-		}
-		if o.queueHasNone(after) {
-			return seqs
-		}
-		records, err := o.Next(tb.Context(), after, 100)
-		if err != nil {
-			tb.Fatal(err)
+		records, more := o.Collect(s, after, 100)
+		for more != nil && !o.lineHasNone(s, after) {
+			<-more // the file is opened again
+			records, more = o.Collect(s, after, 100)
 		}
 		for _, r := range records {
-			if !bytes.Equal(r.Payload, payload(r.Seq, len(r.Payload))) {
-				tb.Errorf("record %d has the payload %.30q", r.Seq, r.Payload)
+			if !bytes.Equal(r.Payload, payload(r.Seq, len(r.Payload))) || r.Stream != s {
+				tb.Errorf("record %d of stream %d has the payload %.30q", r.Seq, r.Stream, r.Payload)
+			}
+			if len(seqs) > 0 && seqs[len(seqs)-1] >= r.Seq {
+				tb.Errorf("record %d after record %d in stream %d", r.Seq, seqs[len(seqs)-1], s)
 			}
 			seqs = append(seqs, r.Seq)
+		}
+		if len(records) == 0 && o.lineHasNone(s, after) {
+			return seqs
 		}
 	}
 }
 
-func (o *Outbox) queueHasNone(after uint64) bool {
+func (o *Outbox) lineHasNone(s Stream, after uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	onDisk, inMemory := o.peek(after, 1)
+	onDisk, inMemory := o.peek(s, after, 1)
 	return len(onDisk)+len(inMemory) == 0
+}
+
+// gapsOf returns what was lost and not told.
+func gapsOf(o *Outbox) (all []Gap) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range o.gaps.accounts {
+		if a.told == 0 {
+			all = append(all, a.Gap)
+		}
+	}
+	return all
+}
+
+// wantGaps wants these losses and no other.
+func wantGaps(tb testing.TB, o *Outbox, want ...Gap) {
+	tb.Helper()
+	if got := gapsOf(o); !slices.Equal(got, want) {
+		tb.Errorf("gaps %+v, want %+v", got, want)
+	}
 }
 
 // commits returns the number of the last transaction.
@@ -201,7 +232,7 @@ func TestNumbersSkipAheadAfterACrashOnly(t *testing.T) {
 	if got := mustAppend(t, o, 10, nil); got <= reserve {
 		t.Errorf("number %d after a crash, want one over %d", got, reserve)
 	}
-	next := o.next
+	next := o.numbers.next
 	o = restart(t, o, mustRun(t, o))
 	if got := mustAppend(t, o, 10, nil); got != next {
 		t.Errorf("number %d after a clean stop, want %d", got, next)
@@ -212,7 +243,7 @@ func TestT1_NumbersGoOnFromTheFloorWhereTheClockIsNotSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the bubble's clock is 26 years behind
 		dir := t.TempDir()
 		o := mustOpenOutbox(t, dir, OutboxOptions{})
-		o.next = 5<<40 + 1
+		o.numbers.next = 5<<40 + 1
 		floor := o.Horizon()
 		o.Close()
 		if err := os.WriteFile(o.path, []byte("not a database"), 0o600); err != nil {
@@ -232,7 +263,7 @@ func TestNumbersDoNotRunOutWhereNothingNeedsACommit(t *testing.T) {
 		pass(0)
 		for range 4 {
 			o.mu.Lock()
-			o.next += reserve / 2 // as if so many had been delivered at once
+			o.numbers.next += reserve / 2 // as if so many had been delivered at once
 			o.mu.Unlock()
 			o.Delivered(mustAppend(t, o, 10, nil))
 			pass(time.Minute)
@@ -242,7 +273,7 @@ func TestNumbersDoNotRunOutWhereNothingNeedsACommit(t *testing.T) {
 
 func TestNoNumberIsGivenOutBeyondTheReservation(t *testing.T) {
 	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
-	o.next = o.reserved - 1
+	o.numbers.next = o.numbers.reserved - 1
 	mustAppend(t, o, 10, nil)
 	if seq, err := o.Append(func(uint64) (Record, error) { return Record{}, nil }, nil); err == nil {
 		t.Errorf("got number %d beyond the reservation, want an error", seq)
@@ -297,8 +328,8 @@ func TestDeliveredBeforeTheCommitIsNotQueued(t *testing.T) {
 		event := mustAppend(t, o, 100, durable.add)
 		o.Delivered(event)
 		pass(time.Hour)
-		if got := commits(t, o) - before; got != 0 || durable.got() != 1 {
-			t.Errorf("delivered event: %d commits, durable called %d times; want 0, 1", got, durable.got())
+		if got := commits(t, o) - before; got != 0 || durable.got() != 0 {
+			t.Errorf("delivered event: %d commits, durable called %d times; want none", got, durable.got())
 		}
 		answer := mustAnswer(t, o, "job", 100, durable.add)
 		o.Delivered(answer)
@@ -307,8 +338,8 @@ func TestDeliveredBeforeTheCommitIsNotQueued(t *testing.T) {
 			!slices.Equal(records, []uint64{answer}) {
 			t.Errorf("delivered answer: queue %d, records %d; want none, %d", queue, records, answer)
 		}
-		if durable.got() != 2 {
-			t.Errorf("durable called %d times, want 2", durable.got())
+		if durable.got() != 1 {
+			t.Errorf("durable called %d times, want once", durable.got())
 		}
 	})
 }
@@ -358,25 +389,25 @@ func TestWhatNobodyWaitsForIsCommittedOnceASecond(t *testing.T) {
 	})
 }
 
-func TestNextWaitsForARecord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
-		got := make(chan []Record)
-		go func() {
-			records, _ := o.Next(t.Context(), 0, 10)
-			got <- records
-		}()
-		synctest.Wait()
-		seq := mustAppend(t, o, 10, nil)
-		if records := <-got; len(records) != 1 || records[0].Seq != seq {
-			t.Errorf("got %v, want record %d", records, seq)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := o.Next(ctx, seq, 10); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v with nothing after %d, want the deadline", err, seq)
-		}
-	})
+func TestCollectTellsWhatToWaitFor(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+	records, more := o.Collect(Live, 0, 10)
+	if len(records) > 0 || more == nil {
+		t.Fatalf("got %v, %v of an empty outbox, want nothing and what to wait for", records, more)
+	}
+	select {
+	case <-more:
+		t.Error("woken by nothing")
+	default:
+	}
+	seq := mustAppend(t, o, 10, nil)
+	<-more
+	if records, more := o.Collect(Late, 0, 10); len(records) != 1 || records[0].Seq != seq || more != nil {
+		t.Errorf("got %v, %v, want record %d", records, more, seq)
+	}
+	if records, more := o.Collect(Late, seq, 10); len(records) > 0 || more == nil {
+		t.Errorf("got %v, %v with nothing after %d, want what to wait for", records, more, seq)
+	}
 }
 
 func TestAFailedEncodeTakesNoNumber(t *testing.T) {
@@ -420,15 +451,10 @@ func TestS8_DropsEqualTheGapInNumbers(t *testing.T) {
 					synctest.Wait()
 				}
 				delivered := backlog(t, o)
-				gap := o.TakeGap()
-				if want := int(sent) - len(delivered); gap.Records != want || gap.Bytes != int64(want)*1000 {
-					t.Errorf("gap of %d records, %d bytes; want %d, %d", gap.Records, gap.Bytes, want, want*1000)
-				}
-				if gap.First != 1 || gap.Last != delivered[0]-1 || len(delivered) != 50 {
-					t.Errorf("gap from %d to %d, %d left; want 1 to %d, 50", gap.First, gap.Last, len(delivered), delivered[0]-1)
-				}
-				if again := o.TakeGap(); again != (Gap{}) {
-					t.Errorf("asked again: %+v, want nothing", again)
+				lost := int(sent) - len(delivered)
+				wantGaps(t, o, Gap{Reason: Quota, Records: lost, Bytes: int64(lost) * 1000, First: 1, Last: delivered[0] - 1})
+				if len(delivered) != 47 { // a twentieth is not for results
+					t.Errorf("%d left, want 47", len(delivered))
 				}
 				pass(lazyEvery)
 				if got := onDisk(t, o, bucketRecords); tt.run && !slices.Equal(got, delivered) {
@@ -449,15 +475,13 @@ func TestS9_LoweredQuotaTrimsAtStart(t *testing.T) {
 	stop()
 	o.Close()
 	o = mustOpenOutbox(t, dir, OutboxOptions{Quota: 10_000})
-	if got, want := backlog(t, o), upTo(100)[90:]; !slices.Equal(got, want) {
+	if got, want := backlog(t, o), upTo(100)[91:]; !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", got, want)
 	}
-	if got, want := o.TakeGap(), (Gap{Records: 90, Bytes: 90_000, First: 1, Last: 90}); got != want {
-		t.Errorf("gap %+v, want %+v", got, want)
-	}
+	wantGaps(t, o, Gap{Records: 91, Bytes: 91_000, First: 1, Last: 91})
 	mustRun(t, o)()
-	if got := onDisk(t, o, bucketRecords); len(got) != 10 {
-		t.Errorf("%d records on disk, want 10", len(got))
+	if got := onDisk(t, o, bucketRecords); len(got) != 9 {
+		t.Errorf("%d records on disk, want 9", len(got))
 	}
 }
 
@@ -493,9 +517,9 @@ func TestConcurrentUseKeepsOrderAndLosesNothing(t *testing.T) {
 		}()
 	}
 	for after := uint64(0); after < senders*each; {
-		records, err := o.Next(t.Context(), after, 64)
-		if err != nil {
-			t.Fatal(err)
+		records, more := o.Collect(Late, after, 64)
+		if more != nil {
+			<-more
 		}
 		for _, r := range records {
 			if r.Seq != after+1 {
@@ -510,8 +534,8 @@ func TestConcurrentUseKeepsOrderAndLosesNothing(t *testing.T) {
 	}
 	durable.Wait()
 	stop()
-	if records, bytes := o.Depth(); records != 0 || bytes != 0 || o.memory != 0 || o.TakeGap() != (Gap{}) {
-		t.Errorf("left: %d records, %d bytes, %d bytes of memory", records, bytes, o.memory)
+	if records, bytes := o.Depth(); records != 0 || bytes != 0 || o.memory.bytes != 0 || o.Gaps() {
+		t.Errorf("left: %d records, %d bytes, %d bytes of memory", records, bytes, o.memory.bytes)
 	}
 	if got := onDisk(t, o, bucketRecords); len(got) != senders*each {
 		t.Errorf("%d answers on disk, want %d", len(got), senders*each)

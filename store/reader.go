@@ -6,43 +6,49 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// collect returns the next records, or what to wait for.
-func (o *Outbox) collect(after uint64, limit int) ([]Record, <-chan struct{}) {
+// Collect returns up to limit records of a stream numbered above after, in order,
+// from memory where it can; it never waits for new ones. Where there is none, more is
+// closed when a record comes or the disk writes again.
+func (o *Outbox) Collect(s Stream, after uint64, limit int) (records []Record, more <-chan struct{}) {
 	for {
 		o.mu.Lock()
-		onDisk, inMemory := o.peek(after, limit)
+		onDisk, inMemory := o.peek(s, after, limit)
 		if len(onDisk)+len(inMemory) == 0 {
 			defer o.mu.Unlock()
 			return nil, o.waker()
 		}
-		f := o.file
+		o.queue.lines[s].collected(onDisk, inMemory)
 		o.mu.Unlock()
 		if len(onDisk) == 0 {
 			return inMemory, nil
 		}
-		found, err := readRecords(f, onDisk)
+		found, f, err := o.read(onDisk...)
 		if err != nil {
 			return nil, o.unreadable(f, err)
 		}
 		o.loseMissing(onDisk, found)
+		for i := range found {
+			found[i].Stream = s
+		}
 		if records := append(found, inMemory...); len(records) > 0 {
 			return records, nil
 		}
 	}
 }
 
-// peek returns the numbers of the next records that are to be read from the
-// disk, and those after them that are in memory.
-func (o *Outbox) peek(after uint64, limit int) (onDisk []uint64, inMemory []Record) {
+// peek returns the numbers of the next records of a stream that are to be read from
+// the disk, and those after them that are in memory.
+func (o *Outbox) peek(s Stream, after uint64, limit int) (onDisk []uint64, inMemory []Record) {
 	var size int64
-	for i := o.queue.search(after + 1); i < len(o.queue.elems); i++ {
-		w := o.queue.elems[i]
+	l := &o.queue.lines[s]
+	for i := l.search(after + 1); i < len(l.elems); i++ {
+		w := l.elems[i]
 		if w.gone {
 			continue
 		}
-		size += w.size
+		size += int64(w.size)
 		n := len(onDisk) + len(inMemory)
-		if n == limit || n > 0 && size > readBytes {
+		if n == limit || n > 0 && size > readBytes || w.item != nil && w.item.held {
 			break
 		}
 		if w.item == nil {
@@ -52,6 +58,35 @@ func (o *Outbox) peek(after uint64, limit int) (onDisk []uint64, inMemory []Reco
 		}
 	}
 	return onDisk, inMemory
+}
+
+// collected notes which records are on their way from now on.
+func (l *line) collected(onDisk []uint64, inMemory []Record) {
+	if n := len(onDisk); n > 0 {
+		l.sent = max(l.sent, onDisk[n-1])
+	}
+	if n := len(inMemory); n > 0 {
+		l.sent = max(l.sent, inMemory[n-1].Seq)
+	}
+}
+
+// read reads records from the file, and once more if another took its place meanwhile.
+// It returns the file it read last.
+func (o *Outbox) read(seqs ...uint64) ([]Record, *file, error) {
+	for f := o.current(); ; {
+		records, err := readRecords(f, seqs)
+		now := o.current()
+		if err == nil || f == now {
+			return records, f, err
+		}
+		f = now
+	}
+}
+
+func (o *Outbox) current() *file {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file
 }
 
 // readRecords reads the records with these numbers and leaves out those that
@@ -79,10 +114,11 @@ func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
 	for _, seq := range seqs {
 		if len(found) > 0 && found[0].Seq == seq {
 			found = found[1:]
-		} else if w := o.queue.find(seq); w != nil {
-			o.lose(w)
+		} else if s, w := o.queue.find(seq); w != nil {
+			o.lose(s, w, Damage)
 		}
 	}
+	o.wakeWriter()
 }
 
 // unreadable has Run open the file again, unless it just did, and returns what
@@ -106,15 +142,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.wake == nil {
-		o.wake = make(chan struct{})
+	if o.queue.wake == nil {
+		o.queue.wake = make(chan struct{})
 	}
-	return o.wake
+	return o.queue.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+	if o.queue.wake != nil {
+		close(o.queue.wake)
+		o.queue.wake = nil
 	}
 }

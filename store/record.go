@@ -14,6 +14,7 @@ type Record struct {
 	Payload []byte // not to be changed after Append
 	Job     string // ID of the job this answers; "" if it answers none
 	Request Digest // of the bytes of that job
+	Stream  Stream // it waits in; a record that waits no more has none
 }
 
 // size is what a record counts against the quota: bytes of topic and payload.

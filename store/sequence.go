@@ -1,6 +1,9 @@
 package store
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // An element of a sequence has a number, and leaves it for good once.
 type element interface {
@@ -45,6 +48,14 @@ func (s *sequence[E]) first() *E {
 		return nil
 	}
 	return &s.elems[s.head]
+}
+
+// thin takes out those that left anywhere, once they are the most: live is how many
+// did not.
+func (s *sequence[E]) thin(live int) {
+	if len(s.elems)-s.head > 2*live+64 {
+		s.elems, s.head = slices.DeleteFunc(s.elems[s.head:], E.left), 0
+	}
 }
 
 // compact gives back the room of those that left once they are the most.

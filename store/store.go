@@ -10,8 +10,14 @@
 // gathered, a group at a time.
 //
 //	Append → fresh ──commit──→ stored ──Delivered──→ gone
-//	           │                  └──over quota────→ gone, counted in the Gap
+//	           │                  └──over a limit──→ gone, counted in a Gap
 //	           └──Delivered before the commit──────→ gone, never written
+//
+// Records are of three classes, results, events and control, in one space of
+// numbers, and wait in four streams, as results made with the link and without it do
+// not wait for one another. Each class has limits of its own; of what they share the
+// oldest results are lost first, then the oldest events. With too little room on the
+// file system only control is written.
 //
 // The answer of a job outlives its delivery by an hour, so that the same job
 // gets the same bytes again.
@@ -19,7 +25,8 @@
 // The one rule: whoever is told that something is stored is told after the
 // commit that holds it. Everything else may be lost and is then counted: a
 // sequence number is never used twice, and what is missing between two numbers
-// delivered is what the Gap says.
+// delivered is what the Gaps say. A Gap is written in the commit that deletes what was
+// lost, and is there until the record that tells of it was delivered.
 //
 // Damage is expected. A file that bbolt cannot read is renamed to
 // NAME.corrupt-<unix time> and replaced by an empty one, and so is a file that

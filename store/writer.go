@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
+	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
 	groupAge     = 50 * time.Millisecond // since the first of them that waits for delivery,
 	lazyEvery    = time.Second           // but so long after the last commit if nobody waits
 
@@ -37,25 +39,45 @@ type pace struct {
 	suspect   bool      // the file has to be opened again
 	backoff   time.Duration
 	retry     time.Time
+	ended     bool // Run has returned
+
+	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
+	compactAgain time.Time // not before, after it was not possible
 }
 
-// begin notes the time of the first change.
-func (p *pace) begin(first bool) {
-	if first {
-		p.since = time.Now()
+// begin notes the time of the first change, before it is made.
+func (o *Outbox) begin() {
+	if o.memory.count() == 0 && !o.changed() {
+		o.pace.since = time.Now()
 	}
 }
 
+// changed tells whether there is something to write beside records.
+func (o *Outbox) changed() bool { return !o.done.empty() || o.gaps.changed }
+
 // due returns when the next commit is to be made, if there is anything to do.
 func (o *Outbox) due() (at time.Time, ok bool) {
+	if o.pace.fault != nil {
+		return o.pace.retry, true
+	}
+	at, ok = o.dueWrite()
+	if _, w, over := o.nextExpiry(); w != nil && (!ok || o.age.at(over).Before(at)) {
+		return o.age.at(over), true
+	}
+	return at, ok
+}
+
+// dueWrite is due without what waits too long.
+func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	p := &o.pace
+	records, size := o.writable()
 	switch {
-	case p.fault != nil:
-		return p.retry, true
-	case len(o.fresh) == 0 && o.done.empty():
-		return time.Time{}, false
-	case o.full():
+	case records >= groupRecords, size >= min(groupBytes, o.opts.Memory/2), o.done.len() >= groupDeletes, o.numbers.few():
 		return time.Now(), true
+	case records == 0 && !o.changed() && o.memory.count() > 0:
+		return o.space.looked.Add(lookEvery), true
+	case records == 0 && !o.changed():
+		return time.Time{}, false
 	}
 	at = p.since.Add(groupAge)
 	if lazy := p.committed.Add(lazyEvery); lazy.After(at) {
@@ -67,16 +89,19 @@ func (o *Outbox) due() (at time.Time, ok bool) {
 	return at, true
 }
 
-// full tells whether enough has gathered for a commit.
-func (o *Outbox) full() bool {
-	if len(o.fresh) >= groupRecords || o.done.len() >= groupDeletes {
-		return true
+// writable returns the number and size of the records that the next commit writes, as
+// far as it takes to know that it is due.
+func (o *Outbox) writable() (records int, size int64) {
+	for c := range Class(Classes) {
+		if !o.written(c) {
+			continue
+		}
+		records += len(o.memory.fresh[c])
+		for _, it := range o.memory.fresh[c][:min(groupRecords, len(o.memory.fresh[c]))] {
+			size += it.size()
+		}
 	}
-	var size int64
-	for _, it := range o.fresh {
-		size += it.size()
-	}
-	return size >= min(groupBytes, o.opts.Memory/2)
+	return records, size
 }
 
 // urgent returns when the oldest record came that waits both for its commit and
@@ -84,12 +109,20 @@ func (o *Outbox) full() bool {
 // over a link that is up the broker's acknowledgement comes within groupAge, and
 // then nobody waits.
 func (o *Outbox) urgent() (came time.Time, ok bool) {
-	for _, it := range o.fresh {
-		if o.queue.holds(it.Seq) {
-			return o.age.at(it.age), true
+	for c := range Class(Classes) {
+		if !o.written(c) {
+			continue
+		}
+		for _, it := range o.memory.fresh[c] {
+			if o.queue.holds(it.Seq) {
+				if at := o.age.at(it.age); !ok || at.Before(came) {
+					came, ok = at, true
+				}
+				break
+			}
 		}
 	}
-	return time.Time{}, false
+	return came, ok
 }
 
 // wakeWriter has Run look again if it would otherwise do so too late.
@@ -112,16 +145,23 @@ func (o *Outbox) wakeWriter() {
 func (o *Outbox) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var c compaction
 	for {
 		select {
 		case <-ctx.Done():
-			return o.finish()
+			err := o.finish()
+			c.end()
+			return err
 		case <-o.kick:
 		case <-timer.C:
+		case copy := <-c.done:
+			o.exchange(&c, copy)
 		}
 		for ctx.Err() == nil && o.isDue() {
+			c.outdate()
 			o.commit(false)
 		}
+		o.startCompaction(&c)
 		if at, ok := o.setAlarm(); ok {
 			timer.Reset(time.Until(at))
 		}
@@ -139,6 +179,9 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
+	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
+		at, ok = c, true
+	}
 	o.pace.alarm = at
 	return at, ok
 }
@@ -146,7 +189,7 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 // finish makes the last commit.
 func (o *Outbox) finish() error {
 	o.mu.Lock()
-	o.ended = true
+	o.pace.ended = true
 	o.mu.Unlock()
 	if err := o.commit(true); err != nil {
 		return fmt.Errorf("commit outbox before closing: %w", err)
@@ -156,10 +199,13 @@ func (o *Outbox) finish() error {
 
 // commit writes what has gathered in one transaction.
 func (o *Outbox) commit(last bool) error {
+	o.look()
 	err := o.restore()
 	var g group
 	if err == nil {
-		g = o.gather(last)
+		g, err = o.gather(last)
+	}
+	if err == nil {
 		err = g.commit(o.file)
 	}
 	for _, durable := range o.settle(g, err) {
@@ -181,38 +227,56 @@ func (o *Outbox) restore() error {
 
 // A group is what one transaction does.
 type group struct {
-	items    []*item // of o.fresh, from the first
-	puts     []put   // those of them that are worth writing
+	puts     []put // in order
 	done     deletes
+	gaps     []byte // as stored; nil if they did not change
 	reserved uint64
 	age      time.Duration
 	needless bool // nothing to write
 }
 
-type put struct {
-	*item
-	waits bool // goes into the queue, too
+// cutAt returns at most the first n, and those behind them.
+func cutAt(seqs []uint64, n int) (first, rest []uint64) {
+	n = min(n, len(seqs))
+	return seqs[:n:n], seqs[n:]
 }
 
-func (o *Outbox) gather(last bool) group {
+// A put is a record to be written.
+type put struct {
+	*item
+	queued []byte // goes into the queue as that; nil: it does not
+}
+
+// gather takes what is to be written. At an orderly end that is all, whatever room is
+// left: what stays in memory would be lost.
+func (o *Outbox) gather(last bool) (g group, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.expire()
-	g := group{items: slices.Clone(o.fresh), done: o.done, reserved: o.next + reserve, age: o.age.now()}
-	for _, it := range g.items {
-		waits := o.queue.holds(it.Seq)
-		if waits || o.answers.holds(it.Seq) {
-			g.puts = append(g.puts, put{it, waits})
+	if o.gaps.changed {
+		if g.gaps, err = o.gaps.encode(); err != nil {
+			return group{}, err
 		}
 	}
-	o.inFlight = len(g.items)
-	o.done = deletes{}
-	if last {
-		g.reserved = o.next
+	g.done, g.reserved, g.age = o.done, o.numbers.next+reserve, o.age.now()
+	for c := range Class(Classes) {
+		if !last && !o.written(c) {
+			continue
+		}
+		for _, it := range o.memory.fresh[c] {
+			g.puts = append(g.puts, put{it, o.queue.stored(it.Seq)})
+		}
+		o.memory.inFlight[c] = len(o.memory.fresh[c])
 	}
-	g.needless = !last && len(g.puts) == 0 && g.done.empty() && o.pace.fault == nil &&
-		o.reserved-o.next > reserve/2 // else there will be no numbers left to give out
-	return g
+	slices.SortFunc(g.puts, func(a, b put) int { return cmp.Compare(a.Seq, b.Seq) })
+	o.done, o.gaps.changed = deletes{}, false
+	if last {
+		g.reserved = o.numbers.next
+	} else {
+		g.done.records, o.done.records = cutAt(g.done.records, mostDeletes)
+	}
+	g.needless = !last && len(g.puts) == 0 && g.done.empty() && g.gaps == nil && o.pace.fault == nil && !o.numbers.few()
+	return g, nil
 }
 
 func (g group) commit(f *file) error {
@@ -229,20 +293,30 @@ func (g group) write(tx *bolt.Tx) error {
 		if err := records.Put(number(p.Seq), encodeRecord(p.Record, p.age)); err != nil {
 			return err
 		}
-		if !p.waits {
+		if p.queued == nil {
 			continue
 		}
-		if err := queue.Put(number(p.Seq), nil); err != nil {
+		if err := queue.Put(number(p.Seq), p.queued); err != nil {
 			return err
 		}
 	}
-	if err := deleteAll(queue, g.done.queue); err != nil {
+	return putState(tx, g.done, g.gaps, g.reserved, g.age)
+}
+
+// putState stores what there is beside records: gaps are nil if they did not change.
+func putState(tx *bolt.Tx, done deletes, gaps []byte, reserved uint64, age time.Duration) error {
+	if err := deleteAll(tx.Bucket([]byte(bucketQueue)), done.queue); err != nil {
 		return err
 	}
-	if err := deleteAll(records, g.done.records); err != nil {
+	if err := deleteAll(tx.Bucket([]byte(bucketRecords)), done.records); err != nil {
 		return err
 	}
-	return putProgress(tx, g.reserved, g.age)
+	if gaps != nil {
+		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGaps), gaps); err != nil {
+			return err
+		}
+	}
+	return putProgress(tx, reserved, age)
 }
 
 func deleteAll(b *bolt.Bucket, seqs []uint64) error {
@@ -267,38 +341,41 @@ func putProgress(tx *bolt.Tx, reserved uint64, age time.Duration) error {
 func (o *Outbox) settle(g group, err error) (durable []func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.inFlight = 0
 	if err != nil {
+		o.memory.inFlight = [Classes]int{}
 		o.done.queue = append(g.done.queue, o.done.queue...)
 		o.done.records = append(g.done.records, o.done.records...)
+		o.gaps.changed = o.gaps.changed || g.gaps != nil
 		o.fail(err)
 		return nil
 	}
-	o.fresh = slices.Delete(o.fresh, 0, len(g.items))
+	o.memory.settle()
 	for _, p := range g.puts {
-		o.settlePut(p)
-	}
-	for _, it := range g.items {
-		if w := o.queue.find(it.Seq); w == nil {
-			o.memory -= it.cost()
+		if w := o.settlePut(p); w == nil {
+			o.memory.bytes -= p.cost()
 		}
-		if it.durable != nil {
-			durable = append(durable, it.durable)
-			it.durable = nil
+		if p.held {
+			p.held = false
+			o.wakeReader()
+		}
+		if p.durable != nil {
+			durable = append(durable, p.durable)
+			p.durable = nil
 		}
 	}
 	o.succeed(g)
 	return durable
 }
 
-// settlePut has a record deleted that was of use when it was written, and is
-// not any more.
-func (o *Outbox) settlePut(p put) {
-	waits, answers := o.queue.holds(p.Seq), o.answers.holds(p.Seq)
-	dequeue, drop := p.waits && !waits, !waits && !answers
+// settlePut has a record deleted that was of use when it was written, and is not any
+// more. It returns the record if it waits.
+func (o *Outbox) settlePut(p put) *waiting {
+	_, w := o.queue.find(p.Seq)
+	dequeue, drop := p.queued != nil && w == nil, w == nil && !o.answers.holds(p.Seq)
 	if dequeue || drop {
 		o.unstore(p.Seq, dequeue, drop)
 	}
+	return w
 }
 
 func (o *Outbox) succeed(g group) {
@@ -307,8 +384,11 @@ func (o *Outbox) succeed(g group) {
 	if g.needless {
 		return
 	}
-	o.reserved = g.reserved
-	p.committed = p.since
+	o.numbers.reserved = g.reserved
+	p.committed, p.compact = p.since, p.since.Add(compactIdle)
+	if p.compact.Before(p.compactAgain) {
+		p.compact = p.compactAgain
+	}
 	if p.fault != nil {
 		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
@@ -316,7 +396,8 @@ func (o *Outbox) succeed(g group) {
 	}
 }
 
-// fail notes a fault and when to try again.
+// fail notes a fault and when to try again. What tells of a gap and is not on the
+// disk is given up: it would hold up what follows it, and is told again.
 func (o *Outbox) fail(err error) {
 	p := &o.pace
 	if p.fault == nil {
@@ -326,6 +407,18 @@ func (o *Outbox) fail(err error) {
 	p.suspect = p.suspect || !noRoom(err)
 	p.backoff = min(max(2*p.backoff, firstRetry), lastRetry)
 	p.retry = time.Now().Add(p.backoff)
+	o.loseHeld()
+}
+
+// loseHeld gives up the records that are not to be collected before their commit.
+func (o *Outbox) loseHeld() {
+	held := slices.Clone(o.memory.fresh[Controls])
+	for _, it := range held {
+		if s, w := o.queue.find(it.Seq); w != nil && it.held {
+			o.lose(s, w, Disk)
+			o.wakeReader()
+		}
+	}
 }
 
 // noRoom tells whether a write was refused without harm to what is there. bbolt

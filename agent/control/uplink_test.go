@@ -39,8 +39,7 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	u, err = uplink.New(uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link, Quota: 1 << 20}, r.state, box,
-		discard())
+	u, err = uplink.New(uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link}, box, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,10 +55,7 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 	synctest.Wait()
 	return u, func(topic string) (payloads []string) {
 		synctest.Wait()
-		all, err := box.Next(t.Context(), 0, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
+		all, _ := box.Collect(store.Control, 0, 100)
 		for _, record := range all {
 			if record.Topic == topic {
 				payloads = append(payloads, string(record.Payload))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/store"
 )
 
 const (
@@ -60,11 +61,9 @@ func (u *Uplink) send(ctx context.Context, window chan<- delivery) error {
 	if err := u.pause(ctx); err != nil {
 		return err
 	}
-	for after := uint64(0); ; {
-		records, err := u.outbox.Next(ctx, after, inFlight)
-		if err != nil {
-			return err
-		}
+	var after [store.Streams]uint64
+	for {
+		records, more := u.next(&after)
 		for _, r := range records {
 			d := delivery{r.Seq, u.link.Send(ctx, mqtt.Message{Topic: r.Topic, Payload: r.Payload, QoS: 1})}
 			if ctx.Err() != nil {
@@ -75,9 +74,32 @@ func (u *Uplink) send(ctx context.Context, window chan<- delivery) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			after = r.Seq
+		}
+		if len(records) > 0 {
+			continue
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+}
+
+// next returns the next records of the first stream that has any after those sent, or
+// what to wait for.
+func (u *Uplink) next(after *[store.Streams]uint64) (records []store.Record, more <-chan struct{}) {
+	for _, s := range []store.Stream{store.Control, store.Event, store.Live, store.Late} {
+		records, wake := u.outbox.Collect(s, after[s], inFlight)
+		if n := len(records); n > 0 {
+			after[s] = records[n-1].Seq
+			return records, nil
+		}
+		if more == nil {
+			more = wake // closed by whatever comes to any stream after this look
+		}
+	}
+	return nil, more
 }
 
 // pause waits a little if there is a backlog.

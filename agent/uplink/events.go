@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 // pacer publishes at most one event of each kind a second, with how many there were
@@ -41,7 +42,11 @@ func (u *Uplink) Event(s wire.Severity, e wire.Event) { u.events.tell(s, e) }
 // EventAtOnce publishes an event, however many of its kind there are. It never
 // blocks.
 func (u *Uplink) EventAtOnce(s wire.Severity, e wire.Event) {
-	u.post(message(u.cfg.Self.Event(s), e), nil)
+	stream := store.Event
+	if s == wire.SeverityError {
+		stream = store.Control
+	}
+	u.post(stream, message(u.cfg.Self.Event(s), e))
 }
 
 func (p *pacer) tell(s wire.Severity, e wire.Event) {

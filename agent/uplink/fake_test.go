@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,12 +147,12 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func mustDevice(tb testing.TB, change func(*device)) *device {
 	tb.Helper()
 	d := &device{tb: tb, dir: tb.TempDir(), handler: newFakeHandler(), documents: &fakeDocuments{}}
-	d.cfg = Config{Self: self, Boot: "0123456789abcdef", Link: mqtt.Default(), Quota: 64 << 20}
+	d.cfg = Config{Self: self, Boot: "0123456789abcdef", Link: mqtt.Default()}
 	d.cfg.Link.Broker, d.cfg.Link.ClientID = "127.0.0.1:1", self.Device
 	d.cfg.Link.BackoffMin, d.cfg.Link.BackoffMax = time.Millisecond, 5*time.Millisecond
 	d.cfg.Link.RivalPause = time.Millisecond
 	d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
-	d.options = store.OutboxOptions{Alias: Alias}
+	d.options = store.OutboxOptions{Alias: Alias, Quota: 64 << 20}
 	if change != nil {
 		change(d)
 	}
@@ -166,13 +168,12 @@ func (d *device) open() {
 		d.tb.Fatal(err)
 	}
 	d.tb.Cleanup(func() { state.Close() })
-	d.options.Quota = d.cfg.Quota
 	outbox, err := store.OpenOutbox(d.dir, d.options, discard())
 	if err != nil {
 		d.tb.Fatal(err)
 	}
 	d.tb.Cleanup(func() { outbox.Close() })
-	if d.Uplink, err = New(d.cfg, state, outbox, discard()); err != nil {
+	if d.Uplink, err = New(d.cfg, outbox, discard()); err != nil {
 		d.tb.Fatal(err)
 	}
 	d.state = state
@@ -225,18 +226,21 @@ func (d *device) receive(m mqtt.Message, acks *int) {
 // waiting are the records of the outbox, each as topic and payload.
 func (d *device) waiting() (all []string) {
 	d.tb.Helper()
-	n, _ := d.outbox.Depth()
-	if n == 0 {
-		return nil
-	}
-	records, err := d.outbox.Next(d.tb.Context(), 0, n)
-	if err != nil {
-		d.tb.Fatal(err)
-	}
-	for _, r := range records {
+	for _, r := range d.records() {
 		topic := strings.TrimPrefix(r.Topic, "limber/v1/demo/desk/")
 		all = append(all, topic+": "+string(r.Payload))
 	}
+	return all
+}
+
+// records are those of the outbox, in the order of their numbers.
+func (d *device) records() (all []store.Record) {
+	d.tb.Helper()
+	for s := range store.Stream(store.Streams) {
+		records, _ := d.outbox.Collect(s, 0, math.MaxInt)
+		all = append(all, records...)
+	}
+	slices.SortFunc(all, func(a, b store.Record) int { return cmp.Compare(a.Seq, b.Seq) })
 	return all
 }
 

@@ -2,115 +2,67 @@ package uplink
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
 
-// cellGap keeps a gap that was not told of over a restart.
-const cellGap = "gap"
+// gapEvery is the time between two looks at what was given up.
+const gapEvery = time.Second
 
-const (
-	gapEvery = time.Second // between two looks at what was given up
-	gapRoom  = 4 << 10     // bytes of the outbox: more than an event takes
-)
-
-// gaps keeps what an earlier run could not tell of. One goroutine has it to itself.
-type gaps struct {
-	state   *store.Store
-	log     *slog.Logger
-	pending store.Gap
-}
-
-// tellGaps tells of records that had to be given up, until ctx ends. What an earlier
-// run left is forgotten when its event was delivered or is on the disk: better told
-// twice than never.
+// tellGaps tells of records that had to be given up, until ctx ends. It waits until
+// the link is up: until then one gap takes in what is lost next to it.
 func (u *Uplink) tellGaps(ctx context.Context) error {
 	tick := time.NewTicker(gapEvery)
 	defer tick.Stop()
-	var safe <-chan struct{}
 	for {
 		select {
 		case <-tick.C:
-			earlier := u.gaps.pending.Records > 0
-			if told := u.tellGap(); earlier && told != nil {
-				safe = told
+			for u.conn.online.Load() && u.tellGap() {
 			}
-		case <-safe:
-			u.gaps.save(store.Gap{})
-			safe = nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// tellGap publishes what was not told of; the channel, if any, is closed when the
-// event is safe. It waits until the link is up and the outbox has room: in a full
-// one the event would push out a record, and then be pushed out itself, with its
-// count.
-func (u *Uplink) tellGap() (safe <-chan struct{}) {
-	if _, bytes := u.outbox.Depth(); !u.conn.online.Load() || bytes > u.cfg.Quota-gapRoom {
-		return nil
-	}
-	gap := u.gaps.take(u.outbox)
-	if gap.Records == 0 {
-		return nil
-	}
-	told := make(chan struct{})
-	u.post(message(u.cfg.Self.Event(wire.SeverityWarning), wire.Event{
-		TS: wire.At(time.Now()), Kind: wire.EventGap, Count: uint64(gap.Records),
-		Detail: fmt.Sprintf("%d records (%d bytes) numbered %d to %d were given up: the outbox was full or its disk failed",
-			gap.Records, gap.Bytes, gap.First, gap.Last),
-	}), func() { close(told) })
-	return told
-}
-
-// SaveGap keeps what was not told of for the next start. It is for the end, when Run
-// has returned and nobody answers a request any more: the last answers may push out
-// records as well.
-func (u *Uplink) SaveGap() {
-	if gap := u.gaps.take(u.outbox); gap.Records > 0 {
-		u.gaps.save(gap)
-	}
-}
-
-// take returns all that was not told of.
-func (g *gaps) take(outbox *store.Outbox) store.Gap {
-	old, gap := g.pending, outbox.TakeGap()
-	g.pending = store.Gap{}
-	switch {
-	case gap.Records == 0:
-		return old
-	case old.Records > 0:
-		gap = store.Gap{Records: old.Records + gap.Records, Bytes: old.Bytes + gap.Bytes,
-			First: min(old.First, gap.First), Last: max(old.Last, gap.Last)}
-	}
-	return gap
-}
-
-func (g *gaps) save(gap store.Gap) {
-	b, err := json.Marshal(gap)
-	if err == nil {
-		err = g.state.SetCell(cellGap, b)
-	}
+// tellGap puts the event that tells of one gap into the outbox; it is false if there
+// was none.
+func (u *Uplink) tellGap() bool {
+	ok, err := u.outbox.Announce(func(_ uint64, g store.Gap) (store.Record, error) {
+		m := message(u.cfg.Self.Event(wire.SeverityWarning), gapEvent(g))
+		return store.Record{Topic: m.Topic, Payload: m.Payload}, nil
+	})
 	if err != nil {
-		g.log.Error("count of lost messages not kept", "err", err)
+		u.log.Error("lost messages not told of", "err", err)
+	}
+	return ok
+}
+
+// gapEvent is what is said of a gap.
+func gapEvent(g store.Gap) wire.Event {
+	between := ""
+	if g.Mixed {
+		between = "; others in between may have been delivered"
+	}
+	return wire.Event{
+		TS: wire.At(time.Now()), Kind: wire.EventGap, Class: g.Class.String(), Reason: g.Reason.String(),
+		Count: uint64(g.Records), Bytes: g.Bytes, First: g.First, Last: g.Last,
+		Detail: fmt.Sprintf("%d records (%d bytes) numbered %d to %d were given up, of class %s: %s%s", g.Records, g.Bytes,
+			g.First, g.Last, g.Class, lossSentence(g.Reason), between),
 	}
 }
 
-// load reads what the last run could not tell of.
-func (g *gaps) load() {
-	b, err := g.state.Cell(cellGap)
-	if err == nil {
-		err = json.Unmarshal(b, &g.pending)
-	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		g.log.Error("count of lost messages not readable", "err", err)
-	}
+// lossSentence says why records were lost, and what can be done.
+func lossSentence(l store.Loss) string {
+	return [store.Losses]string{
+		store.Quota:  "more waited than the outbox may hold, see outbox.mib",
+		store.Age:    "they waited longer than outbox.results_age or outbox.events_age",
+		store.Count:  "more waited than outbox.results_count",
+		store.Space:  "the file system has no room to spare, see outbox.free_mib",
+		store.Disk:   "the disk failed or did not keep up",
+		store.Damage: "they could not be read back from the disk",
+	}[l]
 }

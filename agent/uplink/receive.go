@@ -190,7 +190,7 @@ func (u *Uplink) again(r *Request) {
 		u.conflict(r)
 	default:
 		u.answer(r, func(uint64) (store.Record, error) {
-			return store.Record{Topic: known.Topic, Payload: known.Payload}, nil
+			return store.Record{Topic: known.Topic, Payload: known.Payload, Stream: r.stream()}, nil
 		})
 	}
 }

@@ -22,15 +22,7 @@ func (d *device) check(want ...string) {
 // settleAll delivers what waits in the outbox.
 func (d *device) settleAll() {
 	d.tb.Helper()
-	n, _ := d.outbox.Depth()
-	if n == 0 {
-		return
-	}
-	records, err := d.outbox.Next(d.tb.Context(), 0, n)
-	if err != nil {
-		d.tb.Fatal(err)
-	}
-	for _, r := range records {
+	for _, r := range d.records() {
 		d.outbox.Delivered(r.Seq)
 		d.inbox.settle(r.Seq)
 	}
@@ -241,7 +233,7 @@ func TestWhatIsNotForADeviceIsAcknowledged(t *testing.T) {
 
 // A number that was given to a record which was not appended goes to the next one.
 func TestAnAnswerThatIsLostTakesNothingFromTheNext(t *testing.T) {
-	d, lost, acks := mustDevice(t, func(d *device) { d.cfg.Quota = 1 << 10 }), 0, 0
+	d, lost, acks := mustDevice(t, func(d *device) { d.options.Quota = 1 << 10 }), 0, 0
 	d.handler.busy = always
 	d.receive(jobOf("large", "x"), &lost)
 	d.receive(jobOf("small", "x"), &acks)

@@ -75,7 +75,7 @@ func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) 
 	digest := r.Digest()
 	u.answer(r, func(seq uint64) (store.Record, error) {
 		payload, err := encode(seq)
-		record := store.Record{Topic: topic, Payload: payload, Request: digest}
+		record := store.Record{Topic: topic, Payload: payload, Request: digest, Stream: r.stream()}
 		if !r.Conflict && r.Fault == nil {
 			record.Job = r.key()
 		}
@@ -86,9 +86,20 @@ func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) 
 	})
 }
 
+// stream is the line that the answer waits in.
+func (r *Request) stream() store.Stream {
+	switch {
+	case r.Kind == wire.KindCmd:
+		return store.Control
+	case r.uplink.conn.online.Load():
+		return store.Live
+	}
+	return store.Late
+}
+
 // Say puts an earlier state of the request into the outbox. Nothing is acknowledged.
 func (r *Request) Say(topic string, payload []byte) {
-	r.uplink.post(mqtt.Message{Topic: topic, Payload: payload}, nil)
+	r.uplink.post(store.Control, mqtt.Message{Topic: topic, Payload: payload})
 }
 
 // Drop ends the request without an answer. The broker gets its acknowledgements.

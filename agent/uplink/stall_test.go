@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -90,7 +89,7 @@ func TestTheReaderWaitsForNobodyAndTheFarewellKeepsItsBudget(t *testing.T) {
 	b.stall()
 	large := bytes.Repeat([]byte("x"), 64<<10)
 	for range 2 * inFlight {
-		d.post(mqtt.Message{Topic: self.Result("large"), Payload: large}, nil)
+		d.post(store.Live, mqtt.Message{Topic: self.Result("large"), Payload: large})
 	}
 	d.Changed(State)
 	d.Changed(Caps)
@@ -188,7 +187,6 @@ func TestTelemetryIsDroppedOnAStalledLinkAndHoldsBackNothing(t *testing.T) {
 // bubbled runs the writer of the outbox and the telling of gaps within a bubble,
 // until stop is called.
 func (d *device) bubbled() (stop func()) {
-	d.gaps.load()
 	endStoring, endTelling := d.store(), d.background(func(ctx context.Context) error {
 		if err := d.tellGaps(ctx); !errors.Is(err, context.Canceled) {
 			return err
@@ -197,34 +195,33 @@ func (d *device) bubbled() (stop func()) {
 	})
 	return func() {
 		endTelling()
-		d.SaveGap()
 		endStoring()
 	}
 }
 
 func TestS8_AGapIsToldOfOnceOverARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := mustDevice(t, func(d *device) { d.cfg.Quota = 64 << 10 })
+		d := mustDevice(t, func(d *device) { d.options.Quota = 64 << 10 })
 		stop := d.bubbled()
 		const records = 100
 		for range records {
-			d.post(mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)}, nil)
+			d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)})
 		}
-		kept := d.Status().Records
+		lost := records - d.Status().Records
 		time.Sleep(10 * time.Second) // of the bubble, as below: there is no link
 		stop()
 		d.restart()
 		stop = d.bubbled()
 		d.Connected(1, true)
-		d.outbox.Delivered(records)
 		time.Sleep(2 * gapEvery)
-		all := d.waiting()
-		told, lost := all[len(all)-1], records-kept
-		want := fmt.Sprintf("%d records (%d bytes) numbered 1 to %d were given up: the outbox was full or its disk failed",
-			lost, lost*(10<<10+len(self.Result("a"))), lost)
-		if !strings.HasPrefix(told, "event/warning: ") || !strings.Contains(told, `"gap"`) ||
-			!strings.Contains(told, fmt.Sprintf(`"count":%d`, lost)) || !strings.Contains(told, want) {
-			t.Errorf("told %s, want %s", told, want)
+		all := d.records()
+		last := all[len(all)-1]
+		got := decoded[wire.Event](t, mqtt.Message{Topic: last.Topic, Payload: last.Payload})
+		want := wire.Event{Schema: got.Schema, TS: got.TS, Detail: got.Detail, Kind: wire.EventGap, Class: "result",
+			Reason: "quota", Count: uint64(lost), Bytes: int64(lost * (10<<10 + len(self.Result("a")))), First: 1,
+			Last: uint64(lost)}
+		if last.Topic != self.Event(wire.SeverityWarning) || got != want {
+			t.Errorf("told %s: %+v, want %+v", last.Topic, got, want)
 		}
 		time.Sleep(10 * time.Second) // it is on the disk
 		stop()
@@ -232,36 +229,67 @@ func TestS8_AGapIsToldOfOnceOverARestart(t *testing.T) {
 		stop = d.bubbled()
 		d.Connected(1, true)
 		time.Sleep(2 * gapEvery)
-		if again := d.waiting(); len(again) != len(all) {
-			t.Errorf("told of twice: %s", again[len(again)-1])
+		if again := d.records(); len(again) != len(all) {
+			t.Errorf("told of twice: %s", again[len(again)-1].Payload)
 		}
 		stop()
 	})
 }
 
-func TestAGapIsToldOfWhenThereIsRoomAndALink(t *testing.T) {
-	d := mustDevice(t, func(d *device) { d.cfg.Quota = 64 << 10 })
-	for range 8 {
-		d.post(mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)}, nil)
-	}
-	told := func() bool { return d.tellGap() != nil }
-	if told() {
-		t.Error("told of without a link")
-	}
-	d.Connected(1, true)
-	if told() {
-		t.Error("told of in a full outbox")
-	}
-	records, err := d.outbox.Next(t.Context(), 0, math.MaxInt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.outbox.Delivered(records[0].Seq)
-	if !told() || told() {
-		t.Error("want it told of once")
-	}
-	d.gaps.pending = store.Gap{Records: 3, Bytes: 30, First: 1, Last: 9}
-	if got, want := d.gaps.take(d.outbox), (store.Gap{Records: 3, Bytes: 30, First: 1, Last: 9}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
+func TestAGapIsToldOfWhenThereIsALink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mustDevice(t, func(d *device) { d.options.Quota = 64 << 10 })
+		defer d.bubbled()()
+		for range 8 {
+			d.post(store.Event, mqtt.Message{Topic: self.Event(wire.SeverityInfo), Payload: make([]byte, 10<<10)})
+		}
+		time.Sleep(10 * gapEvery)
+		if !d.outbox.Gaps() {
+			t.Error("told of without a link")
+		}
+		d.Connected(1, true)
+		time.Sleep(2 * gapEvery)
+		if told, _ := d.outbox.Collect(store.Control, 0, 10); len(told) != 1 || d.outbox.Gaps() {
+			t.Errorf("told %d times, want once", len(told))
+		}
+	})
+}
+
+// The event that tells of a gap waits in the outbox like any other record, and the next
+// outage may fill that.
+func TestS8_AnnouncedEqualsLostHoweverOftenTheLinkBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mustDevice(t, func(d *device) { d.options.Quota = 64 << 10 })
+		stop := d.bubbled()
+		posted, delivered, told := 0, 0, 0
+		for round := range 6 {
+			for range 100 {
+				d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 5<<10)})
+				posted++
+			}
+			d.Connected(uint64(round+1), true)
+			time.Sleep(2 * gapEvery) // of the bubble, as below
+			if round%3 == 2 {        // else nothing got out
+				for _, r := range d.records() {
+					d.outbox.Delivered(r.Seq)
+					if r.Stream == store.Control {
+						told += int(decoded[wire.Event](t, mqtt.Message{Topic: r.Topic, Payload: r.Payload}).Count)
+					} else {
+						delivered++
+					}
+				}
+			}
+			d.Lost(errors.New("cut"))
+			time.Sleep(2 * gapEvery)
+			if round%2 == 1 {
+				stop()
+				d.restart()
+				stop = d.bubbled()
+			}
+		}
+		stop()
+		if lost := posted - delivered; told != lost || delivered == 0 {
+			t.Errorf("%d records were posted and %d delivered, and %d are told as lost", posted, delivered, told)
+		}
+	})
 }

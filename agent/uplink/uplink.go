@@ -51,7 +51,6 @@ type Config struct {
 	Sources    []Source    // of frames, on topics of their own
 	KeepNewest bool        // a newer frame may take the place of one that waits, where it came at QoS 0
 	Retained   bool        // frames that the broker kept, which are old, are taken as well
-	Quota      int64       // bytes that the outbox may hold
 }
 
 // Source is a camera that publishes where it likes.
@@ -108,7 +107,6 @@ type Uplink struct {
 	frames  *frames
 	replays *replays
 	events  *pacer
-	gaps    *gaps
 	conn    *connState
 	changed *changes
 
@@ -118,8 +116,8 @@ type Uplink struct {
 }
 
 // New assembles an Uplink and checks the configuration of its link. It starts
-// nothing, and closes neither of the stores.
-func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
+// nothing, and does not close the outbox.
+func New(cfg Config, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
 	if len(cfg.Boot) < bootDigits {
 		return nil, fmt.Errorf("boot %q: want at least %d digits", cfg.Boot, bootDigits)
 	}
@@ -128,7 +126,6 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
 		frames:  newFrames(cfg.Sources),
 		replays: &replays{some: make(chan struct{}, 1)},
-		gaps:    &gaps{state: state, log: log},
 		conn:    newConnState(),
 		changed: newChanges(),
 	}
@@ -144,7 +141,6 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 // Run connects and delivers until ctx ends. Being asked to stop is no error.
 func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
-	u.gaps.load()
 	g, gctx := errgroup.WithContext(ctx)
 	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps}
 	for _, part := range parts {
@@ -216,10 +212,10 @@ func retained(topic string, document any) mqtt.Message {
 }
 
 // post appends a message to the outbox that nobody waits for.
-func (u *Uplink) post(m mqtt.Message, durable func()) {
+func (u *Uplink) post(s store.Stream, m mqtt.Message) {
 	_, err := u.outbox.Append(func(uint64) (store.Record, error) {
-		return store.Record{Topic: m.Topic, Payload: m.Payload}, nil
-	}, durable)
+		return store.Record{Topic: m.Topic, Payload: m.Payload, Stream: s}, nil
+	}, nil)
 	if err != nil {
 		u.log.Error("message lost", "topic", m.Topic, "err", err)
 	}

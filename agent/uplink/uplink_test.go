@@ -608,12 +608,12 @@ func TestAConfigurationThatCannotBeIsNamed(t *testing.T) {
 	d := mustDevice(t, nil)
 	bad := d.cfg
 	bad.Link.Broker = "http://desk"
-	if _, err := New(bad, d.state, d.outbox, discard()); err == nil || !strings.HasPrefix(err.Error(), "broker: ") {
+	if _, err := New(bad, d.outbox, discard()); err == nil || !strings.HasPrefix(err.Error(), "broker: ") {
 		t.Errorf("got %v", err)
 	}
 	short := d.cfg
 	short.Boot = "0123"
-	if _, err := New(short, d.state, d.outbox, discard()); err == nil {
+	if _, err := New(short, d.outbox, discard()); err == nil {
 		t.Error("a boot too short for the ids of frames is taken")
 	}
 }

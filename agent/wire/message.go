@@ -213,6 +213,14 @@ type Event struct {
 	Member string `json:"member,omitempty"`
 	// how many of this kind since the last event told of; of a gap: the records that were lost
 	Count uint64 `json:"count,omitempty"`
+	// of a gap: "result", "event" or "control"
+	Class string `json:"class,omitempty"`
+	// of a gap, why: "quota", "age", "count", "space", "disk" or "damage"
+	Reason string `json:"reason,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"` // of a gap: topics and payloads that were lost, as far as known
+	// of a gap: the first number that was lost. None of its class from there to last was or will be delivered.
+	First uint64 `json:"first,omitempty"`
+	Last  uint64 `json:"last,omitempty"` // of a gap: the last number that was lost
 }
 
 // Sync is where a device stands when it connects.

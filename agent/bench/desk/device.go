@@ -21,6 +21,7 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/resident"
+	"github.com/limber-edge/limber/store"
 )
 
 // Device is an agent with the stock family, or the one installed in its state.
@@ -98,24 +99,33 @@ func (d *Device) Answer(ctx context.Context, body []byte) error {
 	}
 	self, id := Self(), fleet.NewID()
 	d.agent.Receive(mqtt.Message{Topic: self.Job(id), Payload: body}, func() {})
-	for after := uint64(0); ; {
-		records, err := d.deps.Outbox.Next(ctx, after, 64)
-		if err != nil {
-			return err
-		}
+	for after := uint64(0); ; { // there is no link: what is answered is late
+		records, more := d.deps.Outbox.Collect(store.Late, after, 64)
 		for _, r := range records {
 			after = r.Seq
-			if r.Topic != self.Result(id) {
-				continue
+			if r.Topic == self.Result(id) {
+				return accepted(r.Payload)
 			}
-			var result wire.Result
-			if err := json.Unmarshal(r.Payload, &result); err != nil {
-				return err
-			}
-			if result.Status != wire.OK {
-				return fmt.Errorf("the first frame was refused: %s", result.Detail)
-			}
-			return nil
+		}
+		if len(records) > 0 {
+			continue
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+}
+
+// accepted tells why a result is a refusal.
+func accepted(payload []byte) error {
+	var result wire.Result
+	if err := json.Unmarshal(payload, &result); err != nil {
+		return err
+	}
+	if result.Status != wire.OK {
+		return fmt.Errorf("the first frame was refused: %s", result.Detail)
+	}
+	return nil
 }

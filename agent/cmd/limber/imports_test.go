@@ -75,7 +75,7 @@ var ranks = [][]imports{
 		{of: "agent/bench/figure"},
 		{of: "agent/bench/load"},
 		{of: "agent/bench/camera", ours: []string{"agent/frame", "agent/wire", "family/stock"}},
-		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident"}},
+		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident", "store"}},
 	},
 	{ // benchmarks
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",

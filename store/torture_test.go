@@ -1,0 +1,5 @@
+//go:build torture
+
+package store
+
+const backlogRecords = 1_000_000
