@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,14 +109,20 @@ func lifetime(r *rand.Rand) time.Duration {
 	return time.Duration(r.Int64N(int64(most)))
 }
 
-// end ends the device one way or the other.
+// end kills the device, or asks it to stop: one that starts may not hear that, and
+// ends all the same.
 func (s *storm) end(p *process, kill bool) {
 	s.tb.Helper()
+	at, signal := time.Now(), syscall.SIGTERM
 	if kill {
-		s.ends = append(s.ends, time.Now())
-		p.kill()
-	} else {
-		p.stop()
+		signal = syscall.SIGKILL
+	}
+	p.cmd.Process.Signal(signal) // it may have ended: wait says how
+	p.wait()
+	if by := p.cmd.ProcessState.Sys().(syscall.WaitStatus); by.Signaled() {
+		s.ends = append(s.ends, at)
+	} else if by.ExitStatus() != 0 {
+		s.tb.Errorf("seed %d: the device exited with %d:\n%s", s.seed, by.ExitStatus(), tail(p.log.String()))
 	}
 	s.judge(p)
 }
