@@ -195,6 +195,17 @@ func (c *cable) cut() {
 	c.conns = nil
 }
 
+// reset breaks all connections as a host that forgot them would; new ones go through.
+func (c *cable) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.(*net.TCPConn).SetLinger(0) // of an open one it cannot fail
+		conn.Close()
+	}
+	c.conns = nil
+}
+
 func (c *cable) mend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

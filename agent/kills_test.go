@@ -71,14 +71,22 @@ func (s *storm) source(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed
 
 func (s *storm) spawn() *process { return spawn(s.tb, s.path, envSimulated+"=yes") }
 
+// first starts the device and returns when it serves: what is published before its
+// first subscription is nobody's.
+func (s *storm) first() *process {
+	s.tb.Helper()
+	p := s.spawn()
+	if !s.client.until(patience, func() bool { return s.client.last.Member != "" }) {
+		p.kill()
+		s.tb.Fatalf("the device is not there:\n%s", p.log)
+	}
+	return p
+}
+
 // rage kills and stops the device, and lets it rest in the end until all is answered.
 func (s *storm) rage(rate int) {
 	s.tb.Helper()
-	p := s.spawn()
-	ready := s.client.until(patience, func() bool { return s.client.last.Member != "" })
-	if !ready { // what is published before the first subscription is nobody's
-		s.tb.Fatalf("the device is not there:\n%s", p.log)
-	}
+	p := s.first()
 	ctx, stop := context.WithCancel(s.tb.Context())
 	defer stop()
 	var busy sync.WaitGroup
@@ -169,6 +177,9 @@ func (s *storm) weather(ctx context.Context, r *rand.Rand) {
 		var up, down manner
 		switch r.IntN(6) {
 		case 0:
+			if r.IntN(2) == 0 {
+				s.cable.reset()
+			}
 			s.cable.cut()
 		case 1: // half open: nobody is told
 			up.Lose, down.Lose = r.IntN(3) > 0, r.IntN(3) > 0

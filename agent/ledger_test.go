@@ -38,6 +38,7 @@ type client struct {
 	copies  int               // answers that came again, byte for byte
 	open    int               // entries that were accepted and have no answer
 	last    wire.Telemetry
+	state   wire.State
 	more    chan struct{} // closed when there is more of any of it
 }
 
@@ -47,6 +48,7 @@ type entry struct {
 	payload  []byte
 	picture  int  // in the job; -1 in a command
 	accepted bool // the broker took it
+	came     int  // answers, copies too
 	answers  []given
 }
 
@@ -62,7 +64,8 @@ func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 		refused: map[wire.Reason]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
-	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry()} {
+	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
+		self.State()} {
 		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: filter, QoS: 1})
 	}
 	var err error
@@ -96,8 +99,9 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 			c.gaps[string(m.Payload)] = e.Count // told once more: the same event
 		}
 	case m.Topic == c.self.Telemetry():
-		c.last = wire.Telemetry{}
-		json.Unmarshal(m.Payload, &c.last)
+		c.last = decoded[wire.Telemetry](c.tb, m)
+	case m.Topic == c.self.State():
+		c.state = decoded[wire.State](c.tb, m)
 	default:
 		var a wire.Ack
 		if json.Unmarshal(m.Payload, &a) == nil && a.State.Final() {
@@ -146,6 +150,7 @@ func (c *client) answer(m mqtt.Message) (e *entry, news bool) {
 		c.phantom = append(c.phantom, m.Topic)
 		return nil, false
 	}
+	e.came++
 	if slices.ContainsFunc(e.answers, func(g given) bool { return g.payload == string(m.Payload) }) {
 		c.copies++
 		return e, false
@@ -158,10 +163,12 @@ func (c *client) answer(m mqtt.Message) (e *entry, news bool) {
 }
 
 // job publishes one under a new id.
-func (c *client) job(ctx context.Context, id string, picture int) {
+func (c *client) job(ctx context.Context, id string, picture int) *entry {
 	grey := byte(picture * (255 / (pictures - 1)))
 	frame := rawJob(`{"deadline_ms":600000,"codec":"rgb","width":1,"height":1}`, []byte{grey, grey, grey})
-	c.publish(ctx, c.self.Result(id), &entry{topic: c.self.Job(id), payload: frame, picture: picture})
+	e := &entry{topic: c.self.Job(id), payload: frame, picture: picture}
+	c.publish(ctx, c.self.Result(id), e)
+	return e
 }
 
 // command publishes one under a new id.
