@@ -35,7 +35,8 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
-// envSimulated, set to anything, gives that device simulated members.
+// envSimulated gives that device simulated members, which take so long if it is set to
+// a time.
 const envSimulated = "LIMBER_TEST_SIMULATED"
 
 // envGroup names the folder of a control group that the device goes into.
@@ -156,9 +157,13 @@ func beDevice(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	options := agent.Options{Version: "test", Inference: real(cfg).inference}
-	if os.Getenv(envSimulated) != "" {
+	if latency := os.Getenv(envSimulated); latency != "" {
 		options.Inference = simulated(nil)
+		if each, err := time.ParseDuration(latency); err == nil {
+			options.Inference = slow(each)
+		}
 	}
+	go sayHeld(ctx)
 	deps, err := agent.Open(cfg, options, log)
 	if err != nil {
 		return err

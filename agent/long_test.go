@@ -4,3 +4,9 @@ package agent_test
 
 // times is how much longer the bursts of these tests are in `make torture`.
 const times = 1
+
+// A soak begins with so many jobs, and then holds what is left behind by others.
+const (
+	soakBefore, soakJobs, soakConnections = 300, 1000, 30
+	soakHeld                              = 2 // senders of broken connections that the library still holds
+)

@@ -12,6 +12,12 @@ import (
 // times is how much longer the bursts of these tests are here.
 const times = 4
 
+// A soak begins with so many jobs, and then holds what is left behind by others.
+const (
+	soakBefore, soakJobs, soakConnections = 105_000, 100_000, 1000
+	soakHeld                              = 0 // goroutines
+)
+
 func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
 	t.Parallel()
 	m := brokertest.StartMosquitto(t, wideWindow...)
