@@ -45,6 +45,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,7 +163,7 @@ func (a *Agent) work(ctx context.Context) error {
 	said := documents{a.cfg, a.deps, a.engine, a.control}
 	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
-	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe} {
+	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })
 	}
 	select {
@@ -228,5 +229,8 @@ func (a *Agent) tellStart() {
 	}
 	if len(aside) > 0 {
 		a.fault("damaged files were set aside: %s", strings.Join(aside, ", "))
+	}
+	for _, what := range slices.Concat(a.deps.Store.Damage(), a.deps.Outbox.Damage()) {
+		a.fault("%s", what)
 	}
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Frames    Frames           `toml:"frames"`
 	Outbox    Outbox           `toml:"outbox"`
 	Telemetry Telemetry        `toml:"telemetry"`
+	Metrics   Metrics          `toml:"metrics"`
 	Governor  Governor         `toml:"governor"`
 	Runtime   Runtime          `toml:"runtime"`
 	Power     Power            `toml:"power"`
@@ -68,7 +69,8 @@ type Outbox struct {
 	ResultsCount int      `toml:"results_count"`
 	ResultsAge   Duration `toml:"results_age"` // running time; 0: no bound
 	EventsAge    Duration `toml:"events_age"`
-	FreeMiB      int      `toml:"free_mib"` // MiB that stay free on the file system of the state
+	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
+	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
 }
 
 // options are the bounds as the store has them.
@@ -76,7 +78,7 @@ func (o Outbox) options() store.OutboxOptions {
 	return store.OutboxOptions{
 		Quota: int64(o.MiB) << 20, Results: int64(o.ResultsMiB) << 20, Events: int64(o.EventsMiB) << 20,
 		Count: o.ResultsCount, ResultsAge: o.ResultsAge.Duration, EventsAge: o.EventsAge.Duration,
-		Free: int64(o.FreeMiB) << 20,
+		Free: int64(o.FreeMiB) << 20, DurableFirst: o.DurableFirst,
 	}
 }
 
@@ -249,6 +251,10 @@ func plain(e *toml.DecodeError) string {
 // Marshal writes the configuration as a file that ReadConfig reads.
 func (c Config) Marshal() ([]byte, error) { return toml.Marshal(c) }
 
+// ReservedName tells whether the device has the name of a user of the access list,
+// whose rights it would have.
+func (c Config) ReservedName() bool { return wire.ValidName(c.Device) && !wire.ValidDevice(c.Device) }
+
 // Validate joins every complaint.
 func (c Config) Validate() error {
 	var errs []error
@@ -259,6 +265,7 @@ func (c Config) Validate() error {
 	}
 	complain(!wire.ValidName(c.Fleet), "fleet: %q is not [A-Za-z0-9_.-]{1,64}", c.Fleet)
 	complain(!wire.ValidName(c.Device), "device: %q is not [A-Za-z0-9_.-]{1,64}", c.Device)
+	complain(c.ReservedName(), "device: %q is the user who may do more than a device: give it another name", c.Device)
 	for _, g := range c.Groups {
 		complain(!wire.ValidGroup(g), "groups: %q is not @ and a name", g)
 		complain(g == wire.Everybody, "groups: everybody is in %s, leave it out", g)
@@ -306,7 +313,7 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // complained about
 	}
-	return errors.Join(append(errs, sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validProviders(names []string) bool {

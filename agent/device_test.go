@@ -286,7 +286,7 @@ func start(tb testing.TB, cfg agent.Config, r rig) *device {
 	}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	options := agent.Options{Version: "test", Inference: r.inference, Store: store.Options{NoSync: true}}
+	options := agent.Options{Version: "test", Inference: r.inference, Store: store.Options{NoSync: true, StayUp: true}}
 	if !r.stored {
 		options.Family = stockFamily(tb)
 	}

@@ -3,39 +3,12 @@
 package agent_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/limber-edge/limber/agent/wire"
 )
-
-// disk is a file system of its own, which can be made larger.
-type disk struct {
-	tb  testing.TB
-	dir string
-}
-
-func mustDisk(tb testing.TB, mib int) disk {
-	tb.Helper()
-	d := disk{tb, tb.TempDir()}
-	if err := syscall.Mount("none", d.dir, "tmpfs", 0, d.size(mib)); err != nil {
-		tb.Skipf("a disk of a test's own takes root: %v", err)
-	}
-	tb.Cleanup(func() { syscall.Unmount(d.dir, syscall.MNT_DETACH) })
-	return d
-}
-
-func (d disk) size(mib int) string { return fmt.Sprintf("size=%dm", mib) }
-
-func (d disk) grow(mib int) {
-	d.tb.Helper()
-	if err := syscall.Mount("none", d.dir, "tmpfs", syscall.MS_REMOUNT, d.size(mib)); err != nil {
-		d.tb.Fatal(err)
-	}
-}
 
 func TestS3_RealMembersThatAFullDiskKeptFromBeingBuiltComeWithoutARestart(t *testing.T) {
 	for _, tt := range []struct {

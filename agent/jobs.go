@@ -31,9 +31,11 @@ type jobs struct {
 	engine  *engine.Engine
 	cameras map[string]camera // the sources of the configuration, by name
 
-	turnedAway atomic.Uint64 // refused without the engine
-	superseded atomic.Uint64 // frames whose place a newer one took
-	unseen     atomic.Uint64 // of these, those that the engine was not given
+	answered   atomic.Uint64                  // with classes
+	refused    map[wire.Reason]*atomic.Uint64 // of every reason there is for a job
+	turnedAway atomic.Uint64                  // of these, without the engine
+	superseded atomic.Uint64                  // frames whose place a newer one took
+	unseen     atomic.Uint64                  // of these, those that the engine was not given
 
 	mu      sync.Mutex
 	waiting []*job      // guarded by mu: for a member that can answer
@@ -57,7 +59,11 @@ type camera struct {
 }
 
 func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
-	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]camera)}
+	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]camera),
+		refused: make(map[wire.Reason]*atomic.Uint64)}
+	for _, why := range wire.JobReasons() {
+		j.refused[why] = new(atomic.Uint64)
+	}
 	for _, s := range cfg.Sources {
 		c := camera{defaults: s.header()}
 		if s.MaxFPS > 0 {
@@ -247,6 +253,11 @@ func (j *jobs) refuse(one *job, reason wire.Reason, format string, args ...any) 
 
 // reply answers a job with a result.
 func (j *jobs) reply(one *job, a *engine.Answer) {
+	count := &j.answered
+	if a.Reason != "" {
+		count = cmp.Or(j.refused[a.Reason], j.refused[wire.Internal]) // no other reason is a job's
+	}
+	count.Add(1)
 	r := j.result(one, a)
 	one.Answer(cmp.Or(one.ResultTopic, j.cfg.address().Result(one.ID)), func(seq uint64) ([]byte, error) {
 		r.Seq = seq

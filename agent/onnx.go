@@ -1,6 +1,12 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -12,20 +18,75 @@ type ONNXRuntime struct {
 	*ort.Runtime
 	State string         // folder, for what is made of members
 	Guard resident.Guard // tries foreign models; nil refuses them
+	lent  string         // folder in memory in its stead; "": none
 }
 
-// OpenONNXRuntime opens it for the device whose state is in a folder.
+// OpenONNXRuntime opens it for the device whose state is in a folder. Where nothing
+// can be written there, what is made of members is in memory until it is closed.
 func OpenONNXRuntime(state string, guard resident.Guard) (Inference, error) {
 	path, err := ort.Find()
 	if err != nil {
 		return nil, err
 	}
-	rt, err := ort.Open(path)
-	return ONNXRuntime{rt, state, guard}, err
+	r := ONNXRuntime{State: state, Guard: guard}
+	if !writable(state) {
+		if r.lent, err = lendFolder(state); err != nil {
+			return nil, err
+		}
+		r.State = r.lent
+	}
+	if r.Runtime, err = ort.Open(path); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(r.lent))
+	}
+	return r, nil
 }
+
+// Close implements Inference.
+func (r ONNXRuntime) Close() error { return errors.Join(r.Runtime.Close(), os.RemoveAll(r.lent)) }
 
 // Members implements Inference.
 func (r ONNXRuntime) Members(f *family.Family, blobs family.Blobs) (Members, error) {
 	shelf, err := resident.Open(r.Runtime, f, blobs, r.State, r.Guard)
 	return func(v family.Variant) (engine.Loader, error) { return shelf(v) }, err
+}
+
+// modelCache is the folder of what is made of members for the CPU.
+const modelCache = "cache"
+
+// writable tells whether something can be kept in the state folder.
+func writable(state string) bool {
+	cache := filepath.Join(state, modelCache)
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return false
+	}
+	probe := filepath.Join(cache, "writable.part")
+	err := os.WriteFile(probe, make([]byte, 4096), 0o600)
+	os.Remove(probe) // what cannot be removed was not made
+	return err == nil
+}
+
+// lendFolder makes a folder in memory with what the state folder has of members.
+func lendFolder(state string) (string, error) {
+	const memory, name = "/dev/shm", "limber-%d-"
+	left, err := filepath.Glob(filepath.Join(memory, "limber-*-*"))
+	if err != nil {
+		return "", err
+	}
+	for _, folder := range left { // by processes that were killed
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(folder), name, &pid); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			os.RemoveAll(folder) // one of another user stays
+		}
+	}
+	mine := fmt.Sprintf(name, os.Getpid())
+	folder, err := os.MkdirTemp(memory, mine)
+	if err != nil { // such as in a container
+		folder, err = os.MkdirTemp("", mine)
+	}
+	if err != nil {
+		return "", fmt.Errorf("folder for members in memory: %w", err)
+	}
+	// What cannot be read is built again.
+	_ = os.CopyFS(filepath.Join(folder, modelCache), os.DirFS(filepath.Join(state, modelCache)))
+	return folder, nil
 }

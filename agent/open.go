@@ -147,7 +147,7 @@ func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.
 		return nil, err
 	}
 	d.closers = append(d.closers, d.Store.Close)
-	if err := d.openOutbox(cfg, o.Store.NoSync, log); err != nil {
+	if err := d.openOutbox(cfg, o.Store, log); err != nil {
 		return nil, err
 	}
 	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
@@ -168,9 +168,9 @@ func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.
 // should the outbox be damaged, its numbers go on from there.
 const cellHorizon = "horizon"
 
-func (d *Deps) openOutbox(cfg Config, noSync bool, log *slog.Logger) error {
+func (d *Deps) openOutbox(cfg Config, opts store.Options, log *slog.Logger) error {
 	o := cfg.Outbox.options()
-	o.Alias, o.NoSync, o.Lost = uplink.Alias, noSync, formerGap(d.Store, log)
+	o.Alias, o.NoSync, o.StayUp, o.Lost = uplink.Alias, opts.NoSync, opts.StayUp, formerGap(d.Store, log)
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

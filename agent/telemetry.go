@@ -115,30 +115,12 @@ func (o *observer) review() {
 		o.Agent.log.Warn("decisions are not logged", "err", lost)
 	}
 	if now.outbox && !was.outbox {
-		o.fault("results and events that wait are in memory only: %v", outbox)
+		o.fault("results and events that wait are not on the disk: %v", outbox)
 	}
 	if now.store && !was.store {
-		o.Agent.log.Error("state lost", "err", state)
-		o.fault("nothing can be remembered: %v", state)
+		o.Agent.log.Error("state not safe", "err", state)
+		o.fault("what is remembered would be lost at a restart: %v", state)
 	}
-}
-
-// Snapshot is what the device did since its start and does now, for telemetry and
-// whoever else measures it. Its counts and histograms only grow: each reader has
-// intervals of its own.
-type Snapshot struct {
-	Engine engine.Snapshot
-	Uplink uplink.Status
-
-	TurnedAway uint64 // jobs refused before they reached the engine
-	Superseded uint64 // frames whose place a newer one took
-	Unseen     uint64 // of these, those that the engine was not given
-}
-
-// Snapshot may be called from any goroutine, also before Run and after it.
-func (a *Agent) Snapshot() Snapshot {
-	return Snapshot{a.engine.Snapshot(), a.uplink.Status(),
-		a.jobs.turnedAway.Load(), a.jobs.superseded.Load(), a.jobs.unseen.Load()}
 }
 
 // telemetry is the state of the machine and of the engine. It begins a new interval

@@ -1,6 +1,7 @@
 // Package brokerconfig holds what a broker needs to know about Limber: ready
 // mosquitto files, and the reading of their access list, so that the embedded
-// broker obeys the very lines a mosquitto in the field does.
+// broker obeys the very lines a mosquitto in the field does. The list makes a user
+// one of three roles: a device, an operator or a viewer.
 //
 // The rule that makes it correct: what no line allows is denied, and a line
 // matches by MQTT's own wildcard rules, level by level, never by prefix.
@@ -14,13 +15,12 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 //go:embed mosquitto/acl
 var defaultACL []byte
-
-// Operator is the user that the default access list lets steer the fleet.
-const Operator = "operator"
 
 // Access is what a client wants to do with a topic.
 type Access int
@@ -49,7 +49,7 @@ func DefaultACL() (*ACL, error) { return ParseACL(bytes.NewReader(defaultACL)) }
 // DeskACL is DefaultACL for a broker whose clients are all on its machine: the
 // operator may also use the topics that cameras have chosen.
 func DeskACL() (*ACL, error) {
-	more := "\nuser " + Operator + "\ntopic readwrite #\n"
+	more := "\nuser " + wire.Operator + "\ntopic readwrite #\n"
 	return ParseACL(io.MultiReader(bytes.NewReader(defaultACL), strings.NewReader(more)))
 }
 
@@ -133,7 +133,8 @@ func valid(filter []string) bool {
 // Allow says whether a client may have access to topic, which is a filter for
 // Subscribe and a name otherwise. The nameless have the user "". As in
 // mosquitto a user's own lines come first, a deny before what it contradicts,
-// and then the patterns.
+// and then the patterns; and a subscription to more than what is denied is allowed,
+// so each message must be asked for before it is delivered.
 func (a *ACL) Allow(user, clientID, topic string, access Access) bool {
 	levels := strings.Split(topic, "/")
 	if access == Subscribe {
@@ -161,7 +162,7 @@ func judge(rules []rule, topic []string, access Access) (allowed, said bool) {
 		need = Read
 	}
 	for _, r := range rules {
-		if r.rights == 0 && overlap(r.filter, topic) {
+		if r.rights == 0 && covers(r.filter, topic) {
 			return false, true
 		}
 		allowed = allowed || r.rights&need != 0 && covers(r.filter, topic)
@@ -206,27 +207,6 @@ func covers(filter, narrow []string) bool {
 	}
 	return len(filter) == len(narrow)
 }
-
-// overlap says whether some topic is matched by both filters.
-func overlap(a, b []string) bool {
-	if isSystem(a) && isWild(b) || isSystem(b) && isWild(a) {
-		return false
-	}
-	for i := 0; ; i++ {
-		switch {
-		case i < len(a) && a[i] == "#", i < len(b) && b[i] == "#":
-			return true
-		case i >= len(a) || i >= len(b):
-			return len(a) == len(b)
-		case a[i] != "+" && b[i] != "+" && a[i] != b[i]:
-			return false
-		}
-	}
-}
-
-func isSystem(filter []string) bool { return strings.HasPrefix(filter[0], "$") }
-
-func isWild(filter []string) bool { return filter[0] == "+" || filter[0] == "#" }
 
 // unshared strips $share/{group} from a shared subscription.
 func unshared(filter []string) []string {

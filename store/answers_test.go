@@ -125,13 +125,13 @@ func TestS13_AnswersAreKeptAnHourOfRunningTime(t *testing.T) {
 		wantAnswer(t, o, "waits", waits, 100)
 		pass(time.Hour)
 		mustAppend(t, o, 10, nil) // expired answers are deleted with the next commit
-		pass(2 * lazyEvery)
+		pass(2 * takeOverEvery)
 		wantAnswer(t, o, "waits", 0, 0)
 		if got := onDisk(t, o, bucketRecords); !slices.Equal(got, []uint64{waits, waits + 1}) {
 			t.Errorf("records %d, want %d, which still waits, and %d", got, waits, waits+1)
 		}
 		o.Delivered(waits)
-		pass(lazyEvery)
+		pass(2 * takeOverEvery)
 		if got := onDisk(t, o, bucketRecords); !slices.Equal(got, []uint64{waits + 1}) {
 			t.Errorf("records %d, want %d", got, waits+1)
 		}

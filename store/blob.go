@@ -37,7 +37,8 @@ func (s *Store) PutBlob(b []byte) (Digest, error) {
 	if _, err := s.Blob(d); err == nil {
 		return d, nil
 	}
-	if err := s.put(bucketBlobs, string(d[:]), b); err != nil {
+	err := s.update(bucketBlobs, func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucketBlobs)).Put(d[:], b) })
+	if err != nil {
 		return Digest{}, fmt.Errorf("blob %s: %w", d, err)
 	}
 	return d, nil
@@ -59,7 +60,7 @@ func (s *Store) Blob(d Digest) ([]byte, error) {
 // Prune removes the blobs that keep has no use for, and returns how many it
 // removed. The file does not shrink; the space is used again.
 func (s *Store) Prune(keep func(Digest) bool) (removed int, err error) {
-	err = s.file.update(func(tx *bolt.Tx) (err error) {
+	err = s.update(bucketBlobs, func(tx *bolt.Tx) (err error) {
 		removed, err = prune(tx.Bucket([]byte(bucketBlobs)), func(key, _ []byte) bool {
 			return len(key) == len(Digest{}) && keep(Digest(key))
 		})

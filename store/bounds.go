@@ -9,6 +9,17 @@ type deletes struct {
 func (d deletes) len() int    { return len(d.queue) + len(d.records) }
 func (d deletes) empty() bool { return d.len() == 0 }
 
+// A dueDeletes list is what outbox.db is to remove. The journal has some of it already.
+type dueDeletes struct {
+	deletes
+	loggedQueue, loggedRecords int // of queue and records, how many from the first
+}
+
+// unlogged returns what the journal does not have.
+func (d dueDeletes) unlogged() deletes {
+	return deletes{d.queue[d.loggedQueue:], d.records[d.loggedRecords:]}
+}
+
 // trim brings the outbox back within its bounds.
 func (o *Outbox) trim() {
 	for c, why, over := o.surplus(); over; c, why, over = o.surplus() {
@@ -30,25 +41,25 @@ func (o *Outbox) trim() {
 	}
 }
 
-// leave takes a record out of the queue. One that a commit under way holds stays in
-// memory until that has ended, and an answer until it is stored.
+// leave takes a record out of the queue. One that the journal or a commit under way
+// has stays in memory until outbox.db could take it over, and an answer until it did.
 func (o *Outbox) leave(s Stream, w *waiting) {
-	stored, answers := o.memory.stored(w.seq), o.answers.holds(w.seq)
-	if stored {
+	durable, answers := o.memory.durable(w.seq), o.answers.holds(w.seq)
+	if durable {
 		o.unstore(w.seq, true, !answers)
-		if w.item != nil {
-			o.memory.bytes -= w.item.cost()
-		}
+	}
+	if w.item != nil && o.memory.stored(w.seq) {
+		o.memory.bytes -= w.item.cost()
 	}
 	o.queue.lines[s].drop(w)
-	if !stored && !answers {
+	if !durable && !answers {
 		o.discard(w.seq)
 	}
 }
 
 // discard lets go of a fresh item that is of no use, unless a commit holds it.
 func (o *Outbox) discard(seq uint64) {
-	if c, i := o.memory.index(seq); i >= o.memory.inFlight[c] {
+	if c, i := o.memory.index(seq); i >= o.memory.kept(c) {
 		o.memory.drop(c, i)
 	}
 }
@@ -77,7 +88,7 @@ func (o *Outbox) forget(seq uint64) {
 	o.answers.drop(seq)
 	switch {
 	case o.queue.holds(seq):
-	case o.memory.stored(seq):
+	case o.memory.durable(seq):
 		o.unstore(seq, false, true)
 	default:
 		o.discard(seq)
@@ -131,7 +142,7 @@ func (o *Outbox) evict(c Class) {
 	if o.pace.fault == nil && o.space.tight {
 		why = Space
 	}
-	it := o.memory.fresh[c][o.memory.inFlight[c]]
+	it := o.memory.fresh[c][o.memory.kept(c)]
 	o.answers.drop(it.Seq)
 	if s, w := o.queue.find(it.Seq); w != nil {
 		o.lose(s, w, why)
@@ -163,6 +174,6 @@ func (o *Outbox) forgetStored(why Loss) {
 			o.answers.drop(k.seq)
 		}
 	}
-	o.done = deletes{}
+	o.done = dueDeletes{}
 	o.gaps.changed = true
 }

@@ -143,14 +143,15 @@ func (o *Outbox) adopt(f *file) (before *file) {
 
 // wasteful tells whether more than half of the file is free, and enough.
 func (f *file) wasteful() bool {
-	info, err := f.handle.Stat()
-	if err != nil || info.Size() < compactLeast {
+	db := f.now.Load()
+	info, err := db.handle.Stat()
+	if err != nil || db.memory || info.Size() < compactLeast {
 		return false
 	}
 	var used int64
 	err = f.view(func(tx *bolt.Tx) error {
-		s := f.db.Stats()
-		used = tx.Size() - int64(s.FreePageN+s.PendingPageN)*int64(f.db.Info().PageSize)
+		s := db.Stats()
+		used = tx.Size() - int64(s.FreePageN+s.PendingPageN)*int64(db.Info().PageSize)
 		return nil
 	})
 	return err == nil && used < info.Size()/2
@@ -159,25 +160,38 @@ func (f *file) wasteful() bool {
 // compact returns a copy of the file beside it, all of it on the disk. After an error
 // nothing is left of it.
 func (f *file) compact(ctx context.Context, noSync bool) (*file, error) {
-	n := &file{path: f.path + compactSuffix}
+	n := &file{path: f.path + compactSuffix, opts: f.opts, log: f.log}
 	err := removed(n.path)
 	if err == nil {
 		err = f.copyTo(ctx, n.path)
 	}
 	if err == nil {
-		err = guard(func() error { return n.open(noSync) })
-	}
-	if err == nil {
-		err = guard(n.verify)
+		err = n.reuse(noSync)
 	}
 	if err != nil {
-		err = fmt.Errorf("compact %s: %w", f.path, err)
-		if n.db != nil {
-			return nil, errors.Join(err, n.discard())
-		}
-		return nil, errors.Join(err, removed(n.path))
+		return nil, errors.Join(fmt.Errorf("compact %s: %w", f.path, err), removed(n.path))
 	}
 	return n, nil
+}
+
+// reuse opens a file that was made as it is, and changes nothing about it.
+func (f *file) reuse(noSync bool) error {
+	db, err := openHandle(f.path)
+	if err != nil {
+		return err
+	}
+	if err = lock(db.handle); err == nil {
+		err = f.check(db)
+	}
+	if err == nil {
+		err = guard(func() error { return db.open(f.path, noSync) })
+	}
+	if err != nil {
+		db.giveUp(err)
+		return err
+	}
+	f.now.Store(db)
+	return nil
 }
 
 // copyTo writes what lives into a new file, and ends early with ctx.
@@ -190,7 +204,7 @@ func (f *file) copyTo(ctx context.Context, path string) error {
 	stop := context.AfterFunc(ctx, func() { db.Close() }) // the next transaction fails
 	var size int64
 	err = f.guarded(func() error {
-		if err := bolt.Compact(db, f.db, compactTx); err != nil {
+		if err := bolt.Compact(db, f.now.Load().DB, compactTx); err != nil {
 			return err
 		}
 		return db.View(func(tx *bolt.Tx) error { size = tx.Size(); return nil })

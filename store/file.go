@@ -1,17 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,15 +20,45 @@ import (
 // errDamaged marks a file whose content cannot be what was written.
 var errDamaged = errors.New("damaged")
 
-// A file is a bbolt file that survives what bbolt does not: bbolt panics on a
-// page that makes no sense, and a page missing at the end of a mapped file is a
-// memory fault. Both become errDamaged here.
+// errMoved tells a transaction that began too late that the file lies elsewhere now.
+var errMoved = errors.New("moved")
+
+// A file is a bbolt file that survives what bbolt does not: bbolt takes what it
+// reads for granted, so all pages are checked before (see checkPages); and a page
+// that goes bad later makes it panic, or is a memory fault, both of which become
+// errDamaged here. Where the folder cannot be used the file is in memory (see
+// away.go).
 type file struct {
 	path   string
-	db     *bolt.DB
-	handle *os.File // the db's own, to let go of the lock when db cannot
-	info   os.FileInfo
+	opts   fileOptions
+	log    *slog.Logger
+	now    atomic.Pointer[database]
 	broken atomic.Bool
+	fresh  bool // nothing of what an earlier process may have stored is in it
+	unsure bool // about its numbers: what says how far they were used is damaged
+
+	telling sync.Mutex
+	damage  []string // what else was found when it was opened, as sentences
+
+	unusable atomic.Pointer[error] // why it is in memory; nil if it is not
+	origin   os.FileInfo           // of the file that was copied into memory; nil: none
+}
+
+// fileOptions are how a file is opened.
+type fileOptions struct {
+	noSync bool
+	stayUp bool // in memory rather than not at all
+	holds  bool // what is written while in memory is kept there, for the disk
+}
+
+// A database is what bbolt has open.
+type database struct {
+	*bolt.DB
+	handle *os.File // the DB's own, to let go of the lock when the DB cannot
+	info   os.FileInfo
+	made   bool // and not found
+	memory bool
+	trust  trust // in what was found in it
 }
 
 // makeFolder creates the state folder, closed to others.
@@ -43,236 +70,202 @@ func makeFolder(dir string) error {
 }
 
 // openFile opens path and runs load in its first transaction. A file that is
-// damaged, as either of them tells, is renamed and replaced by a new one; its
-// new name is returned. load may therefore run twice. noSync: see Options.
-func openFile(path string, noSync bool, log *slog.Logger, load func(*bolt.Tx) error) (
+// damaged, as the check or load tells, is renamed and replaced by a new one; its
+// new name is returned. load may therefore run more than once.
+func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.Tx) error) (
 	f *file, quarantined string, err error,
 ) {
-	f, err = tryOpen(path, noSync, load)
-	if errors.Is(err, errDamaged) {
-		cause := err
-		if quarantined, err = quarantine(path, log); err != nil {
-			return nil, "", err
-		}
-		log.Warn("damaged file set aside", "err", fmt.Errorf("%s: %w", quarantined, cause))
-		f, err = tryOpen(path, noSync, load)
+	f = &file{path: path, opts: opts, log: log}
+	db, quarantined, err := f.onDisk(load)
+	if err != nil && opts.stayUp && !errors.Is(err, ErrLocked) {
+		db, err = f.inMemory(load, err)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
 	}
+	f.now.Store(db)
+	f.fresh, f.unsure = db.made, db.trust == broken
+	if f.unsure {
+		f.tell(fmt.Errorf("%s: %w: the count of numbers and time", path, errDamaged))
+	}
 	return f, quarantined, nil
 }
 
-// tryOpen opens path and loads it. Unless it succeeds nothing stays open, nor does
+// onDisk opens the file where it belongs.
+func (f *file) onDisk(load func(*bolt.Tx) error) (db *database, quarantined string, err error) {
+	db, err = f.tryOpen(load)
+	if errors.Is(err, errDamaged) {
+		cause := err
+		if quarantined, err = quarantine(f.path, f.log); err != nil {
+			return nil, "", err
+		}
+		f.log.Warn("damaged file set aside", "err", fmt.Errorf("%s: %w", quarantined, cause))
+		db, err = f.tryOpen(load)
+	}
+	return db, quarantined, err
+}
+
+// tryOpen opens the file and loads it. Unless it succeeds nothing stays open, nor does
 // a file that it made and could not fill: it would be damage to the next attempt.
-func tryOpen(path string, noSync bool, load func(*bolt.Tx) error) (*file, error) {
-	f := &file{path: path}
-	made := !exists(path)
-	err := f.emptied()
-	if err == nil {
-		err = guard(func() error { return f.open(noSync) })
+func (f *file) tryOpen(load func(*bolt.Tx) error) (*database, error) {
+	db, err := openHandle(f.path)
+	if err != nil {
+		return nil, err
+	}
+	if err = lock(db.handle); err == nil {
+		err = f.check(db)
 	}
 	if err == nil {
-		err = guard(f.verify)
+		err = db.load(f.path, f.opts.noSync, load)
 	}
 	if err == nil {
-		err = f.update(load)
+		err = removed(f.path + compactSuffix)
 	}
 	if err == nil {
-		err = removed(path + compactSuffix)
+		err = SyncFolder(filepath.Dir(f.path))
 	}
 	if err == nil {
-		err = SyncFolder(filepath.Dir(path))
+		return db, nil
 	}
-	if err == nil {
-		return f, nil
-	}
-	cause := err
-	if err = f.classify(cause); errors.Is(err, errDamaged) || f.db == nil {
-		f.abandon()
-	} else {
-		f.db.Close()
-	}
-	if made && !errors.Is(err, ErrLocked) {
-		return nil, errors.Join(cause, removed(path))
+	db.giveUp(err)
+	if db.made && !errors.Is(err, ErrLocked) {
+		return nil, errors.Join(err, removed(f.path))
 	}
 	return nil, err
 }
 
-// removed removes a file that need not be there.
-func removed(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+// openHandle opens a file to read and write it, and makes it if there is none.
+func openHandle(path string) (*database, error) {
+	h, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		h, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		return &database{handle: h, made: true}, err
+	}
+	return &database{handle: h}, err
+}
+
+// lock waits for a second for other processes to let go of the file.
+func lock(h *os.File) error {
+	for end := time.Now().Add(time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(h.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		if !time.Now().Before(end) {
+			return ErrLocked
+		}
+	}
+}
+
+// check judges a file that was there before anything trusts it. One that is there and
+// holds nothing, as a power cut may leave it, is damaged: bbolt would take it for a
+// new one, and nobody would learn what was lost.
+func (f *file) check(db *database) (err error) {
+	if db.info, err = db.handle.Stat(); err != nil || db.made {
 		return err
+	}
+	if !db.inPlace(f.path) {
+		return ErrLocked // and replaced, by whoever had it locked
+	}
+	if db.info.Size() == 0 {
+		return fmt.Errorf("%w: the file is empty", errDamaged)
+	}
+	older, err := checkPages(db.handle, db.info.Size())
+	if older != nil {
+		f.tell(fmt.Errorf("%s: %w; what was stored last may be lost", f.path, older))
+	}
+	return err
+}
+
+// tell notes what was wrong with the file, which is in use all the same.
+func (f *file) tell(what error) {
+	f.log.Warn("file is not as it was left", "err", what)
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.damage = append(f.damage, what.Error())
+}
+
+// told is what was wrong.
+func (f *file) told() []string {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	return slices.Clone(f.damage)
+}
+
+// missed is told whether an earlier process is known to have left the file.
+func (f *file) missed(left bool) {
+	if left && f.fresh && f.away() == nil {
+		f.tell(fmt.Errorf("%s was removed; what it held is lost", f.path))
+	}
+}
+
+// load has bbolt open the file and runs the first transaction.
+func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) error {
+	return guard(func() error {
+		if err := db.open(path, noSync); err != nil {
+			return err
+		}
+		return db.Update(sealed(func(tx *bolt.Tx) error {
+			db.trust = trustOf(tx)
+			return load(tx)
+		}))
+	})
+}
+
+// open has bbolt open the file, which was checked.
+func (db *database) open(path string, noSync bool) (err error) {
+	opts := bolt.Options{
+		// NoFreelistSync would save a page per commit. But the free list tells
+		// of a page that is reached by a damaged number; and after each failed
+		// commit bbolt would scan the whole tree, in a goroutine of its own,
+		// where a panic cannot be caught.
+		FreelistType: bolt.FreelistMapType,
+		NoSync:       noSync,
+		NoGrowSync:   noSync,
+		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return db.handle, nil },
+	}
+	if db.memory {
+		opts.MaxSize = memoryMost
+	}
+	db.DB, err = bolt.Open(path, 0o600, &opts)
+	return err
+}
+
+// makeBuckets makes those of a new file. One that is not new has them all, or a name
+// of theirs is damaged.
+func makeBuckets(tx *bolt.Tx, names ...string) error {
+	first, _ := tx.Cursor().First()
+	for _, name := range names {
+		if first != nil && tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: bucket %s is missing", errDamaged, name)
+		}
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
 	}
 	return nil
 }
 
-// emptied tells of a file that is there and holds nothing, as a power cut may
-// leave one: bbolt would take it for a new one, and nobody would learn what was
-// lost. A file that another process is just making is locked.
-func (f *file) emptied() error {
-	h, err := os.OpenFile(f.path, os.O_RDWR, 0)
-	if err != nil {
-		return nil // bbolt makes it, or says why it may not
+// giveUp closes a database that could not be opened for this reason.
+func (db *database) giveUp(why error) {
+	if db.DB == nil || errors.Is(why, errDamaged) {
+		db.abandon()
+		return
 	}
-	defer h.Close()
-	info, err := h.Stat()
-	if err != nil || info.Size() > 0 || syscall.Flock(int(h.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		return nil
-	}
-	return fmt.Errorf("%w: the file is empty", errDamaged)
+	db.Close()
 }
 
-func (f *file) open(noSync bool) error {
-	db, err := bolt.Open(f.path, 0o600, &bolt.Options{
-		Timeout: time.Second,
-		// NoFreelistSync would save a page per commit, but then bbolt
-		// scans the tree in a goroutine of its own when it opens, where a
-		// panic over a damaged page cannot be caught.
-		FreelistType: bolt.FreelistMapType,
-		NoSync:       noSync,
-		NoGrowSync:   noSync,
-		OpenFile: func(name string, flag int, perm os.FileMode) (h *os.File, err error) {
-			f.handle, err = os.OpenFile(name, flag, perm)
-			return f.handle, err
-		},
-	})
-	f.db = db
-	return err
+// abandon lets go of a file that cannot be closed in order. What bbolt mapped
+// stays mapped, since a reader may still look at it, and the mapping would keep
+// the lock: therefore it is given up by name.
+func (db *database) abandon() {
+	syscall.Flock(int(db.handle.Fd()), syscall.LOCK_UN)
+	db.handle.Close()
 }
 
-// verify reads the whole tree before anything is written: with a damaged list
-// of free pages bbolt would write over live ones, or anywhere.
-func (f *file) verify() error {
-	var err error
-	if f.info, err = f.handle.Stat(); err != nil {
-		return err
-	}
-	if !f.inPlace() { // who had it locked put another in its place
-		return ErrLocked
-	}
-	return f.db.View(func(tx *bolt.Tx) error {
-		// A file that was cut short opens, and faults where it ends.
-		if f.info.Size() < tx.Size() {
-			return fmt.Errorf("%w: %d of %d bytes", errDamaged, f.info.Size(), tx.Size())
-		}
-		// Check reads the tree in a goroutine of its own, where a fault
-		// would end the process; so it only gets a tree that was read here.
-		if err := tx.ForEach(walk); err != nil {
-			return err
-		}
-		var first error
-		for err := range tx.Check() { // to the end, or its goroutine stays
-			if first == nil {
-				first = fmt.Errorf("%w: %w", errDamaged, err)
-			}
-		}
-		return first
-	})
-}
-
-// walk reads the keys of a bucket.
-func walk(name []byte, b *bolt.Bucket) error {
-	var last []byte
-	return b.ForEach(func(key, _ []byte) error {
-		if bytes.Compare(last, key) >= 0 {
-			return fmt.Errorf("%w: keys of bucket %s out of order", errDamaged, name)
-		}
-		last = key
-		return nil
-	})
-}
-
-// classify sorts out why a file did not open: the lock, the file, or anything
-// else, for which the file is not to blame. bbolt does not wrap all errors of
-// the system, so only what certainly is damage counts as such: a healthy file
-// must not be set aside because the disk is full.
-func (f *file) classify(err error) error {
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return ErrLocked
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch),
-		errors.Is(err, bolterrors.ErrChecksum),
-		f.db == nil && f.tooShort():
-		return fmt.Errorf("%w: %w", errDamaged, err)
-	default:
-		return err
-	}
-}
-
-// tooShort tells whether the file is not empty, as one is that bbolt just made and
-// could not fill, and yet has no room for the two roots.
-func (f *file) tooShort() bool {
-	info, err := os.Stat(f.path)
-	return err == nil && info.Size() > 0 && info.Size() < 2*int64(os.Getpagesize())
-}
-
-// asideMark stands in the name of a damaged file between what it was and when it
-// was set aside, in seconds since 1970; behind a point, which it was of that second.
-const asideMark = ".db.corrupt-"
-
-// quarantine renames the damaged file at path and returns its new name.
-func quarantine(path string, log *slog.Logger) (string, error) {
-	name := fmt.Sprintf("%s.corrupt-%d", path, time.Now().Unix())
-	for n := 2; exists(name); n++ {
-		name = fmt.Sprintf("%s.corrupt-%d.%d", path, time.Now().Unix(), n)
-	}
-	if err := os.Rename(path, name); err != nil {
-		return "", fmt.Errorf("set damaged file aside: %w", err)
-	}
-	if err := thin(name); err != nil {
-		log.Warn("damaged files of earlier not removed", "err", err)
-	}
-	return name, nil
-}
-
-// asideMost is how many damaged files stay in the state folder: a disk that fails
-// again and again must not be filled with them.
-const asideMost = 2
-
-// thin removes the damaged files beside newest, which was set aside just now, but
-// for the last ones before it.
-func thin(newest string) error {
-	dir := filepath.Dir(newest)
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	var aside []string
-	for _, f := range files {
-		if _, ok := asideTime(f.Name()); ok && f.Name() != filepath.Base(newest) {
-			aside = append(aside, f.Name())
-		}
-	}
-	slices.SortStableFunc(aside, func(a, b string) int {
-		first, _ := asideTime(a)
-		second, _ := asideTime(b)
-		return slices.Compare(second[:], first[:])
-	})
-	var errs []error
-	for _, name := range aside[min(asideMost-1, len(aside)):] {
-		errs = append(errs, removed(filepath.Join(dir, name)))
-	}
-	return errors.Join(errs...)
-}
-
-// asideTime is when a damaged file was set aside, by its name: the second and
-// which it was of it. It is false for a name that quarantine does not give.
-func asideTime(name string) (when [2]int, ok bool) {
-	_, rest, ok := strings.Cut(name, asideMark)
-	second, nth, more := strings.Cut(rest, ".")
-	when[1] = 1
-	var errs [2]error
-	when[0], errs[0] = strconv.Atoi(second)
-	if more {
-		when[1], errs[1] = strconv.Atoi(nth)
-	}
-	return when, ok && errs == [2]error{}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+func (db *database) inPlace(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, db.info)
 }
 
 // SyncFolder makes the names in dir durable: without it a power cut can take
@@ -286,19 +279,50 @@ func SyncFolder(dir string) error {
 	return d.Sync()
 }
 
-// inPlace tells whether the file is still the one its path names. What is
-// written to a removed file succeeds and is lost.
+// inPlace tells whether the file is still the one its path names, or in memory. What
+// is written to a removed file succeeds and is lost.
 func (f *file) inPlace() bool {
-	info, err := os.Stat(f.path)
-	return err == nil && os.SameFile(info, f.info)
+	db := f.now.Load()
+	return db.memory || db.inPlace(f.path)
 }
 
 func (f *file) view(fn func(*bolt.Tx) error) error {
-	return f.guarded(func() error { return f.db.View(fn) })
+	return f.run(func(db *database) error { return db.View(fn) })
 }
 
+// update runs a transaction that writes. While the file is in memory it is only run
+// where the file holds what is written, or can be on the disk again.
 func (f *file) update(fn func(*bolt.Tx) error) error {
-	return f.guarded(func() error { return f.db.Update(fn) })
+	if !f.opts.holds {
+		if err := f.land(); err != nil {
+			return err
+		}
+	}
+	return f.write(fn)
+}
+
+// write runs a transaction that writes, wherever the file is.
+func (f *file) write(fn func(*bolt.Tx) error) error {
+	return f.run(func(db *database) error {
+		return db.Update(sealed(func(tx *bolt.Tx) error {
+			if f.now.Load() != db {
+				return errMoved
+			}
+			return fn(tx)
+		}))
+	})
+}
+
+// run runs a transaction, again if the file went from memory to the disk under it.
+func (f *file) run(tx func(*database) error) error {
+	for {
+		db := f.now.Load()
+		err := f.guarded(func() error { return tx(db) })
+		moved := errors.Is(err, errMoved) || errors.Is(err, bolterrors.ErrDatabaseNotOpen)
+		if !moved || f.now.Load() == db {
+			return err
+		}
+	}
 }
 
 // guarded runs a transaction. After damage bbolt's own locks may be held for
@@ -327,23 +351,13 @@ func guard(fn func() error) (err error) {
 
 // close closes the file after the transactions under way.
 func (f *file) close() error {
+	db := f.now.Load()
 	if f.broken.Load() {
-		f.abandon()
+		db.abandon()
 		return nil
 	}
-	if err := f.db.Close(); err != nil {
+	if err := db.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", f.path, err)
 	}
 	return nil
-}
-
-// abandon lets go of a file that cannot be closed in order. What bbolt mapped
-// stays mapped, since a reader may still look at it, and the mapping would keep
-// the lock: therefore it is given up by name.
-func (f *file) abandon() {
-	if f.handle == nil {
-		return
-	}
-	syscall.Flock(int(f.handle.Fd()), syscall.LOCK_UN)
-	f.handle.Close()
 }

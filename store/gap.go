@@ -59,6 +59,7 @@ type account struct {
 type gaps struct {
 	accounts []account
 	changed  bool // since the last commit
+	logged   bool // since outbox.db has them
 	lost     [Classes][Losses]uint64
 }
 

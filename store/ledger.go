@@ -35,17 +35,13 @@ func (s *Store) SetCommand(c Command, cells ...Cell) error {
 	if err != nil {
 		return fmt.Errorf("record command %s: %w", c.ID, err)
 	}
-	if err = s.Fault(); err != nil {
-		return fmt.Errorf("record command %s: %w", c.ID, err)
-	}
-	err = s.file.update(func(tx *bolt.Tx) error {
-		b := tx.Bucket([]byte(bucketLedger))
-		if b.Get([]byte(c.ID)) == nil {
-			if err := makeRoom(b, now); err != nil {
+	err = s.update(bucketLedger, func(tx *bolt.Tx) error {
+		if tx.Bucket([]byte(bucketLedger)).Get([]byte(c.ID)) == nil {
+			if err := makeRoom(tx, now); err != nil {
 				return err
 			}
 		}
-		if err := b.Put([]byte(c.ID), entry); err != nil {
+		if err := putSummed(tx, bucketLedger, []byte(c.ID), entry); err != nil {
 			return err
 		}
 		if err := putCells(tx, cells); err != nil {
@@ -61,7 +57,7 @@ func (s *Store) SetCommand(c Command, cells ...Cell) error {
 
 func putCells(tx *bolt.Tx, cells []Cell) error {
 	for _, cell := range cells {
-		if err := tx.Bucket([]byte(bucketCells)).Put([]byte(cell.Name), cell.Value); err != nil {
+		if err := putSummed(tx, bucketCells, []byte(cell.Name), cell.Value); err != nil {
 			return fmt.Errorf("cell %q: %w", cell.Name, err)
 		}
 	}
@@ -83,24 +79,31 @@ func (s *Store) Command(id string) (Command, error) {
 
 // makeRoom drops the commands whose time is over and, if the ledger is full
 // all the same, the one whose time is over next.
-func makeRoom(b *bolt.Bucket, now time.Duration) error {
+func makeRoom(tx *bolt.Tx, now time.Duration) error {
+	var over [][]byte
 	var next []byte
 	first, left := time.Duration(math.MaxInt64), 0
-	_, err := prune(b, func(id, entry []byte) bool {
+	err := tx.Bucket([]byte(bucketLedger)).ForEach(func(id, entry []byte) error {
 		until := entryUntil(entry)
 		if until <= now {
-			return false
+			over = append(over, bytes.Clone(id))
+			return nil
 		}
 		left++
 		if until <= first {
 			first, next = until, bytes.Clone(id)
 		}
-		return true
+		return nil
 	})
-	if err != nil || left < commandLimit {
-		return err
+	if left >= commandLimit {
+		over = append(over, next)
 	}
-	return b.Delete(next)
+	for _, id := range over {
+		if err == nil {
+			err = removeSummed(tx, bucketLedger, id)
+		}
+	}
+	return err
 }
 
 // An entry of the ledger is the running time until which it is kept, eight

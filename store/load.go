@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -39,14 +40,26 @@ type contents struct {
 	gaps    gaps
 	foreign bool  // there are records of another version
 	unread  error // why the gaps that were stored cannot be read
+
+	generation uint64 // of the journal; 0: unknown
+	logged     int    // groups that were taken over from the journal
+	missed     []Gap  // of the journal
+	unlogged   error  // why a group could not be taken over
 }
 
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
+	journal, err := readJournal(o.journal.path)
+	if err != nil {
+		o.log.Warn("journal of the outbox not readable", "err", err)
+	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil {
+	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
+		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
+		}
+		if c.created {
+			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
 		return c.put(tx)
@@ -56,21 +69,25 @@ func (o *Outbox) open() error {
 	}
 	if quarantined != "" {
 		o.quarantined = append(o.quarantined, quarantined)
+	}
+	f.missed(quarantined == "" && o.opts.Floor > 0)
+	if f.unsure || quarantined != "" || f.fresh && f.away() != nil {
 		// The numbers used so far are gone with the file. Counting goes on
 		// from the time, which is ahead of them as long as there were less
 		// than a million a second, and below 2^53 for two centuries; or, on a
 		// board whose clock is not set, from the floor.
-		c.next = max(uint64(time.Now().Unix())<<20, o.opts.Floor)
-		if err := f.update(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
+		c.next = max(c.next, uint64(time.Now().Unix())<<20, o.opts.Floor)
+		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
 	o.file = f
-	o.take(c)
+	o.openJournal(c)
+	o.takeIn(c)
 	return nil
 }
 
-// lost takes over what an earlier version counted.
+// lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
 	if g.Records > 0 {
 		c.gaps.accounts = append(c.gaps.accounts, account{Gap: g})
@@ -87,10 +104,14 @@ func (c *contents) put(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	meta := tx.Bucket([]byte(bucketMeta))
+	if err := meta.Put([]byte(keyGeneration), number(c.generation)); err != nil {
+		return err
+	}
 	return putState(tx, c.done, gaps, c.next+reserve, c.age)
 }
 
-func (o *Outbox) take(c contents) {
+func (o *Outbox) takeIn(c contents) {
 	o.age = newAgeClock(c.age)
 	o.numbers = numbers{next: c.next, reserved: c.next + reserve}
 	o.queue, o.answers, o.gaps = c.queue, c.answers, c.gaps
@@ -108,20 +129,32 @@ func (o *Outbox) take(c contents) {
 	o.trim()
 }
 
-// scan reads the whole file, so that damage is found now.
-func scan(tx *bolt.Tx, alias func(Record) string) (contents, error) {
-	for _, name := range []string{bucketRecords, bucketQueue, bucketMeta} {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return contents{}, fmt.Errorf("create bucket %s: %w", name, err)
-		}
+// scan reads the whole file, so that damage is found now; what its journal has is taken
+// over before.
+func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
+	trusted := trustOf(tx)
+	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
+	if err == nil && trusted == broken {
+		err = putProgress(tx, 1, 0) // the records may tell
+	}
+	if err == nil {
+		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
+	}
+	c := contents{answers: newAnswers(alias)}
+	if err == nil {
+		err = c.replay(tx, journal)
+	}
+	if err != nil {
+		return contents{}, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
-	reserved := parseNumber(meta.Get([]byte(keyReserved)))
-	c := contents{answers: newAnswers(alias), created: reserved == 0, next: max(1, reserved),
-		age: duration(meta.Get([]byte(keyAge)))}
+	c.age = duration(meta.Get([]byte(keyAge)))
 	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
+	for _, g := range c.missed {
+		c.lost(g)
+	}
 	queue := newQueueScan(tx)
-	err := tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
+	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
 		if len(key) != 8 {
 			return fmt.Errorf("record under a key of %d bytes: %w", len(key), errDamaged)
 		}
@@ -191,6 +224,26 @@ type queued struct {
 	back   uint32 // see waiting
 }
 
+// checkQueue tells whether the queue has what stored returned. Records have checksums;
+// of a number that waits nothing else would tell that its length is another.
+func checkQueue(queue *bolt.Bucket) error {
+	return queue.ForEach(func(key, value []byte) error {
+		if !storable(value) || len(key) != 8 {
+			return fmt.Errorf("number of %d bytes waits with %d: %w", len(key), len(value), errDamaged)
+		}
+		return nil
+	})
+}
+
+// storable tells whether stored may have returned b, or the version before wrote it.
+func storable(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	n, k := binary.Uvarint(b[1:])
+	return k == len(b)-1 && n <= math.MaxUint32
+}
+
 // A queueScan walks the queue on the disk beside the records.
 type queueScan struct {
 	cursor     *bolt.Cursor
@@ -234,12 +287,13 @@ func (o *Outbox) reopen() error {
 	o.mu.Lock()
 	old, reserved, age := o.file, o.numbers.reserved, o.age.now()
 	o.mu.Unlock()
+	o.journal.abandon() // outbox.db takes over everything next, also what is in there
 	if err := old.close(); err != nil {
 		return err
 	}
 	var c contents
-	f, quarantined, err := openFile(o.path, o.opts.NoSync, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias); err != nil || !c.created {
+	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
+		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
 			return err
 		}
 		// A crash before the next commit must not begin at number 1 again.

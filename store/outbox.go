@@ -52,10 +52,20 @@ type OutboxOptions struct {
 	// is asked for. nil: no answer has one.
 	Alias func(Record) string
 
+	// DurableFirst holds an answer back from Collect until it is on the disk, so that
+	// no job can ever have two; not while answers are not written.
+	DurableFirst bool
+
 	// NoSync is that of Options. What Append calls durable is then what the
 	// process may lose no more, and a power cut may.
 	NoSync bool
+
+	// StayUp is that of Options. In memory the file holds what it held on the disk,
+	// and is not written: records wait as they do while a disk is full.
+	StayUp bool
 }
+
+func (o OutboxOptions) file() fileOptions { return fileOptions{noSync: o.NoSync, stayUp: o.StayUp} }
 
 const (
 	defaultQuota  = 64 << 20
@@ -63,6 +73,10 @@ const (
 
 	// freshShare times OutboxOptions.Memory bounds what is not committed.
 	freshShare = 4
+
+	// journalShare is the part of OutboxOptions.Memory that the journal may fill: what
+	// it has is in memory until outbox.db has it.
+	journalShare = 4
 
 	// itemOverhead is what a record in memory takes beside its bytes.
 	itemOverhead = 256
@@ -75,13 +89,13 @@ const (
 	maxRecord = 1 << 28
 )
 
-// An Outbox is outbox.db and its tail in memory. Its methods may be called from
+// An Outbox is outbox.db, its journal and their tail in memory. Its methods may be called from
 // any goroutine, before and while Run works; none but Run waits for a write.
 type Outbox struct {
-	path string
-	opts OutboxOptions
-	log  *slog.Logger
-	kick chan struct{} // tells Run to look again
+	path    string
+	opts    OutboxOptions
+	log     *slog.Logger
+	journal *journal // of Run
 
 	mu          sync.Mutex
 	file        *file
@@ -91,7 +105,7 @@ type Outbox struct {
 	queue       queue
 	answers     answers
 	memory      memory
-	done        deletes
+	done        dueDeletes
 	gaps        gaps
 	pace        pace
 	space       space
@@ -120,7 +134,7 @@ func (it *item) cost() int64 { return it.size() + itemOverhead }
 // to its limits. It returns ErrLocked within a second if another process holds
 // the file.
 func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, error) {
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(dir); err != nil && !opts.StayUp {
 		return nil, err
 	}
 	if opts.Quota <= 0 {
@@ -129,8 +143,10 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, kick: make(chan struct{}, 1),
-		space: space{free: freeBytes}}
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
+		pace: pace{kick: make(chan struct{}, 1)}}
+	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
+		size: min(journalSize, opts.Memory/journalShare/journalBlock*journalBlock)}
 	if err := o.open(); err != nil {
 		return nil, err
 	}
@@ -167,6 +183,7 @@ func (o *Outbox) append(it *item, encode func(seq uint64) (Record, error)) (seq 
 	r.Seq = o.numbers.next
 	o.numbers.next++
 	it.Record, it.age = r, o.age.now()
+	it.held = it.held || o.opts.DurableFirst && r.Job != "" && o.pace.fault == nil && o.written(r.Stream.Class())
 	o.add(it)
 	o.wakeReader()
 	return r.Seq, nil
@@ -185,7 +202,6 @@ func (o *Outbox) refusal() error {
 }
 
 func (o *Outbox) add(it *item) {
-	o.begin()
 	c := it.Stream.Class()
 	o.memory.fresh[c] = append(o.memory.fresh[c], it)
 	o.memory.bytes += it.cost()
@@ -334,10 +350,19 @@ func (o *Outbox) Quarantined() []string {
 	return slices.Clone(o.quarantined)
 }
 
+// Damage says what else was found when the file was opened, in sentences: it was
+// removed, or only an older commit of it could be read.
+func (o *Outbox) Damage() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file.told()
+}
+
 // Close closes the file. Run must have returned.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pace.ended = true
+	o.journal.abandon()
 	return o.file.close()
 }

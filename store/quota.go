@@ -70,7 +70,7 @@ func (o *Outbox) expire() {
 		}
 		o.lose(s, w, Age)
 	}
-	for range 4 * groupRecords {
+	for range groupDeletes {
 		seq, over := o.answers.expired(now)
 		if !over {
 			return

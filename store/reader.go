@@ -142,15 +142,15 @@ func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
 
 // waker returns a channel that wakeReader closes.
 func (o *Outbox) waker() <-chan struct{} {
-	if o.queue.wake == nil {
-		o.queue.wake = make(chan struct{})
+	if o.pace.wake == nil {
+		o.pace.wake = make(chan struct{})
 	}
-	return o.queue.wake
+	return o.pace.wake
 }
 
 func (o *Outbox) wakeReader() {
-	if o.queue.wake != nil {
-		close(o.queue.wake)
-		o.queue.wake = nil
+	if o.pace.wake != nil {
+		close(o.pace.wake)
+		o.pace.wake = nil
 	}
 }

@@ -1,17 +1,24 @@
 // Package store keeps what a device must remember through restarts and power
-// cuts, in two bbolt files of one state folder:
+// cuts, in two bbolt files and a journal of one state folder:
 //
 //	limber.db   Store    blobs, family, profiles, cells, command ledger
 //	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
+//	outbox.log           its journal: what outbox.db has not taken over yet
 //
 // A call of Store that writes returns when its transaction is on the disk, unless
 // its Options leave that to the system. The Outbox never lets its caller wait for
 // the disk: it is a log with a tail in memory, and one goroutine commits what
 // gathered, a group at a time.
 //
-//	Append → fresh ──commit──→ stored ──Delivered──→ gone
-//	           │                  └──over a limit──→ gone, counted in a Gap
-//	           └──Delivered before the commit──────→ gone, never written
+//	Append → fresh ──journal──→ logged ──takeover──→ stored ──Delivered──→ gone
+//	           │                                        └───over a limit──→ gone, counted in a Gap
+//	           └──an event Delivered before that──────────────────────────→ gone, never written
+//
+// A group goes into the journal, one write of mostly one block, within 50 ms of the
+// first record in it, and once a minute outbox.db takes over what is there: its own
+// commit writes some 30 kB, and a card does not outlive that twenty times a second.
+// What is logged stays in memory until then. A journal that fails or is full is taken
+// over at once, and without one every group goes to outbox.db.
 //
 // Records are of three classes, results, events and control, in one space of
 // numbers, and wait in four streams, as results made with the link and without it do
@@ -19,8 +26,8 @@
 // oldest results are lost first, then the oldest events. With too little room on the
 // file system only control is written.
 //
-// The answer of a job outlives its delivery by an hour, so that the same job
-// gets the same bytes again.
+// The answer of a job is written though it was delivered, and outlives that by an
+// hour, so that the same job gets the same bytes again.
 //
 // The one rule: whoever is told that something is stored is told after the
 // commit that holds it. Everything else may be lost and is then counted: a
@@ -28,22 +35,35 @@
 // delivered is what the Gaps say. A Gap is written in the commit that deletes what was
 // lost, and is there until the record that tells of it was delivered.
 //
-// Damage is expected. A file that bbolt cannot read is renamed to
-// NAME.corrupt-<unix time> and replaced by an empty one, and so is a file that
-// holds nothing; the two newest such copies are kept. A record whose checksum is
-// wrong is skipped; a full or failing disk is retried while the newest records
-// stay in memory. All of it is reported, none of it is fatal, because everything
-// in limber.db can be fetched or measured again.
+// Damage is expected. All pages of a file are checked before bbolt maps it, see
+// checkPages, in time and memory that its size bounds. A file with a page that makes
+// no sense is renamed to NAME.corrupt-<unix time> and replaced by an empty one, and
+// so is a file that holds nothing; the two newest such copies are kept. A record, a
+// cell or a command whose checksum is wrong is skipped; a full or failing disk is
+// retried while the newest records stay in memory. A file that is missing while the
+// other one is there is told of. All of it is reported, none of it is fatal, because
+// everything in limber.db can be fetched or measured again.
+//
+// A folder that cannot be used at the start does not end it either, see
+// Options.StayUp: the file is in memory, with what it held on the disk, and is there
+// again once that can be.
+//
+//	folder usable ──→ on the disk ←──land── in memory ←── folder not usable
+//
+// Store writes into memory meanwhile and Outbox waits, as it promises more.
 //
 // No deadline here trusts the wall clock, which on a board without a battery
 // starts in 1970: ages are counted in running time (see ageClock).
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -61,7 +81,7 @@ const (
 	bucketProfiles = "profiles" // ProfileKey → profile
 	bucketCells    = "cells"    // name → value
 	bucketLedger   = "ledger"   // command id → entry
-	bucketMeta     = "meta"     // running time
+	bucketMeta     = "meta"     // running time, see keySeal
 )
 
 // A Store is limber.db. Its methods may be called from any goroutine.
@@ -69,6 +89,7 @@ type Store struct {
 	file        *file
 	quarantined string
 	age         ageClock
+	dropped     []string // what load found damaged
 }
 
 // Options of a Store. The zero value is right for a device.
@@ -76,44 +97,79 @@ type Options struct {
 	// NoSync leaves it to the system when a commit reaches the disk: it then
 	// outlives the process, and no power cut. For simulators and tests.
 	NoSync bool
+
+	// StayUp has Open succeed also where the state folder cannot be made, read or
+	// written: the file is in memory then, with what it held on the disk if that can
+	// be read, and Fault says why. Run takes it to the disk. ErrLocked remains.
+	StayUp bool
 }
 
 // Open opens limber.db in dir, which it creates if need be. It returns
 // ErrLocked within a second if another process holds the file.
 func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(dir); err != nil && !opts.StayUp {
 		return nil, err
 	}
 	s := &Store{}
 	var err error
-	s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), opts.NoSync, log, s.load)
-	if err != nil {
+	how := fileOptions{noSync: opts.NoSync, stayUp: opts.StayUp, holds: true}
+	if s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), how, log, s.load); err != nil {
 		return nil, err
 	}
+	if len(s.dropped) > 0 {
+		s.file.tell(fmt.Errorf("%s: dropped, being damaged: %s", s.file.path, strings.Join(s.dropped, ", ")))
+	}
+	s.file.missed(s.quarantined == "" && exists(filepath.Join(dir, "outbox.db"))) // which is made after it
 	return s, nil
 }
 
-// load makes the buckets.
-func (s *Store) load(tx *bolt.Tx) error {
-	for _, name := range []string{bucketBlobs, bucketFamily, bucketProfiles, bucketCells, bucketLedger, bucketMeta} {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return fmt.Errorf("create bucket %s: %w", name, err)
-		}
+// load makes the buckets, or looks whether what is in them is what was stored.
+func (s *Store) load(tx *bolt.Tx) (err error) {
+	trusted, age := trustOf(tx), time.Duration(0)
+	judged := trusted != unsealed
+	if err := makeBuckets(tx, bucketBlobs, bucketFamily, bucketProfiles, bucketCells, bucketLedger, bucketMeta); err != nil {
+		return err
 	}
-	s.age = newAgeClock(duration(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyAge))))
+	if judged && tx.Bucket([]byte(bucketSums)) == nil {
+		return fmt.Errorf("%w: bucket %s is missing", errDamaged, bucketSums)
+	}
+	if judged {
+		s.dropped, err = dropDamaged(tx)
+	} else {
+		err = sumAll(tx)
+	}
+	if err != nil {
+		return err
+	}
+	if trusted != broken {
+		age = duration(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyAge)))
+	}
+	s.age = newAgeClock(age)
 	return nil
 }
 
 // Quarantined returns the path of the damaged file that Open set aside, or "".
 func (s *Store) Quarantined() string { return s.quarantined }
 
-// Close closes the file. Calls after it return an error.
-func (s *Store) Close() error { return s.file.close() }
+// Damage says what else was found when the file was opened, in sentences: it was
+// removed, or only an older commit of it could be read.
+func (s *Store) Damage() []string { return s.file.told() }
 
-// Fault says why nothing can be stored any more, or nil: the file is damaged, or
-// was removed or replaced, and what is written to it now would be gone at the next
-// start.
-func (s *Store) Fault() error {
+// Run takes a file that is in memory, see Options.StayUp, to the disk as soon as that
+// can be, with all that was stored meanwhile. It returns then, or with ctx's error.
+func (s *Store) Run(ctx context.Context) error { return s.file.keepTrying(ctx) }
+
+// Close closes the file. Calls after it return an error. Run must have returned.
+func (s *Store) Close() error {
+	return errors.Join(s.file.land(), s.file.close())
+}
+
+// Fault says why what is written now would be gone at the next start, or nil: the
+// file is damaged, and refuses it, or was removed or replaced, or is in memory.
+func (s *Store) Fault() error { return errors.Join(s.refusal(), s.file.away()) }
+
+// refusal says why nothing is stored any more.
+func (s *Store) refusal() error {
 	switch {
 	case s.file.broken.Load():
 		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path,
@@ -124,16 +180,16 @@ func (s *Store) Fault() error {
 	return nil
 }
 
-// put stores value under key.
+// putSummed stores value under key.
 func (s *Store) put(bucket, key string, value []byte) error {
 	return s.update(bucket, func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(bucket)).Put([]byte(key), value)
+		return putSummed(tx, bucket, []byte(key), value)
 	})
 }
 
 // update writes into a bucket in one commit.
 func (s *Store) update(bucket string, write func(*bolt.Tx) error) error {
-	err := s.Fault()
+	err := s.refusal()
 	if err == nil {
 		err = s.file.update(write)
 	}

@@ -226,14 +226,14 @@ func TestWithoutSyncWhatIsCommittedOutlivesItsProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := mustOpenOutbox(t, dir, OutboxOptions{NoSync: noSync})
-		if s.file.db.NoSync != noSync || o.file.db.NoSync != noSync {
-			t.Errorf("got a store without sync %v, an outbox %v; want %v", s.file.db.NoSync, o.file.db.NoSync, noSync)
+		if s.file.now.Load().NoSync != noSync || o.file.now.Load().NoSync != noSync {
+			t.Errorf("got a store without sync %v, an outbox %v; want %v", s.file.now.Load().NoSync, o.file.now.Load().NoSync, noSync)
 		}
 		if err := s.SetCell("mode", []byte("balanced")); err != nil {
 			t.Fatal(err)
 		}
-		if err := o.reopen(); err != nil || o.file.db.NoSync != noSync {
-			t.Errorf("outbox opened again: got %v, without sync %v; want %v", err, o.file.db.NoSync, noSync)
+		if err := o.reopen(); err != nil || o.file.now.Load().NoSync != noSync {
+			t.Errorf("outbox opened again: got %v, without sync %v; want %v", err, o.file.now.Load().NoSync, noSync)
 		}
 		s.Close()
 		if got, err := mustOpen(t, dir).Cell("mode"); err != nil || string(got) != "balanced" {

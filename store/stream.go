@@ -89,7 +89,6 @@ func (l *line) unsent() *waiting {
 type queue struct {
 	lines [Streams]line
 	last  [Classes]uint64 // number of the newest record of each class; 0: not known
-	wake  chan struct{}   // closed when there is something for Collect; nil if nobody waits
 }
 
 // find returns the record with that number and the stream it waits in, nil if it

@@ -4,6 +4,7 @@
 //	Memory    members as the agent keeps them against plain sessions (processes)
 //	E2E       a frame's whole way against the sum of its parts       (broker, agent: processes)
 //	Overload  answers in time beyond the capacity against it         (broker, agent: processes)
+//	Outbox    records kept and sent, against a file and against memory (an outbox here, broker: process)
 //	Record    what every member takes under a scripted load: a trace
 //	Governor  policies replayed on a trace, against one that knows the future
 //	Live      policies serving frames under the same load            (pipelines here)

@@ -10,6 +10,10 @@
 //	             │                ──▶ Desire   (its target, and the reports)     │──▶ reports
 //	             └───────────────────────────────────────────────────────────────┘
 //
+// MQTT 3.1.1 acknowledges a publish that the broker drops, for whom it may not be
+// from. A Command and a Desire are therefore their own first listeners: what does not
+// come back was dropped, see ask.
+//
 // What a device retains, its last telemetry and its last events are one value in
 // the Registry, which a message replaces whole: readers keep what they were given.
 // An answer belongs to the operation whose id it has; several run at once on one
@@ -151,9 +155,10 @@ func ListFilters(fleet string) []string {
 	return fleetFilters(fleet, wire.KindState, wire.KindCaps, wire.KindReported)
 }
 
-// CommandFilters is what a client must subscribe to for Command.
+// CommandFilters is what a client must subscribe to for Command: commands as well, for
+// its own must come back.
 func CommandFilters(fleet string) []string {
-	return append(ListFilters(fleet), wire.FleetFilter(fleet, wire.KindAck))
+	return append(ListFilters(fleet), fleetFilters(fleet, wire.KindAck, wire.KindCmd)...)
 }
 
 // DesireFilters is what a client must subscribe to for Desire.

@@ -452,3 +452,37 @@ func TestAConnectionIsWaitedForByItsNumber(t *testing.T) {
 		t.Errorf("on it: got %v", err)
 	}
 }
+
+// The broker acknowledges what a viewer sends, and drops it.
+func TestC15_WhoMayNotSteerIsToldSo(t *testing.T) {
+	t.Parallel()
+	addr := serve(t)
+	settle(t, open(t, addr), "cam-1", wire.Online)
+	cfg := link(addr)
+	cfg.User = wire.Viewer
+	for name, steer := range map[string]func(*fleet.Client) error{
+		"command": func(c *fleet.Client) error {
+			_, err := c.Command(t.Context(), "yard", "cam-1", wire.Command{Mode: "balanced"}, patience)
+			return err
+		},
+		"desire": func(c *fleet.Client) error {
+			_, err := c.Desire(t.Context(), "yard", "@all", wire.Aim{Mode: "balanced"}, patience)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := cfg
+			cfg.ClientID = "viewer-" + name
+			c, err := fleet.Open(cfg, discard(), append(fleet.CommandFilters("yard"),
+				wire.FleetFilter("yard", wire.KindDesired))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustReady(t, c)
+			if err := steer(c); !errors.Is(err, fleet.ErrDropped) || err.Error() != fleet.ErrDropped.Error() {
+				t.Errorf("got %v, want %v", err, fleet.ErrDropped)
+			}
+		})
+	}
+}

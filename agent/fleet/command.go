@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -48,29 +49,14 @@ func (c *Client) Command(ctx context.Context, fleet, target string, command wire
 	b, err := json.Marshal(command)
 	if err == nil {
 		message := mqtt.Message{Topic: topic, Payload: b, QoS: 1}
-		err = c.ask(ctx, message, ttl, got.take, route{wire.KindAck, id})
+		err = c.ask(ctx, message, ttl, got.take, route{wire.KindAck, id}, route{wire.KindCmd, id})
 	}
-	if err != nil {
+	if errors.Is(err, ErrDropped) {
+		return nil, err
+	} else if err != nil {
 		return nil, fmt.Errorf("command: %w", err)
 	}
 	return got.list(), ctx.Err()
-}
-
-// ask publishes a message, and hands what comes on the routes to take until that has
-// all, patience is over or ctx ends. Its error is that the message was not sent.
-func (c *Client) ask(ctx context.Context, m mqtt.Message, patience time.Duration,
-	take func(wire.Topic, mqtt.Message) (last bool), routes ...route) error {
-	waiter := c.router.wait(take, routes...)
-	defer c.router.end(waiter)
-	if err := c.Publish(ctx, m); err != nil {
-		return err
-	}
-	select {
-	case <-waiter.over:
-	case <-time.After(patience):
-	case <-ctx.Done():
-	}
-	return nil
 }
 
 // answers is what is known of how a command ended.
@@ -106,6 +92,9 @@ func (a *answers) put(o Outcome) {
 // take takes an acknowledgement of the command, and tells whether all have ended
 // it.
 func (a *answers) take(t wire.Topic, m mqtt.Message) (all bool) {
+	if t.Kind != wire.KindAck {
+		return false
+	}
 	ack, err := decoded[wire.Ack](m)
 	if err != nil {
 		return false

@@ -14,13 +14,14 @@ import (
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
 	*mqtt.Link
-	broker    string               // URL
+	broker    string               // URL, for people
 	roundTrip func() time.Duration // the link's
 	open      chan struct{}        // closed on the first connection, once it is known what was denied
 
 	mu      sync.Mutex
 	once    sync.Once
 	lastErr error
+	losses  uint64 // connections and attempts that failed
 	denied  []string
 	seq     uint64        // of the connection that is up, or was last
 	next    chan struct{} // closed at the next connection
@@ -39,7 +40,9 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	if err != nil {
 		return err
 	}
-	c.Link, c.broker, c.roundTrip = link, cfg.Broker, link.RoundTrip
+	var brokers mqtt.URLs
+	brokers.Set(cfg.Broker)
+	c.Link, c.broker, c.roundTrip = link, brokers.Redacted().String(), link.RoundTrip
 	return nil
 }
 
@@ -130,5 +133,14 @@ func (c *conn) opened() { c.once.Do(func() { close(c.open) }) }
 func (c *conn) Lost(err error) {
 	c.mu.Lock()
 	c.lastErr = err
+	c.losses++
 	c.mu.Unlock()
+}
+
+// breaks counts what was lost so far: between two calls that return the same no
+// message was.
+func (c *conn) breaks() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.losses
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -54,7 +55,9 @@ func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim,
 		err = c.ask(ctx, mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: true}, patience, request.take,
 			route{wire.KindDesired, target}, route{kind: wire.KindReported})
 	}
-	if err != nil {
+	if errors.Is(err, ErrDropped) {
+		return nil, err
+	} else if err != nil {
 		return nil, fmt.Errorf("desired state: %w", err)
 	}
 	reports, err := request.result()

@@ -173,7 +173,7 @@ func (x *exchange) givenUp(ctx context.Context) error {
 		return fmt.Errorf("stopped with %d of %d frames unanswered", missing, len(x.Names))
 	}
 	return fmt.Errorf("%d of %d frames were not answered: nothing came for %v; "+
-		"see `limber fleet ls` whether the device is there%s",
+		"see `limber fleet ls` whether the device is there, and the access list whether this name may send it jobs%s",
 		missing, len(x.Names), x.Patience, x.dropped())
 }
 

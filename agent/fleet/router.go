@@ -17,7 +17,7 @@ type route struct {
 // routeOf is the route of a message; false for one that no operation waits for.
 func routeOf(t wire.Topic) (route, bool) {
 	switch t.Kind {
-	case wire.KindAck, wire.KindResult:
+	case wire.KindAck, wire.KindResult, wire.KindCmd:
 		return route{t.Kind, t.ID}, true
 	case wire.KindDesired:
 		return route{t.Kind, t.Device}, true

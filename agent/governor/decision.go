@@ -44,6 +44,9 @@ const (
 	Busy // Shed: not even the smallest member is likely to be in time
 )
 
+// Reasons is how many there are: all below it.
+const Reasons = int(Busy) + 1
+
 // String is the code word: lower case, stable.
 func (r Reason) String() string {
 	return [...]string{"best", "queue", "batch", "hold", "floor", "probe", "fixed", "fastest", "cheapest", "infeasible",

@@ -39,6 +39,29 @@ func (u *URLs) Set(text string) error {
 
 func (u URLs) String() string { return strings.Join(u, ",") }
 
+// Redacted are the same with stars for passwords.
+func (u URLs) Redacted() URLs {
+	shown := make(URLs, len(u))
+	for i, part := range u {
+		shown[i] = redacted(part)
+	}
+	return shown
+}
+
+func redacted(broker string) string {
+	begin := 0
+	if i := strings.Index(broker, "://"); i >= 0 {
+		begin = i + len("://")
+	}
+	authority, _, _ := strings.Cut(broker[begin:], "/")
+	at := strings.LastIndexByte(authority, '@')
+	user, _, secret := strings.Cut(authority[:max(at, 0)], ":")
+	if !secret {
+		return broker
+	}
+	return broker[:begin] + user + ":***" + broker[begin+at:]
+}
+
 // Type is the word for it in the help of a flag.
 func (u URLs) Type() string { return "string" }
 

@@ -39,3 +39,23 @@ func TestAListOfBrokersIsATextWithCommas(t *testing.T) {
 		t.Errorf("got %s, %v", text, err)
 	}
 }
+
+func TestAPasswordInAnAddressIsNotShown(t *testing.T) {
+	t.Parallel()
+	for broker, want := range map[string]string{
+		"mqtt://host:1883":                      "mqtt://host:1883",
+		"host:1883":                             "host:1883",
+		"mqtt://anna@host":                      "mqtt://anna@host",
+		"mqtt://anna:secret@host:1883":          "mqtt://anna:***@host:1883",
+		"anna:secret@host":                      "anna:***@host",
+		"wss://anna:se:cr@et@host/mqtt@home":    "wss://anna:***@host/mqtt@home",
+		"ws://host:80/a@b":                      "ws://host:80/a@b",
+		"mqtt://:secret@host,mqtt://b:also@two": "mqtt://:***@host,mqtt://b:***@two",
+	} {
+		var u mqtt.URLs
+		u.Set(broker)
+		if got := u.Redacted().String(); got != want {
+			t.Errorf("%s: got %s, want %s", broker, got, want)
+		}
+	}
+}

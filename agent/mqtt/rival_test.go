@@ -56,7 +56,7 @@ func TestN8_OfTwoClientsWithOneIDOneGivesWay(t *testing.T) {
 		a := newAuthority(t)
 		a.issue("server", nil)
 		a.issue("cam-1", nil)
-		oneGivesWay(t, a.login(device(shipped(t, a).Addr), "cam-1"))
+		oneGivesWay(t, a.login(device(brokertest.StartShipped(t, a.dir, "").Addr), "cam-1"))
 	})
 }
 

@@ -80,30 +80,12 @@ func (a *authority) login(cfg Config, name string) Config {
 	return cfg
 }
 
-// shipped starts mosquitto with the file of broker-config, but for what
-// belongs to the machine.
-func shipped(t *testing.T, a *authority) *brokertest.Mosquitto {
-	t.Helper()
-	text, err := os.ReadFile("../../broker-config/mosquitto/mosquitto.conf")
-	a.must(err)
-	acl, err := filepath.Abs("../../broker-config/mosquitto/acl")
-	a.must(err)
-	paths := strings.NewReplacer("/etc/mosquitto/certs", a.dir, "/etc/mosquitto/acl", acl)
-	var lines []string
-	for line := range strings.Lines(paths.Replace(string(text))) {
-		if word, _, _ := strings.Cut(line, " "); word != "listener" && word != "persistence" && word != "persistence_location" {
-			lines = append(lines, line)
-		}
-	}
-	return brokertest.StartMosquitto(t, lines...)
-}
-
 func TestC15_ShippedMosquittoKnowsADeviceByItsCertificate(t *testing.T) {
 	a := newAuthority(t)
 	for _, name := range []string{"server", "cam-1", "operator"} {
 		a.issue(name, nil)
 	}
-	m := shipped(t, a)
+	m := brokertest.StartShipped(t, a.dir, "")
 	watching := a.login(quick(m.Addr), "operator")
 	watching.ClientID, watching.Subscriptions = "watch", []Subscription{{"limber/#", 1}}
 	_, seen, _ := mustRun(t, watching)

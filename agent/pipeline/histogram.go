@@ -47,6 +47,20 @@ func (h *Histogram) Count() (n uint64) {
 // Sum is that of the durations counted.
 func (h *Histogram) Sum() time.Duration { return h.sum }
 
+// Cumulative is how many durations stay below each of 33 bounds, in seconds: two an
+// octave from 128 µs to 8.4 s, which are bounds of buckets.
+func (h *Histogram) Cumulative() map[float64]uint64 {
+	const first, last, step = 1 + 7*perOctave, 1 + 23*perOctave, perOctave / 2
+	below, n := make(map[float64]uint64, (last-first)/step+1), uint64(0)
+	for i, c := range h.counts[:last+1] {
+		if i >= first && (i-first)%step == 0 {
+			below[shortest.Seconds()*math.Exp2(float64(i-1)/perOctave)] = n
+		}
+		n += c
+	}
+	return below
+}
+
 // Since is what was counted after earlier, a former state of h.
 func (h *Histogram) Since(earlier *Histogram) Histogram {
 	since := Histogram{sum: h.sum - earlier.sum}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -60,5 +61,35 @@ func TestTwoStatesOfAHistogramTellWhatCameBetween(t *testing.T) {
 	between := h.Since(&earlier)
 	if between.Count() != 1 || between.Sum() != time.Second || between.Quantile(0) < 950*ms {
 		t.Errorf("got %d of %v, the least %v; want the second alone", between.Count(), between.Sum(), between.Quantile(0))
+	}
+}
+
+func TestCumulativeCountsAreThoseBelowTheirBounds(t *testing.T) {
+	var h Histogram
+	rng := rand.New(rand.NewPCG(2, 2))
+	var all []time.Duration
+	for range 5000 {
+		d := time.Duration(float64(10*ms) * math.Exp(3*rng.NormFloat64()))
+		h.observe(d)
+		all = append(all, d)
+	}
+	got := h.Cumulative()
+	bounds := slices.Sorted(maps.Keys(got))
+	if n := len(bounds); n != 33 || bounds[0] != 128e-6 || math.Abs(bounds[n-1]-8.388608) > 1e-9 {
+		t.Fatalf("got bounds %v, want 33 from 128 µs to 8.4 s", bounds)
+	}
+	for i, bound := range bounds {
+		want := 0
+		for _, d := range all {
+			if d.Seconds() < bound {
+				want++
+			}
+		}
+		if got[bound] != uint64(want) {
+			t.Errorf("below %v s: got %d, want %d", bound, got[bound], want)
+		}
+		if i > 0 && math.Abs(bound/bounds[i-1]-math.Sqrt2) > 1e-9 {
+			t.Errorf("got a bound %v after %v, want half an octave", bound, bounds[i-1])
+		}
 	}
 }

@@ -170,6 +170,7 @@ func (f *executor) serve(s *slot) {
 	f.queue.done(e)
 	d, with := f.decide(e)
 	if d.Switched {
+		f.cfg.Counters.switched(d.Reason)
 		f.watch.Switched(d.Previous, d.Operating, f.gov.Explain(d))
 	}
 	f.publish()

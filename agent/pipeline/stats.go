@@ -20,7 +20,8 @@ type Counters struct {
 // two.
 type Snapshot struct {
 	Counts
-	Busy time.Duration // spent inferring
+	Busy     time.Duration            // spent inferring
+	Switches [governor.Reasons]uint64 // of the operating member, by the reason of the decision
 
 	Queue, Decode, Infer, Total Histogram // of the jobs that were answered with classes
 }
@@ -121,6 +122,12 @@ func (c *Counters) answered(a *Answer) {
 	c.now.Decode.observe(a.Decode)
 	c.now.Infer.observe(a.Infer)
 	c.now.Total.observe(a.Total)
+}
+
+func (c *Counters) switched(why governor.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.Switches[why]++
 }
 
 // Snapshot is what the counters hold now.

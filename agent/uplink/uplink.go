@@ -30,11 +30,13 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -160,6 +162,18 @@ func (u *Uplink) Status() Status {
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
 	return s
+}
+
+// Traffic is how a connection fares.
+type Traffic struct {
+	InFlight  int           // messages on their way, not acknowledged
+	RoundTrip time.Duration // that the broker took to acknowledge lately; 0 if it is not known
+}
+
+// Traffic is how the connection fares now.
+func (u *Uplink) Traffic() Traffic {
+	recent, _ := u.link.Acknowledged()
+	return Traffic{u.link.InFlight(), cmp.Or(recent, u.link.RoundTrip())}
 }
 
 // StopIntake leaves requests of QoS 1 that are not known to the broker, which

@@ -25,6 +25,11 @@ const (
 	Internal     Reason = "internal"     // a fault of the agent
 )
 
+// JobReasons are those that a job may be refused for.
+func JobReasons() []Reason {
+	return []Reason{Invalid, Busy, Infeasible, Conflict, Unsupported, Internal}
+}
+
 // Status is the outcome of a job, or of a desired state.
 type Status string
 

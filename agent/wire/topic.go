@@ -19,6 +19,13 @@ const (
 	DefaultDevice = "desk"
 )
 
+// Operator and Viewer are the users that steer a fleet and that may only look at it,
+// as the access list names them. No device has such a name.
+const (
+	Operator = "operator"
+	Viewer   = "viewer"
+)
+
 // maxName is the length limit of a fleet, device, group, verb or id, in bytes.
 const maxName = 64
 
@@ -47,6 +54,12 @@ const (
 	KindSynced    Kind = "synced"
 )
 
+// Kinds returns every kind.
+func Kinds() []Kind {
+	return []Kind{KindState, KindCaps, KindDesired, KindReported, KindJob, KindFrame, KindResult, KindCmd, KindAck,
+		KindTelemetry, KindEvent, KindSync, KindSynced}
+}
+
 // levels is how many levels follow the kind; ok tells whether the kind exists.
 func (k Kind) levels() (n int, ok bool) {
 	switch k {
@@ -74,6 +87,10 @@ func ValidName(s string) bool {
 	}
 	return true
 }
+
+// ValidDevice tells whether s may be the name of a device: a valid name that is not
+// one of the users Operator and Viewer.
+func ValidDevice(s string) bool { return ValidName(s) && s != Operator && s != Viewer }
 
 // MaxSource is the length of a source's name, in bytes: with the boot and a number
 // behind it, it must be an id.

@@ -2,6 +2,10 @@ package wire_test
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,4 +153,42 @@ func rebuilt(t wire.Topic) string {
 		}
 	}
 	return s
+}
+
+// A kind that was forgotten in the list would be in no table of rights.
+func TestEveryKindIsListedAndHasATopic(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "topic.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Kind") {
+			declared++
+		}
+		return true
+	})
+	if got := len(wire.Kinds()); got != declared {
+		t.Errorf("%d kinds are listed, %d declared", got, declared)
+	}
+	seen := map[wire.Kind]bool{}
+	for _, kind := range wire.Kinds() {
+		filter := wire.Address{Fleet: "demo", Device: "desk"}.Filter(kind)
+		topics := []string{filter, strings.Replace(filter, "#", "a", 1), strings.Replace(filter, "#", "a/b", 1)}
+		if seen[kind] || !slices.ContainsFunc(topics, func(topic string) bool {
+			_, err := wire.ParseTopic(topic)
+			return err == nil
+		}) {
+			t.Errorf("%s: is listed twice, or no topic of it can be read", kind)
+		}
+		seen[kind] = true
+	}
+}
+
+func TestNoDeviceHasTheNameOfAUser(t *testing.T) {
+	for name, want := range map[string]bool{"cam-1": true, "operators": true, wire.Operator: false, wire.Viewer: false, "a b": false} {
+		if got := wire.ValidDevice(name); got != want {
+			t.Errorf("%q: got %v, want %v", name, got, want)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,6 +44,32 @@ func StartMosquitto(tb testing.TB, lines ...string) *Mosquitto {
 	tb.Cleanup(m.Kill)
 	m.Start()
 	return m
+}
+
+// StartShipped runs mosquitto with the files that are shipped, and the certificates of
+// a folder. Of the configuration only what belongs to a machine is another. acl is the
+// file of the access list; empty: the shipped one.
+func StartShipped(tb testing.TB, certs, acl string) *Mosquitto {
+	tb.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	shipped := filepath.Join(filepath.Dir(here), "..", "mosquitto")
+	if acl == "" {
+		acl = filepath.Join(shipped, "acl")
+	}
+	text, err := os.ReadFile(filepath.Join(shipped, "mosquitto.conf"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	paths := strings.NewReplacer("/etc/mosquitto/certs", certs, "/etc/mosquitto/acl", acl)
+	var lines []string
+	for line := range strings.Lines(paths.Replace(string(text))) {
+		switch word, _, _ := strings.Cut(line, " "); word {
+		case "listener", "persistence", "persistence_location":
+		default:
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return StartMosquitto(tb, lines...)
 }
 
 // Program finds an installed program or skips the test.

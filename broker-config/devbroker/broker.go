@@ -7,6 +7,7 @@
 //	                 topics of cameras, and a name is that device
 //	users given      any address; everybody needs a name and its password,
 //	                 and a session is only given back to the name it is of
+//	TLS given        likewise, with a certificate whose common name is the name
 //
 // The rule that makes it correct: every topic a client touches passes the
 // access list, its last will and each single delivery included. A publish that
@@ -20,6 +21,7 @@ package devbroker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,10 +41,14 @@ const sysInterval = 10
 type Config struct {
 	Listen    string            // host:port; empty: 127.0.0.1:1883
 	WebSocket string            // host:port for MQTT over WebSocket; empty: none
-	Users     map[string]string // name to password; needed to listen beyond loopback
-	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL without users
+	Users     map[string]string // name to password; these or TLS are needed to listen beyond loopback
+	TLS       *tls.Config       // which must verify a certificate of each client; nil: nothing is encrypted
+	ACL       *brokerconfig.ACL // nil: brokerconfig.DefaultACL, or DeskACL for a desk
 	MaxPacket int               // bytes a client may send in one packet; 0: 16 MiB
 }
+
+// open tells whether whoever comes is believed.
+func (c Config) open() bool { return len(c.Users) == 0 && c.TLS == nil }
 
 // Broker is a listening broker.
 type Broker struct {
@@ -61,7 +67,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 	}
 	if cfg.ACL == nil {
 		shipped := brokerconfig.DefaultACL
-		if len(cfg.Users) == 0 {
+		if cfg.open() {
 			shipped = brokerconfig.DeskACL
 		}
 		acl, err := shipped()
@@ -83,7 +89,7 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 
 // listen binds the addresses.
 func (b *Broker) listen(cfg Config) error {
-	bound, err := bind(cfg.Listen, len(cfg.Users) == 0)
+	bound, err := bind(cfg.Listen, cfg)
 	if err != nil {
 		return err
 	}
@@ -91,7 +97,7 @@ func (b *Broker) listen(cfg Config) error {
 	if cfg.WebSocket == "" {
 		return nil
 	}
-	if bound, err = bind(cfg.WebSocket, len(cfg.Users) == 0); err != nil {
+	if bound, err = bind(cfg.WebSocket, cfg); err != nil {
 		b.unlisten()
 		return err
 	}
@@ -107,15 +113,18 @@ func (b *Broker) unlisten() {
 }
 
 // bind listens, and only where the clients can be believed.
-func bind(address string, open bool) (net.Listener, error) {
+func bind(address string, cfg Config) (net.Listener, error) {
 	bound, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	if addr := bound.Addr().(*net.TCPAddr); open && !addr.IP.IsLoopback() {
+	if addr := bound.Addr().(*net.TCPAddr); cfg.open() && !addr.IP.IsLoopback() {
 		bound.Close()
-		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give users, "+
-			"or run mosquitto with the files in broker-config", addr)
+		return nil, fmt.Errorf("listen on %s: everybody in reach would be an operator; listen on 127.0.0.1, give "+
+			"certificates or users, or run mosquitto with the files in broker-config", addr)
+	}
+	if cfg.TLS != nil {
+		bound = tls.NewListener(bound, cfg.TLS)
 	}
 	return bound, nil
 }
@@ -157,6 +166,9 @@ func (b *Broker) Run(ctx context.Context) error {
 		return fmt.Errorf("serve on %s: %w", b.Addr(), err)
 	}
 	b.log.Info("broker listening", "broker", b.Addr())
+	if web := b.WebSocketAddr(); web != "" {
+		b.log.Info("broker listening for websockets", "broker", web)
+	}
 	<-ctx.Done()
 	return b.server.Close()
 }

@@ -27,21 +27,7 @@ const patience = 20 * time.Second
 // mustServe runs a broker for the length of the test and returns its address.
 func mustServe(tb testing.TB, cfg devbroker.Config) string {
 	tb.Helper()
-	cfg.Listen = "127.0.0.1:0"
-	b, err := devbroker.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			tb.Errorf("run: %v", err)
-		}
-	})
-	return b.Addr()
+	return mustRunBroker(tb, cfg).Addr()
 }
 
 // client makes the command of a foreign client; login is user or user:password.
@@ -337,11 +323,11 @@ func TestASessionIsOnlyGivenBackToItsUser(t *testing.T) {
 func TestListensBeyondLoopbackOnlyWithUsers(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	_, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0"}, log)
-	if err == nil || !strings.Contains(err.Error(), "give users") {
+	if err == nil || !strings.Contains(err.Error(), "certificates or users") {
 		t.Errorf("got %v, want a refusal that names the remedy", err)
 	}
 	_, err = devbroker.New(devbroker.Config{Listen: "127.0.0.1:0", WebSocket: "0.0.0.0:0"}, log)
-	if err == nil || !strings.Contains(err.Error(), "give users") {
+	if err == nil || !strings.Contains(err.Error(), "certificates or users") {
 		t.Errorf("WebSockets: got %v, want a refusal that names the remedy", err)
 	}
 	b, err := devbroker.New(devbroker.Config{Listen: "0.0.0.0:0", Users: map[string]string{"a": "b"}}, log)

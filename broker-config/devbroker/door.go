@@ -3,8 +3,12 @@ package devbroker
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +16,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/limber-edge/limber/agent/wire"
 	brokerconfig "github.com/limber-edge/limber/broker-config"
 )
 
@@ -20,7 +25,8 @@ import (
 type door struct {
 	mochi.HookBase
 	acl   *brokerconfig.ACL
-	users map[string]string // empty: trust what clients say, they are on this machine
+	open  bool              // trust what clients say, they are on this machine
+	users map[string]string // name to password; nil where certificates say who comes
 	knows lookup
 	log   *slog.Logger
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
@@ -42,7 +48,7 @@ type aside struct {
 const takeOver = time.Second
 
 func newDoor(cfg Config, knows lookup, log *slog.Logger) *door {
-	return &door{acl: cfg.ACL, users: cfg.Users, knows: knows, log: log}
+	return &door{acl: cfg.ACL, open: cfg.open(), users: cfg.Users, knows: knows, log: log}
 }
 
 func (d *door) ID() string { return "door" }
@@ -59,8 +65,8 @@ func (d *door) Provides(event byte) bool {
 // OnConnectAuthenticate also looks at the session, which the library would hand
 // to whoever names its id, and at the will, which it would publish unasked.
 func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
-	if len(d.users) > 0 && !d.known(string(cl.Properties.Username), pk.Connect.Password) {
-		d.log.Warn("client refused", "client", cl.ID, "remote", cl.Net.Remote, "err", "unknown user or wrong password")
+	if err := d.identify(cl, pk.Connect.Password); err != nil {
+		d.log.Warn("client refused", "client", cl.ID, "remote", cl.Net.Remote, "err", err)
 		return false
 	}
 	if owner, foreign := d.foreign(cl); foreign {
@@ -76,18 +82,53 @@ func (d *door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	return true
 }
 
+// identify makes sure of a client's user. Where there are certificates it is the common
+// name, whatever the client says.
+func (d *door) identify(cl *mochi.Client, password []byte) error {
+	switch {
+	case d.open:
+	case d.users == nil:
+		name := commonName(cl.Net.Conn)
+		if name == "" {
+			return errors.New("its certificate has no common name")
+		}
+		cl.Properties.Username = []byte(name)
+	case !d.known(string(cl.Properties.Username), password):
+		return errors.New("unknown user or wrong password")
+	}
+	return nil
+}
+
+// commonName is that of the certificate that was verified; empty if there is none.
+func commonName(conn net.Conn) string {
+	for {
+		if encrypted, ok := conn.(*tls.Conn); ok {
+			chains := encrypted.ConnectionState().VerifiedChains
+			if len(chains) == 0 {
+				return ""
+			}
+			return chains[0][0].Subject.CommonName
+		}
+		carried, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return ""
+		}
+		conn = carried.NetConn()
+	}
+}
+
 // foreign names the owner of a session that another user asks for: the messages
 // which wait in it would be delivered without a look at the access list. An id that
 // is a user's name is that user's, for whoever came first would keep it out. Of two
-// first connects under another id both may pass: nothing waits yet. Without users
+// first connects under another id both may pass: nothing waits yet. On a desk
 // a name proves nothing, and whoever comes may have the session.
 func (d *door) foreign(cl *mochi.Client) (owner string, foreign bool) {
 	user := string(cl.Properties.Username)
-	if _, named := d.users[cl.ID]; named {
+	if _, named := d.users[cl.ID]; named || cl.ID == user {
 		return cl.ID, cl.ID != user
 	}
 	before, ok := d.knows(cl.ID)
-	if !ok || len(d.users) == 0 {
+	if !ok || d.open {
 		return "", false
 	}
 	owner = string(before.Properties.Username)
@@ -140,8 +181,13 @@ func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 }
 
 // OnPacketProcessed puts back what OnPacketRead set aside. Both are called by
-// the one goroutine that reads the client's packets.
-func (d *door) OnPacketProcessed(cl *mochi.Client, _ packets.Packet, _ error) {
+// the one goroutine that reads the client's packets. And it acknowledges a publish to
+// a topic of the system's own, which the library forgets without a word.
+func (d *door) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, _ error) {
+	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 && strings.HasPrefix(pk.TopicName, "$") &&
+		!mochi.IsValidFilter(pk.TopicName, true) {
+		cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID})
+	}
 	if h, ok := d.held.Load(cl.ID); ok {
 		cl.State.Inflight.Set(h.(aside).Packet)
 		d.held.Delete(cl.ID)
@@ -165,8 +211,8 @@ func (d *door) OnDisconnect(cl *mochi.Client, _ error, _ bool) { d.told.Delete(c
 
 func (d *door) allows(cl *mochi.Client, topic string, access brokerconfig.Access) bool {
 	user := string(cl.Properties.Username)
-	if user == "" && len(d.users) == 0 {
-		user = brokerconfig.Operator
+	if user == "" && d.open {
+		user = wire.Operator
 	}
 	return d.acl.Allow(user, cl.ID, topic, access)
 }

@@ -1,6 +1,7 @@
 package devbroker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,12 @@ func (l *listener) attend(conn net.Conn, establish listeners.EstablishFn) {
 	defer l.serving.Done()
 	defer l.dismiss(conn)
 	conn.SetDeadline(time.Now().Add(connectTimeout)) // the library moves it on after CONNECT
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		if err := encrypted.Handshake(); err != nil {
+			l.log.Warn("client refused", "remote", conn.RemoteAddr().String(), "err", err)
+			return
+		}
+	}
 	err := contain(func() error { return establish(l.ID(), conn) })
 	l.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "err", err)
 }
@@ -96,9 +103,9 @@ func contain(serve func() error) (err error) {
 }
 
 func (l *listener) dismiss(conn net.Conn) {
+	hangUp(conn)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	conn.Close()
 	delete(l.conns, conn)
 }
 
@@ -108,9 +115,22 @@ func (l *listener) Close(listeners.CloseFn) {
 	l.bound.Close()
 	l.mu.Lock()
 	for conn := range l.conns {
-		conn.Close()
+		hangUp(conn)
 	}
 	l.conns = nil
 	l.mu.Unlock()
 	l.serving.Wait()
+}
+
+// hangUp closes what carries a connection, which waits for nobody; TLS would have a
+// last word with the client.
+func hangUp(conn net.Conn) {
+	for {
+		carried, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			conn.Close()
+			return
+		}
+		conn = carried.NetConn()
+	}
 }

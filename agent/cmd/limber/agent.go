@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -40,7 +42,8 @@ func newAgent() *cobra.Command {
 "demo" and looks for a broker on this machine.
 
 The configuration is one TOML file; --check prints the one that would be used,
-with every default.`,
+with every default. With metrics.listen = "127.0.0.1:9464" in it, Prometheus reads
+the device at /metrics, and /healthz says whether a fault stands.`,
 		Example: `  limber agent
   limber agent --config /etc/limber.toml
   limber agent --broker mqtts://broker:8883 --device cam-17 --check
@@ -86,7 +89,7 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 	}
 	if err := cfg.Validate(); err != nil {
 		err = fmt.Errorf("configuration: %w", err)
-		if sound { // before the flags
+		if sound || cfg.ReservedName() { // before the flags, or wherever it stands
 			err = usageError{err}
 		}
 		return agent.Config{}, err
@@ -99,7 +102,8 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
-	deps, err := openDevice(cfg, log)
+	// A device works on without a disk; a profile that is not stored is of no use.
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
 	if err != nil {
 		return err
 	}
@@ -119,7 +123,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 		debug.SetGCPercent(garbage)
 	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
-	err = dev.Run(c.Context())
+	err = runAgent(c.Context(), cfg.Metrics, dev, log)
 	if errors.Is(err, agent.ErrHung) {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
@@ -131,9 +135,22 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 	return nil
 }
 
+// runAgent runs a device, and lets it be read meanwhile if that was asked for.
+func runAgent(ctx context.Context, cfg agent.Metrics, dev *agent.Agent, log *slog.Logger) error {
+	if cfg.Listen == "" {
+		return dev.Run(ctx)
+	}
+	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- metrics.New(cfg, dev, log).Run(reading) }()
+	err := dev.Run(ctx)
+	stop()
+	return errors.Join(err, <-ended)
+}
+
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Inference: func() (agent.Inference, error) {
+func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }
@@ -152,17 +169,25 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }
 
-// printCheck prints the configuration as TOML, and what it leads to as
-// comments. A state that is not there stays so; one that is there gets the stock
+// printCheck prints the configuration as TOML, but for passwords, and what it leads to
+// as comments. A state that is not there stays so; one that is there gets the stock
 // family of this program, as at a start, if its own is an older one.
 func printCheck(w io.Writer, cfg agent.Config) error {
-	b, err := cfg.Marshal()
+	shown := cfg
+	shown.Broker.URL = cfg.Broker.URL.Redacted()
+	b, err := shown.Marshal()
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	fmt.Fprintf(w, "%s\n", b)
+	if !slices.Equal(shown.Broker.URL, cfg.Broker.URL) {
+		fmt.Fprintln(w, "# broker.url: the password is not shown; broker.password_file keeps it out of here")
+	}
 	if say := cfg.Schedule.Say(time.Now()); say != "" {
 		fmt.Fprintf(w, "# schedule: %s; unless an operator set another after that\n", say)
+	}
+	if m := cfg.Metrics; m.Listen != "" {
+		fmt.Fprintf(w, "# metrics: http://%s/metrics and /healthz, for %s\n", m.Listen, readers(m))
 	}
 	if path, err := ort.Find(); err != nil {
 		fmt.Fprintf(w, "# no inference: %v\n", err)
@@ -173,7 +198,7 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err
@@ -186,6 +211,14 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 		fmt.Fprintf(w, "# mode %s: the family has no member of that name; balanced will be used\n", cfg.Mode)
 	}
 	return printState(w, cfg, deps)
+}
+
+// readers says who may read the metrics.
+func readers(m agent.Metrics) string {
+	if m.TokenFile != "" {
+		return "who has the token of " + m.TokenFile
+	}
+	return "every program of this machine"
 }
 
 func printState(w io.Writer, cfg agent.Config, d *agent.Deps) error {

@@ -21,7 +21,7 @@ func newBench() *cobra.Command {
   limber bench e2e
   limber bench memory --json`)
 	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(),
-		newBenchRecord(), newBenchLive())
+		newBenchRecord(), newBenchLive(), newBenchOutbox())
 	return c
 }
 
@@ -31,15 +31,21 @@ func withBench(c *cobra.Command, asJSON bool, measure func(context.Context, benc
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "limber-bench-")
+	err = withFolder(c, asJSON, "", func(ctx context.Context, b bench.Bench) error { return measure(ctx, b, rt) })
+	return errors.Join(err, rt.Close())
+}
+
+// withFolder measures with a temporary folder in dir, or where the system has them.
+func withFolder(c *cobra.Command, asJSON bool, dir string, measure func(context.Context, bench.Bench) error) error {
+	dir, err := os.MkdirTemp(dir, "limber-bench-")
 	if err != nil {
-		return errors.Join(err, rt.Close())
+		return err
 	}
 	b := bench.Bench{Printer: figure.Printer{W: c.OutOrStdout(), JSON: asJSON}, Progress: newProgress(c),
 		Stderr: c.ErrOrStderr(), Dir: dir}
-	err = measure(c.Context(), b, rt)
+	err = measure(c.Context(), b)
 	b.Progress.End()
-	return errors.Join(err, rt.Close(), os.RemoveAll(dir))
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // Flags that several benchmarks have.

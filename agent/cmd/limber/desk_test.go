@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,13 +109,20 @@ func TestMain(m *testing.M) {
 
 // mustBroker runs `limber broker` as a process of its own, so that the race
 // detector looks at our code and not at the embedded library's.
-func mustBroker(t *testing.T) (addr string) {
+func mustBroker(t *testing.T, args ...string) (addr string) {
+	t.Helper()
+	addr, _ = mustBrokers(t, args...)
+	return addr
+}
+
+// mustBrokers is mustBroker for one that may serve WebSockets as well.
+func mustBrokers(t *testing.T, args ...string) (addr, web string) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(exe, "broker", "--listen", "127.0.0.1:0")
+	c := exec.Command(exe, append([]string{"broker", "--listen", "127.0.0.1:0"}, args...)...)
 	stderr, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -128,13 +136,22 @@ func mustBroker(t *testing.T) (addr string) {
 	})
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
-		if _, after, ok := strings.Cut(lines.Text(), "broker="); ok {
+		_, after, ok := strings.Cut(lines.Text(), "broker=")
+		switch after = strings.Trim(after, "\" "); {
+		case !ok:
+			continue
+		case addr == "":
+			addr = after
+		default:
+			web = after
+		}
+		if web != "" || !slices.Contains(args, "--ws") {
 			go io.Copy(io.Discard, stderr)
-			return strings.Trim(after, "\" ")
+			return addr, web
 		}
 	}
 	t.Fatal("the broker did not say where it listens")
-	return ""
+	return "", ""
 }
 
 // awaitOnline returns the device's state once it is online.

@@ -11,6 +11,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/store"
 )
 
 func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
@@ -95,7 +96,7 @@ func installed(t *testing.T, state string) string {
 	t.Helper()
 	cfg := agent.Default()
 	cfg.State = state
-	deps, err := openDevice(cfg, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Metrics is where Prometheus reads the device; package metrics serves it.
+type Metrics struct {
+	Listen    string `toml:"listen"`     // host:port; empty: nowhere
+	TokenFile string `toml:"token_file"` // its first line is what a reader must know; may be absent on loopback only
+}
+
+// A token has tokenLeast characters, so that nobody finds it by trying, and its file
+// is read up to tokenFile bytes.
+const (
+	tokenLeast = 16
+	tokenFile  = 4096
+)
+
+// Token is what a reader must know, as its file has it now; empty where nobody must
+// know anything.
+func (m Metrics) Token() (string, error) {
+	if m.TokenFile == "" {
+		return "", nil
+	}
+	f, err := os.Open(m.TokenFile)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, tokenFile))
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	token := strings.TrimSpace(line)
+	if len(token) < tokenLeast {
+		return "", fmt.Errorf("%s: its first line has %d characters, less than %d; `openssl rand -hex 32` makes one",
+			m.TokenFile, len(token), tokenLeast)
+	}
+	return token, nil
+}
+
+// validate names what others could reach without a token.
+func (m Metrics) validate() error {
+	if m.Listen == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(m.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("metrics.listen: %q is not HOST:PORT, such as 127.0.0.1:9464", m.Listen)
+	}
+	if m.TokenFile == "" && !loopback(host) {
+		return fmt.Errorf("metrics.listen: %s is for others as well; set metrics.token_file to a file whose first "+
+			"line they must know", m.Listen)
+	}
+	if _, err := m.Token(); err != nil {
+		return fmt.Errorf("metrics.token_file: %w", err)
+	}
+	return nil
+}
+
+// loopback tells whether an address is this machine's alone. Of names only
+// localhost is: what another one means is said elsewhere.
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

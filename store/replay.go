@@ -1,0 +1,82 @@
+package store
+
+import (
+	"errors"
+	"math/rand/v2"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// keyGeneration holds, in the meta bucket of outbox.db, the generation of the frames of
+// the journal that count: 32 bits of a random number that tell outboxes apart, and a
+// count of 32 bits.
+const keyGeneration = "generation"
+
+// lineage is the part of a generation that tells outboxes apart.
+func lineage(generation uint64) uint64 { return generation >> 32 }
+
+// replay takes over what a journal has, and begins its next generation.
+func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
+	c.created = reserved == 0
+	reserved = max(reserved, c.choose(parseNumber(meta.Get([]byte(keyGeneration))), journal))
+	var found tallies
+	for _, body := range frames(journal, c.generation) {
+		g, before, err := parseGroup(body)
+		if err != nil {
+			c.unlogged = err
+			continue
+		}
+		c.missed = append(c.missed, before.missing(found)...)
+		g.reserved, g.age = max(g.reserved, reserved), max(g.age, age)
+		if err := g.write(tx); err != nil {
+			return err
+		}
+		found = before
+		found.add(g)
+		c.logged++
+	}
+	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
+	return nil
+}
+
+// choose chooses the generation whose frames count: that which outbox.db knows. Where
+// it is new, or older than its journal, as after damage or on a disk that forgot what
+// it had called written, it is the newest. It returns what numbers a journal of
+// another outbox may have used.
+func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
+	last := lastGeneration(journal)
+	c.generation = known
+	switch {
+	case known == 0 && last == 0:
+		c.generation = uint64(rand.Uint32())<<32 | 1
+	case known == 0, last > known && lineage(last) == lineage(known):
+		c.generation = last
+	case last > 0 && lineage(last) != lineage(known):
+		c.unlogged = errors.New("the journal is of another outbox")
+		for _, body := range frames(journal, last) {
+			if g, _, err := parseGroup(body); err == nil {
+				reserved = max(reserved, g.reserved)
+			}
+		}
+	}
+	return reserved
+}
+
+// openJournal begins a generation of the journal, of which nothing is left that
+// outbox.db does not have, and tells what was wrong with the one before.
+func (o *Outbox) openJournal(c contents) {
+	if c.created && c.logged > 0 {
+		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
+	}
+	if c.unlogged != nil {
+		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
+	}
+	if o.journal.restart(c.generation); o.file.away() != nil {
+		return // what the journal on the disk has is nowhere else
+	}
+	if err := o.journal.open(c.generation); err != nil {
+		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
+	}
+}
