@@ -233,7 +233,8 @@ func (s *storm) count() (t toll, windows []time.Duration) {
 	}
 	slices.Sort(windows)
 	line, _ := json.Marshal(t) // cannot fail: numbers
-	fmt.Printf("%s seed %d, %d copies, refused %v, twice %v before a kill\n", line, s.seed, c.copies, c.refused, windows)
+	fmt.Printf("%s seed %d, %d copies, refused %v, %d out of order, twice %v before a kill\n", line, s.seed, c.copies,
+		c.refused, len(c.behind), windows)
 	for _, what := range c.phantom {
 		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
 	}

@@ -36,6 +36,8 @@ type client struct {
 	gaps    map[string]uint64 // records that were told to be lost, by the event
 	phantom []string          // answers that nothing was asked for
 	copies  int               // answers that came again, byte for byte
+	newest  map[bool]uint64   // number of the last result that came, made without the link or with it
+	behind  []string          // results that came after one with a higher number
 	open    int               // entries that were accepted and have no answer
 	last    wire.Telemetry
 	state   wire.State
@@ -61,7 +63,7 @@ type given struct {
 func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	tb.Helper()
 	c := &client{tb: tb, self: self, up: make(chan struct{}, 1), entries: map[string]*entry{}, numbers: map[uint64]string{},
-		refused: map[wire.Reason]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
+		refused: map[wire.Reason]int{}, gaps: map[string]uint64{}, newest: map[bool]uint64{}, more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
@@ -127,6 +129,11 @@ func (c *client) result(m mqtt.Message) {
 		c.phantom = append(c.phantom, fmt.Sprintf("%s has number %d of %s", m.Topic, r.Seq, topic))
 	}
 	c.numbers[r.Seq] = m.Topic
+	if newest := c.newest[r.Late]; r.Seq < newest {
+		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
+	} else {
+		c.newest[r.Late] = r.Seq
+	}
 	if r.Status != wire.OK {
 		c.refused[r.Reason]++
 		return
@@ -164,11 +171,15 @@ func (c *client) answer(m mqtt.Message) (e *entry, news bool) {
 
 // job publishes one under a new id.
 func (c *client) job(ctx context.Context, id string, picture int) *entry {
-	grey := byte(picture * (255 / (pictures - 1)))
-	frame := rawJob(`{"deadline_ms":600000,"codec":"rgb","width":1,"height":1}`, []byte{grey, grey, grey})
-	e := &entry{topic: c.self.Job(id), payload: frame, picture: picture}
+	e := &entry{topic: c.self.Job(id), payload: grey(picture), picture: picture}
 	c.publish(ctx, c.self.Result(id), e)
 	return e
+}
+
+// grey is a job with a picture of one pixel.
+func grey(picture int) []byte {
+	level := byte(picture * (255 / (pictures - 1)))
+	return rawJob(`{"deadline_ms":600000,"codec":"rgb","width":1,"height":1}`, []byte{level, level, level})
 }
 
 // command publishes one under a new id.
@@ -179,11 +190,15 @@ func (c *client) command(ctx context.Context, id, mode string) {
 
 // publish enters an entry and publishes it.
 func (c *client) publish(ctx context.Context, answer string, e *entry) {
+	c.enter(answer, e)
+	c.again(ctx, e)
+}
+
+func (c *client) enter(answer string, e *entry) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.entries[answer] = e
 	c.topics = append(c.topics, answer)
-	c.mu.Unlock()
-	c.again(ctx, e)
 }
 
 // again publishes what an entry has, and enters that the broker took it.
@@ -194,6 +209,11 @@ func (c *client) again(ctx context.Context, e *entry) {
 		}
 		return
 	}
+	c.accept(e)
+}
+
+// accept enters that an entry is to be answered from now on.
+func (c *client) accept(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !e.accepted && len(e.answers) == 0 {
