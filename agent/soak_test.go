@@ -21,7 +21,7 @@ type soak struct {
 
 func newSoak(tb testing.TB) *soak {
 	tb.Helper()
-	m := brokertest.StartMosquitto(tb, wideWindow...)
+	m := brokertest.StartMosquitto(tb, append([]string{"log_type none", "log_type information"}, wideWindow...)...)
 	c, through := lay(tb, m.Addr)
 	cfg := newConfig(tb, through)
 	cfg.LogLevel = "warn"
