@@ -101,7 +101,7 @@ func TestN2_WithDurableFirstNoIDHasTwoAnswers(t *testing.T) {
 	t.Parallel()
 	s := newStorm(t, func(c *agent.Config) { c.Outbox.DurableFirst = true })
 	s.killAfterAnswers(200, upTo(60*time.Millisecond))
-	if got, _ := s.count(); got.Twice > 0 || got.Answered != got.Accepted {
+	if got := s.count(); got.Twice > 0 || got.Answered != got.Accepted {
 		t.Errorf("seed %d: got %+v, want one answer for each", s.seed, got)
 	}
 }
