@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
 
@@ -25,8 +26,8 @@ const (
 	envSeed  = "LIMBER_SEED"
 )
 
-// window is how long before a kill an answer may have come that is not on the disk: the
-// commit starts within 50 ms, on a busy machine some time later.
+// window is how long before a kill an answer may have been made that is not on the disk:
+// the commit starts within 50 ms, on a busy machine some time later.
 const window = 500 * time.Millisecond
 
 // storm ends a device again and again while jobs and commands come, over a network
@@ -216,7 +217,7 @@ type toll struct {
 }
 
 // count makes up the bill, and explains the ids that have two answers: how long
-// before the next kill the first of them came. It may not be long.
+// before the next kill the first of them was made. It may not be long.
 func (s *storm) count() toll {
 	c := s.client
 	c.mu.Lock()
@@ -233,7 +234,7 @@ func (s *storm) count() toll {
 		}
 		if len(e.answers) > 1 {
 			t.Twice++
-			w := s.before(e.answers[0].at)
+			w := s.before(e.answers[0])
 			if windows = append(windows, w); w > window {
 				s.tb.Errorf("seed %d: %v before a kill %s was answered\n%s", s.seed, w, e.topic, e.history())
 			}
@@ -257,10 +258,12 @@ func (e *entry) history() (text string) {
 	return text
 }
 
-// before is how long before the next kill something came; an hour if none followed.
-func (s *storm) before(at time.Time) time.Duration {
+// before is how long before the next kill an answer was made; an hour if none followed.
+func (s *storm) before(g given) time.Duration {
+	var made struct{ TS wire.Time }
+	json.Unmarshal([]byte(g.payload), &made) // one without a time was made long ago
 	for _, end := range s.ends {
-		if d := end.Sub(at); d > -20*time.Millisecond { // an answer may have been on its way
+		if d := end.Sub(made.TS.Time); d >= 0 {
 			return d.Round(time.Millisecond)
 		}
 	}
