@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -14,7 +15,8 @@ const times = 4
 
 // A soak begins with so many jobs, and then holds what is left behind by others.
 const (
-	soakBefore, soakJobs, soakConnections = 105_000, 100_000, 1000
+	soakBefore, soakJobs, soakConnections = 210_000, 100_000, 1000
+	soakRest                              = 65 * time.Second
 	soakHeld                              = 0 // goroutines
 )
 
