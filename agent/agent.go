@@ -109,10 +109,11 @@ func (a *Agent) makeUplink(boot string) error {
 	link.Former = a.deps.Former
 	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
+	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
 	}
-	a.uplink, err = uplink.New(cfg, a.deps.Outbox, a.log)
+	a.uplink, err = uplink.New(cfg, a.deps.Store, a.deps.Outbox, a.log)
 	return err
 }
 
@@ -137,7 +138,7 @@ func (a *Agent) makeControl() {
 		a.log)
 	a.control = control.New(
 		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
-		control.Deps{State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Reported)},
+		control.Deps{State: a.deps.Store, Events: a.uplink, Offset: a.uplink.Offset, Changed: changed(uplink.Reported)},
 		[]control.Verb{setPower}, a.log)
 }
 
@@ -150,6 +151,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	go func() { stored <- a.deps.Outbox.Run(storing) }()
 	a.tellStart()
 	err := a.work(ctx)
+	if err == nil {
+		a.uplink.EndInOrder()
+	}
 	endStoring()
 	return errors.Join(err, <-stored)
 }

@@ -71,6 +71,9 @@ type Outbox struct {
 	EventsAge    Duration `toml:"events_age"`
 	FreeMiB      int      `toml:"free_mib"`      // MiB that stay free on the file system of the state
 	DurableFirst bool     `toml:"durable_first"` // an answer is held back until it is on the disk
+	// How fast results that were made without the link are sent, a second; 0: as the link takes them
+	ReplayPerS int `toml:"replay_per_s"`
+	ReplayKiBS int `toml:"replay_kib_s"`
 }
 
 // options are the bounds as the store has them.
@@ -122,7 +125,7 @@ func Default() Config {
 		Jobs:   Jobs{Queue: 1024, QueueMiB: 64, PayloadMiB: 4},
 		Frames: Frames{Keep: KeepNewest, Orientation: OrientEXIF},
 		Outbox: Outbox{MiB: 64, ResultsAge: Duration{Duration: 24 * time.Hour},
-			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256},
+			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 	}
@@ -285,7 +288,11 @@ func (c Config) Validate() error {
 	within("outbox.results_mib", c.Outbox.ResultsMiB, 0, 65536, " MiB")
 	within("outbox.events_mib", c.Outbox.EventsMiB, 0, 65536, " MiB")
 	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
+	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
+	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
 	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
+	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
+	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
 	aged := func(key string, d time.Duration) {
 		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
 			"no bound", key, d)
@@ -350,7 +357,7 @@ func (c Config) link() (mqtt.Config, error) {
 	m.KeepAlive, m.BackoffMin, m.BackoffMax = b.KeepAlive.Duration, b.ReconnectMin.Duration, b.ReconnectMax.Duration
 	m.MaxPayload = c.Jobs.PayloadMiB << 20
 	self := c.address()
-	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired} {
+	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired, wire.KindSynced} {
 		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
 	}
 	for _, g := range append([]string{wire.Everybody}, c.Groups...) {

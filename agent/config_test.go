@@ -140,6 +140,8 @@ func TestC9_LimitsOfTheOutboxAreJudgedBeforeTheStart(t *testing.T) {
 		"outbox.results_age: -1h0m0": func(o *agent.Outbox) { o.ResultsAge.Duration = -time.Hour },
 		"outbox.events_age: 5ms ":    func(o *agent.Outbox) { o.EventsAge.Duration = 5 * time.Millisecond },
 		"outbox.free_mib: -1 ":       func(o *agent.Outbox) { o.FreeMiB = -1 },
+		"outbox.replay_per_s: -1 ":   func(o *agent.Outbox) { o.ReplayPerS = -1 },
+		"outbox.replay_kib_s: -1 ":   func(o *agent.Outbox) { o.ReplayKiBS = -1 },
 	} {
 		c := agent.Default()
 		change(&c.Outbox)

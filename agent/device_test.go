@@ -35,9 +35,11 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
-// envSimulated gives that device simulated members, which take so long if it is set to
-// a time.
+// envSimulated gives that device simulated members: set to a time, some that take as
+// long; set to deadly, those that a white picture kills, with their process.
 const envSimulated = "LIMBER_TEST_SIMULATED"
+
+const deadly = "deadly"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -157,7 +159,11 @@ func beDevice(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	options := agent.Options{Version: "test", Inference: real(cfg).inference}
-	if latency := os.Getenv(envSimulated); latency != "" {
+	switch latency := os.Getenv(envSimulated); latency {
+	case "":
+	case deadly:
+		options.Inference = func() (agent.Inference, error) { return mortal{}, nil }
+	default:
 		options.Inference = simulated(nil)
 		if each, err := time.ParseDuration(latency); err == nil {
 			options.Inference = slow(each)

@@ -90,6 +90,9 @@ func (j *jobs) Job(r *uplink.Request) {
 	switch {
 	case r.Fault != nil:
 		j.refuse(one, wire.Internal, "whether this job was answered before cannot be read")
+	case r.Fatal:
+		j.refuse(one, wire.Internal, "the agent was cut off twice while it served this, the second time alone: "+
+			"it is not decoded again")
 	case r.Conflict:
 		j.refuse(one, wire.Conflict, "this id was used before, with other bytes")
 	case c.pacer == nil:
@@ -138,6 +141,7 @@ func (j *jobs) submit(one *job) {
 		return
 	}
 	header = j.complete(one, header)
+	one.Serving()
 	p := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height},
 		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source,
 		Latest: one.Latest}
@@ -271,7 +275,7 @@ func (j *jobs) result(one *job, a *engine.Answer) *wire.Result {
 		ID: one.ID, Source: one.source, Status: wire.OK, Device: j.cfg.Device, BootID: j.boot, TS: wire.At(time.Now()),
 		MS: &wire.Timing{Queue: wire.Millis(a.Queue), Decode: wire.Millis(a.Decode), Infer: wire.Millis(a.Infer),
 			Total: wire.Millis(a.Total), Predicted: wire.Millis(a.Predicted)},
-		DeadlineMS: wire.Millis(one.deadline), Met: a.Met, Late: !j.uplink.Status().Online,
+		DeadlineMS: wire.Millis(one.deadline), Met: a.Met, Late: one.Late(),
 	}
 	if a.Reason != "" {
 		r.Status, r.Reason, r.Detail = wire.Refused, a.Reason, a.Detail

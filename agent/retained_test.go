@@ -33,6 +33,7 @@ func TestClearingARetainedJobIsNoJob(t *testing.T) {
 		}
 		// An id that was never used says the same twice, as any job does.
 		wipe("empty")
+		o.result(cfg, "empty", 1)
 		wipe("empty")
 		o.result(cfg, "empty", 2)
 		if r := o.result(cfg, "empty", 1); r.Reason != wire.Invalid || o.identical(cfg, "empty") != 2 {

@@ -135,6 +135,9 @@ func (o *observer) telemetry() wire.Telemetry {
 		Jobs: s.Jobs + all.TurnedAway + all.Unseen, Refused: s.Refused + all.TurnedAway, Missed: s.Missed,
 		Superseded: all.Superseded, Retained: all.Uplink.Retained,
 	}
+	if behind, ok := o.uplink.Offset(); ok {
+		t.ClockOffset = new(wire.Millis(behind))
+	}
 	o.host.Fill(&t, lately.Total.Count(), s.Busy)
 	if s.Members == nil {
 		return t

@@ -166,11 +166,15 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 	if err != nil {
 		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}
 	}
-	expires = until
+	behind := time.Duration(0)
+	if order.ExpiresAt != nil {
+		behind, _ = c.offset()
+	}
+	expires = until.Add(-behind)
 	if now := time.Now(); !expires.After(now) {
 		// Both times: a clock that is wrong looks like a command that is late.
 		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s",
-			clock(expires), clock(now))
+			clock(until), clock(now.Add(behind)))
 	}
 	if _, ok := l.verbs[r.Verb]; !ok {
 		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))

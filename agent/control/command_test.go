@@ -88,6 +88,85 @@ func TestCommandsAreJudged(t *testing.T) {
 	}
 }
 
+func TestC5_ExpiresAtIsJudgedByTheClockOfOperatorsWhereThatIsKnown(t *testing.T) {
+	const clock = "the clock here says "
+	for _, tt := range []struct {
+		name    string
+		behind  time.Duration
+		expires string // it is midnight here
+		late    string // part of the detail; empty: it succeeds
+	}{
+		{"ahead, not known", 0, "1999-12-31T23:00:05Z", clock + "2000-01-01T00:00:00.000Z"},
+		{"ahead by an hour", -time.Hour, "1999-12-31T23:00:05Z", ""},
+		{"ahead by an hour, and late", -time.Hour, "1999-12-31T22:59:55Z", clock + "1999-12-31T23:00:00.000Z"},
+		{"behind by an hour", time.Hour, "2000-01-01T01:00:05Z", ""},
+		{"behind by an hour, and late", time.Hour, "2000-01-01T00:59:55Z", clock + "2000-01-01T01:00:00.000Z"},
+		{"behind, not known", 0, "2000-01-01T00:59:55Z", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, dir string) {
+				r := mustRig(t, dir, func(r *rig, _ *Config, _ *[]Verb) { r.behind = tt.behind })
+				p := r.command("mode", `{"mode":"low-latency","expires_at":"`+tt.expires+`"}`)
+				if tt.late == "" {
+					p.succeeds(t)
+					return
+				}
+				p.fails(t, wire.CommandRejected, wire.Expired, tt.late)
+				r.pursues()
+			})
+		})
+	}
+}
+
+// An action under way has the rest of the operator's time, not of the device's.
+func TestC5_ACommandTimesOutByTheClockOfOperators(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		r := mustRig(t, dir, withTarget(func(f *target) { f.preparing = make(chan struct{}) }),
+			func(r *rig, _ *Config, _ *[]Verb) { r.behind = -time.Hour })
+		p := r.command("goal", `{"goal":{"min_top1":0.8},"expires_at":"1999-12-31T23:00:05Z"}`)
+		<-time.After(4 * time.Second)
+		synctest.Wait()
+		if p.ended() != "" {
+			t.Errorf("ended %s after 4 s of 5", p.ended())
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		p.fails(t, wire.CommandTimedOut, wire.Expired, "it expired before")
+	})
+}
+
+func TestC10_CommandsThatConflictAreDoneOneAfterTheOtherAndTheLastStays(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		setting, most := 0, 0
+		r := mustRig(t, dir, withTarget(func(f *target) {
+			f.onSet(func(context.Context) error { // one goroutine's, unless two commands are done at once
+				setting++
+				most = max(most, setting)
+				<-time.After(time.Millisecond)
+				setting--
+				return nil
+			})
+		}))
+		modes := []string{"low-latency", "max-accuracy", "power-save", "balanced"}
+		var replies []*reply
+		var want []string
+		for i := range 40 {
+			mode := modes[i%3]
+			want = append(want, mode)
+			replies = append(replies, r.send("mode", fmt.Sprint(i), `{"mode":"`+mode+`","ttl_ms":60000}`))
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		for _, p := range replies {
+			p.succeeds(t)
+		}
+		r.pursues(want...)
+		if stored := r.stored("mode"); most != 1 || !strings.Contains(stored, want[39]) {
+			t.Errorf("%d were set at once, stored %s; want one, %s", most, stored, want[39])
+		}
+	})
+}
+
 func TestC6_AnOversizeCommandIsRejectedByItsSize(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)

@@ -38,6 +38,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/uplink"
@@ -73,8 +74,11 @@ type Events interface {
 
 // Deps are what a Control works with.
 type Deps struct {
-	State   *store.Store
-	Events  Events
+	State  *store.Store
+	Events Events
+	// Offset is by how much the clock here is behind that of operators, by which their
+	// expires_at is meant; ok is false where that is not known.
+	Offset  func() (behind time.Duration, ok bool)
 	Changed func() // the report may read differently, be it by what is in force; it must not block
 }
 
@@ -86,9 +90,10 @@ type Status struct {
 
 // Control carries out orders. Its methods may be called from any goroutine.
 type Control struct {
-	cfg   Config
-	state *store.Store
-	log   *slog.Logger
+	cfg    Config
+	state  *store.Store
+	log    *slog.Logger
+	offset func() (behind time.Duration, ok bool)
 
 	aims     *aims
 	names    []string // of the verbs
@@ -103,7 +108,7 @@ type Control struct {
 // store and starts nothing.
 func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 	c := &Control{
-		cfg: cfg, state: deps.State, log: log,
+		cfg: cfg, state: deps.State, log: log, offset: deps.Offset,
 		aims:     newAims(cfg, deps, log),
 		verbs:    make(map[string]*lane),
 		overflow: make(chan request, ordersMost),

@@ -41,7 +41,10 @@ func (a *aims) desire(ctx context.Context, r request) {
 		a.reject(newest, &wire.Refusal{Reason: wire.Invalid, Err: err})
 	case err != nil:
 		a.reject(d.Version, &wire.Refusal{Reason: wire.Invalid, Err: err})
-	case d.Version <= newest:
+	case d.Version > newest && d.Version-newest > wire.VersionReach:
+		a.reject(d.Version, wire.Refuse(wire.Invalid, "version %d is more than 2^32 ahead of %d, the last one applied: "+
+			"see `limber fleet set --force-version`", d.Version, newest))
+	case d.Version <= newest && !(d.Force && newest-d.Version > wire.VersionReach):
 		a.tellOutdated(r, d.Version)
 	case bad != nil:
 		a.reject(d.Version, &wire.Refusal{Reason: wire.Invalid, Err: bad})
@@ -124,7 +127,7 @@ func (a *aims) apply(ctx context.Context, r request, d wire.Desired) error {
 
 func (a *aims) reject(version uint64, err error) {
 	r := wire.Reported{Version: version, Status: wire.Rejected}
-	if newest := a.versions.newest(); newest > version {
+	if newest := a.versions.newest(); newest > version || version-newest > wire.VersionReach {
 		r.AppliedVersion = newest // its topic may hold this one instead by now
 	}
 	r.Reason, r.Nearest, r.Detail = refusalOf(err)
@@ -146,11 +149,12 @@ func (v versions) newest() uint64 {
 	return n
 }
 
-// with is v with another version of a place.
+// with is v with another version of a place, the greatest. Greater ones were forced
+// back.
 func (v versions) with(place string, version uint64) versions {
 	w := versions{place: version}
 	for p, old := range v {
-		if p != place {
+		if p != place && old <= version {
 			w[p] = old
 		}
 	}

@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 func retained(m *mqtt.Message) { m.Retained = true }
@@ -151,6 +154,57 @@ func TestDesiredIsAppliedByVersionInOneCommit(t *testing.T) {
 		p.succeeds(t)
 		r.reports(wire.Reported{Version: 6, Status: wire.Applied})
 	})
+}
+
+func TestM7_AVersionOutOfReachIsRejectedAndOneThatWasAppliedCanBeForcedBack(t *testing.T) {
+	const out = uint64(3 + wire.VersionReach + 1)
+	desire := func(r *rig, place string, version uint64, more string) {
+		r.t.Helper()
+		r.desire(place, fmt.Sprintf(`{"version":%d,"mode":"low-latency"%s}`, version, more))
+	}
+	bubble(t, func(t *testing.T, dir string) {
+		r := mustRig(t, dir)
+		desire(r, "desk", 3, "")
+		for _, version := range []uint64{out, math.MaxUint64} {
+			desire(r, "@all", version, "")
+			r.reports(wire.Reported{Version: version, Status: wire.Rejected, Reason: wire.Invalid, AppliedVersion: 3})
+		}
+		desire(r, "desk", 4, `,"force_version":true`) // as any other
+		r.reports(wire.Reported{Version: 4, Status: wire.Applied})
+		desire(r, "desk", 2, `,"force_version":true`) // one that was overtaken
+		r.reports(wire.Reported{Version: 2, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 4})
+		desire(r, "desk", 3+wire.VersionReach, "")
+		r.reports(wire.Reported{Version: 3 + wire.VersionReach, Status: wire.Applied})
+		r.stop()
+
+		// As versions before did.
+		mustSet(t, dir, "desired", fmt.Sprintf(`{"@all":%d,"desk":9,"@gate":4}`, uint64(math.MaxUint64)))
+		r = mustRig(t, dir)
+		desire(r, "desk", 8, "")
+		r.reports(wire.Reported{Version: 8, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: math.MaxUint64})
+		for range 2 { // it comes again with every connection
+			desire(r, "desk", 8, `,"force_version":true`)
+			r.reports(wire.Reported{Version: 8, Status: wire.Applied})
+		}
+		desire(r, "desk", 9, "")
+		desire(r, "desk", 8, `,"force_version":true`) // nor does it undo what came after
+		r.reports(wire.Reported{Version: 8, Status: wire.Rejected, Reason: wire.Conflict, AppliedVersion: 9})
+		if got, want := r.stored("desired"), `{"@gate":4,"desk":9}`; got != want {
+			t.Errorf("stored %s, want %s", got, want)
+		}
+	})
+}
+
+// mustSet stores a cell while no rig has the state.
+func mustSet(t *testing.T, dir, cell, value string) {
+	t.Helper()
+	st, err := store.Open(dir, store.Options{NoSync: true}, discard())
+	if err == nil {
+		err = errors.Join(st.SetCell(cell, []byte(value)), st.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestAnOversizeDesiredStateIsRejectedByItsSize(t *testing.T) {

@@ -216,6 +216,7 @@ func (e *events) of(kind wire.EventKind) (details []string) {
 
 // rig is a Control that runs, on a target and with a store of its own.
 type rig struct {
+	behind time.Duration // the clock here, of that of operators; 0: not known
 	*Control
 	t      *testing.T
 	dir    string
@@ -253,7 +254,8 @@ func mustRig(t *testing.T, dir string, how ...with) *rig {
 	for _, h := range how {
 		h(r, &cfg, &verbs)
 	}
-	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) }}, verbs, discard())
+	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) },
+		Offset: func() (time.Duration, bool) { return r.behind, r.behind != 0 }}, verbs, discard())
 	r.begun = r.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)

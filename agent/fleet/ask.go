@@ -43,21 +43,28 @@ func (c *Client) ask(ctx context.Context, m mqtt.Message, patience time.Duration
 // follow waits for what becomes of a message that was acknowledged.
 func (c *Client) follow(ctx context.Context, breaks uint64, patience time.Duration, heard, over <-chan struct{}) error {
 	enough := time.After(patience)
-	select {
-	case <-over:
-		return nil
-	case <-heard:
-	case <-time.After(echoLeast + echoTrips*c.roundTrip()):
-		if c.breaks() == breaks {
-			return ErrDropped
-		}
-	case <-ctx.Done():
-		return nil
+	if err := c.handedOn(ctx, breaks, heard, over); err != nil {
+		return err
 	}
 	select {
 	case <-over:
 	case <-enough:
 	case <-ctx.Done():
+	}
+	return nil
+}
+
+// handedOn waits for a message that was acknowledged to be heard, or for all to be over.
+// Its error is ErrDropped. Until then there were so many breaks when it was sent.
+func (c *conn) handedOn(ctx context.Context, breaks uint64, heard, over <-chan struct{}) error {
+	select {
+	case <-heard:
+	case <-over:
+	case <-ctx.Done():
+	case <-time.After(echoLeast + echoTrips*c.roundTrip()):
+		if c.breaks() == breaks {
+			return ErrDropped
+		}
 	}
 	return nil
 }

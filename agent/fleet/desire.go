@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,15 +41,27 @@ func (r Report) Failed() bool { return r.Status == wire.Rejected || r.Pending &&
 // client set the same target meanwhile.
 func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim,
 	patience time.Duration) ([]Report, error) {
+	return c.desire(ctx, fleet, target, wire.Desired{Mode: aim.Mode, Goal: aim.Goal}, patience)
+}
+
+// ForceDesire is Desire for devices whose last version nobody can follow: it takes the
+// one that follows the greatest that is within reach from 0, and has the devices go
+// back to it.
+func (c *Client) ForceDesire(ctx context.Context, fleet, target string, aim wire.Aim,
+	patience time.Duration) ([]Report, error) {
+	return c.desire(ctx, fleet, target, wire.Desired{Force: true, Mode: aim.Mode, Goal: aim.Goal}, patience)
+}
+
+func (c *Client) desire(ctx context.Context, fleet, target string, d wire.Desired, patience time.Duration) ([]Report,
+	error) {
 	devices, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	version, err := c.newVersion(fleet, target, devices)
-	if err != nil {
+	if d.Version, err = c.newVersion(fleet, target, devices, d.Force); err != nil {
 		return nil, err
 	}
-	request := newDesireRequest(target, wire.Desired{Version: version, Mode: aim.Mode, Goal: aim.Goal}, devices, patience)
+	request := newDesireRequest(target, d, devices, patience)
 	b, err := json.Marshal(request.desired)
 	if err == nil {
 		topic := wire.Address{Fleet: fleet, Device: target}.Desired()
@@ -70,33 +83,53 @@ func (c *Client) Desire(ctx context.Context, fleet, target string, aim wire.Aim,
 // newVersion takes the version of a desired state: one more than that of all that is
 // desired in the fleet, for a device takes the greatest of its own and its groups',
 // than what those that are meant report, and than this client took before.
-func (c *Client) newVersion(fleet, target string, devices []Device) (uint64, error) {
+func (c *Client) newVersion(fleet, target string, devices []Device, force bool) (uint64, error) {
 	untracked := c.registry.Counts().Untracked
-	last, place := c.registry.desired()
+	known := c.registry.desired()
 	meant := 0
 	for _, d := range devices {
 		if !d.In(target) {
 			continue
 		}
 		meant++
-		if r := d.Reported; r != nil && max(r.Version, r.AppliedVersion) > last {
-			last, place = max(r.Version, r.AppliedVersion), d.Name
+		if r := d.Reported; r != nil {
+			known = append(known, placed{r.Version, d.Name}, placed{r.AppliedVersion, d.Name})
 		}
 	}
 	c.state.Lock()
 	defer c.state.Unlock()
+	last := greatest(append(known, placed{c.version, target}), force)
 	switch {
 	case meant == 0:
 		return 0, fmt.Errorf("no device of fleet %s answers to %s; see `limber fleet ls`", fleet, target)
 	case untracked > 0:
 		return 0, fmt.Errorf("fleet %s has more than %d devices, so the greatest version of a desired state is not known: "+
 			"divide it", fleet, MaxDevices)
-	case max(last, c.version) == math.MaxUint64:
-		return 0, fmt.Errorf("version %d of the desired state of %s is the last there can be: remove the retained message",
-			last, place)
+	case last.version == math.MaxUint64:
+		return 0, fmt.Errorf("version %d of the desired state of %s is the last there can be: set another with "+
+			"--force-version", last.version, last.place)
 	}
-	c.version = max(c.version, last) + 1
+	c.version = last.version + 1
 	return c.version, nil
+}
+
+// placed is a version, and whose it is.
+type placed struct {
+	version uint64
+	place   string
+}
+
+// greatest is the greatest version or, where it is to be forced, the greatest that can
+// be reached from 0.
+func greatest(known []placed, force bool) (last placed) {
+	slices.SortFunc(known, func(a, b placed) int { return cmp.Compare(a.version, b.version) })
+	for _, k := range known {
+		if force && k.version-last.version > wire.VersionReach {
+			break
+		}
+		last = k
+	}
+	return last
 }
 
 // desireRequest is a desired state that was published, and what became of it.

@@ -3,7 +3,6 @@ package fleet
 import (
 	"cmp"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 
@@ -115,17 +114,16 @@ func (r *Registry) Counts() RegistryCounts {
 	return r.counts
 }
 
-// desired returns the greatest version of what is desired in the fleet, and of
-// whom; 0 if nothing is.
-func (r *Registry) desired() (version uint64, target string) {
+// desired returns the versions of what is desired in the fleet.
+func (r *Registry) desired() (versions []placed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(r.devices)) {
-		if d := r.devices[name].Desired; d != nil && d.Version > version {
-			version, target = d.Version, name
+	for name, entry := range r.devices {
+		if d := entry.Desired; d != nil {
+			versions = append(versions, placed{d.Version, name})
 		}
 	}
-	return version, target
+	return versions
 }
 
 // apply brings a message into the picture. What no device could have sent is not

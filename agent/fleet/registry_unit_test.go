@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -85,9 +87,9 @@ func TestADesiredStateMakesNoDevice(t *testing.T) {
 	c := newClient()
 	receive(c, yard("@gate").Desired(), `{"version":7,"mode":"balanced"}`)
 	receive(c, yard("cam-1").Desired(), `{"version":9,"mode":"balanced"}`)
-	version, of := c.Registry().desired()
-	if got := c.Registry().Devices(); len(got) != 0 || version != 9 || of != "cam-1" {
-		t.Errorf("got %+v, version %d of %s; want nobody, and version 9 of cam-1", got, version, of)
+	last := greatest(c.Registry().desired(), false)
+	if got := c.Registry().Devices(); len(got) != 0 || last != (placed{9, "cam-1"}) {
+		t.Errorf("got %+v, %+v; want nobody, and version 9 of cam-1", got, last)
 	}
 }
 
@@ -137,7 +139,7 @@ func TestDevicesBeyondTheBoundAreCounted(t *testing.T) {
 	if got := names(s); len(got) != MaxDevices || slices.Contains(got, fmt.Sprintf("cam-%05d", MaxDevices)) {
 		t.Errorf("%d were told, want those that are tracked", len(got))
 	}
-	if _, err := c.newVersion("yard", "@all", r.Devices()); err == nil ||
+	if _, err := c.newVersion("yard", "@all", r.Devices(), false); err == nil ||
 		!strings.Contains(err.Error(), "more than 10000 devices") {
 		t.Errorf("got %v, want no version where not all are known", err)
 	}
@@ -250,8 +252,44 @@ func TestTwoDesiresOfOneClientTakeTwoVersions(t *testing.T) {
 	c := newClient()
 	tell(c, "cam-1")
 	for want := range uint64(3) {
-		if got, err := c.newVersion("yard", "cam-1", c.Registry().Devices()); err != nil || got != want+1 {
+		if got, err := c.newVersion("yard", "cam-1", c.Registry().Devices(), false); err != nil || got != want+1 {
 			t.Errorf("got version %d, %v; want %d", got, err, want+1)
+		}
+	}
+}
+
+func TestAForcedVersionIsTheNextOfThoseWithinReach(t *testing.T) {
+	t.Parallel()
+	const reach = wire.VersionReach
+	for _, tt := range []struct {
+		name          string
+		desired       uint64 // retained
+		reported      wire.Reported
+		plain, forced uint64 // 0: none can be had
+	}{
+		{"all is well", 7, wire.Reported{Version: 7, Status: wire.Applied}, 8, 8},
+		{"nothing was desired", 0, wire.Reported{Status: wire.Applied}, 1, 1},
+		{"a group's was the last", 9, wire.Reported{Version: math.MaxUint64, Status: wire.Applied}, 0, 10},
+		{"rejected", reach * 4, wire.Reported{Version: reach * 4, Status: wire.Rejected, AppliedVersion: 7},
+			reach*4 + 1, 8},
+		{"counted in milliseconds", reach * 4, wire.Reported{Version: reach * 4, Status: wire.Applied}, reach*4 + 1, 1},
+		{"just within reach", reach, wire.Reported{Version: reach, Status: wire.Applied}, reach + 1, reach + 1},
+	} {
+		for force, want := range map[bool]uint64{false: tt.plain, true: tt.forced} {
+			c := newClient()
+			tell(c, "cam-1")
+			b, err := json.Marshal(tt.reported)
+			if err != nil {
+				t.Fatal(err)
+			}
+			receive(c, yard("cam-1").Reported(), string(b))
+			if tt.desired > 0 {
+				receive(c, yard("cam-1").Desired(), fmt.Sprintf(`{"version":%d,"mode":"balanced"}`, tt.desired))
+			}
+			got, err := c.newVersion("yard", "cam-1", c.Registry().Devices(), force)
+			if got != want || (err == nil) != (want > 0) {
+				t.Errorf("%s, forced %v: got %d, %v; want %d", tt.name, force, got, err, want)
+			}
 		}
 	}
 }

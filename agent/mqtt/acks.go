@@ -12,15 +12,18 @@ import (
 type acks struct {
 	mu      sync.Mutex
 	waiting []func()
+	under   int           // guarded by mu: taken in, and not on the socket yet
 	wake    chan struct{} // holds one token when something waits
+	gone    chan struct{} // holds one token when one went to the socket
 }
 
-func newAcks() *acks { return &acks{wake: make(chan struct{}, 1)} }
+func newAcks() *acks { return &acks{wake: make(chan struct{}, 1), gone: make(chan struct{}, 1)} }
 
 // add takes one acknowledgement in; it never blocks.
 func (q *acks) add(ack func()) {
 	q.mu.Lock()
 	q.waiting = append(q.waiting, ack)
+	q.under++
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
@@ -51,15 +54,36 @@ func (q *acks) run(down <-chan struct{}) {
 	}
 }
 
-// flush passes on what waits, within a limit.
-func (q *acks) flush(limit time.Duration) {
-	done := make(chan struct{})
-	go func() {
-		q.send()
-		close(done)
-	}()
+// left notes that an acknowledgement went to the socket.
+func (q *acks) left() {
+	q.mu.Lock()
+	q.under--
+	q.mu.Unlock()
 	select {
-	case <-done:
-	case <-time.After(limit):
+	case q.gone <- struct{}{}:
+	default:
+	}
+}
+
+// flush returns when all that was taken in is on the socket, within a limit: the
+// library writes an acknowledgement after it was passed on, and none may follow a
+// DISCONNECT.
+func (q *acks) flush(limit time.Duration, down <-chan struct{}) {
+	go q.send()
+	late := time.After(limit)
+	for {
+		q.mu.Lock()
+		under := q.under
+		q.mu.Unlock()
+		if under <= 0 {
+			return
+		}
+		select {
+		case <-q.gone:
+		case <-down:
+			return
+		case <-late:
+			return
+		}
 	}
 }

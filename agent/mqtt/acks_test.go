@@ -26,8 +26,15 @@ func TestAnAcknowledgementWaitsForTheSocketAndNobodyForIt(t *testing.T) {
 		}
 		close(down)
 		synctest.Wait()
-		q.add(func() { sent = append(sent, 4) })
-		q.flush(time.Second)
+		q.under = 0 // those went to the socket
+		q.add(func() {
+			go func() { // as the library does it
+				<-time.After(time.Millisecond)
+				sent = append(sent, 4)
+				q.left()
+			}()
+		})
+		q.flush(time.Second, make(chan struct{}))
 		if len(sent) != 4 {
 			t.Errorf("sent %v, want the last one flushed", sent)
 		}
@@ -35,7 +42,7 @@ func TestAnAcknowledgementWaitsForTheSocketAndNobodyForIt(t *testing.T) {
 		defer close(mute)
 		q.add(func() { <-mute })
 		began := time.Now()
-		if q.flush(time.Second); time.Since(began) != time.Second {
+		if q.flush(time.Second, make(chan struct{})); time.Since(began) != time.Second {
 			t.Errorf("flush took %v, want its limit of 1s", time.Since(began))
 		}
 	})

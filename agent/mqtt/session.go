@@ -47,6 +47,7 @@ func (l *Link) open(ctx context.Context, at target, seq uint64) (*session, error
 		return nil, err
 	}
 	s := &session{link: l, at: at, stream: stream, out: newOutgoing(), acks: newAcks()}
+	stream.acked = s.acks.left
 	go s.acks.run(stream.down)
 	s.client = paho.NewClient(s.options(seq))
 	token := s.client.Connect().(*paho.ConnectToken)
@@ -215,13 +216,19 @@ func (s *session) receive(_ paho.Client, m paho.Message) {
 		if !s.link.cfg.Own(msg.Payload) {
 			s.stranger.Store(true)
 		}
-		s.acks.add(m.Ack)
+		if msg.QoS > 0 {
+			s.acks.add(m.Ack)
+		}
 		return
 	}
 	s.calling.Lock()
 	defer s.calling.Unlock()
 	if !s.mute {
-		s.link.handler.Receive(msg, func() { s.acks.add(m.Ack) })
+		ack := func() { s.acks.add(m.Ack) }
+		if msg.QoS == 0 {
+			ack = func() {}
+		}
+		s.link.handler.Receive(msg, ack)
 	}
 }
 
@@ -299,7 +306,7 @@ func (s *session) outcome(tokens <-chan paho.Token) error {
 func (s *session) disconnect() {
 	late := time.Now().Add(goodbye)
 	s.silence()
-	s.acks.flush(time.Until(late) - hangUp)
+	s.acks.flush(time.Until(late)-hangUp, s.stream.down)
 	s.settle(time.Until(late) - hangUp)
 	s.stream.leave(time.Until(late))
 	s.abandon(context.Canceled)

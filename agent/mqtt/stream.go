@@ -42,6 +42,7 @@ type stream struct {
 	idle     time.Duration // silence after which a read gives up
 	timeout  time.Duration // of a write without progress
 
+	acked    func()        // called when an acknowledgement left; set before the first packet, or nil
 	turn     chan struct{} // holds the token of whoever writes one whole packet
 	left     bool          // of the one with the turn: DISCONNECT was said, nothing may follow
 	heard    atomic.Int64  // when the last byte came, in ns since began
@@ -53,6 +54,12 @@ type stream struct {
 	cause    error
 	greeting time.Duration // idle until the CONNACK came
 }
+
+// The packet types that acknowledge a message.
+const (
+	puback = 4
+	pubrec = 5
+)
 
 // dial opens a connection with all that is known to be needed before the
 // first MQTT byte.
@@ -176,7 +183,11 @@ func (s *stream) Write(p []byte) (int, error) {
 	select {
 	case s.turn <- struct{}{}:
 		defer s.pass()
-		return s.write(p)
+		n, err := s.write(p)
+		if err == nil && len(p) > 0 && s.acked != nil && (p[0]>>4 == puback || p[0]>>4 == pubrec) {
+			s.acked()
+		}
+		return n, err
 	case <-s.down:
 		return 0, errOver
 	}

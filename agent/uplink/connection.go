@@ -20,9 +20,12 @@ type connection struct {
 }
 
 // over tells whether the connection broke.
-func (c connection) over() bool {
+func (c connection) over() bool { return closed(c.lost) }
+
+// closed tells whether a channel is, into which nothing is sent.
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-c.lost:
+	case <-c:
 		return true
 	default:
 		return false
@@ -46,16 +49,23 @@ func within(ctx context.Context, end <-chan struct{}) (context.Context, context.
 type connState struct {
 	online  atomic.Bool
 	greeted atomic.Bool     // the broker has had a state of this run
+	heard   atomic.Bool     // a message came over the connection, which may be before it is known to be up
 	seq     atomic.Uint64   // of the last connection
 	failed  atomic.Uint64   // attempts to connect without success
 	lost    chan struct{}   // of the connection that is up; the link's goroutine alone touches it
 	up      chan connection // for the publisher: one that was not greeted
 	ready   chan connection // for the sender: one that was greeted
-	moved   chan struct{}   // holds one token when the link came up, broke, could not come up or delivered a record
+	// attempt is closed when the connection that is up breaks, or the one that is being made
+	// does not come up: messages may come before it is known to be up
+	attempt atomic.Pointer[chan struct{}]
+	dropped atomic.Uint64 // telemetry that it had no room for
+	moved   chan struct{} // holds one token when the link came up, broke, could not come up or delivered a record
 }
 
 func newConnState() *connState {
-	return &connState{up: make(chan connection, 1), ready: make(chan connection, 1), moved: make(chan struct{}, 1)}
+	s := &connState{up: make(chan connection, 1), ready: make(chan connection, 1), moved: make(chan struct{}, 1)}
+	s.attempt.Store(new(make(chan struct{})))
+	return s
 }
 
 // token puts one into a channel that has room for one, if it has none.
@@ -79,8 +89,21 @@ func withdraw(c chan connection) {
 	}
 }
 
+// fromLink is the uplink as its link sees it.
+type fromLink struct{ *Uplink }
+
+// Receive implements mqtt.Handler.
+func (l fromLink) Receive(m mqtt.Message, ack func()) {
+	l.conn.heard.Store(true)
+	l.Uplink.Receive(m, ack)
+}
+
+// there tells whether there is a link now.
+func (s *connState) there() bool { return s.online.Load() || s.heard.Load() }
+
 // Connected implements mqtt.Handler: the publisher takes the connection from here.
-func (u *Uplink) Connected(connSeq uint64, _ bool) {
+func (u *Uplink) Connected(connSeq uint64, present bool) {
+	u.suspects.connected(present)
 	s := u.conn
 	s.seq.Store(connSeq)
 	s.online.Store(true)
@@ -96,6 +119,9 @@ func (u *Uplink) Lost(err error) {
 	}
 	s := u.conn
 	s.online.Store(false)
+	s.heard.Store(false)
+	u.suspects.lost()
+	close(*s.attempt.Swap(new(make(chan struct{}))))
 	u.inbox.hangUp()
 	if s.lost != nil {
 		close(s.lost)

@@ -4,30 +4,92 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/store"
 )
 
 const (
-	inFlight    = 32          // publishes without an acknowledgement yet
-	drainJitter = time.Second // longest pause before a backlog is sent, so that a fleet does not all send at once
+	inFlight = 32 // publishes without an acknowledgement yet
+	// drainJitter is the longest pause before late results are sent, so that a fleet does
+	// not send all of them at once.
+	drainJitter = time.Second
 )
 
 // errLost ends what belongs to a connection that broke.
 var errLost = errors.New("connection lost")
 
-// delivery is a publish whose outcome is not known yet.
+// delivery is a publish and its outcome.
 type delivery struct {
-	seq     uint64
-	outcome <-chan error
+	publication
+	err error
 }
 
-// deliver sends what the outbox holds over each connection, in order, until ctx
-// ends.
+// sender publishes over one connection: one goroutine, with a window. What the broker
+// acknowledges is taken in whatever order that comes.
+type sender struct {
+	*Uplink
+	lines    *lines
+	window   chan struct{} // holds a token for each in flight
+	outcomes chan delivery
+}
+
+// sent is what was published: records that are not acknowledged yet, and answers that are
+// to be published again.
+type sent struct {
+	again chan publication
+
+	mu      sync.Mutex
+	seqs    map[uint64]struct{} // guarded by mu; at most inFlight
+	repeats int                 // guarded by mu: answers that were published again, likewise
+}
+
+func (s *sent) add(p publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.repeat {
+		s.repeats++
+	} else {
+		s.seqs[p.Seq] = struct{}{}
+	}
+}
+
+func (s *sent) remove(p publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.repeat {
+		s.repeats--
+	} else {
+		delete(s.seqs, p.Seq)
+	}
+}
+
+func (s *sent) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.seqs)
+	s.repeats = 0
+}
+
+// idle tells whether no answer that was published again waits for the broker.
+func (s *sent) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repeats == 0
+}
+
+func (s *sent) has(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.seqs[seq]
+	return ok
+}
+
+// deliver sends what the outbox holds over each connection, each stream in order,
+// until ctx ends.
 func (u *Uplink) deliver(ctx context.Context) error {
 	for {
 		select {
@@ -39,101 +101,91 @@ func (u *Uplink) deliver(ctx context.Context) error {
 	}
 }
 
-// drain sends records until the connection is lost: one goroutine publishes, with a
-// window, and one waits for the acknowledgements in the same order.
+// drain sends records until the connection is lost.
 func (u *Uplink) drain(ctx context.Context, c connection) {
 	ctx, cancel := within(ctx, c.lost)
 	defer cancel()
+	s := u.newSender()
 	g, ctx := errgroup.WithContext(ctx)
-	window := make(chan delivery, inFlight)
-	g.Go(func() error {
-		defer close(window)
-		return u.send(ctx, window)
-	})
-	g.Go(func() error { return u.confirm(ctx, window) })
+	g.Go(func() error { return s.send(ctx) })
+	g.Go(func() error { return s.confirm(ctx) })
 	g.Wait() // the connection or ctx ended
+	u.sent.clear()
+}
+
+func (u *Uplink) newSender() *sender {
+	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
+		rand.N(drainJitter))
+	return &sender{Uplink: u, lines: &lines{outbox: u.outbox, again: u.sent.again, pace: p},
+		window: make(chan struct{}, inFlight), outcomes: make(chan delivery, inFlight)}
+}
+
+// strainLeast is what an acknowledgement may take on any link: below, it is not strained
+// but uneven.
+const strainLeast = 5 * time.Millisecond
+
+// strained tells whether acknowledgements take three times what they took in the last
+// minute.
+func strained(recent, minute time.Duration) bool {
+	return minute > 0 && recent >= max(3*minute, strainLeast)
 }
 
 // send publishes every record of the outbox, and those that come. Once ctx has
 // ended the link takes some messages and others not: it must offer no more, or a
 // record would overtake the one before.
-func (u *Uplink) send(ctx context.Context, window chan<- delivery) error {
-	if err := u.pause(ctx); err != nil {
-		return err
-	}
-	var after [store.Streams]uint64
+func (s *sender) send(ctx context.Context) error {
 	for {
-		records, more := u.next(&after)
-		for _, r := range records {
-			d := delivery{r.Seq, u.link.Send(ctx, mqtt.Message{Topic: r.Topic, Payload: r.Payload, QoS: 1})}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			select {
-			case window <- d:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		if len(records) > 0 {
-			continue
-		}
 		select {
-		case <-more:
+		case s.window <- struct{}{}: // before it is chosen what goes: the latest that is known counts
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// next returns the next records of the first stream that has any after those sent, or
-// what to wait for.
-func (u *Uplink) next(after *[store.Streams]uint64) (records []store.Record, more <-chan struct{}) {
-	for _, s := range []store.Stream{store.Control, store.Event, store.Live, store.Late} {
-		records, wake := u.outbox.Collect(s, after[s], inFlight)
-		if n := len(records); n > 0 {
-			after[s] = records[n-1].Seq
-			return records, nil
+		m, err := s.lines.next(ctx)
+		if err != nil {
+			return err
 		}
-		if more == nil {
-			more = wake // closed by whatever comes to any stream after this look
+		d := delivery{publication: m}
+		s.sent.add(m)
+		outcome := s.link.Send(ctx, mqtt.Message{Topic: m.Topic, Payload: m.Payload, QoS: 1})
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-	}
-	return nil, more
-}
-
-// pause waits a little if there is a backlog.
-func (u *Uplink) pause(ctx context.Context) error {
-	if depth, _ := u.outbox.Depth(); depth == 0 {
-		return nil
-	}
-	select {
-	case <-time.After(rand.N(drainJitter)):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		go func() {
+			d.err = <-outcome
+			s.outcomes <- d // which has room for all that are in flight
+		}()
 	}
 }
 
 // confirm takes delivered records out of the outbox and acknowledges the requests
 // they answer.
-func (u *Uplink) confirm(ctx context.Context, window <-chan delivery) error {
-	for d := range window {
+func (s *sender) confirm(ctx context.Context) error {
+	for {
 		select {
-		case err := <-d.outcome:
-			if errors.Is(err, mqtt.ErrDown) || ctx.Err() != nil {
+		case d := <-s.outcomes:
+			<-s.window
+			if errors.Is(d.err, mqtt.ErrDown) || ctx.Err() != nil {
 				return errLost
 			}
-			if err != nil {
-				// Sending it again would fail again, and hold up all the others.
-				u.log.Error("message cannot be sent", "seq", d.seq, "err", err)
-			}
+			s.delivered(d)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		u.outbox.Delivered(d.seq)
-		u.inbox.settle(d.seq)
-		token(u.conn.moved)
 	}
-	return nil
+}
+
+// delivered ends what the broker has, or never will.
+func (s *sender) delivered(d delivery) {
+	if d.err != nil {
+		// Sending it again would fail again, and hold up all the others.
+		s.log.Error("message cannot be sent", "seq", d.Seq, "err", d.err)
+	}
+	if d.repeat {
+		give(d.acks)
+	} else {
+		s.inbox.delivered(d.Seq, s.outbox.Unwritten())
+		s.outbox.Delivered(d.Seq)
+	}
+	s.sent.remove(d.publication)
+	token(s.conn.moved)
 }

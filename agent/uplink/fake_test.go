@@ -137,6 +137,7 @@ type device struct {
 	state     *store.Store
 	handler   *fakeHandler
 	documents *fakeDocuments
+	repeating bool
 }
 
 // discard is the log of those who say too much.
@@ -173,7 +174,7 @@ func (d *device) open() {
 		d.tb.Fatal(err)
 	}
 	d.tb.Cleanup(func() { outbox.Close() })
-	if d.Uplink, err = New(d.cfg, outbox, discard()); err != nil {
+	if d.Uplink, err = New(d.cfg, state, outbox, discard()); err != nil {
 		d.tb.Fatal(err)
 	}
 	d.state = state
@@ -209,10 +210,16 @@ func (d *device) close() {
 	}
 }
 
-// lookAllUp does what the replay would do.
+// lookAllUp does what the replay would do. Nothing is published anew, but within
+// repeated.
 func (d *device) lookAllUp() {
+	ctx, cancel := context.WithCancel(d.tb.Context())
+	if !d.repeating {
+		cancel()
+	}
+	defer cancel()
 	for r := d.replays.take(); r != nil; r = d.replays.take() {
-		d.again(r)
+		d.again(ctx, r)
 	}
 }
 
@@ -221,6 +228,29 @@ func (d *device) lookAllUp() {
 func (d *device) receive(m mqtt.Message, acks *int) {
 	d.Receive(m, func() { *acks++ })
 	d.lookAllUp()
+}
+
+// repeated returns what is published anew while f runs.
+func (d *device) repeated(f func()) (all []publication) {
+	d.tb.Helper()
+	d.repeating = true
+	defer func() { d.repeating = false }()
+	ended, stop := make(chan bool), make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case p := <-d.sent.again:
+				all = append(all, p)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	f()
+	close(stop)
+	<-ended
+	return all
 }
 
 // waiting are the records of the outbox, each as topic and payload.

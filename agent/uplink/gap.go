@@ -13,13 +13,15 @@ import (
 const gapEvery = time.Second
 
 // tellGaps tells of records that had to be given up, until ctx ends. It waits until
-// the link is up: until then one gap takes in what is lost next to it.
+// the link is up: until then one gap takes in what is lost next to it. It looks after
+// acknowledgements that wait for the disk in vain as well.
 func (u *Uplink) tellGaps(ctx context.Context) error {
 	tick := time.NewTicker(gapEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			u.review()
 			for u.conn.online.Load() && u.tellGap() {
 			}
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
@@ -10,14 +11,20 @@ import (
 // inbox holds what came in until it is acknowledged. Digests are worked out
 // without its lock.
 type inbox struct {
+	last atomic.Uint64 // number of the last result
+
 	mu       sync.Mutex
 	open     map[string]*Request // guarded by mu: without an answer in the outbox, by key
-	answered map[uint64]*answer  // guarded by mu: not acknowledged, by the record that answers
+	answered map[uint64]*answer  // guarded by mu: whose answer is not on the disk, by the record that it is
 }
 
-// answer is what a record of the outbox acknowledges.
+// answer is what a record of the outbox acknowledges: once it is on the disk, since
+// only then its request is known whatever happens.
 type answer struct {
-	acks []func()
+	acks      []func()
+	kept      bool // it is remembered, so it will be written, also when it was delivered
+	delivered bool
+	old       bool // it was there when they were looked at last
 }
 
 // enter makes r the open request of its key and returns r, or the one that is open.
@@ -69,6 +76,9 @@ func (b *inbox) close(r *Request) (acks []func()) {
 func (b *inbox) end(r *Request) (acks []func()) {
 	b.remove(r)
 	acks, r.acks = r.acks, nil
+	if r.ended != nil && !closed(r.ended) {
+		close(r.ended)
+	}
 	return acks
 }
 
@@ -88,36 +98,111 @@ func (b *inbox) remove(r *Request) {
 
 // answer notes which record acknowledges a request, and ends its wait: who sends a
 // copy may have seen the answer already, and nothing else would come.
-func (b *inbox) answer(seq uint64, r *Request) *answer {
+func (b *inbox) answer(seq uint64, r *Request, kept bool) *answer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := &answer{acks: b.end(r)}
+	a := &answer{acks: b.end(r), kept: kept}
 	b.answered[seq] = a
 	return a
 }
 
-// disown takes back an answer whose record was not appended. Its number may be
-// another record's by now.
+// disown takes back an answer whose record was not appended, or was lost. Its number
+// may be another record's by now.
 func (b *inbox) disown(seq uint64, a *answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.answered[seq] == a {
+	if b.answered[seq] == a && !a.delivered {
 		delete(b.answered, seq)
 	}
 }
 
-// settle acknowledges what a record answers, as often as the broker delivered it:
-// the record was delivered, or it is on the disk.
+// settle acknowledges what a record answers, as often as the broker delivered it: it
+// is on the disk.
 func (b *inbox) settle(seq uint64) {
 	b.mu.Lock()
 	a := b.answered[seq]
 	delete(b.answered, seq)
 	b.mu.Unlock()
-	if a == nil {
-		return
+	if a != nil {
+		give(a.acks)
 	}
-	for _, ack := range a.acks {
+}
+
+// settled tells whether nothing that was answered waits for an acknowledgement.
+func (b *inbox) settled() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.answered {
+		if len(a.acks) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func give(acks []func()) {
+	for _, ack := range acks {
 		ack()
+	}
+}
+
+// delivered notes that the broker has a record. Where nothing is written now that is as
+// good as the disk, and so it is for what is not remembered.
+func (b *inbox) delivered(seq uint64, unwritten bool) {
+	b.mu.Lock()
+	a := b.answered[seq]
+	wait := a != nil && a.kept && !unwritten
+	if wait {
+		a.delivered = true
+	}
+	b.mu.Unlock()
+	if !wait {
+		b.settle(seq)
+	}
+}
+
+// attach lets acknowledgements wait for an answer that is not on the disk yet; false if
+// there is no such one.
+func (b *inbox) attach(seq uint64, acks []func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.answered[seq]
+	if a == nil {
+		return false
+	}
+	a.acks = append(a.acks, acks...)
+	return true
+}
+
+// aged are the answers that were not on the disk when this was asked the last time, and
+// are not now: those that were delivered, and those that were not.
+func (b *inbox) aged() (delivered, others map[uint64]*answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delivered, others = make(map[uint64]*answer), make(map[uint64]*answer)
+	for seq, a := range b.answered {
+		switch {
+		case a.old && a.delivered:
+			delivered[seq] = a
+		case a.old:
+			others[seq] = a
+		}
+		a.old = true
+	}
+	return delivered, others
+}
+
+// review ends what will not come to the disk: what was lost, and, while nothing is
+// written, what was delivered.
+func (u *Uplink) review() {
+	delivered, others := u.inbox.aged()
+	for seq := range delivered {
+		u.inbox.delivered(seq, u.outbox.Unwritten())
+	}
+	for seq, a := range others {
+		if !u.outbox.Waits(seq) {
+			u.inbox.disown(seq, a)
+		}
 	}
 }
 
@@ -129,7 +214,9 @@ func (b *inbox) hangUp() {
 	for _, r := range b.open {
 		r.acks = nil
 	}
-	clear(b.answered)
+	for _, a := range b.answered {
+		a.acks = nil
+	}
 }
 
 // answer appends the record that answers a request.
@@ -139,10 +226,13 @@ func (u *Uplink) answer(r *Request, encode func(seq uint64) (store.Record, error
 	_, err := u.outbox.Append(func(seq uint64) (store.Record, error) {
 		record, err := encode(seq)
 		if err == nil {
-			number, noted = seq, u.inbox.answer(seq, r) // before the record can be delivered, or found
+			number, noted = seq, u.inbox.answer(seq, r, record.Job != "") // before the record can be delivered, or found
 		}
 		return record, err
-	}, func() { u.inbox.settle(number) })
+	}, func() {
+		u.inbox.settle(number)
+		token(u.conn.moved)
+	})
 	if err == nil {
 		return
 	}

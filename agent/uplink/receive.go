@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
 
-// Receive implements mqtt.Handler: it sorts what arrives and hands everything on at
-// once.
+// Receive sorts what arrives and hands everything on at once.
 func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 	if source := u.frames.of(m.Topic); source != nil {
 		r := u.newRequest(wire.KindFrame, m, ack)
@@ -31,6 +31,12 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 		ack()
 		return
 	}
+	if !u.wanted(m.Topic) {
+		u.Event(wire.SeverityWarning, wire.Event{Kind: wire.EventFault, Detail: fmt.Sprintf(
+			"the broker delivers what this device did not ask for and leaves alone: %.100q", m.Topic)})
+		ack()
+		return
+	}
 	r := u.newRequest(t.Kind, m, ack)
 	r.Address, r.Verb, r.ID, r.Source = t.Address, t.Verb, t.ID, t.Source
 	switch t.Kind {
@@ -38,11 +44,22 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 		u.receive(r, false)
 	case wire.KindFrame:
 		u.receiveFrame(r)
+	case wire.KindSynced:
+		u.synced(m)
+		ack()
 	case wire.KindDesired:
 		u.handler.Desired(r)
 	default:
 		ack()
 	}
+}
+
+// wanted tells whether a topic is one that this device asked for: a session may bring
+// others, and so may a broker that confuses two devices.
+func (u *Uplink) wanted(topic string) bool {
+	return slices.ContainsFunc(u.cfg.Link.Subscriptions, func(s mqtt.Subscription) bool {
+		return mqtt.Overlap(s.Filter, topic)
+	})
 }
 
 // receive lets a job or a command in, unless its key is known; of a fresh one no answer
@@ -69,7 +86,22 @@ func (u *Uplink) admit(r *Request) {
 		r.Release() // the broker will deliver it to the next start
 		return
 	}
+	if r.Kind != wire.KindCmd {
+		if u.suspects.refuses(r) {
+			r.Fatal = true
+			u.tellFatal(r)
+		} else if u.suspects.hold(r) {
+			return
+		}
+	}
 	u.hand(r)
+}
+
+// tellFatal tells of a request that is refused for what it did before.
+func (u *Uplink) tellFatal(r *Request) {
+	u.EventAtOnce(wire.SeverityError, wire.Event{TS: wire.At(time.Now()), Kind: wire.EventFault,
+		Detail: suspectOf(r).String() + " is refused: the agent was cut off twice while it was served, " +
+			"the second time alone"})
 }
 
 // hand passes a request to its handler.
@@ -95,61 +127,8 @@ func (u *Uplink) conflict(r *Request) {
 	u.hand(r)
 }
 
-// How much may wait for its answer to be read from the disk. A sender that starts
-// anew, or a broker after a cut, may bring all that is remembered at once.
-const (
-	replayBytes = 64 << 20
-	replayEach  = 1 << 10 // bytes that a request takes beside its payload
-)
-
-// errBehind is the fault of a request that finds no room among these.
+// errBehind is the fault of a request that finds no room in the backlog.
 var errBehind = errors.New("the disk does not keep up: too many answers are being looked up")
-
-// replays are requests that seem to have been answered, until the answer was read.
-type replays struct {
-	some chan struct{} // holds a token while any may wait
-
-	mu      sync.Mutex
-	waiting []*Request // guarded by mu: by the time they came
-	bytes   int        // guarded by mu: that they take
-}
-
-// put lets a request wait for the replay; false where there is no room.
-func (p *replays) put(r *Request) bool {
-	if !p.add(r) {
-		return false
-	}
-	select {
-	case p.some <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-func (p *replays) add(r *Request) bool {
-	size := len(r.Message.Payload) + replayEach
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bytes+size > replayBytes {
-		return false
-	}
-	p.waiting, p.bytes = append(p.waiting, r), p.bytes+size
-	return true
-}
-
-// take returns the request that waits longest, or nil.
-func (p *replays) take() *Request {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.waiting) == 0 {
-		p.waiting = nil
-		return nil
-	}
-	r := p.waiting[0]
-	p.waiting[0], p.waiting = nil, p.waiting[1:]
-	p.bytes -= len(r.Message.Payload) + replayEach
-	return r
-}
 
 // lookUp has the answer of a request read from the disk.
 func (u *Uplink) lookUp(r *Request) {
@@ -160,22 +139,12 @@ func (u *Uplink) lookUp(r *Request) {
 
 // replay answers again what was answered before, until ctx ends.
 func (u *Uplink) replay(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if r := u.replays.take(); r != nil {
-			u.again(r)
-			continue
-		}
-		select {
-		case <-u.replays.some:
-		case <-ctx.Done():
-		}
-	}
-	return ctx.Err()
+	return u.replays.each(ctx, func(r *Request) { u.again(ctx, r) })
 }
 
-// again sends the stored answer of a request once more, byte for byte. One that has
-// none after all is taken in.
-func (u *Uplink) again(r *Request) {
+// again answers a request with its stored answer, byte for byte. One that has none
+// after all is taken in.
+func (u *Uplink) again(ctx context.Context, r *Request) {
 	known, err := u.known(r)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -189,9 +158,28 @@ func (u *Uplink) again(r *Request) {
 	case known.Request != r.Digest():
 		u.conflict(r)
 	default:
-		u.answer(r, func(uint64) (store.Record, error) {
-			return store.Record{Topic: known.Topic, Payload: known.Payload, Stream: r.stream()}, nil
-		})
+		u.repeat(ctx, r, known)
+	}
+}
+
+// repeat answers a request whose answer is known. Where that still waits to be
+// published nothing is to be said: the acknowledgement follows when the answer is on
+// the disk. One that was published is published anew: it needs no place of its own in
+// the outbox, since if the link breaks the broker delivers the request again.
+func (u *Uplink) repeat(ctx context.Context, r *Request, known store.Record) {
+	acks := u.inbox.close(r)
+	waits := !u.sent.has(known.Seq) && u.outbox.Waits(known.Seq) // in this order: it may be delivered now
+	if u.inbox.attach(known.Seq, acks) {
+		acks = nil
+	}
+	if waits {
+		give(acks)
+		return
+	}
+	select {
+	case u.sent.again <- publication{Record: known, repeat: true, acks: acks}:
+	case <-r.cameBy: // the acknowledgements lead nowhere
+	case <-ctx.Done():
 	}
 }
 

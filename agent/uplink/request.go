@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 	"time"
@@ -24,17 +25,39 @@ type Request struct {
 	Received    time.Time
 	Conflict    bool  // its id was used before, with other bytes
 	Fault       error // not nil: whether it was answered before cannot be read
+	Fatal       bool  // it ended the agent before, twice: it is to be refused, not decoded
 
 	uplink *Uplink
 	digest func() store.Digest
 	acks   []func() // guarded by the inbox: one for each time it was delivered
+	course
+}
+
+// course is what is known of a request on its way.
+type course struct {
+	cameBy    <-chan struct{} // closed when the connection that brought it is over
+	line      lineOf          // of its answer
+	suspected bool            // it is a job or a frame that may have ended the last run
+	recorded  bool            // that was, since it was about to be decoded
+	released  bool            // it was left to the broker
+	ended     chan struct{}   // nil, or closed when it ends
+}
+
+// wait waits for the end of a request that was handed on; false where ctx ends first.
+func (c *course) wait(ctx context.Context) bool {
+	select {
+	case <-c.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // newRequest is a request that arrived just now.
 func (u *Uplink) newRequest(kind wire.Kind, m mqtt.Message, ack func()) *Request {
 	return &Request{
 		Kind: kind, Message: m, Received: time.Now(),
-		uplink: u, acks: []func(){ack},
+		uplink: u, acks: []func(){ack}, course: course{cameBy: *u.conn.attempt.Load()},
 		digest: sync.OnceValue(func() store.Digest { return digestOf(m) }),
 	}
 }
@@ -69,7 +92,8 @@ func (r *Request) nameless() bool { return r.Kind == wire.KindFrame && r.ID == "
 // once. encode is called with the number of the record, quickly and under a lock: it
 // must not call the uplink. The answer is remembered for an hour, unless the request
 // is a conflict or a fault, and copies of the request get it again. The broker's
-// acknowledgements follow when it was delivered or is on the disk.
+// acknowledgements follow when it is on the disk; where nothing is written now, and of
+// one that is not remembered, when it was delivered.
 func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) {
 	u := r.uplink
 	digest := r.Digest()
@@ -80,21 +104,34 @@ func (r *Request) Answer(topic string, encode func(seq uint64) ([]byte, error)) 
 			record.Job = r.key()
 		}
 		if r.Kind != wire.KindCmd && err == nil {
-			u.seq.Store(seq)
+			u.inbox.last.Store(seq)
 		}
 		return record, err
 	})
 }
 
+// lineOf is a stream, once it is known.
+type lineOf struct {
+	known  bool
+	stream store.Stream
+}
+
+// Late tells whether the answer, which is being made, is made without the link. It is
+// what was said first.
+func (r *Request) Late() bool { return r.stream() == store.Late }
+
 // stream is the line that the answer waits in.
 func (r *Request) stream() store.Stream {
 	switch {
+	case r.line.known:
 	case r.Kind == wire.KindCmd:
-		return store.Control
-	case r.uplink.conn.online.Load():
-		return store.Live
+		r.line = lineOf{true, store.Control}
+	case r.uplink.conn.there():
+		r.line = lineOf{true, store.Live}
+	default:
+		r.line = lineOf{true, store.Late}
 	}
-	return store.Late
+	return r.line.stream
 }
 
 // Say puts an earlier state of the request into the outbox. Nothing is acknowledged.
@@ -111,4 +148,7 @@ func (r *Request) Drop() {
 
 // Release ends the request without an answer or an acknowledgement: the broker
 // keeps one of QoS 1 and delivers it again to the next connection.
-func (r *Request) Release() { r.uplink.inbox.close(r) }
+func (r *Request) Release() {
+	r.released = true
+	r.uplink.inbox.close(r)
+}

@@ -140,9 +140,10 @@ func (u *Uplink) will(connSeq uint64) mqtt.Message { return u.state(wire.Lost, c
 
 // sync is where this side stands.
 func (u *Uplink) sync(c connection) mqtt.Message {
+	u.clock.ask(c.seq)
 	depth, _ := u.outbox.Depth()
 	return message(u.cfg.Self.Sync(), wire.Sync{TS: wire.At(time.Now()), BootID: u.cfg.Boot,
-		ConnSeq: c.seq, Version: u.documents.Version(), Seq: u.seq.Load(), Outbox: depth})
+		ConnSeq: c.seq, Version: u.documents.Version(), Seq: u.inbox.last.Load(), Outbox: depth})
 }
 
 // Farewell publishes that the device is off, within ctx whatever the link does; no

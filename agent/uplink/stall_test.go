@@ -82,7 +82,7 @@ func TestTheReaderWaitsForNobodyAndTheFarewellKeepsItsBudget(t *testing.T) {
 	t.Cleanup(d.connect()) // without the writer of the outbox
 	t.Cleanup(func() { close(never) })
 	b.send(frameOf("front", "x", 1))
-	b.settled()
+	b.await(self.Result("front-01234567-1"), 1)
 	stuck.Store(true)
 	d.hang()
 	d.handler.busy = always

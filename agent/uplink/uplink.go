@@ -1,9 +1,10 @@
 // Package uplink delivers: what the broker has for a device to those who handle
 // it, and what the device says to the broker.
 //
-//	broker ─▶ reader ─ known? ─▶ Handler ─▶ Request.Answer ─▶ outbox ─▶ sender ─▶ broker
-//	             │                              ▲                          │
-//	             └ answered before ─▶ replay ───┘    acknowledgement ◀─ confirmer
+//	broker ─▶ reader ─ known? ─▶ Handler ─▶ Request.Answer ─▶ outbox ─▶ lines ─▶ sender ─▶ broker
+//	             │                                              │         ▲
+//	             └ answered before ─▶ replay ───────────────────┼─────────┘
+//	                                  on the disk: acknowledgement
 //
 //	Event ─▶ pacer ─▶ outbox        Changed ─▶ publisher ─▶ state, caps, reported
 //	                                Telemetry ─▶ the link, if it has room
@@ -11,15 +12,26 @@
 // A job or a command is let in once. While it is open, a copy of it waits for the
 // same answer; once it is answered, a copy gets that answer again, byte for byte,
 // for an hour; other bytes under the same name are a conflict. The answer goes into
-// the outbox before it goes anywhere else, and out of there in order; the broker
-// gets the acknowledgement for the request when the answer was acknowledged or is
-// on the disk, whichever is first. The rule that makes it correct: between receipt
-// and acknowledgement a request is open or its answer in the outbox, never in
-// neither, so none is carried out twice and none is forgotten.
+// the outbox before it goes anywhere else; the broker gets the acknowledgement for the
+// request when the answer is on the disk or, where nothing is written now, when the
+// broker has it. The rule that makes it correct: between receipt and acknowledgement a
+// request is open or its answer in the outbox, never in neither, and after that the
+// answer is found whatever is killed, so none is carried out twice and none is
+// forgotten.
+//
+// What waits has lines: orders, events, live results and late ones, which were made
+// without the link. Each is in the order of its numbers, and each has a share of the
+// link while others wait. Late results are paced, so that an hour of them does not hold
+// up what is about now, here or at the broker. A copy whose answer still waits adds no
+// record, and neither does one that is answered again.
 //
 // A frame that a camera publishes without an id is given one when it is received,
 // of its source, this run and a number, and is a job like any other from then on.
 // What the broker delivers again keeps its id where it is known by source and bytes.
+//
+// After a run that did not end in order, what the broker delivers again may be what
+// ended it: it is served alone, and refused for good if it ends a second run. See
+// suspects.
 //
 // The reader of the link waits for nobody: it takes no lock that is held across a
 // wait, and what has to be read from the disk is left to the replay.
@@ -47,12 +59,14 @@ import (
 
 // Config describes an Uplink.
 type Config struct {
-	Self       wire.Address
-	Boot       string      // names this run of the device; at least 8 hexadecimal digits
-	Link       mqtt.Config // complete but for Will
-	Sources    []Source    // of frames, on topics of their own
-	KeepNewest bool        // a newer frame may take the place of one that waits, where it came at QoS 0
-	Retained   bool        // frames that the broker kept, which are old, are taken as well
+	Self            wire.Address
+	Boot            string      // names this run of the device; at least 8 hexadecimal digits
+	Link            mqtt.Config // complete but for Will
+	Sources         []Source    // of frames, on topics of their own
+	KeepNewest      bool        // a newer frame may take the place of one that waits, where it came at QoS 0
+	ReplayPerSecond int         // results made without the link; 0: as the link takes them
+	ReplayBytes     int64       // of these a second; 0: likewise
+	Retained        bool        // frames that the broker kept, which are old, are taken as well
 }
 
 // Source is a camera that publishes where it likes.
@@ -92,6 +106,7 @@ type Status struct {
 	Seq      uint64 // of the last result of this run
 	Dropped  uint64 // telemetry that the link had no room for
 	Retained uint64 // old frames that were left alone
+	Unsynced uint64 // answers to sync that did not count
 }
 
 // Uplink is the device's side of its connection to a broker. Its methods may be
@@ -105,36 +120,40 @@ type Uplink struct {
 	handler   Handler   // Run's, as is documents
 	documents Documents // of the device
 
-	inbox   *inbox
-	frames  *frames
-	replays *replays
-	events  *pacer
-	conn    *connState
-	changed *changes
+	inbox    *inbox
+	frames   *frames
+	replays  *backlog // requests that seem to have been answered, until the answer was read
+	sent     *sent
+	suspects *suspects
+	clock    *clock
+	events   *pacer
+	conn     *connState
+	changed  *changes
 
-	closed  atomic.Bool   // nothing new is taken in
-	seq     atomic.Uint64 // of the last result
-	dropped atomic.Uint64 // telemetry
+	closed atomic.Bool // nothing new is taken in
 }
 
 // New assembles an Uplink and checks the configuration of its link. It starts
 // nothing, and does not close the outbox.
-func New(cfg Config, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
+func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
 	if len(cfg.Boot) < bootDigits {
 		return nil, fmt.Errorf("boot %q: want at least %d digits", cfg.Boot, bootDigits)
 	}
 	u := &Uplink{
 		cfg: cfg, log: log, outbox: outbox,
-		inbox:   &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
-		frames:  newFrames(cfg.Sources),
-		replays: &replays{some: make(chan struct{}, 1)},
-		conn:    newConnState(),
-		changed: newChanges(),
+		inbox:    &inbox{open: make(map[string]*Request), answered: make(map[uint64]*answer)},
+		frames:   newFrames(cfg.Sources),
+		replays:  newBacklog(),
+		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
+		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
+		clock:    &clock{boot: cfg.Boot, built: builtAt()},
+		conn:     newConnState(),
+		changed:  newChanges(),
 	}
 	u.events = newPacer(u.EventAtOnce)
 	cfg.Link.Will, cfg.Link.Own, cfg.Link.Slow = u.will, u.own, u.slow
 	var err error
-	if u.link, err = mqtt.New(cfg.Link, u, log); err != nil {
+	if u.link, err = mqtt.New(cfg.Link, fromLink{u}, log); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
 	return u, nil
@@ -143,8 +162,9 @@ func New(cfg Config, outbox *store.Outbox, log *slog.Logger) (*Uplink, error) {
 // Run connects and delivers until ctx ends. Being asked to stop is no error.
 func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
+	u.suspects.begin()
 	g, gctx := errgroup.WithContext(ctx)
-	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.events.run, u.tellGaps}
+	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.guard, u.events.run, u.tellGaps}
 	for _, part := range parts {
 		g.Go(func() error { return part(gctx) })
 	}
@@ -158,9 +178,10 @@ func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 func (u *Uplink) Status() Status {
 	s := Status{
 		Online: u.conn.online.Load(), ConnSeq: u.conn.seq.Load(), Attempts: u.conn.failed.Load(),
-		Seq: u.seq.Load(), Dropped: u.dropped.Load(), Retained: u.frames.retained.Load(),
+		Seq: u.inbox.last.Load(), Dropped: u.conn.dropped.Load(), Retained: u.frames.retained.Load(),
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
+	s.Unsynced = u.clock.count()
 	return s
 }
 
@@ -180,12 +201,12 @@ func (u *Uplink) Traffic() Traffic {
 // brings them to the next start: they are neither handed on nor acknowledged.
 func (u *Uplink) StopIntake() { u.closed.Store(true) }
 
-// Flush tells of the events that were held back and returns when the outbox is
-// empty, the link down, or ctx at its end.
+// Flush tells of the events that were held back and returns when the outbox is empty
+// and what was answered acknowledged, the link down, or ctx at its end.
 func (u *Uplink) Flush(ctx context.Context) {
 	u.events.flush(0)
 	for {
-		if n, _ := u.outbox.Depth(); n == 0 || !u.conn.online.Load() {
+		if n, _ := u.outbox.Depth(); n == 0 && u.inbox.settled() && u.sent.idle() || !u.conn.online.Load() {
 			return
 		}
 		select {
@@ -205,7 +226,7 @@ func (u *Uplink) Telemetry(t wire.Telemetry) {
 	m := message(u.cfg.Self.Telemetry(), t)
 	m.QoS = 0
 	if !u.link.Offer(m) {
-		u.dropped.Add(1)
+		u.conn.dropped.Add(1)
 	}
 }
 

@@ -12,16 +12,24 @@ import (
 type Desired struct {
 	Schema  Schema `json:"schema"`
 	Version uint64 `json:"version"` // from 1
-	Mode    string `json:"mode,omitempty"`
-	Goal    *Goal  `json:"goal,omitempty"`
+	// Force has it applied also where the last one is more than VersionReach ahead of it:
+	// one that nobody can follow was applied by mistake.
+	Force bool   `json:"force_version,omitempty"`
+	Mode  string `json:"mode,omitempty"`
+	Goal  *Goal  `json:"goal,omitempty"`
 }
+
+// VersionReach is how far a version may be ahead of the last one applied. One that is
+// further was not meant: what comes after it would have to be further still.
+const VersionReach = 1 << 32
 
 // Reported answers a desired state.
 type Reported struct {
 	Schema  Schema `json:"schema"`
 	Version uint64 `json:"version"` // of the desired state this is about
 	Status  Status `json:"status"`  // applied or rejected
-	// AppliedVersion is that of the last one applied, where it is greater.
+	// AppliedVersion is that of the last one applied, where it is greater, or
+	// this one was out of its reach.
 	AppliedVersion uint64 `json:"applied_version,omitempty"`
 	Reason         Reason `json:"reason,omitempty"`
 	Nearest        *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had

@@ -89,6 +89,8 @@ type Telemetry struct {
 	// latency expected of the operating member over its unloaded profile; 1 is no load
 	Slowdown *float64 `json:"slowdown,omitempty"`
 	Outbox   int      `json:"outbox"` // answers and events waiting for the link
+	// by which an operator's clock is ahead of the device's; absent if none told within a day
+	ClockOffset *float64 `json:"clock_offset_ms,omitempty"`
 	// W of the whole board, or of the processors where only they are measured
 	PowerW *float64 `json:"power_w,omitempty"`
 
@@ -232,4 +234,13 @@ type Sync struct {
 	Version uint64 `json:"version"` // of the desired state last applied; 0 if none
 	Seq     uint64 `json:"seq"`     // of the last answer
 	Outbox  int    `json:"outbox"`  // records about to be drained
+}
+
+// Synced answers a Sync with what time it is. It repeats what it answers, since it may
+// reach another connection than the one that asked.
+type Synced struct {
+	Schema  Schema `json:"schema"`
+	TS      Time   `json:"ts"` // by the clock of the operator
+	BootID  string `json:"boot_id"`
+	ConnSeq uint64 `json:"conn_seq"`
 }

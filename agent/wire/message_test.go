@@ -79,7 +79,7 @@ func deviceMessages() []message {
 			TS: noon(), Mode: "balanced", Member: "s3", CPUPercent: new(71.5), OthersPercent: new(0.0), Pressure: new(12.5),
 			MemPercent: new(40.2), Load1: new(1.25),
 			TempsC: map[string]float64{"CPU-therm": 41.5}, Queue: 2, Jobs: 1000, Refused: 3, Missed: 10, Superseded: 40,
-			Retained: 1, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, PowerW: new(5.5),
+			Retained: 1, P50MS: new(6.1), P95MS: new(9.0), Slowdown: new(1.2), Outbox: 4, ClockOffset: new(-1250.5), PowerW: new(5.5),
 			MemHeadroom: new(35.5), MemPressure: new(0.2), TempTrend: new(-1.5), NearTrip: new(false), GPUPercent: new(15.2),
 			ClockPercent: new(50.0), Throttled: new(true),
 			Joules: new(0.125), CPUSeconds: new(0.0125), IdleW: new(4.25), ActiveW: new(3.5),
@@ -120,6 +120,7 @@ func deviceMessages() []message {
 			Class: "result", Reason: "quota", Bytes: 1_020_000, First: 12, Last: 1711}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
+		{"synced", wire.Synced{TS: noon(), BootID: "b3f1", ConnSeq: 2}},
 	}
 }
 
@@ -127,6 +128,7 @@ func controlMessages() []message {
 	expiry := noon()
 	return []message{
 		{"desired-mode", wire.Desired{Version: 4, Mode: "balanced"}},
+		{"desired-force", wire.Desired{Version: 6, Force: true, Mode: "balanced"}},
 		{"desired-goal", wire.Desired{Version: 5, Goal: &wire.Goal{DeadlineMS: new(33.3), MinTop1: new(0.85),
 			MaxWatts: new(7.0), Prefer: "energy"}}},
 		{"reported-applied", wire.Reported{Version: 4, Status: wire.Applied, Mode: "balanced", Member: "s3"}},

@@ -11,8 +11,8 @@
 //	command: received → accepted → executing → succeeded | failed | timed_out
 //	             └────→ rejected        └────→ cancelled | superseded
 //
-// Reserved, as no version sends them yet: synced; the states cancelled and
-// superseded; the reasons precondition, no_space, thermal and locked.
+// Reserved, as no version sends them yet: the states cancelled and superseded; the
+// reasons precondition, no_space, thermal and locked.
 //
 // The one rule: bytes from outside become a value of this package or an error
 // that names the field, and nothing in between. A name that is not

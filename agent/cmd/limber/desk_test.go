@@ -382,6 +382,7 @@ func (d *desk) changesDesired(t *testing.T) {
 		{"@all --min-top1 0.99", exitFailed, "desk: rejected, version 3 (infeasible): no member reaches a top-1 of 0.99"},
 		{"@all --mode low-latency --json", exitDone, `{"device":"desk","version":4,"status":"applied","mode":"low-latency"}`},
 		{"desk --mode fixed:nobody", exitFailed, "desk: rejected, version 5 (invalid)"},
+		{"desk --mode balanced --force-version", exitDone, "desk: applied, version 6: balanced"},
 		{"desk --mode warp", exitUsage, ""},
 		{"desk --mode balanced --min-top1 0.5", exitUsage, ""},
 		{"desk", exitUsage, ""},

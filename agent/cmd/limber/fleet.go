@@ -22,8 +22,10 @@ func newFleet() *cobra.Command {
   limber fleet goal @gate --deadline 50ms --min-top1 0.87
   limber fleet power desk clock-75
   limber fleet set @all --mode power-save
+  limber fleet sync
   limber fleet explain desk`)
-	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetExplain())
+	c.AddCommand(newFleetLs(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(),
+		newFleetExplain())
 	return c
 }
 
@@ -135,10 +137,7 @@ func (a *operatorArgs) flags(c *cobra.Command) {
 // client connects a client, runs work with it, and disconnects.
 func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []string,
 	work func(context.Context, *fleet.Client) error) error {
-	if !wire.ValidName(a.fleet) {
-		return usagef("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)
-	}
-	cfg, err := a.broker.Config("limber-" + fleet.NewID()[:12])
+	cfg, err := a.link()
 	if err != nil {
 		return err
 	}
@@ -146,9 +145,18 @@ func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []s
 	if err != nil {
 		return err
 	}
-	return c.While(ctx, " (`limber broker` starts one for a desk)", func(ctx context.Context) error {
-		return work(ctx, c)
-	})
+	return c.While(ctx, noBroker, func(ctx context.Context) error { return work(ctx, c) })
+}
+
+// noBroker is what to do where there is no connection.
+const noBroker = " (`limber broker` starts one for a desk)"
+
+// link is the configuration of a connection of its own.
+func (a *operatorArgs) link() (mqtt.Config, error) {
+	if !wire.ValidName(a.fleet) {
+		return mqtt.Config{}, usagef("--fleet %q is not [A-Za-z0-9_.-]{1,64}", a.fleet)
+	}
+	return a.broker.Config("limber-" + fleet.NewID()[:12])
 }
 
 // commandArgs are the flags of `fleet mode`, `fleet goal` and `fleet power`.

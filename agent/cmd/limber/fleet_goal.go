@@ -92,6 +92,7 @@ type setArgs struct {
 	operatorArgs
 	goalArgs
 	mode   string
+	force  bool
 	wait   time.Duration
 	asJSON bool
 }
@@ -110,11 +111,16 @@ target at the same time.
 
 A goal that a device cannot have is rejected with the nearest that it can; what
 was in force stays. Rejected or not, a desired state stays at the broker until the
-next one is set, and a device reports on it again when it connects. The exit code
-is 0 when every device that is online applied the desired state.`,
+next one is set, and a device reports on it again when it connects. A version that
+is more than 2^32 ahead of the last one is rejected. A device that has applied one
+which nobody can follow, as by a program that counts otherwise, is mended with
+--force-version, and so is what is retained with one: devices go back to the version
+that follows the greatest within reach. The exit code is 0 when every device that is
+online applied the desired state.`,
 		Example: `  limber fleet set @all --mode power-save
   limber fleet set desk --deadline 50ms --min-top1 0.87
-  limber fleet set cam-17 --prefer energy --json`,
+  limber fleet set cam-17 --prefer energy --json
+  limber fleet set cam-17 --mode balanced --force-version`,
 		Args: exactly(1, "a device or a group"),
 		RunE: func(c *cobra.Command, args []string) error { return a.run(c, args[0]) },
 	}
@@ -122,6 +128,7 @@ is 0 when every device that is online applied the desired state.`,
 	f := c.Flags()
 	f.StringVar(&a.mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal:")
 	a.goalArgs.flags(c)
+	f.BoolVar(&a.force, "force-version", false, "have devices go back from a version that nobody can follow")
 	f.DurationVar(&a.wait, "wait", 5*time.Second, "how long to wait for the reports")
 	f.BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
 	return c
@@ -137,7 +144,11 @@ func (a *setArgs) run(c *cobra.Command, target string) error {
 	}
 	return a.client(c.Context(), c.ErrOrStderr(), fleet.DesireFilters(a.fleet),
 		func(ctx context.Context, fl *fleet.Client) error {
-			reports, err := fl.Desire(ctx, a.fleet, target, aim, a.wait)
+			desire := fl.Desire
+			if a.force {
+				desire = fl.ForceDesire
+			}
+			reports, err := desire(ctx, a.fleet, target, aim, a.wait)
 			if err != nil {
 				return err
 			}

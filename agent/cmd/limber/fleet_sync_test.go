@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+func TestFleetSyncTellsTheTimeUntilItIsStopped(t *testing.T) {
+	addr := mustBroker(t)
+	desk := wire.Address{Fleet: "demo", Device: "desk"}
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = addr, "desk"
+	device, err := fleet.OpenMailbox(cfg, slog.New(slog.DiscardHandler), desk.Synced())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	out, printed := io.Pipe()
+	errs, code := new(bytes.Buffer), make(chan int, 1)
+	var first fleet.Synced
+	err = device.While(ctx, "", func(context.Context) error {
+		go func() { code <- run(ctx, []string{"fleet", "sync", "--json", "--broker", addr}, printed, errs) }()
+		if err := askForTheTime(ctx, device, desk); err != nil {
+			return err
+		}
+		return json.NewDecoder(out).Decode(&first)
+	})
+	go io.Copy(io.Discard, out)
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != exitDone || first.Device != "desk" || first.BootID != "b3f1" || first.BehindMS < 3.6e6 {
+		t.Errorf("exit %d, %+v, %q; want an hour behind", got, first, errs)
+	}
+}
+
+// askForTheTime asks until an answer comes: nobody says when the command is there.
+func askForTheTime(ctx context.Context, device *fleet.Mailbox, desk wire.Address) error {
+	for {
+		b, err := json.Marshal(wire.Sync{TS: wire.At(time.Now().Add(-time.Hour)), BootID: "b3f1", ConnSeq: 1})
+		if err == nil {
+			err = device.Publish(ctx, mqtt.Message{Topic: desk.Sync(), Payload: b, QoS: 1})
+		}
+		if err != nil {
+			return err
+		}
+		soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		_, err = device.Next(soon)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func TestADeviceThatIsAheadIsPrintedSo(t *testing.T) {
+	var out, errs strings.Builder
+	printSynced(&out, &errs, fleet.Synced{Device: "cam", ConnSeq: 3, BehindMS: -1500}, nil, false)
+	printSynced(&out, &errs, fleet.Synced{Device: "cam"}, mqtt.ErrDown, false)
+	if got := out.String() + errs.String(); got != "cam: connection 3, its clock is 1.5s ahead\n"+
+		"cam was not told the time: broker not connected\n" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,225 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// cutOff has the next run follow one that did not end in order.
+func (d *device) cutOff() (stop func()) {
+	d.tb.Helper()
+	d.restart()
+	d.suspects.begin()
+	d.handler.busy = always
+	return d.background(func(ctx context.Context) error {
+		if err := d.guard(ctx); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+}
+
+// watched is a device whose first run was cut off.
+func watched(tb testing.TB) (d *device, stop func()) {
+	tb.Helper()
+	d = mustDevice(tb, nil)
+	d.suspects.begin()
+	return d, d.cutOff()
+}
+
+// names are the requests that were handed on so far.
+func (h *fakeHandler) names() string {
+	var all []string
+	for _, r := range h.all() {
+		name := r.ID
+		if r.Fatal {
+			name += " fatal"
+		}
+		all = append(all, name)
+	}
+	return strings.Join(all, ", ")
+}
+
+func (d *device) hear(m mqtt.Message) { d.Receive(m, func() {}) }
+
+func TestR5_WhatComesAgainAfterARunThatWasCutOffIsServedAlone(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.hear(duplicate(jobOf("a", "x")))
+	d.hear(jobOf("b", "x"))
+	d.hear(duplicate(frameOf("front", "x", 1)))
+	d.hear(frameOf("front", "y", 0))
+	d.hear(command("mode", "c", "x"))
+	want := []string{"a", "b", "front-fedcba98-1", "front-fedcba98-2"}
+	handed := map[string]bool{}
+	for i, n := range []int{2, 3, 4, 5} { // each, and the command
+		got := d.handler.await(t, n)
+		for _, r := range got {
+			if r.Kind != wire.KindCmd && !handed[r.ID] {
+				handed[r.ID] = true
+				if r.ID != want[i] {
+					t.Fatalf("handed on %s; want %s", d.handler.names(), want[i])
+				}
+				r.Serving()
+				reply(r)
+			}
+		}
+	}
+}
+
+func TestWhatIsNewIsServedBesideOthersAlsoAfterARunThatWasCutOff(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.suspects.connected(false)
+	for i := range 10 {
+		d.hear(jobOf(fmt.Sprint(i), "x"))
+	}
+	if n := len(d.handler.all()); n != 10 {
+		t.Errorf("%d are handed on at once, want 10", n)
+	}
+	d.hear(duplicate(jobOf("again", "x")))
+	for i, r := range d.handler.await(t, 10) {
+		if n := len(d.handler.all()); n != 10 {
+			t.Errorf("the suspect is served beside %d others", 10-i)
+		}
+		reply(r)
+	}
+	d.handler.await(t, 11)
+}
+
+func TestR5_AFrameThatWasServedAloneWhenARunWasCutOffIsRefusedForGood(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		m      mqtt.Message
+		others []mqtt.Message
+	}{
+		{"a job", jobOf("deadly", "x"), []mqtt.Message{duplicate(jobOf("deadly", "y")), duplicate(jobOf("b", "x"))}},
+		{"a frame", frameOf("front", "x", 1), []mqtt.Message{
+			duplicate(frameOf("front", "y", 1)), duplicate(frameOf("back", "x", 1)), frameOf("front", "x", 1)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d, stop := watched(t)
+			d.hear(duplicate(tt.m))
+			d.handler.await(t, 1)[0].Serving()
+			stop()
+			d.cutOff()()
+			stop = d.cutOff() // it is remembered over further runs
+			defer stop()
+			for i, m := range tt.others {
+				d.hear(m)
+				r := d.handler.await(t, i+1)[i]
+				if r.Fatal {
+					t.Errorf("%s, %q is taken for it", m.Topic, m.Payload)
+				}
+				r.Drop()
+			}
+			acks := 0
+			d.Receive(duplicate(tt.m), func() { acks++ })
+			r := d.handler.await(t, len(tt.others)+1)[len(tt.others)]
+			reply(r)
+			told := strings.Join(d.waiting(), "\n")
+			if !r.Fatal || !strings.Contains(told, "cut off twice while it was served") {
+				t.Errorf("handed on %s, told %s; want it fatal, and a fault", d.handler.names(), told)
+			}
+			d.settleAll()
+			again := d.repeated(func() { d.receive(duplicate(tt.m), &acks) })
+			if n := len(d.handler.all()); n != len(tt.others)+1 || len(again) != 1 {
+				t.Errorf("handed on %d times, answered again %+v; want its answer again", n-len(tt.others), again)
+			}
+		})
+	}
+}
+
+func TestNothingIsSuspectedAfterAnOrderlyEnd(t *testing.T) {
+	d, stop := watched(t)
+	d.hear(duplicate(jobOf("a", "x")))
+	d.handler.await(t, 1)[0].Serving() // a farewell came before its answer
+	stop()
+	d.EndInOrder()
+	stop = d.cutOff()
+	defer stop()
+	before, err := d.state.Cell(cellRun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.hear(duplicate(jobOf("a", "x")))
+	d.hear(duplicate(jobOf("b", "x")))
+	for _, r := range d.handler.all() {
+		r.Serving()
+	}
+	after, err := d.state.Cell(cellRun)
+	if got := d.handler.names(); got != "a, b" || err != nil || string(before) != string(after) {
+		t.Errorf("handed on %s, recorded %s, %v; want both at once, %s", got, after, err, before)
+	}
+}
+
+func TestAnAnsweredSuspectIsNotRecordedAnyMore(t *testing.T) {
+	d, stop := watched(t)
+	d.hear(duplicate(jobOf("a", "x")))
+	r := d.handler.await(t, 1)[0]
+	r.Serving()
+	d.Receive(duplicate(jobOf("b", "x")), func() {})
+	reply(r)
+	d.handler.await(t, 2) // the record of the first is gone by then
+	stop()
+	stop = d.cutOff()
+	defer stop()
+	if len(d.suspects.refused) > 0 {
+		t.Errorf("%v are refused, want none", d.suspects.refused)
+	}
+}
+
+func TestSuspicionEndsWithTheFirstMinuteOfAConnectionAndWhatItBrought(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		lasted  time.Duration
+		present bool
+		m       mqtt.Message
+		want    bool
+	}{
+		{"marked", 0, true, duplicate(jobOf("a", "x")), true},
+		{"marked, in a new session", 0, false, duplicate(jobOf("a", "x")), true},
+		{"not marked", 0, true, jobOf("a", "x"), true},
+		{"not marked, in a new session", 0, false, jobOf("a", "x"), false},
+		{"of QoS 0", 0, true, frameOf("a", "x", 0), false},
+		{"within the minute", suspectTime - time.Second, true, duplicate(jobOf("a", "x")), true},
+		{"after it", suspectTime, true, duplicate(jobOf("a", "x")), false},
+	} {
+		s := &suspects{waiting: newBacklog()}
+		s.watching.Store(true)
+		s.connected(tt.present)
+		s.up = s.up.Add(-tt.lasted)
+		if held := s.hold(&Request{Message: tt.m}); held != tt.want || s.watching.Load() != (tt.lasted < suspectTime) {
+			t.Errorf("%s: held back %v, want %v; watching %v", tt.name, held, tt.want, s.watching.Load())
+		}
+	}
+	s := &suspects{waiting: newBacklog()}
+	s.watching.Store(true)
+	s.connected(true)
+	s.lost() // before it brought anything
+	marked, not := &Request{Message: duplicate(jobOf("a", "x"))}, &Request{Message: jobOf("b", "x")}
+	s.hold(marked)
+	s.hold(not)
+	if !marked.suspected || not.suspected {
+		t.Error("the next connection's are not told apart")
+	}
+}
+
+func TestASuspectThatFindsNoRoomIsLeftToTheBroker(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.suspects.waiting.bytes = backlogBytes
+	acks := 0
+	d.Receive(duplicate(jobOf("a", "x")), func() { acks++ })
+	d.Receive(jobOf("b", "x"), func() { acks++ })
+	if got := d.handler.names(); got != "b" || acks != 0 || d.inbox.has("a") {
+		t.Errorf("handed on %s, %d acknowledged, open %v; want b, none, not", got, acks, d.inbox.has("a"))
+	}
+}
