@@ -38,6 +38,7 @@ type storm struct {
 	kills  int
 	cfg    agent.Config
 	path   string // of the configuration
+	each   string // what members take
 	cable  *cable
 	client *client
 	ends   []time.Time // when the device was killed
@@ -61,6 +62,7 @@ func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
 	tb.Helper()
 	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0")
 	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15))}
+	s.each = "1ms"
 	var through string
 	s.cable, through = lay(tb, m.Addr)
 	s.cfg = newConfig(tb, through)
@@ -74,7 +76,7 @@ func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
 // source is one of the plan's; each goroutine has its own.
 func (s *storm) source(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, n)) }
 
-func (s *storm) spawn() *process { return spawn(s.tb, s.path, envSimulated+"=yes") }
+func (s *storm) spawn() *process { return spawn(s.tb, s.path, envSimulated+"="+s.each) }
 
 // first starts the device and returns when it serves: what is published before its
 // first subscription is nobody's.
@@ -242,10 +244,13 @@ func (s *storm) count() toll {
 	}
 	slices.Sort(windows)
 	line, _ := json.Marshal(t) // cannot fail: numbers
-	fmt.Printf("%s seed %d, %d copies, refused %v, %d out of order, twice %v before a kill\n", line, s.seed, c.copies,
-		c.refused, len(c.behind), windows)
+	fmt.Printf("%s seed %d, %d copies, refused %v, twice %v before a kill\n", line, s.seed, c.copies,
+		c.refused, windows)
 	for _, what := range c.phantom {
 		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
+	}
+	for _, what := range c.behind {
+		s.tb.Errorf("seed %d: out of order: %s", s.seed, what)
 	}
 	return t
 }

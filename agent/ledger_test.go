@@ -32,7 +32,7 @@ type client struct {
 	topics  []string          // of the entries, in the order of publishing
 	shown   [pictures]string  // the classes that a picture was given first
 	numbers map[uint64]string // the topic of each number's answer
-	refused map[wire.Reason]int
+	refused map[string]int
 	gaps    map[string]uint64 // records that were told to be lost, by the event
 	phantom []string          // answers that nothing was asked for
 	copies  int               // answers that came again, byte for byte
@@ -48,6 +48,7 @@ type client struct {
 type entry struct {
 	topic    string // it was published to
 	payload  []byte
+	qos      byte
 	picture  int  // in the job; -1 in a command
 	accepted bool // the broker took it
 	came     int  // answers, copies too
@@ -63,7 +64,7 @@ type given struct {
 func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	tb.Helper()
 	c := &client{tb: tb, self: self, up: make(chan struct{}, 1), entries: map[string]*entry{}, numbers: map[uint64]string{},
-		refused: map[wire.Reason]int{}, gaps: map[string]uint64{}, newest: map[bool]uint64{}, more: make(chan struct{})}
+		refused: map[string]int{}, gaps: map[string]uint64{}, newest: map[bool]uint64{}, more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
@@ -135,7 +136,7 @@ func (c *client) result(m mqtt.Message) {
 		c.newest[r.Late] = r.Seq
 	}
 	if r.Status != wire.OK {
-		c.refused[r.Reason]++
+		c.refused[string(r.Reason)+": "+r.Detail]++
 		return
 	}
 	classes := ""
@@ -171,7 +172,7 @@ func (c *client) answer(m mqtt.Message) (e *entry, news bool) {
 
 // job publishes one under a new id.
 func (c *client) job(ctx context.Context, id string, picture int) *entry {
-	e := &entry{topic: c.self.Job(id), payload: grey(picture), picture: picture}
+	e := &entry{topic: c.self.Job(id), payload: grey(picture), qos: 1, picture: picture}
 	c.publish(ctx, c.self.Result(id), e)
 	return e
 }
@@ -185,7 +186,7 @@ func grey(picture int) []byte {
 // command publishes one under a new id.
 func (c *client) command(ctx context.Context, id, mode string) {
 	c.publish(ctx, c.self.Ack(wire.VerbMode, id), &entry{topic: c.self.Cmd(wire.VerbMode, id),
-		payload: fmt.Appendf(nil, `{"mode":%q,"ttl_ms":3600000}`, mode), picture: -1})
+		payload: fmt.Appendf(nil, `{"mode":%q,"ttl_ms":3600000}`, mode), qos: 1, picture: -1})
 }
 
 // publish enters an entry and publishes it.
@@ -203,7 +204,7 @@ func (c *client) enter(answer string, e *entry) {
 
 // again publishes what an entry has, and enters that the broker took it.
 func (c *client) again(ctx context.Context, e *entry) {
-	if err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: 1}); err != nil {
+	if err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: e.qos}); err != nil {
 		if ctx.Err() == nil {
 			c.tb.Errorf("publish to %s: %v", e.topic, err)
 		}
