@@ -124,11 +124,10 @@ func TestC8_TenThousandCommandsASecondHoldUpNoResult(t *testing.T) {
 		sent <- n
 	}()
 	began := time.Now()
-	c.until(patience, func() bool { return c.open < lateResults-2000 }) // the jitter is over
 	during := c.timed(t.Context(), "during", 200, patience)
 	stop()
-	t.Logf("p50 and p99 of a job: %v and %v, %v and %v under %.0f commands a second", before[100], before[197], during[100],
-		during[197], float64(<-sent)/time.Since(began).Seconds())
+	t.Logf("p50 and p99 of a job: %v and %v, %v and %v under %.0f commands a second", before[100], before[197],
+		during[100], during[197], float64(<-sent)/time.Since(began).Seconds())
 	if during[197] > 3*before[197]+50*time.Millisecond { // others use this machine as well
 		t.Errorf("p99: got %v, %v before", during[197], before[197])
 	}

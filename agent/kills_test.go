@@ -176,35 +176,44 @@ func tail(log string) string { return log[max(0, len(log)-5000):] }
 
 // weather changes how the network fails, until ctx ends.
 func (s *storm) weather(ctx context.Context, r *rand.Rand) {
-	within := func(least, most time.Duration) time.Duration {
-		return least + time.Duration(r.Int64N(int64(most-least)))
-	}
 	for ctx.Err() == nil {
-		idle(ctx, within(100*time.Millisecond, 2*time.Second))
-		var up, down manner
-		switch r.IntN(6) {
+		idle(ctx, between(r, 100*time.Millisecond, 2*time.Second))
+		switch r.IntN(7) {
 		case 0:
-			if r.IntN(2) == 0 {
-				s.cable.reset()
-			}
 			s.cable.cut()
-		case 1: // half open: nobody is told
-			up.Lose, down.Lose = r.IntN(3) > 0, r.IntN(3) > 0
-		case 2: // sliced
-			up = manner{Piece: 1 + r.IntN(20), Pause: within(10*time.Microsecond, time.Millisecond)}
-			down = manner{Piece: 1 + r.IntN(20), Pause: within(10*time.Microsecond, time.Millisecond)}
-		case 3: // 20 to 200 kB/s
-			pause := within(5*time.Millisecond, 50*time.Millisecond)
-			up, down = manner{Piece: 1000, Pause: pause}, manner{Piece: 1000, Pause: pause}
-		case 4: // far away
-			up.Pause, down.Pause = within(time.Millisecond, 100*time.Millisecond), within(time.Millisecond, 100*time.Millisecond)
-		case 5: // answers are held up
-			up.Pause = within(50*time.Millisecond, 500*time.Millisecond)
+		case 1:
+			s.cable.reset()
+		default:
+			s.cable.behave(badly(r))
 		}
-		s.cable.behave(up, down)
-		idle(ctx, within(100*time.Millisecond, 3*time.Second))
+		idle(ctx, between(r, 100*time.Millisecond, 3*time.Second))
 		s.cable.behave(manner{}, manner{})
 		s.cable.mend()
+	}
+}
+
+func between(r *rand.Rand, least, most time.Duration) time.Duration {
+	return least + time.Duration(r.Int64N(int64(most-least)))
+}
+
+// badly is a way for what the device says, and for what the broker does.
+func badly(r *rand.Rand) (up, down manner) {
+	switch r.IntN(5) {
+	case 0: // half open: nobody is told
+		return manner{Lose: r.IntN(3) > 0}, manner{Lose: r.IntN(3) > 0}
+	case 1: // sliced
+		slices := func() manner {
+			return manner{Piece: 1 + r.IntN(20), Pause: between(r, 10*time.Microsecond, time.Millisecond)}
+		}
+		return slices(), slices()
+	case 2: // 20 to 200 kB/s
+		slow := manner{Piece: 1000, Pause: between(r, 5*time.Millisecond, 50*time.Millisecond)}
+		return slow, slow
+	case 3: // far away
+		far := manner{Pause: between(r, time.Millisecond, 100*time.Millisecond)}
+		return far, far
+	default: // what the device says is held up
+		return manner{Pause: between(r, 50*time.Millisecond, 500*time.Millisecond)}, manner{}
 	}
 }
 

@@ -63,8 +63,9 @@ type given struct {
 
 func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	tb.Helper()
-	c := &client{tb: tb, self: self, up: make(chan struct{}, 1), entries: map[string]*entry{}, numbers: map[uint64]string{},
-		refused: map[string]int{}, gaps: map[string]uint64{}, newest: map[bool]uint64{}, more: make(chan struct{})}
+	c := &client{tb: tb, self: self, up: make(chan struct{}, 1),
+		entries: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
+		refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
 	cfg := mqtt.Default()
 	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),

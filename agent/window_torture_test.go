@@ -56,7 +56,8 @@ func (s *storm) killAfterAnswers(n int, after func(*rand.Rand) time.Duration) (s
 func (s *storm) await(e *entry, n int, p *process) {
 	s.tb.Helper()
 	if !s.client.until(patience, func() bool { return e.came >= n }) {
-		s.tb.Errorf("seed %d: %s has %d answers, want %d; the device's log:\n%s", s.seed, e.topic, e.came, n, tail(p.log.String()))
+		s.tb.Errorf("seed %d: %s has %d answers, want %d; the device's log:\n%s", s.seed, e.topic, e.came, n,
+			tail(p.log.String()))
 	}
 }
 
