@@ -58,7 +58,7 @@ func TestTheRoomIsLookedAtOnceASecondAtMost(t *testing.T) {
 			left.Store(enough)
 			pass(lookEvery)
 			before := looks.Load()
-			for range 200 { // 10 s
+			for range 10 * time.Second / groupAge {
 				mustAppend(t, o, 99, nil)
 				pass(groupAge)
 			}
