@@ -251,10 +251,9 @@ func (s *storm) count() toll {
 			}
 		}
 	}
-	slices.Sort(windows)
 	line, _ := json.Marshal(t) // cannot fail: numbers
-	fmt.Printf("%s seed %d, %d copies, refused %v, twice %v before a kill\n", line, s.seed, c.copies,
-		c.refused, windows)
+	fmt.Printf("%s seed %d, %d copies, refused %v, those twice made %v before a kill\n", line, s.seed, c.copies,
+		c.refused, spread(windows))
 	for _, what := range c.phantom {
 		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
 	}
@@ -262,6 +261,15 @@ func (s *storm) count() toll {
 		s.tb.Errorf("seed %d: out of order: %s", s.seed, what)
 	}
 	return t
+}
+
+// spread is the least, the middle and the longest of some times.
+func spread(all []time.Duration) []time.Duration {
+	if len(all) < 3 {
+		return all
+	}
+	slices.Sort(all)
+	return []time.Duration{all[0], all[len(all)/2], all[len(all)-1]}
 }
 
 // history is the answers of an id, with the times at which they came.
