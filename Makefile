@@ -28,8 +28,8 @@ test: runtime
 	GOGC=400 $(TESTED) -timeout 10m ./...
 
 # Tests behind the build tag are in addition to the others of their packages; one
-# package at a time, as they measure. Then two devices are killed so often, which takes
-# half an hour; LIMBER_SEED=... repeats the plan of a run.
+# package at a time, as they measure. Then two devices are killed so often, which takes a
+# quarter of an hour; LIMBER_SEED=... repeats the plan of a run.
 KILLS ?= 1000
 
 torture: runtime

@@ -20,8 +20,9 @@ type asked struct {
 }
 
 // killAfterAnswers asks n times: a job in a stream of others, a kill so long after its
-// answer came, a start, and the same id and bytes again. It returns those of which
-// all answers were the same, and those with another.
+// answer came, a start, and the same id and bytes again. Every second time the broker
+// hears no more of the device once the answer came, such as that it has the job. It
+// returns those of which all answers were the same, and those with another.
 func (s *storm) killAfterAnswers(n int, after func(*rand.Rand) time.Duration) (same, other []asked) {
 	s.tb.Helper()
 	p := s.first()
@@ -32,8 +33,13 @@ func (s *storm) killAfterAnswers(n int, after func(*rand.Rand) time.Duration) (s
 	for r := s.source(4); len(all) < n && !s.tb.Failed(); {
 		one := asked{s.client.job(ctx, fmt.Sprintf("asked-%d", len(all)), len(all)%pictures), after(r)}
 		s.await(one.entry, 1, p)
+		if len(all)%2 == 0 {
+			s.cable.stall()
+		}
 		idle(ctx, one.after)
 		s.end(p, true)
+		s.cable.reset()
+		s.cable.resume()
 		p = s.spawn()
 		s.client.again(ctx, one.entry)
 		s.await(one.entry, 2, p)
