@@ -227,8 +227,8 @@ type toll struct {
 	Gaps     uint64 `json:"gaps"`
 }
 
-// count makes up the bill, and explains the ids that have two answers: how long
-// before the next kill the first of them was made. It may not be long.
+// count makes up the bill, and explains the ids that have several answers: all but the
+// last were made shortly before a kill.
 func (s *storm) count() toll {
 	c := s.client
 	c.mu.Lock()
@@ -245,10 +245,7 @@ func (s *storm) count() toll {
 		}
 		if len(e.answers) > 1 {
 			t.Twice++
-			w := s.before(e.answers[0])
-			if windows = append(windows, w); w > window {
-				s.tb.Errorf("seed %d: %v before a kill %s was answered\n%s", s.seed, w, e.topic, e.history())
-			}
+			windows = append(windows, s.explain(e)...)
 		}
 	}
 	line, _ := json.Marshal(t) // cannot fail: numbers
@@ -261,6 +258,19 @@ func (s *storm) count() toll {
 		s.tb.Errorf("seed %d: out of order: %s", s.seed, what)
 	}
 	return t
+}
+
+// explain returns how long before the next kill each answer of an id but the last was
+// made.
+func (s *storm) explain(e *entry) (windows []time.Duration) {
+	s.tb.Helper()
+	for _, g := range e.answers[:len(e.answers)-1] {
+		w := s.before(g)
+		if windows = append(windows, w); w > window {
+			s.tb.Errorf("seed %d: %v before a kill %s was answered\n%s", s.seed, w, e.topic, e.history())
+		}
+	}
+	return windows
 }
 
 // spread is the least, the middle and the longest of some times.
