@@ -80,6 +80,10 @@ const (
 	farewell = time.Second // to connect, if need be, and for the broker's acknowledgement
 )
 
+// clusterSettles is how long several brokers may take to agree after one of them was
+// lost: NATS chooses anew who leads within some ten seconds.
+const clusterSettles = 20 * time.Second
+
 // New assembles an agent and checks its configuration. It starts nothing, and
 // closes none of the parts.
 func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
@@ -110,6 +114,9 @@ func (a *Agent) makeUplink(boot string) error {
 	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
+	if len(a.cfg.Broker.URL) > 1 {
+		cfg.Again = clusterSettles
+	}
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
 	}

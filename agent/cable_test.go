@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -21,6 +22,8 @@ type cable struct {
 	down, up manner        // of what the broker says, and the device
 	conns    []net.Conn
 	done     sync.WaitGroup
+
+	heard atomic.Int64 // bytes that the broker said
 
 	spoken chan struct{} // one token for something the broker said that is kept back
 	ended  chan struct{} // one token for each connection that both sides have ended
@@ -117,7 +120,7 @@ type valve struct {
 	from   net.Conn
 	flow   *chan struct{}
 	manner *manner
-	kept   chan<- struct{} // takes a token when something is kept back
+	kept   chan<- struct{} // takes a token when something is kept back; nil for what the device says
 }
 
 // now is what holds for what comes.
@@ -132,6 +135,9 @@ func (v valve) Read(p []byte) (int, error) {
 		p = p[:min(len(p), m.Piece)]
 	}
 	n, err := v.from.Read(p)
+	if v.kept != nil {
+		v.c.heard.Add(int64(n))
+	}
 	flow, m := v.now()
 	if m.Lose && err == nil {
 		return v.Read(p)

@@ -291,8 +291,6 @@ func (c Config) Validate() error {
 	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
 	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
 	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
-	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
-	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
 	aged := func(key string, d time.Duration) {
 		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
 			"no bound", key, d)

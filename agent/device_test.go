@@ -22,6 +22,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/natstest"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/stock"
@@ -55,6 +56,7 @@ const envBroker = "LIMBER_TEST_BROKER"
 const envPrepared = "LIMBER_TEST_STATE"
 
 func TestMain(m *testing.M) {
+	natstest.Main()
 	var err error
 	switch path := os.Getenv(envConfig); {
 	case path != "":

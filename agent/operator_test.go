@@ -115,9 +115,16 @@ type operator struct {
 // results of cameras may go.
 func operate(tb testing.TB, broker string) *operator {
 	tb.Helper()
-	o := &operator{tb: tb, broker: broker, connected: make(chan struct{}, 1), more: make(chan struct{})}
 	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "operator-"+fleet.NewID(), true
+	cfg.Broker, cfg.CleanSession = broker, true
+	return operateAs(tb, cfg)
+}
+
+// operateAs is operate over a connection of one's own.
+func operateAs(tb testing.TB, cfg mqtt.Config) *operator {
+	tb.Helper()
+	o := &operator{tb: tb, broker: cfg.Broker, connected: make(chan struct{}, 1), more: make(chan struct{})}
+	cfg.ClientID = "operator-" + fleet.NewID()
 	cfg.BackoffMin, cfg.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
 	cfg.Subscriptions = []mqtt.Subscription{{Filter: "limber/#", QoS: 1}, {Filter: "seen/#", QoS: 1}}
 	var err error
@@ -129,9 +136,15 @@ func operate(tb testing.TB, broker string) *operator {
 	return o
 }
 
-func (o *operator) Connected(uint64, bool) { o.connected <- struct{}{} }
-func (o *operator) Denied([]string)        {}
-func (o *operator) Lost(error)             {}
+func (o *operator) Connected(uint64, bool) {
+	select {
+	case o.connected <- struct{}{}:
+	default: // nobody waited for the one before
+	}
+}
+
+func (o *operator) Denied([]string) {}
+func (o *operator) Lost(error)      {}
 
 func (o *operator) Receive(m mqtt.Message, ack func()) {
 	ack()

@@ -14,7 +14,7 @@
 //	           │                                        └───over a limit──→ gone, counted in a Gap
 //	           └──an event Delivered before that──────────────────────────→ gone, never written
 //
-// A group goes into the journal, one write of mostly one block, within 50 ms of the
+// A group goes into the journal, one write of mostly one block, within 20 ms of the
 // first record in it, and once a minute outbox.db takes over what is there: its own
 // commit writes some 30 kB, and a card does not outlive that twenty times a second.
 // What is logged stays in memory until then. A journal that fails or is full is taken

@@ -11,16 +11,14 @@ import (
 )
 
 // When a commit is due. An answer may have been delivered already: it is written all
-// the same, as the same job must get it again. From 50 ms after it was given that must
-// hold whatever is killed: half of them are for the group before it, which may still be
-// on its way to the disk. Deletes can wait: what was delivered is at worst delivered
-// again.
+// the same, as the same job must get it again. Deletes can wait: what was delivered is
+// at worst delivered again.
 const (
 	groupRecords = 64                    // fresh records, or
 	groupBytes   = 256 << 10             // bytes of them, or
 	groupDeletes = 4096                  // deletes, or
 	mostDeletes  = 4 * groupDeletes      // of records in one commit, which takes memory for their pages
-	groupAge     = 25 * time.Millisecond // since the first of the records, or
+	groupAge     = 20 * time.Millisecond // since the first of the records, or
 	hurryAge     = 5 * time.Millisecond  // since then with
 	hurryRecords = 16                    // records, for a broker that awaits acknowledgements before it sends more, or
 	hurryBytes   = journalBlock          // bytes of them, for waiting saves no more; or

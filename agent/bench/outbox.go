@@ -137,7 +137,7 @@ func rate(took figure.Sample) float64 {
 }
 
 // amplification measures the bytes that are written for a byte of a record, at twenty
-// records a second: ours is durable 50 ms after it was appended. A disk writes blocks
+// records a second: ours is durable 20 ms after it was appended. A disk writes blocks
 // of 4 KiB: what syncs a record of 512 bytes alone writes eight times as much, whatever
 // else it does, so the base is the raw log in the same groups.
 func (b *outboxBench) amplification(ctx context.Context) (err error) {

@@ -105,6 +105,12 @@ func (s *slowness) judge(took time.Duration, network func() time.Duration) (usua
 		return 0, 0, false
 	}
 	trip = network()
-	s.told = trip > 0 && trip < quickNetwork
+	s.told = HeldBack(usual, trip)
 	return usual, trip, s.told
+}
+
+// HeldBack tells whether a PUBACK usually takes longer than a broker needs for it,
+// on a network that is known to be quick: see slowPUBACK.
+func HeldBack(acknowledged, network time.Duration) bool {
+	return acknowledged > slowPUBACK && network > 0 && network < quickNetwork
 }

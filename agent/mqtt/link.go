@@ -317,6 +317,15 @@ func (l *Link) RoundTrip() time.Duration { return time.Duration(l.roundTrip.Load
 // median of the last eight, and that of the last minute; 0 where there were none.
 func (l *Link) Acknowledged() (recent, minute time.Duration) { return l.latency.medians() }
 
+// NetworkRoundTrip is the shortest way to the broker and back that the kernel has
+// measured of late; 0 where that is not known.
+func (l *Link) NetworkRoundTrip() time.Duration {
+	if s := l.current.Load(); s != nil {
+		return networkRoundTrip(s.stream.raw)
+	}
+	return 0
+}
+
 // InFlight is how many messages were handed over whose outcome is not known.
 func (l *Link) InFlight() int {
 	if s := l.current.Load(); s != nil {

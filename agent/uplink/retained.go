@@ -45,16 +45,25 @@ func (u *Uplink) Changed(d Document) {
 }
 
 // publish is the one goroutine that publishes retained documents: all on a new
-// connection, and those that change. It ends with ctx, and before the farewell.
+// connection, for a cluster once more after a while, and those that change. It ends
+// with ctx, and before the farewell.
 func (u *Uplink) publish(ctx context.Context) error {
 	defer close(u.changed.left)
 	leaving, cancel := within(ctx, u.changed.leaving)
 	defer cancel()
 	var c connection
+	var again <-chan time.Time
 	for {
 		select {
 		case c = <-u.conn.up:
 			u.greet(leaving, c)
+			if u.cfg.Again > 0 {
+				again = time.After(u.cfg.Again)
+			}
+		case <-again:
+			for d := range documents {
+				u.Changed(d)
+			}
 		case <-u.changed.some:
 			u.renew(leaving, c)
 		case <-leaving.Done():

@@ -67,6 +67,10 @@ type Config struct {
 	ReplayPerSecond int         // results made without the link; 0: as the link takes them
 	ReplayBytes     int64       // of these a second; 0: likewise
 	Retained        bool        // frames that the broker kept, which are old, are taken as well
+	// how long after a connection the documents are published once more; 0: never. A
+	// cluster of brokers that lost a node, for which the device came to another one, may
+	// have acknowledged them and kept those of before (NATS 2.15)
+	Again time.Duration
 }
 
 // Source is a camera that publishes where it likes.

@@ -228,6 +228,31 @@ func TestADocumentThatChangesIsPublishedAnewAndTheNewestStays(t *testing.T) {
 	}
 }
 
+func TestOnAClusterDocumentsArePublishedOnceMoreAfterEachConnection(t *testing.T) {
+	b := newBroker(t)
+	d := mustDevice(t, func(d *device) { d.cfg.Link.Broker, d.cfg.Again = b.addr(), 20*time.Millisecond })
+	d.run()
+	for n := range 2 {
+		for _, topic := range []string{self.State(), self.Caps(), self.Reported()} {
+			b.await(topic, 2*n+2)
+		}
+		if n == 0 {
+			b.cut()
+			b.await(self.State(), 3) // the will
+			b.mend()
+			b.await(self.State(), 4)
+		}
+	}
+	for _, s := range b.states()[3:] {
+		if s.State != wire.Online || s.ConnSeq < 2 {
+			t.Errorf("state: got %+v, want the birth of the connection that is up", s)
+		}
+	}
+	if n := len(b.all(self.Sync())); n != 2 {
+		t.Errorf("%d times sync, want one a connection", n)
+	}
+}
+
 func TestN2_CutsLoseNothingAndRunNothingTwice(t *testing.T) {
 	b := newBroker(t)
 	d, _ := start(t, b, func(d *device) { d.handler.busy = func(*Request) bool { return rand.N(4) == 0 } })

@@ -30,7 +30,7 @@ type Mosquitto struct {
 // its listener; without any it lets everybody do everything.
 func StartMosquitto(tb testing.TB, lines ...string) *Mosquitto {
 	tb.Helper()
-	m := &Mosquitto{Addr: reserve(tb), tb: tb, binary: Program(tb, "mosquitto")}
+	m := &Mosquitto{Addr: Reserve(tb), tb: tb, binary: Program(tb, "mosquitto")}
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
@@ -134,11 +134,11 @@ func (m *Mosquitto) Pause() {
 	}
 }
 
-// reserve keeps a port of this machine for a broker until the test ends, also
+// Reserve keeps a port of this machine for a broker until the test ends, also
 // while none runs. Its socket is bound and does not listen: under Linux the
 // broker may then listen there, and the system gives the port to nobody else,
 // neither as a listener's nor as the near end of a connection.
-func reserve(tb testing.TB) string {
+func Reserve(tb testing.TB) string {
 	tb.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {

@@ -51,6 +51,9 @@ type Request struct {
 	Names  map[brokerconfig.Role][]string // of the clients
 	Days   int                            // that they are good for
 	Renew  bool                           // those that are there, for the same keys
+	// The broker is a cluster: its certificate is also that of a client, as which one
+	// node comes to another. It then has no common name, and so no rights of a user
+	Cluster bool
 }
 
 // Made is a certificate that was written.
@@ -195,13 +198,15 @@ func (m *maker) planServer() error {
 		return err
 	case len(m.Server) == 0:
 		return nil
+	case !none && !m.Renew && m.Cluster && !there.joins():
+		return fmt.Errorf("%s is not for a cluster: --renew makes it for one", m.file(serverName+".crt"))
 	case !none && !m.Renew && slices.Equal(there.hosts(), hostsOf(m.Server)):
 		return nil
 	case !none && !m.Renew:
 		return fmt.Errorf("%s is for %s: --renew makes it for %s", m.file(serverName+".crt"),
 			strings.Join(there.hosts(), ","), strings.Join(m.Server, ","))
 	}
-	m.todo = append(m.todo, leaf{name: serverName, hosts: m.Server, there: there,
+	m.todo = append(m.todo, leaf{name: serverName, hosts: m.Server, joins: m.Cluster || there.joins(), there: there,
 		what: "broker " + strings.Join(m.Server, ",")})
 	return nil
 }

@@ -414,3 +414,22 @@ func TestAServerShowsTheCertificateThatIsThereNow(t *testing.T) {
 		t.Error("a folder without certificates was taken")
 	}
 }
+
+func TestTheCertificateOfAClusterIsAlsoThatOfAClientWithoutAName(t *testing.T) {
+	dir := t.TempDir()
+	r := request(dir, "cam-1")
+	mustMake(t, r)
+	r.Names, r.Cluster = nil, true
+	if _, err := certs.Make(r, time.Now()); err == nil || !strings.Contains(err.Error(), "--renew") {
+		t.Errorf("one that is there and for no cluster: got %v, want to be told of --renew", err)
+	}
+	for _, r.Cluster = range []bool{true, false} { // renewed without being told again, it stays one
+		r.Renew = true
+		mustMake(t, r)
+		c := mustCert(t, filepath.Join(dir, "server.crt"))
+		want := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		if !slices.Equal(c.ExtKeyUsage, want) || c.Subject.CommonName != "" {
+			t.Errorf("got usages %v of %q, want %v without a name", c.ExtKeyUsage, c.Subject.CommonName, want)
+		}
+	}
+}

@@ -37,6 +37,7 @@ type leaf struct {
 	name  string // of the files, and the common name of a client
 	role  brokerconfig.Role
 	hosts []string // of a server
+	joins bool     // it is a node of a cluster
 	what  string
 	there *pair // the one before; nil: none
 }
@@ -105,6 +106,11 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
+// joins tells whether it is the certificate of a node of a cluster.
+func (p *pair) joins() bool {
+	return p != nil && slices.Contains(p.cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+}
+
 // hosts are the names and addresses that the certificate is for.
 func (p *pair) hosts() []string {
 	hosts := slices.Clone(p.cert.DNSNames)
@@ -156,8 +162,11 @@ func (m *maker) writeLeaf(l leaf) error {
 	if l.name == serverName {
 		cert.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		cert.DNSNames, cert.IPAddresses = split(l.hosts)
-		if cert.Subject.CommonName = l.hosts[0]; len(l.hosts[0]) > maxCommonName {
+		if cert.Subject.CommonName = l.hosts[0]; len(l.hosts[0]) > maxCommonName || l.joins {
 			cert.Subject.CommonName = "" // only clients look at it that look at the other names first
+		}
+		if l.joins {
+			cert.ExtKeyUsage = append(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 		}
 	}
 	var public crypto.PublicKey

@@ -33,7 +33,8 @@ whose common name is the user, and all is encrypted; the port is 8883 unless
 --users, a file of NAME:PASSWORD lines, everybody needs a password. Either way the
 user operator steers, the user viewer looks on, and every other one is the
 device of that name. --ws serves WebSockets as well, on every path.
-For a fleet use a mosquitto with the files of broker-config.`,
+For a fleet use a mosquitto with the files of broker-config, or a broker that
+` + "`limber broker check`" + ` finds fit.`,
 		Example: `  limber broker
   limber broker --certs certs --listen 0.0.0.0:8883 --ws 0.0.0.0:8884
   limber fleet ls --broker mqtts://localhost --ca-file certs/ca.crt --cert-file certs/operator.crt \
@@ -57,7 +58,7 @@ For a fleet use a mosquitto with the files of broker-config.`,
 	c.Flags().StringVar(&a.websocket, "ws", "", "HOST:PORT to listen on for WebSockets, ws:// or, with --certs, wss://")
 	c.Flags().StringVar(&a.users, "users", "", "file of NAME:PASSWORD lines")
 	c.Flags().StringVar(&a.certs, "certs", "", "folder of certificates")
-	c.AddCommand(newBrokerCerts())
+	c.AddCommand(newBrokerCerts(), newBrokerACL(), newBrokerCheck())
 	return c
 }
 

@@ -50,6 +50,7 @@ every right from it.`,
 	f.StringArrayVar(&devices, "device", nil, "name of a device; may be given again")
 	f.StringArrayVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
 	f.StringArrayVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
+	f.BoolVar(&request.Cluster, "cluster", false, "the broker is a cluster, whose nodes know each other by its certificate")
 	f.IntVar(&request.Days, "days", 365, "days that they are good for")
 	f.BoolVar(&request.Renew, "renew", false, "make those that are there anew, for the same keys")
 	return c

@@ -69,6 +69,9 @@ var ranks = [][]imports{
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
+		{of: "broker-config/brokercheck", ours: []string{"agent/mqtt", "agent/wire"}},
+		{of: "broker-config/natstest", ours: []string{"agent/mqtt", "agent/wire", "broker-config", "broker-config/brokertest", "broker-config/certs"},
+			libraries: []string{"github.com/nats-io/nats-server/v2"}},
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
@@ -98,8 +101,9 @@ var ranks = [][]imports{
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/wire",
-			"broker-config", "broker-config/certs", "broker-config/devbroker", "family", "family/chart", "family/library", "family/ofa", "family/onnx",
-			"family/ort", "family/resident", "family/search", "family/stock", "family/trial", "family/workshop", "store"},
+			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
+			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
+			"family/trial", "family/workshop", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
@@ -197,4 +201,18 @@ func foreign(path string) bool {
 // within tells whether a package belongs to a module.
 func within(path, library string) bool {
 	return path == library || strings.HasPrefix(path, library+"/")
+}
+
+// TestNothingOfATestIsInTheProgram keeps the servers out that tests run.
+func TestNothingOfATestIsInTheProgram(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for path := range strings.Lines(string(out)) {
+		path = strings.TrimSpace(path)
+		if path == "testing" || within(path, "github.com/nats-io/nats-server/v2") {
+			t.Errorf("the program has %s", path)
+		}
+	}
 }

@@ -1,0 +1,95 @@
+package brokercheck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/limber-edge/limber/agent/mqtt"
+)
+
+// largest is a payload that makes a packet of nearly 16 MiB: topic and header have
+// room beside it.
+const largest = 16<<20 - 1<<10
+
+func packet(ctx context.Context, p probe) (string, error) {
+	job := topic("packet", "job/1")
+	c, err := p.open(ctx, "packet", subscribed(job))
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	if err := c.Publish(ctx, mqtt.Message{Topic: job, QoS: 1, Payload: bytes.Repeat([]byte{0xff}, largest)}); err != nil {
+		return "", fmt.Errorf("16 MiB do not pass: %w", err)
+	}
+	m, err := c.await(ctx, job)
+	switch {
+	case err != nil:
+		return "", errors.New("16 MiB are taken and not delivered")
+	case len(m.Payload) != largest:
+		return "", fmt.Errorf("%d of %d bytes pass", len(m.Payload), largest)
+	}
+	return "16 MiB pass", nil
+}
+
+func wildcard(ctx context.Context, p probe) (string, error) {
+	one, rest := topic("+", "wildcard"), topic("wildcard", "job/#")
+	return "+ is one level, # is the rest with the level above", p.match(ctx, []string{one, rest}, map[string]bool{
+		topic("a", "wildcard"):           true,
+		topic("a", "wildcard/b"):         false,
+		topic("a/b", "wildcard"):         false,
+		topic("wildcard", "job"):         true,
+		topic("wildcard", "job/1"):       true,
+		topic("wildcard", "job/1/2"):     true,
+		topic("wildcard", "jobs"):        false,
+		topic("wildcard", "state"):       false,
+		topic("wildcard-other", "job/1"): false,
+		topic("wildcard.other", "job/1"): false,
+	})
+}
+
+func dot(ctx context.Context, p probe) (string, error) {
+	filters := []string{topic("+", "state"), topic("a.b", "job/#")}
+	return "a device a.b is one level", p.match(ctx, filters, map[string]bool{
+		topic("a.b", "state"):     true,
+		topic("a..b", "state"):    true,
+		topic(".a", "state"):      true,
+		topic("a/b", "state"):     false,
+		topic("a.b", "job/x.y"):   true,
+		topic("a.b", "job/..x.y"): true,
+		topic("a/b", "job/x.y"):   false,
+		topic("a", "b/job/x.y"):   false,
+	})
+}
+
+// match publishes to topics and complains of those that are not delivered although
+// the filters match them, and of those that are although they do not.
+func (p probe) match(ctx context.Context, filters []string, matches map[string]bool) error {
+	c, err := p.open(ctx, "match", subscribed(append(filters, topic("mark", "job/#"))...))
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for t := range matches {
+		if err := c.Publish(ctx, mqtt.Message{Topic: t, QoS: 1, Payload: []byte(t)}); err != nil {
+			return fmt.Errorf("publish to %s: %w", t, err)
+		}
+	}
+	messages, err := c.pending(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for t, want := range matches {
+		got := slices.ContainsFunc(messages, func(m mqtt.Message) bool { return m.Topic == t })
+		switch {
+		case want && !got:
+			errs = append(errs, fmt.Errorf("%s is not delivered", t))
+		case got && !want:
+			errs = append(errs, fmt.Errorf("%s is delivered to who did not ask for it", t))
+		}
+	}
+	return errors.Join(errs...)
+}
