@@ -157,6 +157,7 @@ func (s *storm) judge(p *process) {
 // rest waits until the device has answered what was accepted, and has nothing to do.
 func (s *storm) rest(p *process) {
 	s.tb.Helper()
+	p.log.await(s.tb, "broker connected", 1) // one that starts does not hear that it is to stop
 	c := s.client
 	calm := c.until(2*patience, func() bool {
 		return c.open <= int(c.lost()) && c.last.Outbox == 0 && c.last.Queue == 0

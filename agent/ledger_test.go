@@ -2,7 +2,6 @@ package agent_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -99,16 +98,18 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 		c.result(m)
 	case strings.HasPrefix(m.Topic, c.self.Event("")):
 		var e wire.Event
-		if json.Unmarshal(m.Payload, &e) == nil && e.Kind == wire.EventGap {
+		if c.read(m, &e); e.Kind == wire.EventGap {
 			c.gaps[string(m.Payload)] = e.Count // told once more: the same event
 		}
 	case m.Topic == c.self.Telemetry():
-		c.last = decoded[wire.Telemetry](c.tb, m)
+		c.last = wire.Telemetry{}
+		c.read(m, &c.last)
 	case m.Topic == c.self.State():
-		c.state = decoded[wire.State](c.tb, m)
+		c.state = wire.State{}
+		c.read(m, &c.state)
 	default:
 		var a wire.Ack
-		if json.Unmarshal(m.Payload, &a) == nil && a.State.Final() {
+		if c.read(m, &a); a.State.Final() {
 			c.answer(m)
 		}
 	}
@@ -116,13 +117,17 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 	c.more = make(chan struct{})
 }
 
+// read decodes a document of package wire.
+func (c *client) read(m mqtt.Message, document any) {
+	if err := wire.Decode(m.Payload, document); err != nil {
+		c.tb.Errorf("%s: %v in %s", m.Topic, err, m.Payload)
+	}
+}
+
 // result is of a job; c.mu is held.
 func (c *client) result(m mqtt.Message) {
 	var r wire.Result
-	if err := json.Unmarshal(m.Payload, &r); err != nil {
-		c.phantom = append(c.phantom, fmt.Sprintf("%s: %v", m.Topic, err))
-		return
-	}
+	c.read(m, &r)
 	e, news := c.answer(m)
 	if !news {
 		return
