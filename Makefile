@@ -28,9 +28,13 @@ test: runtime
 	GOGC=400 $(TESTED) -timeout 10m ./...
 
 # Tests behind the build tag are in addition to the others of their packages; one
-# package at a time, as they measure.
+# package at a time, as they measure. Then two devices are killed so often, which takes a
+# quarter of an hour; LIMBER_SEED=... repeats the plan of a run.
+KILLS ?= 1000
+
 torture: runtime
 	$(TESTED) -tags torture -p 1 -timeout 60m ./...
+	LIMBER_KILLS=$(KILLS) $(TESTED) -v -timeout 2h -run TestN2_KillsUnderTraffic ./agent
 
 check: runtime
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

@@ -15,12 +15,13 @@ type cable struct {
 	listener net.Listener
 	broker   string
 
-	mu    sync.Mutex
-	whole bool
-	flow  chan struct{} // closed while what the broker says is passed on
-	back  chan struct{} // closed while what the device says is passed on
-	conns []net.Conn
-	done  sync.WaitGroup
+	mu       sync.Mutex
+	whole    bool
+	flow     chan struct{} // closed while what the broker says is passed on
+	back     chan struct{} // closed while what the device says is passed on
+	down, up manner        // of what the broker says, and the device
+	conns    []net.Conn
+	done     sync.WaitGroup
 
 	heard atomic.Int64 // bytes that the broker said
 
@@ -75,12 +76,15 @@ func (c *cable) join(near net.Conn) {
 	c.conns = append(c.conns, near, far)
 	c.done.Go(func() {
 		var both sync.WaitGroup
-		both.Go(func() { pass(far, valve{c, near, &c.back, nil}) })
-		both.Go(func() { pass(near, valve{c, far, &c.flow, c.spoken}) })
+		both.Go(func() { pass(far, valve{c, near, &c.back, &c.up, nil}) })
+		both.Go(func() { pass(near, valve{c, far, &c.flow, &c.down, c.spoken}) })
 		both.Wait()
 		near.Close()
 		far.Close()
-		c.ended <- struct{}{}
+		select {
+		case c.ended <- struct{}{}:
+		default: // nobody counts so many
+		}
 	})
 }
 
@@ -91,22 +95,56 @@ func pass(to net.Conn, from io.Reader) {
 	to.(*net.TCPConn).CloseWrite()
 }
 
+// manner is how bytes go one way; the zero one passes all on at once.
+type manner struct {
+	Lose  bool          // they go nowhere, and nobody is told
+	Piece int           // so many at once, at most; 0: as they come
+	Pause time.Duration // before each piece
+}
+
+// behave sets how bytes go both ways from now on. Connections that lost any are cut.
+func (c *cable) behave(up, down manner) {
+	c.mu.Lock()
+	lost := c.up.Lose && !up.Lose || c.down.Lose && !down.Lose
+	c.up, c.down = up, down
+	c.mu.Unlock()
+	if lost {
+		c.cut()
+		c.mend()
+	}
+}
+
 // valve is what one side says, as far as the cable lets it through.
 type valve struct {
-	c    *cable
-	from net.Conn
-	flow *chan struct{}
-	kept chan<- struct{} // takes a token when something is kept back; nil for what the device says
+	c      *cable
+	from   net.Conn
+	flow   *chan struct{}
+	manner *manner
+	kept   chan<- struct{} // takes a token when something is kept back; nil for what the device says
+}
+
+// now is what holds for what comes.
+func (v valve) now() (flow chan struct{}, m manner) {
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	return *v.flow, *v.manner
 }
 
 func (v valve) Read(p []byte) (int, error) {
+	if _, m := v.now(); m.Piece > 0 {
+		p = p[:min(len(p), m.Piece)]
+	}
 	n, err := v.from.Read(p)
 	if v.kept != nil {
 		v.c.heard.Add(int64(n))
 	}
-	v.c.mu.Lock()
-	flow := *v.flow
-	v.c.mu.Unlock()
+	flow, m := v.now()
+	if m.Lose && err == nil {
+		return v.Read(p)
+	}
+	if m.Pause > 0 {
+		<-time.After(m.Pause)
+	}
 	select {
 	case <-flow:
 	default:
@@ -161,6 +199,17 @@ func (c *cable) cut() {
 	defer c.mu.Unlock()
 	c.whole = false
 	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+// reset breaks all connections as a host that forgot them would; new ones go through.
+func (c *cable) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.(*net.TCPConn).SetLinger(0) // of an open one it cannot fail
 		conn.Close()
 	}
 	c.conns = nil

@@ -36,8 +36,8 @@ const patience = 30 * time.Second
 // so that it can be killed.
 const envConfig = "LIMBER_TEST_CONFIG"
 
-// envSimulated, set to anything, gives that device simulated members; set to deadly,
-// those that a white picture kills, with their process.
+// envSimulated gives that device simulated members: set to a time, some that take as
+// long; set to deadly, those that a white picture kills, with their process.
 const envSimulated = "LIMBER_TEST_SIMULATED"
 
 const deadly = "deadly"
@@ -161,13 +161,17 @@ func beDevice(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	options := agent.Options{Version: "test", Inference: real(cfg).inference}
-	switch os.Getenv(envSimulated) {
+	switch latency := os.Getenv(envSimulated); latency {
 	case "":
 	case deadly:
 		options.Inference = func() (agent.Inference, error) { return mortal{}, nil }
 	default:
 		options.Inference = simulated(nil)
+		if each, err := time.ParseDuration(latency); err == nil {
+			options.Inference = slow(each)
+		}
 	}
+	go sayHeld(ctx)
 	deps, err := agent.Open(cfg, options, log)
 	if err != nil {
 		return err
@@ -355,14 +359,33 @@ type process struct {
 // launch runs a device until the test ends, if nothing ends it before.
 func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 	tb.Helper()
+	p := spawn(tb, writeConfig(tb, cfg), env...)
+	tb.Cleanup(func() {
+		p.kill()
+		if log := p.log.String(); tb.Failed() || strings.Contains(log, "DATA RACE") {
+			tb.Errorf("log of device %s:\n%s", cfg.Device, log)
+		}
+	})
+	return p
+}
+
+// writeConfig returns the path of a file with the configuration.
+func writeConfig(tb testing.TB, cfg agent.Config) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "limber.toml")
 	toml, err := cfg.Marshal()
+	if err == nil {
+		err = os.WriteFile(path, toml, 0o600)
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	path := filepath.Join(tb.TempDir(), "limber.toml")
-	if err := os.WriteFile(path, toml, 0o600); err != nil {
-		tb.Fatal(err)
-	}
+	return path
+}
+
+// spawn runs a device until it is killed.
+func spawn(tb testing.TB, path string, env ...string) *process {
+	tb.Helper()
 	p := &process{tb: tb, exited: make(chan error, 1), log: newLogged()}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path, raceExit), env...)
@@ -371,12 +394,6 @@ func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 		tb.Fatal(err)
 	}
 	go func() { p.exited <- p.cmd.Wait() }()
-	tb.Cleanup(func() {
-		p.kill()
-		if log := p.log.String(); tb.Failed() || strings.Contains(log, "DATA RACE") {
-			tb.Errorf("log of device %s:\n%s", cfg.Device, log)
-		}
-	})
 	return p
 }
 

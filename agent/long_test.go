@@ -2,5 +2,14 @@
 
 package agent_test
 
+import "time"
+
 // times is how much longer the bursts of these tests are in `make torture`.
 const times = 1
+
+// A soak begins with so many jobs, and then holds what is left behind by others.
+const (
+	soakBefore, soakJobs, soakConnections = 300, 1000, 30
+	soakRest                              = time.Second
+	soakHeld                              = 2 // senders of broken connections that the library still holds
+)

@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -11,6 +12,13 @@ import (
 
 // times is how much longer the bursts of these tests are here.
 const times = 4
+
+// A soak begins with so many jobs, and then holds what is left behind by others.
+const (
+	soakBefore, soakJobs, soakConnections = 210_000, 100_000, 1000
+	soakRest                              = 65 * time.Second
+	soakHeld                              = 0 // goroutines
+)
 
 func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,321 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
+)
+
+// What a storm is made of can be set from outside: a failure names the seed. The same
+// seed is the same plan, though not the same run.
+const (
+	envKills = "LIMBER_KILLS" // how often each device is killed; 15
+	envSeed  = "LIMBER_SEED"
+)
+
+// window is how long before a kill an answer may have been made that is not on the disk:
+// the commit starts within 50 ms, on a busy machine some time later.
+const window = 500 * time.Millisecond
+
+// storm ends a device again and again while jobs and commands come, over a network
+// that fails in its own ways.
+type storm struct {
+	tb     testing.TB
+	seed   uint64
+	kills  int
+	cfg    agent.Config
+	path   string // of the configuration
+	each   string // what members take
+	cable  *cable
+	client *client
+	ends   []time.Time // when the device was killed
+}
+
+func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
+	tb.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		tb.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// newStorm has a broker that keeps all it has for a device that is away.
+func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+	tb.Helper()
+	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0")
+	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15))}
+	s.each = "1ms"
+	var through string
+	s.cable, through = lay(tb, m.Addr)
+	s.cfg = newConfig(tb, through)
+	s.cfg.Broker.KeepAlive.Duration = time.Second
+	alter(&s.cfg)
+	s.path = writeConfig(tb, s.cfg)
+	s.client = openLedger(tb, m.Addr, self(s.cfg))
+	return s
+}
+
+// source is one of the plan's; each goroutine has its own.
+func (s *storm) source(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, n)) }
+
+func (s *storm) spawn() *process { return spawn(s.tb, s.path, envSimulated+"="+s.each) }
+
+// first starts the device and returns when it serves: what is published before its
+// first subscription is nobody's.
+func (s *storm) first() *process {
+	s.tb.Helper()
+	p := s.spawn()
+	if !s.client.until(patience, func() bool { return s.client.last.Member != "" }) {
+		p.kill()
+		s.tb.Fatalf("the device is not there:\n%s", p.log)
+	}
+	return p
+}
+
+// rage kills and stops the device, and lets it rest in the end until all is answered.
+func (s *storm) rage(rate int) {
+	s.tb.Helper()
+	p := s.first()
+	ctx, stop := context.WithCancel(s.tb.Context())
+	defer stop()
+	var busy sync.WaitGroup
+	busy.Go(func() { s.client.traffic(ctx, s.source(1), rate) })
+	busy.Go(func() { s.weather(ctx, s.source(2)) })
+	for r := s.source(3); len(s.ends) < s.kills && !s.tb.Failed(); {
+		idle(ctx, lifetime(r))
+		s.end(p, r.IntN(15) > 0)
+		p = s.spawn()
+	}
+	stop()
+	busy.Wait()
+	s.cable.behave(manner{}, manner{})
+	s.cable.cut()
+	s.cable.mend()
+	s.rest(p)
+}
+
+// lifetime is how long the device lives: it may be killed while it starts.
+func lifetime(r *rand.Rand) time.Duration {
+	most := time.Second
+	switch dice := r.IntN(10); {
+	case dice < 3:
+		most = 120 * time.Millisecond
+	case dice == 9:
+		most = 4 * time.Second
+	}
+	return time.Duration(r.Int64N(int64(most)))
+}
+
+// end kills the device, or asks it to stop: one that starts may not hear that, and
+// ends all the same.
+func (s *storm) end(p *process, kill bool) {
+	s.tb.Helper()
+	at, signal := time.Now(), syscall.SIGTERM
+	if kill {
+		signal = syscall.SIGKILL
+	}
+	p.cmd.Process.Signal(signal) // it may have ended: wait says how
+	p.wait()
+	if by := p.cmd.ProcessState.Sys().(syscall.WaitStatus); by.Signaled() {
+		s.ends = append(s.ends, at)
+	} else if by.ExitStatus() != 0 {
+		s.tb.Errorf("seed %d: the device exited with %d:\n%s", s.seed, by.ExitStatus(), tail(p.log.String()))
+	}
+	s.judge(p)
+}
+
+// judge reads what the device said of itself.
+func (s *storm) judge(p *process) {
+	s.tb.Helper()
+	log := p.log.String()
+	for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "set aside"} {
+		if strings.Contains(log, bad) {
+			s.tb.Errorf("seed %d: %s in the log of the device:\n%s", s.seed, bad, log)
+			return
+		}
+	}
+}
+
+// rest waits until the device has answered what was accepted, and has nothing to do.
+func (s *storm) rest(p *process) {
+	s.tb.Helper()
+	p.log.await(s.tb, "broker connected", 1) // one that starts does not hear that it is to stop
+	c := s.client
+	calm := c.until(2*patience, func() bool {
+		return c.open <= int(c.lost()) && c.last.Outbox == 0 && c.last.Queue == 0
+	})
+	if !calm {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.tb.Errorf("seed %d: %d of %d ids have no answer, %d records were lost, %d wait; the device's log:\n%s", s.seed,
+			c.open, len(c.entries), c.lost(), c.last.Outbox, tail(p.log.String()))
+	}
+	p.stop()
+	s.judge(p)
+}
+
+// tail is the end of a log.
+func tail(log string) string { return log[max(0, len(log)-5000):] }
+
+// weather changes how the network fails, until ctx ends.
+func (s *storm) weather(ctx context.Context, r *rand.Rand) {
+	for ctx.Err() == nil {
+		idle(ctx, between(r, 100*time.Millisecond, 2*time.Second))
+		switch r.IntN(7) {
+		case 0:
+			s.cable.cut()
+		case 1:
+			s.cable.reset()
+		default:
+			s.cable.behave(badly(r))
+		}
+		idle(ctx, between(r, 100*time.Millisecond, 3*time.Second))
+		s.cable.behave(manner{}, manner{})
+		s.cable.mend()
+	}
+}
+
+func between(r *rand.Rand, least, most time.Duration) time.Duration {
+	return least + time.Duration(r.Int64N(int64(most-least)))
+}
+
+// badly is a way for what the device says, and for what the broker does.
+func badly(r *rand.Rand) (up, down manner) {
+	switch r.IntN(5) {
+	case 0: // half open: nobody is told
+		return manner{Lose: r.IntN(3) > 0}, manner{Lose: r.IntN(3) > 0}
+	case 1: // sliced
+		slices := func() manner {
+			return manner{Piece: 1 + r.IntN(20), Pause: between(r, 10*time.Microsecond, time.Millisecond)}
+		}
+		return slices(), slices()
+	case 2: // 20 to 200 kB/s
+		slow := manner{Piece: 1000, Pause: between(r, 5*time.Millisecond, 50*time.Millisecond)}
+		return slow, slow
+	case 3: // far away
+		far := manner{Pause: between(r, time.Millisecond, 100*time.Millisecond)}
+		return far, far
+	default: // what the device says is held up
+		return manner{Pause: between(r, 50*time.Millisecond, 500*time.Millisecond)}, manner{}
+	}
+}
+
+// toll is what a storm did, as it is printed.
+type toll struct {
+	Kills    int    `json:"kills"`
+	Accepted int    `json:"accepted"`
+	Answered int    `json:"answered"`
+	Phantom  int    `json:"phantom"`
+	Twice    int    `json:"twice"`
+	Gaps     uint64 `json:"gaps"`
+}
+
+// count makes up the bill, and explains the ids that have several answers: all but the
+// last were made shortly before a kill.
+func (s *storm) count() toll {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var windows []time.Duration
+	t := toll{Kills: len(s.ends), Phantom: len(c.phantom), Gaps: c.lost()}
+	for _, e := range c.entries {
+		if !e.accepted {
+			continue
+		}
+		t.Accepted++
+		if len(e.answers) > 0 {
+			t.Answered++
+		}
+		if len(e.answers) > 1 {
+			t.Twice++
+			windows = append(windows, s.explain(e)...)
+		}
+	}
+	line, _ := json.Marshal(t) // cannot fail: numbers
+	fmt.Printf("%s seed %d, %d copies, refused %v, those twice made %v before a kill\n", line, s.seed, c.copies,
+		c.refused, spread(windows))
+	for _, what := range c.phantom {
+		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
+	}
+	for _, what := range c.behind {
+		s.tb.Errorf("seed %d: out of order: %s", s.seed, what)
+	}
+	return t
+}
+
+// explain returns how long before the next kill each answer of an id but the last was
+// made.
+func (s *storm) explain(e *entry) (windows []time.Duration) {
+	s.tb.Helper()
+	for _, g := range e.answers[:len(e.answers)-1] {
+		w := s.before(g)
+		if windows = append(windows, w); w > window {
+			s.tb.Errorf("seed %d: %v before a kill %s was answered\n%s", s.seed, w, e.topic, e.history())
+		}
+	}
+	return windows
+}
+
+// spread is the least, the middle and the longest of some times.
+func spread(all []time.Duration) []time.Duration {
+	if len(all) < 3 {
+		return all
+	}
+	slices.Sort(all)
+	return []time.Duration{all[0], all[len(all)/2], all[len(all)-1]}
+}
+
+// history is the answers of an id, with the times at which they came.
+func (e *entry) history() (text string) {
+	for _, g := range e.answers {
+		text += g.at.UTC().Format(time.StampMilli) + " " + g.payload + "\n"
+	}
+	return text
+}
+
+// before is how long before the next kill an answer was made; an hour if none followed.
+func (s *storm) before(g given) time.Duration {
+	var made struct{ TS wire.Time }
+	json.Unmarshal([]byte(g.payload), &made) // one without a time was made long ago
+	for _, end := range s.ends {
+		if d := end.Sub(made.TS.Time); d >= 0 {
+			return d.Round(time.Millisecond)
+		}
+	}
+	return time.Hour
+}
+
+func TestN2_KillsUnderTrafficLoseNothing(t *testing.T) {
+	for _, durable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("durable first %v", durable), func(t *testing.T) {
+			t.Parallel()
+			s := newStorm(t, func(cfg *agent.Config) { cfg.Outbox.DurableFirst = durable })
+			s.rage(80)
+			got := s.count()
+			if got.Answered != got.Accepted-int(got.Gaps) {
+				t.Errorf("seed %d: got %+v, want all answered", s.seed, got)
+			}
+			if durable && got.Twice > 0 {
+				t.Errorf("seed %d: got %+v, want one answer for each", s.seed, got)
+			}
+		})
+	}
+}
