@@ -93,6 +93,7 @@ type group struct {
 	reserved   uint64
 	age        time.Duration
 	generation uint64 // of the journal from now on, where outbox.db takes it over; else 0
+	journal    int64  // bytes that the journal has from then on; 0: it is not used, or was ended in order
 	news       bool   // not all of items are in the journal
 	nothing    bool   // is to be written
 }
@@ -124,6 +125,9 @@ func (o *Outbox) gather(takeOver, last bool) (g group) {
 	o.gaps.changed = false
 	if takeOver {
 		g.generation, g.reserved = o.journal.generation+1, o.numbers.next+reserve
+		if o.journal.file != nil && !last {
+			g.journal = o.journal.size
+		}
 		g.done, o.done = o.done.deletes, dueDeletes{}
 	} else {
 		g.done = o.done.unlogged()
@@ -192,7 +196,8 @@ func (g group) write(tx *bolt.Tx) error {
 	err := errors.Join(deleteAll(queue, g.done.queue), deleteAll(records, g.done.records),
 		meta.Put([]byte(keyReserved), number(g.reserved)), meta.Put([]byte(keyAge), number(uint64(g.age))))
 	if err == nil && g.generation > 0 {
-		err = meta.Put([]byte(keyGeneration), number(g.generation))
+		err = errors.Join(meta.Put([]byte(keyGeneration), number(g.generation)),
+			meta.Put([]byte(keyJournal), number(uint64(g.journal))))
 	}
 	if err == nil && g.gaps != nil {
 		err = meta.Put([]byte(keyGaps), g.gaps)

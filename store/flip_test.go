@@ -37,7 +37,7 @@ func mustStateFiles(tb testing.TB) map[string]stateFile {
 	add("a new store", "limber.db", func(dir string) { mustOpen(tb, dir).Close() })
 	add("a store of cells", "limber.db", func(dir string) { mustFillStore(tb, dir, 5, 0) })
 	add("a store with trees", "limber.db", func(dir string) { mustFillStore(tb, dir, 300, 30) })
-	add("a new outbox", "outbox.db", func(dir string) { mustOpenOutbox(tb, dir, OutboxOptions{}).Close() })
+	add("a new outbox", "outbox.db", func(dir string) { mustFillOutbox(tb, dir, 0, 0) })
 	add("an outbox", "outbox.db", func(dir string) { mustFillOutbox(tb, dir, 40, 0) })
 	add("an outbox with trees", "outbox.db", func(dir string) { mustFillOutbox(tb, dir, 1000, 0) })
 	add("an outbox in use", "outbox.db", func(dir string) { mustFillOutbox(tb, dir, 1000, 700) })

@@ -86,6 +86,9 @@ func (j *journal) create(generation uint64) error {
 	if err == nil {
 		err = j.use(generation)
 	}
+	if err == nil { // void, and a sign that this is a journal
+		_, err = j.file.WriteAt(appendFrame(nil, generation-1, appendGroup(nil, group{}, tallies{}), 0), 0)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), removed(j.path))
 	}

@@ -461,3 +461,32 @@ func TestS6_AKillAfterDamageWasFoundWhileRunningLosesNothing(t *testing.T) {
 		t.Errorf("number %d, want one that was not given out before", got)
 	}
 }
+
+func TestS6_AJournalThatIsGoneIsTold(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":       os.Remove,
+		"emptied":       func(path string) error { return os.Truncate(path, 0) },
+		"cut short":     func(path string) error { return os.Truncate(path, 3000) },
+		"written over":  func(path string) error { return os.WriteFile(path, make([]byte, journalSize), 0o600) },
+		"now a folder":  func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"left as it is": func(string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+				mustRun(t, o)
+				mustAppend(t, o, 99, nil)
+				pass(groupAge)
+				dir := t.TempDir()
+				mustCopyFiles(t, o, dir)
+				if err := harm(filepath.Join(dir, "outbox.log")); err != nil {
+					t.Fatal(err)
+				}
+				told := len(mustOpenOutbox(t, dir, OutboxOptions{}).Damage()) > 0
+				if want := name != "left as it is"; told != want {
+					t.Errorf("told %v, want %v", told, want)
+				}
+			})
+		})
+	}
+}

@@ -45,6 +45,8 @@ type contents struct {
 	generation uint64 // of the journal; 0: unknown
 	logged     bool   // a group was taken over from the journal
 	missed     []Gap  // of the journal
+	inUse      int64  // bytes that the journal had; 0: it was not used, or ended in order
+	journal    int64  // bytes that it is to have
 }
 
 // open opens the file and takes in what it holds.
@@ -59,6 +61,8 @@ func (o *Outbox) open() error {
 		if unread != nil {
 			c.leftOut("the journal cannot be read", unread)
 		}
+		c.judge(journal)
+		c.journal = o.journal.size
 		if c.unsure {
 			c.next = max(c.next, o.unused())
 		} else if c.created {
@@ -99,6 +103,16 @@ func (c *contents) leftOut(what string, why error) {
 	c.wrong = append(c.wrong, fmt.Errorf("%s and is left out: %w", what, why))
 }
 
+// judge tells of a journal that was in use and is not there, or not the whole of it. There
+// is a frame in it from when it was made.
+func (c *contents) judge(journal []byte) {
+	if c.unsure || int64(len(journal)) >= c.inUse && (c.inUse == 0 || lastGeneration(journal) > 0) {
+		return
+	}
+	c.wrong = append(c.wrong, errors.New("outbox.log was removed, cut short or written over: results, events and "+
+		"answers of the last minute before this start may be lost, and are not counted"))
+}
+
 // lost takes over what was counted elsewhere.
 func (c *contents) lost(g Gap) {
 	if g.Records > 0 {
@@ -109,7 +123,7 @@ func (c *contents) lost(g Gap) {
 
 // put writes what the scan found to be of no use, or lost.
 func (c *contents) put(tx *bolt.Tx) error {
-	g := group{done: c.done, reserved: c.next + reserve, age: c.age, generation: c.generation}
+	g := group{done: c.done, reserved: c.next + reserve, age: c.age, generation: c.generation, journal: c.journal}
 	if c.gaps.changed {
 		g.gaps = c.gaps.encode()
 	}

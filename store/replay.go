@@ -12,6 +12,10 @@ import (
 // count of 32 bits.
 const keyGeneration = "generation"
 
+// keyJournal holds, in the meta bucket of outbox.db, how many bytes the journal has; 0
+// where none is used, as after an orderly end.
+const keyJournal = "journal"
+
 // lineage is the part of a generation that tells outboxes apart.
 func lineage(generation uint64) uint64 { return generation >> 32 }
 
@@ -19,7 +23,7 @@ func lineage(generation uint64) uint64 { return generation >> 32 }
 func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 	meta := tx.Bucket([]byte(bucketMeta))
 	reserved, age := parseNumber(meta.Get([]byte(keyReserved))), duration(meta.Get([]byte(keyAge)))
-	c.created = reserved == 0
+	c.created, c.inUse = reserved == 0, int64(parseNumber(meta.Get([]byte(keyJournal))))
 	reserved = max(reserved, c.choose(parseNumber(meta.Get([]byte(keyGeneration))), journal))
 	var found tallies
 	for _, body := range frames(journal, c.generation) {
