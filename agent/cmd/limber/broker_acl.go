@@ -70,7 +70,11 @@ func (a aclArgs) accessList() (*brokerconfig.ACL, error) {
 		return nil, fmt.Errorf("access list: %w", err)
 	}
 	defer f.Close()
-	return brokerconfig.ParseACL(f)
+	acl, err := brokerconfig.ParseACL(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.list, err)
+	}
+	return acl, nil
 }
 
 // readDevices reads names of devices, one a line; a line may be empty or a comment.
