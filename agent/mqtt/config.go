@@ -117,7 +117,7 @@ func (c Config) check() ([]target, error) {
 func (c Config) checkTLS(t target) error {
 	if !t.tls {
 		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
-			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use mqtts:// or wss://", t.name)
+			return fmt.Errorf("url %s: certificates are given but the connection is plain, use mqtts:// or wss://", t.name)
 		}
 		return nil
 	}
@@ -196,7 +196,7 @@ func parseBroker(s string) (target, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return target{}, errors.New("broker: not a URL such as mqtt://host:1883") // url.Parse would print a password
+		return target{}, errors.New("url: not one such as mqtt://host:1883") // url.Parse would print a password
 	}
 	port, tls, websocket, ok := schemes(u.Scheme)
 	if u.Port() != "" {
@@ -205,15 +205,15 @@ func parseBroker(s string) (target, error) {
 	_, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
 	case !ok:
-		return target{}, fmt.Errorf("broker: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
+		return target{}, fmt.Errorf("url: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
 	case strings.Trim(u.Hostname(), "0123456789") == "":
-		return target{}, errors.New("broker: no host; want a URL such as mqtt://host:1883")
+		return target{}, errors.New("url: no host; want a URL such as mqtt://host:1883")
 	case badPort != nil:
-		return target{}, fmt.Errorf("broker: port %s is not from 0 to 65535", port)
+		return target{}, fmt.Errorf("url: port %s is not from 0 to 65535", port)
 	case u.RawQuery != "" || u.Fragment != "":
-		return target{}, fmt.Errorf("broker: want %s://host:port and no query", u.Scheme)
+		return target{}, fmt.Errorf("url: want %s://host:port and no query", u.Scheme)
 	case !websocket && strings.Trim(u.Path, "/") != "":
-		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)
+		return target{}, fmt.Errorf("url: want %s://host:port and nothing after it", u.Scheme)
 	}
 	t := target{host: u.Hostname(), addr: net.JoinHostPort(u.Hostname(), port), tls: tls, user: u.User.Username()}
 	t.name = u.Scheme + "://" + t.addr

@@ -68,7 +68,7 @@ func TestConfigIsJudgedAtOnce(t *testing.T) {
 		{"a port too high", func(c *Config) { c.Broker = "mqtt://host:99999" }, "port 99999 is not from 0 to 65535"},
 		{"query", func(c *Config) { c.Broker = "ws://host/mqtt?token=secret" }, "no query"},
 		{"certificate without TLS for one of a list", func(c *Config) { c.Broker, c.CAFile = "tls://host,ws://host", "ca.crt" }, "ws://host:80/: cert"},
-		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "not a URL"},
+		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "url: not one such as"},
 		{"no client id", func(c *Config) { c.ClientID = "" }, "client id"},
 		{"password alone", func(c *Config) { c.Password = "p" }, "without a user"},
 		{"keep alive", func(c *Config) { c.KeepAlive = 1500 * time.Millisecond }, "keep alive"},
