@@ -18,7 +18,7 @@ func packed(tb testing.TB) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	for range 64 {
+	for range 8 {
 		w.Write(make([]byte, 1<<20))
 	}
 	if err := w.Close(); err != nil {

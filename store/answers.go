@@ -36,7 +36,6 @@ type answers struct {
 	alias func(Record) string // nil: none has one
 	log   sequence[kept]
 	byKey map[uint64]uint64 // hash of the job's ID, or of the alias → sequence number
-	count int
 	bytes int64
 }
 
@@ -53,7 +52,6 @@ func (a *answers) add(r Record, age time.Duration) {
 		a.byKey[k.also] = k.seq
 	}
 	a.log.push(k)
-	a.count++
 	a.bytes += k.size
 }
 
@@ -84,7 +82,7 @@ func (a *answers) drop(seq uint64) {
 		return
 	}
 	k.gone = true
-	a.count--
+	a.log.count--
 	a.bytes -= k.size
 	for _, key := range [...]uint64{k.key, k.also} {
 		if a.byKey[key] == seq {
@@ -96,7 +94,7 @@ func (a *answers) drop(seq uint64) {
 // surplus returns the oldest answer if it is over a limit.
 func (a *answers) surplus() (seq uint64, ok bool) {
 	k := a.log.first()
-	if k == nil || a.count <= answerLimit && a.bytes <= answerBytes {
+	if k == nil || a.log.count <= answerLimit && a.bytes <= answerBytes {
 		return 0, false
 	}
 	return k.seq, true

@@ -146,7 +146,7 @@ func TestS13_AnswersAreKeptAnHourOfRunningTime(t *testing.T) {
 
 func TestAnswersAreBoundedInNumber(t *testing.T) {
 	t.Parallel()
-	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 20})
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 64 << 20})
 	for i := range answerLimit + 10 {
 		o.Delivered(mustAnswer(t, o, fmt.Sprint(i), 0, nil))
 	}
@@ -163,7 +163,7 @@ func TestAnswersAreBoundedInNumber(t *testing.T) {
 
 func TestAnswersAreBoundedInBytes(t *testing.T) {
 	t.Parallel()
-	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 20})
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{NoSync: true, Memory: 64 << 20})
 	const size = 4<<20 - 1 // and one byte of topic
 	for i := range 18 {
 		o.Delivered(mustAnswer(t, o, fmt.Sprint(i), size, nil))
@@ -195,4 +195,17 @@ func TestWhetherAJobWasAnsweredIsKnownWithoutTheDisk(t *testing.T) {
 			t.Error("an answer that is too old to be found is announced")
 		}
 	})
+}
+
+func TestAnswersThatWereGivenUpTakeNoMemory(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Memory: 64 << 10})
+	mustAnswer(t, o, "stored", 100, nil)
+	mustCommit(t, o)
+	o.fail(errors.New("no disk"))
+	for i := range 20_000 {
+		mustAnswer(t, o, fmt.Sprint(i), 100, nil)
+	}
+	if got := len(o.answers.log.elems); got > 4*o.answers.log.count+100 {
+		t.Errorf("%d kept in memory for %d answers", got, o.answers.log.count)
+	}
 }

@@ -119,16 +119,26 @@ func (f *file) landFrom(tx *bolt.Tx) error {
 	if err := makeFolder(filepath.Dir(f.path)); err != nil {
 		return err
 	}
-	if info, err := os.Stat(f.path); err == nil && (f.origin == nil || !os.SameFile(info, f.origin)) {
-		return errors.New("a file that was not there before, or not to be read, has come; restart the agent, which uses it")
+	if info, err := os.Stat(f.path); err == nil && (f.origin == nil || !unchanged(info, f.origin)) {
+		return errors.New("a file that was not there before, or not to be read, has come, or another process wrote to it; " +
+			"restart the agent, which uses it")
 	}
 	db, _, err := f.onDisk(func(to *bolt.Tx) error { return bring(tx, to) })
 	if err != nil {
+		if info, e := os.Stat(f.path); e == nil && !errors.Is(err, ErrLocked) {
+			f.origin = info // as this attempt left it
+		}
 		return err
 	}
 	f.now.Store(db)
 	f.log.Info("state is on the disk again")
 	return errMoved
+}
+
+// unchanged tells whether a file is the one it was, and nobody wrote to it: in memory
+// nothing keeps another process from that.
+func unchanged(now, then os.FileInfo) bool {
+	return os.SameFile(now, then) && now.Size() == then.Size() && now.ModTime().Equal(then.ModTime())
 }
 
 // bring has one file hold what another does.

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // mustDisk mounts a file system of its own for a test, which takes root.
@@ -262,4 +263,89 @@ func wantDamage(tb testing.TB, got []string, want ...string) {
 	if !fits {
 		tb.Errorf("told is %q, want %q", got, want)
 	}
+}
+
+// Nothing says at the next start how far numbers were used while the file was in memory.
+func TestS5_NumbersUsedInMemoryAreNotUsedAgain(t *testing.T) {
+	for _, tt := range unusables() {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir, _ := tt.must(t, func(dir string) {
+					o := mustOpenOutbox(t, dir, OutboxOptions{})
+					stop := mustRun(t, o)
+					mustAppend(t, o, 100, nil)
+					restart(t, o, stop).Close()
+				})
+				var last uint64
+				for range 3 {
+					pass(time.Second)
+					o := mustOpenOutbox(t, dir, OutboxOptions{StayUp: true})
+					seq := mustAppend(t, o, 100, nil)
+					if seq <= last {
+						t.Errorf("number %d, want one over %d", seq, last)
+					}
+					last = seq
+					o.Close() // killed
+				}
+			})
+		})
+	}
+}
+
+// The journal has room of its own where outbox.db has none.
+func TestS3_AnOrderlyEndOnAFullDiskSavesWhatItCanAndCountsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, records = 1000, 3000
+		disk := mustDisk(t, "size=1m")
+		o := mustOpenOutbox(t, disk, OutboxOptions{Memory: 256 << 10})
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- o.Run(ctx) }()
+		pass(0)
+		if err := os.WriteFile(filepath.Join(disk, "full"), make([]byte, 1<<20), 0o600); err == nil {
+			t.Fatal("the disk is not full")
+		}
+		for range records {
+			mustAppend(t, o, size, nil)
+			synctest.Wait()
+		}
+		delivered := backlog(t, o)[0]
+		o.Delivered(delivered)
+		cancel()
+		if err := <-ran; err == nil || !noRoom(err) {
+			t.Errorf("end: %v, want that there is no room", err)
+		}
+		o.Close()
+		mustRemount(t, disk, 0, "size=100m")
+		o = mustOpenOutbox(t, disk, OutboxOptions{})
+		left, sum := backlog(t, o), 0
+		for _, g := range gapsOf(o) {
+			sum += g.Records
+		}
+		if len(left) == 0 || len(left)+sum != records-1 || left[len(left)-1] != records {
+			t.Errorf("%d wait, %d counted as lost; want %d together, the last one among them", len(left), sum, records-1)
+		}
+	})
+}
+
+// Nor is a file that another process wrote to while this one had it in memory.
+func TestS5_AFileThatAnotherProcessWroteIsLeftAlone(t *testing.T) {
+	disk := mustDisk(t, "size=1m")
+	if err := mustOpen(t, disk).Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustRemount(t, disk, syscall.MS_RDONLY, "")
+	s := mustStayUp(t, disk)
+	if err := s.SetCell("mode", []byte("balanced")); err != nil {
+		t.Fatal(err)
+	}
+	mustRemount(t, disk, 0, "")
+	other := mustOpen(t, disk)
+	if err := errors.Join(other.SetCell("mode", []byte("low-latency")), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "restart the agent") {
+		t.Errorf("got %v, want that it takes a restart", err)
+	}
+	wantCell(t, mustOpen(t, disk), "mode", "low-latency")
 }

@@ -12,16 +12,15 @@ import (
 // commit writes what has gathered into the journal or, where that has no room, or the
 // time has come, has outbox.db take over all that it does not have.
 func (o *Outbox) commit(last bool) error {
+	defer o.report()
 	o.look()
 	err := o.restore()
-	if err == nil && !last && o.enter() {
+	if err == nil && !last && o.mayEnter() && o.enter(false) {
 		return nil
 	}
 	var g group
 	if err == nil {
-		g, err = o.gather(true, last)
-	}
-	if err == nil {
+		g = o.gather(true, last)
 		err = o.file.update(g.write)
 	}
 	if err == nil {
@@ -36,15 +35,9 @@ func (o *Outbox) commit(last bool) error {
 // enter writes what has gathered into the journal, and tells whether that is done. If
 // not, outbox.db is to take over everything, also what the journal has: after an
 // error nobody knows what that is.
-func (o *Outbox) enter() bool {
-	if !o.mayEnter() {
-		return false
-	}
-	g, err := o.gather(false, false)
-	if err == nil && !g.nothing {
-		err = o.journal.log(g)
-	}
-	if err != nil {
+func (o *Outbox) enter(last bool) bool {
+	g := o.gather(false, last)
+	if err := o.journal.log(g); err != nil {
 		if !errors.Is(err, errNoRoom) {
 			o.log.Warn("journal of the outbox not written", "err", err)
 		}
@@ -119,16 +112,14 @@ type put struct {
 // gather takes what is to be written: what the journal does not have or, to take over,
 // what outbox.db does not have. At an orderly end that is all, whatever room is left:
 // what stays in memory would be lost.
-func (o *Outbox) gather(takeOver, last bool) (g group, err error) {
+func (o *Outbox) gather(takeOver, last bool) (g group) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.expire()
 	g.age, g.reserved = o.age.now(), o.numbers.reserved
 	changed := o.gaps.changed
 	if changed || o.gaps.logged {
-		if g.gaps, err = o.gaps.encode(); err != nil {
-			return group{}, err
-		}
+		g.gaps = o.gaps.encode()
 	}
 	o.gaps.changed = false
 	if takeOver {
@@ -147,7 +138,7 @@ func (o *Outbox) gather(takeOver, last bool) (g group, err error) {
 	}
 	slices.SortFunc(g.puts, func(a, b put) int { return cmp.Compare(a.Seq, b.Seq) })
 	g.nothing = !g.news && g.done.empty() && !changed
-	return g, nil
+	return g
 }
 
 // take takes the fresh items of a class into a group: for outbox.db all, or those that
@@ -182,6 +173,7 @@ func (o *Outbox) giveBack(g group) {
 	o.gaps.changed = o.gaps.changed || g.gaps != nil
 }
 
+// write does it in outbox.db.
 func (g group) write(tx *bolt.Tx) error {
 	records, queue := tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketQueue))
 	records.FillPercent, queue.FillPercent = fillPercent, fillPercent
@@ -196,28 +188,16 @@ func (g group) write(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	if g.generation > 0 {
-		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGeneration), number(g.generation)); err != nil {
-			return err
-		}
+	meta := tx.Bucket([]byte(bucketMeta))
+	err := errors.Join(deleteAll(queue, g.done.queue), deleteAll(records, g.done.records),
+		meta.Put([]byte(keyReserved), number(g.reserved)), meta.Put([]byte(keyAge), number(uint64(g.age))))
+	if err == nil && g.generation > 0 {
+		err = meta.Put([]byte(keyGeneration), number(g.generation))
 	}
-	return putState(tx, g.done, g.gaps, g.reserved, g.age)
-}
-
-// putState stores what there is beside records: gaps are nil if they did not change.
-func putState(tx *bolt.Tx, done deletes, gaps []byte, reserved uint64, age time.Duration) error {
-	if err := deleteAll(tx.Bucket([]byte(bucketQueue)), done.queue); err != nil {
-		return err
+	if err == nil && g.gaps != nil {
+		err = meta.Put([]byte(keyGaps), g.gaps)
 	}
-	if err := deleteAll(tx.Bucket([]byte(bucketRecords)), done.records); err != nil {
-		return err
-	}
-	if gaps != nil {
-		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(keyGaps), gaps); err != nil {
-			return err
-		}
-	}
-	return putProgress(tx, reserved, age)
+	return err
 }
 
 func deleteAll(b *bolt.Bucket, seqs []uint64) error {
@@ -227,15 +207,6 @@ func deleteAll(b *bolt.Bucket, seqs []uint64) error {
 		}
 	}
 	return nil
-}
-
-// putProgress stores from where the next process counts numbers and time.
-func putProgress(tx *bolt.Tx, reserved uint64, age time.Duration) error {
-	meta := tx.Bucket([]byte(bucketMeta))
-	if err := meta.Put([]byte(keyReserved), number(reserved)); err != nil {
-		return err
-	}
-	return meta.Put([]byte(keyAge), number(uint64(age)))
 }
 
 // settle takes note of how the commit of g went, and returns whom to tell.

@@ -39,11 +39,11 @@ type copied struct {
 }
 
 // begin has a copy made unless one is.
-func (c *compaction) begin(f *file, noSync bool) {
+func (c *compaction) begin(f *file) {
 	ctx, cancel := context.WithCancel(context.Background())
 	*c = compaction{cancel: cancel, done: make(chan copied, 1)}
 	go func() {
-		n, err := f.compact(ctx, noSync)
+		n, err := f.compact(ctx)
 		c.done <- copied{n, err}
 	}()
 }
@@ -79,7 +79,7 @@ func (o *Outbox) compactable() (at time.Time, ok bool) {
 // startCompaction begins one if it is time and worth it.
 func (o *Outbox) startCompaction(c *compaction) {
 	if f := o.compactNow(c.done != nil); f != nil && f.wasteful() {
-		c.begin(f, o.opts.NoSync)
+		c.begin(f)
 	}
 }
 
@@ -159,39 +159,21 @@ func (f *file) wasteful() bool {
 
 // compact returns a copy of the file beside it, all of it on the disk. After an error
 // nothing is left of it.
-func (f *file) compact(ctx context.Context, noSync bool) (*file, error) {
+func (f *file) compact(ctx context.Context) (*file, error) {
 	n := &file{path: f.path + compactSuffix, opts: f.opts, log: f.log}
 	err := removed(n.path)
 	if err == nil {
 		err = f.copyTo(ctx, n.path)
 	}
+	var db *database
 	if err == nil {
-		err = n.reuse(noSync)
+		db, err = n.tryOpen(nil)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("compact %s: %w", f.path, err), removed(n.path))
 	}
+	n.now.Store(db)
 	return n, nil
-}
-
-// reuse opens a file that was made as it is, and changes nothing about it.
-func (f *file) reuse(noSync bool) error {
-	db, err := openHandle(f.path)
-	if err != nil {
-		return err
-	}
-	if err = lock(db.handle); err == nil {
-		err = f.check(db)
-	}
-	if err == nil {
-		err = guard(func() error { return db.open(f.path, noSync) })
-	}
-	if err != nil {
-		db.giveUp(err)
-		return err
-	}
-	f.now.Store(db)
-	return nil
 }
 
 // copyTo writes what lives into a new file, and ends early with ctx.

@@ -35,7 +35,6 @@ type file struct {
 	now    atomic.Pointer[database]
 	broken atomic.Bool
 	fresh  bool // nothing of what an earlier process may have stored is in it
-	unsure bool // about its numbers: what says how far they were used is damaged
 
 	telling sync.Mutex
 	damage  []string // what else was found when it was opened, as sentences
@@ -84,8 +83,8 @@ func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.T
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
 	}
 	f.now.Store(db)
-	f.fresh, f.unsure = db.made, db.trust == broken
-	if f.unsure {
+	f.fresh = db.made
+	if db.trust == broken {
 		f.tell(fmt.Errorf("%s: %w: the count of numbers and time", path, errDamaged))
 	}
 	return f, quarantined, nil
@@ -199,10 +198,10 @@ func (f *file) missed(left bool) {
 	}
 }
 
-// load has bbolt open the file and runs the first transaction.
+// load has bbolt open the file and runs the first transaction, if there is one.
 func (db *database) load(path string, noSync bool, load func(*bolt.Tx) error) error {
 	return guard(func() error {
-		if err := db.open(path, noSync); err != nil {
+		if err := db.open(path, noSync); err != nil || load == nil {
 			return err
 		}
 		return db.Update(sealed(func(tx *bolt.Tx) error {

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -85,4 +88,36 @@ func TestT6_TheVersionBeforeOpensOurs(t *testing.T) {
 	if gaps := gapsOf(o); len(gaps) != 2 || gaps[0].First != 4 || gaps[1].First != 100 || gaps[1].Reason != Damage {
 		t.Errorf("gaps %+v, want record 4 alone beside the one that was never there: that of 2 was told", gaps)
 	}
+}
+
+// After a kill the version before does not see what the journal has; it goes on behind its
+// numbers, and the next version to know the journal has both.
+func TestT6_AJournalOutlivesTheVersionBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+		mustRun(t, o)
+		mustAppend(t, o, 40, nil)
+		pass(2 * takeOverEvery)
+		journaled := mustAnswer(t, o, "job", 40, nil)
+		pass(groupAge)
+		dir := t.TempDir()
+		mustCopyFiles(t, o, dir)
+		var theirs uint64
+		mustAlter(t, filepath.Join(dir, "outbox.db"), func(tx *bolt.Tx) error {
+			meta, r := tx.Bucket([]byte(bucketMeta)), Record{Topic: "t"}
+			theirs = parseNumber(meta.Get([]byte(keyReserved)))
+			r.Seq = theirs
+			return errors.Join(tx.Bucket([]byte(bucketRecords)).Put(number(theirs), encodeRecord(r, time.Hour)),
+				tx.Bucket([]byte(bucketQueue)).Put(number(theirs), nil), tx.Bucket([]byte(bucketQueue)).Delete(number(1)),
+				tx.Bucket([]byte(bucketRecords)).Delete(number(1)), meta.Put([]byte(keyReserved), number(theirs+1)))
+		})
+		k := mustOpenOutbox(t, dir, OutboxOptions{})
+		if got, want := backlog(t, k), []uint64{journaled, theirs}; !slices.Equal(got, want) || len(k.Damage()) > 0 {
+			t.Errorf("waiting %d, want %d; told %q", got, want, k.Damage())
+		}
+		wantAnswer(t, k, "job", journaled, 40)
+		if got := mustAppend(t, k, 40, nil); got <= theirs {
+			t.Errorf("number %d, want one over %d", got, theirs)
+		}
+	})
 }

@@ -138,13 +138,14 @@ type storedGap struct {
 	Told    uint64 `json:"told,omitempty"`
 }
 
-func (g *gaps) encode() ([]byte, error) {
+func (g *gaps) encode() []byte {
 	all := []storedGap{}
 	for _, a := range g.accounts {
 		all = append(all, storedGap{a.Class.String(), a.Reason.String(), a.Records, a.Bytes, a.First, a.Last, a.Mixed,
 			a.told})
 	}
-	return json.Marshal(all)
+	b, _ := json.Marshal(all) // which takes numbers and words
+	return b
 }
 
 // parseGaps reads what encode wrote.
@@ -178,7 +179,7 @@ func (o *Outbox) Gaps() bool {
 }
 
 // Announce appends a record of the stream Control that tells of one gap; ok is
-// false if there is none, or the disk fails. encode is called as by Append. The
+// false if there is none, or no room, or the disk fails. encode is called as by Append. The
 // record is collected once it is on the disk, where the gap is marked as told in the
 // same commit; delivered, it takes the gap with it. So each is told once, or again
 // if the record is lost.
@@ -189,17 +190,18 @@ func (o *Outbox) Announce(encode func(seq uint64, g Gap) (Record, error)) (ok bo
 	if i < 0 || o.pace.fault != nil {
 		return false, nil
 	}
-	it := &item{held: true}
-	seq, err := o.append(it, func(seq uint64) (Record, error) {
+	seq, err := o.append(&item{held: true}, func(seq uint64) (Record, error) {
 		r, err := encode(seq, o.gaps.accounts[i].Gap)
 		r.Stream = Control
+		o.gaps.accounts[i].told = seq // before the record pushes out another, of which it does not tell
 		return r, err
 	})
 	if err != nil {
+		o.gaps.accounts[i].told = 0
 		return false, err
 	}
-	o.gaps.accounts[i].told, o.gaps.changed = seq, true
-	return true, nil
+	o.gaps.changed = true
+	return o.queue.holds(seq), nil // it may be lost to the quota itself, and is told again then
 }
 
 // Lost returns how many records of each class were given up for each reason since the

@@ -220,11 +220,7 @@ func FuzzParseGaps(f *testing.F) {
 			return
 		}
 		g := gaps{accounts: accounts}
-		stored, err := g.encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := parseGaps(stored); err != nil || !slices.Equal(again, accounts) {
+		if again, err := parseGaps(g.encode()); err != nil || !slices.Equal(again, accounts) {
 			t.Errorf("read %+v, wrote it, read %+v, %v", accounts, again, err)
 		}
 	})
@@ -245,4 +241,34 @@ func FuzzParseQueued(f *testing.F) {
 			t.Errorf("%x: got %d, %d back, want %d, %d", b, again, same, s, back)
 		}
 	})
+}
+
+// A gap event that finds no room itself leaves its gap to be told.
+func TestAnAnnouncementWithoutRoomLeavesTheGap(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Quota: 2000})
+	want := mustLose(t, o)
+	mustAppendTo(t, o, 99, slices.Repeat([]Stream{Control}, 20)...)
+	inStream(t, o, Control) // all are on their way
+	ok, err := o.Announce(func(seq uint64, g Gap) (Record, error) {
+		return Record{Topic: "t", Payload: payload(seq, 99)}, nil
+	})
+	if ok || err != nil || !slices.Contains(gapsOf(o), want) {
+		t.Errorf("got %v, %v, gaps %+v; want nothing told, and %+v", ok, err, gapsOf(o), want)
+	}
+}
+
+// A gap event that pushes out the next result does not take that for told.
+func TestWhatAnAnnouncementPushesOutIsAGapOfItsOwn(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Quota: 2000})
+	mustAppendTo(t, o, 99, slices.Repeat([]Stream{Late}, 25)...)
+	var told []Gap
+	ok, err := o.Announce(func(seq uint64, g Gap) (Record, error) {
+		told = append(told, g)
+		return Record{Topic: "t", Payload: payload(seq, 199)}, nil
+	})
+	want := []Gap{{Class: Results, Reason: Quota, Records: 6, Bytes: 600, First: 1, Last: 6}}
+	if !ok || err != nil || !slices.Equal(told, want) || o.gaps.accounts[0].Gap != want[0] {
+		t.Errorf("told %v, %v, of %+v, noted as %+v; want %+v", ok, err, told, o.gaps.accounts, want)
+	}
+	wantGaps(t, o, Gap{Class: Results, Reason: Quota, Records: 1, Bytes: 100, First: 7, Last: 7})
 }

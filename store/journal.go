@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -84,12 +83,8 @@ func (j *journal) create(generation uint64) error {
 	if err == nil {
 		err = SyncFolder(filepath.Dir(j.path))
 	}
-	var h *os.File
 	if err == nil {
-		h, err = openJournalFile(j.path, j.noSync)
-	}
-	if err == nil {
-		err = j.use(h, generation)
+		err = j.use(generation)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), removed(j.path))
@@ -117,27 +112,23 @@ func fillZeros(path string, size int64, noSync bool) error {
 // open opens the file to be written from its start, or makes it if it is not there or
 // not whole.
 func (j *journal) open(generation uint64) error {
-	h, err := openJournalFile(j.path, j.noSync)
-	if err == nil {
-		if err = j.use(h, generation); err == nil && j.info.Size() == j.size && j.info.Mode().IsRegular() {
-			return nil
-		}
+	if err := j.use(generation); err == nil && j.info.Size() == j.size && j.info.Mode().IsRegular() {
+		return nil
 	}
 	return j.create(generation)
 }
 
-// openJournalFile opens the file so that a write returns when it is on the disk, as
-// with fdatasync behind it.
-func openJournalFile(path string, noSync bool) (*os.File, error) {
+// use opens the file to be written from its start. A write returns when it is on the
+// disk, as with fdatasync behind it.
+func (j *journal) use(generation uint64) error {
 	flag := os.O_RDWR
-	if !noSync {
+	if !j.noSync {
 		flag |= syscall.O_DSYNC
 	}
-	return os.OpenFile(path, flag, 0)
-}
-
-// use takes a file to be written from its start, which it closes if it cannot.
-func (j *journal) use(h *os.File, generation uint64) error {
+	h, err := os.OpenFile(j.path, flag, 0)
+	if err != nil {
+		return err
+	}
 	info, err := h.Stat()
 	if err != nil {
 		return errors.Join(err, h.Close())
@@ -155,8 +146,12 @@ func (j *journal) restart(generation uint64) {
 // fits tells whether a frame with a body of that many bytes has room.
 func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.size }
 
-// log writes a group; the error is errNoRoom if it does not fit.
+// log writes a group if there is anything to write; the error is errNoRoom if it does
+// not fit.
 func (j *journal) log(g group) error {
+	if g.nothing {
+		return nil
+	}
 	if j.file == nil {
 		return errNoRoom
 	}
@@ -216,9 +211,7 @@ func appendFrame(b []byte, generation uint64, body []byte, at int64) []byte {
 
 // frameSum is the checksum of a frame by what its head says before it.
 func frameSum(head, body []byte, at int64) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Checksum(number(uint64(at)), table)
-	return crc32.Update(crc32.Update(sum, table, head), table, body)
+	return checksum(number(uint64(at)), head, body)
 }
 
 // parseFrame reads the frame that begins where at is in the file b. ok is false if

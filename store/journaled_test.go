@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // mustCopyFiles copies the files of an outbox, as a kill would leave them now.
@@ -335,4 +338,126 @@ func TestDurableFirstHoldsNothingBackWhileTheDiskFails(t *testing.T) {
 		}
 		pass(lastRetry)
 	})
+}
+
+// What the process before wrote while this one waited for it to end is there.
+func TestS7_TheJournalIsReadOnceTheProcessBeforeHasEnded(t *testing.T) {
+	dir := t.TempDir()
+	o := mustOpenOutbox(t, dir, OutboxOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- o.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-ran // with an error: it has no file any more
+	}()
+	opened := make(chan *Outbox)
+	go func() {
+		next, err := OpenOutbox(dir, OutboxOptions{}, quiet())
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- next
+	}()
+	var last uint64
+	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
+		durable := make(chan struct{})
+		last = mustAppend(t, o, 100, func() { close(durable) })
+		<-durable
+	}
+	o.file.now.Load().abandon() // as a kill does
+	next := <-opened
+	if next == nil {
+		return
+	}
+	defer next.Close()
+	if got := backlog(t, next); !slices.Equal(got, upTo(last)) {
+		t.Errorf("%d waiting, want all %d that were called durable", len(got), last)
+	}
+}
+
+func TestS6_AJournalIsTakenOverWhereItsGenerationIsDamaged(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		key  string
+		bit  int
+		want []uint64
+	}{
+		{"S6 a bit of what tells outboxes apart", keyGeneration, 5, []uint64{1, 2}},
+		{"S6 a generation that is to come", keyGeneration, 40, []uint64{1, 2}},
+		{"S6 an earlier generation", keyGeneration, 63, []uint64{1, 2}},
+		{"S6 another key", keyAge, 63, []uint64{1, 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+				mustRun(t, o)
+				mustAppend(t, o, 100, nil)
+				pass(2 * takeOverEvery)
+				mustAppend(t, o, 100, nil)
+				pass(groupAge)
+				dir := t.TempDir()
+				mustCopyFiles(t, o, dir)
+				mustAlter(t, filepath.Join(dir, "outbox.db"), func(tx *bolt.Tx) error {
+					meta := tx.Bucket([]byte(bucketMeta))
+					seal := sealOf(meta, uint64(tx.ID()))
+					value := slices.Clone(meta.Get([]byte(tt.key)))
+					value[tt.bit/8] ^= 0x80 >> (tt.bit % 8)
+					return errors.Join(meta.Put([]byte(tt.key), value), meta.Put([]byte(keySeal), seal))
+				})
+				k := mustOpenOutbox(t, dir, OutboxOptions{})
+				if got := backlog(t, k); !slices.Equal(got, tt.want) {
+					t.Errorf("waiting %d, want %d", got, tt.want)
+				}
+				wantDamage(t, k.Damage(), "the count of numbers and time")
+			})
+		})
+	}
+}
+
+// Nor is what was taken over taken over again, where the generation is not what is damaged.
+func TestS6_AVoidJournalIsLeftWhereAnotherCountIsDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		o := mustOpenOutbox(t, dir, OutboxOptions{})
+		stop := mustRun(t, o)
+		seq := mustAppend(t, o, 100, nil)
+		pass(groupAge)
+		o.Delivered(seq)
+		stop()
+		if err := o.Close(); err != nil {
+			t.Fatal(err)
+		}
+		mustAlter(t, o.path, func(tx *bolt.Tx) error {
+			meta := tx.Bucket([]byte(bucketMeta))
+			seal := sealOf(meta, uint64(tx.ID()))
+			return errors.Join(meta.Put([]byte(keyAge), number(1<<50)), meta.Put([]byte(keySeal), seal))
+		})
+		if got := backlog(t, mustOpenOutbox(t, dir, OutboxOptions{})); len(got) > 0 {
+			t.Errorf("waiting %d again, want none", got)
+		}
+	})
+}
+
+func TestS6_AKillAfterDamageWasFoundWhileRunningLosesNothing(t *testing.T) {
+	o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+	last := mustAppend(t, o, 100, nil)
+	if err := errors.Join(o.commit(false), o.file.close()); err != nil {
+		t.Fatal(err)
+	}
+	mustAlter(t, o.path, func(tx *bolt.Tx) error {
+		meta := tx.Bucket([]byte(bucketMeta))
+		seal := sealOf(meta, uint64(tx.ID()))
+		return errors.Join(meta.Put([]byte(keyGeneration), number(1)), meta.Put([]byte(keySeal), seal))
+	})
+	if err := o.reopen(); err != nil {
+		t.Fatal(err)
+	}
+	k := mustKill(t, o)
+	if got := backlog(t, k); !slices.Equal(got, []uint64{last}) {
+		t.Errorf("waiting %d, want %d", got, last)
+	}
+	if got := mustAppend(t, k, 10, nil); got < last+reserve/2 {
+		t.Errorf("number %d, want one that was not given out before", got)
+	}
 }

@@ -32,33 +32,36 @@ const reserve = 1 << 20
 // contents is what a file holds, but for the payloads.
 type contents struct {
 	created bool // just now
+	unsure  bool // the meta bucket is damaged
 	next    uint64
 	age     time.Duration
 	queue   queue
 	answers answers
 	done    deletes // of what is of no use
 	gaps    gaps
-	foreign bool  // there are records of another version
-	unread  error // why the gaps that were stored cannot be read
+	foreign bool    // there are records of another version
+	wrong   []error // what is left out, and why
 
 	generation uint64 // of the journal; 0: unknown
-	logged     int    // groups that were taken over from the journal
+	logged     bool   // a group was taken over from the journal
 	missed     []Gap  // of the journal
-	unlogged   error  // why a group could not be taken over
 }
 
 // open opens the file and takes in what it holds.
 func (o *Outbox) open() error {
-	journal, err := readJournal(o.journal.path)
-	if err != nil {
-		o.log.Warn("journal of the outbox not readable", "err", err)
-	}
 	var c contents
 	f, quarantined, err := openFile(o.path, o.opts.file(), o.log, func(tx *bolt.Tx) (err error) {
+		// Not before the file is locked: until then a process before this one goes on.
+		journal, unread := readJournal(o.journal.path)
 		if c, err = scan(tx, o.opts.Alias, journal); err != nil {
 			return err
 		}
-		if c.created {
+		if unread != nil {
+			c.leftOut("the journal cannot be read", unread)
+		}
+		if c.unsure {
+			c.next = max(c.next, o.unused())
+		} else if c.created {
 			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
@@ -70,14 +73,13 @@ func (o *Outbox) open() error {
 	if quarantined != "" {
 		o.quarantined = append(o.quarantined, quarantined)
 	}
-	f.missed(quarantined == "" && o.opts.Floor > 0)
-	if f.unsure || quarantined != "" || f.fresh && f.away() != nil {
-		// The numbers used so far are gone with the file. Counting goes on
-		// from the time, which is ahead of them as long as there were less
-		// than a million a second, and below 2^53 for two centuries; or, on a
-		// board whose clock is not set, from the floor.
-		c.next = max(c.next, uint64(time.Now().Unix())<<20, o.opts.Floor)
-		if err := f.write(func(tx *bolt.Tx) error { return putProgress(tx, c.next+reserve, c.age) }); err != nil {
+	f.missed(quarantined == "" && (o.opts.Floor > 0 || c.logged))
+	for _, err := range c.wrong {
+		f.tell(fmt.Errorf("%s: %w", o.path, err))
+	}
+	if quarantined != "" || f.away() != nil { // the numbers used so far are gone with the file, or will be
+		c.next = max(c.next, o.unused())
+		if err := f.write(group{reserved: c.next + reserve, age: c.age}.write); err != nil {
 			return errors.Join(fmt.Errorf("reserve numbers in %s: %w", o.path, err), f.close())
 		}
 	}
@@ -85,6 +87,16 @@ func (o *Outbox) open() error {
 	o.openJournal(c)
 	o.takeIn(c)
 	return nil
+}
+
+// unused returns a number that no process before this one used: from the time, which
+// is ahead of them as long as there were less than a million a second, and below 2^53
+// for two centuries; or, on a board whose clock is not set, from the floor.
+func (o *Outbox) unused() uint64 { return max(uint64(time.Now().Unix())<<20, o.opts.Floor) }
+
+// leftOut notes what cannot be used, to be told.
+func (c *contents) leftOut(what string, why error) {
+	c.wrong = append(c.wrong, fmt.Errorf("%s and is left out: %w", what, why))
 }
 
 // lost takes over what was counted elsewhere.
@@ -97,18 +109,11 @@ func (c *contents) lost(g Gap) {
 
 // put writes what the scan found to be of no use, or lost.
 func (c *contents) put(tx *bolt.Tx) error {
-	var gaps []byte
+	g := group{done: c.done, reserved: c.next + reserve, age: c.age, generation: c.generation}
 	if c.gaps.changed {
-		var err error
-		if gaps, err = c.gaps.encode(); err != nil {
-			return err
-		}
+		g.gaps = c.gaps.encode()
 	}
-	meta := tx.Bucket([]byte(bucketMeta))
-	if err := meta.Put([]byte(keyGeneration), number(c.generation)); err != nil {
-		return err
-	}
-	return putState(tx, c.done, gaps, c.next+reserve, c.age)
+	return g.write(tx)
 }
 
 func (o *Outbox) takeIn(c contents) {
@@ -122,9 +127,6 @@ func (o *Outbox) takeIn(c contents) {
 	if c.foreign {
 		o.log.Warn("outbox holds records of another version, which are left alone")
 	}
-	if c.unread != nil {
-		o.log.Error("count of lost messages not readable", "err", c.unread)
-	}
 	o.pace.compact = time.Now().Add(compactIdle)
 	o.trim()
 }
@@ -132,15 +134,14 @@ func (o *Outbox) takeIn(c contents) {
 // scan reads the whole file, so that damage is found now; what its journal has is taken
 // over before.
 func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, error) {
-	trusted := trustOf(tx)
+	c := contents{answers: newAnswers(alias), unsure: trustOf(tx) == broken}
 	err := makeBuckets(tx, bucketRecords, bucketQueue, bucketMeta)
-	if err == nil && trusted == broken {
-		err = putProgress(tx, 1, 0) // the records may tell
+	if err == nil && c.unsure {
+		err = group{reserved: 1}.write(tx) // the records may tell
 	}
 	if err == nil {
 		err = checkQueue(tx.Bucket([]byte(bucketQueue)))
 	}
-	c := contents{answers: newAnswers(alias)}
 	if err == nil {
 		err = c.replay(tx, journal)
 	}
@@ -149,7 +150,9 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	c.age = duration(meta.Get([]byte(keyAge)))
-	c.gaps.accounts, c.unread = parseGaps(meta.Get([]byte(keyGaps)))
+	if c.gaps.accounts, err = parseGaps(meta.Get([]byte(keyGaps))); err != nil {
+		c.leftOut("the count of what was lost cannot be read", err)
+	}
 	for _, g := range c.missed {
 		c.lost(g)
 	}
@@ -293,11 +296,11 @@ func (o *Outbox) reopen() error {
 	}
 	var c contents
 	f, quarantined, err := openFile(o.path, fileOptions{noSync: o.opts.NoSync}, o.log, func(tx *bolt.Tx) (err error) {
-		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created {
+		if c, err = scan(tx, o.opts.Alias, nil); err != nil || !c.created && !c.unsure {
 			return err
 		}
-		// A crash before the next commit must not begin at number 1 again.
-		return putProgress(tx, reserved, age)
+		// A crash before the next commit must not begin at number 1 again, nor void the journal.
+		return group{generation: o.journal.generation, reserved: reserved, age: age}.write(tx)
 	})
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func parseGroup(b []byte) (g group, before tallies, err error) {
 	if len(b) > 0 && b[0] != loggedVersion {
 		return group{}, tallies{}, errVersion
 	}
-	in := logged{b: b}
+	in := parser{b: b}
 	in.take(1)
 	g.reserved = parseNumber(in.take(8))
 	g.age = time.Duration(parseNumber(in.take(8)))
@@ -140,65 +140,65 @@ func parseGroup(b []byte) (g group, before tallies, err error) {
 	return g, before, nil
 }
 
-// logged is the rest of a body while it is read.
-type logged struct {
+// A parser takes what was stored from the front.
+type parser struct {
 	b   []byte
 	bad bool // it ended too soon, or makes no sense
 }
 
 // take returns the next n bytes, none if there are fewer.
-func (l *logged) take(n uint64) []byte {
-	if n > uint64(len(l.b)) {
-		l.bad, l.b = true, nil
+func (p *parser) take(n uint64) []byte {
+	if n > uint64(len(p.b)) {
+		p.bad, p.b = true, nil
 		return nil
 	}
 	var head []byte
-	head, l.b = l.b[:n:n], l.b[n:]
+	head, p.b = p.b[:n:n], p.b[n:]
 	return head
 }
 
-func (l *logged) count() uint64 {
-	n, k := binary.Uvarint(l.b)
+func (p *parser) count() uint64 {
+	n, k := binary.Uvarint(p.b)
 	if k <= 0 {
-		l.bad, l.b = true, nil
+		p.bad, p.b = true, nil
 		return 0
 	}
-	l.b = l.b[k:]
+	p.b = p.b[k:]
 	return n
 }
 
 // items is the count of a list, of which each item takes a byte at least.
-func (l *logged) items() uint64 {
-	n := l.count()
-	if n > uint64(len(l.b)) {
-		l.bad = true
+func (p *parser) items() uint64 {
+	n := p.count()
+	if n > uint64(len(p.b)) {
+		p.bad = true
 		return 0
 	}
 	return n
 }
 
-func (l *logged) difference() int64 {
-	n, k := binary.Varint(l.b)
+func (p *parser) difference() int64 {
+	n, k := binary.Varint(p.b)
 	if k <= 0 {
-		l.bad, l.b = true, nil
+		p.bad, p.b = true, nil
 		return 0
 	}
-	l.b = l.b[k:]
+	p.b = p.b[k:]
 	return n
 }
 
-func (l *logged) maybe() []byte {
-	n := l.count()
+func (p *parser) maybe() []byte {
+	n := p.count()
 	if n == 0 {
 		return nil
 	}
-	return l.take(n - 1)
+	return p.take(n - 1)
 }
 
-func (l *logged) numbers() (seqs []uint64) {
+func (p *parser) numbers() (seqs []uint64) {
 	last := uint64(0)
-	for n := l.items(); n > 0 && !l.bad; n-- {
-		last += uint64(l.difference())
+	for n := p.items(); n > 0 && !p.bad; n-- {
+		last += uint64(p.difference())
 		seqs = append(seqs, last)
 	}
 	return seqs

@@ -48,10 +48,16 @@ func (m *memory) kept(c Class) int { return max(m.logged[c], m.inFlight[c]) }
 // unlogged returns the fresh items of a class that the journal does not have.
 func (m *memory) unlogged(c Class) []*item { return m.fresh[c][m.logged[c]:] }
 
-// drop forgets a fresh item.
+// drop forgets a fresh item, mostly one of the oldest or of the newest.
 func (m *memory) drop(c Class, i int) {
-	m.bytes -= m.fresh[c][i].cost()
-	m.fresh[c] = slices.Delete(m.fresh[c], i, i+1)
+	items := m.fresh[c]
+	m.bytes -= items[i].cost()
+	if i > len(items)/2 {
+		m.fresh[c] = slices.Delete(items, i, i+1)
+		return
+	}
+	copy(items[1:], items[:i])
+	items[0], m.fresh[c] = nil, items[1:]
 }
 
 // count is how many items are fresh.

@@ -226,7 +226,8 @@ func (o *Outbox) Delivered(seqs ...uint64) {
 		}
 		o.leave(s, w)
 		if s == Control {
-			o.settleGap(seq)
+			o.begin()
+			o.gaps.settle(seq)
 		}
 		o.queue.lines[s].first() // gives back the room
 	}
@@ -245,7 +246,7 @@ func (o *Outbox) Waits(seq uint64) bool {
 func (o *Outbox) Unwritten() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.pace.fault != nil || o.space.tight
+	return o.unwritten() != nil
 }
 
 // Answer returns the record that answered the job, also while it is not
@@ -336,10 +337,7 @@ func (o *Outbox) Horizon() uint64 {
 func (o *Outbox) Fault() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.pace.fault != nil {
-		return o.pace.fault
-	}
-	return o.shortage()
+	return o.unwritten()
 }
 
 // Quarantined returns the paths of damaged files set aside, at the start or
@@ -361,8 +359,9 @@ func (o *Outbox) Damage() []string {
 // Close closes the file. Run must have returned.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.pace.ended = true
+	f := o.file
+	o.mu.Unlock()
 	o.journal.abandon()
-	return o.file.close()
+	return f.close()
 }

@@ -124,6 +124,7 @@ func (o *Outbox) loseMissing(seqs []uint64, found []Record) {
 // unreadable has Run open the file again, unless it just did, and returns what
 // to wait for.
 func (o *Outbox) unreadable(f *file, err error) <-chan struct{} {
+	defer o.report()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	wake := o.waker()

@@ -46,7 +46,7 @@ func encodeRecord(r Record, age time.Duration) []byte {
 	b = append(binary.AppendUvarint(b, uint64(len(r.Job))), r.Job...)
 	b = append(binary.AppendUvarint(b, uint64(len(r.Topic))), r.Topic...)
 	b = append(b, r.Payload...)
-	return binary.BigEndian.AppendUint32(b, checksum(r.Seq, b))
+	return binary.BigEndian.AppendUint32(b, checksum(number(r.Seq), b))
 }
 
 // decodeRecord reads what encodeRecord wrote under seq. The payload is a part
@@ -55,38 +55,30 @@ func decodeRecord(seq uint64, b []byte) (r Record, age time.Duration, err error)
 	if len(b) > 0 && b[0] != recordVersion {
 		return Record{}, 0, errVersion
 	}
-	head := 1 + 8 + len(r.Request)
-	if len(b) < head+4 {
+	if len(b) < 4 {
 		return Record{}, 0, errChecksum
 	}
 	b, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if checksum(seq, b) != sum {
+	if checksum(number(seq), b) != sum {
 		return Record{}, 0, errChecksum
 	}
-	r.Seq = seq
-	age = duration(b[1:9])
-	copy(r.Request[:], b[9:head])
-	job, rest, okJob := cutBytes(b[head:])
-	topic, rest, okTopic := cutBytes(rest)
-	if !okJob || !okTopic {
+	in := parser{b: b}
+	in.take(1)
+	age = duration(in.take(8))
+	copy(r.Request[:], in.take(uint64(len(r.Request))))
+	r.Seq, r.Job, r.Topic = seq, string(in.take(in.count())), string(in.take(in.count()))
+	r.Payload = in.b
+	if in.bad {
 		return Record{}, 0, errChecksum
 	}
-	r.Job, r.Topic, r.Payload = string(job), string(topic), rest
 	return r, age, nil
 }
 
-// cutBytes takes a length and as many bytes from the front of b.
-func cutBytes(b []byte) (head, rest []byte, ok bool) {
-	n, k := binary.Uvarint(b)
-	if k <= 0 || n > uint64(len(b)-k) {
-		return nil, nil, false
+// checksum is the CRC32C of all parts. What names a value is one of them, so that one
+// that is found under another name is noticed.
+func checksum(parts ...[]byte) (sum uint32) {
+	for _, p := range parts {
+		sum = crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), p)
 	}
-	return b[k : k+int(n)], b[k+int(n):], true
-}
-
-// checksum covers the key too, so that a value found under another key is
-// noticed.
-func checksum(seq uint64, b []byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	return crc32.Update(crc32.Checksum(number(seq), table), table, b)
+	return sum
 }

@@ -24,6 +24,9 @@ import (
 
 const recordedEnv = "STORE_TEST_RECORDED_FOLDER"
 
+// recordedMemory lets 24 KiB be logged at most.
+const recordedMemory = 96 << 10
+
 // TestRecordedChild is the run that is recorded. It tells what it does, as
 // TestCrashChild.
 func TestRecordedChild(t *testing.T) {
@@ -32,7 +35,7 @@ func TestRecordedChild(t *testing.T) {
 		t.Skip("runs only as the child of TestS2")
 	}
 	for range 2 {
-		o, err := OpenOutbox(dir, OutboxOptions{Memory: 96 << 10}, quiet()) // 24 KiB are logged at most
+		o, err := OpenOutbox(dir, OutboxOptions{Memory: recordedMemory}, quiet())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,31 +312,33 @@ func torn(c call) (parts []call) {
 
 // cuts calls each with what the folder may hold, by names, if the power is cut during
 // the call or right after it.
-func (d *disk) cuts(c call, each func(what string, folder map[string][]byte)) {
+func (d *disk) cuts(c call, each func(what string, folder func() map[string][]byte)) {
 	f := d.files[c.file]
-	put := func(what string, content []byte) {
-		folder := d.killed()
-		folder[c.file] = content
-		each(what, folder)
+	put := func(what string, calls ...call) {
+		each(what, func() map[string][]byte {
+			folder := d.killed()
+			folder[c.file] = f.with(calls...)
+			return folder
+		})
 	}
 	if c.name == "pwrite64" {
 		for i, part := range torn(c) {
-			put(fmt.Sprint("torn ", i), f.with(append(slices.Clone(f.loose), part)...))
+			put(fmt.Sprint("torn ", i), append(slices.Clone(f.loose), part)...)
 			if len(f.loose) > 0 {
-				put(fmt.Sprint("torn alone ", i), f.with(part))
+				put(fmt.Sprint("torn alone ", i), part)
 			}
 		}
 	}
 	d.do(c)
-	each("killed", d.killed())
+	each("killed", d.killed)
 	if f = d.files[c.file]; f == nil || c.name == "tell" {
 		return
 	}
 	for i, one := range f.loose {
-		put(fmt.Sprint("only ", i), f.with(one))
-		put(fmt.Sprint("without ", i), f.with(slices.Delete(slices.Clone(f.loose), i, i+1)...))
+		put(fmt.Sprint("only ", i), one)
+		put(fmt.Sprint("without ", i), slices.Delete(slices.Clone(f.loose), i, i+1)...)
 	}
-	each("cut", d.cut())
+	each("cut", d.cut)
 }
 
 // killed is the folder after a kill: the system has it all.
@@ -376,7 +381,7 @@ func wantPromise(t *testing.T, what string, folder map[string][]byte, said told)
 	for name, content := range folder {
 		mustPut(t, filepath.Join(dir, name), string(content))
 	}
-	o, err := OpenOutbox(dir, OutboxOptions{NoSync: true}, quiet())
+	o, err := OpenOutbox(dir, OutboxOptions{Memory: recordedMemory, NoSync: true}, quiet())
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 		return
@@ -412,9 +417,9 @@ func TestS2_EveryPrefixOfTheWritesKeepsThePromise(t *testing.T) {
 	t.Parallel()
 	d, n := newDisk(), 0
 	for i, c := range mustRecord(t) {
-		d.cuts(c, func(what string, folder map[string][]byte) {
+		d.cuts(c, func(what string, folder func() map[string][]byte) {
 			if n++; n%everyCut == 0 || what == "killed" && c.name != "tell" {
-				wantPromise(t, fmt.Sprintf("call %d, %s of %s at %d, %s", i, c.name, c.file, c.at, what), folder, d.told)
+				wantPromise(t, fmt.Sprintf("call %d, %s of %s at %d, %s", i, c.name, c.file, c.at, what), folder(), d.told)
 			}
 		})
 		if t.Failed() {

@@ -25,7 +25,7 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 	for _, body := range frames(journal, c.generation) {
 		g, before, err := parseGroup(body)
 		if err != nil {
-			c.unlogged = err
+			c.leftOut("a group in the journal cannot be read", err)
 			continue
 		}
 		c.missed = append(c.missed, before.missing(found)...)
@@ -35,18 +35,21 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 		}
 		found = before
 		found.add(g)
-		c.logged++
+		c.logged = true
 	}
 	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
 	return nil
 }
 
 // choose chooses the generation whose frames count: that which outbox.db knows. Where
-// it is new, or older than its journal, as after damage or on a disk that forgot what
-// it had called written, it is the newest. It returns what numbers a journal of
+// it is new, damaged, or older than its journal, as on a disk that forgot what it had
+// called written, it is the newest. It returns what numbers a journal of
 // another outbox may have used.
 func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 	last := lastGeneration(journal)
+	if c.unsure && known-last > 1 { // as it is while the journal is written, or until it is
+		known = 0
+	}
 	c.generation = known
 	switch {
 	case known == 0 && last == 0:
@@ -54,7 +57,7 @@ func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 	case known == 0, last > known && lineage(last) == lineage(known):
 		c.generation = last
 	case last > 0 && lineage(last) != lineage(known):
-		c.unlogged = errors.New("the journal is of another outbox")
+		c.leftOut("the journal is another outbox's", errors.New("its generation is not of this one"))
 		for _, body := range frames(journal, last) {
 			if g, _, err := parseGroup(body); err == nil {
 				reserved = max(reserved, g.reserved)
@@ -65,14 +68,8 @@ func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
 }
 
 // openJournal begins a generation of the journal, of which nothing is left that
-// outbox.db does not have, and tells what was wrong with the one before.
+// outbox.db does not have.
 func (o *Outbox) openJournal(c contents) {
-	if c.created && c.logged > 0 {
-		o.log.Warn("outbox.db was missing or empty; its journal had some of what it held", "groups", c.logged)
-	}
-	if c.unlogged != nil {
-		o.log.Warn("a group in the journal of the outbox is left out", "err", c.unlogged)
-	}
 	if o.journal.restart(c.generation); o.file.away() != nil {
 		return // what the journal on the disk has is nowhere else
 	}

@@ -80,7 +80,7 @@ func summed() []string { return []string{bucketFamily, bucketProfiles, bucketCel
 func sumKey(bucket string, key []byte) []byte { return append([]byte(bucket+"/"), key...) }
 
 func sumOf(value []byte) []byte {
-	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(value, crc32.MakeTable(crc32.Castagnoli)))
+	return binary.BigEndian.AppendUint32(nil, checksum(value))
 }
 
 // putSummed stores a value and its sum.

@@ -16,9 +16,14 @@ type element interface {
 type sequence[E element] struct {
 	elems []E
 	head  int // elems[:head] have left
+	count int // of those that have not
 }
 
-func (s *sequence[E]) push(e E) { s.elems = append(s.elems, e) }
+func (s *sequence[E]) push(e E) {
+	s.tidy()
+	s.elems = append(s.elems, e)
+	s.count++
+}
 
 // find returns the element with that number, nil if there is none or it left.
 func (s *sequence[E]) find(number uint64) *E {
@@ -43,30 +48,20 @@ func (s *sequence[E]) first() *E {
 	for s.head < len(s.elems) && s.elems[s.head].left() {
 		s.head++
 	}
-	s.compact()
+	s.tidy()
 	if s.head == len(s.elems) {
 		return nil
 	}
 	return &s.elems[s.head]
 }
 
-// thin takes out those that left anywhere, once they are the most: live is how many
-// did not.
-func (s *sequence[E]) thin(live int) {
-	if len(s.elems)-s.head > 2*live+64 {
-		s.elems, s.head = slices.DeleteFunc(s.elems[s.head:], E.left), 0
-	}
-}
-
-// compact gives back the room of those that left once they are the most.
-func (s *sequence[E]) compact() {
-	if s.head < 64 || s.head < len(s.elems)/2 {
+// tidy gives back the room of those that left, wherever, once they are the most.
+func (s *sequence[E]) tidy() {
+	if len(s.elems) <= 3*s.count+64 {
 		return
 	}
-	n := copy(s.elems, s.elems[s.head:])
-	clear(s.elems[n:])
-	s.elems, s.head = s.elems[:n], 0
-	if cap(s.elems) > 4*n+64 {
-		s.elems = append(make([]E, 0, 2*n), s.elems...)
+	s.elems, s.head = slices.DeleteFunc(s.elems, E.left), 0
+	if cap(s.elems) > 4*s.count+64 {
+		s.elems = append(make([]E, 0, 2*s.count), s.elems...)
 	}
 }

@@ -43,10 +43,7 @@ func (o *Outbox) look() {
 	was := s.tight
 	s.looked, s.left, s.tight = time.Now(), left, err == nil && left < o.opts.Free
 	if s.tight && !was {
-		o.log.Warn("outbox keeps results and events in memory", "err", o.shortage())
 		o.release()
-	} else if was && !s.tight {
-		o.log.Info("outbox has room again")
 	}
 }
 

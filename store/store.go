@@ -1,24 +1,40 @@
 // Package store keeps what a device must remember through restarts and power
 // cuts, in two bbolt files and a journal of one state folder:
 //
-//	limber.db   Store    blobs, family, profiles, cells, command ledger
-//	outbox.db   Outbox   results and events that wait for the broker, answers of jobs
-//	outbox.log           its journal: what outbox.db has not taken over yet
+//	limber.db           Store    blobs, family, profiles, cells, command ledger
+//	outbox.db           Outbox   what waits for the broker, answers of jobs, gaps, numbers
+//	outbox.log                   its journal: groups that outbox.db has not taken over yet
+//	outbox.db.compact            a copy in the making, which is never read
+//	NAME.corrupt-TIME            a damaged file that was set aside; the last two stay
 //
 // A call of Store that writes returns when its transaction is on the disk, unless
 // its Options leave that to the system. The Outbox never lets its caller wait for
-// the disk: it is a log with a tail in memory, and one goroutine commits what
-// gathered, a group at a time.
+// the disk: it is a log with a tail in memory, and one goroutine, Run, commits what
+// gathered, a group at a time. A record is in one of these states:
 //
-//	Append → fresh ──journal──→ logged ──takeover──→ stored ──Delivered──→ gone
-//	           │                                        └───over a limit──→ gone, counted in a Gap
-//	           └──an event Delivered before that──────────────────────────→ gone, never written
+//	            memory         outbox.log           outbox.db
+//	Append ───→ fresh ──group──→ logged ──takeover──→ stored ──Delivered─→ gone
+//	              ├───────────────takeover──────────────↑└────over a limit─→ gone, counted in a Gap
+//	              ├──over the memory, or a limit───────────────────────────→ gone, counted in a Gap
+//	              └──an event Delivered before its group───────────────────→ gone, never written
 //
-// A group goes into the journal, one write of mostly one block, within 20 ms of the
-// first record in it, and once a minute outbox.db takes over what is there: its own
-// commit writes some 30 kB, and a card does not outlive that twenty times a second.
-// What is logged stays in memory until then. A journal that fails or is full is taken
-// over at once, and without one every group goes to outbox.db.
+// A group goes into the journal, one write of mostly one block, a few hundredths of a
+// second after the first record in it, and once a minute outbox.db takes over what is
+// there: its own commit writes some 30 kB, and a card does not outlive that twenty times
+// a second. What is logged stays in memory until then. A commit that takes over counts up
+// the generation of the journal, which voids its frames; opening does the same with what
+// it finds there. A journal that fails or is full is taken over at once, and without one
+// every group goes to outbox.db.
+//
+// Who runs beside whom:
+//
+//	processes        one at a time: whoever has a file locked. Nothing is read before,
+//	                 the journal neither, since the one before writes until it ends
+//	callers          each other and all below; what they share is in memory, under one lock
+//	                 that nobody holds while a disk, a channel or the log may let him wait
+//	Collect, Answer  read outbox.db while it is written, and again where it was exchanged
+//	Run              alone writes to the journal and outbox.db, and exchanges the file
+//	a compaction     reads outbox.db while it is read; the next commit makes it useless
 //
 // Records are of three classes, results, events and control, in one space of
 // numbers, and wait in four streams, as results made with the link and without it do
@@ -30,19 +46,20 @@
 // hour, so that the same job gets the same bytes again.
 //
 // The one rule: whoever is told that something is stored is told after the
-// commit that holds it. Everything else may be lost and is then counted: a
-// sequence number is never used twice, and what is missing between two numbers
-// delivered is what the Gaps say. A Gap is written in the commit that deletes what was
-// lost, and is there until the record that tells of it was delivered.
+// commit that holds it. Everything else may be lost and is then counted, but for what a
+// kill takes: a sequence number is never used twice, and what is missing between two
+// numbers delivered is what the Gaps say. A Gap is written in the commit that deletes
+// what was lost, and is there until the record that tells of it was delivered. At an
+// orderly end with a full disk the journal, which has its room from the start, takes
+// what it can, and the count of the rest.
 //
 // Damage is expected. All pages of a file are checked before bbolt maps it, see
 // checkPages, in time and memory that its size bounds. A file with a page that makes
-// no sense is renamed to NAME.corrupt-<unix time> and replaced by an empty one, and
-// so is a file that holds nothing; the two newest such copies are kept. A record, a
-// cell or a command whose checksum is wrong is skipped; a full or failing disk is
-// retried while the newest records stay in memory. A file that is missing while the
-// other one is there is told of. All of it is reported, none of it is fatal, because
-// everything in limber.db can be fetched or measured again.
+// no sense is set aside and replaced by an empty one, and so is a file that holds
+// nothing. A record, a cell or a command whose checksum is wrong is skipped; a full or
+// failing disk is retried while the newest records stay in memory. A file that is missing
+// while the other one is there is told of. All of it is reported, none of it is fatal,
+// because everything in limber.db can be fetched or measured again.
 //
 // A folder that cannot be used at the start does not end it either, see
 // Options.StayUp: the file is in memory, with what it held on the disk, and is there
@@ -50,7 +67,8 @@
 //
 //	folder usable ──→ on the disk ←──land── in memory ←── folder not usable
 //
-// Store writes into memory meanwhile and Outbox waits, as it promises more.
+// Store writes into memory meanwhile and Outbox waits, as it promises more. No lock
+// keeps another process from the file on the disk then: one that wrote there keeps it.
 //
 // No deadline here trusts the wall clock, which on a board without a battery
 // starts in 1970: ages are counted in running time (see ageClock).
@@ -180,7 +198,7 @@ func (s *Store) refusal() error {
 	return nil
 }
 
-// putSummed stores value under key.
+// put stores value under key.
 func (s *Store) put(bucket, key string, value []byte) error {
 	return s.update(bucket, func(tx *bolt.Tx) error {
 		return putSummed(tx, bucket, []byte(key), value)

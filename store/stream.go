@@ -5,7 +5,7 @@ import "encoding/binary"
 // A Stream is a line that records wait in, each in the order of its numbers.
 type Stream uint8
 
-// The streams. Their order is part of the file: see queueValue.
+// The streams. Their order is part of the file: see queue.stored.
 const (
 	Late    Stream = iota // results made without the link
 	Live                  // results made with it
@@ -54,7 +54,6 @@ func (w waiting) left() bool     { return w.gone }
 // A line is the records that wait in one stream.
 type line struct {
 	sequence[waiting]
-	count int
 	bytes int64
 	tail  uint64 // records numbered below are on the disk only
 	sent  uint64 // records numbered up to here were collected
@@ -62,9 +61,7 @@ type line struct {
 }
 
 func (l *line) push(w waiting) {
-	l.thin(l.count)
 	l.sequence.push(w)
-	l.count++
 	l.bytes += int64(w.size)
 }
 

@@ -48,6 +48,8 @@ type pace struct {
 	retry   time.Time
 	ended   bool // Run has returned
 
+	reported bool // that there is a fault, or too little room
+
 	compact      time.Time // when to see whether the file is to be compacted; zero: not before the next commit
 	compactAgain time.Time // not before, after it was not possible
 }
@@ -77,7 +79,7 @@ func (o *Outbox) due() (at time.Time, ok bool) {
 // dueWrite is due without what waits too long.
 func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	p := &o.pace
-	records, size := o.writable()
+	records, size, came := o.pending()
 	if records >= groupRecords || size >= min(groupBytes, o.opts.Memory/2) || o.done.len() >= groupDeletes ||
 		o.numbers.few() {
 		return time.Now(), true
@@ -91,7 +93,7 @@ func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	if records >= hurryRecords || size >= hurryBytes {
 		wait = hurryAge
 	}
-	if came, any := o.first(); any {
+	if records > 0 {
 		sooner(came.Add(wait))
 	}
 	if o.changed() {
@@ -106,34 +108,23 @@ func (o *Outbox) dueWrite() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// writable returns the number and size of the records that the next commit writes, as
-// far as it takes to know that it is due.
-func (o *Outbox) writable() (records int, size int64) {
-	for c := range Class(Classes) {
-		if !o.written(c) {
-			continue
-		}
-		fresh := o.memory.unlogged(c)
-		records += len(fresh)
-		for _, it := range fresh[:min(groupRecords, len(fresh))] {
-			size += it.size()
-		}
-	}
-	return records, size
-}
-
-// first returns when the oldest record came that waits for its commit.
-func (o *Outbox) first() (came time.Time, ok bool) {
+// pending returns the number and size of the records that the next commit writes, as far
+// as it takes to know that it is due, and when the oldest of them came.
+func (o *Outbox) pending() (records int, size int64, came time.Time) {
 	for c := range Class(Classes) {
 		fresh := o.memory.unlogged(c)
 		if len(fresh) == 0 || !o.written(c) {
 			continue
 		}
-		if at := o.age.at(fresh[0].age); !ok || at.Before(came) {
-			came, ok = at, true
+		if at := o.age.at(fresh[0].age); records == 0 || at.Before(came) {
+			came = at
+		}
+		records += len(fresh)
+		for _, it := range fresh[:min(groupRecords, len(fresh))] {
+			size += it.size()
 		}
 	}
-	return came, ok
+	return records, size, came
 }
 
 // wakeWriter has Run look again if it would otherwise do so too late.
@@ -197,15 +188,19 @@ func (o *Outbox) setAlarm() (time.Time, bool) {
 	return at, ok
 }
 
-// finish makes the last commit.
+// finish makes the last commit. Where outbox.db cannot take it, the journal gets as much
+// as it has room for, and the count of the rest: on a full disk its room is its own.
 func (o *Outbox) finish() error {
 	o.mu.Lock()
 	o.pace.ended = true
 	o.mu.Unlock()
-	if err := o.commit(true); err != nil {
-		return fmt.Errorf("commit outbox before closing: %w", err)
+	err := o.commit(true)
+	if err == nil {
+		return nil
 	}
-	return nil
+	for o.journal.file != nil && !o.enter(true) && o.evictHalf() {
+	}
+	return fmt.Errorf("commit outbox before closing: %w", err)
 }
 
 func (o *Outbox) succeed(g group) {
@@ -218,7 +213,6 @@ func (o *Outbox) succeed(g group) {
 		}
 	}
 	if p.fault != nil {
-		o.log.Info("outbox writes again")
 		p.fault, p.backoff = nil, 0
 		o.wakeReader()
 	}
@@ -227,14 +221,33 @@ func (o *Outbox) succeed(g group) {
 // fail notes a fault and when to try again.
 func (o *Outbox) fail(err error) {
 	p := &o.pace
-	if p.fault == nil {
-		o.log.Warn("outbox lost its disk", "err", err)
-	}
 	p.fault = err
 	p.suspect = p.suspect || !noRoom(err)
 	p.backoff = min(max(2*p.backoff, firstRetry), lastRetry)
 	p.retry = time.Now().Add(p.backoff)
 	o.release()
+}
+
+// report logs that results and events are not written any more, or again.
+func (o *Outbox) report() {
+	o.mu.Lock()
+	why := o.unwritten()
+	changed := o.pace.reported != (why != nil)
+	o.pace.reported = why != nil
+	o.mu.Unlock()
+	if changed && why != nil {
+		o.log.Warn("outbox does not write results and events", "err", why)
+	} else if changed {
+		o.log.Info("outbox writes again")
+	}
+}
+
+// unwritten is why results and events are not written now, nil if they are.
+func (o *Outbox) unwritten() error {
+	if o.pace.fault != nil {
+		return o.pace.fault
+	}
+	return o.shortage()
 }
 
 // release is for when nothing is written. What was held for its commit is not held any

@@ -144,29 +144,51 @@ func TestTheLaterOfScheduleAndOperatorIsInForce(t *testing.T) {
 	}
 }
 
+// night has four moments within an hour, on two days.
+const night = `
+[[schedule]]
+at = "23:30"
+days = ["sat"]
+goal = { min_top1 = 0.7, prefer = "latency" }
+
+[[schedule]]
+at = "23:50"
+mode = "power-save"
+
+[[schedule]]
+at = "00:05"
+mode = "power-save"
+
+[[schedule]]
+at = "00:10"
+days = ["sun"]
+mode = "balanced"
+`
+
 // At its moment, not a second later and after no restart, on a clock that the test
-// turns.
+// turns. The device looks at the clock each second, so it runs for an hour only.
 func TestTheScheduleSetsItsModeWhileTheDeviceRuns(t *testing.T) {
-	bubble(t, func(t *testing.T, dir string) {
-		r := mustRig(t, dir, withSchedule(office)) // wakes on Saturday, 2000-01-01 00:00 UTC
-		if r.begun.String() != "power-save" {
-			t.Errorf("began with %s", r.begun)
-		}
+	bubble(t, func(t *testing.T, dir string) { // it is Saturday, 2000-01-01 00:00 UTC
 		until := func(day, hour, minute, second int) {
 			<-time.After(time.Until(time.Date(2000, 1, day, hour, minute, second, 0, time.Local)) + time.Millisecond)
 			synctest.Wait()
 		}
-		until(1, 12, 29, 59)
+		until(1, 23, 20, 0)
+		r := mustRig(t, dir, withSchedule(night))
+		if r.begun.String() != "power-save" {
+			t.Errorf("began with %s", r.begun)
+		}
+		until(1, 23, 29, 59)
 		r.pursues()
-		until(1, 12, 30, 1)
+		until(1, 23, 30, 1)
 		r.pursues("goal")
-		until(1, 12, 40, 0)
+		until(1, 23, 40, 0)
 		r.desire("desk", `{"version":1,"mode":"max-accuracy"}`)
-		until(1, 21, 59, 59)
+		until(1, 23, 49, 59)
 		r.pursues("goal", "max-accuracy")
-		until(1, 22, 0, 1)
+		until(1, 23, 50, 1)
 		r.pursues("goal", "max-accuracy", "power-save")
-		until(3, 7, 0, 1)
+		until(2, 0, 10, 1)
 		r.pursues("goal", "max-accuracy", "power-save", "power-save", "balanced")
 	})
 }
@@ -174,10 +196,11 @@ func TestTheScheduleSetsItsModeWhileTheDeviceRuns(t *testing.T) {
 // Commands and desired states wait for members; the clock does not.
 func TestTheScheduleWaitsForNobody(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
+		<-time.After(12*time.Hour + 29*time.Minute)
 		r := mustRig(t, dir, withSchedule(office), withTarget(func(f *target) { f.preparing = make(chan struct{}) }))
 		p := r.command("goal", `{"goal":{"min_top1":0.8},"ttl_ms":86400000}`)
 		r.desire("desk", `{"version":1,"goal":{"min_top1":0.8}}`)
-		<-time.After(12*time.Hour + 31*time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		r.pursues("goal")
 		if p.ended() != "" {
@@ -188,10 +211,11 @@ func TestTheScheduleWaitsForNobody(t *testing.T) {
 
 func TestAScheduledModeThatCannotBeSetIsToldOfAndNotTriedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
+		<-time.After(12 * time.Hour)
 		r := mustRig(t, dir, withSchedule(office), withTarget(func(f *target) {
 			f.onSet(func(context.Context) error { return errors.New("no such member") })
 		}))
-		<-time.After(12*time.Hour + 31*time.Minute)
+		<-time.After(time.Hour)
 		want := []string{"the scheduled mode cannot be set, the one before stays: no such member"}
 		if got := r.events.of(wire.EventFault); !slices.Equal(got, want) {
 			t.Errorf("told %q, want %q", got, want)
@@ -213,8 +237,9 @@ func TestTheScheduleYieldsToALaterOrderEvenAfterARestart(t *testing.T) {
 		r := began("at first", "goal")
 		r.command("mode", lowLatency).succeeds(t)
 		r.stop()
+		<-time.After(8*time.Hour + 50*time.Minute)
 		r = began("after an order", "low-latency")
-		<-time.After(10 * time.Hour)
+		<-time.After(15 * time.Minute)
 		r.pursues("power-save")
 		r.stop()
 		began("after another moment", "power-save")

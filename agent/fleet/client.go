@@ -33,6 +33,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -100,7 +101,8 @@ func (c *Client) Receive(m mqtt.Message, ack func()) {
 
 // How long nothing may come before the retained messages are taken to be complete:
 // MQTT 3.1.1 does not mark the last one. A link that takes long for an answer may
-// take as long between two messages.
+// take as long between two messages. A program that was held up for as long sees the
+// time pass and not what came meanwhile, so an answer of the broker has the last word.
 const (
 	quietLeast = 300 * time.Millisecond
 	quietTrips = 3
@@ -111,25 +113,50 @@ const (
 // the retained messages anew each time.
 const listMost = 2 * time.Minute
 
-// settle waits until no retained message has come for a while on this connection; a
-// busy fleet is never quiet altogether.
+// settle waits until no retained message has come for a while on this connection, nor
+// while the broker answered a question then; a busy fleet is never quiet altogether.
 func (c *Client) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, listMost,
 		fmt.Errorf("the list of the fleet did not end within %v: does the link break again and again?", listMost))
 	defer cancel()
 	for {
-		c.state.Lock()
-		rest := time.Until(c.arrived.Add(min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)))
-		c.state.Unlock()
+		last, err := c.quiet(ctx)
+		if err == nil {
+			err = c.probe(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, mqtt.ErrDown):
+			c.touch() // for the next connection
+		case err != nil || c.last().Equal(last):
+			return err
+		}
+	}
+}
+
+// quiet waits until no retained message has come for a while, and returns when the last
+// one did. Its only error is ctx's.
+func (c *Client) quiet(ctx context.Context) (last time.Time, err error) {
+	for {
+		last = c.last()
+		rest := time.Until(last.Add(min(max(quietLeast, quietTrips*c.roundTrip()), quietMost)))
 		if rest <= 0 {
-			return nil
+			return last, nil
 		}
 		select {
 		case <-time.After(rest):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return last, ctx.Err()
 		}
 	}
+}
+
+// last is when the last retained message came, or might have begun to.
+func (c *Client) last() time.Time {
+	c.state.Lock()
+	defer c.state.Unlock()
+	return c.arrived
 }
 
 // AwaitOnline waits until the device says that it is there: what is sent to it before

@@ -14,9 +14,10 @@ import (
 // called from any goroutine. Who embeds it receives the messages.
 type conn struct {
 	*mqtt.Link
-	broker    string               // URL, for people
-	roundTrip func() time.Duration // the link's
-	open      chan struct{}        // closed on the first connection, once it is known what was denied
+	broker    string                      // URL, for people
+	roundTrip func() time.Duration        // the link's
+	probe     func(context.Context) error // the link's
+	open      chan struct{}               // closed on the first connection, once it is known what was denied
 
 	mu      sync.Mutex
 	once    sync.Once
@@ -42,7 +43,8 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	}
 	var brokers mqtt.URLs
 	brokers.Set(cfg.Broker)
-	c.Link, c.broker, c.roundTrip = link, brokers.Redacted().String(), link.RoundTrip
+	c.Link, c.broker = link, brokers.Redacted().String()
+	c.roundTrip, c.probe = link.RoundTrip, link.Probe
 	return nil
 }
 

@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,6 +49,38 @@ func TestListWaitsAsLongAsTheLinkIsSlow(t *testing.T) {
 	}
 }
 
+// Whoever is held up sees the time pass, and what came meanwhile only then.
+func TestListTakesWhatComesBeforeTheBrokerAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		answers []error // of the broker, in turn; a device is told before the last but one
+		err     error
+		found   int
+		took    time.Duration
+	}{
+		{"one comes", []error{nil, nil}, nil, 1, 2 * quietLeast},
+		{"the connection breaks", []error{mqtt.ErrDown, nil, nil}, nil, 1, 3 * quietLeast},
+		{"no answer", []error{io.ErrNoProgress}, io.ErrNoProgress, 0, quietLeast},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, began := clientOn(time.Millisecond), time.Now()
+				c.probe = func(context.Context) error {
+					err := tt.answers[0]
+					if tt.answers = tt.answers[1:]; len(tt.answers) == 1 {
+						tell(c, "cam-1")
+					}
+					return err
+				}
+				got, err := c.List(t.Context())
+				if took := time.Since(began); !errors.Is(err, tt.err) || len(got) != tt.found || took != tt.took {
+					t.Errorf("got %d devices, %v after %v; want %d, %v after %v", len(got), err, took, tt.found, tt.err, tt.took)
+				}
+			})
+		})
+	}
+}
+
 // A link that breaks again and again brings everything anew each time.
 func TestListEndsThoughTheRetainedMessagesDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -71,10 +105,12 @@ func TestListEndsThoughTheRetainedMessagesDoNot(t *testing.T) {
 	})
 }
 
-// clientOn is a client without a link, which would have this round trip.
+// clientOn is a client without a link, which would have this round trip. What it asks
+// is answered at once.
 func clientOn(roundTrip time.Duration) *Client {
 	c := newClient()
 	c.roundTrip = func() time.Duration { return roundTrip }
+	c.probe = func(context.Context) error { return nil }
 	return c
 }
 

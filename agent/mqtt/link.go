@@ -309,6 +309,21 @@ func (l *Link) Offer(m Message) bool {
 	return s != nil && l.checkMessage(m) == nil && s.out.offer(delivery{Message: m, done: make(chan error, 1)})
 }
 
+// Probe returns when the broker has answered a request that changes nothing and that
+// is sent now, behind the acknowledgements of what was received: a broker that still
+// had more to send, and room for it, has begun with that before. Its errors are
+// ErrDown, ctx's, and that there was no answer.
+func (l *Link) Probe(ctx context.Context) error {
+	s := l.current.Load()
+	if s == nil {
+		return fmt.Errorf("probe the broker: %w", ErrDown)
+	}
+	if err := s.probe(ctx); err != nil {
+		return fmt.Errorf("probe the broker: %w", err)
+	}
+	return nil
+}
+
 // RoundTrip is how long the broker took to answer the subscriptions of the last
 // connection; next to nothing if there are none.
 func (l *Link) RoundTrip() time.Duration { return time.Duration(l.roundTrip.Load()) }

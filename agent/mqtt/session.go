@@ -180,6 +180,11 @@ func (s *session) look(ctx context.Context) error {
 func (s *session) answer(ctx context.Context, request func() paho.Token) (paho.Token, error) {
 	tokens := make(chan paho.Token, 1)
 	go func() { tokens <- request() }()
+	return s.await(ctx, tokens)
+}
+
+// await is answer, to a request that is made elsewhere.
+func (s *session) await(ctx context.Context, tokens <-chan paho.Token) (paho.Token, error) {
 	patience := s.link.cfg.ConnectTimeout
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -202,6 +207,27 @@ func (s *session) answer(ctx context.Context, request func() paho.Token) (paho.T
 			}
 			late.Reset(left)
 		}
+	}
+}
+
+// nowhere is a topic that nobody subscribes to. What is taken back and was never asked
+// for the broker answers all the same, and no access list is about it.
+const nowhere = "limber/nowhere"
+
+// probe waits for the broker's answer to a request that changes nothing, made behind
+// the acknowledgements of all that was received.
+func (s *session) probe(ctx context.Context) error {
+	tokens := make(chan paho.Token, 1)
+	s.acks.add(func() {
+		tokens <- s.client.Unsubscribe(nowhere)
+		s.acks.left()
+	})
+	_, err := s.await(ctx, tokens)
+	select {
+	case <-s.stream.down:
+		return ErrDown
+	default:
+		return err
 	}
 }
 

@@ -16,12 +16,13 @@ import (
 
 // The packet types of MQTT.
 const (
-	typeConnect    = 1
-	typePublish    = 3
-	typePuback     = 4
-	typeSubscribe  = 8
-	typePingreq    = 12
-	typeDisconnect = 14
+	typeConnect     = 1
+	typePublish     = 3
+	typePuback      = 4
+	typeSubscribe   = 8
+	typeUnsubscribe = 10
+	typePingreq     = 12
+	typeDisconnect  = 14
 )
 
 // broker is broker, operator and cable of one device: it keeps what it sends until
@@ -36,6 +37,7 @@ type broker struct {
 	flow  chan struct{} // closed while the device is listened to
 	mute  bool          // nothing is acknowledged
 	conn  net.Conn
+	fresh bool // it has not subscribed to anything
 	will  mqtt.Message
 	kept  []*outgoing // that was not acknowledged
 	last  uint16      // packet id
@@ -133,13 +135,19 @@ func (b *broker) serve(conn net.Conn) {
 func (b *broker) take(conn net.Conn, kind, flags byte, body []byte) {
 	switch kind {
 	case typeConnect:
-		b.will = willOf(body)
+		b.will, b.fresh = willOf(body), true
 		say(conn, 0x20, "\x01\x00")
 	case typeSubscribe:
 		say(conn, 0x90, string(body[:2])+strings.Repeat("\x01", countFilters(body[2:])))
+		if !b.fresh {
+			return // what was kept is on its way
+		}
+		b.fresh = false
 		for _, o := range b.kept {
 			deliver(conn, o)
 		}
+	case typeUnsubscribe:
+		say(conn, 0xb0, string(body[:2]))
 	case typePublish:
 		m, id := readPublish(flags, body)
 		b.got = append(b.got, m)
