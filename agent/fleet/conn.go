@@ -73,8 +73,8 @@ func (c *conn) Ready(ctx context.Context) error {
 const connectTime = 5 * time.Second
 
 // While connects, runs work, and disconnects. An error that there is no connection
-// names the broker, and ends in what to do about it.
-func (c *conn) While(ctx context.Context, remedy string, work func(context.Context) error) error {
+// names the broker.
+func (c *conn) While(ctx context.Context, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -85,7 +85,7 @@ func (c *conn) While(ctx context.Context, remedy string, work func(context.Conte
 	wait, stop := context.WithTimeout(ctx, connectTime)
 	defer stop()
 	if err := c.Ready(wait); err != nil {
-		return fmt.Errorf("broker %s: %w%s", c.broker, err, remedy)
+		return fmt.Errorf("broker %s: %w", c.broker, err)
 	}
 	return work(ctx)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,7 +117,7 @@ func (c Config) check() ([]target, error) {
 func (c Config) checkTLS(t target) error {
 	if !t.tls {
 		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
-			return fmt.Errorf("broker %s: certificates are given but the connection is plain, use mqtts:// or wss://", t.name)
+			return fmt.Errorf("url %s: certificates are given but the connection is plain, use mqtts:// or wss://", t.name)
 		}
 		return nil
 	}
@@ -137,7 +138,10 @@ func (c Config) loadTLS(t target) (*tls.Config, error) {
 			return nil, fmt.Errorf("read the broker's CA: %s holds no PEM certificate", c.CAFile)
 		}
 	}
-	if c.CertFile != "" || c.KeyFile != "" {
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return nil, errors.New("client certificate: both a certificate (cert_file) and its key (key_file) are needed")
+	}
+	if c.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the client certificate: %w", err)
@@ -192,18 +196,24 @@ func parseBroker(s string) (target, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return target{}, errors.New("broker: not a URL such as mqtt://host:1883") // url.Parse would print a password
+		return target{}, errors.New("url: not one such as mqtt://host:1883") // url.Parse would print a password
 	}
 	port, tls, websocket, ok := schemes(u.Scheme)
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	_, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
 	case !ok:
-		return target{}, fmt.Errorf("broker: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
-	case strings.Trim(u.Hostname(), "0123456789") == "" || u.RawQuery != "" || u.Fragment != "":
-		return target{}, fmt.Errorf("broker: want %s://host:port and no query", u.Scheme)
+		return target{}, fmt.Errorf("url: scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
+	case strings.Trim(u.Hostname(), "0123456789") == "":
+		return target{}, errors.New("url: no host; want a URL such as mqtt://host:1883")
+	case badPort != nil:
+		return target{}, fmt.Errorf("url: port %s is not from 0 to 65535", port)
+	case u.RawQuery != "" || u.Fragment != "":
+		return target{}, fmt.Errorf("url: want %s://host:port and no query", u.Scheme)
 	case !websocket && strings.Trim(u.Path, "/") != "":
-		return target{}, fmt.Errorf("broker: want %s://host:port and nothing after it", u.Scheme)
-	case u.Port() != "":
-		port = u.Port()
+		return target{}, fmt.Errorf("url: want %s://host:port and nothing after it", u.Scheme)
 	}
 	t := target{host: u.Hostname(), addr: net.JoinHostPort(u.Hostname(), port), tls: tls, user: u.User.Username()}
 	t.name = u.Scheme + "://" + t.addr

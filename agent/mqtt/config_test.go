@@ -63,10 +63,12 @@ func TestConfigIsJudgedAtOnce(t *testing.T) {
 		{"scheme", func(c *Config) { c.Broker = "http://host" }, `scheme "http"`},
 		{"path", func(c *Config) { c.Broker = "tcp://host/x" }, "nothing after it"},
 		{"second of a list", func(c *Config) { c.Broker = "host,http://other" }, `scheme "http"`},
-		{"a port alone", func(c *Config) { c.Broker = "1883" }, "want tcp://host:port"},
+		{"a port alone", func(c *Config) { c.Broker = "1883" }, "no host; want a URL such as mqtt://host:1883"},
+		{"no address", func(c *Config) { c.Broker = "" }, "no host"},
+		{"a port too high", func(c *Config) { c.Broker = "mqtt://host:99999" }, "port 99999 is not from 0 to 65535"},
 		{"query", func(c *Config) { c.Broker = "ws://host/mqtt?token=secret" }, "no query"},
 		{"certificate without TLS for one of a list", func(c *Config) { c.Broker, c.CAFile = "tls://host,ws://host", "ca.crt" }, "ws://host:80/: cert"},
-		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "not a URL"},
+		{"not a URL", func(c *Config) { c.Broker = "tcp://u:secret@ho st" }, "url: not one such as"},
 		{"no client id", func(c *Config) { c.ClientID = "" }, "client id"},
 		{"password alone", func(c *Config) { c.Password = "p" }, "without a user"},
 		{"keep alive", func(c *Config) { c.KeepAlive = 1500 * time.Millisecond }, "keep alive"},
@@ -78,7 +80,9 @@ func TestConfigIsJudgedAtOnce(t *testing.T) {
 		{"twice", func(c *Config) { c.Subscriptions = []Subscription{{"a", 1}, {"a", 0}} }, "named twice"},
 		{"certificate without TLS", func(c *Config) { c.CAFile = "ca.crt" }, "use mqtts://"},
 		{"missing CA", func(c *Config) { c.Broker, c.CAFile = "tls://host", "missing.crt" }, "missing.crt"},
-		{"key without certificate", func(c *Config) { c.Broker, c.KeyFile = "tls://host", "missing.key" }, "client certificate"},
+		{"key without certificate", func(c *Config) { c.Broker, c.KeyFile = "tls://host", "missing.key" }, "cert_file"},
+		{"certificate without key", func(c *Config) { c.Broker, c.CertFile = "tls://host", "some.crt" }, "key_file"},
+		{"missing certificate", func(c *Config) { c.Broker, c.CertFile, c.KeyFile = "tls://host", "missing.crt", "k" }, "missing.crt"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := quick("host")

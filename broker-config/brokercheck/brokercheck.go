@@ -145,7 +145,8 @@ func (p probe) sweep(ctx context.Context, limit time.Duration) error {
 	}
 	retained, err := c.pending(ctx)
 	if err != nil {
-		return fmt.Errorf("this user may not write %s: check it as the operator (%w)", everything, err)
+		return fmt.Errorf("nothing that this user publishes to %s comes back, it may not write there: check it as the operator",
+			everything)
 	}
 	for _, m := range retained {
 		if !m.Retained || len(m.Payload) == 0 {

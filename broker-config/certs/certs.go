@@ -87,6 +87,7 @@ func (r Request) Validate() error {
 		complain(seen[name], "%s: %q is named twice", role, name)
 		seen[name] = true
 	}
+	complain(len(seen) == 0 && len(r.Server) == 0, "nothing to make: name a device, an operator, a viewer or the server")
 	return errors.Join(errs...)
 }
 
@@ -242,6 +243,9 @@ func (m *maker) planAccess() error {
 		}
 		switch has := acl.Role(name); {
 		case has == role:
+		case has == brokerconfig.Device && m.holds(name):
+			errs = append(errs, fmt.Errorf("%s %q: %s is that of a device, whose key would get more rights: give another "+
+				"name, or remove it and its key first", role, name, m.file(name+".crt")))
 		case has == brokerconfig.Device && !acl.Names(name):
 			text = append(text, role.Lines(name)...)
 		default:
@@ -253,6 +257,11 @@ func (m *maker) planAccess() error {
 		m.access = text
 	}
 	return errors.Join(errs...)
+}
+
+// holds tells whether a client has a certificate already.
+func (m *maker) holds(name string) bool {
+	return slices.ContainsFunc(m.todo, func(l leaf) bool { return l.name == name && l.there != nil })
 }
 
 // write makes what was planned. The access list is the first: nobody is to have a

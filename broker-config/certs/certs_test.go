@@ -332,11 +332,29 @@ func TestARequestThatCannotBeIsComplainedAbout(t *testing.T) {
 			t.Errorf("server %q: got %v, want it good: %v", host, err, want)
 		}
 	}
+	r := request("unused")
+	r.Server, r.Names = nil, nil
+	if err := r.Validate(); err == nil || !strings.Contains(err.Error(), "nothing to make") {
+		t.Errorf("nobody: got %v, want that there is nothing to make", err)
+	}
 	for days, want := range map[int]bool{-1: false, 0: false, 1: true, certs.MaxDays: true, certs.MaxDays + 1: false} {
 		r := request("unused")
 		if r.Days = days; (r.Validate() == nil) != want {
 			t.Errorf("%d days: got %v, want it good: %v", days, r.Validate(), want)
 		}
+	}
+}
+
+func TestADeviceDoesNotBecomeAnOperatorByRenewal(t *testing.T) {
+	dir := t.TempDir()
+	mustMake(t, request(dir, "cam-1"))
+	r := request(dir)
+	r.Names, r.Renew = map[brokerconfig.Role][]string{brokerconfig.Operator: {"cam-1"}}, true
+	if made, err := certs.Make(r, time.Now()); err == nil || !strings.Contains(err.Error(), "cam-1.crt is that of a device") || len(made) > 0 {
+		t.Errorf("got %v, %v; want a complaint and nothing made", made, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "acl")); !os.IsNotExist(err) {
+		t.Errorf("the access list: got %v, want none", err)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"syscall"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -115,7 +116,9 @@ func (b *Broker) unlisten() {
 // bind listens, and only where the clients can be believed.
 func bind(address string, cfg Config) (net.Listener, error) {
 	bound, err := net.Listen("tcp", address)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w: another broker may run there; stop it or choose another address", err)
+	} else if err != nil {
 		return nil, err
 	}
 	if addr := bound.Addr().(*net.TCPAddr); cfg.open() && !addr.IP.IsLoopback() {

@@ -344,8 +344,8 @@ func TestListensBeyondLoopbackOnlyWithUsers(t *testing.T) {
 func TestAddressInUseIsAnError(t *testing.T) {
 	addr := mustServe(t, devbroker.Config{})
 	_, err := devbroker.New(devbroker.Config{Listen: addr}, slog.New(slog.DiscardHandler))
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("got %v, want address in use", err)
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "stop it or choose another") {
+		t.Errorf("got %v, want address in use, and a remedy", err)
 	}
 }
 

@@ -32,6 +32,7 @@ type door struct {
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
 	order atomic.Int64 // of publishes
 	held  sync.Map     // client id → aside: see OnPacketRead
+	asked sync.Map     // *mochi.Client → uint16: see rename
 }
 
 // lookup finds the client whose session the server keeps under an id, whether
@@ -56,7 +57,8 @@ func (d *door) ID() string { return "door" }
 func (d *door) Provides(event byte) bool {
 	switch event {
 	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnQosPublish,
-		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnPacketSent, mochi.OnSessionEstablish:
+		mochi.OnDisconnect, mochi.OnPacketRead, mochi.OnPacketProcessed, mochi.OnPacketEncode, mochi.OnPacketSent,
+		mochi.OnSessionEstablish:
 		return true
 	}
 	return false
@@ -172,6 +174,9 @@ func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 // ids for themselves, but the library keeps them in one table, and would forget
 // the waiting message: it would not be delivered again after a reconnect.
 func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if kind := pk.FixedHeader.Type; kind == packets.Subscribe || kind == packets.Unsubscribe {
+		return d.rename(cl, pk), nil
+	}
 	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 {
 		if waiting, ok := cl.State.Inflight.Get(pk.PacketID); ok && waiting.FixedHeader.Type == packets.Publish {
 			d.held.Store(cl.ID, aside{waiting, make(chan struct{})})
@@ -207,7 +212,11 @@ func (d *door) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
 	}
 }
 
-func (d *door) OnDisconnect(cl *mochi.Client, _ error, _ bool) { d.told.Delete(cl.ID) }
+// OnDisconnect forgets what concerns the connection.
+func (d *door) OnDisconnect(cl *mochi.Client, _ error, _ bool) {
+	d.told.Delete(cl.ID)
+	d.asked.Delete(cl)
+}
 
 func (d *door) allows(cl *mochi.Client, topic string, access brokerconfig.Access) bool {
 	user := string(cl.Properties.Username)

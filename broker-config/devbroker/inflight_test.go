@@ -97,3 +97,30 @@ func TestAMessageIsKeptThoughItsReceiverPublishesUnderTheSameId(t *testing.T) {
 		t.Errorf("got %q, want the message once more", got)
 	}
 }
+
+func TestAMessageThatWaitsDoesNotStandInTheWayOfASubscriptionUnderItsId(t *testing.T) {
+	addr := mustServe(t, devbroker.Config{Listen: "127.0.0.1:0"})
+	const topic = "\x00\x08limber/x"
+	a := mustDial(t, addr)
+	a.send(0x82, "\x00\x63"+topic+"\x01") // SUBSCRIBE, QoS 1
+	a.expect(0x90)
+	a.send(0x32, topic+"\x00\x64first") // PUBLISH, QoS 1, to itself
+	a.next()                            // the PUBACK and the delivery, in either order
+	a.next()
+	a.conn.Close() // without a PUBACK for the delivery
+
+	again := mustDial(t, addr)
+	id := string(again.expect(0x30)[len(topic):][:2])
+	again.send(0x82, id+topic+"\x01\x00\x08limber/y\x01")
+	if got, want := again.expect(0x90), id+"\x01\x01"; string(got) != want {
+		t.Errorf("SUBACK %x, want %x", got, want)
+	}
+	again.send(0xa2, id+topic) // UNSUBSCRIBE
+	if got := again.expect(0xb0); string(got) != id {
+		t.Errorf("UNSUBACK %x, want %x", got, id)
+	}
+	again.send(0x32, topic+"\x00\x65second")
+	again.expect(0x40)
+	again.send(0xc0, "") // PINGREQ
+	again.expect(0xd0)   // with nothing before it: the filter is gone
+}

@@ -92,8 +92,8 @@ func brokersOf(t *testing.T, dir string, f func(t *testing.T, addr string)) {
 // user is a connection of one of the users, which keeps what it is sent.
 type user struct {
 	*mqtt.Link
-	connected chan struct{}
-	lost      chan error // of the first attempt
+	connected chan struct{} // once
+	lost      chan error    // of the first attempt
 
 	mu     sync.Mutex
 	denied []string
@@ -103,14 +103,22 @@ type user struct {
 
 func (u *user) Connected(uint64, bool) {
 	if u.Counts().Denied == 0 {
-		close(u.connected)
+		u.tellConnected()
+	}
+}
+
+// tellConnected may be called again: a machine that stalls loses a connection.
+func (u *user) tellConnected() {
+	select {
+	case u.connected <- struct{}{}:
+	default:
 	}
 }
 
 func (u *user) Denied(filters []string) {
 	if u.denied == nil {
 		u.denied = filters
-		close(u.connected)
+		u.tellConnected()
 	}
 }
 
@@ -169,7 +177,7 @@ func mustUser(t *testing.T, cfg mqtt.Config, filters ...string) *user {
 // tryUser is mustUser for one that may be refused.
 func tryUser(t *testing.T, cfg mqtt.Config, filters ...string) (*user, error) {
 	t.Helper()
-	u := &user{connected: make(chan struct{}), lost: make(chan error, 1), more: make(chan struct{})}
+	u := &user{connected: make(chan struct{}, 1), lost: make(chan error, 1), more: make(chan struct{})}
 	for _, f := range filters {
 		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: f, QoS: 1})
 	}

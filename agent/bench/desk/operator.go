@@ -25,7 +25,7 @@ func Connect(ctx context.Context, broker string, stderr io.Writer, filters []str
 	if err != nil {
 		return err
 	}
-	return b.While(ctx, "", func(ctx context.Context) error { return work(ctx, b) })
+	return b.While(ctx, func(ctx context.Context) error { return work(ctx, b) })
 }
 
 // How long a device may take.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,25 +29,25 @@ another broker: for NATS, whose users are known by their certificates. It has no
 patterns, so the devices must be named, in a file of one name a line, and the list
 written again for a new one. The groups get what @all has.`,
 		Example: `  limber broker acl --for nats --devices devices.txt --groups @gate,@yard > users.conf`,
-		RunE:    func(c *cobra.Command, _ []string) error { return a.write(c.OutOrStdout()) },
+		RunE:    func(c *cobra.Command, _ []string) error { return a.write(c.CommandPath(), c.OutOrStdout()) },
 	}
 	f := c.Flags()
 	f.StringVar(&a.format, "for", "", "the broker: nats")
 	f.StringVar(&a.devices, "devices", "", "file of one name of a device a line")
 	f.StringSliceVar(&a.groups, "groups", nil, "groups besides @all, with commas between them")
-	f.StringVar(&a.list, "acl", "", "access list in mosquitto's form; that of `limber broker certs` is DIR/acl")
+	f.StringVar(&a.list, "acl", "", "file of an access list in mosquitto's form, as DIR/acl of limber broker certs")
 	return c
 }
 
-func (a aclArgs) write(w io.Writer) error {
+func (a aclArgs) write(command string, w io.Writer) error {
+	if err := needed(command, "for", a.format, "devices", a.devices); err != nil {
+		return err
+	}
 	if a.format != "nats" {
 		return usageError{fmt.Errorf("--for %q: supported is nats; mosquitto has broker-config/mosquitto/acl", a.format)}
 	}
 	if i := slices.IndexFunc(a.groups, func(g string) bool { return !wire.ValidGroup(g) }); i >= 0 {
 		return usageError{fmt.Errorf("--groups: %q is not @[A-Za-z0-9_.-]{1,64}", a.groups[i])}
-	}
-	if a.devices == "" {
-		return usageError{errors.New("--devices is missing: a file of one name of a device a line")}
 	}
 	devices, err := readDevices(a.devices)
 	if err != nil {
@@ -71,7 +70,11 @@ func (a aclArgs) accessList() (*brokerconfig.ACL, error) {
 		return nil, fmt.Errorf("access list: %w", err)
 	}
 	defer f.Close()
-	return brokerconfig.ParseACL(f)
+	acl, err := brokerconfig.ParseACL(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.list, err)
+	}
+	return acl, nil
 }
 
 // readDevices reads names of devices, one a line; a line may be empty or a comment.

@@ -42,7 +42,7 @@ func TestAnAccessListThatCannotBeWrittenIsRefused(t *testing.T) {
 		says string
 		args []string
 	}{
-		{exitUsage, "supported is nats", []string{"--devices", devices}},
+		{exitUsage, "--for is missing", []string{"--devices", devices}},
 		{exitUsage, "supported is nats", []string{"--for", "emqx", "--devices", devices}},
 		{exitUsage, "--devices is missing", []string{"--for", "nats"}},
 		{exitUsage, `"gate" is not @`, []string{"--for", "nats", "--devices", devices, "--groups", "gate"}},
@@ -50,6 +50,7 @@ func TestAnAccessListThatCannotBeWrittenIsRefused(t *testing.T) {
 		{exitUsage, `line 1: "operator"`, []string{"--for", "nats", "--devices", mustWriteText(t, "operator\n")}},
 		{exitFailed, "/nowhere", []string{"--for", "nats", "--devices", "/nowhere"}},
 		{exitFailed, "/nowhere", []string{"--for", "nats", "--devices", devices, "--acl", "/nowhere"}},
+		{exitFailed, devices + ": access list, line 1", []string{"--for", "nats", "--devices", devices, "--acl", devices}},
 	} {
 		limber(t, append([]string{"broker", "acl"}, tt.args...)...).complained(t, tt.code, tt.says)
 	}

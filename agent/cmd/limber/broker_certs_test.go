@@ -77,6 +77,15 @@ func TestBrokerCertsRefusesWhatCannotBe(t *testing.T) {
 	limber(t, "broker", "--certs", dir, "--users", "u").complained(t, exitUsage, "both --users and --certs")
 }
 
+func TestACommandWithoutItsCertificatesNamesTheFlag(t *testing.T) {
+	dir := mustCerts(t, "--operator", "operator")
+	url := "mqtts://" + mustBroker(t, "--certs", dir)
+	limber(t, "fleet", "ls", "--broker", url).complained(t, exitFailed, "unknown authority; --ca-file names the one to trust")
+	limber(t, "fleet", "ls", "--broker", url, "--ca-file", filepath.Join(dir, "ca.crt")).complained(t, exitFailed,
+		"--cert-file and --key-file name this client's")
+	limber(t, "fleet", "ls", "--broker", url, "--cert-file", "operator.crt").complained(t, exitFailed, "key_file")
+}
+
 func TestADeviceIsNotCalledAsAUserWhoMayDoMore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "limber.toml")
 	mustWrite(t, path, []byte("device = \"operator\"\n"))

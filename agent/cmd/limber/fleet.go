@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -145,11 +147,23 @@ func (a *operatorArgs) client(ctx context.Context, stderr io.Writer, filters []s
 	if err != nil {
 		return err
 	}
-	return c.While(ctx, noBroker, func(ctx context.Context) error { return work(ctx, c) })
+	return withRemedy(c.While(ctx, func(ctx context.Context) error { return work(ctx, c) }))
 }
 
-// noBroker is what to do where there is no connection.
-const noBroker = " (`limber broker` starts one for a desk)"
+// withRemedy says what to do where there is no connection. The broker's alert has no
+// type of its own.
+func withRemedy(err error) error {
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w (`limber broker` starts one for a desk)", err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w; --ca-file names the one to trust", err)
+	case err != nil && strings.Contains(err.Error(), "tls: certificate required"):
+		return fmt.Errorf("%w; --cert-file and --key-file name this client's", err)
+	}
+	return err
+}
 
 // link is the configuration of a connection of its own.
 func (a *operatorArgs) link() (mqtt.Config, error) {

@@ -29,7 +29,6 @@ Print a line for each answer: how far the device's clock is behind, with the tim
 that its question took to come here.`,
 		Example: `  limber fleet sync
   limber fleet sync --broker mqtts://broker:8883 --fleet plant-3 --json`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := a.link()
 			if err != nil {
@@ -39,11 +38,11 @@ that its question took to come here.`,
 			if err != nil {
 				return err
 			}
-			return box.While(c.Context(), noBroker, func(ctx context.Context) error {
+			return withRemedy(box.While(c.Context(), func(ctx context.Context) error {
 				return box.AnswerSync(ctx, func(s fleet.Synced, err error) {
 					printSynced(c.OutOrStdout(), c.ErrOrStderr(), s, err, asJSON)
 				})
-			})
+			}))
 		},
 	}
 	a.flags(c)

@@ -29,7 +29,7 @@ func TestFleetSyncTellsTheTimeUntilItIsStopped(t *testing.T) {
 	out, printed := io.Pipe()
 	errs, code := new(bytes.Buffer), make(chan int, 1)
 	var first fleet.Synced
-	err = device.While(ctx, "", func(context.Context) error {
+	err = device.While(ctx, func(context.Context) error {
 		go func() { code <- run(ctx, []string{"fleet", "sync", "--json", "--broker", addr}, printed, errs) }()
 		if err := askForTheTime(ctx, device, desk); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/limber-edge/limber/store"
 )
@@ -51,6 +52,7 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"unknown flag", []string{"version", "--loud"}, "see `limber version --help`"},
 		{"flag that wants a number", []string{"family", "build", "--size", "six"}, "--size"},
 		{"argument too many", []string{"version", "now"}, "limber version wants no arguments, got 1"},
+		{"access list for nothing", []string{"broker", "acl"}, "--for is missing"},
 		{"logits without flags", []string{"family", "logits"}, "is missing"},
 		{"desired mode that is none", []string{"fleet", "set", "desk", "--mode", "blanced"}, `--mode: mode "blanced" is not known; supported are balanced`},
 		{"name of a device that is none", []string{"agent", "--check", "--device", "a b"}, `device: "a b" is not`},
@@ -94,9 +96,23 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 }
 
 // A text in backquotes is what pflag takes for the name of a flag's value.
-func TestTheHelpOfSetNamesTheValueOfMode(t *testing.T) {
-	if got := limber(t, "fleet", "set", "--help"); !strings.Contains(got.stdout, "--mode string ") {
-		t.Errorf("got %q, want --mode string", got.stdout)
+func TestTheHelpOfAFlagNamesItsValueInAWord(t *testing.T) {
+	for c := range everyCommand(newRoot()) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s: its value is called %q", c.CommandPath(), f.Name, name)
+			}
+		})
+	}
+}
+
+func TestArgumentsTooManyExitWith2(t *testing.T) {
+	for c := range everyCommand(newRoot()) {
+		if c.HasSubCommands() || c.Name() == "publish" { // files
+			continue
+		}
+		args := append(strings.Fields(c.CommandPath())[1:], "a", "b", "c")
+		limber(t, args...).complained(t, exitUsage, "got 3")
 	}
 }
 

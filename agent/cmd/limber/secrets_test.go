@@ -56,7 +56,7 @@ func listenTo(t *testing.T, broker string, steer mqtt.Config) said {
 	defer stop()
 	var log bytes.Buffer
 	ended := make(chan int, 1)
-	err = box.While(ctx, "", func(ctx context.Context) error {
+	err = box.While(ctx, func(ctx context.Context) error {
 		go func() { ended <- run(ctx, args, &log, &log) }()
 		return heard.collect(ctx, box, desk)
 	})
