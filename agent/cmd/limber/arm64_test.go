@@ -77,6 +77,7 @@ func (b board) mustRun(t *testing.T, args ...string) string {
 }
 
 func TestArm64AnswersAFrameAndComputesTheSameLogits(t *testing.T) {
+	t.Parallel()
 	b := mustBoard(t)
 	if out := b.mustRun(t, "version"); !strings.Contains(out, "linux/arm64") {
 		t.Errorf("got version %q, want one for arm64", out)

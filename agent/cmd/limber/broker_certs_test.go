@@ -78,6 +78,7 @@ func TestBrokerCertsRefusesWhatCannotBe(t *testing.T) {
 }
 
 func TestACommandWithoutItsCertificatesNamesTheFlag(t *testing.T) {
+	t.Parallel()
 	dir := mustCerts(t, "--operator", "operator")
 	url := "mqtts://" + mustBroker(t, "--certs", dir)
 	limber(t, "fleet", "ls", "--broker", url).complained(t, exitFailed, "unknown authority; --ca-file names the one to trust")
@@ -172,6 +173,7 @@ func TestBrokerServesWebSocketsWithCertificatesAndWithout(t *testing.T) {
 
 // MQTT 3.1.1 acknowledges what it drops.
 func TestC15_AViewerIsToldThatItMayNotSteer(t *testing.T) {
+	t.Parallel()
 	dir := mustCerts(t, "--device", "desk", "--operator", "operator", "--viewer", "viewer")
 	fieldBrokers(t, dir, func(t *testing.T, addr string) {
 		desk := wire.Address{Fleet: "demo", Device: "desk"}
