@@ -219,7 +219,6 @@ func mustFrame(t *testing.T, i int) (path string, label int) {
 }
 
 func TestADeskAnswersItsOperator(t *testing.T) {
-	t.Parallel()
 	d := mustDesk(t)
 	t.Run("publish prints the class", d.publishes)
 	t.Run("a refused frame fails and says why", d.refuses)
