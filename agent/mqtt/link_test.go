@@ -413,10 +413,11 @@ func TestAnOfferWaitsForNothing(t *testing.T) {
 	})
 	cfg := quick(broker)
 	cfg.WriteTimeout = time.Hour
-	l, h, _ := mustRun(t, cfg)
-	if l.Offer(Message{Topic: "telemetry"}) {
-		t.Error("taken without a connection")
+	unconnected, err := New(cfg, nil, nil)
+	if err != nil || unconnected.Offer(Message{Topic: "telemetry"}) {
+		t.Errorf("taken without a connection, or %v", err)
 	}
+	l, h, _ := mustRun(t, cfg)
 	await(t, h.connected)
 	if l.Offer(Message{Topic: "telemetry/#"}) || l.Offer(Message{Topic: "telemetry", Payload: make([]byte, cfg.MaxPacket+1)}) {
 		t.Error("a message that cannot be sent is taken")

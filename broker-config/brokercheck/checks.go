@@ -5,7 +5,7 @@ import "time"
 // checks are all, in their order. NATS waits with a redelivery for an ack_wait, which
 // is 20 s in the configuration that is shipped.
 func checks() []check {
-	usual, long, longest := 4*time.Second, 10*time.Second, 25*time.Second
+	usual, long, longest := 4*time.Second, 20*time.Second, 25*time.Second
 	return []check{
 		{"qos1", "acknowledged, and delivered with QoS 1",
 			"use a broker with MQTT 3.1.1 and QoS 1", usual, false, qos1},

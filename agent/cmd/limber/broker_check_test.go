@@ -39,6 +39,7 @@ func TestACheckedBrokerIsALineForEachCheckAndExit1WhereOneFails(t *testing.T) {
 			names = append(names, r.Check)
 			if !r.OK {
 				fails = append(fails, r.Check)
+				t.Logf("device %q: %s: %s", tt.device, r.Check, r.Got)
 			}
 			if r.Got == "skipped" {
 				skipped++
