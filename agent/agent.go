@@ -18,7 +18,7 @@
 //	5 pipeline/decode.go  the picture becomes a tensor
 //	6 pipeline/infer.go   the governor chooses a member, whose session infers
 //	7 jobs.go             the answer becomes a result in the outbox
-//	8 uplink/deliver.go   records leave in order, through mqtt/session.go
+//	8 uplink/deliver.go   records leave, each stream in order, through mqtt/session.go
 //
 // A command for a mode has nine:
 //
