@@ -48,7 +48,11 @@ type Ack struct {
 	Reason  Reason `json:"reason,omitempty"`
 	Nearest *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
 	Detail  string `json:"detail,omitempty"`
-	TS      Time   `json:"ts"`
+	// Progress is how far a family is on its way, while it is executed.
+	Progress *Progress `json:"progress,omitempty"`
+	// RolledBack tells of a failed family that the one before is in use again.
+	RolledBack bool `json:"rolled_back,omitempty"`
+	TS         Time `json:"ts"`
 }
 
 // Command is an action asked for; its verb and id are in the topic.
@@ -57,15 +61,19 @@ type Command struct {
 	Mode      string   `json:"mode,omitempty"`       // of the verb mode
 	Goal      *Goal    `json:"goal,omitempty"`       // of the verb goal
 	PowerMode string   `json:"power_mode,omitempty"` // of the verb power
+	Cancel    string   `json:"cancel,omitempty"`     // of the verb cancel: the id of a command of the verb family
+	Update             // of the verb family
 	ExpiresAt *Time    `json:"expires_at,omitempty"` // one of the two
 	TTLMS     *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
 }
 
 // The verbs there are.
 const (
-	VerbMode  = "mode"
-	VerbGoal  = "goal"
-	VerbPower = "power"
+	VerbMode   = "mode"
+	VerbGoal   = "goal"
+	VerbPower  = "power"
+	VerbFamily = "family"
+	VerbCancel = "cancel"
 )
 
 // Verb is the one that the command belongs to.
@@ -73,6 +81,10 @@ func (c Command) Verb() string {
 	switch {
 	case c.PowerMode != "":
 		return VerbPower
+	case c.Family != nil:
+		return VerbFamily
+	case c.Cancel != "":
+		return VerbCancel
 	case c.Goal != nil:
 		return VerbGoal
 	}
@@ -109,6 +121,8 @@ func (c Command) Check(verb string) error {
 		{"mode", VerbMode, c.Mode != ""},
 		{"goal", VerbGoal, c.Goal != nil},
 		{"power_mode", VerbPower, c.PowerMode != ""},
+		{"family", VerbFamily, c.Family != nil},
+		{"cancel", VerbCancel, c.Cancel != ""},
 	} {
 		switch {
 		case field.given && field.verb != verb:
@@ -117,10 +131,17 @@ func (c Command) Check(verb string) error {
 			missing = fmt.Errorf("the command has no %s", field.name)
 		}
 	}
-	if missing != nil || c.Goal == nil {
+	switch {
+	case missing != nil:
 		return missing
+	case c.Goal != nil:
+		return c.Goal.Check()
+	case c.Family != nil:
+		return c.Update.Check()
+	case c.Cancel != "" && !ValidName(c.Cancel):
+		return fmt.Errorf("cancel: %.80q is not [A-Za-z0-9_.-]{1,64}", c.Cancel)
 	}
-	return c.Goal.Check()
+	return nil
 }
 
 // Aim is what a command of the verb mode or goal asks for.

@@ -18,8 +18,8 @@ const MaxControl = 64 << 10
 // maxDepth is how deep objects and arrays may nest; the outermost is 1.
 const maxDepth = 16
 
-// freeForm is the field whose keys are data, not fields of the protocol.
-const freeForm = "temps_c"
+// freeForm tells whether the keys in a field are data, not fields of the protocol.
+func freeForm(field string) bool { return field == "temps_c" || field == "labels" }
 
 // Decode reads one JSON object into a pointer to a struct of this package.
 //
@@ -177,7 +177,7 @@ func fieldLike(key string) bool {
 
 func (s *scanner) inFreeForm() bool {
 	n := len(s.open)
-	return n > 1 && s.open[n-2].key == freeForm
+	return n > 1 && freeForm(s.open[n-2].key)
 }
 
 // hide makes the key after the offset from one that no struct has, because

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"iter"
 	"reflect"
 	"strings"
 	"testing"
@@ -123,17 +124,30 @@ func TestSensorNamesKeepTheirCase(t *testing.T) {
 }
 
 // Decode hides keys that are not written like fields, so every field must be
-// written like one, and temps_c must be the only map.
+// written like one, and only the maps whose keys it knows to be data may be there.
 func TestEveryFieldIsLowerCaseAndEveryMapIsKnown(t *testing.T) {
 	for _, m := range messages() {
 		visit(reflect.TypeOf(m.value), func(field reflect.StructField, name string) {
 			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || name == "" {
 				t.Errorf("%v: the field %q would be hidden", m.name, name)
 			}
-			if field.Type.Kind() == reflect.Map && name != "temps_c" {
+			if field.Type.Kind() == reflect.Map && name != "temps_c" && name != "labels" {
 				t.Errorf("%v: the keys of the map %s would be hidden", m.name, name)
 			}
 		})
+	}
+}
+
+// fieldsOf are the fields of a struct by their names in JSON, with those of structs
+// that are embedded in it.
+func fieldsOf(typ reflect.Type) iter.Seq2[reflect.StructField, string] {
+	return func(yield func(reflect.StructField, string) bool) {
+		for _, field := range reflect.VisibleFields(typ) {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if !field.Anonymous && !yield(field, name) {
+				return
+			}
+		}
 	}
 }
 
@@ -144,8 +158,7 @@ func visit(typ reflect.Type, see func(reflect.StructField, string)) {
 	if typ.Kind() != reflect.Struct || typ == reflect.TypeFor[wire.Time]() {
 		return
 	}
-	for field := range typ.Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	for field, name := range fieldsOf(typ) {
 		see(field, name)
 		visit(field.Type, see)
 	}
@@ -153,7 +166,7 @@ func visit(typ reflect.Type, see func(reflect.StructField, string)) {
 
 // decodeAs reads b as the message that which chooses.
 func decodeAs(b []byte, which byte) (any, error) {
-	switch which % 6 {
+	switch which % 9 {
 	case 0:
 		v := new(wire.Command)
 		return v, wire.Decode(b, v)
@@ -168,6 +181,15 @@ func decodeAs(b []byte, which byte) (any, error) {
 		return v, wire.Decode(b, v)
 	case 5:
 		v := new(wire.Telemetry)
+		return v, wire.Decode(b, v)
+	case 6:
+		v := new(wire.RolloutCommand)
+		return v, wire.Decode(b, v)
+	case 7:
+		v := new(wire.Labels)
+		return v, wire.Decode(b, v)
+	case 8:
+		v := new(wire.Fetch)
 		return v, wire.Decode(b, v)
 	}
 	v := new(wire.Header)

@@ -165,6 +165,10 @@ type Caps struct {
 	Profile  *Profile `json:"profile,omitempty"` // absent before the first one
 	Members  []Member `json:"members"`           // the Pareto front, fastest first
 	Power    *Power   `json:"power,omitempty"`   // absent where there is nothing to choose
+	// of the machine, not of the name that it was given: 16 hexadecimal digits
+	Machine    string      `json:"machine,omitempty"`
+	Update     *UpdateStep `json:"update,omitempty"`      // under way
+	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended
 }
 
 // Power is the power modes of a board.

@@ -22,7 +22,7 @@ type message struct {
 }
 
 func messages() []message {
-	return append(jobMessages(), append(deviceMessages(), controlMessages()...)...)
+	return append(jobMessages(), append(deviceMessages(), append(controlMessages(), fleetMessages()...)...)...)
 }
 
 func jobMessages() []message {
@@ -121,6 +121,48 @@ func deviceMessages() []message {
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
 		{"synced", wire.Synced{TS: noon(), BootID: "b3f1", ConnSeq: 2}},
+	}
+}
+
+// fleetMessages are those of labels, of families over the air, and of rollouts.
+func fleetMessages() []message {
+	family := wire.Family{Name: "yard", Digest: "sha256:" + strings.Repeat("0a", 32)}
+	expiry := noon()
+	asked := wire.Update{Family: &family, Sources: []string{"https://files.example/families/"},
+		Probation: &wire.Probation{Frames: 500, MaxMissed: 10}, Retry: true, Force: true}
+	spec := wire.RolloutSpec{Update: wire.Update{Family: &family}, Where: "label.site=berlin", Canary: []string{"cam-1"},
+		Phases: []string{"1", "25%", "100%"}, Gates: []wire.Gate{{Name: wire.GateMisses, Limit: "1.2x"}}, Observe: 200,
+		SoakMS: new(600_000.0), ForMS: new(86_400_000.0), MaxUnavailable: &wire.Unavailable{N: 1, Label: "site"},
+		Approve: true, Follow: true, Supersede: true, Rollback: true}
+	return []message{
+		{"command-family", wire.Command{Update: asked, ExpiresAt: &expiry}},
+		{"command-cancel", wire.Command{Cancel: "r-1.1", ExpiresAt: &expiry}},
+		{"ack-progress", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandExecuting, TS: noon(),
+			Progress: &wire.Progress{Step: wire.UpdateFetching, Done: 65536, Of: 183_204}}},
+		{"ack-probation", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandExecuting, TS: noon(),
+			Progress: &wire.Progress{Step: wire.UpdateProbation, Done: 183_204, Of: 183_204, Frames: 120, P95MS: new(8.25), Missed: 2}}},
+		{"ack-rolled_back", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandFailed, Reason: wire.Infeasible,
+			Detail: "21 of 87 frames missed their deadline, 20 may", RolledBack: true, TS: noon()}},
+		{"caps-update", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "v0.2.0"}, Verbs: []string{"mode", "family"},
+			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{}, Machine: "8aa3a67914c853eb",
+			Update: &wire.UpdateStep{ID: "r-2.1", Family: family, Step: wire.UpdateLocked, Detail: "until 02:00"},
+			LastUpdate: &wire.LastUpdate{ID: "r-1.1", Family: family, State: wire.CommandFailed, Reason: wire.Infeasible,
+				Detail: "21 of 87 frames missed their deadline, 20 may", RolledBack: true, TS: noon()}}},
+		{"labels", wire.Labels{Labels: map[string]string{"site": "berlin", "Line": "A-2"}}},
+		{"fetch", wire.Fetch{Offset: 65536, Bytes: wire.BlobPart}},
+		{"rollout_command-start", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-1", Spec: &spec, TTLMS: new(10_000.0)}},
+		{"rollout_command-mode", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-2", ExpiresAt: &expiry,
+			Spec: &wire.RolloutSpec{Mode: "low-latency"}}},
+		{"rollout_command-abort", wire.RolloutCommand{Action: wire.RolloutAbort, Rollout: "r-1", Rollback: true, TTLMS: new(10_000.0)}},
+		{"rollout-running", wire.Rollout{ID: "r-1", Kind: wire.VerbFamily, TS: &expiry, State: wire.RolloutWaiting,
+			Why: "120 of 200 frames are known", Spec: &spec, Phase: 1, Phases: []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning,
+				Counts: wire.RolloutCounts{Succeeded: 1}, Gates: []wire.RolloutGate{{Name: wire.GateMisses, Value: new(0.01),
+					Limit: 0.012, LimitBy: "1.2x", Frames: 120, Verdict: wire.GateWait}}}},
+			Devices: []wire.RolloutDevice{{Device: "cam-1", Machine: "8aa3a67914c853eb", State: wire.DeviceSucceeded, Attempt: 1,
+				TS: &expiry}}}},
+		{"rollout-large", wire.Rollout{ID: "r-3", Kind: wire.VerbMode, State: wire.RolloutDone, Parts: 2,
+			Phases: []wire.RolloutPhase{{Size: 1000, State: wire.PhasePassed, Counts: wire.RolloutCounts{Succeeded: 990, Already: 10}}}}},
+		{"rollout-part", wire.Rollout{ID: "r-3", Devices: []wire.RolloutDevice{{Device: "cam-7", State: wire.DeviceAlready}}}},
 	}
 }
 

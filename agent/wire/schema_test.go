@@ -36,6 +36,8 @@ type rule struct {
 	Required    []string         `json:"required"`
 	Properties  map[string]*rule `json:"properties"`
 	MinProps    int              `json:"minProperties"`
+	MaxProps    *int             `json:"maxProperties"`
+	Names       *rule            `json:"propertyNames"`
 	Additional  *rule            `json:"additionalProperties"`
 	Items       *rule            `json:"items"`
 	MinItems    int              `json:"minItems"`
@@ -156,10 +158,15 @@ func (r *rule) checkObject(at string, v map[string]any) error {
 			return fmt.Errorf("%s has no %s", at, name)
 		}
 	}
-	if len(v) < r.MinProps {
+	if len(v) < r.MinProps || r.MaxProps != nil && len(v) > *r.MaxProps {
 		return fmt.Errorf("%s has %d fields", at, len(v))
 	}
 	for name, value := range v {
+		if r.Names != nil {
+			if err := r.Names.check(at+": the name of a field", name); err != nil {
+				return err
+			}
+		}
 		of := r.Properties[name]
 		if of == nil {
 			of = r.Additional
@@ -247,8 +254,7 @@ func sameFields(t *testing.T, at string, typ reflect.Type, r *rule) {
 		return
 	}
 	fields := 0
-	for field := range typ.Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	for field, name := range fieldsOf(typ) {
 		if r.Properties[name] == nil {
 			t.Errorf("%s.%s is not in the schema", at, name)
 			continue
@@ -273,6 +279,16 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"desired", `{"version":1,"mode":"balanced","goal":{"min_top1":0.5}}`},
 		{"desired", `{"version":1,"goal":{}}`},
 		{"desired", `{"schema":2,"version":1,"mode":"balanced"}`},
+		{"command", `{"ttl_ms":1,"family":{"name":"a","digest":"sha256:0a"}}`},
+		{"command", `{"ttl_ms":1,"family":{"name":"a/b","digest":"sha256:` + strings.Repeat("0a", 32) + `"}}`},
+		{"command", `{"ttl_ms":1,"cancel":"a/b"}`},
+		{"command", `{"ttl_ms":1,"probation":{"frames":-1,"max_missed":0}}`},
+		{"labels", `{"schema":1,"labels":{"a b":"c"}}`},
+		{"labels", `{"schema":1,"labels":{"a":""}}`},
+		{"fetch", `{"schema":1,"offset":-1,"bytes":1}`},
+		{"fetch", `{"schema":1,"offset":0,"bytes":262145}`},
+		{"rollout_command", `{"action":"dance","rollout":"r-1","ttl_ms":1}`},
+		{"rollout_command", `{"action":"pause","rollout":"r/1","ttl_ms":1}`},
 		{"header", `{"codec":"gif"}`},
 		{"header", `{"codec":"rgb","width":0,"height":4}`},
 		{"header", `{"codec":"rgb","width":4,"height":16385}`},

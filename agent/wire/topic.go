@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -11,6 +12,10 @@ const Root = "limber/v1"
 
 // Everybody is the group that every device is in.
 const Everybody = "@all"
+
+// Controller is the address of what steers the rollouts of a fleet. No group has its
+// name.
+const Controller = "@controller"
 
 // DefaultFleet and DefaultDevice are the names of a device that was given none, and
 // of whom an operator means by none.
@@ -52,22 +57,26 @@ const (
 	KindEvent     Kind = "event"
 	KindSync      Kind = "sync"
 	KindSynced    Kind = "synced"
+	KindLabels    Kind = "labels" // the operator's, of a device
+	KindFetch     Kind = "fetch"  // a part of a blob is wanted
+	KindBlob      Kind = "blob"   // a part of a blob
+	KindRollout   Kind = "rollout"
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
 	return []Kind{KindState, KindCaps, KindDesired, KindReported, KindJob, KindFrame, KindResult, KindCmd, KindAck,
-		KindTelemetry, KindEvent, KindSync, KindSynced}
+		KindTelemetry, KindEvent, KindSync, KindSynced, KindLabels, KindFetch, KindBlob, KindRollout}
 }
 
 // levels is how many levels follow the kind; ok tells whether the kind exists.
 func (k Kind) levels() (n int, ok bool) {
 	switch k {
-	case KindState, KindCaps, KindDesired, KindReported, KindTelemetry, KindSync, KindSynced:
+	case KindState, KindCaps, KindDesired, KindReported, KindTelemetry, KindSync, KindSynced, KindLabels:
 		return 0, true
-	case KindJob, KindFrame, KindResult, KindEvent:
+	case KindJob, KindFrame, KindResult, KindEvent, KindFetch, KindRollout:
 		return 1, true
-	case KindCmd, KindAck:
+	case KindCmd, KindAck, KindBlob:
 		return 2, true
 	}
 	return 0, false
@@ -107,21 +116,35 @@ func nameByte(c byte) bool {
 	return c == '_' || c == '.' || c == '-'
 }
 
-// ValidGroup tells whether s is "@" and a valid name.
+// ValidGroup tells whether s is "@" and a valid name, and not the Controller.
 func ValidGroup(s string) bool {
 	name, ok := strings.CutPrefix(s, "@")
-	return ok && ValidName(name)
+	return ok && ValidName(name) && s != Controller
+}
+
+// validDigest tells whether s is 64 hexadecimal digits in lower case, as a blob's
+// digest is written in topics.
+func validDigest(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // Address is a device, or a group of devices, within a fleet. Its methods build
 // topics; they expect valid names and check nothing.
 type Address struct {
 	Fleet  string
-	Device string // or a group, "@" and a name
+	Device string // or a group, "@" and a name; or Controller
 }
 
 // IsGroup tells whether the address is a group's.
-func (a Address) IsGroup() bool { return strings.HasPrefix(a.Device, "@") }
+func (a Address) IsGroup() bool { return strings.HasPrefix(a.Device, "@") && a.Device != Controller }
 
 func (a Address) State() string     { return a.topic(KindState) }
 func (a Address) Caps() string      { return a.topic(KindCaps) }
@@ -137,6 +160,15 @@ func (a Address) Result(id string) string    { return a.topic(KindResult) + "/" 
 func (a Address) Cmd(verb, id string) string { return a.topic(KindCmd) + "/" + verb + "/" + id }
 func (a Address) Ack(verb, id string) string { return a.topic(KindAck) + "/" + verb + "/" + id }
 func (a Address) Event(s Severity) string    { return a.topic(KindEvent) + "/" + string(s) }
+func (a Address) Labels() string             { return a.topic(KindLabels) }
+func (a Address) Rollout(id string) string   { return a.topic(KindRollout) + "/" + id }
+
+// Fetch and Blob take a blob's digest without "sha256:", as 64 hexadecimal digits, and
+// an offset in bytes.
+func (a Address) Fetch(digest string) string { return a.topic(KindFetch) + "/" + digest }
+func (a Address) Blob(digest string, offset int64) string {
+	return a.topic(KindBlob) + "/" + digest + "/" + strconv.FormatInt(offset, 10)
+}
 
 func (a Address) topic(k Kind) string { return Root + "/" + a.Fleet + "/" + a.Device + "/" + string(k) }
 
@@ -158,9 +190,11 @@ type Topic struct {
 	Address
 	Kind     Kind
 	Verb     string   // of cmd and ack
-	ID       string   // of job, result, cmd and ack
+	ID       string   // of job, result, cmd, ack and rollout
 	Source   string   // of frame
 	Severity Severity // of event
+	Digest   string   // of fetch and blob: 64 hexadecimal digits
+	Offset   int64    // of blob, in bytes
 }
 
 // ParseTopic takes a topic apart. If the id alone is wrong, the error is
@@ -179,10 +213,12 @@ func ParseTopic(topic string) (Topic, error) {
 	switch {
 	case !ValidName(t.Fleet):
 		return Topic{}, fmt.Errorf("topic %.100q: the fleet is not [A-Za-z0-9_.-]{1,64}", topic)
-	case !ValidName(t.Device) && !ValidGroup(t.Device):
+	case !ValidName(t.Device) && !ValidGroup(t.Device) && t.Device != Controller:
 		return Topic{}, fmt.Errorf("topic %.100q: the device is neither [A-Za-z0-9_.-]{1,64} nor a group", topic)
 	case !known:
 		return Topic{}, fmt.Errorf("topic %.100q: unknown kind", topic)
+	case t.Kind == KindRollout && t.Device != Controller:
+		return Topic{}, fmt.Errorf("topic %.100q: rollouts are the controller's", topic)
 	case t.Kind == KindFrame && t.IsGroup():
 		return Topic{}, fmt.Errorf("topic %.100q: a frame is for one device, a group has none", topic)
 	case n == 0 && len(part) > 3:
@@ -212,6 +248,8 @@ func (t Topic) withTail(topic, tail string) (Topic, error) {
 		}
 		t.Source = tail
 		return t, nil
+	case KindFetch, KindBlob:
+		return t.withBlob(topic, tail)
 	case KindCmd, KindAck:
 		t.Verb, tail, _ = strings.Cut(tail, "/")
 		if !ValidName(t.Verb) {
@@ -222,5 +260,26 @@ func (t Topic) withTail(topic, tail string) (Topic, error) {
 		return t, fmt.Errorf("topic %.100q: %w, want [A-Za-z0-9_.-]{1,64}", topic, ErrBadID)
 	}
 	t.ID = tail
+	return t, nil
+}
+
+// withBlob reads which blob is meant, and which part of it.
+func (t Topic) withBlob(topic, tail string) (Topic, error) {
+	var offset string
+	if t.Kind == KindBlob {
+		tail, offset, _ = strings.Cut(tail, "/")
+	}
+	if !validDigest(tail) {
+		return Topic{}, fmt.Errorf("topic %.100q: want the digest of a blob, 64 hexadecimal digits", topic)
+	}
+	t.Digest = tail
+	if t.Kind == KindFetch {
+		return t, nil
+	}
+	n, err := strconv.ParseInt(offset, 10, 64)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != offset {
+		return Topic{}, fmt.Errorf("topic %.100q: want an offset in bytes at its end", topic)
+	}
+	t.Offset = n
 	return t, nil
 }

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 
 func TestAddressBuildsTheTopicsThatParseTopicReads(t *testing.T) {
 	desk := wire.Address{Fleet: "demo", Device: "desk"}
+	digest := strings.Repeat("0a", 32)
 	for _, tt := range []struct {
 		topic string
 		want  wire.Topic
@@ -31,6 +33,9 @@ func TestAddressBuildsTheTopicsThatParseTopicReads(t *testing.T) {
 		{desk.Cmd("mode", "c1"), wire.Topic{Kind: wire.KindCmd, Verb: "mode", ID: "c1"}},
 		{desk.Ack("mode", "c1"), wire.Topic{Kind: wire.KindAck, Verb: "mode", ID: "c1"}},
 		{desk.Event(wire.SeverityWarning), wire.Topic{Kind: wire.KindEvent, Severity: wire.SeverityWarning}},
+		{desk.Labels(), wire.Topic{Kind: wire.KindLabels}},
+		{desk.Fetch(digest), wire.Topic{Kind: wire.KindFetch, Digest: digest}},
+		{desk.Blob(digest, 65536), wire.Topic{Kind: wire.KindBlob, Digest: digest, Offset: 65536}},
 	} {
 		t.Run(tt.topic, func(t *testing.T) {
 			tt.want.Address = desk
@@ -52,6 +57,7 @@ func TestTopicsAreThoseOfTheDesign(t *testing.T) {
 		{wire.Address{Fleet: "demo", Device: "desk"}.Frame("front"), "limber/v1/demo/desk/frame/front"},
 		{wire.Address{Fleet: "demo", Device: "desk"}.Filter(wire.KindFrame), "limber/v1/demo/desk/frame/#"},
 		{wire.FleetFilter("demo", wire.KindState), "limber/v1/demo/+/state"},
+		{wire.Address{Fleet: "demo", Device: wire.Controller}.Rollout("r-1"), "limber/v1/demo/@controller/rollout/r-1"},
 		{wire.FleetFilter("demo", wire.KindResult), "limber/v1/demo/+/result/#"},
 	} {
 		if tt.got != tt.want {
@@ -95,7 +101,9 @@ func TestATopicThatIsNotOursIsAnError(t *testing.T) {
 		"limber/v1/demo/desk/STATE",
 		"limber/v1/demo/desk/event", "limber/v1/demo/desk/event/a/b", "limber/v1/demo/desk/cmd",
 		"limber/v1/demo/desk/cmd//id",
-		"limber/v1/demo/@all/frame/front", "limber/v1/demo/@gate/frame/",
+		"limber/v1/demo/@all/frame/front", "limber/v1/demo/@gate/frame/", "limber/v1/demo/desk/rollout/r-1",
+		"limber/v1/demo/desk/fetch/0a", "limber/v1/demo/desk/fetch/../x", "limber/v1/demo/desk/blob/" + strings.Repeat("0a", 32),
+		"limber/v1/demo/desk/blob/" + strings.Repeat("0a", 32) + "/-1", "limber/v1/demo/desk/blob/" + strings.Repeat("0a", 32) + "/01",
 		"limber/v1/demo/desk/cmd/a b/id", "$SYS/broker/uptime", "$share/p/limber/v1/demo/@p/job/#",
 	} {
 		got, err := wire.ParseTopic(topic)
@@ -147,10 +155,13 @@ func FuzzParseTopic(f *testing.F) {
 // rebuilt is the topic that a sound Topic was read from.
 func rebuilt(t wire.Topic) string {
 	s := wire.Root + "/" + t.Fleet + "/" + t.Device + "/" + string(t.Kind)
-	for _, part := range []string{t.Verb, t.ID, t.Source, string(t.Severity)} {
+	for _, part := range []string{t.Verb, t.ID, t.Source, string(t.Severity), t.Digest} {
 		if part != "" {
 			s += "/" + part
 		}
+	}
+	if t.Kind == wire.KindBlob {
+		s += "/" + strconv.FormatInt(t.Offset, 10)
 	}
 	return s
 }
@@ -173,8 +184,15 @@ func TestEveryKindIsListedAndHasATopic(t *testing.T) {
 	}
 	seen := map[wire.Kind]bool{}
 	for _, kind := range wire.Kinds() {
-		filter := wire.Address{Fleet: "demo", Device: "desk"}.Filter(kind)
-		topics := []string{filter, strings.Replace(filter, "#", "a", 1), strings.Replace(filter, "#", "a/b", 1)}
+		at := wire.Address{Fleet: "demo", Device: "desk"}
+		if kind == wire.KindRollout {
+			at.Device = wire.Controller
+		}
+		filter := at.Filter(kind)
+		topics := []string{filter}
+		for _, tail := range []string{"a", "a/b", strings.Repeat("0a", 32), strings.Repeat("0a", 32) + "/0"} {
+			topics = append(topics, strings.Replace(filter, "#", tail, 1))
+		}
 		if seen[kind] || !slices.ContainsFunc(topics, func(topic string) bool {
 			_, err := wire.ParseTopic(topic)
 			return err == nil

@@ -4,15 +4,18 @@
 //
 //	limber/v1/{fleet}/{device}/
 //	    state caps reported telemetry sync     device → broker
-//	    result/{id} ack/{verb}/{id} event/{severity}
+//	    result/{id} ack/{verb}/{id} event/{severity} fetch/{digest}
 //	    desired synced job/{id} frame/{source}
-//	    cmd/{verb}/{id}                        broker → device
+//	    cmd/{verb}/{id} blob/{digest}/{offset} broker → device
+//	    labels                                 between operators
+//	limber/v1/{fleet}/@controller/
+//	    state ack/rollout/{id} rollout/{id}    controller → broker
+//	    cmd/rollout/{id}                       broker → controller
 //
 //	command: received → accepted → executing → succeeded | failed | timed_out
 //	             └────→ rejected        └────→ cancelled | superseded
 //
-// Reserved, as no version sends them yet: the states cancelled and superseded; the
-// reasons precondition, no_space, thermal and locked.
+// Reserved, as no version sends it yet: the reason thermal.
 //
 // The one rule: bytes from outside become a value of this package or an error
 // that names the field, and nothing in between. A name that is not

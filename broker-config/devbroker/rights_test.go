@@ -35,9 +35,10 @@ const (
 var ways = map[wire.Kind]way{
 	wire.KindState: up | down, // of a rival that has its id
 	wire.KindCaps:  up, wire.KindReported: up, wire.KindResult: up, wire.KindAck: up, wire.KindTelemetry: up,
-	wire.KindEvent: up, wire.KindSync: up,
+	wire.KindEvent: up, wire.KindSync: up, wire.KindFetch: up,
 	wire.KindDesired: down | all, wire.KindJob: down | all, wire.KindCmd: down | all,
-	wire.KindFrame: down, wire.KindSynced: down,
+	wire.KindFrame: down, wire.KindSynced: down, wire.KindBlob: down,
+	wire.KindLabels: 0, wire.KindRollout: 0, // between operators
 }
 
 // The users of the table. cam-1 is the device that it looks at; bob looks on by lines of

@@ -1,0 +1,65 @@
+package wire_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+func TestAnUpdateThatNoDeviceCanObeyIsRefusedByName(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	for _, tt := range []struct{ json, err string }{
+		{`{"ttl_ms":1}`, "the command has no family"},
+		{`{"ttl_ms":1,"family":{"name":"a/b","digest":"` + digest + `"}}`, "family.name: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + strings.ToUpper(digest) + `"}}`, "family.digest: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"0a"}}`, "family.digest: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["file:///etc/passwd"]}`, "sources: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["/etc/passwd"]}`, "sources: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"probation":{"frames":-1}}`, "probation: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"mode":"balanced"}`, "mode: the verb family takes none"},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["https://files.example/"]}`, ""},
+	} {
+		var c wire.Command
+		if err := wire.Decode([]byte(tt.json), &c); err != nil {
+			t.Errorf("%s: %v", tt.json, err)
+			continue
+		}
+		err := c.Check(wire.VerbFamily)
+		if (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+			t.Errorf("%s: got %v, want %q", tt.json, err, tt.err)
+		}
+	}
+	if err := (wire.Command{Cancel: "a b"}).Check(wire.VerbCancel); err == nil {
+		t.Error("an id that is no name can be cancelled")
+	}
+}
+
+func TestARolloutCommandAsksForOneThing(t *testing.T) {
+	for _, tt := range []struct{ json, err string }{
+		{`{"action":"start","rollout":"r-1","ttl_ms":1}`, "spec: start has one"},
+		{`{"action":"pause","rollout":"r-1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, "spec: start has one"},
+		{`{"action":"start","rollout":"r-1","spec":{"where":""},"ttl_ms":1}`, "spec: want one of family, mode and goal"},
+		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"a","goal":{"min_top1":0.7}},"ttl_ms":1}`, "spec: want one of"},
+		{`{"action":"start","rollout":"r 1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, "rollout: "},
+		{`{"action":"halt","rollout":"r-1","ttl_ms":1}`, "action: "},
+		{`{"action":"abort","rollout":"r-1","rollback":true,"ttl_ms":1}`, ""},
+		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, ""},
+	} {
+		var c wire.RolloutCommand
+		if err := wire.Decode([]byte(tt.json), &c); err != nil {
+			t.Errorf("%s: %v", tt.json, err)
+			continue
+		}
+		err := c.Check()
+		if (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+			t.Errorf("%s: got %v, want %q", tt.json, err, tt.err)
+		}
+	}
+}
+
+func TestTheControllerIsNoGroup(t *testing.T) {
+	if wire.ValidGroup(wire.Controller) || (wire.Address{Fleet: "demo", Device: wire.Controller}).IsGroup() {
+		t.Error("a group may have the controller's name")
+	}
+}
