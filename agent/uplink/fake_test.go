@@ -33,7 +33,14 @@ type fakeHandler struct {
 
 func newFakeHandler() *fakeHandler { return &fakeHandler{more: make(chan struct{})} }
 
-func (h *fakeHandler) Job(r *Request)     { h.take(r) }
+func (h *fakeHandler) Job(r *Request) {
+	if r.Fault != nil || r.Fatal || r.Conflict {
+		h.take(r)
+		return
+	}
+	r.Serve(func() { h.take(r) })
+}
+
 func (h *fakeHandler) Command(r *Request) { h.take(r) }
 func (h *fakeHandler) Desired(r *Request) {
 	h.keep(r)

@@ -61,6 +61,7 @@ import (
 type Config struct {
 	Self            wire.Address
 	Boot            string      // names this run of the device; at least 8 hexadecimal digits
+	Machine         string      // names this start of the machine; empty: not known
 	Link            mqtt.Config // complete but for Will
 	Sources         []Source    // of frames, on topics of their own
 	KeepNewest      bool        // a newer frame may take the place of one that waits, where it came at QoS 0
@@ -149,7 +150,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
 		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
-		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
+		suspects: newSuspects(cfg, state, log),
 		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		conn:     newConnState(),
 		changed:  newChanges(),
