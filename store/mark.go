@@ -12,10 +12,10 @@ import (
 // be told without it, at some cost.
 const markSuffix = ".mark"
 
-// SetMark replaces the mark by a digest. Where the file is in memory there is none.
+// SetMark replaces the mark by a digest. Where limber.db is in memory that is an error.
 func (s *Store) SetMark(d Digest) error {
-	if s.file.away() != nil {
-		return nil
+	if err := s.file.away(); err != nil {
+		return fmt.Errorf("mark: %w", err)
 	}
 	f, err := os.OpenFile(s.file.path+markSuffix, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {

@@ -26,6 +26,7 @@ type runRecord struct {
 	Number  uint64    `json:"number,omitempty"`  // of the record in its run
 	Machine string    `json:"machine,omitempty"` // see Config
 	Serving *suspect  `json:"serving,omitempty"` // alone, and about to be decoded
+	Marked  bool      `json:"marked,omitempty"`  // that is so only while the mark of the store is this record's
 	Spared  []suspect `json:"spared,omitempty"`  // the machine ended while a run served them; the newest last
 	Refused []suspect `json:"refused,omitempty"` // a run ended while it served them; the newest last
 }
@@ -73,24 +74,24 @@ const (
 // as ever, four at most where more wait. Its deadline counts meanwhile. No order is
 // promised among jobs, and results are numbered as they are made.
 //
-//	suspect:  wait ─▶ those being served have ended ─▶ recorded (commit) ─▶ served ─▶ over (mark)
-//	new:      served, or wait while one is alone ─────────────────────────────▶ served
+//	suspect:  waits ─▶ nothing is served ─▶ recorded, commit ─▶ marked ─▶ served ─▶ mark gone
+//	new:      served at once, or waits while a suspect is served ─▶ served
 //
-// The record is on the disk before the suspect reaches a decoder. That it is over is
-// a mark of the store, which outlives the process and costs no commit, so that nothing is
-// blamed for a kill that comes while its answer waits for the disk.
+// The record is on the disk before the suspect reaches a decoder. The mark, which outlives
+// the process and costs no commit, is there as long as it is being decoded and inferred:
+// nothing is blamed for a kill that comes while its record or its answer is written.
 //
-// Where the machine was started since, its end, such as a power cut, is no proof: what was
-// recorded then is served once more, alone, and refused if that happens again. So a frame
-// that ends the process does so twice at most, and one that takes the machine along
-// three times. A kill from outside that meets a suspect cannot be told from its own.
+// Where the machine was started since, the mark may be lost, and the end of the machine,
+// such as a power cut, is no proof: what was recorded then is served once more, alone, and
+// refused if that happens again. So a frame that ends the process does so twice at most,
+// and one that takes the machine along three times. A kill from outside that meets a
+// suspect in a decoder cannot be told from one of its own.
 type suspects struct {
 	state   *store.Store
 	log     *slog.Logger
-	run     runRecord     // what is the same in each of this run
-	open    *store.Digest // of the record of a suspect that is being served; nil: none is
-	waiting *backlog      // suspects
-	fresh   *backlog      // what is new, while suspects wait
+	run     runRecord // what is the same in each of this run
+	waiting *backlog  // suspects
+	fresh   *backlog  // what is new, while suspects wait
 
 	watching atomic.Bool // any may come
 
@@ -119,19 +120,23 @@ func (s *suspects) begin() {
 		s.log.Error("how the last run ended is not readable", "err", err)
 	}
 	s.run.Spared, s.run.Refused = last.Spared, last.Refused
-	if last.Running && last.Serving != nil && s.state.Mark() != store.DigestOf(b) {
-		s.blame(*last.Serving, last.Machine)
+	if last.Running && last.Serving != nil {
+		s.blame(last, s.state.Mark() == store.DigestOf(b))
 	}
 	s.watching.Store(last.Running)
 	s.write(nil)
 }
 
-// blame notes that a suspect was being served when a run ended.
-func (s *suspects) blame(who suspect, machine string) {
-	restarted := machine != "" && s.run.Machine != "" && machine != s.run.Machine
-	list := &s.run.Refused
-	if restarted && !slices.Contains(s.run.Spared, who) {
+// blame notes what was being served when a run ended, if the mark of its record, or a
+// record that has none, says so.
+func (s *suspects) blame(last runRecord, marked bool) {
+	who, list := *last.Serving, &s.run.Refused
+	restarted := last.Machine != "" && s.run.Machine != "" && last.Machine != s.run.Machine
+	switch {
+	case restarted && !slices.Contains(s.run.Spared, who): // its mark may be lost
 		list = &s.run.Spared
+	case !restarted && last.Marked && !marked:
+		return
 	}
 	*list = append(*list, who)
 	*list = (*list)[max(0, len(*list)-suspectMost):]
@@ -152,18 +157,28 @@ func (s *suspects) write(serving *suspect) store.Digest {
 	return store.DigestOf(b)
 }
 
-// record notes that a suspect is about to be decoded.
-func (s *suspects) record(who suspect) { s.open = new(s.write(&who)) }
+// record notes that a suspect is about to be decoded. The mark comes last: who is killed
+// while the record is written leaves one that may be read.
+func (s *suspects) record(who suspect) {
+	s.run.Marked = s.state.SetMark(store.Digest{}) == nil
+	if record := s.write(&who); s.run.Marked && s.state.SetMark(record) != nil {
+		s.run.Marked = false
+		s.write(&who)
+	}
+}
 
-// clear notes that the suspect which was recorded has ended.
+// clear notes that the suspect which was recorded, if one was, has ended.
 func (s *suspects) clear() {
-	if s.open == nil {
-		return
+	if s.run.Serving != nil && (!s.run.Marked || s.state.SetMark(store.Digest{}) != nil) {
+		s.write(nil)
 	}
-	if err := s.state.SetMark(*s.open); err != nil {
-		s.log.Error("a job that was served is not noted as that: it is refused if the agent is cut off now", "err", err)
+}
+
+// settle has the record say what the mark says, which the machine may lose.
+func (s *suspects) settle() {
+	if s.run.Serving != nil {
+		s.write(nil)
 	}
-	s.open = nil
 }
 
 // connected notes that the broker has taken the device up, and whether it knew it.
@@ -299,6 +314,7 @@ func (u *Uplink) guard(ctx context.Context) error {
 		for r := s.fresh.take(); r != nil; r = s.fresh.take() {
 			u.resume(r)
 		}
+		s.settle()
 		select {
 		case <-s.waiting.some:
 		case <-s.fresh.some:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,25 +78,24 @@ func TestR5_WhatIsNewIsServedBetweenTwoThatAreServedAlone(t *testing.T) {
 	}
 	d.hear(frameOf("front", "y", 0))
 	d.hear(command("mode", "c", "x"))
+	served := 0
 	for _, step := range []struct{ ended, served string }{
 		{"", "again-1, c"}, // a command waits for nothing
 		{"again-1", "new-0, new-1, new-2, new-3"},
 		{"new-3, new-1, new-0, new-2", "again-2"},
 		{"again-2", "front-fedcba98-1"},
 	} {
-		before := len(d.handler.all())
 		for _, r := range d.handler.all() {
 			if strings.Contains(step.ended, r.ID) {
 				reply(r)
 			}
 		}
-		if step.ended == "" {
-			before = 0
+		want := strings.Split(step.served, ", ")
+		d.handler.await(t, served+len(want))
+		if got := d.handler.names(); !strings.HasSuffix(got, step.served) {
+			t.Fatalf("after %q: served %s, want %s at last", step.ended, got, step.served)
 		}
-		d.handler.await(t, before+strings.Count(step.served, ",")+1)
-		if _, got, _ := strings.Cut(", "+d.handler.names(), step.served); got != "" || !strings.Contains(d.handler.names(), step.served) {
-			t.Fatalf("after %s: served %s, want %s last", step.ended, d.handler.names(), step.served)
-		}
+		served += len(want)
 	}
 }
 
@@ -199,6 +200,44 @@ func TestAnAnsweredSuspectIsNotRecordedAnyMore(t *testing.T) {
 		d.cutOff()()
 		if got := fmt.Sprint(d.suspects.run.Refused); !strings.HasPrefix(got, next.want) {
 			t.Errorf("%s: refused are %s, want %s", next.m.Topic, got, next.want)
+		}
+	}
+}
+
+func TestOnlyWhatWasBeingDecodedIsRefused(t *testing.T) {
+	who := suspect{Job: "a", Digest: "00"}
+	for _, tt := range []struct {
+		name    string
+		unable  bool // to set a mark
+		reached func(*suspects)
+		want    bool
+	}{
+		{"while it is recorded", false, func(s *suspects) {
+			s.run.Marked = true
+			s.write(&who)
+		}, false},
+		{"while it is decoded", false, func(s *suspects) { s.record(who) }, true},
+		{"when it has ended", false, func(s *suspects) { s.record(who); s.clear() }, false},
+		{"while another one is recorded", false, func(s *suspects) {
+			s.record(who)
+			s.clear()
+			s.write(&who)
+		}, false},
+		{"while it is decoded", true, func(s *suspects) { s.record(who) }, true},
+		{"when it has ended", true, func(s *suspects) { s.record(who); s.clear() }, false},
+	} {
+		d := mustDevice(t, nil)
+		if tt.unable {
+			if err := os.Mkdir(filepath.Join(d.dir, "limber.db.mark"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.suspects.begin()
+		tt.reached(d.suspects)
+		d.restart()
+		d.suspects.begin()
+		if got := len(d.suspects.run.Refused) > 0; got != tt.want {
+			t.Errorf("cut off %s, unable %v: refused %v, want %v", tt.name, tt.unable, got, tt.want)
 		}
 	}
 }
