@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // cutOff has the next run follow one that did not end in order.
@@ -97,6 +98,23 @@ func TestR5_WhatIsNewIsServedBetweenTwoThatAreServedAlone(t *testing.T) {
 		}
 		served += len(want)
 	}
+}
+
+func TestWhatWaitsForItsTurnElsewhereHoldsUpNoSuspect(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.suspects.connected(false)
+	d.handler.paced = func(r *Request) bool { return r.Kind == wire.KindFrame }
+	d.hear(frameOf("front", "x", 0))
+	d.hear(duplicate(jobOf("again", "x")))
+	got := d.handler.await(t, 2)
+	turn := make(chan bool, 1)
+	got[0].Serve(func() { turn <- true })
+	if len(turn) > 0 {
+		t.Error("the frame is decoded beside the suspect")
+	}
+	reply(got[1])
+	<-turn
 }
 
 func TestWhatIsNewIsServedBesideOthersAlsoAfterARunThatWasCutOff(t *testing.T) {

@@ -30,8 +30,8 @@
 // What the broker delivers again keeps its id where it is known by source and bytes.
 //
 // After a run that did not end in order, what the broker delivers again may be what
-// ended it: it is served alone, and refused for good if it ends a second run. See
-// suspects.
+// ended it: it is served alone, and refused for good if it ends a second run. What is
+// new is served in between. See suspects.
 //
 // The reader of the link waits for nobody: it takes no lock that is held across a
 // wait, and what has to be read from the disk is left to the replay.
@@ -83,7 +83,7 @@ type Source struct {
 
 // Handler takes what came in. It is called by the reader of the link and by the
 // replay, two goroutines, and must not block. Each request is to be ended once:
-// by Answer, Drop or Release.
+// by Answer, Drop or Release. A job is decoded by way of Serve.
 type Handler interface {
 	Job(*Request)     // also a frame, whose Kind is wire.KindFrame
 	Command(*Request) // one that was not answered within the last hour
