@@ -111,7 +111,7 @@ func (a *Agent) makeUplink(boot string) error {
 		return err
 	}
 	link.Former = a.deps.Former
-	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Link: link,
+	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Machine: a.deps.Machine.Boot(), Link: link,
 		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	if len(a.cfg.Broker.URL) > 1 {

@@ -141,14 +141,13 @@ func (j *jobs) submit(one *job) {
 		return
 	}
 	header = j.complete(one, header)
-	one.Serving()
 	p := pipeline.Job{Body: body, Claim: frame.Claim{Codec: header.Codec, Width: header.Width, Height: header.Height},
 		Received: one.received, Deadline: one.deadline, Priority: priority(header.Priority), Source: one.source,
 		Latest: one.Latest}
 	if header.MinTop1 != nil {
 		p.Floor = max(*header.MinTop1, math.SmallestNonzeroFloat64) // one of 0 lifts the goal's, none leaves it
 	}
-	j.engine.Submit(p, func(a *engine.Answer) { j.answer(one, a) })
+	one.Serve(func() { j.engine.Submit(p, func(a *engine.Answer) { j.answer(one, a) }) })
 	one.Digest() // while the frame is decoded
 }
 

@@ -2,6 +2,7 @@
 // cuts, in two bbolt files and a journal of one state folder:
 //
 //	limber.db           Store    blobs, family, profiles, cells, command ledger
+//	limber.db.mark               one digest, which outlives the process, and mostly the machine
 //	outbox.db           Outbox   what waits for the broker, answers of jobs, gaps, numbers
 //	outbox.log                   its journal: groups that outbox.db has not taken over yet
 //	outbox.db.compact            a copy in the making, which is never read

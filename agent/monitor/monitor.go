@@ -23,7 +23,9 @@ package monitor
 import (
 	"context"
 	"math"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,6 +99,12 @@ func (m *Machine) Memory() Memory { return m.memory.latest(pace, m.readMemory).M
 // not use among them; 0 if that is unknown.
 func (m *Machine) Processors() int {
 	return m.processors.latest(pace, func() int { return processors(m.root) })
+}
+
+// Boot names this start of the machine; empty if that is unknown.
+func (m *Machine) Boot() string {
+	b, _ := os.ReadFile(filepath.Join(m.root, "proc", "sys", "kernel", "random", "boot_id")) // unreadable is unknown
+	return strings.TrimSpace(string(b))
 }
 
 func (m *Machine) mark() Mark {

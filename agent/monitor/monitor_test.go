@@ -149,6 +149,17 @@ func TestProcessorsAreAllOfTheMachine(t *testing.T) {
 	}
 }
 
+func TestAStartOfTheMachineHasAName(t *testing.T) {
+	m := mustMachine(t)
+	if got := New(m.root).Boot(); got != "" {
+		t.Errorf("got %q, want none", got)
+	}
+	m.write(t, "proc/sys/kernel/random/boot_id", "0e4f-1\n")
+	if got := New(m.root).Boot(); got != "0e4f-1" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTheRealMachineIsWithinRange(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads the proc of Linux")

@@ -24,7 +24,8 @@ var self = wire.Address{Fleet: "demo", Device: "desk"}
 
 // fakeHandler keeps what it is handed, or answers it at once.
 type fakeHandler struct {
-	busy func(*Request) bool // nil, or false: answered at once
+	busy  func(*Request) bool // nil, or false: answered at once
+	paced func(*Request) bool // nil, or false: served; those of which it is true the test has served
 
 	mu   sync.Mutex
 	got  []*Request
@@ -33,7 +34,17 @@ type fakeHandler struct {
 
 func newFakeHandler() *fakeHandler { return &fakeHandler{more: make(chan struct{})} }
 
-func (h *fakeHandler) Job(r *Request)     { h.take(r) }
+func (h *fakeHandler) Job(r *Request) {
+	switch {
+	case r.Fault != nil || r.Fatal || r.Conflict:
+		h.take(r)
+	case h.paced != nil && h.paced(r):
+		h.keep(r)
+	default:
+		r.Serve(func() { h.take(r) })
+	}
+}
+
 func (h *fakeHandler) Command(r *Request) { h.take(r) }
 func (h *fakeHandler) Desired(r *Request) {
 	h.keep(r)

@@ -82,8 +82,7 @@ func (u *Uplink) receive(r *Request, fresh bool) {
 
 // admit hands on a request that is not known, if any is still taken in.
 func (u *Uplink) admit(r *Request) {
-	if u.closed.Load() && r.Message.QoS > 0 {
-		r.Release() // the broker will deliver it to the next start
+	if u.leaves(r) {
 		return
 	}
 	if r.Kind != wire.KindCmd {

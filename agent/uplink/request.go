@@ -38,8 +38,7 @@ type course struct {
 	cameBy    <-chan struct{} // closed when the connection that brought it is over
 	line      lineOf          // of its answer
 	suspected bool            // it is a job or a frame that may have ended the last run
-	recorded  bool            // that was, since it was about to be decoded
-	released  bool            // it was left to the broker
+	serve     func()          // has it decoded, once suspects let it
 	ended     chan struct{}   // nil, or closed when it ends
 }
 
@@ -149,6 +148,5 @@ func (r *Request) Drop() {
 // Release ends the request without an answer or an acknowledgement: the broker
 // keeps one of QoS 1 and delivers it again to the next connection.
 func (r *Request) Release() {
-	r.released = true
 	r.uplink.inbox.close(r)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,10 +19,15 @@ import (
 // cellRun tells how the last run ended, and what it was doing.
 const cellRun = "run"
 
-// runRecord is what cellRun holds.
+// runRecord is what cellRun holds. No two are the same.
 type runRecord struct {
 	Running bool      `json:"running"`           // false once the run ended in order
+	Boot    string    `json:"boot,omitempty"`    // of the run
+	Number  uint64    `json:"number,omitempty"`  // of the record in its run
+	Machine string    `json:"machine,omitempty"` // see Config
 	Serving *suspect  `json:"serving,omitempty"` // alone, and about to be decoded
+	Marked  bool      `json:"marked,omitempty"`  // that is so only while the mark of the store is this record's
+	Spared  []suspect `json:"spared,omitempty"`  // the machine ended while a run served them; the newest last
 	Refused []suspect `json:"refused,omitempty"` // a run ended while it served them; the newest last
 }
 
@@ -47,11 +53,12 @@ func (s suspect) String() string {
 	return fmt.Sprintf("job %s (sha256 %.12s)", s.Job, s.Digest)
 }
 
-// How long a connection may bring what is suspected, and how many are remembered that
-// are to be refused.
+// How long a connection may bring what is suspected, how many are remembered that ended a
+// run, and how many new ones are served between two suspects where so many wait.
 const (
 	suspectTime = time.Minute
-	refusedMost = 16
+	suspectMost = 16
+	newMost     = 4
 )
 
 // suspects keeps a frame that ends the process from ending each one that comes after.
@@ -62,21 +69,44 @@ const (
 // recorded when that run ended as well is refused for good. What does not mark
 // duplicates, as some brokers do, is known by its session: all that it brings is
 // suspected, until one is marked after all. After an orderly end nothing is looked at.
+//
+// What is new does not wait for them all: it is decoded between two of them, with others
+// as ever, four at most where more wait. Its deadline counts meanwhile. No order is
+// promised among jobs, and results are numbered as they are made.
+//
+//	suspect:  waits ─▶ nothing is served ─▶ recorded, commit ─▶ marked ─▶ served ─▶ mark gone
+//	new:      served at once, or waits while a suspect is served ─▶ served
+//
+// The record is on the disk before the suspect reaches a decoder. The mark, which outlives
+// the process and costs no commit, is there as long as it is being decoded and inferred:
+// nothing is blamed for a kill that comes while its record or its answer is written.
+//
+// Where the machine was started since, the mark may be lost, and the end of the machine,
+// such as a power cut, is no proof: what was recorded then is served once more, alone, and
+// refused if that happens again. So a frame that ends the process does so twice at most,
+// and one that takes the machine along three times. A kill from outside that meets a
+// suspect in a decoder cannot be told from one of its own.
 type suspects struct {
 	state   *store.Store
 	log     *slog.Logger
-	refused []suspect // set by begin
-	waiting *backlog  // for those before them to be served
+	run     runRecord // what is the same in each of this run
+	waiting *backlog  // suspects
+	fresh   *backlog  // what is new, while suspects wait
 
 	watching atomic.Bool // any may come
 
 	mu      sync.Mutex
 	up      time.Time  // guarded by mu: when the connection began; zero before it is known to have
-	fresh   bool       // guarded by mu: the broker had forgotten the session
+	forgot  bool       // guarded by mu: the broker had forgotten the session
 	marked  bool       // guarded by mu: it marks what it delivers again
 	over    bool       // guarded by mu: a connection lasted long enough
-	held    int        // guarded by mu: that wait, or are being served alone
-	serving []*Request // guarded by mu: handed on, and perhaps ended since
+	held    int        // guarded by mu: suspects that wait, or are being served
+	serving []*Request // guarded by mu: that may be decoded, and perhaps ended since
+}
+
+func newSuspects(cfg Config, state *store.Store, log *slog.Logger) *suspects {
+	return &suspects{state: state, log: log, waiting: newBacklog(), fresh: newBacklog(),
+		run: runRecord{Running: true, Boot: cfg.Boot, Machine: cfg.Machine}}
 }
 
 // begin reads how the last run ended and notes that this one has begun.
@@ -89,24 +119,65 @@ func (s *suspects) begin() {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.log.Error("how the last run ended is not readable", "err", err)
 	}
-	s.refused = last.Refused
+	s.run.Spared, s.run.Refused = last.Spared, last.Refused
 	if last.Running && last.Serving != nil {
-		s.refused = append(s.refused, *last.Serving)
-		s.refused = s.refused[max(0, len(s.refused)-refusedMost):]
+		s.blame(last, s.state.Mark() == store.DigestOf(b))
 	}
 	s.watching.Store(last.Running)
-	s.write(runRecord{Running: true})
+	s.write(nil)
 }
 
-// write records where the run stands. Nobody calls it while another does.
-func (s *suspects) write(r runRecord) {
-	r.Refused = s.refused
-	b, err := json.Marshal(r)
+// blame notes what was being served when a run ended, if the mark of its record, or a
+// record that has none, says so.
+func (s *suspects) blame(last runRecord, marked bool) {
+	who, list := *last.Serving, &s.run.Refused
+	restarted := last.Machine != "" && s.run.Machine != "" && last.Machine != s.run.Machine
+	switch {
+	case restarted && !slices.Contains(s.run.Spared, who): // its mark may be lost
+		list = &s.run.Spared
+	case !restarted && last.Marked && !marked:
+		return
+	}
+	*list = append(*list, who)
+	*list = (*list)[max(0, len(*list)-suspectMost):]
+}
+
+// write records where the run stands, and returns the digest of that. Nobody calls it
+// while another does.
+func (s *suspects) write(serving *suspect) store.Digest {
+	s.run.Number++
+	s.run.Serving = serving
+	b, err := json.Marshal(s.run)
 	if err == nil {
 		err = s.state.SetCell(cellRun, b)
 	}
 	if err != nil {
 		s.log.Error("what this run does is not recorded: a frame that ends it may do so again", "err", err)
+	}
+	return store.DigestOf(b)
+}
+
+// record notes that a suspect is about to be decoded. The mark comes last: who is killed
+// while the record is written leaves one that may be read.
+func (s *suspects) record(who suspect) {
+	s.run.Marked = s.state.SetMark(store.Digest{}) == nil
+	if record := s.write(&who); s.run.Marked && s.state.SetMark(record) != nil {
+		s.run.Marked = false
+		s.write(&who)
+	}
+}
+
+// clear notes that the suspect which was recorded, if one was, has ended.
+func (s *suspects) clear() {
+	if s.run.Serving != nil && (!s.run.Marked || s.state.SetMark(store.Digest{}) != nil) {
+		s.write(nil)
+	}
+}
+
+// settle has the record say what the mark says, which the machine may lose.
+func (s *suspects) settle() {
+	if s.run.Serving != nil {
+		s.write(nil)
 	}
 }
 
@@ -114,7 +185,7 @@ func (s *suspects) write(r runRecord) {
 func (s *suspects) connected(present bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.up, s.fresh = time.Now(), !present
+	s.up, s.forgot = time.Now(), !present
 }
 
 // lost notes that the connection broke.
@@ -122,7 +193,7 @@ func (s *suspects) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.late()
-	s.up, s.fresh, s.marked = time.Time{}, false, false
+	s.up, s.forgot, s.marked = time.Time{}, false, false
 }
 
 // late tells whether a connection has brought all that is suspected; mu is held.
@@ -138,13 +209,13 @@ func (s *suspects) suspected(m mqtt.Message) bool {
 		return false
 	}
 	s.marked = s.marked || m.Duplicate
-	return m.Duplicate || !s.fresh && !s.marked
+	return m.Duplicate || !s.forgot && !s.marked
 }
 
 // refuses tells whether a request was found to end the process. Of a camera that
 // sends the same picture anew, the next one is tried.
 func (s *suspects) refuses(r *Request) bool {
-	for _, known := range s.refused {
+	for _, known := range s.run.Refused {
 		same := known.Job == r.ID
 		if r.Kind == wire.KindFrame {
 			same = known.Source == r.Source && r.Message.Duplicate
@@ -156,36 +227,26 @@ func (s *suspects) refuses(r *Request) bool {
 	return false
 }
 
-// hold keeps a job or a frame back until it may be served; false where that is now. A
-// suspect that finds no room is left to the broker.
+// hold keeps a suspect back until it may be served alone; false where it is none. One
+// that finds no room is left to the broker.
 func (s *suspects) hold(r *Request) bool {
 	if !s.watching.Load() || !s.enter(r) {
 		return false
 	}
-	if s.waiting.put(r) {
-		return true
-	}
-	s.leave()
-	if r.suspected {
+	if !s.waiting.put(r) {
+		s.leave()
 		r.Release()
 	}
-	return r.suspected
+	return true
 }
 
-// enter tells whether a request has to wait.
 func (s *suspects) enter(r *Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.suspected = s.suspected(r.Message)
-	if s.held == 0 && !r.suspected {
-		if s.late() {
-			s.watching.Store(false)
-		}
-		s.track(r)
-		return false
+	if r.suspected = s.suspected(r.Message); r.suspected {
+		s.held++
 	}
-	s.held++
-	return true
+	return r.suspected
 }
 
 func (s *suspects) leave() {
@@ -194,67 +255,147 @@ func (s *suspects) leave() {
 	s.held--
 }
 
-// track notes that a request is handed on; mu is held.
-func (s *suspects) track(r *Request) {
-	open := s.serving[:0]
-	for _, other := range s.serving {
-		if !closed(other.ended) {
-			open = append(open, other)
-		}
-	}
-	clear(s.serving[len(open):])
-	r.ended = make(chan struct{})
-	s.serving = append(open, r)
-}
-
-// others are those that were handed on. r will be.
-func (s *suspects) others(r *Request) []*Request {
+// defers keeps what is new back while suspects wait; false where it is to be served now.
+// What finds no room does not wait.
+func (s *suspects) defers(r *Request, serve func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	others := append([]*Request{}, s.serving...)
+	if s.held > 0 {
+		r.serve = serve
+		if s.fresh.put(r) {
+			return true
+		}
+	} else if s.late() {
+		s.watching.Store(false)
+	}
 	s.track(r)
-	return others
+	return false
+}
+
+// track notes that a request may be decoded from now on; mu is held.
+func (s *suspects) track(r *Request) {
+	s.forget()
+	r.ended = make(chan struct{})
+	s.serving = append(s.serving, r)
+}
+
+// forget lets go of those that have ended; mu is held.
+func (s *suspects) forget() {
+	s.serving = slices.DeleteFunc(s.serving, func(r *Request) bool { return closed(r.ended) })
+}
+
+// next notes that a request may be decoded from now on.
+func (s *suspects) next(r *Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.track(r)
+}
+
+// busy returns a request that may be being decoded; nil if there is none.
+func (s *suspects) busy() *Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forget(); len(s.serving) == 0 {
+		return nil
+	}
+	return s.serving[0]
 }
 
 // guard serves what is held back, until ctx ends.
 func (u *Uplink) guard(ctx context.Context) error {
-	return u.suspects.waiting.each(ctx, func(r *Request) {
-		u.serveHeld(ctx, r)
-		u.suspects.leave()
-	})
-}
-
-// serveHeld hands on a request that was held back: a suspect when those before it have
-// ended, and then returns when it has.
-func (u *Uplink) serveHeld(ctx context.Context, r *Request) {
-	if u.closed.Load() && r.Message.QoS > 0 {
-		r.Release()
-		return
-	}
-	for _, other := range u.suspects.others(r) {
-		if r.suspected && !other.wait(ctx) {
-			return
+	s := u.suspects
+	for ctx.Err() == nil {
+		if r := s.waiting.take(); r != nil {
+			u.serveNew(ctx)
+			u.serveAlone(ctx, r)
+			s.leave()
+			continue
+		}
+		for r := s.fresh.take(); r != nil; r = s.fresh.take() {
+			u.resume(r)
+		}
+		s.settle()
+		select {
+		case <-s.waiting.some:
+		case <-s.fresh.some:
+		case <-ctx.Done():
 		}
 	}
-	r.Received = time.Now() // its deadline does not count the wait
-	u.hand(r)
-	if r.suspected && r.wait(ctx) && r.recorded && !r.released {
-		u.suspects.write(runRecord{Running: true})
+	return ctx.Err()
+}
+
+// serveNew serves what is new and waits, and returns when nothing is being served.
+func (u *Uplink) serveNew(ctx context.Context) {
+	s := u.suspects
+	some := s.fresh.some
+	for n := 0; ctx.Err() == nil; {
+		if n == newMost {
+			some = nil
+		} else if r := s.fresh.take(); r != nil {
+			u.resume(r)
+			n++
+			continue
+		}
+		open := s.busy()
+		if open == nil {
+			return
+		}
+		select {
+		case <-some:
+		case <-open.ended:
+		case <-ctx.Done():
+		}
 	}
 }
 
-// Serving is to be called when a job or a frame is about to be decoded. Where it is
-// suspected of having ended the last run that is recorded first, which waits for the
-// disk; of others nothing is.
-func (r *Request) Serving() {
-	if !r.suspected {
+// resume serves a new request that was held back.
+func (u *Uplink) resume(r *Request) {
+	if u.leaves(r) {
 		return
 	}
-	s := suspectOf(r)
-	r.recorded = true
-	r.uplink.suspects.write(runRecord{Running: true, Serving: &s})
+	u.suspects.next(r)
+	r.serve()
+}
+
+// leaves leaves a request to the broker where nothing is taken in any more.
+func (u *Uplink) leaves(r *Request) bool {
+	left := u.closed.Load() && r.Message.QoS > 0
+	if left {
+		r.Release()
+	}
+	return left
+}
+
+// serveAlone hands on a suspect, and returns when it has ended.
+func (u *Uplink) serveAlone(ctx context.Context, r *Request) {
+	if ctx.Err() != nil || u.leaves(r) {
+		return
+	}
+	u.suspects.next(r)
+	r.Received = time.Now() // its deadline does not count the wait
+	u.hand(r)
+	if r.wait(ctx) {
+		u.suspects.clear()
+	}
+}
+
+// Serve calls serve, which has a job or a frame decoded: at once, or later where it has
+// to wait for one that is suspected of having ended the last run. A suspect is recorded
+// before, which waits for the disk; of others nothing is.
+func (r *Request) Serve(serve func()) {
+	s := r.uplink.suspects
+	switch {
+	case r.suspected:
+		s.record(suspectOf(r))
+	case s.watching.Load() && s.defers(r, serve):
+		return
+	}
+	serve()
 }
 
 // EndInOrder notes that the run ended in order: nothing that the broker delivers to the
 // next one is suspected. It is for the end, when Run has returned.
-func (u *Uplink) EndInOrder() { u.suspects.write(runRecord{}) }
+func (u *Uplink) EndInOrder() {
+	u.suspects.run.Running = false
+	u.suspects.write(nil)
+}

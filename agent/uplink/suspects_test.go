@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -52,26 +54,67 @@ func (d *device) hear(m mqtt.Message) { d.Receive(m, func() {}) }
 func TestR5_WhatComesAgainAfterARunThatWasCutOffIsServedAlone(t *testing.T) {
 	d, stop := watched(t)
 	defer stop()
-	d.hear(duplicate(jobOf("a", "x")))
-	d.hear(jobOf("b", "x"))
+	names := []string{"a", "b", "c"}
+	for _, id := range names {
+		d.hear(duplicate(jobOf(id, "x")))
+	}
 	d.hear(duplicate(frameOf("front", "x", 1)))
+	for i, id := range append(names, "front-fedcba98-1") {
+		d.handler.await(t, i+1)
+		if got := d.handler.all(); len(got) != i+1 || got[i].ID != id {
+			t.Fatalf("served %s; want %s alone", d.handler.names(), id)
+		}
+		reply(d.handler.all()[i])
+	}
+}
+
+func TestR5_WhatIsNewIsServedBetweenTwoThatAreServedAlone(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.hear(duplicate(jobOf("again-1", "x")))
+	d.hear(duplicate(jobOf("again-2", "x")))
+	d.handler.await(t, 1)
+	for i := range newMost {
+		d.hear(jobOf(fmt.Sprint("new-", i), "x"))
+	}
 	d.hear(frameOf("front", "y", 0))
 	d.hear(command("mode", "c", "x"))
-	want := []string{"a", "b", "front-fedcba98-1", "front-fedcba98-2"}
-	handed := map[string]bool{}
-	for i, n := range []int{2, 3, 4, 5} { // each, and the command
-		got := d.handler.await(t, n)
-		for _, r := range got {
-			if r.Kind != wire.KindCmd && !handed[r.ID] {
-				handed[r.ID] = true
-				if r.ID != want[i] {
-					t.Fatalf("handed on %s; want %s", d.handler.names(), want[i])
-				}
-				r.Serving()
+	served := 0
+	for _, step := range []struct{ ended, served string }{
+		{"", "again-1, c"}, // a command waits for nothing
+		{"again-1", "new-0, new-1, new-2, new-3"},
+		{"new-3, new-1, new-0, new-2", "again-2"},
+		{"again-2", "front-fedcba98-1"},
+	} {
+		for _, r := range d.handler.all() {
+			if strings.Contains(step.ended, r.ID) {
 				reply(r)
 			}
 		}
+		want := strings.Split(step.served, ", ")
+		d.handler.await(t, served+len(want))
+		if got := d.handler.names(); !strings.HasSuffix(got, step.served) {
+			t.Fatalf("after %q: served %s, want %s at last", step.ended, got, step.served)
+		}
+		served += len(want)
 	}
+}
+
+func TestWhatWaitsForItsTurnElsewhereHoldsUpNoSuspect(t *testing.T) {
+	d, stop := watched(t)
+	defer stop()
+	d.suspects.connected(false)
+	d.handler.paced = func(r *Request) bool { return r.Kind == wire.KindFrame }
+	d.hear(frameOf("front", "x", 0))
+	d.hear(duplicate(jobOf("again", "x")))
+	got := d.handler.await(t, 2)
+	turn := make(chan bool, 1)
+	got[0].Serve(func() { turn <- true })
+	if len(turn) > 0 {
+		t.Error("the frame is decoded beside the suspect")
+	}
+	reply(got[1])
+	<-turn
 }
 
 func TestWhatIsNewIsServedBesideOthersAlsoAfterARunThatWasCutOff(t *testing.T) {
@@ -107,7 +150,7 @@ func TestR5_AFrameThatWasServedAloneWhenARunWasCutOffIsRefusedForGood(t *testing
 		t.Run(tt.name, func(t *testing.T) {
 			d, stop := watched(t)
 			d.hear(duplicate(tt.m))
-			d.handler.await(t, 1)[0].Serving()
+			d.handler.await(t, 1)
 			stop()
 			d.cutOff()()
 			stop = d.cutOff() // it is remembered over further runs
@@ -140,7 +183,7 @@ func TestR5_AFrameThatWasServedAloneWhenARunWasCutOffIsRefusedForGood(t *testing
 func TestNothingIsSuspectedAfterAnOrderlyEnd(t *testing.T) {
 	d, stop := watched(t)
 	d.hear(duplicate(jobOf("a", "x")))
-	d.handler.await(t, 1)[0].Serving() // a farewell came before its answer
+	d.handler.await(t, 1) // a farewell came before its answer
 	stop()
 	d.EndInOrder()
 	stop = d.cutOff()
@@ -151,9 +194,6 @@ func TestNothingIsSuspectedAfterAnOrderlyEnd(t *testing.T) {
 	}
 	d.hear(duplicate(jobOf("a", "x")))
 	d.hear(duplicate(jobOf("b", "x")))
-	for _, r := range d.handler.all() {
-		r.Serving()
-	}
 	after, err := d.state.Cell(cellRun)
 	if got := d.handler.names(); got != "a, b" || err != nil || string(before) != string(after) {
 		t.Errorf("handed on %s, recorded %s, %v; want both at once, %s", got, after, err, before)
@@ -161,18 +201,95 @@ func TestNothingIsSuspectedAfterAnOrderlyEnd(t *testing.T) {
 }
 
 func TestAnAnsweredSuspectIsNotRecordedAnyMore(t *testing.T) {
-	d, stop := watched(t)
-	d.hear(duplicate(jobOf("a", "x")))
-	r := d.handler.await(t, 1)[0]
-	r.Serving()
-	d.Receive(duplicate(jobOf("b", "x")), func() {})
-	reply(r)
-	d.handler.await(t, 2) // the record of the first is gone by then
-	stop()
-	stop = d.cutOff()
-	defer stop()
-	if len(d.suspects.refused) > 0 {
-		t.Errorf("%v are refused, want none", d.suspects.refused)
+	for _, next := range []struct {
+		m    mqtt.Message
+		want string
+	}{
+		{duplicate(jobOf("b", "x")), "[job b"},
+		{jobOf("new", "x"), "[]"},
+	} {
+		d, stop := watched(t)
+		d.hear(duplicate(jobOf("a", "x")))
+		r := d.handler.await(t, 1)[0]
+		d.hear(next.m)
+		reply(r)
+		d.handler.await(t, 2) // the first is known to have ended by then
+		stop()
+		d.cutOff()()
+		if got := fmt.Sprint(d.suspects.run.Refused); !strings.HasPrefix(got, next.want) {
+			t.Errorf("%s: refused are %s, want %s", next.m.Topic, got, next.want)
+		}
+	}
+}
+
+func TestOnlyWhatWasBeingDecodedIsRefused(t *testing.T) {
+	who := suspect{Job: "a", Digest: "00"}
+	for _, tt := range []struct {
+		name    string
+		unable  bool // to set a mark
+		reached func(*suspects)
+		want    bool
+	}{
+		{"while it is recorded", false, func(s *suspects) {
+			s.run.Marked = true
+			s.write(&who)
+		}, false},
+		{"while it is decoded", false, func(s *suspects) { s.record(who) }, true},
+		{"when it has ended", false, func(s *suspects) { s.record(who); s.clear() }, false},
+		{"while another one is recorded", false, func(s *suspects) {
+			s.record(who)
+			s.clear()
+			s.write(&who)
+		}, false},
+		{"while it is decoded", true, func(s *suspects) { s.record(who) }, true},
+		{"when it has ended", true, func(s *suspects) { s.record(who); s.clear() }, false},
+	} {
+		d := mustDevice(t, nil)
+		if tt.unable {
+			if err := os.Mkdir(filepath.Join(d.dir, "limber.db.mark"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.suspects.begin()
+		tt.reached(d.suspects)
+		d.restart()
+		d.suspects.begin()
+		if got := len(d.suspects.run.Refused) > 0; got != tt.want {
+			t.Errorf("cut off %s, unable %v: refused %v, want %v", tt.name, tt.unable, got, tt.want)
+		}
+	}
+}
+
+func TestR5_WhatWasBeingServedWhenTheMachineEndedIsServedAloneOnceMore(t *testing.T) {
+	for _, tt := range []struct {
+		machines string // on which the run is that was cut off, and each one after it
+		want     bool   // refused in the last of them
+	}{
+		{"a a", true},
+		{"a b", false},
+		{"a b c", true},
+		{"a b b", true},
+		{"- -", true}, // not known
+		{"- b", true},
+	} {
+		machines := strings.Fields(tt.machines)
+		d := mustDevice(t, func(d *device) { d.cfg.Machine = strings.Trim(machines[0], "-") })
+		d.suspects.begin()
+		stop := d.cutOff()
+		for i, machine := range machines[1:] {
+			d.hear(duplicate(jobOf("deadly", "x")))
+			if d.handler.await(t, 1)[0].Fatal {
+				t.Errorf("machines %s: refused at end %d", tt.machines, i)
+			}
+			stop()
+			d.cfg.Machine = strings.Trim(machine, "-")
+			stop = d.cutOff()
+		}
+		d.hear(duplicate(jobOf("deadly", "x")))
+		if got := d.handler.await(t, 1)[0].Fatal; got != tt.want {
+			t.Errorf("machines %s: refused %v, want %v", tt.machines, got, tt.want)
+		}
+		stop()
 	}
 }
 
@@ -192,15 +309,20 @@ func TestSuspicionEndsWithTheFirstMinuteOfAConnectionAndWhatItBrought(t *testing
 		{"within the minute", suspectTime - time.Second, true, duplicate(jobOf("a", "x")), true},
 		{"after it", suspectTime, true, duplicate(jobOf("a", "x")), false},
 	} {
-		s := &suspects{waiting: newBacklog()}
+		s := newSuspects(Config{}, nil, discard())
 		s.watching.Store(true)
 		s.connected(tt.present)
 		s.up = s.up.Add(-tt.lasted)
-		if held := s.hold(&Request{Message: tt.m}); held != tt.want || s.watching.Load() != (tt.lasted < suspectTime) {
+		r := &Request{Message: tt.m}
+		held := s.hold(r)
+		if !held && s.defers(r, nil) {
+			t.Errorf("%s: what is new waits", tt.name)
+		}
+		if held != tt.want || s.watching.Load() != (tt.lasted < suspectTime) {
 			t.Errorf("%s: held back %v, want %v; watching %v", tt.name, held, tt.want, s.watching.Load())
 		}
 	}
-	s := &suspects{waiting: newBacklog()}
+	s := newSuspects(Config{}, nil, discard())
 	s.watching.Store(true)
 	s.connected(true)
 	s.lost() // before it brought anything

@@ -30,8 +30,8 @@
 // What the broker delivers again keeps its id where it is known by source and bytes.
 //
 // After a run that did not end in order, what the broker delivers again may be what
-// ended it: it is served alone, and refused for good if it ends a second run. See
-// suspects.
+// ended it: it is served alone, and refused for good if it ends a second run. What is
+// new is served in between. See suspects.
 //
 // The reader of the link waits for nobody: it takes no lock that is held across a
 // wait, and what has to be read from the disk is left to the replay.
@@ -61,6 +61,7 @@ import (
 type Config struct {
 	Self            wire.Address
 	Boot            string      // names this run of the device; at least 8 hexadecimal digits
+	Machine         string      // names this start of the machine; empty: not known
 	Link            mqtt.Config // complete but for Will
 	Sources         []Source    // of frames, on topics of their own
 	KeepNewest      bool        // a newer frame may take the place of one that waits, where it came at QoS 0
@@ -82,7 +83,7 @@ type Source struct {
 
 // Handler takes what came in. It is called by the reader of the link and by the
 // replay, two goroutines, and must not block. Each request is to be ended once:
-// by Answer, Drop or Release.
+// by Answer, Drop or Release. A job is decoded by way of Serve.
 type Handler interface {
 	Job(*Request)     // also a frame, whose Kind is wire.KindFrame
 	Command(*Request) // one that was not answered within the last hour
@@ -149,7 +150,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
 		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
-		suspects: &suspects{state: state, log: log, waiting: newBacklog()},
+		suspects: newSuspects(cfg, state, log),
 		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		conn:     newConnState(),
 		changed:  newChanges(),
