@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -33,15 +34,36 @@ const window = 500 * time.Millisecond
 // storm ends a device again and again while jobs and commands come, over a network
 // that fails in its own ways.
 type storm struct {
-	tb     testing.TB
-	seed   uint64
-	kills  int
+	tb      testing.TB
+	seed    uint64
+	kills   int
+	cfg     agent.Config
+	path    string // of the configuration
+	each    string // what members take
+	network network
+	broker  outages // nil: the broker stays
+	client  *client
+	ends    []time.Time // when the device was killed
+	told    int         // of them, to who watches
+}
+
+// outages are of a broker that keeps what it has. Their methods are for the test's
+// goroutine.
+type outages interface {
+	// turn ends the broker or one of its nodes, or starts what it ended.
+	turn(r *rand.Rand)
+	// heal returns when all of it runs.
+	heal()
+}
+
+// site is where a storm takes place: what has the device's configuration, the client's
+// connection, and the addresses that cables lead to.
+type site struct {
 	cfg    agent.Config
-	path   string // of the configuration
-	each   string // what members take
-	cable  *cable
-	client *client
-	ends   []time.Time // when the device was killed
+	scheme string // before the near end of a cable, in the device's configuration
+	addrs  []string
+	client mqtt.Config
+	broker outages
 }
 
 func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
@@ -57,19 +79,31 @@ func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// newStorm has a broker that keeps all it has for a device that is away.
-func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+// steady is a broker that stays, and keeps all it has for a device that is away.
+func steady(tb testing.TB) site {
 	tb.Helper()
 	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0")
-	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15))}
-	s.each = "1ms"
-	var through string
-	s.cable, through = lay(tb, m.Addr)
-	s.cfg = newConfig(tb, through)
+	return site{cfg: newConfig(tb, m.Addr), addrs: []string{m.Addr}, client: passing(m.Addr)}
+}
+
+func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+	tb.Helper()
+	return newStormAt(tb, steady(tb), alter)
+}
+
+func newStormAt(tb testing.TB, at site, alter func(*agent.Config)) *storm {
+	tb.Helper()
+	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15)),
+		each: "1ms", cfg: at.cfg, broker: at.broker}
+	s.cfg.Broker.URL = nil
+	for _, addr := range at.addrs {
+		cable, through := lay(tb, addr)
+		s.network, s.cfg.Broker.URL = append(s.network, cable), append(s.cfg.Broker.URL, at.scheme+through)
+	}
 	s.cfg.Broker.KeepAlive.Duration = time.Second
 	alter(&s.cfg)
 	s.path = writeConfig(tb, s.cfg)
-	s.client = openLedger(tb, m.Addr, self(s.cfg))
+	s.client = openLedgerAs(tb, at.client, self(s.cfg))
 	return s
 }
 
@@ -99,17 +133,38 @@ func (s *storm) rage(rate int) {
 	var busy sync.WaitGroup
 	busy.Go(func() { s.client.traffic(ctx, s.source(1), rate) })
 	busy.Go(func() { s.weather(ctx, s.source(2)) })
-	for r := s.source(3); len(s.ends) < s.kills && !s.tb.Failed(); {
+	r, outage := s.source(3), s.source(6)
+	for len(s.ends) < s.kills && !s.tb.Failed() {
 		idle(ctx, lifetime(r))
 		s.end(p, r.IntN(15) > 0)
 		p = s.spawn()
+		if s.broker != nil && outage.IntN(5) == 0 {
+			s.broker.turn(outage)
+		}
+		s.tell()
 	}
 	stop()
 	busy.Wait()
-	s.cable.behave(manner{}, manner{})
-	s.cable.cut()
-	s.cable.mend()
+	if s.broker != nil {
+		s.broker.heal()
+	}
+	s.network.behave(manner{}, manner{})
+	s.network.cut()
+	s.network.mend()
 	s.rest(p)
+}
+
+// tell says from time to time how far the storm is, to who watches.
+func (s *storm) tell() {
+	step := max(1, s.kills/20)
+	if len(s.ends) < s.told+step {
+		return
+	}
+	s.told = len(s.ends)
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	s.tb.Logf("%d of %d kills, %d jobs and commands, %d have no answer yet", len(s.ends), s.kills,
+		len(s.client.entries), s.client.open)
 }
 
 // lifetime is how long the device lives: it may be killed while it starts.
@@ -181,15 +236,15 @@ func (s *storm) weather(ctx context.Context, r *rand.Rand) {
 		idle(ctx, between(r, 100*time.Millisecond, 2*time.Second))
 		switch r.IntN(7) {
 		case 0:
-			s.cable.cut()
+			s.network.cut()
 		case 1:
-			s.cable.reset()
+			s.network.reset()
 		default:
-			s.cable.behave(badly(r))
+			s.network.behave(badly(r))
 		}
 		idle(ctx, between(r, 100*time.Millisecond, 3*time.Second))
-		s.cable.behave(manner{}, manner{})
-		s.cable.mend()
+		s.network.behave(manner{}, manner{})
+		s.network.mend()
 	}
 }
 
@@ -228,6 +283,11 @@ type toll struct {
 	Gaps     uint64 `json:"gaps"`
 }
 
+func (t toll) String() string {
+	line, _ := json.Marshal(t) // cannot fail: numbers
+	return string(line)
+}
+
 // count makes up the bill, and explains the ids that have several answers: all but the
 // last were made shortly before a kill.
 func (s *storm) count() toll {
@@ -249,9 +309,8 @@ func (s *storm) count() toll {
 			windows = append(windows, s.explain(e)...)
 		}
 	}
-	line, _ := json.Marshal(t) // cannot fail: numbers
-	fmt.Printf("%s seed %d, %d copies, refused %v, those twice made %v before a kill\n", line, s.seed, c.copies,
-		c.refused, spread(windows))
+	s.tb.Logf("%v seed %d, %d copies, %d delivered again behind others, refused %v, those twice made %v before a kill",
+		t, s.seed, c.copies, c.resent, c.refused, spread(windows))
 	for _, what := range c.phantom {
 		s.tb.Errorf("seed %d: phantom: %s", s.seed, what)
 	}
@@ -303,19 +362,36 @@ func (s *storm) before(g given) time.Duration {
 	return time.Hour
 }
 
+// The last that `make torture` prints are the tolls of these storms.
 func TestN2_KillsUnderTrafficLoseNothing(t *testing.T) {
-	for _, durable := range []bool{false, true} {
-		t.Run(fmt.Sprintf("durable first %v", durable), func(t *testing.T) {
-			t.Parallel()
-			s := newStorm(t, func(cfg *agent.Config) { cfg.Outbox.DurableFirst = durable })
-			s.rage(80)
-			got := s.count()
-			if got.Answered != got.Accepted-int(got.Gaps) {
-				t.Errorf("seed %d: got %+v, want all answered", s.seed, got)
+	tolls := make(chan string, 2*len(sites()))
+	t.Run("storm", func(t *testing.T) {
+		for name, open := range sites() {
+			for _, durable := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, durable first %v", name, durable), func(t *testing.T) {
+					t.Parallel()
+					got := killsLoseNothing(t, open(t), durable)
+					tolls <- fmt.Sprintf("%v %s, durable first %v", got, name, durable)
+				})
 			}
-			if durable && got.Twice > 0 {
-				t.Errorf("seed %d: got %+v, want one answer for each", s.seed, got)
-			}
-		})
+		}
+	})
+	close(tolls)
+	for line := range tolls {
+		fmt.Println(line)
 	}
+}
+
+func killsLoseNothing(t *testing.T, at site, durable bool) toll {
+	t.Helper()
+	s := newStormAt(t, at, func(cfg *agent.Config) { cfg.Outbox.DurableFirst = durable })
+	s.rage(80)
+	got := s.count()
+	if got.Answered != got.Accepted-int(got.Gaps) {
+		t.Errorf("seed %d: got %+v, want all answered", s.seed, got)
+	}
+	if durable && got.Twice > 0 {
+		t.Errorf("seed %d: got %+v, want one answer for each", s.seed, got)
+	}
+	return got
 }

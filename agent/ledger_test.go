@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -26,6 +27,8 @@ type client struct {
 	link *mqtt.Link
 	up   chan struct{}
 
+	lasting bool // the broker keeps what comes while its connection is broken
+
 	mu      sync.Mutex
 	entries map[string]*entry // guarded by mu, as all that follows: by the topic of the answer
 	topics  []string          // of the entries, in the order of publishing
@@ -37,6 +40,7 @@ type client struct {
 	copies  int               // answers that came again, byte for byte
 	newest  map[bool]uint64   // number of the last result that came, made without the link or with it
 	behind  []string          // results that came after one with a higher number
+	resent  int               // likewise, but the broker says that it delivered them again
 	open    int               // entries that were accepted and have no answer
 	last    wire.Telemetry
 	state   wire.State
@@ -62,11 +66,24 @@ type given struct {
 
 func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	tb.Helper()
-	c := &client{tb: tb, self: self, up: make(chan struct{}, 1),
+	return openLedgerAs(tb, passing(broker), self)
+}
+
+// passing is a connection that the broker forgets when it breaks, which it must not.
+func passing(broker string) mqtt.Config {
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.CleanSession = broker, true
+	return cfg
+}
+
+// openLedgerAs connects a client; if the broker is to keep what comes while it is away,
+// the connection may break.
+func openLedgerAs(tb testing.TB, cfg mqtt.Config, self wire.Address) *client {
+	tb.Helper()
+	c := &client{tb: tb, self: self, lasting: !cfg.CleanSession, up: make(chan struct{}, 1),
 		entries: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
 		refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
-	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
+	cfg.ClientID = "ledger-" + fleet.NewID()
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
 		self.State()} {
 		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: filter, QoS: 1})
@@ -80,10 +97,16 @@ func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	return c
 }
 
-func (c *client) Connected(uint64, bool)  { c.up <- struct{}{} }
+func (c *client) Connected(uint64, bool) {
+	select {
+	case c.up <- struct{}{}:
+	default: // nobody waits for the one before
+	}
+}
+
 func (c *client) Denied(filters []string) { c.tb.Errorf("may not read %q", filters) }
 func (c *client) Lost(err error) {
-	if c.tb.Context().Err() == nil {
+	if c.tb.Context().Err() == nil && !c.lasting {
 		c.tb.Errorf("the client's own connection broke: %v", err)
 	}
 }
@@ -136,10 +159,13 @@ func (c *client) result(m mqtt.Message) {
 		c.phantom = append(c.phantom, fmt.Sprintf("%s has number %d of %s", m.Topic, r.Seq, topic))
 	}
 	c.numbers[r.Seq] = m.Topic
-	if newest := c.newest[r.Late]; r.Seq < newest {
-		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
-	} else {
+	switch newest := c.newest[r.Late]; {
+	case r.Seq >= newest:
 		c.newest[r.Late] = r.Seq
+	case m.Duplicate: // NATS delivers again behind what was sent later
+		c.resent++
+	default:
+		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
 	}
 	if r.Status != wire.OK {
 		c.refused[string(r.Reason)+": "+r.Detail]++
@@ -208,15 +234,23 @@ func (c *client) enter(answer string, e *entry) {
 	c.topics = append(c.topics, answer)
 }
 
-// again publishes what an entry has, and enters that the broker took it.
+// again publishes what an entry has, and enters that the broker took it. When the
+// connection breaks nobody knows whether it did, and it is published again.
 func (c *client) again(ctx context.Context, e *entry) {
-	if err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: e.qos}); err != nil {
-		if ctx.Err() == nil {
+	for {
+		err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: e.qos})
+		switch {
+		case err == nil:
+			c.accept(e)
+			return
+		case ctx.Err() != nil:
+			return
+		case !c.lasting || !errors.Is(err, mqtt.ErrDown):
 			c.tb.Errorf("publish to %s: %v", e.topic, err)
+			return
 		}
-		return
+		idle(ctx, 20*time.Millisecond)
 	}
-	c.accept(e)
 }
 
 // accept enters that an entry is to be answered from now on.

@@ -17,8 +17,15 @@ const times = 4
 const (
 	soakBefore, soakJobs, soakConnections = 210_000, 100_000, 1000
 	soakRest                              = 65 * time.Second
-	soakHeld                              = 0 // goroutines
+	soakHeld                              = 0    // goroutines
+	soakResident                          = true // whether resident memory is judged
 )
+
+// sites are where devices are killed.
+func sites() map[string]func(testing.TB) site {
+	return map[string]func(testing.TB) site{"mosquitto": steady, "mosquitto restarted": restarted,
+		"NATS with nodes killed": clustered}
+}
 
 func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
 	t.Parallel()
