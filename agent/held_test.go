@@ -15,7 +15,7 @@ import (
 type held struct {
 	Heap       int // bytes in use, after a collection
 	Own        int // bytes of resident memory that are no file's (RssAnon), after a collection
-	Mapped     int // bytes of resident memory that are files' (RssFile): the program and the stores
+	Mapped     int // bytes of it that are files' (RssFile, RssShmem): the program and the stores
 	Goroutines int
 	Files      int // open
 }
@@ -75,14 +75,14 @@ func (p *process) holds() (h held) {
 		p.tb.Fatal(err)
 	}
 	for line := range strings.Lines(string(status)) {
+		var kib int
 		key, value, _ := strings.Cut(line, ":")
-		switch kib := 0; key {
+		fmt.Sscan(value, &kib) // what is no number is of another key
+		switch key {
 		case "RssAnon":
-			fmt.Sscan(value, &kib) // the kernel says a number
 			h.Own = kib << 10
-		case "RssFile":
-			fmt.Sscan(value, &kib)
-			h.Mapped = kib << 10
+		case "RssFile", "RssShmem": // the second where a file is in memory itself
+			h.Mapped += kib << 10
 		}
 	}
 	return h
