@@ -29,22 +29,22 @@ type client struct {
 
 	lasting bool // the broker keeps what comes while its connection is broken
 
-	mu      sync.Mutex
-	entries map[string]*entry // guarded by mu, as all that follows: by the topic of the answer
-	topics  []string          // of the entries, in the order of publishing
-	shown   [pictures]string  // the classes that a picture was given first
-	numbers map[uint64]string // the topic of each number's answer
-	refused map[string]int
-	gaps    map[string]uint64 // records that were told to be lost, by the event
-	phantom []string          // answers that nothing was asked for
-	copies  int               // answers that came again, byte for byte
-	newest  map[bool]uint64   // number of the last result that came, made without the link or with it
-	behind  []string          // results that came after one with a higher number
-	resent  int               // likewise, but the broker says that it delivered them again
-	open    int               // entries that were accepted and have no answer
-	last    wire.Telemetry
-	state   wire.State
-	more    chan struct{} // closed when there is more of any of it
+	mu        sync.Mutex
+	entries   map[string]*entry // guarded by mu, as all that follows: by the topic of the answer
+	published map[string]*entry // the same, by the topic it was published to
+	topics    []string          // of the entries, in the order of publishing
+	shown     [pictures]string  // the classes that a picture was given first
+	numbers   map[uint64]string // the topic of each number's answer
+	refused   map[string]int
+	gaps      map[string]uint64 // records that were told to be lost, by the event
+	phantom   []string          // answers that nothing was asked for
+	copies    int               // answers that came again, byte for byte
+	newest    map[bool]uint64   // number of the last result that came, made without the link or with it
+	behind    []string          // results that came after one with a higher number
+	open      int               // entries that were accepted and have no answer
+	last      wire.Telemetry
+	state     wire.State
+	more      chan struct{} // closed when there is more of any of it
 }
 
 // entry is one id.
@@ -54,6 +54,7 @@ type entry struct {
 	qos      byte
 	picture  int  // in the job; -1 in a command
 	accepted bool // the broker took it
+	seen     bool // a lasting client was told of it, as the device is to be
 	came     int  // answers, copies too
 	answers  []given
 }
@@ -81,12 +82,16 @@ func passing(broker string) mqtt.Config {
 func openLedgerAs(tb testing.TB, cfg mqtt.Config, self wire.Address) *client {
 	tb.Helper()
 	c := &client{tb: tb, self: self, lasting: !cfg.CleanSession, up: make(chan struct{}, 1),
-		entries: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
+		entries: map[string]*entry{}, published: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
 		refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
 	cfg.ClientID = "ledger-" + fleet.NewID()
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
 		self.State()} {
 		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: filter, QoS: 1})
+	}
+	if c.lasting {
+		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: self.Job("+"), QoS: 1},
+			mqtt.Subscription{Filter: self.Cmd("+", "+"), QoS: 1})
 	}
 	var err error
 	if c.link, err = mqtt.New(cfg, c, discard()); err != nil {
@@ -117,6 +122,8 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.published[m.Topic] != nil:
+		c.published[m.Topic].seen = true
 	case strings.HasPrefix(m.Topic, c.self.Result("")):
 		c.result(m)
 	case strings.HasPrefix(m.Topic, c.self.Event("")):
@@ -159,12 +166,9 @@ func (c *client) result(m mqtt.Message) {
 		c.phantom = append(c.phantom, fmt.Sprintf("%s has number %d of %s", m.Topic, r.Seq, topic))
 	}
 	c.numbers[r.Seq] = m.Topic
-	switch newest := c.newest[r.Late]; {
-	case r.Seq >= newest:
+	if newest := c.newest[r.Late]; r.Seq >= newest {
 		c.newest[r.Late] = r.Seq
-	case m.Duplicate: // NATS delivers again behind what was sent later
-		c.resent++
-	default:
+	} else {
 		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
 	}
 	if r.Status != wire.OK {
@@ -230,7 +234,7 @@ func (c *client) publish(ctx context.Context, answer string, e *entry) {
 func (c *client) enter(answer string, e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries[answer] = e
+	c.entries[answer], c.published[e.topic] = e, e
 	c.topics = append(c.topics, answer)
 }
 
@@ -311,6 +315,13 @@ func (c *client) until(most time.Duration, done func() bool) bool {
 			return false
 		}
 	}
+}
+
+// unanswered is how many were accepted and have no answer.
+func (c *client) unanswered() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
 }
 
 // lost is how many records the device told to have lost; c.mu is held.

@@ -50,7 +50,7 @@ func restarted(tb testing.TB) site {
 	tb.Helper()
 	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0",
 		"persistence true", "persistence_location "+tb.TempDir()+"/")
-	return site{cfg: newConfig(tb, m.Addr), addrs: []string{m.Addr}, client: lasting(passing(m.Addr)),
+	return site{cfg: newConfig(tb, m.Addr), addrs: []string{m.Addr}, ledger: lasting(passing(m.Addr)),
 		broker: &restarts{m, false}}
 }
 
@@ -87,6 +87,6 @@ func clustered(tb testing.TB) site {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return site{cfg: clusterConfig(tb, c, "cam-1", 0), scheme: "mqtts://", addrs: c.Addrs, client: lasting(client),
-		broker: &nodes{tb, c, -1}}
+	return site{cfg: clusterConfig(tb, c, "cam-1", 0), scheme: "mqtts://", addrs: c.Addrs, ledger: lasting(client),
+		broker: &nodes{tb, c, -1}, unordered: true}
 }
