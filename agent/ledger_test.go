@@ -52,10 +52,11 @@ type entry struct {
 	topic    string // it was published to
 	payload  []byte
 	qos      byte
-	picture  int  // in the job; -1 in a command
-	accepted bool // the broker took it
-	seen     bool // a lasting client was told of it, as the device is to be
-	came     int  // answers, copies too
+	picture  int       // in the job; -1 in a command
+	accepted bool      // the broker took it
+	at       time.Time // when it did so last
+	seen     bool      // a lasting client was told of it, as the device is to be
+	came     int       // answers, copies too
 	answers  []given
 }
 
@@ -82,8 +83,8 @@ func passing(broker string) mqtt.Config {
 func openLedgerAs(tb testing.TB, cfg mqtt.Config, self wire.Address) *client {
 	tb.Helper()
 	c := &client{tb: tb, self: self, lasting: !cfg.CleanSession, up: make(chan struct{}, 1),
-		entries: map[string]*entry{}, published: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
-		refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
+		entries: map[string]*entry{}, published: map[string]*entry{}, numbers: map[uint64]string{},
+		newest: map[bool]uint64{}, refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
 	cfg.ClientID = "ledger-" + fleet.NewID()
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
 		self.State()} {
@@ -264,7 +265,7 @@ func (c *client) accept(e *entry) {
 	if !e.accepted && len(e.answers) == 0 {
 		c.open++
 	}
-	e.accepted = true
+	e.accepted, e.at = true, time.Now()
 }
 
 // traffic publishes so many messages a second, in bursts, until ctx ends: jobs, some
@@ -316,6 +317,10 @@ func (c *client) until(most time.Duration, done func() bool) bool {
 		}
 	}
 }
+
+// reached tells whether the broker passed on what it took: a lasting client has
+// subscribed to what the device has. c.mu is held.
+func (c *client) reached(e *entry) bool { return !c.lasting || e.seen }
 
 // unanswered is how many were accepted and have no answer.
 func (c *client) unanswered() int {

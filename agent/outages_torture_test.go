@@ -63,6 +63,7 @@ type nodes struct {
 
 func (b *nodes) turn(r *rand.Rand) {
 	b.tb.Helper()
+	defer func() { b.tb.Logf("%v: node %d is down; -1: none", time.Now().UTC().Format(time.StampMilli), b.down) }()
 	if b.down >= 0 {
 		b.cluster.Restart(b.tb, b.down)
 		b.down = -1
