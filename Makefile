@@ -1,7 +1,7 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector
-# make torture what takes longer: real agents, members and load, the whole demo
+# make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
