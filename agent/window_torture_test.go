@@ -34,12 +34,12 @@ func (s *storm) killAfterAnswers(n int, after func(*rand.Rand) time.Duration) (s
 		one := asked{s.client.job(ctx, fmt.Sprintf("asked-%d", len(all)), len(all)%pictures), after(r)}
 		s.await(one.entry, 1, p)
 		if len(all)%2 == 0 {
-			s.cable.stall()
+			s.network.stall()
 		}
 		idle(ctx, one.after)
 		s.end(p, true)
-		s.cable.reset()
-		s.cable.resume()
+		s.network.reset()
+		s.network.resume()
 		p = s.spawn()
 		s.client.again(ctx, one.entry)
 		s.await(one.entry, 2, p)
