@@ -102,10 +102,10 @@ func (g *gaps) settle(seq uint64) {
 	g.changed = g.changed || len(g.accounts) < n
 }
 
-// retell has what the record with that number told of told again: it was lost.
-func (g *gaps) retell(seq uint64) {
+// retell has what records from first to last told of told again: they were lost.
+func (g *gaps) retell(first, last uint64) {
 	for i := range g.accounts {
-		if g.accounts[i].told == seq {
+		if told := g.accounts[i].told; told >= first && told <= last {
 			g.accounts[i].told = 0
 			g.changed = true
 		}
