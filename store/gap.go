@@ -36,7 +36,7 @@ type Gap struct {
 	Bytes   int64 // as far as known
 	First   uint64
 	Last    uint64
-	Mixed   bool // others in between may have been delivered: there were too many gaps to tell each
+	Mixed   bool // others in between may have been delivered: there were too many gaps to tell each, or damage hides it
 }
 
 const (

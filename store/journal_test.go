@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -308,15 +309,20 @@ func TestS5_ARemovedJournalIsNotWrittenAgain(t *testing.T) {
 	}
 }
 
-// Whatever stands in the file, nothing is a frame but what is written as one.
+// Whatever stands in sectors whose checksums are right, a frame is no more than the file.
 func FuzzFrames(f *testing.F) {
 	for _, size := range []int{0, 1, 100, 4000} {
 		f.Add(slices.Concat(appendFrame(nil, 7, body(1, size), 0), make([]byte, journalBlock)))
 	}
 	f.Add([]byte{})
-	f.Add(make([]byte, 2*journalBlock))
 	f.Add(appendFrame(nil, 7, body(1, 10), 0)[:1000])
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = bytes.Clone(b)
+		for at := 0; at+journalSector <= len(b); at += journalSector {
+			s := b[at : at+journalSector]
+			sum := checksum(number(uint64(at)), s[:journalSector-4])
+			binary.BigEndian.PutUint32(s[journalSector-4:], sum&^uint32(s[0]%2)) // of odd ones maybe not
+		}
 		_, generation := lastGeneration(b)
 		bodies, _ := frames(b, generation)
 		for _, body := range bodies {
@@ -324,7 +330,7 @@ func FuzzFrames(f *testing.F) {
 				t.Errorf("a body of %d bytes in %d", len(body), len(b))
 			}
 		}
-		if len(bodies) > len(b)/journalBlock+1 {
+		if len(bodies) > len(b)/journalBlock {
 			t.Errorf("%d frames in %d bytes", len(bodies), len(b))
 		}
 	})
