@@ -62,7 +62,7 @@ func (o *Outbox) begin() {
 }
 
 // changed tells whether there is something to write beside records.
-func (o *Outbox) changed() bool { return !o.done.unlogged().empty() || o.gaps.changed }
+func (o *Outbox) changed() bool { return o.done.len() > o.done.logged || o.gaps.changed }
 
 // due returns when the next commit is to be made, if there is anything to do.
 func (o *Outbox) due() (at time.Time, ok bool) {
