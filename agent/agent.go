@@ -98,9 +98,7 @@ func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a.makeControl()
-	if err := a.makeEngine(); err != nil {
-		return nil, err
-	}
+	a.makeEngine()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
 	return a, nil
 }
@@ -124,19 +122,14 @@ func (a *Agent) makeUplink(boot string) error {
 	return err
 }
 
-func (a *Agent) makeEngine() error {
-	pre, err := a.deps.Family.Preprocessing()
-	if err != nil {
-		return err
-	}
+func (a *Agent) makeEngine() {
 	a.engine = engine.New(engine.Config{
 		Threads: a.cfg.Runtime.Threads, Providers: a.cfg.Runtime.Providers, Cores: a.deps.Cores,
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
-		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
-		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
-		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version, Mode: a.control.Start(),
+		Decoder: frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
+		Cascade: a.cfg.Governor.Cascade, LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
+		Mode: a.control.Start(),
 	}, a.deps.engine(a.uplink), a.log)
-	return nil
 }
 
 func (a *Agent) makeControl() {

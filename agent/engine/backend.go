@@ -17,8 +17,8 @@ import (
 // variant: the Pareto front of their accuracy and of their latency as measured
 // there.
 type backend struct {
+	*tally   // of its family
 	loader   Loader
-	family   *family.Family
 	profile  *family.Profile
 	front    []int // indices into the family, by rising latency
 	pipe     *pipeline.Pipeline
@@ -30,6 +30,7 @@ type backend struct {
 	ahead chan made
 
 	stop func()        // ends the pipeline; nil until it is started
+	quit bool          // the supervisor's: it answers what it has, and ends
 	over chan struct{} // closed when the pipeline has answered everything
 	err  error         // that it ended with; set before over is closed
 	hung atomic.Bool   // a session may still be running: none may be freed
@@ -43,8 +44,8 @@ type backend struct {
 
 // newBackend chooses from members that were made ready, with a fallback or nil, and
 // closes those that are not worth using.
-func newBackend(l Loader, of *family.Family, p prepared, f *fallback) *backend {
-	b := &backend{loader: l, family: of, profile: p.profile, front: p.profile.Front(of), fallback: f,
+func newBackend(l Loader, of *tally, p prepared, f *fallback) *backend {
+	b := &backend{loader: l, tally: of, profile: p.profile, front: p.profile.Front(of.family), fallback: f,
 		over: make(chan struct{})}
 	b.sessions, b.evicted = make([]family.Session, len(b.front)), make([]*evicted, len(b.front))
 	for i, s := range p.sessions {
@@ -165,6 +166,10 @@ func (r *running) start(ctx context.Context, b *backend) {
 // retire lets a backend answer what it has, then ends it. Jobs go to another one by
 // now.
 func (r *running) retire(b *backend) {
+	if b.quit {
+		return
+	}
+	b.quit = true
 	r.draining.Go(func() {
 		b.pipe.Drain(context.Background()) // ends with the pipeline at the latest
 		b.stop()

@@ -233,16 +233,22 @@ func mustRig(tb testing.TB, st *store.Store) *rig {
 	r := &rig{TB: tb, machine: &fakeMachine{left: 50, busy: 100}, events: new(recorder), log: new(strings.Builder),
 		loaders: make(map[family.Variant]*fakeLoader)}
 	r.cpu = r.add(single, 2*ms, 4*ms, 8*ms)
-	r.cfg = Config{Threads: 1, Providers: []string{family.CPU}, Cores: 2, QueueJobs: 64, QueueBytes: 1 << 20,
-		Preprocess: family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}, Version: "test"}
-	r.deps = Deps{Family: testFamily(), Runtime: "1", Machine: r.machine, State: st, Events: r.events, Trim: func() {},
-		Open: func(v family.Variant) (Loader, error) {
-			if l := r.loaders[v]; l != nil {
-				return l, nil
-			}
-			return nil, fmt.Errorf("%s: the library lacks it; set ONNXRUNTIME_LIB", v.Provider)
-		}}
+	r.cfg = Config{Threads: 1, Providers: []string{family.CPU}, Cores: 2, QueueJobs: 64, QueueBytes: 1 << 20, Version: "test"}
+	r.deps = Deps{Runtime: "1", Machine: r.machine, State: st, Events: r.events, Trim: func() {},
+		Source: Source{Family: testFamily(), Preprocess: plain, Open: opener(r.loaders)}}
 	return r
+}
+
+var plain = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}
+
+// opener finds the loader of a variant.
+func opener(loaders map[family.Variant]*fakeLoader) func(family.Variant) (Loader, error) {
+	return func(v family.Variant) (Loader, error) {
+		if l := loaders[v]; l != nil {
+			return l, nil
+		}
+		return nil, fmt.Errorf("%s: the library lacks it; set ONNXRUNTIME_LIB", v.Provider)
+	}
 }
 
 func (r *rig) add(v family.Variant, latency ...time.Duration) *fakeLoader {

@@ -29,7 +29,7 @@ func TestTheStockFamilyAnswersAFrame(t *testing.T) {
 	shelf := resident.New(rt, &carried.Family, carried, t.TempDir(), ort.DefaultOptions(), nil)
 	r := mustRig(t, mustStore(t))
 	r.loaders = nil
-	r.cfg.Preprocess, r.cfg.QueueBytes = pre, 8<<20
+	r.deps.Preprocess, r.cfg.QueueBytes = pre, 8<<20
 	r.deps.Family, r.deps.Runtime, r.deps.Tables = &carried.Family, rt.Version(), new(governor.Tables)
 	r.deps.Open = func(family.Variant) (Loader, error) { return shelf, nil }
 	r.start()

@@ -72,7 +72,7 @@ func TestAFamilyThatMakesNoPipelineEndsTheEngine(t *testing.T) {
 		spoil func(*rig)
 	}{
 		{"no room in the queue", func(r *rig) { r.cfg.QueueJobs = 0 }},
-		{"no preprocessing", func(r *rig) { r.cfg.Preprocess = family.Preprocess{} }},
+		{"no preprocessing", func(r *rig) { r.deps.Preprocess = family.Preprocess{} }},
 	} {
 		r := mustRig(t, mustStore(t))
 		why.spoil(r)

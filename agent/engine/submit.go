@@ -74,9 +74,11 @@ const stillLoading = "the members as accurate as min_top1 asks are still being l
 
 // turnAway answers a job that reached no pipeline.
 func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answer) {
+	t := e.view.Load().tally
 	e.away.Add(1)
+	t.away.Add(1)
 	a.Total = time.Since(j.Received)
-	answer(&Answer{Answer: a, Family: e.deps.Family})
+	answer(&Answer{Answer: a, Family: t.family})
 	e.jobs.end()
 }
 
@@ -84,7 +86,7 @@ func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answ
 func (e *Engine) answer(b *backend, j *pipeline.Job, a *pipeline.Answer, answer func(*Answer)) {
 	e.reword(a)
 	e.tellInfeasible(b, j, a)
-	named := Answer{Answer: a, Family: e.deps.Family}
+	named := Answer{Answer: a, Family: b.family}
 	if a.Reason == "" && !a.Superseded {
 		named.Member = b.member(a.Member)
 		if a.FirstP > 0 {
