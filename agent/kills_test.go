@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -36,7 +36,7 @@ type storm struct {
 	tb     testing.TB
 	seed   uint64
 	kills  int
-	cfg    agent.Config
+	cfg    config.Config
 	path   string // of the configuration
 	each   string // what members take
 	cable  *cable
@@ -58,7 +58,7 @@ func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
 }
 
 // newStorm has a broker that keeps all it has for a device that is away.
-func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+func newStorm(tb testing.TB, alter func(*config.Config)) *storm {
 	tb.Helper()
 	m := brokertest.StartMosquitto(tb, "allow_anonymous true", "max_inflight_messages 100", "max_queued_messages 0")
 	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15))}
@@ -307,7 +307,7 @@ func TestN2_KillsUnderTrafficLoseNothing(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("durable first %v", durable), func(t *testing.T) {
 			t.Parallel()
-			s := newStorm(t, func(cfg *agent.Config) { cfg.Outbox.DurableFirst = durable })
+			s := newStorm(t, func(cfg *config.Config) { cfg.Outbox.DurableFirst = durable })
 			s.rage(80)
 			got := s.count()
 			if got.Answered != got.Accepted-int(got.Gaps) {
