@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -246,21 +245,4 @@ func FuzzKnows(f *testing.F) {
 			t.Errorf("%q: got %v", header, knows(header, secret))
 		}
 	})
-}
-
-func TestATokenFileOfNoUseIsNamed(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "none")
-	for path, want := range map[string]string{
-		missing:                        "open " + missing,
-		tokenFile(t, "short\n"):        "its first line has 5 characters, less than 16",
-		tokenFile(t, "\n"+secret+"\n"): "its first line has 0 characters",
-	} {
-		if token, err := (config.Metrics{TokenFile: path}).Token(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %q, %v; want %q", token, err, want)
-		}
-	}
-	token, err := config.Metrics{TokenFile: tokenFile(t, " "+secret+"\r\nrest")}.Token()
-	if token != secret || err != nil {
-		t.Errorf("got %q, %v; want the first line", token, err)
-	}
 }
