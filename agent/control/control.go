@@ -17,6 +17,9 @@
 // of its own, so that one which hangs holds up nobody else; exclusive ones wait for
 // the serial ones under way, and keep others from beginning. Whatever the class, a
 // command has until its expiry: what is not done then is given up and not done later.
+// A serial verb may have its commands alone: one that comes while another is under way
+// is refused, and the one under way tells how far it is and can be cancelled, until
+// it says itself that it has begun.
 //
 // The device pursues what an operator ordered last, by command or desired state, or
 // what the schedule did, whichever was later by the clock on the wall; without
@@ -113,7 +116,7 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 		verbs:    make(map[string]*lane),
 		overflow: make(chan request, ordersMost),
 	}
-	c.makeLanes(append(c.aims.verbs(), verbs...))
+	c.makeLanes(append(c.aims.verbs(), append(verbs, c.cancelVerbs(verbs)...)...))
 	return c
 }
 
