@@ -56,6 +56,7 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/power"
@@ -72,7 +73,9 @@ type Agent struct {
 	uplink  *uplink.Uplink
 	engine  *engine.Engine
 	control *control.Control
+	updater *update.Updater // nil: the device takes no other family
 	jobs    *jobs
+	left    update.Left // by an earlier run
 }
 
 // How long a stopping agent works on what it has, and then tries to say so.
@@ -95,9 +98,13 @@ func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	rand.Read(id) // never fails, since Go 1.24
 	boot := hex.EncodeToString(id)
 	a := &Agent{cfg: cfg, deps: deps, log: log}
+	if err := a.settle(); err != nil {
+		return nil, err
+	}
 	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	a.makeUpdater()
 	a.makeControl()
 	a.makeEngine()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
@@ -115,6 +122,10 @@ func (a *Agent) makeUplink(boot string) error {
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
+	}
+	if id := a.left.ID; id != "" {
+		m := mqtt.Message{Topic: cfg.Self.Cmd(wire.VerbFamily, id), Payload: a.left.Payload, QoS: 1}
+		cfg.Resumed = append(cfg.Resumed, m)
 	}
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
@@ -137,10 +148,14 @@ func (a *Agent) makeControl() {
 	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
 	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
 		a.log)
+	verbs := []control.Verb{setPower}
+	if a.updater != nil {
+		verbs = append(verbs, a.updater.Verb())
+	}
 	a.control = control.New(
 		control.Config{Self: a.cfg.Address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
 		control.Deps{State: a.deps.Store, Events: a.uplink, Offset: a.uplink.Offset, Changed: changed(uplink.Reported)},
-		[]control.Verb{setPower}, a.log)
+		verbs, a.log)
 }
 
 // Run works until ctx ends, then stops in order. Being asked to stop is not an
@@ -165,7 +180,7 @@ func (a *Agent) work(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
-	said := documents{a.cfg, a.deps, a.engine, a.control}
+	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater}
 	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
@@ -227,6 +242,9 @@ func (a *Agent) fault(format string, args ...any) {
 func (a *Agent) tellStart() {
 	if err := a.deps.Unsaved; err != nil {
 		a.fault("%v", err)
+	}
+	for _, what := range a.left.Told {
+		a.fault("%v", what)
 	}
 	aside := a.deps.Outbox.Quarantined()
 	if q := a.deps.Store.Quarantined(); q != "" {

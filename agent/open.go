@@ -13,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
@@ -38,8 +39,11 @@ type Deps struct {
 	Outbox *store.Outbox
 	Former []string // filters that the broker may hold from before
 
-	inference Inference    // nil: there is no runtime
-	blobs     family.Blobs // of the device's families; nil where these are simulated
+	// Carrier brings the blobs of other families; nil: the device takes none.
+	Carrier update.Carrier
+
+	inference Inference        // nil: there is no runtime
+	library   *library.Library // nil where the family is simulated
 	closers   []func() error
 }
 
@@ -61,7 +65,7 @@ func (d *Deps) SourceOf(f *family.Family) (s engine.Source, err error) {
 		s.Fault = d.Fault
 		return s, nil
 	}
-	open, fault := d.inference.Members(f, d.blobs)
+	open, fault := d.inference.Members(f, d.library)
 	if s.Fault = fault; fault == nil {
 		s.Open = open
 	}
@@ -177,7 +181,7 @@ func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (err er
 	if err != nil {
 		return err
 	}
-	d.Family, d.Unsaved, d.blobs = lib.Current(), lib.Unsaved(), lib
+	d.Family, d.Unsaved, d.library = lib.Current(), lib.Unsaved(), lib
 	return nil
 }
 

@@ -45,6 +45,7 @@ func (c Config) Validate() error {
 	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
 	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
 	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
+	within("updates.kib_s", c.Updates.KiBS, 0, 1<<20, " KiB")
 	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
 	aged := func(key string, d time.Duration) {
 		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+

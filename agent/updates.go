@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/update"
+	"github.com/limber-edge/limber/agent/uplink"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// settle decides about an update that an earlier run left, before its family is loaded.
+func (a *Agent) settle() (err error) {
+	lib := a.deps.library
+	if lib == nil {
+		return nil
+	}
+	if a.left, err = update.Settle(a.deps.Store, lib, time.Now()); err != nil {
+		a.left.Told = append(a.left.Told, err) // the family in use is a whole one all the same
+	}
+	if lib.Current() == a.deps.Family {
+		return nil
+	}
+	a.deps.Source, err = a.deps.SourceOf(lib.Current())
+	return err
+}
+
+func (a *Agent) makeUpdater() {
+	d := a.deps
+	if d.library == nil || d.Carrier == nil {
+		return
+	}
+	u := a.cfg.Updates
+	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
+		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: d.Carrier, Source: d.SourceOf,
+		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
+		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now,
+	}, a.log)
+}
+
+// serving is what an update sees of the agent: an update.Engine.
+type serving struct{ *Agent }
+
+func (s serving) Replace(ctx context.Context, next engine.Source) error {
+	return s.engine.Replace(ctx, next)
+}
+func (s serving) Tally() engine.Tally   { return s.engine.Tally() }
+func (s serving) Status() engine.Status { return s.engine.Status() }
+func (s serving) TurnedAway() uint64    { return s.jobs.refused[wire.Busy].Load() }
+
+// cellMachine holds what names a machine that has no name of its own.
+const cellMachine = "machine"
+
+// machineID names the machine, whatever the device is called.
+func (d *Deps) machineID() string {
+	if id := d.Machine.ID(); id != "" {
+		return id
+	}
+	if b, err := d.Store.Cell(cellMachine); err == nil {
+		return string(b)
+	}
+	random := make([]byte, 8)
+	rand.Read(random) // never fails, since Go 1.24
+	id := hex.EncodeToString(random)
+	if err := d.Store.SetCell(cellMachine, []byte(id)); err != nil {
+		return "" // better none than another one with every start
+	}
+	return id
+}
