@@ -51,6 +51,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
@@ -74,6 +75,7 @@ type Agent struct {
 	engine  *engine.Engine
 	control *control.Control
 	updater *update.Updater // nil: the device takes no other family
+	fetcher *blob.Fetcher   // nil: it has another carrier, or none
 	jobs    *jobs
 	left    update.Left // by an earlier run
 }
@@ -104,7 +106,9 @@ func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	a.makeUpdater()
+	if err := a.makeUpdater(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	a.makeControl()
 	a.makeEngine()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
@@ -181,7 +185,7 @@ func (a *Agent) work(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
 	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater}
-	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
+	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control, a.fetcher}, said) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })
@@ -203,6 +207,14 @@ func (a *Agent) work(ctx context.Context) error {
 type handler struct {
 	*jobs
 	*control.Control
+	fetcher *blob.Fetcher // nil: nothing is asked for
+}
+
+// Blob implements uplink.Handler.
+func (h handler) Blob(t wire.Topic, payload []byte) {
+	if h.fetcher != nil {
+		h.fetcher.Receive(t, payload)
+	}
 }
 
 // finish answers the jobs that wait and empties the outbox. What the grace is too

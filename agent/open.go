@@ -39,8 +39,7 @@ type Deps struct {
 	Outbox *store.Outbox
 	Former []string // filters that the broker may hold from before
 
-	// Carrier brings the blobs of other families; nil: the device takes none.
-	Carrier update.Carrier
+	Carrier update.Carrier // of the blobs of other families; nil: sources and the controller
 
 	inference Inference        // nil: there is no runtime
 	library   *library.Library // nil where the family is simulated

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"path/filepath"
 	"time"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
@@ -29,17 +31,30 @@ func (a *Agent) settle() (err error) {
 	return err
 }
 
-func (a *Agent) makeUpdater() {
-	d := a.deps
-	if d.library == nil || d.Carrier == nil {
-		return
+// partialBlobs is the folder of blobs that are on their way, in that of the state.
+const partialBlobs = "fetch"
+
+func (a *Agent) makeUpdater() error {
+	d, u := a.deps, a.cfg.Updates
+	if d.library == nil {
+		return nil
 	}
-	u := a.cfg.Updates
+	carrier := d.Carrier
+	if carrier == nil {
+		allowed, err := blob.ParseAllowed(u.Sources)
+		if err != nil {
+			return err
+		}
+		a.fetcher = blob.New(blob.Config{Dir: filepath.Join(a.cfg.State, partialBlobs), Allowed: allowed,
+			KiBPerSecond: u.KiBS}, a.uplink, a.log)
+		carrier = a.fetcher
+	}
 	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
-		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: d.Carrier, Source: d.SourceOf,
+		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: carrier, Source: d.SourceOf,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
 		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now,
 	}, a.log)
+	return nil
 }
 
 // serving is what an update sees of the agent: an update.Engine.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -77,7 +78,11 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // likewise
 	}
-	return errors.Join(append(errs, groups, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	_, allowed := blob.ParseAllowed(c.Updates.Sources)
+	if allowed != nil {
+		allowed = fmt.Errorf("updates.sources: %w", allowed)
+	}
+	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validateGroups(names []string) error {

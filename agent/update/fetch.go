@@ -6,18 +6,15 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/store"
 )
 
-// The bounds of what is fetched, in bytes.
-const (
-	manifestMost = 1 << 20
-	blobMost     = 1 << 30
-	spare        = 64 << 20 // that must be left on the file system
-)
+// spare is how much must be left on the file system, in bytes.
+const spare = 64 << 20
 
 // fetch brings what is missing of the family, and stages it.
 func (t *task) fetch(ctx context.Context) (*family.Family, error) {
@@ -52,7 +49,7 @@ func (t *task) manifest(ctx context.Context) (*family.Family, error) {
 	if err := t.room(0); err != nil {
 		return nil, err
 	}
-	b, err := t.blob(ctx, Wanted{Digest: t.digest, Sources: t.update.Sources, Max: manifestMost}, func(int64) {})
+	b, err := t.blob(ctx, blob.Wanted{Digest: t.digest, Sources: t.update.Sources, Max: family.MaxManifest}, func(int64) {})
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +72,7 @@ func (t *task) fetchBlobs(ctx context.Context, missing []family.Digest) error {
 	sizes, sum := make([]int64, len(missing)), int64(0)
 	for i, d := range missing {
 		var err error
-		sizes[i], err = t.deps.Carrier.Size(ctx, Wanted{Digest: d, Sources: t.update.Sources, Max: blobMost})
+		sizes[i], err = t.deps.Carrier.Size(ctx, blob.Wanted{Digest: d, Sources: t.update.Sources, Max: family.MaxBlob})
 		if err != nil {
 			return noSpace(err)
 		}
@@ -86,7 +83,7 @@ func (t *task) fetchBlobs(ctx context.Context, missing []family.Digest) error {
 	}
 	done := int64(0)
 	for i, d := range missing {
-		b, err := t.blob(ctx, Wanted{Digest: d, Sources: t.update.Sources, Max: sizes[i]}, func(n int64) {
+		b, err := t.blob(ctx, blob.Wanted{Digest: d, Sources: t.update.Sources, Max: sizes[i]}, func(n int64) {
 			t.tell(wire.Progress{Step: wire.UpdateFetching, Done: done + n, Of: max(sum, done+n)})
 		})
 		if err != nil {
@@ -99,7 +96,7 @@ func (t *task) fetchBlobs(ctx context.Context, missing []family.Digest) error {
 }
 
 // blob returns one that is in the store, or brings it there.
-func (t *task) blob(ctx context.Context, w Wanted, progress func(int64)) ([]byte, error) {
+func (t *task) blob(ctx context.Context, w blob.Wanted, progress func(int64)) ([]byte, error) {
 	digest, err := store.ParseDigest(string(w.Digest))
 	if err != nil {
 		return nil, err

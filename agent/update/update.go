@@ -32,6 +32,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
@@ -59,21 +60,14 @@ type Engine interface {
 	TurnedAway() uint64
 }
 
-// Wanted is a blob that is to be brought.
-type Wanted struct {
-	Digest  family.Digest
-	Sources []string // URLs below which it may lie
-	Max     int64    // bytes
-}
-
 // Carrier brings blobs. A blob.Fetcher is one. Errors are ctx's, those of the disk and a
 // *wire.Refusal; it waits for who does not answer.
 type Carrier interface {
 	// Fetch returns a blob that was checked against its digest. progress is called with
 	// the bytes that are there.
-	Fetch(ctx context.Context, w Wanted, progress func(done int64)) ([]byte, error)
+	Fetch(ctx context.Context, w blob.Wanted, progress func(done int64)) ([]byte, error)
 	// Size is how many bytes it has at most.
-	Size(ctx context.Context, w Wanted) (atMost int64, err error)
+	Size(ctx context.Context, w blob.Wanted) (atMost int64, err error)
 	// Forget removes what came of blobs that are of no use any more.
 	Forget(keep func(family.Digest) bool) error
 }
@@ -85,9 +79,9 @@ type Deps struct {
 	Engine  Engine
 	Carrier Carrier
 	Source  func(*family.Family) (engine.Source, error) // of a family in the library
-	Free    func() (int64, error) // bytes that the file system of the state has left
-	Changed func()                // Status may read differently; it must not block
-	Clock   func() time.Time      // on the wall: time.Now, but in a test
+	Free    func() (int64, error)                       // bytes that the file system of the state has left
+	Changed func()                                      // Status may read differently; it must not block
+	Clock   func() time.Time                            // on the wall: time.Now, but in a test
 }
 
 // Status is where updates stand. Nothing in it changes.
