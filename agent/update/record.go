@@ -27,8 +27,8 @@ type record struct {
 	Family  wire.Family      `json:"family"`
 	Phase   wire.UpdatePhase `json:"phase"`
 	Expires time.Time        `json:"expires"` // of the command, by the clock here
-	// Starts counts those of the agent since its family was first activated, but for
-	// those that an orderly end preceded.
+	// Starts counts those of the agent while its family was activated or on trial, less its
+	// orderly ends: how often it was cut off.
 	Starts int  `json:"starts,omitempty"`
 	End    *end `json:"end,omitempty"` // how it ends, once it is to go back
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// startsMost is how many starts of the agent a family on its way survives that no
-// orderly end preceded.
+// startsMost is how often the agent is cut off before the family is to blame, which is
+// being activated or on trial.
 const startsMost = 2
 
 // Left is what a start found of an update.

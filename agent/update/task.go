@@ -54,7 +54,7 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 	case err == nil:
 		return t.succeed(""), nil
 	case stopped(ctx):
-		t.Starts = 0
+		t.Starts--
 		return control.Outcome{}, errors.Join(err, t.save(t.deps.State))
 	}
 	return t.fail(ctx, t.because(ctx, err))
