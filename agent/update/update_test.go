@@ -452,8 +452,6 @@ func TestASecondCutOnTrialGoesBack(t *testing.T) {
 			d.wants("next", "", stockName)
 		}
 		d.cut()
-		d.wants("next", "", stockName)
-		d.cut()
 		d.wants(stockName, "", "")
 		d.ends("u1", wire.CommandFailed, wire.Internal, "the agent was cut off 2 times in the phase probation", true)
 		d.send(wire.VerbFamily, "u2", asked(next, ""))
