@@ -88,9 +88,10 @@ func (c *carrier) Forget(func(family.Digest) bool) error { return nil }
 type fakeEngine struct {
 	mu      sync.Mutex
 	running *family.Family
-	ran     []string         // the families that took over
-	faults  map[string]error // by family
-	hold    chan struct{}    // not nil: Replace waits for it
+	ran     []string                // the families that took over
+	faults  map[string]error        // by family
+	hold    chan struct{}           // not nil: Replace waits for it
+	answers map[string]engine.Tally // by family: what it answers at once when it takes over
 	tally   engine.Tally
 	away    uint64
 	state   engine.State
@@ -113,8 +114,14 @@ func (e *fakeEngine) Replace(ctx context.Context, s engine.Source) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running, e.ran = s.Family, append(e.ran, s.Family.Name)
-	e.tally = engine.Tally{Family: s.Family}
+	e.serve(s.Family)
 	return nil
+}
+
+// serve begins a tally; mu is held.
+func (e *fakeEngine) serve(f *family.Family) {
+	e.tally = e.answers[f.Name]
+	e.tally.Family = f
 }
 
 func (e *fakeEngine) Tally() engine.Tally {
@@ -156,6 +163,8 @@ type device struct {
 	free    int64
 	ahead   time.Duration // by which the clock on the wall was set
 	cfg     Config
+	sync    bool // limber.db is
+	first   Left // that the first start is to take for what an earlier run left
 	left    Left
 	uplink  *uplink.Uplink
 	*Updater
@@ -178,7 +187,12 @@ func (d *device) now() time.Time { return time.Now().Add(d.ahead) }
 func (d *device) start() {
 	d.tb.Helper()
 	d.open()
-	d.engine.running, d.engine.tally = d.lib.Current(), engine.Tally{Family: d.lib.Current()}
+	var err error
+	if d.left, err = Settle(d.st, d.lib, d.now()); err != nil {
+		d.tb.Fatal(err)
+	}
+	d.engine.running = d.lib.Current()
+	d.engine.serve(d.engine.running)
 	d.Updater = New(d.cfg, Deps{State: d.st, Library: d.lib, Engine: d.engine, Carrier: d.carrier,
 		Source: func(f *family.Family) (engine.Source, error) { return engine.Source{Family: f}, nil },
 		Free:   func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: d.now,
@@ -190,10 +204,12 @@ func (d *device) start() {
 		return nil, ctx.Err()
 	}
 	cfg := uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link}
+	if d.first.ID != "" {
+		d.left, d.first = d.first, Left{}
+	}
 	if d.left.ID != "" {
 		cfg.Resumed = []mqtt.Message{{Topic: self.Cmd(wire.VerbFamily, d.left.ID), Payload: d.left.Payload, QoS: 1}}
 	}
-	var err error
 	if d.uplink, err = uplink.New(cfg, d.st, d.box, discard()); err != nil {
 		d.tb.Fatal(err)
 	}
@@ -213,18 +229,15 @@ func (d *device) start() {
 	})
 }
 
-// open opens the state and settles what is left there.
+// open opens the state.
 func (d *device) open() {
 	d.tb.Helper()
 	var err error
-	if d.st, err = store.Open(d.dir, store.Options{NoSync: true}, discard()); err == nil {
+	if d.st, err = store.Open(d.dir, store.Options{NoSync: !d.sync}, discard()); err == nil {
 		d.box, err = store.OpenOutbox(d.dir, store.OutboxOptions{NoSync: true}, discard())
 	}
 	if err == nil {
 		d.lib, err = library.Open(d.st)
-	}
-	if err == nil {
-		d.left, err = Settle(d.st, d.lib, d.now())
 	}
 	if err != nil {
 		d.tb.Fatal(err)
