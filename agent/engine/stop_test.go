@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -48,6 +49,11 @@ func TestAnEngineThatIsStoppedAtAnyMomentLeavesNothingBehind(t *testing.T) {
 			r.Submit(job(0, time.Minute), func(*Answer) {})
 			pass(5 * time.Second)
 		}, 3 * ms},
+		{"another family", func(*rig) {}, func(r *rig) {
+			next, l := r.another("next", "one", "two")
+			l.slow = 7 * ms
+			go r.Replace(context.Background(), next)
+		}, 2 * ms},
 	} {
 		for moment := range 40 {
 			t.Run(fmt.Sprintf("%s/%v", tt.name, time.Duration(moment)*tt.step), func(t *testing.T) {
