@@ -333,63 +333,24 @@ func TestTasksAreDoneWhileAFamilyIsPrepared(t *testing.T) {
 }
 
 func TestAFamilyTakesOverWhereverTheLoaderIs(t *testing.T) {
-	slow := func(r *rig) {
-		for _, l := range r.loaders {
-			l.slow = 7 * ms
-		}
-	}
-	for _, tt := range []struct {
-		name string
-		set  func(*rig)
-		then func(*rig)
-		step time.Duration
-	}{
-		{"first start", func(*rig) {}, func(*rig) {}, 3 * ms},
-		{"a GPU that takes over and fails", withGPU, func(r *rig) {
-			r.loaders[onGPU].change(func(l *fakeLoader) { l.gone = errors.New("CUDA failure 999") })
-			r.Submit(job(0, time.Minute), func(*Answer) {})
-		}, 4 * ms},
-		{"more threads", func(r *rig) {
-			withCores(r, 1*ms, 2*ms, 3*ms)
-			r.machine.set(50, 0)
-		}, func(*rig) { pass(11 * time.Second) }, 3 * ms},
-		{"a full disk", withFullDisk(2), func(r *rig) {
-			r.makeRoom()
-			pass(900 * ms)
-		}, 4 * ms},
-		{"no member on a full disk", withFullDisk(0, 1, 2), func(r *rig) {}, 4 * ms},
-		{"a hang", withHangs(1), func(r *rig) {
-			r.Submit(job(0, time.Minute), func(*Answer) {})
-			pass(5 * time.Second)
-		}, 3 * ms},
-	} {
+	for _, o := range occasions() {
 		for moment := range 30 {
-			t.Run(fmt.Sprintf("%s/%v", tt.name, time.Duration(moment)*tt.step), func(t *testing.T) {
-				simulate(t, func(r *rig) {
-					tt.set(r)
-					slow(r)
-				}, func(t *testing.T, r *rig) {
-					if moment%2 == 1 {
-						pass(50 * ms)
-						tt.then(r)
+			o.at(t, moment, func(t *testing.T, r *rig) {
+				next, l := r.another("next", "one", "two")
+				l.slow = time.Duration(moment%3) * 5 * ms
+				r.mustReplace(next)
+				r.closed(r.deps.Family)
+				for _, l := range r.loaders {
+					l.change(func(l *fakeLoader) { l.made = nil })
+				}
+				pass(time.Hour)
+				for v, l := range r.loaders {
+					if len(l.made) > 0 {
+						t.Errorf("%s: members %v of the family before were made", v, l.made)
 					}
-					pass(time.Duration(moment) * tt.step)
-					next, l := r.another("next", "one", "two")
-					l.slow = time.Duration(moment%3) * 5 * ms
-					r.mustReplace(next)
-					r.closed(r.deps.Family)
-					for _, l := range r.loaders {
-						l.change(func(l *fakeLoader) { l.made = nil })
-					}
-					pass(time.Hour)
-					for v, l := range r.loaders {
-						if len(l.made) > 0 {
-							t.Errorf("%s: members %v of the family before were made", v, l.made)
-						}
-					}
-					r.answeredBy("two")
-					r.wants(Ready, "")
-				})
+				}
+				r.answeredBy("two")
+				r.wants(Ready, "")
 			})
 		}
 	}
