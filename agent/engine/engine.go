@@ -19,7 +19,9 @@
 //     tried again, less and less often,
 //   - where a backend with more threads is faster, while others leave processors
 //     free, and back,
-//   - when members that a full disk kept from being built can be built.
+//   - when members that there was no room for can be built,
+//   - when another family is to be used, and at least one of its members can be: see
+//     Replace.
 //
 // Where memory becomes short the largest members are evicted, one after the other
 // and never the last one, and restored when there is room again.
@@ -31,12 +33,18 @@
 // members and while it waits it does the supervisor's tasks. The supervisor never
 // waits for the loader, and is there until that has ended.
 //
+// Another family is prepared by a third goroutine, on a thread that stands back behind
+// those that answer jobs, in the room that is left and that the family in use makes.
+// Until its first backend takes over, all that it made can be closed and forgotten;
+// then the sequence of the loader begins anew, for this family, after its first step.
+//
 // The rules that make it correct. What others see is one immutable view: a job goes
 // to the backend of the view, and a pipeline is closed only after the view names
 // another one, so a job that a pipeline does not take is offered to the next, and
 // is answered exactly once. The mode that is pursued is a field of the supervisor,
 // which alone gives it to pipelines: a hand-over cannot lose it, and a backend
-// without the member that it names works balanced until the next hand-over.
+// without the member that it names works balanced until the next hand-over. Jobs are
+// counted by family, from when it takes over, and in total.
 package engine
 
 import (
