@@ -131,9 +131,6 @@ func (u *Uplink) drain(ctx context.Context, c connection) {
 }
 
 func (u *Uplink) newSender(c connection) *sender {
-	for range len(u.fetches) { // asked for so long ago that they were given up
-		<-u.fetches
-	}
 	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
 		rand.N(drainJitter))
 	return &sender{Uplink: u, conn: c,

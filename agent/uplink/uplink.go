@@ -266,6 +266,17 @@ func (u *Uplink) Fetch(digest string, f wire.Fetch) error {
 	}
 }
 
+// forgetFetches drops the asks that did not leave: whoever asked does so again.
+func (u *Uplink) forgetFetches() {
+	for {
+		select {
+		case <-u.fetches:
+		default:
+			return
+		}
+	}
+}
+
 // message encodes a document of package wire, for QoS 1.
 func message(topic string, document any) mqtt.Message {
 	b, err := json.Marshal(document)
