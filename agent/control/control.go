@@ -19,7 +19,7 @@
 // command has until its expiry: what is not done then is given up and not done later.
 // Each class has a pace as well: a burst is carried out at once, and of a flood so many
 // a second. What finds no room to wait is refused, and of what is refused only so much
-// is answered: a flood of orders must not hold up results, which it is published with.
+// is answered, so that a flood of orders holds up no results. The rest is counted.
 //
 // The device pursues what an operator ordered last, by command or desired state, or
 // what the schedule did, whichever was later by the clock on the wall; without
