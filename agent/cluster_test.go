@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/natstest"
@@ -18,7 +18,7 @@ import (
 var soon = []string{`ack_wait: "20s"`, `ack_wait: "1s"`}
 
 // clusterConfig is a device of a cluster, which comes to the node given first.
-func clusterConfig(tb testing.TB, c *natstest.Cluster, device string, first int) agent.Config {
+func clusterConfig(tb testing.TB, c *natstest.Cluster, device string, first int) config.Config {
 	tb.Helper()
 	cfg := newConfig(tb, "")
 	cfg.Device = device
@@ -60,7 +60,7 @@ func (o *operator) insist(m mqtt.Message) {
 }
 
 // retainedAt is what a node tells a client that subscribes now of a device's state.
-func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg agent.Config) (said wire.State) {
+func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg config.Config) (said wire.State) {
 	tb.Helper()
 	link, err := c.Broker(wire.Operator, node).Config("")
 	if err != nil {
@@ -78,7 +78,7 @@ func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg agent.Config) 
 }
 
 // awaitRetained waits until every node tells of a device's state what it should.
-func awaitRetained(tb testing.TB, c *natstest.Cluster, cfg agent.Config, want wire.Presence, since uint64) {
+func awaitRetained(tb testing.TB, c *natstest.Cluster, cfg config.Config, want wire.Presence, since uint64) {
 	tb.Helper()
 	late := time.Now().Add(patience)
 	for node := range natstest.Nodes {
@@ -149,7 +149,7 @@ func TestAKilledNATSNodeLosesAndDoublesNothing(t *testing.T) {
 
 // executedOnce fails if a command was carried out twice: each of its steps is told of
 // with the same bytes, however often.
-func (o *operator) executedOnce(cfg agent.Config, verb, id string) {
+func (o *operator) executedOnce(cfg config.Config, verb, id string) {
 	o.tb.Helper()
 	said := map[wire.Step]string{}
 	for _, m := range o.matching(self(cfg).Ack(verb, id)) {
@@ -189,7 +189,7 @@ func TestAJobThatNATSDeliversAgainWhileItRunsIsRunOnce(t *testing.T) {
 }
 
 // came waits until n jobs came to a device.
-func (o *operator) came(cfg agent.Config, n int) {
+func (o *operator) came(cfg config.Config, n int) {
 	o.tb.Helper()
 	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == uint64(n) }, "%d jobs came", n)
 }
