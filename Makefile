@@ -1,6 +1,6 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
-# make test    every test, with the race detector
+# make test    every test, with the race detector but for what runs alone
 # make torture what takes longer: real agents, members and load, the whole demo
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
@@ -19,13 +19,23 @@ build: runtime
 demo: build
 	@bin/limber demo $(DEMO_ARGS)
 
-# Tests that wait are parallel; and a process under the race detector would sleep for
-# a second before it ends. A test leaves much behind and ends soon: the collector need
-# not come as often as in a program that stays, but where memory is measured.
-TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+# Tests that wait are parallel, and so are packages, those first that take longest. A
+# process under the race detector would sleep for a second before it ends. A test leaves
+# much behind and ends soon: the collector need not come as often as in a program that
+# stays, but where memory is measured.
+TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+MODULE  = github.com/limber-edge/limber
+SLOWEST = agent/cmd/limber agent broker-config/brokercheck store family/workshop
+
+# Nothing in these packages nor in their tests runs beside anything else, which is what
+# the race detector looks for, and it makes their arithmetic take five to ten times as
+# long. make torture has it nevertheless.
+ALONE = agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
-	GOGC=400 $(TESTED) -timeout 10m ./...
+	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
+	GOGC=400 $(TESTED) -p 4 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
+		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
 
 # Tests behind the build tag are in addition to the others of their packages; one
 # package at a time, as they measure. Then two devices are killed so often, which takes a
