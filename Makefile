@@ -34,7 +34,7 @@ ALONE = agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
 	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
-	GOGC=400 $(TESTED) -p 4 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
+	GOGC=400 $(TESTED) -p 3 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
 		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
 
 # Tests behind the build tag are in addition to the others of their packages; one
