@@ -67,7 +67,7 @@ func (r *Record) retry(v View, now time.Time) error {
 	}
 	for _, o := range v.Others {
 		for _, i := range again {
-			if name := r.Devices[i].Name; r.rivals(o) && o.holds(name) {
+			if name := r.Devices[i].Name; r.heldBy(name)(o) {
 				return wire.Refuse(wire.Conflict, "rollout %s is under way on %s: wait for it, or abort it", o.ID, name)
 			}
 		}

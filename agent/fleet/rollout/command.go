@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -45,7 +46,7 @@ func (s *starter) start(d *device) (held string) {
 		return ""
 	case s.Spec.Family != nil && is.Caps != nil && is.Caps.Update != nil:
 		return d.Name + " is at another update"
-	case s.heldElsewhere(d.Name, s.view.Others):
+	case slices.ContainsFunc(s.view.Others, func(o *Record) bool { return s.rivals(o) && o.commands(d.Name) }):
 		return d.Name + " has still to answer another rollout"
 	case s.full(value):
 		return fmt.Sprintf("as many of %s=%s are unavailable as may be", s.Spec.MaxUnavailable.Label, value)

@@ -269,10 +269,13 @@ func (r *Record) clear(others []*Record, now time.Time) error {
 	return nil
 }
 
-// rivals tells whether another rollout that lives changes the same of a device. Modes and
-// goals are one: what the device pursues.
-func (r *Record) rivals(o *Record) bool {
-	return o != r && !o.Final() && (o.Spec.Family != nil) == (r.Spec.Family != nil)
+// rivals tells whether another rollout lives that changes the same of a device.
+func (r *Record) rivals(o *Record) bool { return !o.Final() && r.alike(o) }
+
+// alike tells whether another rollout changes the same of a device. Modes and goals are
+// one: what the device pursues.
+func (r *Record) alike(o *Record) bool {
+	return o.ID != r.ID && (o.Spec.Family != nil) == (r.Spec.Family != nil)
 }
 
 // shared are the devices of the rollout that the other has still to change.
@@ -289,6 +292,12 @@ func (r *Record) shared(o *Record) (names []string) {
 func (r *Record) holds(name string) bool {
 	i, ok := r.place(name)
 	return ok && !r.Final() && r.Devices[i].open()
+}
+
+// commands tells whether a device has still to answer the rollout.
+func (r *Record) commands(name string) bool {
+	i, ok := r.place(name)
+	return ok && r.Devices[i].State == wire.DeviceRunning
 }
 
 // open tells whether the device has not ended yet.

@@ -41,8 +41,12 @@ func (r *Record) look(now time.Time, v View) (changed bool) {
 		for i := range devices {
 			d := &devices[i]
 			was := *d
-			r.see(d, v.Picture.Device(d.Name), begun, now)
-			d.Stray = d.State == wire.DevicePending && v.Where != nil && !v.Where.Fits(v.Picture.Device(d.Name))
+			is := v.Picture.Device(d.Name)
+			if m := machine(is); m != "" && m != d.Machine {
+				r.replace(d, m, now, v)
+			}
+			r.see(d, is, begun, now)
+			d.Stray = d.State == wire.DevicePending && v.Where != nil && !v.Where.Fits(is)
 			changed = changed || *d != was
 		}
 	}
@@ -52,14 +56,33 @@ func (r *Record) look(now time.Time, v View) (changed bool) {
 // begun tells whether the turn of a phase has come.
 func (r *Record) begun(p int) bool { return r.Phases[p].State != wire.PhasePending }
 
+// replace has another machine take the rollout under the name of the one before, unless
+// another rollout was started for the name since.
+func (r *Record) replace(d *device, machine string, now time.Time, v View) {
+	known := d.Machine != ""
+	d.Machine = machine
+	if !known || d.State == wire.DeviceSuperseded || d.State == wire.DeviceCancelled {
+		return
+	}
+	*d = device{Name: d.Name, Machine: machine, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
+	if by := r.follower(d.Name, v.Others); by != "" {
+		d.end(wire.DeviceSuperseded, "", "by "+by, now)
+	}
+}
+
+// follower is the rollout that was started after this one and changes the same of a
+// device; "" if there is none.
+func (r *Record) follower(name string, others []*Record) string {
+	for _, o := range others {
+		if _, has := o.place(name); has && r.alike(o) && o.Start.After(r.Start.Time) {
+			return o.ID
+		}
+	}
+	return ""
+}
+
 // see takes in how a device is, and lets it time out.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
-	if m := machine(is); m != "" && m != d.Machine {
-		if d.Machine != "" && d.State != wire.DeviceSuperseded && d.State != wire.DeviceCancelled {
-			*d = device{Name: d.Name, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
-		}
-		d.Machine = m
-	}
 	d.Off = !is.Online()
 	if d.State == wire.DevicePending {
 		switch {
@@ -105,7 +128,10 @@ func (d *device) end(state string, reason wire.Reason, detail string, now time.T
 func (r *Record) follow(now time.Time, v View) (changed bool) {
 	var late []device
 	for _, d := range v.Picture.Devices() {
-		if _, known := r.place(d.Name); known || !v.Where.Fits(d) || r.heldElsewhere(d.Name, v.Others) {
+		if _, known := r.place(d.Name); known || !v.Where.Fits(d) {
+			continue
+		}
+		if r.follower(d.Name, v.Others) != "" || slices.ContainsFunc(v.Others, r.heldBy(d.Name)) {
 			continue
 		}
 		late = append(late, r.newDevice(d, now))
@@ -120,9 +146,9 @@ func (r *Record) follow(now time.Time, v View) (changed bool) {
 	return len(late) > 0
 }
 
-// heldElsewhere tells whether another rollout has still to change the same of a device.
-func (r *Record) heldElsewhere(name string, others []*Record) bool {
-	return slices.ContainsFunc(others, func(o *Record) bool { return r.rivals(o) && o.holds(name) })
+// heldBy tells of another rollout whether it has still to change the same of a device.
+func (r *Record) heldBy(name string) func(*Record) bool {
+	return func(o *Record) bool { return r.rivals(o) && o.holds(name) }
 }
 
 // startAll starts the devices that may start, and tells whether it did.
