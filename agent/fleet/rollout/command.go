@@ -170,10 +170,10 @@ func (r *Record) keep(c sent) int {
 	return last + 1
 }
 
-// forget forgets the commands that are answered.
-func (r *Record) forget() {
+// forget forgets the commands that are answered, and tells whether there were any.
+func (r *Record) forget() (some bool) {
 	if len(r.Sent) == 0 {
-		return
+		return false
 	}
 	used := make(map[int]bool, len(r.Sent))
 	for i := range r.Devices {
@@ -182,8 +182,10 @@ func (r *Record) forget() {
 	for key := range r.Sent {
 		if !used[key] {
 			delete(r.Sent, key)
+			some = true
 		}
 	}
+	return some
 }
 
 // Commands are those that are not answered, in the order of the devices: to be sent

@@ -17,20 +17,19 @@ func (r *Record) Step(now time.Time, v View) (changed bool) {
 	if r.Final() {
 		return false
 	}
-	looked := r.Looked
 	changed = r.look(now, v)
 	if r.End == nil && r.Spec.Follow && v.Where != nil {
 		changed = r.follow(now, v) || changed
 	}
-	for moved := true; moved && r.End == nil; changed = changed || moved {
-		moved = r.judge(now, v)
-		moved = r.End == nil && r.startAll(now, v) || moved
+	for again := true; again && r.End == nil; changed = changed || again {
+		again = r.judge(now, v)
+		again = r.End == nil && r.startAll(now, v) || again
 	}
 	if r.End != nil {
 		changed = r.wind(now, v) || changed
 	}
-	r.forget()
-	return r.tell() || changed || r.Looked != looked
+	changed = r.forget() || changed
+	return r.tell() || changed
 }
 
 // look takes in what is known of the devices, and what time it is.
@@ -64,6 +63,7 @@ func (r *Record) replace(d *device, machine string, now time.Time, v View) {
 	if !known || d.State == wire.DeviceSuperseded || d.State == wire.DeviceCancelled {
 		return
 	}
+	v.Evidence.Forget(d.Name) // it was the other's
 	*d = device{Name: d.Name, Machine: machine, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
 	if by := r.follower(d.Name, v.Others); by != "" {
 		d.end(wire.DeviceSuperseded, "", "by "+by, now)
@@ -151,19 +151,21 @@ func (r *Record) heldBy(name string) func(*Record) bool {
 	return func(o *Record) bool { return r.rivals(o) && o.holds(name) }
 }
 
-// startAll starts the devices that may start, and tells whether it did.
-func (r *Record) startAll(now time.Time, v View) (moved bool) {
+// startAll starts the devices that may start, and tells whether anything changed.
+func (r *Record) startAll(now time.Time, v View) (changed bool) {
 	held := ""
 	s := r.starter(now, v)
 	for p := 0; p <= r.Phase; p++ {
 		ph := &r.Phases[p]
 		if ph.State == wire.PhasePending && (!r.Paused && (!r.Spec.Approve || p == 0 || ph.Approved)) {
-			ph.State, moved = wire.PhaseRunning, true // its devices that are off begin to time out: see
+			ph.State, changed = wire.PhaseRunning, true // its devices that are off begin to time out: see
 		}
 		if !r.begun(p) || r.Paused {
 			continue
 		}
-		if why := r.takeBase(p, now, v); why != "" {
+		why, took := r.takeBase(p, now, v)
+		changed = changed || took
+		if why != "" {
 			held = why
 			continue
 		}
@@ -177,11 +179,12 @@ func (r *Record) startAll(now time.Time, v View) (moved bool) {
 				held = why
 				continue
 			}
-			moved = true
+			changed = true
 		}
 	}
+	changed = changed || r.Held != held
 	r.Held = held
-	return moved
+	return changed
 }
 
 // wind ends the rollout: it is final once no command is under way and, where they should,
