@@ -76,6 +76,9 @@ func (r *Record) retry(v View, now time.Time) error {
 		r.reopen()
 	}
 	r.State, r.End = wire.RolloutRunning, nil
+	if p := &r.Phases[r.Phase]; p.State == wire.PhaseRunning {
+		p.Settled = wire.Time{}
+	}
 	for _, i := range again {
 		d := &r.Devices[i]
 		*d = device{Name: d.Name, Machine: d.Machine, State: wire.DevicePending, Off: d.Off, Attempt: d.Attempt,

@@ -15,21 +15,16 @@ const lookEvery = 10 * time.Second
 // judge judges the phase under way, and what came late to those before, and tells
 // whether anything changed.
 func (r *Record) judge(now time.Time, v View) (changed bool) {
-	for p := range r.Phase {
+	for p := range r.Phase + 1 {
 		if r.failedLate(p) {
 			r.fail(p, fmt.Sprintf("phase %d: success: devices that came late failed", p+1))
 			return true
 		}
 	}
-	p := &r.Phases[r.Phase]
-	if p.State == wire.PhasePassed && r.failedLate(r.Phase) {
-		r.fail(r.Phase, fmt.Sprintf("phase %d: success: devices that came late failed", r.Phase+1))
-		return true
-	}
-	if p.State == wire.PhaseRunning {
+	switch r.Phases[r.Phase].State {
+	case wire.PhaseRunning:
 		return r.judgePhase(r.Phase, now, v)
-	}
-	if p.State == wire.PhasePassed {
+	case wire.PhasePassed: // the last
 		r.finish()
 	}
 	return false
@@ -40,21 +35,15 @@ func (r *Record) judge(now time.Time, v View) (changed bool) {
 func (r *Record) judgePhase(at int, now time.Time, v View) (changed bool) {
 	p := &r.Phases[at]
 	t := r.turnout(at)
-	gates := make([]wire.RolloutGate, 0, len(r.Spec.Gates))
-	worst := wire.GatePass
-	for _, g := range r.Spec.Gates {
-		is := r.gate(g, at, t, now, v)
-		switch {
-		case is.Verdict == wire.GateFail:
-			r.write(p, append(gates, is), now)
-			r.fail(at, broken(at, is))
-			return true
-		case is.Verdict == wire.GateWait:
-			worst = wire.GateWait
-		}
-		gates = append(gates, is)
+	gates := make([]wire.RolloutGate, len(r.Spec.Gates))
+	for i, g := range r.Spec.Gates {
+		gates[i] = r.gate(g, at, t, now, v)
 	}
 	changed = r.write(p, gates, now)
+	if i := slices.IndexFunc(gates, verdict(wire.GateFail)); i >= 0 {
+		r.fail(at, broken(at, gates[i]))
+		return true
+	}
 	settled := t.open == 0 && t.succeeded > 0
 	if settled && p.Settled.IsZero() {
 		p.Settled, changed = wire.At(now), true
@@ -64,11 +53,16 @@ func (r *Record) judgePhase(at int, now time.Time, v View) (changed bool) {
 	case t.open == 0 && t.ended > 0 && t.succeeded == 0 && t.off == 0:
 		r.fail(at, fmt.Sprintf("phase %d: none of its devices succeeded", at+1))
 		return true
-	case !settled || worst == wire.GateWait || now.Before(p.Settled.Add(r.soak())):
+	case !settled || slices.ContainsFunc(gates, verdict(wire.GateWait)) || now.Before(p.Settled.Add(r.soak())):
 		return changed
 	}
 	r.pass(at, now)
 	return true
+}
+
+// verdict tells of a gate whether that is its verdict.
+func verdict(is string) func(wire.RolloutGate) bool {
+	return func(g wire.RolloutGate) bool { return g.Verdict == is }
 }
 
 // pass goes on to the next phase, if there is one.

@@ -270,7 +270,7 @@ func (m *model) watchCounts(doc wire.Rollout) {
 		if sum += n; n != p.Size {
 			m.tb.Fatalf("%d devices of phase %d are counted; want %d", n, i+1, p.Size)
 		}
-		if i > 0 && p.State != wire.PhasePending && doc.Phases[i-1].State != wire.PhasePassed {
+		if m.r.End == nil && i > 0 && p.State != wire.PhasePending && doc.Phases[i-1].State != wire.PhasePassed {
 			m.tb.Fatalf("phase %d is %s, the one before %s", i+1, p.State, doc.Phases[i-1].State)
 		}
 	}

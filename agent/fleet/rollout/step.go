@@ -122,6 +122,9 @@ func (r *Record) due(now time.Time) int64 {
 func (d *device) end(state string, reason wire.Reason, detail string, now time.Time) {
 	d.State, d.Reason, d.Detail, d.Since = state, reason, short(detail), now.UnixMilli()
 	d.Due, d.Sent, d.Cancel, d.Back, d.Stray = 0, 0, 0, false, false
+	if state != wire.DeviceSucceeded && state != wire.DeviceAlready {
+		d.Base = tally{} // nothing is held against it any more
+	}
 }
 
 // follow takes devices that fit by now into the last phase.
