@@ -38,7 +38,7 @@ func (r *Record) abort(back bool) {
 	r.End.Back = r.End.Back || back
 }
 
-// approve lets the next phase begin.
+// approve lets the next phase begin. The first needs none: who starts a rollout means it.
 func (r *Record) approve() error {
 	p := &r.Phases[r.Phase]
 	if !r.Spec.Approve || r.Phase == 0 || p.State != wire.PhasePending {

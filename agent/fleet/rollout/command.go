@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -30,6 +31,20 @@ type making struct {
 
 func (r *Record) starter(now time.Time, v View) *starter {
 	return &starter{Record: r, now: now, view: v, made: map[making]int{}}
+}
+
+// startPhase starts the devices of a phase that may start, and says why others may not.
+func (s *starter) startPhase(p int) (held string, started bool) {
+	devices := s.of(p)
+	for i := range devices {
+		d := &devices[i]
+		if d.State != wire.DevicePending || d.Off {
+			continue
+		}
+		why := s.start(d)
+		held, started = cmp.Or(why, held), started || why == ""
+	}
+	return held, started
 }
 
 // start starts a device, or its way back, or says why not. One that is there already has

@@ -18,7 +18,8 @@ func TestAFailedGateTakesBackWhatHasNotBegunToActivate(t *testing.T) {
 	g.want(wire.RolloutRunning, "phase 1: success")
 	var asked wire.Command
 	for _, c := range g.r.Commands() {
-		if err := wire.Decode(c.Payload, &asked); c.Verb != wire.VerbCancel || err != nil || asked.Cancel != "r.1" || c.ID != "r.2" {
+		err := wire.Decode(c.Payload, &asked)
+		if err != nil || c.Verb != wire.VerbCancel || asked.Cancel != "r.1" || c.ID != "r.2" {
 			t.Fatalf("got %s %s %s, %v; want a cancel of r.1", c.Verb, c.ID, c.Payload, err)
 		}
 	}
@@ -143,7 +144,8 @@ func TestADeviceEndsAsItAnswers(t *testing.T) {
 		detail string
 	}{
 		{"succeeded", wire.Ack{State: wire.CommandSucceeded}, wire.DeviceSucceeded, ""},
-		{"conflict", wire.Ack{State: wire.CommandRejected, Reason: wire.Conflict, Detail: "other bytes"}, wire.DeviceFailed, "other bytes"},
+		{"conflict", wire.Ack{State: wire.CommandRejected, Reason: wire.Conflict, Detail: "other bytes"},
+			wire.DeviceFailed, "other bytes"},
 		{"precondition", wire.Ack{State: wire.CommandRejected, Reason: wire.Precondition}, wire.DeviceFailed, ""},
 		{"rolled back", wire.Ack{State: wire.CommandFailed, Reason: wire.Infeasible, Detail: "21 missed", RolledBack: true},
 			wire.DeviceFailed, "it went back: 21 missed"},

@@ -210,7 +210,8 @@ func TestADeviceWithoutAnHourBeforeIsLeftOutOfGatesWithX(t *testing.T) {
 	g.traffic(nil, 1000, 10, 10)
 	g.traffic([]string{"d-0001"}, 1000, 10, 90)
 	g.step()
-	if x, figure := g.gate("p95"), g.gate("misses"); x.Frames != 1000 || x.Verdict != wire.GatePass || figure.Frames != 2000 {
+	x, figure := g.gate("p95"), g.gate("misses")
+	if x.Frames != 1000 || x.Verdict != wire.GatePass || figure.Frames != 2000 {
 		t.Errorf("got %d frames with x, %d without; want 1000 and 2000", x.Frames, figure.Frames)
 	}
 }

@@ -28,8 +28,12 @@ func TestTargetsAreASnapshotInTheOrderOfTheHashOfRolloutAndDevice(t *testing.T) 
 	if again := g.order(); !slices.Equal(again, got) {
 		t.Errorf("got %v after another device came; want %v", again, got)
 	}
-	if other, err := g.new("s", wire.RolloutSpec{}); err != nil || other.Devices[0].Name == got[0] && other.Devices[1].Name == got[1] {
-		t.Errorf("another rollout begins with the same devices, %v", err)
+	other, err := g.new("s", wire.RolloutSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Devices[0].Name == got[0] && other.Devices[1].Name == got[1] {
+		t.Errorf("another rollout begins with %v as well", got[:2])
 	}
 }
 
@@ -265,7 +269,7 @@ func TestOneThatReturnsLateAndFailsCountsAgainstItsPhase(t *testing.T) {
 
 func TestTheSameNameWithAnotherMachineIsQueuedAgainAndItsEarlierOutcomeUncounted(t *testing.T) {
 	g := newRig(t, 8)
-	g.begin(wire.RolloutSpec{Phases: []string{"4", "100%"}, Gates: []wire.Gate{{Name: "success", Limit: "0.5"}}, SoakMS: new(0.0)})
+	g.begin(wire.RolloutSpec{Phases: []string{"4", "100%"}, Gates: gates("success=0.5"), SoakMS: new(0.0)})
 	first := g.order()[0]
 	g.fail(first, wire.Internal)
 	g.set(first, func(d *fleet.Device) { d.Caps.Machine = "another" })
