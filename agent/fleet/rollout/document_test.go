@@ -160,20 +160,9 @@ func FuzzRecord(f *testing.F) {
 	f.Add(mustJSON(f, g.r))
 	f.Fuzz(func(t *testing.T, stored string) {
 		r := new(rollout.Record)
-		if json.Unmarshal([]byte(stored), r) != nil {
-			return
+		if json.Unmarshal([]byte(stored), r) == nil {
+			goOn(t, r)
 		}
-		h := newRig(t, 4)
-		h.r = r
-		h.step()
-		h.r.Document()
-		for _, c := range h.r.Commands() {
-			h.r.Families(c.Device)
-			h.r.Ack(c.Device, wire.Ack{ID: c.ID, Verb: c.Verb, State: wire.CommandFailed}, h.now)
-		}
-		_ = h.do(wire.RolloutCommand{Action: wire.RolloutAbort, Rollback: true})
-		_ = h.do(wire.RolloutCommand{Action: wire.RolloutRetry})
-		h.after(time.Minute)
 	})
 }
 
