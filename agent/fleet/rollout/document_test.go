@@ -22,8 +22,8 @@ func large(tb testing.TB) *rig {
 		g.join(name)
 		g.set(name, func(d *fleet.Device) { d.Caps.Machine = fmt.Sprintf("%016x", i) })
 	}
-	for range 60 {
-		g.traffic(nil, 30_000, 1234, 123.456789)
+	for range 2 {
+		g.traffic(nil, 1_800_000, 54_321, 123.456789)
 	}
 	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Gates: gates("p95=2x"), SoakMS: new(0.0)})
 	return g

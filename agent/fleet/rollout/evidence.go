@@ -16,7 +16,7 @@ const Hour = time.Hour
 const slots = 64
 
 // Evidence is what the devices answered in the last hour, in minutes, as their telemetry
-// tells: some 1.5 KiB of a device, of up to fleet.MaxDevices. It is of the memory alone:
+// tells: some 1.6 KiB of a device, of up to fleet.MaxDevices. It is of the memory alone:
 // after a restart of the controller it begins anew. It is not for several goroutines at
 // once.
 type Evidence struct {

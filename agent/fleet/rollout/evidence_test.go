@@ -1,36 +1,11 @@
 package rollout_test
 
 import (
-	"fmt"
-	"runtime"
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/wire"
 )
-
-func TestEvidenceOfADeviceIsLessThanTwoKiB(t *testing.T) {
-	e := rollout.NewEvidence()
-	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	p95 := 10.0
-	for minute := range uint64(120) {
-		now = now.Add(time.Minute)
-		for i := range fleet.MaxDevices + 10 {
-			e.Take(fmt.Sprintf("d-%05d", i), "boot", &wire.Telemetry{Jobs: 100 * minute, P95MS: &p95}, now)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if each := (after.HeapAlloc - before.HeapAlloc) / fleet.MaxDevices; each > 2048 {
-		t.Errorf("got %d bytes a device", each)
-	}
-	runtime.KeepAlive(e)
-}
 
 func TestFramesThatAreRefusedAfterAllAreNotCountedTwice(t *testing.T) {
 	g := newRig(t, 1)
