@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/store"
@@ -44,9 +45,9 @@ func (l idle) Profile(context.Context, []family.Session) (*family.Profile, error
 }
 
 // mustOpen opens a device without a configuration of its own.
-func mustOpen(t *testing.T, inference func() (Inference, error)) (Config, *Deps) {
+func mustOpen(t *testing.T, inference func() (Inference, error)) (config.Config, *Deps) {
 	t.Helper()
-	cfg := Default()
+	cfg := config.Default()
 	cfg.State, cfg.Runtime.Threads = t.TempDir(), 1
 	deps, err := Open(cfg, Options{Inference: inference, Store: store.Options{NoSync: true}}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -79,7 +80,7 @@ func TestTheDocumentsNameTheFamilyThatTookOver(t *testing.T) {
 	if err := a.engine.Replace(ctx, source); err != nil {
 		t.Fatal(err)
 	}
-	said := documents{cfg, deps, a.engine, a.control}
+	said := documents{cfg, deps, a.engine, a.control, a.updater}
 	if c := said.Caps(); c.Family.Name != "other" || c.Family.Digest != "sha256:"+string(other.Digest()) ||
 		len(c.Members) != 2 || c.Members[0].Name != other.Members[0].Name {
 		t.Errorf("caps: got %+v with members %+v", c.Family, c.Members)

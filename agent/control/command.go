@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,26 +38,41 @@ func (r request) key() string { return r.Verb + "/" + r.ID }
 // take hands a command to its lane. It is called by the link's reader, which must not
 // wait: what would have to read the ledger is left to others.
 func (c *Control) take(r request) {
-	if r.Conflict {
+	switch l := c.laneOf(r.Verb); {
+	case !r.Conflict && l.take(r):
+	case !c.refusals.count():
+		r.reply.Drop()
+	case r.Conflict:
 		c.answer(r, wire.CommandRejected, errConflict())
-		return
+	case put(c.overflow, r):
+	default:
+		c.answer(r, wire.CommandRejected, l.full())
 	}
-	l := c.verbs[r.Verb]
-	if l == nil {
-		l = c.strange
+}
+
+func (c *Control) laneOf(verb string) *lane {
+	if l := c.verbs[verb]; l != nil {
+		return l
 	}
-	rooms := []chan request{l.waiting, c.overflow}
+	return c.strange
+}
+
+// take is false where a command finds no room.
+func (l *lane) take(r request) bool {
 	if l.alone && !l.course.CompareAndSwap(nil, newCourse(r.ID)) {
-		rooms = rooms[1:]
+		return false
 	}
-	for _, room := range rooms {
-		select {
-		case room <- r:
-			return
-		default:
-		}
+	return put(l.waiting, r)
+}
+
+// put is false where there is no room.
+func put(room chan<- request, r request) bool {
+	select {
+	case room <- r:
+		return true
+	default:
+		return false
 	}
-	c.answer(r, wire.CommandRejected, l.full())
 }
 
 func errConflict() error {
@@ -82,7 +96,7 @@ func (c *Control) turnAway(ctx context.Context) {
 			return
 		case r := <-c.overflow:
 			if _, done := c.left(r); !done {
-				c.answer(r, wire.CommandRejected, cmp.Or(c.verbs[r.Verb], c.strange).full())
+				c.answer(r, wire.CommandRejected, c.laneOf(r.Verb).full())
 			}
 		}
 	}
@@ -95,7 +109,7 @@ func (c *Control) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case r := <-l.waiting:
-			if ctx.Err() != nil {
+			if !l.turn(ctx) {
 				r.reply.Release()
 				return
 			}
@@ -103,6 +117,19 @@ func (c *Control) work(ctx context.Context, l *lane) {
 			l.course.Store(nil)
 		}
 	}
+}
+
+// turn waits until the pace of the lane lets the next command begin; false where ctx
+// has ended.
+func (l *lane) turn(ctx context.Context) bool {
+	if wait := l.pace.wait(); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	l.pace.spend()
+	return ctx.Err() == nil
 }
 
 // command takes a command from its receipt to its last state.

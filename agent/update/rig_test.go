@@ -293,11 +293,14 @@ func (handler) Caps() wire.Caps             { return wire.Caps{} }
 func (handler) Reported() wire.Reported     { return wire.Reported{} }
 func (handler) Version() uint64             { return 0 }
 
+// pace is how long a command may wait that follows another one.
+const pace = 250 * time.Millisecond
+
 // send hands a command on.
 func (d *device) send(verb, id, payload string) {
 	synctest.Wait()
 	d.uplink.Receive(mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(payload), QoS: 1}, func() {})
-	synctest.Wait()
+	pass(pace)
 }
 
 // acks are those of a command, in their order.
