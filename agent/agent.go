@@ -78,6 +78,7 @@ type Agent struct {
 	fetcher *blob.Fetcher   // nil: it has another carrier, or none
 	jobs    *jobs
 	left    update.Left // by an earlier run
+	machine string      // names it; empty: not known
 }
 
 // How long a stopping agent works on what it has, and then tries to say so.
@@ -99,7 +100,7 @@ func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	id := make([]byte, 8)
 	rand.Read(id) // never fails, since Go 1.24
 	boot := hex.EncodeToString(id)
-	a := &Agent{cfg: cfg, deps: deps, log: log}
+	a := &Agent{cfg: cfg, deps: deps, log: log, machine: deps.machineID()}
 	if err := a.settle(); err != nil {
 		return nil, err
 	}
@@ -184,7 +185,7 @@ func (a *Agent) work(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
-	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater}
+	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater, a.machine}
 	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control, a.fetcher}, said) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {

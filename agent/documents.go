@@ -19,6 +19,7 @@ type documents struct {
 	engine  *engine.Engine
 	control *control.Control
 	updater *update.Updater // nil: the device takes no other family
+	machine string
 }
 
 // Detail is what its engine's status says.
@@ -40,7 +41,7 @@ func (d documents) Caps() wire.Caps {
 	c := wire.Caps{
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
 		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
-		Members: []wire.Member{}, Machine: d.deps.machineID(),
+		Members: []wire.Member{}, Machine: d.machine,
 	}
 	if d.updater != nil {
 		u := d.updater.Status()

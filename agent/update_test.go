@@ -86,7 +86,7 @@ func carry(tb testing.TB, broker string, f *family.Family, blobs family.MemoryBl
 	return c.server
 }
 
-// commands a family with more of the command's fields as JSON.
+// familyCommand is one for a family, with more of the command's fields as JSON.
 func familyCommand(f *family.Family, more string) string {
 	return fmt.Sprintf(`{"family":{"name":%q,"digest":"sha256:%s"},"ttl_ms":600000%s}`, f.Name, f.Digest(), more)
 }
@@ -129,12 +129,14 @@ func TestAFamilyComesOverTheAirWithoutAJobLost(t *testing.T) {
 	d.ready()
 	o.presence(cfg, wire.Online, 0)
 	stop := stream(o, cfg)
-	ack := o.command(cfg, cfg.Device, wire.VerbFamily, "u1", familyCommand(next, `,"probation":{"frames":50,"max_missed":0}`))
+	ack := o.command(cfg, cfg.Device, wire.VerbFamily, "u1",
+		familyCommand(next, `,"probation":{"frames":50,"max_missed":0}`))
 	if ack.State != wire.CommandSucceeded {
 		t.Fatalf("got %+v", ack)
 	}
 	caps := o.inUse(cfg, next)
-	if last := caps.LastUpdate; last == nil || last.ID != "u1" || last.State != wire.CommandSucceeded || len(caps.Machine) != 16 {
+	last := caps.LastUpdate
+	if last == nil || last.ID != "u1" || last.State != wire.CommandSucceeded || len(caps.Machine) != 16 {
 		t.Errorf("caps: got %+v and machine %q, want how it ended", last, caps.Machine)
 	}
 	n, by := stop(), map[string]int{}
@@ -142,8 +144,8 @@ func TestAFamilyComesOverTheAirWithoutAJobLost(t *testing.T) {
 		id := fmt.Sprint("job-", i)
 		r := o.result(cfg, id, 1)
 		by[r.Family]++
-		if r.Status != wire.OK || len(o.matching(self(cfg).Result(id))) != 1 {
-			t.Errorf("job %s: got %s %s %q, %d times; want one answer", id, r.Status, r.Reason, r.Detail, len(o.matching(self(cfg).Result(id))))
+		if times := len(o.matching(self(cfg).Result(id))); r.Status != wire.OK || times != 1 {
+			t.Errorf("job %s: got %s %s %q, %d times; want one answer", id, r.Status, r.Reason, r.Detail, times)
 		}
 	}
 	if by["cifar10"] == 0 || by[next.Name] < 50 || len(by) != 2 {
@@ -172,7 +174,8 @@ func TestAFamilyOverTheAirThatMissesDeadlinesGoesBack(t *testing.T) {
 	o, cfg := operate(t, broker), newRealConfig(t, broker)
 	start(t, cfg, real(cfg)).ready()
 	o.presence(cfg, wire.Online, 0)
-	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"), []byte(familyCommand(next, `,"probation":{"frames":500,"max_missed":3}`)))
+	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"),
+		[]byte(familyCommand(next, `,"probation":{"frames":500,"max_missed":3}`)))
 	o.until(func() bool {
 		caps, ok := latest[wire.Caps](o, self(cfg).Caps())
 		return ok && caps.Update != nil && caps.Update.Step == wire.UpdateProbation
@@ -210,7 +213,8 @@ func TestAProcessThatIsKilledWhileAFamilyIsActivatedGoesOn(t *testing.T) {
 	o, cfg := operate(t, broker), newRealConfig(t, broker)
 	p := launch(t, cfg)
 	o.presence(cfg, wire.Online, 0)
-	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"), []byte(familyCommand(next, `,"probation":{"frames":5,"max_missed":0}`)))
+	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"),
+		[]byte(familyCommand(next, `,"probation":{"frames":5,"max_missed":0}`)))
 	reaches := func(step wire.UpdatePhase) {
 		t.Helper()
 		o.until(func() bool {

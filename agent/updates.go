@@ -82,7 +82,7 @@ func (d *Deps) machineID() string {
 	rand.Read(random) // never fails, since Go 1.24
 	id := hex.EncodeToString(random)
 	if err := d.Store.SetCell(cellMachine, []byte(id)); err != nil {
-		return "" // better none than another one with every start
+		return "" // better none than another with every start
 	}
 	return id
 }

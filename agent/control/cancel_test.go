@@ -22,7 +22,8 @@ type aloneVerb struct {
 
 func newAlone() *aloneVerb {
 	v := &aloneVerb{tell: make(chan int64), begin: make(chan chan bool), goOn: make(chan struct{})}
-	v.Verb = Verb{Name: wire.VerbFamily, Class: Serial, Prepare: func(context.Context, Order) (Action, error) { return v.act, nil }}
+	v.Verb = Verb{Name: wire.VerbFamily, Class: Serial,
+		Prepare: func(context.Context, Order) (Action, error) { return v.act, nil }}
 	return v
 }
 
@@ -41,14 +42,16 @@ func (v *aloneVerb) act(ctx context.Context, c *Course) (Outcome, error) {
 	}
 }
 
-const aFamily = `{"family":{"name":"a","digest":"sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"},"ttl_ms":600000}`
+const aFamily = `{"family":{"name":"a",
+	"digest":"sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"},"ttl_ms":600000}`
 
 func TestACommandIsLockedOutWhereAnotherIsAloneUnderWay(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		v := newAlone()
 		r := mustRig(t, dir, withVerbs(v.Verb))
 		p := r.command(wire.VerbFamily, aFamily)
-		r.command(wire.VerbFamily, aFamily).fails(t, wire.CommandRejected, wire.Locked, "another command of this verb is under way")
+		r.command(wire.VerbFamily, aFamily).fails(t, wire.CommandRejected, wire.Locked,
+			"another command of this verb is under way")
 		r.command("mode", lowLatency).succeeds(t)
 		v.goOn <- struct{}{}
 		synctest.Wait()
@@ -66,9 +69,9 @@ func TestProgressIsToldOnceASecondAndTheLatestWins(t *testing.T) {
 		v := newAlone()
 		r := mustRig(t, dir, withVerbs(v.Verb))
 		p := r.command(wire.VerbFamily, aFamily)
-		for n := range int64(30) { // of three seconds
+		for n := range int64(30) {
 			v.tell <- n
-			<-time.After(100 * time.Millisecond)
+			<-time.After(90 * time.Millisecond)
 		}
 		<-time.After(time.Minute) // with nothing new
 		v.tell <- 30
@@ -82,7 +85,7 @@ func TestProgressIsToldOnceASecondAndTheLatestWins(t *testing.T) {
 				told = append(told, a.Progress.Done)
 			}
 		}
-		if want := []int64{0, 9, 19, 29, 30}; !slices.Equal(told, want) {
+		if want := []int64{0, 11, 22, 29, 30}; !slices.Equal(told, want) {
 			t.Errorf("told %d, want %d", told, want)
 		}
 		p.succeeds(t)
@@ -111,7 +114,8 @@ func TestWhatHasBegunOrIsNotUnderWayIsNotCancelled(t *testing.T) {
 		r := mustRig(t, dir, withVerbs(v.Verb))
 		p := r.send(wire.VerbFamily, "u1", aFamily)
 		synctest.Wait()
-		r.command(wire.VerbCancel, cancelOf("u2")).fails(t, wire.CommandFailed, wire.Precondition, "no command u2 is under way")
+		r.command(wire.VerbCancel, cancelOf("u2")).fails(t, wire.CommandFailed, wire.Precondition,
+			"no command u2 is under way")
 		may := make(chan bool)
 		v.begin <- may
 		if !<-may {
@@ -121,7 +125,8 @@ func TestWhatHasBegunOrIsNotUnderWayIsNotCancelled(t *testing.T) {
 		v.goOn <- struct{}{}
 		synctest.Wait()
 		p.succeeds(t)
-		r.command(wire.VerbCancel, cancelOf("u1")).fails(t, wire.CommandFailed, wire.Precondition, "no command u1 is under way")
+		r.command(wire.VerbCancel, cancelOf("u1")).fails(t, wire.CommandFailed, wire.Precondition,
+			"no command u1 is under way")
 	})
 }
 

@@ -39,10 +39,11 @@ type Action func(ctx context.Context, c *Course) (Outcome, error)
 
 // Outcome is what an action leaves to do, also where it failed.
 type Outcome struct {
-	Remember   []store.Cell              // written in one commit with the last state
-	Undo       func(ctx context.Context) // puts back what was before, where that of "succeeded" failed; nil: nothing to put back
-	Detail     string                    // of a success
-	RolledBack bool                      // of a failure: the family before is in use again
+	Remember []store.Cell // written in one commit with the last state
+	// Undo puts back what was before, where that of "succeeded" failed; nil: nothing to put back
+	Undo       func(ctx context.Context)
+	Detail     string // of a success
+	RolledBack bool   // of a failure: the family before is in use again
 }
 
 // Verb is what a device can be told to do.

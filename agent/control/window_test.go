@@ -54,7 +54,9 @@ func TestAWindowGoesByTheClockOnTheWall(t *testing.T) {
 }
 
 func FuzzWindow(f *testing.F) {
-	for _, text := range []string{"", "02:00-05:00", "22:00-04:00", "2:00-05:00", "05:00-05:00", "05:00", "24:00-01:00", "-"} {
+	for _, text := range []string{
+		"", "02:00-05:00", "22:00-04:00", "2:00-05:00", "05:00-05:00", "05:00", "24:00-01:00", "-",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -58,8 +58,8 @@ func (t *task) manifest(ctx context.Context) (*family.Family, error) {
 	case err != nil:
 		return nil, &wire.Refusal{Reason: wire.Invalid, Err: err}
 	case f.Digest() != t.digest:
-		return nil, wire.Refuse(wire.Invalid, "family manifest %s: its bytes are not in the compact form that its "+
-			"digest is of", t.digest.Short())
+		return nil, wire.Refuse(wire.Invalid, "family manifest %s: its bytes are not in the compact form, of which a "+
+			"family's digest is", t.digest.Short())
 	case f.Name != t.Family.Name:
 		return nil, wire.Refuse(wire.Invalid, "family manifest %s is that of %s, the command names %s",
 			t.digest.Short(), f.Name, t.Family.Name)

@@ -96,7 +96,8 @@ func TestAKillAfterAnyWriteEndsWithAWholeFamilyAndTheSameEnd(t *testing.T) {
 							want = wire.CommandFailed
 						}
 						known, err := d.st.Command(wire.VerbFamily + "/u1")
-						if err != nil || known.State != string(want) || bytes.Contains(known.Answer, []byte("rolled_back")) != (tt.missed > 0) {
+						if err != nil || known.State != string(want) ||
+							bytes.Contains(known.Answer, []byte("rolled_back")) != (tt.missed > 0) {
 							t.Errorf("got %s %s, %v; want %s", known.State, known.Answer, err, want)
 						}
 						d.wants(tt.family, "", "")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,7 +162,7 @@ type device struct {
 	carrier *carrier
 	engine  *fakeEngine
 	free    int64
-	ahead   time.Duration // by which the clock on the wall was set
+	ahead   atomic.Int64 // nanoseconds by which the clock on the wall was set
 	cfg     Config
 	sync    bool // limber.db is
 	first   Left // that the first start is to take for what an earlier run left
@@ -181,7 +182,7 @@ func newDevice(tb testing.TB, dir string) *device {
 	return d
 }
 
-func (d *device) now() time.Time { return time.Now().Add(d.ahead) }
+func (d *device) now() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) }
 
 // start is one of the agent.
 func (d *device) start() {

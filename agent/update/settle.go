@@ -66,6 +66,9 @@ func (s *settling) settle(r *record) error {
 		return s.back(r)
 	case inUse && n.Before == nil:
 		return errors.Join(s.lib.Commit(), s.end(r, end{State: wire.CommandSucceeded}, false))
+	case r.Phase == wire.UpdateProbation && !inUse:
+		return s.end(r, end{State: wire.CommandFailed, Reason: wire.Precondition,
+			Detail: fmt.Sprintf("family %s was installed meanwhile", n.Current.Name)}, false)
 	case !r.Expires.After(s.now):
 		r.End = &end{State: wire.CommandTimedOut, Reason: wire.Expired, Detail: "it expired while the device was off"}
 		return s.back(r)

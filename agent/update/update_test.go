@@ -11,6 +11,8 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/library"
+	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -271,7 +273,7 @@ func TestOutsideOfTheWindowOnlyTheActivationWaits(t *testing.T) {
 		d.stop()
 		d.cfg.Window = mustWindow(t, "00:30-05:00")
 		d.start()
-		d.ahead = untilMidnight(time.Now())
+		d.ahead.Store(int64(untilMidnight(time.Now())))
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), noProbation))
 		d.stands(wire.UpdateLocked, "until 00:30")
 		d.wants(stockName, "next", "")
@@ -292,13 +294,13 @@ func TestAClockThatIsSetOpensTheWindow(t *testing.T) {
 		d.stop()
 		d.cfg.Window = mustWindow(t, "22:00-04:00")
 		d.start()
-		d.ahead = untilMidnight(time.Now()) + 12*time.Hour
+		d.ahead.Store(int64(untilMidnight(time.Now()) + 12*time.Hour))
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		d.stands(wire.UpdateLocked, "until 22:00")
-		d.ahead += 11 * time.Hour
+		d.ahead.Add(int64(11 * time.Hour))
 		pass(awaitPace)
 		d.stands(wire.UpdateProbation, "")
-		d.ahead -= 11 * time.Hour // what has begun goes on
+		d.ahead.Add(-int64(11 * time.Hour)) // what has begun goes on
 		d.engine.answer(200, 0)
 		pass(time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
@@ -309,7 +311,7 @@ func TestAClockThatIsSetDoesNotChangeWhenACommandExpires(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
 		d.carrier.hold = make(chan struct{})
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
-		d.ahead = 48 * time.Hour
+		d.ahead.Store(int64(48 * time.Hour))
 		pass(59 * time.Minute)
 		d.stands(wire.UpdateFetching, "")
 		pass(time.Minute)
@@ -408,7 +410,9 @@ func TestWhatHasBegunToActivateIsNotTakenBack(t *testing.T) {
 }
 
 func TestAnUpdateGoesOnAfterAKillInEachPhase(t *testing.T) {
-	for _, phase := range []wire.UpdatePhase{wire.UpdateFetching, wire.UpdateLocked, wire.UpdateActivating, wire.UpdateProbation} {
+	for _, phase := range []wire.UpdatePhase{
+		wire.UpdateFetching, wire.UpdateLocked, wire.UpdateActivating, wire.UpdateProbation,
+	} {
 		t.Run(string(phase), func(t *testing.T) {
 			bubble(t, func(t *testing.T, d *device) {
 				next := d.offer("next")
@@ -526,6 +530,23 @@ func TestATrialWhoseCommandIsGoneGoesBackAndTellsIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAFamilyThatWasInstalledByHandOnTrialEndsTheUpdate(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		d.stop()
+		carried, err := stock.Family()
+		if err == nil {
+			err = library.Install(d.dir, carried, discard())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.start()
+		d.ends("u1", wire.CommandFailed, wire.Precondition, "family cifar10 was installed meanwhile", false)
+		d.wants(stockName, "", "")
+	})
 }
 
 func TestADeviceThatStopsLeavesTheUpdateToTheNextStart(t *testing.T) {

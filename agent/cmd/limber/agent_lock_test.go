@@ -53,7 +53,8 @@ func TestALockedCommandRunsUnderTheLockAndItsExitCodeIsPassedOn(t *testing.T) {
 		}
 		release()
 	}
-	if errs, code := locked(t.Context(), filepath.Join(dir, "none"), "--", "true"); code != exitFailed || !strings.Contains(errs, "no such file") {
+	errs, code := locked(t.Context(), filepath.Join(dir, "none"), "--", "true")
+	if code != exitFailed || !strings.Contains(errs, "no such file") {
 		t.Errorf("without a state: got exit %d, %q", code, errs)
 	}
 }
