@@ -32,6 +32,9 @@
 //	8 store/ledger.go        one commit: succeeded, and the mode to be remembered
 //	9 uplink/deliver.go      as above
 //
+// A command for a family has most of these as well, but it is package update that
+// carries it out: it fetches, has the engine exchange the family, and watches it.
+//
 // The link starts first, so that a device which measures its members says how far
 // it is. Everything stops in the order of the arrows: no new requests, then those
 // that wait are answered, their answers sent, the farewell published, the link

@@ -4,13 +4,19 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -240,13 +246,96 @@ func TestAProcessThatIsKilledWhileAFamilyIsActivatedGoesOn(t *testing.T) {
 	o.inUse(cfg, next)
 }
 
+// light is a device whose family comes from its state, and whose members are simulated.
+func light() rig { return rig{inference: simulated(nil), stored: true} }
+
+func TestAFamilyComesFromASourceThatIsAllowedElseFromTheController(t *testing.T) {
+	for name, allowed := range map[string]bool{"allowed": true, "not allowed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broker := serve(t)
+			next, blobs := sibling(t, "yard")
+			all := maps.Clone(blobs)
+			all[next.Digest()] = next.Compact()
+			asked := new(atomic.Int64)
+			files := blob.NewHandler(all, func(family.Digest) bool { return true })
+			site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				http.StripPrefix("/families", files).ServeHTTP(w, r)
+			}))
+			defer site.Close()
+			o, cfg := operate(t, broker), newConfig(t, broker)
+			if allowed {
+				cfg.Updates.Sources = []string{site.URL + "/families/"}
+			} else {
+				carry(t, broker, next, blobs)
+			}
+			start(t, cfg, light()).ready()
+			o.presence(cfg, wire.Online, 0)
+			ack := o.command(cfg, cfg.Device, wire.VerbFamily, "u1", familyCommand(next,
+				fmt.Sprintf(`,"sources":[%q],"probation":{"frames":0,"max_missed":0}`, site.URL+"/families")))
+			if ack.State != wire.CommandSucceeded {
+				t.Errorf("got %+v", ack)
+			}
+			o.inUse(cfg, next)
+			if (asked.Load() > 0) != allowed {
+				t.Errorf("the source was asked %d times, allowed: %t", asked.Load(), allowed)
+			}
+		})
+	}
+}
+
+func TestWhateverIsKilledADeviceEndsWithTheFamilyThatItTells(t *testing.T) {
+	t.Parallel()
+	broker := brokertest.StartMosquitto(t).Addr
+	yard, blobs := sibling(t, "yard")
+	court, more := sibling(t, "court")
+	maps.Copy(blobs, more)
+	blobs[court.Digest()] = court.Compact()
+	carry(t, broker, yard, blobs)
+	o, cfg := operate(t, broker), newConfig(t, broker)
+	p := launch(t, cfg, envSimulated+"=1ms")
+	o.presence(cfg, wire.Online, 0)
+	seed := fromEnv(t, envSeed, rand.Uint64()>>1)
+	t.Logf("seed %d", seed)
+	r, before := rand.New(rand.NewPCG(seed, 0)), "cifar10"
+	for round := range 6 {
+		id, next := fmt.Sprint("u", round), []*family.Family{yard, court}[round%2]
+		o.publish(self(cfg).Cmd(wire.VerbFamily, id),
+			[]byte(familyCommand(next, `,"retry":true,"probation":{"frames":3,"max_missed":3}`)))
+		for range r.IntN(4) {
+			<-time.After(time.Duration(r.IntN(400)) * time.Millisecond)
+			p.kill()
+			p = launch(t, cfg, envSimulated+"=1ms")
+		}
+		var ack wire.Ack
+		for n := 0; ack.State == "" || !ack.State.Final(); n++ {
+			o.ask(cfg, fmt.Sprint(id, "-job-", n), `{"deadline_ms":600000}`)
+			all := o.matching(self(cfg).Ack(wire.VerbFamily, id))
+			if len(all) > 0 {
+				ack = decoded[wire.Ack](t, all[len(all)-1])
+			}
+		}
+		want := before
+		if ack.State == wire.CommandSucceeded {
+			want = next.Name
+		}
+		t.Logf("%s: %s %s, %q", id, ack.State, ack.Reason, ack.Detail)
+		if got := o.ask(cfg, id+"-after", `{"deadline_ms":600000}`); got.Family != want {
+			t.Errorf("%s ended %s %s, and %s answers", id, ack.State, ack.Reason, got.Family)
+		}
+		before = want
+	}
+}
+
 func TestTheMachineKeepsItsNameWithoutAMachineID(t *testing.T) {
 	t.Parallel()
-	o, cfg, d := online(t, serve(t), rig{})
+	nameless := rig{alter: func(d *agent.Deps) { d.Machine = monitor.New(t.TempDir()) }}
+	o, cfg, d := online(t, serve(t), nameless)
 	before, _ := latest[wire.Caps](o, self(cfg).Caps())
 	d.stop()
 	n := len(o.matching(self(cfg).Caps()))
-	start(t, cfg, rig{})
+	start(t, cfg, nameless)
 	o.await(self(cfg).Caps(), n+1)
 	if after, _ := latest[wire.Caps](o, self(cfg).Caps()); len(before.Machine) != 16 || after.Machine != before.Machine ||
 		strings.Trim(before.Machine, "0123456789abcdef") != "" {

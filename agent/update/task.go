@@ -149,7 +149,7 @@ func (t *task) prove(ctx context.Context) error {
 	tick := time.NewTicker(provePace)
 	defer tick.Stop()
 	for {
-		proved, err := t.judge(t.deps.Engine.Status(), t.deps.Engine.Tally(), t.deps.Engine.TurnedAway()-turnedAway)
+		proved, err := t.weigh(t.deps.Engine.Status(), t.deps.Engine.Tally(), t.deps.Engine.TurnedAway()-turnedAway)
 		if proved || err != nil {
 			return err
 		}
@@ -161,9 +161,9 @@ func (t *task) prove(ctx context.Context) error {
 	}
 }
 
-// judge tells whether the family has proved itself, or why it has not. Frames that were
+// weigh tells whether the family has proved itself, or why it has not. Frames that were
 // refused since no member would have been in time count as missed.
-func (t *task) judge(s engine.Status, now engine.Tally, turnedAway uint64) (proved bool, err error) {
+func (t *task) weigh(s engine.Status, now engine.Tally, turnedAway uint64) (proved bool, err error) {
 	want := t.update.Proof()
 	frames, missed := int(now.Answered+turnedAway), int(now.Missed+turnedAway)
 	p := wire.Progress{Step: wire.UpdateProbation, Done: t.done, Of: t.done, Frames: frames, Missed: missed}
