@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type Board struct {
 type watched struct {
 	Device
 	perSecond float64 // jobs
-	late      float64 // of those that were not refused, in [0, 1]
+	late      float64 // of those that were not refused, in [0, 1]; NaN if there were none
 	rated     bool
 }
 
@@ -78,7 +79,7 @@ func (w *watched) rate(was *watched) {
 		return
 	}
 	jobs, refused := is.Jobs-before.Jobs, is.Refused-before.Refused
-	w.perSecond, w.rated = float64(jobs)/s, true
+	w.perSecond, w.late, w.rated = float64(jobs)/s, math.NaN(), true
 	if jobs > refused {
 		w.late = float64(is.Missed-before.Missed) / float64(jobs-refused)
 	}
@@ -108,7 +109,10 @@ func (w *watched) cells(now time.Time) []string {
 	list := w.Cells(now)
 	rate, late, p95, queue, cpu, heat, watts := "-", "-", "-", "-", "-", "-", "-"
 	if w.rated && w.Online() {
-		rate, late = fmt.Sprintf("%.1f", w.perSecond), fmt.Sprintf("%.1f", 100*w.late)
+		rate = fmt.Sprintf("%.1f", w.perSecond)
+		if !math.IsNaN(w.late) {
+			late = fmt.Sprintf("%.1f", 100*w.late)
+		}
 	}
 	if t := w.Telemetry; t != nil && w.Online() {
 		queue = fmt.Sprint(t.Queue)
@@ -122,39 +126,61 @@ func (w *watched) cells(now time.Time) []string {
 		}
 	}
 	return []string{w.Name, list[cellState], list[cellFor], list[cellMode], list[cellMember], rate, late, p95, queue, cpu, heat,
-		watts, list[cellFamily], list[cellAgent], w.Note()}
+		watts, list[cellFamily], list[cellAgent]}
 }
 
 // figure is a cell of a figure.
 func figure(format string, v *float64) string { return cmp.Or(value(format, v), "-") }
 
 // Lines is the table, no more than rows lines of no more than columns characters; trouble
-// is what keeps it from changing, nil for nothing.
+// is what keeps it from changing, nil for nothing. What a device says of itself has a line
+// of its own below it, which a narrow terminal does not cut off with the last columns.
 func (b *Board) Lines(now time.Time, columns, rows int, trouble error) []string {
-	sorted := make([]*watched, 0, len(b.devices))
-	for _, w := range b.devices {
-		sorted = append(sorted, w)
-	}
-	slices.SortFunc(sorted, func(a, b *watched) int {
-		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Name, b.Name))
-	})
-	const around = 3 // the summary, an empty line and the head
-	shown := sorted
-	if len(shown) > rows-around {
-		shown = sorted[:max(rows-around-1, 0)]
-	}
+	sorted := b.sorted()
+	lines := []string{b.summary(sorted, trouble), ""}
+	room := max(rows-len(lines)-1, 0) // below the head
 	table := [][]string{boardHead()}
-	for _, w := range shown {
+	for _, w := range sorted[:min(len(sorted), room)] {
 		table = append(table, w.cells(now))
 	}
-	lines := append([]string{b.summary(sorted, trouble), ""}, b.aligned(table)...)
-	if more := len(sorted) - len(shown); more > 0 {
-		lines = append(lines, fmt.Sprintf("... and %d more: --where or a larger window shows them", more))
-	}
+	aligned := b.aligned(table)
+	lines = append(append(lines, aligned[0]), withNotes(aligned[1:], sorted, room)...)
 	for i, l := range lines {
 		lines[i] = clipped(l, columns)
 	}
 	return lines[:min(len(lines), max(rows, 0))]
+}
+
+// withNotes are the lines of devices, each with what it says of itself below it, as far as
+// there is room; the last tells how many there was none for.
+func withNotes(rows []string, devices []*watched, room int) (lines []string) {
+	shown := 0
+	for i, row := range rows {
+		add := []string{row}
+		if note := devices[i].Note(); note != "" {
+			add = append(add, "  "+note)
+		}
+		if left := room - len(lines) - len(add); left < 0 || left == 0 && i+1 < len(devices) {
+			break
+		}
+		lines, shown = append(lines, add...), shown+1
+	}
+	if more := len(devices) - shown; more > 0 {
+		lines = append(lines, fmt.Sprintf("... and %d more: --where or a larger window shows them", more))
+	}
+	return lines
+}
+
+// sorted are the devices in the order in which they are to be looked at.
+func (b *Board) sorted() []*watched {
+	all := make([]*watched, 0, len(b.devices))
+	for _, w := range b.devices {
+		all = append(all, w)
+	}
+	slices.SortFunc(all, func(a, b *watched) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Name, b.Name))
+	})
+	return all
 }
 
 // summary counts the devices by their state.
@@ -180,26 +206,20 @@ func (b *Board) summary(all []*watched, trouble error) string {
 	return line
 }
 
-// aligned is a table in columns: figures to the right, and the sentence at the end of a
-// row as it is.
+// aligned is a table in columns, figures to the right.
 func (b *Board) aligned(table [][]string) (lines []string) {
-	head := table[0]
 	if b.widths == nil {
-		b.widths = make([]int, len(head))
+		b.widths = make([]int, len(table[0]))
 	}
 	for _, row := range table {
-		for i := range head {
-			b.widths[i] = max(b.widths[i], utf8.RuneCountInString(row[i]))
+		for i, cell := range row {
+			b.widths[i] = max(b.widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	const firstFigure, lastFigure = 5, 11
 	for _, row := range table {
 		var line strings.Builder
 		for i, cell := range row {
-			if i >= len(head) {
-				line.WriteString(cell)
-				break
-			}
 			space := strings.Repeat(" ", b.widths[i]-utf8.RuneCountInString(cell))
 			if i >= firstFigure && i <= lastFigure {
 				line.WriteString(space + cell + "  ")

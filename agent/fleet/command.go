@@ -61,8 +61,8 @@ type Told struct {
 	wire.Ack
 }
 
-// Words is what the acknowledgement says beside its state: how far the command is, why it
-// failed, and what could be had instead.
+// Words is what the acknowledgement says beside its state: how far the command is, and
+// why it failed.
 func (t Told) Words() string {
 	var parts []string
 	if p := t.Progress; p != nil {
@@ -70,9 +70,6 @@ func (t Told) Words() string {
 	}
 	if t.Detail != "" {
 		parts = append(parts, t.Detail)
-	}
-	if t.Nearest != nil {
-		parts = append(parts, "nearest is "+t.Nearest.String())
 	}
 	if t.RolledBack {
 		parts = append(parts, "the family before is in use again")

@@ -176,9 +176,6 @@ func (f *facts) aim(w Whole) {
 		if r.Detail != "" {
 			text += ": " + r.Detail
 		}
-		if r.Nearest != nil {
-			text += "; nearest is " + r.Nearest.String()
-		}
 		f.add("reported", text)
 	}
 	if d := w.DesiredNow; d != nil {
@@ -247,7 +244,7 @@ func (f *facts) telemetry(t *wire.Telemetry) {
 	f.join("power", value("%.2f W", t.PowerW), value("%.2f W idle", t.IdleW), value("%.2f W more while one runs", t.ActiveW),
 		value("%.3f J an inference", t.Joules), value("%.4f s of processors an inference", t.CPUSeconds))
 	if t.Outbox > 0 {
-		f.add("outbox", count(t.Outbox, "message")+" wait for the link")
+		f.add("outbox", count(t.Outbox, "message")+" waiting for the link")
 	}
 	f.join("clock", value("an operator's is %+.0f ms ahead", t.ClockOffset))
 }
