@@ -99,8 +99,8 @@ func (w *watched) rank() int {
 }
 
 func boardHead() []string {
-	return []string{"DEVICE", "STATE", "FOR", "MODE", "MEMBER", "JOBS/S", "LATE %", "P95 MS", "QUEUE", "CPU %", "°C", "W",
-		"FAMILY", "AGENT"}
+	return []string{"DEVICE", "STATE", "FOR", "MODE", "MEMBER", "JOBS/S", "LATE %", "P95 MS", "QUEUE", "CPU %", "°C",
+		"W", "FAMILY", "AGENT"}
 }
 
 // cells is the device's row; what is not known is a dash, and of one that is not there its
@@ -125,8 +125,8 @@ func (w *watched) cells(now time.Time) []string {
 			heat = fmt.Sprintf("%.0f", hottest)
 		}
 	}
-	return []string{w.Name, list[cellState], list[cellFor], list[cellMode], list[cellMember], rate, late, p95, queue, cpu, heat,
-		watts, list[cellFamily], list[cellAgent]}
+	return []string{w.Name, list[cellState], list[cellFor], list[cellMode], list[cellMember], rate, late, p95, queue, cpu,
+		heat, watts, list[cellFamily], list[cellAgent]}
 }
 
 // figure is a cell of a figure.

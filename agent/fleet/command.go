@@ -41,8 +41,8 @@ func (c *Client) Command(ctx context.Context, fleet, target string, command wire
 	if err != nil {
 		return nil, fmt.Errorf("command: %w", err)
 	}
-	return c.Order(ctx, Order{ID: NewID(), To: wire.Address{Fleet: fleet, Device: target}, Verb: command.Verb(), Payload: b,
-		Patience: ttl, Told: func(Told) {}})
+	to := wire.Address{Fleet: fleet, Device: target}
+	return c.Order(ctx, Order{ID: NewID(), To: to, Verb: command.Verb(), Payload: b, Patience: ttl, Told: func(Told) {}})
 }
 
 // Order is a command in the words of who gives it.

@@ -15,15 +15,15 @@ func ForgetFilters(fleet string) []string { return DesireFilters(fleet) }
 // Forget clears all that the broker retains of a device, and tells which documents were
 // known of it; those that could not be read go as well. A device that is online would
 // seem not to be there until it connects again: it is not forgotten unless that is forced.
-func (c *Client) Forget(ctx context.Context, fleet, device string, force bool, patience time.Duration) (cleared []wire.Kind,
-	err error) {
+func (c *Client) Forget(ctx context.Context, fleet, device string, force bool,
+	patience time.Duration) (cleared []wire.Kind, err error) {
 	if _, err := c.List(ctx); err != nil {
 		return nil, err
 	}
 	d := c.registry.Device(device)
 	if d.Online() && !force {
-		return nil, fmt.Errorf("%s is online, and could be seen again only once it connects anew: stop its agent first, "+
-			"or give --force", device)
+		return nil, fmt.Errorf("%s is online, and could be seen again only once it connects anew: "+
+			"stop its agent first, or give --force", device)
 	}
 	at := wire.Address{Fleet: fleet, Device: device}
 	for _, document := range []struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -140,6 +141,45 @@ func forgets(e example) string {
 		return "last"
 	}
 	return ""
+}
+
+// TestExamplesThatNeedOnlyThisDeskAreRun runs those of the other commands that take neither
+// a supernet, nor pictures to train with, nor minutes of a quiet machine.
+func TestExamplesThatNeedOnlyThisDeskAreRun(t *testing.T) {
+	all := examples(t)
+	d := mustDesk(t)
+	png, _ := mustFrame(t, 1)
+	picture, err := os.ReadFile(png)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	t.Chdir(t.TempDir())
+	for _, e := range all {
+		line := strings.Join(e.args, " ")
+		if slices.Contains(e.args, "--server") {
+			t.Chdir(t.TempDir()) // certificates begin anew
+		}
+		mustWrite(t, "cat.jpg", picture)
+		mustWrite(t, "devices.txt", []byte("cam-17\ncam-18\n"))
+		switch args := slices.Clone(e.args); {
+		case strings.HasPrefix(line, "publish cat.jpg"), line == "broker check":
+			e.succeeds(t, append(args, "--broker", d.url))
+		case line == "agent --profile", strings.HasSuffix(line, "--check"):
+			e.succeeds(t, append(args, "--state", state)) // that of this machine is another's
+		case line == "version", line == "family show", line == "family verify", strings.HasPrefix(line, "broker certs "), strings.HasPrefix(line, "broker acl "),
+			strings.HasPrefix(line, "family export --member"):
+			e.succeeds(t, args)
+		}
+	}
+}
+
+// succeeds runs an example as a process of its own, as this one has ONNX Runtime open.
+func (e example) succeeds(t *testing.T, args []string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput(); err != nil {
+		t.Errorf("%s: `%s`: %v, %s", e.where, e.line, err, out)
+	}
 }
 
 // runs runs an example against the desk.

@@ -30,7 +30,8 @@ func newFleet() *cobra.Command {
   limber fleet sync
   limber fleet explain desk`)
 	c.AddCommand(newFleetLs(), newFleetWatch(), newFleetShow(), newFleetEvents(), newFleetLabel(), newFleetForget(),
-		newFleetCmd(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(), newFleetExplain())
+		newFleetCmd(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(),
+		newFleetExplain())
 	return c
 }
 

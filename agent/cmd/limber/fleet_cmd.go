@@ -60,7 +60,8 @@ func (a *cmdArgs) run(c *cobra.Command, verb, target string) error {
 	if err != nil {
 		return err
 	}
-	order := fleet.Order{ID: fleet.NewID(), To: wire.Address{Fleet: a.fleet, Device: target}, Verb: verb, Payload: payload, Patience: a.ttl}
+	order := fleet.Order{ID: fleet.NewID(), To: wire.Address{Fleet: a.fleet, Device: target}, Verb: verb,
+		Payload: payload, Patience: a.ttl}
 	return a.client(c.Context(), c.ErrOrStderr(), fleet.CommandFilters(a.fleet),
 		func(ctx context.Context, fl *fleet.Client) error {
 			if a.async {

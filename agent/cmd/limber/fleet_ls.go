@@ -31,7 +31,8 @@ hold; != instead of = turns one around, and * stands for any text.
 type whereArgs struct{ expression string }
 
 func (a *whereArgs) flags(c *cobra.Command) {
-	c.Flags().StringVar(&a.expression, "where", "", "`EXPRESSION` that devices fit, such as state=online,label.site=berlin")
+	c.Flags().StringVar(&a.expression, "where", "",
+		"`EXPRESSION` that devices fit, such as state=online,label.site=berlin")
 }
 
 // parse reads the expression; what is wrong is shown beneath it.
@@ -109,7 +110,8 @@ func printDevices(c *cobra.Command, name string, all []fleet.Device, fits fleet.
 		_, err := fmt.Fprintln(c.OutOrStdout(), text)
 		return err
 	}
-	return printList(c.OutOrStdout(), asJSON, devices, 0, strings.Join(fleet.ListHead(), "\t"), func(d fleet.Device) string {
+	head := strings.Join(fleet.ListHead(), "\t")
+	return printList(c.OutOrStdout(), asJSON, devices, 0, head, func(d fleet.Device) string {
 		row := strings.Join(d.Cells(time.Now()), "\t")
 		if note := d.Note(); note != "" {
 			row += "  " + note // a sentence, which would widen every other column
