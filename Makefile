@@ -1,7 +1,7 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
-# make test    every test, with the race detector
-# make torture what takes longer: real agents, members and load, the whole demo
+# make test    every test, with the race detector but for what runs alone
+# make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
@@ -19,22 +19,42 @@ build: runtime
 demo: build
 	@bin/limber demo $(DEMO_ARGS)
 
-# Tests that wait are parallel; and a process under the race detector would sleep for
-# a second before it ends. A test leaves much behind and ends soon: the collector need
-# not come as often as in a program that stays, but where memory is measured.
-TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+# Tests that wait are parallel, and so are packages, those first that take longest. A
+# process under the race detector would sleep for a second before it ends. A test leaves
+# much behind and ends soon: the collector need not come as often as in a program that
+# stays, but where memory is measured.
+TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+MODULE  = github.com/limber-edge/limber
+SLOWEST = agent/cmd/limber agent broker-config/brokercheck store family/workshop
+
+# Nothing in these packages nor in their tests runs beside anything else, which is what
+# the race detector looks for, and it makes their arithmetic take five to ten times as
+# long. make torture has it nevertheless.
+ALONE = agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
-	GOGC=400 $(TESTED) -timeout 10m ./...
+	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
+	GOGC=400 $(TESTED) -p 3 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
+		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
 
-# Tests behind the build tag are in addition to the others of their packages; one
-# package at a time, as they measure. Then two devices are killed so often, which takes a
-# quarter of an hour; LIMBER_SEED=... repeats the plan of a run.
-KILLS ?= 1000
+# Within two hours on two processors, and told as it goes. Packages with tests behind the
+# build tag come one at a time, as they measure; then what a device holds is looked at, for
+# which the race detector has no use; and last devices are killed KILLS times each, and
+# brokers with them, two storms at once. A step that fails does not keep the others from running.
+# LIMBER_SEED=... repeats the plan of a run.
+KILLS   ?= 1000
+TORTURE  = -tags torture -v -timeout 75m
+TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture' -- '*_test.go'))))
 
 torture: runtime
-	$(TESTED) -tags torture -p 1 -timeout 60m ./...
-	LIMBER_KILLS=$(KILLS) $(TESTED) -v -timeout 2h -run TestN2_KillsUnderTraffic ./agent
+	@failed=0; \
+	echo "torture, 1 of 3: $(TORTURED)"; \
+	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic' $(TORTURED) $(ALONE:%=./%) || failed=1; \
+	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections"; \
+	$(GO) test $(TORTURE) -run '^TestR6_' ./agent || failed=1; \
+	echo "torture, 3 of 3: $(KILLS) kills of each device"; \
+	LIMBER_KILLS=$(KILLS) $(TESTED) $(TORTURE) -parallel 2 -run '^TestN2_KillsUnderTraffic' ./agent || failed=1; \
+	exit $$failed
 
 check: runtime
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w $$unformatted"; exit 1; }

@@ -220,3 +220,23 @@ func (c *cable) mend() {
 	defer c.mu.Unlock()
 	c.whole = true
 }
+
+// network is all the cables of a device: one to each node of its broker.
+type network []*cable
+
+// each does something with every cable.
+func (n network) each(do func(*cable)) {
+	for _, c := range n {
+		do(c)
+	}
+}
+
+func (n network) cut()    { n.each((*cable).cut) }
+func (n network) reset()  { n.each((*cable).reset) }
+func (n network) mend()   { n.each((*cable).mend) }
+func (n network) stall()  { n.each((*cable).stall) }
+func (n network) resume() { n.each((*cable).resume) }
+
+func (n network) behave(up, down manner) {
+	n.each(func(c *cable) { c.behave(up, down) })
+}

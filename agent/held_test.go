@@ -14,8 +14,23 @@ import (
 // held is what a process holds of the machine.
 type held struct {
 	Heap       int // bytes in use, after a collection
+	Own        int // bytes of resident memory that are no file's (RssAnon), after a collection
+	Mapped     int // bytes of it that are files' (RssFile, RssShmem): the program and the stores
 	Goroutines int
 	Files      int // open
+}
+
+// least is what both hold at least, one by one.
+func (h held) least(o held) held {
+	return held{min(h.Heap, o.Heap), min(h.Own, o.Own), min(h.Mapped, o.Mapped), min(h.Goroutines, o.Goroutines),
+		min(h.Files, o.Files)}
+}
+
+// String has the memory in MB.
+func (h held) String() string {
+	mb := func(bytes int) float64 { return float64(bytes) / 1e6 }
+	return fmt.Sprintf("heap %.2f MB, resident %.2f MB (its own %.2f, files' %.2f), %d goroutines, %d files", mb(h.Heap),
+		mb(h.Own+h.Mapped), mb(h.Own), mb(h.Mapped), h.Goroutines, h.Files)
 }
 
 const heldLine = "holds heap=%d goroutines=%d files=%d\n"
@@ -54,6 +69,21 @@ func (p *process) holds() (h held) {
 	log := p.log.String()
 	if _, err := fmt.Sscanf(log[strings.LastIndex(log, key):], heldLine, &h.Heap, &h.Goroutines, &h.Files); err != nil {
 		p.tb.Fatalf("what the device holds: %v in %s", err, tail(log))
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int
+		key, value, _ := strings.Cut(line, ":")
+		fmt.Sscan(value, &kib) // what is no number is of another key
+		switch key {
+		case "RssAnon":
+			h.Own = kib << 10
+		case "RssFile", "RssShmem": // the second where a file is in memory itself
+			h.Mapped += kib << 10
+		}
 	}
 	return h
 }

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -26,21 +27,25 @@ type client struct {
 	link *mqtt.Link
 	up   chan struct{}
 
-	mu      sync.Mutex
-	entries map[string]*entry // guarded by mu, as all that follows: by the topic of the answer
-	topics  []string          // of the entries, in the order of publishing
-	shown   [pictures]string  // the classes that a picture was given first
-	numbers map[uint64]string // the topic of each number's answer
-	refused map[string]int
-	gaps    map[string]uint64 // records that were told to be lost, by the event
-	phantom []string          // answers that nothing was asked for
-	copies  int               // answers that came again, byte for byte
-	newest  map[bool]uint64   // number of the last result that came, made without the link or with it
-	behind  []string          // results that came after one with a higher number
-	open    int               // entries that were accepted and have no answer
-	last    wire.Telemetry
-	state   wire.State
-	more    chan struct{} // closed when there is more of any of it
+	lasting bool // the broker keeps what comes while its connection is broken
+
+	mu        sync.Mutex
+	entries   map[string]*entry // guarded by mu, as all that follows: by the topic of the answer
+	published map[string]*entry // the same, by the topic it was published to
+	topics    []string          // of the entries, in the order of publishing
+	shown     [pictures]string  // the classes that a picture was given first
+	numbers   map[uint64]string // the topic of each number's answer
+	refused   map[string]int
+	gaps      map[string]uint64 // records that were told to be lost, by the event
+	silent    uint64            // commands that got no answer, as events tell
+	phantom   []string          // answers that nothing was asked for
+	copies    int               // answers that came again, byte for byte
+	newest    map[bool]uint64   // number of the last result that came, made without the link or with it
+	behind    []string          // results that came after one with a higher number
+	open      int               // entries that were accepted and have no answer
+	last      wire.Telemetry
+	state     wire.State
+	more      chan struct{} // closed when there is more of any of it
 }
 
 // entry is one id.
@@ -48,9 +53,11 @@ type entry struct {
 	topic    string // it was published to
 	payload  []byte
 	qos      byte
-	picture  int  // in the job; -1 in a command
-	accepted bool // the broker took it
-	came     int  // answers, copies too
+	picture  int       // in the job; -1 in a command
+	accepted bool      // the broker took it
+	at       time.Time // when it did so last
+	seen     bool      // a lasting client was told of it, as the device is to be
+	came     int       // answers, copies too
 	answers  []given
 }
 
@@ -62,14 +69,31 @@ type given struct {
 
 func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	tb.Helper()
-	c := &client{tb: tb, self: self, up: make(chan struct{}, 1),
-		entries: map[string]*entry{}, numbers: map[uint64]string{}, newest: map[bool]uint64{},
-		refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
+	return openLedgerAs(tb, passing(broker), self)
+}
+
+// passing is a connection that the broker forgets when it breaks, which it must not.
+func passing(broker string) mqtt.Config {
 	cfg := mqtt.Default()
-	cfg.Broker, cfg.ClientID, cfg.CleanSession = broker, "ledger-"+fleet.NewID(), true
+	cfg.Broker, cfg.CleanSession = broker, true
+	return cfg
+}
+
+// openLedgerAs connects a client; if the broker is to keep what comes while it is away,
+// the connection may break.
+func openLedgerAs(tb testing.TB, cfg mqtt.Config, self wire.Address) *client {
+	tb.Helper()
+	c := &client{tb: tb, self: self, lasting: !cfg.CleanSession, up: make(chan struct{}, 1),
+		entries: map[string]*entry{}, published: map[string]*entry{}, numbers: map[uint64]string{},
+		newest: map[bool]uint64{}, refused: map[string]int{}, gaps: map[string]uint64{}, more: make(chan struct{})}
+	cfg.ClientID = "ledger-" + fleet.NewID()
 	for _, filter := range []string{self.Result("+"), self.Ack("+", "+"), self.Event("+"), self.Telemetry(),
 		self.State()} {
 		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: filter, QoS: 1})
+	}
+	if c.lasting {
+		cfg.Subscriptions = append(cfg.Subscriptions, mqtt.Subscription{Filter: self.Job("+"), QoS: 1},
+			mqtt.Subscription{Filter: self.Cmd("+", "+"), QoS: 1})
 	}
 	var err error
 	if c.link, err = mqtt.New(cfg, c, discard()); err != nil {
@@ -80,10 +104,16 @@ func openLedger(tb testing.TB, broker string, self wire.Address) *client {
 	return c
 }
 
-func (c *client) Connected(uint64, bool)  { c.up <- struct{}{} }
+func (c *client) Connected(uint64, bool) {
+	select {
+	case c.up <- struct{}{}:
+	default: // nobody waits for the one before
+	}
+}
+
 func (c *client) Denied(filters []string) { c.tb.Errorf("may not read %q", filters) }
 func (c *client) Lost(err error) {
-	if c.tb.Context().Err() == nil {
+	if c.tb.Context().Err() == nil && !c.lasting {
 		c.tb.Errorf("the client's own connection broke: %v", err)
 	}
 }
@@ -94,12 +124,17 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.published[m.Topic] != nil:
+		c.published[m.Topic].seen = true
 	case strings.HasPrefix(m.Topic, c.self.Result("")):
 		c.result(m)
 	case strings.HasPrefix(m.Topic, c.self.Event("")):
 		var e wire.Event
-		if c.read(m, &e); e.Kind == wire.EventGap {
+		switch c.read(m, &e); e.Kind {
+		case wire.EventGap:
 			c.gaps[string(m.Payload)] = e.Count // told once more: the same event
+		case wire.EventBusy:
+			c.silent += max(1, e.Count)
 		}
 	case m.Topic == c.self.Telemetry():
 		c.last = wire.Telemetry{}
@@ -136,10 +171,10 @@ func (c *client) result(m mqtt.Message) {
 		c.phantom = append(c.phantom, fmt.Sprintf("%s has number %d of %s", m.Topic, r.Seq, topic))
 	}
 	c.numbers[r.Seq] = m.Topic
-	if newest := c.newest[r.Late]; r.Seq < newest {
-		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
-	} else {
+	if newest := c.newest[r.Late]; r.Seq >= newest {
 		c.newest[r.Late] = r.Seq
+	} else {
+		c.behind = append(c.behind, fmt.Sprintf("%s with number %d after %d, late %v", m.Topic, r.Seq, newest, r.Late))
 	}
 	if r.Status != wire.OK {
 		c.refused[string(r.Reason)+": "+r.Detail]++
@@ -204,19 +239,27 @@ func (c *client) publish(ctx context.Context, answer string, e *entry) {
 func (c *client) enter(answer string, e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries[answer] = e
+	c.entries[answer], c.published[e.topic] = e, e
 	c.topics = append(c.topics, answer)
 }
 
-// again publishes what an entry has, and enters that the broker took it.
+// again publishes what an entry has, and enters that the broker took it. When the
+// connection breaks nobody knows whether it did, and it is published again.
 func (c *client) again(ctx context.Context, e *entry) {
-	if err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: e.qos}); err != nil {
-		if ctx.Err() == nil {
+	for {
+		err := c.link.Publish(ctx, mqtt.Message{Topic: e.topic, Payload: e.payload, QoS: e.qos})
+		switch {
+		case err == nil:
+			c.accept(e)
+			return
+		case ctx.Err() != nil:
+			return
+		case !c.lasting || !errors.Is(err, mqtt.ErrDown):
 			c.tb.Errorf("publish to %s: %v", e.topic, err)
+			return
 		}
-		return
+		idle(ctx, 20*time.Millisecond)
 	}
-	c.accept(e)
 }
 
 // accept enters that an entry is to be answered from now on.
@@ -226,7 +269,7 @@ func (c *client) accept(e *entry) {
 	if !e.accepted && len(e.answers) == 0 {
 		c.open++
 	}
-	e.accepted = true
+	e.accepted, e.at = true, time.Now()
 }
 
 // traffic publishes so many messages a second, in bursts, until ctx ends: jobs, some
@@ -277,6 +320,17 @@ func (c *client) until(most time.Duration, done func() bool) bool {
 			return false
 		}
 	}
+}
+
+// reached tells whether the broker passed on what it took: a lasting client has
+// subscribed to what the device has. c.mu is held.
+func (c *client) reached(e *entry) bool { return !c.lasting || e.seen }
+
+// unanswered is how many were accepted and have no answer.
+func (c *client) unanswered() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
 }
 
 // lost is how many records the device told to have lost; c.mu is held.

@@ -2,7 +2,10 @@
 
 package agent_test
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
 // times is how much longer the bursts of these tests are in `make torture`.
 const times = 1
@@ -11,5 +14,11 @@ const times = 1
 const (
 	soakBefore, soakJobs, soakConnections = 300, 1000, 30
 	soakRest                              = time.Second
-	soakHeld                              = 2 // senders of broken connections that the library still holds
+	soakHeld                              = 2     // senders of broken connections that the library still holds
+	soakResident                          = false // whether resident memory is judged
 )
+
+// sites are where devices are killed; in `make torture` the broker is killed as well.
+func sites() map[string]func(testing.TB) site {
+	return map[string]func(testing.TB) site{"mosquitto": steady}
+}

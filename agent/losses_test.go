@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -31,7 +31,7 @@ func (s *storm) unwritten() time.Duration {
 // make large results: some hundreds fill the outbox.
 func TestS8_LossesAreToldInFullThroughKillsAndBrokenLinks(t *testing.T) {
 	t.Parallel()
-	s := newStorm(t, func(cfg *agent.Config) {
+	s := newStorm(t, func(cfg *config.Config) {
 		cfg.Fleet, cfg.Device = strings.Repeat("f", 64), strings.Repeat("d", 64)
 		cfg.Mode, cfg.Outbox.MiB, cfg.Jobs.Queue = "fixed:5.8M", 1, 5000
 	})
@@ -46,18 +46,18 @@ func TestS8_LossesAreToldInFullThroughKillsAndBrokenLinks(t *testing.T) {
 	if !c.until(patience, func() bool { last = c.last; return last.Jobs == jobs }) || last.Queue < 1500 {
 		t.Fatalf("got %+v, want %d jobs, most of them waiting", last, jobs)
 	}
-	s.cable.cut()
+	s.network.cut()
 	for s.unwritten() < time.Second { // until all are answered
 		idle(t.Context(), 100*time.Millisecond)
 	}
 	for range 5 {
 		s.end(p, true)
 		p = s.spawn()
-		s.cable.mend()
+		s.network.mend()
 		idle(t.Context(), time.Duration(r.Int64N(int64(300*time.Millisecond))))
-		s.cable.cut()
+		s.network.cut()
 	}
-	s.cable.mend()
+	s.network.mend()
 	s.rest(p)
 	if got := s.count(); got.Gaps == 0 || got.Answered != got.Accepted-int(got.Gaps) {
 		t.Errorf("seed %d: got %+v, want as many told to be lost as have no answer: %v", s.seed, got, c.gaps)

@@ -107,13 +107,12 @@ func TestWhatWasGivenUpIsPassedOver(t *testing.T) {
 	}
 }
 
-// replayed runs f with lines in a bubble.
-func replayed(t *testing.T, p pace, f func(t *testing.T, d *device, l *lines)) {
+// replayed runs f with lines in a bubble, the first late one after the jitter.
+func replayed(t *testing.T, p pace, jitter time.Duration, f func(t *testing.T, d *device, l *lines)) {
 	t.Helper()
-	after := time.Until(p.due)
 	synctest.Test(t, func(t *testing.T) {
 		d := mustDevice(t, nil)
-		p.due = time.Now().Add(after.Round(time.Millisecond))
+		p.due = time.Now().Add(jitter) // by the clock of the bubble
 		f(t, d, &lines{outbox: d.outbox, again: d.sent.again, pace: p})
 	})
 }
@@ -148,7 +147,7 @@ func TestLateResultsArePacedAndNothingElseIs(t *testing.T) {
 		if n := len(self.Result("a")) + 1; n != size {
 			t.Fatalf("a record has %d bytes", n)
 		}
-		replayed(t, newPace(tt.perSecond, tt.bytes, calm, 0), func(t *testing.T, d *device, l *lines) {
+		replayed(t, newPace(tt.perSecond, tt.bytes, calm, 0), 0, func(t *testing.T, d *device, l *lines) {
 			d.fill(store.Late, 200)
 			d.fill(store.Live, 1000)
 			if took := l.takes(t, 1200); took > tt.want || took < tt.want-2*paceAhead {
@@ -159,7 +158,7 @@ func TestLateResultsArePacedAndNothingElseIs(t *testing.T) {
 }
 
 func TestTheJitterHoldsLateResultsAndNoOthers(t *testing.T) {
-	replayed(t, newPace(0, 0, calm, drainJitter/2), func(t *testing.T, d *device, l *lines) {
+	replayed(t, newPace(0, 0, calm, 0), drainJitter/2, func(t *testing.T, d *device, l *lines) {
 		for s := range store.Stream(store.Streams) {
 			d.fill(s, 1)
 		}
@@ -181,7 +180,7 @@ func TestTheJitterHoldsLateResultsAndNoOthers(t *testing.T) {
 func TestLateResultsGoAtHalfTheirPaceWhileTheLinkIsStrained(t *testing.T) {
 	high := false
 	bounds := newPace(200, 0, func() bool { return high }, 0)
-	replayed(t, bounds, func(t *testing.T, d *device, l *lines) {
+	replayed(t, bounds, 0, func(t *testing.T, d *device, l *lines) {
 		d.fill(store.Late, 600)
 		l.takes(t, 100) // it was behind its time
 		for _, high = range []bool{true, false} {

@@ -126,6 +126,20 @@ func (m *Mosquitto) Kill() {
 	m.cmd = nil
 }
 
+// Stop has the broker end in order, for which it writes what it keeps if it has
+// persistence.
+func (m *Mosquitto) Stop() {
+	m.tb.Helper()
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		m.tb.Fatalf("stop mosquitto: %v", err)
+	}
+	<-m.log
+	if err := m.cmd.Wait(); err != nil {
+		m.tb.Fatalf("stop mosquitto: %v", err)
+	}
+	m.cmd = nil
+}
+
 // Pause stops the broker where it is: its sockets stay open and mute.
 func (m *Mosquitto) Pause() {
 	m.tb.Helper()
