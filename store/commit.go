@@ -23,11 +23,11 @@ func (o *Outbox) commit(last bool) error {
 		g = o.gather(true, last)
 		err = o.file.update(g.write)
 	}
-	if err == nil {
-		o.renewJournal(g.generation, last)
-	}
 	for _, durable := range o.settle(g, err) {
 		durable()
+	}
+	if err == nil {
+		o.renewJournal(g, last)
 	}
 	return err
 }
@@ -63,12 +63,18 @@ func (o *Outbox) mayEnter() bool {
 // renewJournal begins the journal again, as outbox.db has what was in it, and makes it
 // anew if it could not be written, but not more often than groups are taken over in
 // good times.
-func (o *Outbox) renewJournal(generation uint64, last bool) {
+func (o *Outbox) renewJournal(taken group, last bool) {
 	j := o.journal
-	if j.restart(generation); j.file != nil || last || time.Since(j.made) < takeOverEvery {
-		return
+	void := j.end > 0
+	j.restart(taken.generation)
+	var err error
+	if j.file != nil && void {
+		err = j.mark(taken)
 	}
-	if err := j.create(generation); err != nil {
+	if j.file == nil && !last && time.Since(j.made) >= takeOverEvery {
+		err = j.create(taken)
+	}
+	if err != nil {
 		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
 	}
 }
@@ -118,8 +124,8 @@ func (o *Outbox) gather(takeOver, last bool) (g group) {
 	defer o.mu.Unlock()
 	o.expire()
 	g.age, g.reserved = o.age.now(), o.numbers.reserved
-	changed := o.gaps.changed
-	if changed || o.gaps.logged {
+	changed := o.changed()
+	if o.gaps.changed || o.gaps.logged {
 		g.gaps = o.gaps.encode()
 	}
 	o.gaps.changed = false
@@ -130,7 +136,7 @@ func (o *Outbox) gather(takeOver, last bool) (g group) {
 		}
 		g.done, o.done = o.done.deletes, dueDeletes{}
 	} else {
-		g.done = o.done.unlogged()
+		g.done = o.done.deletes // also what the journal has: the frame that had it may be damaged
 	}
 	if last {
 		g.reserved = o.numbers.next
@@ -141,7 +147,7 @@ func (o *Outbox) gather(takeOver, last bool) (g group) {
 		o.take(&g, c, takeOver, last || o.written(c))
 	}
 	slices.SortFunc(g.puts, func(a, b put) int { return cmp.Compare(a.Seq, b.Seq) })
-	g.nothing = !g.news && g.done.empty() && !changed
+	g.nothing = !g.news && !changed
 	return g
 }
 
@@ -169,10 +175,10 @@ func (o *Outbox) take(g *group, c Class, takeOver, all bool) {
 func (o *Outbox) giveBack(g group) {
 	o.memory.inFlight = [Classes]int{}
 	if g.generation > 0 {
-		o.done = dueDeletes{deletes: deletes{
-			queue:   append(g.done.queue, o.done.queue...),
-			records: append(g.done.records, o.done.records...),
-		}}
+		for c, seqs := range g.done.queue {
+			o.done.queue[c] = append(seqs, o.done.queue[c]...)
+		}
+		o.done.records, o.done.logged = append(g.done.records, o.done.records...), 0
 	}
 	o.gaps.changed = o.gaps.changed || g.gaps != nil
 }
@@ -193,7 +199,7 @@ func (g group) write(tx *bolt.Tx) error {
 		}
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
-	err := errors.Join(deleteAll(queue, g.done.queue), deleteAll(records, g.done.records),
+	err := errors.Join(deleteAll(queue, slices.Concat(g.done.queue[:]...)), deleteAll(records, g.done.records),
 		meta.Put([]byte(keyReserved), number(g.reserved)), meta.Put([]byte(keyAge), number(uint64(g.age))))
 	if err == nil && g.generation > 0 {
 		err = errors.Join(meta.Put([]byte(keyGeneration), number(g.generation)),
@@ -252,8 +258,7 @@ func (o *Outbox) settleState(g group) {
 		return
 	}
 	o.memory.log()
-	o.done.loggedQueue += len(g.done.queue)
-	o.done.loggedRecords += len(g.done.records)
+	o.done.logged = g.done.len()
 	o.gaps.logged = o.gaps.logged || g.gaps != nil
 	if o.pace.logged.IsZero() && !g.nothing {
 		o.pace.logged = time.Now()
@@ -264,8 +269,10 @@ func (o *Outbox) settleState(g group) {
 // more.
 func (o *Outbox) settlePut(p put) {
 	waits := o.queue.holds(p.Seq)
-	dequeue, drop := p.queued != nil && !waits, !waits && !o.answers.holds(p.Seq)
-	if dequeue || drop {
-		o.unstore(p.Seq, dequeue, drop)
+	if p.queued != nil && !waits {
+		o.dequeue(p.Stream.Class(), p.Seq)
+	}
+	if !waits && !o.answers.holds(p.Seq) {
+		o.unstore(p.Seq)
 	}
 }

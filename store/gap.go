@@ -36,7 +36,7 @@ type Gap struct {
 	Bytes   int64 // as far as known
 	First   uint64
 	Last    uint64
-	Mixed   bool // others in between may have been delivered: there were too many gaps to tell each
+	Mixed   bool // others in between may have been delivered: there were too many gaps to tell each, or damage hides it
 }
 
 const (
@@ -102,10 +102,10 @@ func (g *gaps) settle(seq uint64) {
 	g.changed = g.changed || len(g.accounts) < n
 }
 
-// retell has what the record with that number told of told again: it was lost.
-func (g *gaps) retell(seq uint64) {
+// retell has what records from first to last told of told again: they were lost.
+func (g *gaps) retell(first, last uint64) {
 	for i := range g.accounts {
-		if g.accounts[i].told == seq {
+		if told := g.accounts[i].told; told >= first && told <= last {
 			g.accounts[i].told = 0
 			g.changed = true
 		}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,8 @@ import (
 // bbolt writes five to seven pages, a frame of the journal mostly one, which is what
 // lets a card live with twenty commits a second.
 //
-//	block 0                3       4
-//	├ frame ─────── zeros ─┼ frame ─┼ frames of earlier generations, or zeros ┤
+//	block 0                3       4                                       the last
+//	├ frame ─────── zeros ─┼ frame ─┼ frames of earlier generations, or zeros ┼ mark ┤
 //
 // The file has its size from the start and is written over, so that a frame changes
 // nothing but its own blocks. A frame begins at a block and is written with its
@@ -26,7 +25,23 @@ import (
 //
 // Each frame bears the generation of the journal, which outbox.db counts up in the
 // commit that takes everything over. From then on the frames are void, and the next
-// one is written over the first.
+// one is written over the first. The mark, a frame with nothing in it, bears the new
+// generation then, so that void frames stay void should outbox.db be removed.
+//
+// A frame is sectors, each with a checksum and the generation. One of them more than the
+// body takes is the sum of the others, so that any one that is damaged is had again. Where
+// two are, the frame is lost; what is done about it:
+//
+//   - A frame behind it tells how many records it had, and repeats its deletes.
+//   - It is the last, and all of its sectors that are sound are new: it was complete, may
+//     have been called durable, and is told as damage, without a count.
+//   - It is the last, and one of its sectors is of an earlier generation, or zeros: it was
+//     torn by a power cut, before anyone was told of it, which is nothing to tell of.
+//
+// What cannot be told from the last case is a disk that turns a sector of the last frame
+// back into what it was, or spoils all sectors of a last frame: what rots in a void frame
+// looks like that. Nor is it known what the last frame deleted: should it be lost, what
+// was given up in it waits again, also if the gap was told in the two seconds before.
 //
 // The one rule: after an error nobody knows what is on the disk, so the file is not
 // written again; another is made once outbox.db has what was in it.
@@ -41,7 +56,6 @@ type journal struct {
 	counted    tallies   // what the frames have
 	made       time.Time // when it was last tried to make the file
 	body       []byte    // of the last frame, for its room
-	frame      []byte    // the last one, for its room
 }
 
 // A journalFile is an *os.File, or a test's that stalls.
@@ -56,22 +70,13 @@ var errNoRoom = errors.New("the journal is full")
 const (
 	journalSize  = 1 << 20 // bytes at most
 	journalBlock = 4 << 10 // bytes that a disk writes at least
-
-	// frameHead is what a frame has before its body: length of the body, 4 bytes;
-	// generation, 8; CRC32C, 4, over where the frame is and all of the others.
-	frameHead = 4 + 8 + 4
 )
 
-// frameSize is what a frame takes in the file, with its padding.
-func frameSize(body int) int64 {
-	return (frameHead + int64(body) + journalBlock - 1) / journalBlock * journalBlock
-}
-
-// create makes the file anew and empties it, to be written with that generation. What
-// was there is lost: outbox.db has to have it.
-func (j *journal) create(generation uint64) error {
+// create makes the file anew and empties it, to be written with the generation of the
+// group. What was there is lost: outbox.db has to have it.
+func (j *journal) create(taken group) error {
 	j.abandon()
-	j.restart(generation)
+	j.restart(taken.generation)
 	j.made = time.Now()
 	if j.size == 0 {
 		return nil
@@ -84,10 +89,10 @@ func (j *journal) create(generation uint64) error {
 		err = SyncFolder(filepath.Dir(j.path))
 	}
 	if err == nil {
-		err = j.use(generation)
+		err = j.use()
 	}
-	if err == nil { // void, and a sign that this is a journal
-		_, err = j.file.WriteAt(appendFrame(nil, generation-1, appendGroup(nil, group{}, tallies{}), 0), 0)
+	if err == nil {
+		err = j.mark(taken)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), removed(j.path))
@@ -114,16 +119,18 @@ func fillZeros(path string, size int64, noSync bool) error {
 
 // open opens the file to be written from its start, or makes it if it is not there or
 // not whole.
-func (j *journal) open(generation uint64) error {
-	if err := j.use(generation); err == nil && j.info.Size() == j.size && j.info.Mode().IsRegular() {
+func (j *journal) open(taken group) error {
+	j.restart(taken.generation)
+	err := j.use()
+	if err == nil && j.info.Size() == j.size && j.info.Mode().IsRegular() && j.mark(taken) == nil {
 		return nil
 	}
-	return j.create(generation)
+	return j.create(taken)
 }
 
-// use opens the file to be written from its start. A write returns when it is on the
-// disk, as with fdatasync behind it.
-func (j *journal) use(generation uint64) error {
+// use opens the file to be written. A write returns when it is on the disk, as with
+// fdatasync behind it.
+func (j *journal) use() error {
 	flag := os.O_RDWR
 	if !j.noSync {
 		flag |= syscall.O_DSYNC
@@ -136,7 +143,6 @@ func (j *journal) use(generation uint64) error {
 	if err != nil {
 		return errors.Join(err, h.Close())
 	}
-	j.restart(generation)
 	j.file, j.info = h, info
 	return nil
 }
@@ -146,8 +152,18 @@ func (j *journal) restart(generation uint64) {
 	j.generation, j.end, j.counted = generation, 0, tallies{}
 }
 
+// mark notes in the file what outbox.db has taken over: from which generation on frames
+// count, which numbers are used, and the running time.
+func (j *journal) mark(taken group) error {
+	body := appendGroup(nil, group{reserved: taken.reserved, age: taken.age}, tallies{})
+	return j.write(appendFrame(nil, taken.generation, body, j.room()), j.room())
+}
+
+// room is how many bytes there are for frames.
+func (j *journal) room() int64 { return j.size - journalBlock }
+
 // fits tells whether a frame with a body of that many bytes has room.
-func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.size }
+func (j *journal) fits(body int) bool { return j.file != nil && j.end+frameSize(body) <= j.room() }
 
 // log writes a group if there is anything to write; the error is errNoRoom if it does
 // not fit.
@@ -172,16 +188,24 @@ func (j *journal) log(g group) error {
 // append writes a frame, for which there has to be room. It is on the disk when this
 // returns nil; after an error the journal is of no use until it was made anew.
 func (j *journal) append(body []byte) error {
-	j.frame = appendFrame(j.frame[:0], j.generation, body, j.end)
+	frame := appendFrame(make([]byte, 0, frameSize(len(body))), j.generation, body, j.end)
+	err := j.write(frame, j.end)
+	if err == nil {
+		j.end += int64(len(frame))
+	}
+	return err
+}
+
+// write writes whole blocks.
+func (j *journal) write(frame []byte, at int64) error {
 	err := j.inPlace()
 	if err == nil {
-		_, err = j.file.WriteAt(j.frame, j.end)
+		_, err = j.file.WriteAt(frame, at)
 	}
 	if err != nil {
 		j.abandon()
 		return fmt.Errorf("write %s: %w", j.path, err)
 	}
-	j.end += int64(len(j.frame))
 	return nil
 }
 
@@ -203,40 +227,8 @@ func (j *journal) abandon() {
 	}
 }
 
-// appendFrame appends the frame that goes where at is in the file.
-func appendFrame(b []byte, generation uint64, body []byte, at int64) []byte {
-	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(body)))
-	head = binary.BigEndian.AppendUint64(head, generation)
-	head = binary.BigEndian.AppendUint32(head, frameSum(head, body, at))
-	b = append(append(b, head...), body...)
-	return append(b, make([]byte, frameSize(len(body))-frameHead-int64(len(body)))...)
-}
-
-// frameSum is the checksum of a frame by what its head says before it.
-func frameSum(head, body []byte, at int64) uint32 {
-	return checksum(number(uint64(at)), head, body)
-}
-
-// parseFrame reads the frame that begins where at is in the file b. ok is false if
-// none does.
-func parseFrame(b []byte, at int64) (generation uint64, body []byte, ok bool) {
-	b = b[at:]
-	if len(b) < frameHead {
-		return 0, nil, false
-	}
-	size := int64(binary.BigEndian.Uint32(b))
-	if size > int64(len(b))-frameHead {
-		return 0, nil, false
-	}
-	body = b[frameHead : frameHead+size]
-	if frameSum(b[:12], body, at) != binary.BigEndian.Uint32(b[12:]) {
-		return 0, nil, false
-	}
-	return binary.BigEndian.Uint64(b[4:]), body, true
-}
-
 // readJournal returns the content of the file at path, nothing if there is none. A
-// block that cannot be read is zeros.
+// block that cannot be read is zeros, and the error says so.
 func readJournal(path string) ([]byte, error) {
 	h, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -249,38 +241,17 @@ func readJournal(path string) ([]byte, error) {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, err
 	}
-	b := make([]byte, min(info.Size(), journalSize))
-	for at := 0; at < len(b); at += journalBlock {
-		block := b[at:min(at+journalBlock, len(b))]
-		if _, err := h.ReadAt(block, int64(at)); err != nil {
+	return readBlocks(h, min(info.Size(), journalSize))
+}
+
+func readBlocks(from io.ReaderAt, size int64) (b []byte, err error) {
+	b = make([]byte, size)
+	for at := int64(0); at < size; at += journalBlock {
+		block := b[at:min(at+journalBlock, size)]
+		if _, failed := from.ReadAt(block, at); failed != nil {
 			clear(block)
+			err = fmt.Errorf("block at byte %d: %w", at, failed)
 		}
 	}
-	return b, nil
-}
-
-// frames returns the bodies of the frames of a generation. Behind a bad block it looks
-// on: each frame was begun when the one before was on the disk, so one behind a bad
-// one tells of damage, and is as good as before.
-func frames(b []byte, generation uint64) (bodies [][]byte) {
-	for at := int64(0); at < int64(len(b)); {
-		g, body, ok := parseFrame(b, at)
-		if !ok || g != generation {
-			at += journalBlock
-			continue
-		}
-		bodies = append(bodies, body)
-		at += frameSize(len(body))
-	}
-	return bodies
-}
-
-// lastGeneration is the newest that a frame bears; 0 if there is no frame.
-func lastGeneration(b []byte) (last uint64) {
-	for at := int64(0); at < int64(len(b)); at += journalBlock {
-		if g, _, ok := parseFrame(b, at); ok {
-			last = max(last, g)
-		}
-	}
-	return last
+	return b, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,27 +86,124 @@ func TestS6_ADamagedFrameIsAGap(t *testing.T) {
 	})
 	for _, tt := range []struct {
 		name   string
-		frames []int // damaged
+		blocks []int // in which half of the sectors are others
+		as     []byte
 		left   []uint64
 		gaps   []Gap
+		told   string
 	}{
-		{"S6 the first", []int{0}, []uint64{3, 4, 5, 6, 7, 8, 9, 10}, []Gap{lostLate(1, 2)}},
-		{"S6 two in the middle", []int{1, 2}, []uint64{1, 2, 7, 8, 9, 10}, []Gap{lostLate(3, 6)}},
-		{"S6 two apart", []int{1, 3}, []uint64{1, 2, 5, 6, 9, 10}, []Gap{lostLate(3, 4), lostLate(7, 8)}},
-		{"S6 the last, which may have been torn", []int{4}, upTo(8), nil},
+		{"S6 the first", []int{0}, nil, []uint64{3, 4, 5, 6, 7, 8, 9, 10}, []Gap{lostLate(1, 2)}, ""},
+		{"S6 two in the middle", []int{1, 2}, nil, []uint64{1, 2, 7, 8, 9, 10}, []Gap{lostLate(3, 6)}, ""},
+		{"S6 two apart", []int{1, 3}, nil, []uint64{1, 2, 5, 6, 9, 10}, []Gap{lostLate(3, 4), lostLate(7, 8)}, ""},
+		{"S6 the last, which was torn", []int{4}, nil, upTo(8), nil, ""},
+		{"S6 the last, which was not", []int{4}, []byte("#"), upTo(8), nil, "the last group in outbox.log is damaged"},
+		{"S6 no other", nil, nil, upTo(10), nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := &Outbox{path: filepath.Join(dir, "outbox.db")}
 			to := t.TempDir()
-			mustCopyFiles(t, o, to)
-			for _, n := range tt.frames {
-				mustWriteAt(t, filepath.Join(to, "outbox.log"), int64(n*journalBlock+frameHead+30), []byte("#"))
+			mustCopyFiles(t, &Outbox{path: filepath.Join(dir, "outbox.db")}, to)
+			for _, n := range tt.blocks {
+				mustSpoilBlock(t, to, n, tt.as)
 			}
 			k := mustOpenOutbox(t, to, OutboxOptions{})
-			if got := backlog(t, k); !slices.Equal(got, tt.left) {
-				t.Errorf("waiting %d, want %d", got, tt.left)
-			}
+			wantWaiting(t, k, tt.left...)
 			wantGaps(t, k, tt.gaps...)
+			if told := strings.Join(k.Damage(), ""); !strings.Contains(told, tt.told) || (told == "") != (tt.told == "") {
+				t.Errorf("told is %q, want %q", told, tt.told)
+			}
+		})
+	}
+}
+
+// mustSpoilBlock writes over half of a block of a journal, as a whole or of each sector the
+// beginning.
+func mustSpoilBlock(tb testing.TB, dir string, block int, as []byte) {
+	tb.Helper()
+	path := filepath.Join(dir, "outbox.log")
+	if as == nil {
+		mustWriteAt(tb, path, int64(block*journalBlock), make([]byte, journalBlock/2))
+		return
+	}
+	for at := block * journalBlock; at < (block*2+1)*journalBlock/2; at += 512 {
+		mustWriteAt(tb, path, int64(at), as)
+	}
+}
+
+// Whichever frame is lost: what was given up and told does not wait, what was delivered is
+// not said to be lost, and a gap whose record is lost is told again.
+func TestS6_WhatALostFrameDidIsNotUndone(t *testing.T) {
+	fill := func(t *testing.T, o *Outbox) { mustAppendTo(t, o, 100, Late, Late, Late) }
+	push := func(t *testing.T, o *Outbox) { mustAppendTo(t, o, 100, Late) } // out the first
+	tell := func(t *testing.T, o *Outbox) { announced(t, o) }
+	settle := func(_ *testing.T, o *Outbox) { o.Delivered(5) }
+	event := func(t *testing.T, o *Outbox) { mustAppendTo(t, o, 99, Event) }
+	delivered := []func(*testing.T, *Outbox){fill, push, tell, settle}
+	waits := []func(*testing.T, *Outbox){fill, push, tell, event}
+	mixed := lostLate(2, 3)
+	mixed.First, mixed.Mixed = 1, true
+	pushed, told := lostLate(1, 1), lostLate(5, 5)
+	pushed.Reason, told.Class, told.Bytes = Count, Controls, 100
+	for _, tt := range []struct {
+		name    string
+		history []func(*testing.T, *Outbox) // a frame each
+		lost    int
+		left    []uint64
+		gaps    []Gap
+	}{
+		{"S6 with what was given up", delivered, 0, []uint64{4}, []Gap{mixed}},
+		{"S6 with its delete", delivered, 1, []uint64{2, 3}, []Gap{lostLate(4, 4)}},
+		{"S6 with what told of it", delivered, 2, []uint64{2, 3, 4}, nil},
+		{"S6 with what did not yet", waits, 2, []uint64{2, 3, 4, 6}, []Gap{pushed, told}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{Count: 3})
+				mustRun(t, o)
+				for _, happens := range tt.history {
+					happens(t, o)
+					pass(2 * lazyEvery)
+				}
+				dir := t.TempDir()
+				mustCopyFiles(t, o, dir)
+				mustSpoilBlock(t, dir, tt.lost, nil)
+				k := mustOpenOutbox(t, dir, OutboxOptions{Count: 3})
+				wantWaiting(t, k, tt.left...)
+				wantGaps(t, k, tt.gaps...)
+			})
+		})
+	}
+}
+
+// What outbox.db took over stays taken over when it is gone: it was delivered, or told.
+func TestS5_ARemovedOutboxDeliversNothingAgainThatItTookOver(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(t *testing.T, o *Outbox, stop func())
+	}{
+		{"S5 at an orderly end", func(t *testing.T, o *Outbox, stop func()) { stop() }},
+		{"S5 while it ran", func(*testing.T, *Outbox, func()) { pass(2 * takeOverEvery) }},
+		{"S5 at a start", func(t *testing.T, o *Outbox, stop func()) { restart(t, o, stop) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := mustOpenOutbox(t, t.TempDir(), OutboxOptions{})
+				stop := mustRun(t, o)
+				last := mustAppendTo(t, o, 100, Late, Event)[1]
+				pass(groupAge)
+				o.Delivered(1)
+				tt.end(t, o, stop)
+				dir := t.TempDir()
+				mustCopyFiles(t, o, dir)
+				if err := os.Remove(filepath.Join(dir, "outbox.db")); err != nil {
+					t.Fatal(err)
+				}
+				k := mustOpenOutbox(t, dir, OutboxOptions{})
+				wantWaiting(t, k)
+				wantDamage(t, k.Damage(), "was removed")
+				if got := mustAppend(t, k, 10, nil); got <= last {
+					t.Errorf("number %d, want one over %d", got, last)
+				}
+			})
 		})
 	}
 }
@@ -251,10 +349,10 @@ func TestAGroupIsReadAsItWasWritten(t *testing.T) {
 	waits := put{&item{Record: r, age: time.Hour}, []byte{byte(Live), 3}}
 	r.Seq, r.Stream = 7, Late
 	kept := put{&item{Record: r, age: time.Second}, nil}
+	done := deletes{queue: [Classes][]uint64{{1, 3, 4, 5, 9, 1 << 60}, nil, {2}}, records: []uint64{5, 6, 7}}
 	for _, g := range []group{
 		{},
-		{puts: []put{waits, kept}, done: deletes{queue: []uint64{9, 3, 1 << 60}, records: []uint64{5}}, gaps: []byte("[]"),
-			reserved: 1 << 50, age: time.Minute},
+		{puts: []put{waits, kept}, done: done, gaps: []byte("[]"), reserved: 1 << 50, age: time.Minute},
 		{gaps: []byte{}, puts: []put{kept}},
 	} {
 		var before tallies
@@ -270,7 +368,8 @@ func TestAGroupIsReadAsItWasWritten(t *testing.T) {
 }
 
 func sameGroup(a, b group) bool {
-	return slices.Equal(a.done.queue, b.done.queue) && slices.Equal(a.done.records, b.done.records) &&
+	return slices.EqualFunc(a.done.queue[:], b.done.queue[:], slices.Equal) &&
+		slices.Equal(a.done.records, b.done.records) &&
 		slices.Equal(a.gaps, b.gaps) && (a.gaps == nil) == (b.gaps == nil) && a.reserved == b.reserved && a.age == b.age &&
 		slices.EqualFunc(a.puts, b.puts, func(a, b put) bool {
 			return a.Seq == b.Seq && a.Job == b.Job && a.Stream == b.Stream && a.age == b.age &&
@@ -281,7 +380,7 @@ func sameGroup(a, b group) bool {
 func FuzzParseGroup(f *testing.F) {
 	r := Record{Seq: 3, Topic: "t", Payload: []byte("payload"), Job: "job", Stream: Live}
 	g := group{puts: []put{{&item{Record: r}, []byte{1, 3}}, {&item{Record: r}, nil}}, gaps: []byte("[]")}
-	g.done = deletes{queue: []uint64{9, 3, 1 << 60}, records: []uint64{5}}
+	g.done = deletes{queue: [Classes][]uint64{{3, 4, 5, 9, 1 << 60}}, records: []uint64{5}}
 	f.Add(appendGroup(nil, g, tallies{}))
 	f.Add(appendGroup(nil, group{}, tallies{{1, 2, 3, 4}}))
 	f.Add([]byte{loggedVersion})

@@ -100,22 +100,22 @@ func (o *Outbox) nextExpiry() (s Stream, first *waiting, at time.Duration) {
 
 // deletes are the keys a commit is to remove.
 type deletes struct {
-	queue   []uint64
+	queue   [Classes][]uint64
 	records []uint64
 }
 
-func (d deletes) len() int    { return len(d.queue) + len(d.records) }
-func (d deletes) empty() bool { return d.len() == 0 }
-
-// A dueDeletes list is what outbox.db is to remove. The journal has some of it already.
-type dueDeletes struct {
-	deletes
-	loggedQueue, loggedRecords int // of queue and records, how many from the first
+func (d deletes) len() int {
+	n := len(d.records)
+	for _, seqs := range d.queue {
+		n += len(seqs)
+	}
+	return n
 }
 
-// unlogged returns what the journal does not have.
-func (d dueDeletes) unlogged() deletes {
-	return deletes{d.queue[d.loggedQueue:], d.records[d.loggedRecords:]}
+// A dueDeletes list is what outbox.db is to remove.
+type dueDeletes struct {
+	deletes
+	logged int // how many the journal has
 }
 
 // trim brings the outbox back within its bounds.
@@ -144,7 +144,10 @@ func (o *Outbox) trim() {
 func (o *Outbox) leave(s Stream, w *waiting) {
 	durable, answers := o.memory.durable(w.seq), o.answers.holds(w.seq)
 	if durable {
-		o.unstore(w.seq, true, !answers)
+		o.dequeue(s.Class(), w.seq)
+		if !answers {
+			o.unstore(w.seq)
+		}
 	}
 	if w.item != nil && o.memory.stored(w.seq) {
 		o.memory.bytes -= w.item.cost()
@@ -167,7 +170,7 @@ func (o *Outbox) lose(s Stream, w *waiting, why Loss) {
 	o.begin()
 	o.gaps.add(s.Class(), why, w.seq, w.back, int64(w.size))
 	if s == Control {
-		o.gaps.retell(w.seq)
+		o.gaps.retell(w.seq, w.seq)
 	}
 	if it := o.memory.find(w.seq); it != nil && !o.answers.holds(w.seq) {
 		it.durable = nil
@@ -181,22 +184,22 @@ func (o *Outbox) forget(seq uint64) {
 	switch {
 	case o.queue.holds(seq):
 	case o.memory.durable(seq):
-		o.unstore(seq, false, true)
+		o.unstore(seq)
 	default:
 		o.discard(seq)
 	}
 }
 
-// unstore has the next commit delete a record from the queue on the disk, the
-// record itself, or both.
-func (o *Outbox) unstore(seq uint64, queue, record bool) {
+// dequeue has the next commit delete a record from the queue on the disk.
+func (o *Outbox) dequeue(c Class, seq uint64) {
 	o.begin()
-	if queue {
-		o.done.queue = append(o.done.queue, seq)
-	}
-	if record {
-		o.done.records = append(o.done.records, seq)
-	}
+	o.done.queue[c] = append(o.done.queue[c], seq)
+}
+
+// unstore has the next commit delete the record itself.
+func (o *Outbox) unstore(seq uint64) {
+	o.begin()
+	o.done.records = append(o.done.records, seq)
 }
 
 // cutTail leaves the oldest record that is in memory and on the disk to the

@@ -59,7 +59,7 @@ func (o *Outbox) open() error {
 			return err
 		}
 		if unread != nil {
-			c.leftOut("the journal cannot be read", unread)
+			c.wrong = append(c.wrong, fmt.Errorf("the journal cannot be read, or not the whole of it: %w", unread))
 		}
 		c.judge(journal)
 		c.journal = o.journal.size
@@ -104,9 +104,10 @@ func (c *contents) leftOut(what string, why error) {
 }
 
 // judge tells of a journal that was in use and is not there, or not the whole of it. There
-// is a frame in it from when it was made.
+// is a mark in it from when it was made.
 func (c *contents) judge(journal []byte) {
-	if c.unsure || int64(len(journal)) >= c.inUse && (c.inUse == 0 || lastGeneration(journal) > 0) {
+	_, newest := lastGeneration(journal)
+	if c.unsure || int64(len(journal)) >= c.inUse && (c.inUse == 0 || newest > 0) {
 		return
 	}
 	c.wrong = append(c.wrong, errors.New("outbox.log was removed, cut short or written over: results, events and "+
@@ -169,6 +170,9 @@ func scan(tx *bolt.Tx, alias func(Record) string, journal []byte) (contents, err
 	}
 	for _, g := range c.missed {
 		c.lost(g)
+		if g.Class == Controls {
+			c.gaps.retell(g.First, g.Last)
+		}
 	}
 	queue := newQueueScan(tx)
 	err = tx.Bucket([]byte(bucketRecords)).ForEach(func(key, value []byte) error {
@@ -212,8 +216,9 @@ func (c *contents) record(seq uint64, value []byte, q *queued) {
 // lose counts a record that waited and cannot be read.
 func (c *contents) lose(q queued, size int64) {
 	c.gaps.add(q.stream.Class(), Damage, q.seq, q.back, size)
-	c.gaps.retell(q.seq)
-	c.done.queue = append(c.done.queue, q.seq)
+	c.gaps.retell(q.seq, q.seq)
+	class := q.stream.Class()
+	c.done.queue[class] = append(c.done.queue[class], q.seq)
 }
 
 // miss counts queued numbers without a record.

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -17,6 +18,21 @@ type classCount struct {
 
 // tallies are by class.
 type tallies [Classes]classCount
+
+// without leaves out of what was missing what waits no more: it was delivered, or is told
+// elsewhere. Which numbers are left is not known then.
+func (g *Gap) without(done []uint64) {
+	gone := 0
+	for _, seq := range done {
+		if g.First <= seq && seq <= g.Last {
+			gone++
+		}
+	}
+	if gone > 0 {
+		g.Bytes -= g.Bytes * int64(gone) / int64(g.Records)
+		g.Records, g.Mixed = g.Records-gone, true
+	}
+}
 
 // add counts the records of a group that wait.
 func (t *tallies) add(g group) {
@@ -52,6 +68,9 @@ func (t *tallies) missing(found tallies) (gaps []Gap) {
 // loggedVersion is the first byte of a body. One of another version is left alone.
 const loggedVersion = 1
 
+// mostNumbers is how many a list of a frame has at most: more do not fit in memory.
+const mostNumbers = 1 << 20
+
 var errLogged = errors.New("frame of the journal makes no sense")
 
 // appendGroup appends a group as the body of a frame; before is what the frames before
@@ -62,11 +81,12 @@ var errLogged = errors.New("frame of the journal makes no sense")
 //	age       8 bytes, nanoseconds of running time
 //	before    records, bytes, first and last, by class, as uvarints
 //	gaps      one more than their length as uvarint, bytes; 0: they did not change
-//	deletes   of the queue and of the records: each their count as uvarint, numbers
-//	puts      their count as uvarint, then of each its number, what it is in the queue
-//	          like the gaps, the length of the record as uvarint, the record
-//
-// A number is the difference from the one before it in its list, as varint.
+//	deletes   of the queue, by class, and of the records: of each the count of runs, and
+//	          of each run how far behind the one before it it begins, and its length, as
+//	          uvarints
+//	puts      their count as uvarint, then of each its number as varint, less the one
+//	          before it, what it is in the queue like the gaps, the length of the record as
+//	          uvarint, the record
 func appendGroup(b []byte, g group, before tallies) []byte {
 	b = append(b, loggedVersion)
 	b = binary.BigEndian.AppendUint64(b, g.reserved)
@@ -77,7 +97,9 @@ func appendGroup(b []byte, g group, before tallies) []byte {
 		}
 	}
 	b = appendMaybe(b, g.gaps)
-	b = appendNumbers(b, g.done.queue)
+	for _, seqs := range g.done.queue {
+		b = appendNumbers(b, seqs)
+	}
 	b = appendNumbers(b, g.done.records)
 	b = binary.AppendUvarint(b, uint64(len(g.puts)))
 	last := uint64(0)
@@ -98,13 +120,20 @@ func appendMaybe(b, some []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(some))+1), some...)
 }
 
+// appendNumbers appends numbers in order, as runs.
 func appendNumbers(b []byte, seqs []uint64) []byte {
-	b = binary.AppendUvarint(b, uint64(len(seqs)))
-	last := uint64(0)
-	for _, seq := range seqs {
-		b, last = binary.AppendVarint(b, int64(seq-last)), seq
+	seqs = slices.Sorted(slices.Values(seqs))
+	var runs []byte
+	n, end := uint64(0), uint64(0)
+	for len(seqs) > 0 {
+		first, length := seqs[0], uint64(1)
+		for seqs = seqs[1:]; len(seqs) > 0 && seqs[0] == first+length; seqs = seqs[1:] {
+			length++
+		}
+		runs = binary.AppendUvarint(binary.AppendUvarint(runs, first-end), length)
+		n, end = n+1, first+length
 	}
-	return b
+	return append(binary.AppendUvarint(b, n), runs...)
 }
 
 // parseGroup reads what appendGroup wrote. What it returns is a part of b.
@@ -120,7 +149,10 @@ func parseGroup(b []byte) (g group, before tallies, err error) {
 		before[c] = classCount{in.count(), in.count(), in.count(), in.count()}
 	}
 	g.gaps = in.maybe()
-	g.done.queue, g.done.records = in.numbers(), in.numbers()
+	for c := range g.done.queue {
+		g.done.queue[c] = in.numbers()
+	}
+	g.done.records = in.numbers()
 	last := uint64(0)
 	for n := in.items(); n > 0 && !in.bad; n-- {
 		last += uint64(in.difference())
@@ -196,10 +228,16 @@ func (p *parser) maybe() []byte {
 }
 
 func (p *parser) numbers() (seqs []uint64) {
-	last := uint64(0)
+	end := uint64(0)
 	for n := p.items(); n > 0 && !p.bad; n-- {
-		last += uint64(p.difference())
-		seqs = append(seqs, last)
+		first, length := end+p.count(), p.count()
+		if first < end || length > mostNumbers-uint64(len(seqs)) || first+length < first {
+			p.bad = true
+			return nil
+		}
+		for end = first; end < first+length; end++ {
+			seqs = append(seqs, end)
+		}
 	}
 	return seqs
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,10 +27,11 @@ type model struct {
 	answers   map[string]string // that went out
 	announced map[uint64]Gap    // by the record that tells of it
 	told      []Gap             // delivered
+	harmed    int               // frames
 }
 
 func (m *model) start(dir string) {
-	o, err := OpenOutbox(dir, OutboxOptions{Memory: 64 << 10, Quota: 900, Count: 40, EventsAge: 200 * time.Second,
+	o, err := OpenOutbox(dir, OutboxOptions{Memory: 256 << 10, Quota: 900, Count: 40, EventsAge: 200 * time.Second,
 		DurableFirst: true}, quiet())
 	if err != nil {
 		m.t.Fatal(err)
@@ -91,20 +93,81 @@ func (m *model) deliver() {
 	}
 }
 
-// kill goes on with what is on the disk now.
-func (m *model) kill() {
+// kill goes on with what is on the disk now, or with what harm leaves of it.
+func (m *model) kill(harm func(dir string)) {
 	dir := filepath.Join(m.t.TempDir(), fmt.Sprint(m.last))
 	mustMake(m.t, dir)
 	m.listen()
 	mustCopyFiles(m.t, m.o, dir)
+	harm(dir)
 	m.stop()
 	for len(m.said) > 0 {
 		<-m.said // after the kill
 	}
 	m.start(dir)
+}
+
+// forget is for after a kill: a delete may not have been on the disk.
+func (m *model) forget() {
 	for seq := range m.waiting() {
-		delete(m.delivered, seq) // the delete was not on the disk
+		delete(m.delivered, seq)
 	}
+}
+
+// damage has a frame of the journal damaged, once all is written that is to be.
+func (m *model) damage() {
+	pass(2 * lastRetry)
+	written, last := m.o.Fault() == nil, false
+	m.kill(func(dir string) { last = m.spoil(dir) })
+	for job, sent := range m.answers {
+		if r, err := m.o.Answer(job); err != nil || string(r.Payload) != sent {
+			delete(m.answers, job) // it was in that frame
+		}
+	}
+	waiting := m.waiting()
+	if last {
+		if told := strings.Join(m.o.Damage(), ""); !strings.Contains(told, "last group") {
+			m.t.Fatalf("the last frame was damaged, and what was told is %q", told)
+		}
+		clear(m.durable) // not counted
+		m.forget()
+	} else if written {
+		for seq := range m.delivered {
+			if waiting[seq] {
+				m.t.Fatalf("%d was delivered before a frame was damaged that is not the last, and waits", seq)
+			}
+		}
+	}
+}
+
+// spoil damages all sectors but one of a frame that is not taken over, and tells whether it
+// was the last.
+func (m *model) spoil(dir string) (last bool) {
+	path := filepath.Join(dir, "outbox.log")
+	if !exists(path) {
+		return false
+	}
+	b := mustReadJournal(m.t, path)
+	var all []frame
+	for at := int64(0); at < int64(len(b))-journalBlock; at += journalBlock {
+		if f, ok := findFrame(b, at, m.o.journal.generation); ok && f.at == at {
+			all = append(all, f)
+		}
+	}
+	if len(all) == 0 {
+		return false
+	}
+	i := m.random.IntN(len(all))
+	f := all[i]
+	sound := m.random.Int64N((f.end - f.at) / journalSector)
+	for at := f.at; at < f.end; at += journalSector {
+		if at != f.at+sound*journalSector {
+			b[at+m.random.Int64N(journalSector)] ^= 1 << m.random.IntN(8)
+		}
+	}
+	m.harmed++
+	mustPut(m.t, path, string(b))
+	return i == len(all)-1
 }
 
 // remove takes a file away, and waits until what was in it is elsewhere.
@@ -148,8 +211,11 @@ func (m *model) step() {
 		pass(time.Duration(m.random.IntN(90)) * time.Second)
 	case n < 90:
 		m.announce()
+	case n < 92:
+		m.kill(func(string) {})
+		m.forget()
 	case n < 93:
-		m.kill()
+		m.damage()
 	case n < 95:
 		m.stop()
 		m.start(filepath.Dir(m.o.path))
@@ -204,9 +270,16 @@ func (m *model) check(after int) {
 			}
 		}
 		for _, g := range m.told {
-			in = in || g.Class == m.class[seq] && g.First <= seq && seq <= g.Last
+			here := g.Class == m.class[seq] && g.First <= seq && seq <= g.Last
+			in = in || here
+			if here && !g.Mixed && waiting[seq] {
+				m.t.Fatalf("after %d steps %d was told as lost in %+v, and waits", after, seq, g)
+			}
 		}
 		return in
+	}
+	for seq := range waiting {
+		lost(seq)
 	}
 	for seq := range m.durable {
 		if !lost(seq) && !waiting[seq] && !m.delivered[seq] {

@@ -26,7 +26,9 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 	c.created, c.inUse = reserved == 0, int64(parseNumber(meta.Get([]byte(keyJournal))))
 	reserved = max(reserved, c.choose(parseNumber(meta.Get([]byte(keyGeneration))), journal))
 	var found tallies
-	for _, body := range frames(journal, c.generation) {
+	var done [Classes][]uint64 // which each frame repeats
+	bodies, lost := frames(journal, c.generation)
+	for _, body := range bodies {
 		g, before, err := parseGroup(body)
 		if err != nil {
 			c.leftOut("a group in the journal cannot be read", err)
@@ -37,9 +39,16 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 		if err := g.write(tx); err != nil {
 			return err
 		}
-		found = before
+		found, done = before, g.done.queue
 		found.add(g)
 		c.logged = true
+	}
+	for i := range c.missed {
+		c.missed[i].without(done[c.missed[i].Class])
+	}
+	if lost {
+		c.wrong = append(c.wrong, errors.New("the last group in outbox.log is damaged: results, events and answers of "+
+			"the last moments before this start are lost, and are not counted"))
 	}
 	c.next, c.generation = max(1, reserved, parseNumber(meta.Get([]byte(keyReserved)))), c.generation+1
 	return nil
@@ -50,19 +59,22 @@ func (c *contents) replay(tx *bolt.Tx, journal []byte) error {
 // called written, it is the newest. It returns what numbers a journal of
 // another outbox may have used.
 func (c *contents) choose(known uint64, journal []byte) (reserved uint64) {
-	last := lastGeneration(journal)
-	if c.unsure && known-last > 1 { // as it is while the journal is written, or until it is
+	last, newest := lastGeneration(journal)
+	if c.unsure && known-newest > 1 { // as it is while the journal is written, or until it is
 		known = 0
 	}
 	c.generation = known
 	switch {
-	case known == 0 && last == 0:
+	case known == 0 && newest == 0:
 		c.generation = uint64(rand.Uint32())<<32 | 1
-	case known == 0, last > known && lineage(last) == lineage(known):
+	case known == 0: // with the mark: frames before it are void
+		c.generation = newest
+	case last > known && lineage(last) == lineage(known): // the frames, which outbox.db may not have
 		c.generation = last
-	case last > 0 && lineage(last) != lineage(known):
+	case newest > 0 && lineage(newest) != lineage(known):
 		c.leftOut("the journal is another outbox's", errors.New("its generation is not of this one"))
-		for _, body := range frames(journal, last) {
+		bodies, _ := frames(journal, newest)
+		for _, body := range bodies {
 			if g, _, err := parseGroup(body); err == nil {
 				reserved = max(reserved, g.reserved)
 			}
@@ -77,7 +89,8 @@ func (o *Outbox) openJournal(c contents) {
 	if o.journal.restart(c.generation); o.file.away() != nil {
 		return // what the journal on the disk has is nowhere else
 	}
-	if err := o.journal.open(c.generation); err != nil {
+	taken := group{generation: c.generation, reserved: c.next + reserve, age: c.age}
+	if err := o.journal.open(taken); err != nil {
 		o.log.Warn("no journal: outbox.db is written for each group, which wears the disk", "err", err)
 	}
 }

@@ -57,10 +57,11 @@
 // Damage is expected. All pages of a file are checked before bbolt maps it, see
 // checkPages, in time and memory that its size bounds. A file with a page that makes
 // no sense is set aside and replaced by an empty one, and so is a file that holds
-// nothing. A record, a cell or a command whose checksum is wrong is skipped; a full or
-// failing disk is retried while the newest records stay in memory. A file that is missing
-// while the other one is there is told of. All of it is reported, none of it is fatal,
-// because everything in limber.db can be fetched or measured again.
+// nothing. A record, a cell or a command whose checksum is wrong is skipped; a sector of
+// the journal is had again from the others of its frame; a full or failing disk is retried
+// while the newest records stay in memory. A file that is missing while the other one is
+// there is told of. All of it is reported, none of it is fatal, because everything in
+// limber.db can be fetched or measured again.
 //
 // A folder that cannot be used at the start does not end it either, see
 // Options.StayUp: the file is in memory, with what it held on the disk, and is there
@@ -193,6 +194,9 @@ func (s *Store) refusal() error {
 	case s.file.broken.Load():
 		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path,
 			errDamaged)
+	case !s.file.inPlace() && occupied(s.file.path) != nil:
+		return fmt.Errorf("%s was removed while in use, and a folder is in its place; move the folder away and restart "+
+			"the agent, which builds its state anew", s.file.path)
 	case !s.file.inPlace():
 		return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
 	}

@@ -62,7 +62,7 @@ func (o *Outbox) begin() {
 }
 
 // changed tells whether there is something to write beside records.
-func (o *Outbox) changed() bool { return !o.done.unlogged().empty() || o.gaps.changed }
+func (o *Outbox) changed() bool { return o.done.len() > o.done.logged || o.gaps.changed }
 
 // due returns when the next commit is to be made, if there is anything to do.
 func (o *Outbox) due() (at time.Time, ok bool) {
@@ -159,6 +159,10 @@ func (o *Outbox) Run(ctx context.Context) error {
 		case copy := <-c.done:
 			o.exchange(&c, copy)
 		}
+		if o.isToLook() {
+			o.look()
+			o.report()
+		}
 		for ctx.Err() == nil && o.isDue() {
 			c.outdate()
 			o.commit(false)
@@ -177,12 +181,22 @@ func (o *Outbox) isDue() bool {
 	return ok && !at.After(time.Now())
 }
 
+func (o *Outbox) isToLook() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, ok := o.nextLook()
+	return ok && !at.After(time.Now())
+}
+
 func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
 	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
 		at, ok = c, true
+	}
+	if l, scarce := o.nextLook(); scarce && (!ok || l.Before(at)) {
+		at, ok = l, true
 	}
 	o.pace.alarm = at
 	return at, ok

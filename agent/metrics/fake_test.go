@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -46,6 +48,7 @@ func busy() *fakeDevice {
 		s.Refused[why] = 0
 	}
 	s.Refused[wire.Busy] = 7
+	s.Commands = control.Counts{Refused: 20, Unanswered: 8}
 	s.Engine.Missed = 4
 	s.Engine.Members = []engine.Member{{Member: &family.Member{Name: "a"}}, {Member: &family.Member{Name: "b"}}}
 	s.Engine.State = pipeline.State{Operating: 1, Slowdown: 1.5}
@@ -101,7 +104,7 @@ func (j *journal) String() string {
 }
 
 // serve runs a server until the test ends.
-func serve(tb testing.TB, cfg agent.Metrics, d Device) rig {
+func serve(tb testing.TB, cfg config.Metrics, d Device) rig {
 	tb.Helper()
 	r := rig{tb, pipes{make(chan net.Conn), make(chan struct{})}, new(journal)}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
