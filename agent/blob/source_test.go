@@ -363,7 +363,8 @@ func TestAPartialBlobThatIsDamagedOrTooLongIsFetchedAnew(t *testing.T) {
 }
 
 func FuzzContentRange(f *testing.F) {
-	for _, seed := range []string{"bytes 0-9/10", "bytes 5-9/*", "bytes */10", "bytes 9-5/10", "bytes 0-9/9", "bytes 0-/1", ""} {
+	for _, seed := range []string{"bytes 0-9/10", "bytes 5-9/*", "bytes */10", "bytes 9-5/10", "bytes 0-9/9", "bytes 0-/1",
+		""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
