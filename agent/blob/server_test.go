@@ -111,6 +111,28 @@ func TestPartsAreAnsweredRawAndNotRetained(t *testing.T) {
 	}
 }
 
+func TestOfThoseWhoServeTheControllerOnlyTheOneAnswersThatHasTheBlob(t *testing.T) {
+	mine, others := random(10), random(11)
+	for _, asked := range [][]byte{mine, others} {
+		s := &socket{}
+		may := func(_ string, d family.Digest) bool { return d == family.DigestOf(mine) }
+		server := NewServer(ServerConfig{having(mine), may}, s, discard())
+		for _, who := range []string{wire.Controller, "desk"} {
+			server.Receive(asking(who, family.DigestOf(asked), 0, 10))
+			to, r, _ := server.first()
+			server.answer(t.Context(), to, r)
+			server.done()
+		}
+		want := 2
+		if &asked[0] == &others[0] {
+			want = 1 // the device is told that there is none
+		}
+		if n := len(s.all()); n != want {
+			t.Errorf("%d of 2 were answered, want %d", n, want)
+		}
+	}
+}
+
 func TestWhatIsNoAskAndWhatCannotBeReadIsNotAnswered(t *testing.T) {
 	b, s := random(10), &socket{}
 	serving(t, having(b), s, func(server *Server) {

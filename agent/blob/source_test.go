@@ -335,6 +335,9 @@ func TestWhatCameIsTheOwnersAloneAndStaysUntilForgotten(t *testing.T) {
 	}
 	f.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("asked again") })
 	mustFetch(t, f, w)
+	if n, err := f.Size(t.Context(), w); n != int64(len(b)) || err != nil {
+		t.Errorf("the size of what is there is %d, %v; want %d", n, err, len(b))
+	}
 	if err := f.Forget(func(d family.Digest) bool { return d == w.Digest }); err != nil {
 		t.Fatal(err)
 	}
