@@ -20,11 +20,11 @@ import (
 type device struct{ *rig }
 
 func (device) Job(*uplink.Request)         {}
+func (device) Blob(wire.Topic, []byte)     {}
 func (device) Detail(wire.Presence) string { return "" }
 func (device) Caps() wire.Caps             { return wire.Caps{} }
 func (d device) Reported() wire.Reported   { return d.Status().Reported }
 func (d device) Version() uint64           { return d.Status().Newest }
-func (d device) Blob(wire.Topic, []byte)   {}
 
 // mustUplink runs an uplink whose link does not come up while the test runs, and returns what is in its
 // outbox by topic.

@@ -96,7 +96,7 @@ var ranks = [][]imports{
 	},
 	{ // benchmarks
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
-			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/blob", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
 			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
