@@ -214,6 +214,24 @@ func TestADeviceWithoutAMemberIsRevivedByAnotherFamily(t *testing.T) {
 	})
 }
 
+func TestJobsThatWaitForAMemberGoToTheFamilyThatTakesOver(t *testing.T) {
+	st := mustStore(t)
+	again(t, st, nil, func(*testing.T, *rig) {})
+	again(t, st, func(r *rig) {
+		r.cpu.slow = time.Minute
+		r.cpu.faults[0] = errors.New("canary")
+	}, func(t *testing.T, r *rig) {
+		answers := make(chan string, 2)
+		r.Submit(job(0, time.Hour), func(a *Answer) { answers <- a.Family.Name + " " + a.Detail })
+		next, _ := r.another("next", "one")
+		r.mustReplace(next) // when the first member has failed
+		if got := <-answers; got != "next " || slices.Max(r.cpu.made) > 0 {
+			t.Errorf("got an answer by %q after sessions of members %v", got, r.cpu.made)
+		}
+		r.closed(r.deps.Family)
+	})
+}
+
 func TestTwoFamiliesInARowAndBack(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		second, two := r.another("second", "a", "b")
@@ -532,7 +550,9 @@ func TestEveryJobIsAnsweredOnceByTheFamilyOfItsTime(t *testing.T) {
 	r := mustRig(t, mustStore(t))
 	r.cfg.QueueJobs, r.cfg.LogFolder, r.cfg.LogMiB = 1<<20, t.TempDir(), 1
 	r.start()
-	<-r.Ready()
+	for s := r.Status(); s.State != Ready || s.Loading; s = r.Status() {
+		<-time.After(ms)
+	}
 	next, l := r.another("next", "one", "two")
 	l.slow = 2 * ms
 	for _, l := range []*fakeLoader{l, r.cpu} {
@@ -554,8 +574,14 @@ func TestEveryJobIsAnsweredOnceByTheFamilyOfItsTime(t *testing.T) {
 				one, began := make(chan struct{}), turn.Load()
 				submitted.Add(1)
 				r.Submit(job(0.75*float64(submitted.Load()%2), time.Hour), func(a *Answer) {
-					if calls.Add(1) > 1 || a.Reason != "" {
-						t.Errorf("answer %d: %s %s", calls.Load(), a.Reason, a.Detail)
+					if calls.Add(1) > 1 {
+						t.Error("a job was answered twice")
+						return
+					}
+					defer close(one)
+					answered.Add(1)
+					if a.Reason != "" {
+						t.Errorf("refused: %s %s", a.Reason, a.Detail)
 						return
 					}
 					if began == turn.Load() && began%2 == 0 && names[a.Family.Name] != began%4 {
@@ -564,8 +590,6 @@ func TestEveryJobIsAnsweredOnceByTheFamilyOfItsTime(t *testing.T) {
 					if a.Family.Index(a.Member.Name) < 0 {
 						t.Errorf("family %s has no member %s", a.Family.Name, a.Member.Name)
 					}
-					answered.Add(1)
-					close(one)
 				})
 				<-one
 			}

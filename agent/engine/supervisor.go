@@ -166,6 +166,7 @@ func (s *supervisor) takeOver(ctx context.Context, next *backend) {
 			return // the engine stops, or next has ended and Run returns why
 		}
 	}
+	next.able = true
 	s.fault, s.failed = nil, ""
 	s.handOver(ctx, next)
 }
@@ -208,7 +209,7 @@ func (s *supervisor) use(ctx context.Context, b *backend, at int, session family
 		}
 		return err
 	}
-	s.fault = nil
+	b.able, s.fault = true, nil
 	if s.serving != b {
 		s.handOver(ctx, b)
 	}
