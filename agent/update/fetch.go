@@ -108,6 +108,9 @@ func (t *task) blob(ctx context.Context, w blob.Wanted, progress func(int64)) ([
 	if err == nil {
 		_, err = t.deps.State.PutBlob(b)
 	}
+	if err == nil { // else it would take its room twice
+		err = t.deps.Carrier.Forget(func(d family.Digest) bool { return d != w.Digest })
+	}
 	return b, noSpace(err)
 }
 
