@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -39,6 +40,8 @@ type Deps struct {
 	Store  *store.Store
 	Outbox *store.Outbox
 	Former []string // filters that the broker may hold from before
+	// Dial opens connections to the broker; nil: that of a net.Dialer. See mqtt.Config
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	closers []func() error
 }
