@@ -174,7 +174,8 @@ const cellHorizon = "horizon"
 
 func (d *Deps) openOutbox(cfg config.Config, opts store.Options, log *slog.Logger) error {
 	o := cfg.Outbox.Options()
-	o.Alias, o.NoSync, o.StayUp, o.Lost = uplink.Alias, opts.NoSync, opts.StayUp, formerGap(d.Store, log)
+	o.Alias, o.Lost = uplink.Alias, formerGap(d.Store, log)
+	o.NoSync, o.Sparse, o.StayUp = opts.NoSync, opts.Sparse, opts.StayUp
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

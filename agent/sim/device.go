@@ -106,7 +106,7 @@ func (d *device) open(ctx context.Context) (*agent.Agent, *agent.Deps, error) {
 	}
 	deps, err := agent.Open(d.cfg, agent.Options{Version: d.Fleet.cfg.Version, Family: d.shared.family,
 		Inference: func() (agent.Inference, error) { return Inference{Shape: d.shared.members.shape}, nil },
-		Store:     store.Options{NoSync: true}}, d.log)
+		Store:     store.Options{NoSync: true, Sparse: true}}, d.log)
 	if err != nil {
 		return nil, nil, err
 	}

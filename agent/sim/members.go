@@ -53,11 +53,6 @@ func (m Member) astray(mean float64) bool {
 		return false
 	}
 	h := fnv.New64a()
-	bits := math.Float64bits(mean)
 	h.Write([]byte(m.Name))
-	for i := range 8 {
-		h.Write([]byte{byte(bits >> (8 * i))})
-	}
-	const parts = 1 << 16
-	return float64(h.Sum64()>>24%parts)/parts >= m.Agreement
+	return rand.New(rand.NewPCG(h.Sum64(), math.Float64bits(mean))).Float64() >= m.Agreement
 }
