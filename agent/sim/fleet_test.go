@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 // mustProfile is the example, which tests change.
 func mustProfile(tb testing.TB) *sim.Profile {

@@ -53,6 +53,7 @@ type Config struct {
 	Devices int
 	Seed    uint64
 	Profile *Profile
+	Ramp    time.Duration // over which the devices start; 0: all at once
 	Churn   float64       // the share of the devices that end in a minute, and come back, in [0, 1]
 	Cut     time.Duration // for which a link is broken, a tenth of the time; 0: never
 	Fleet   string
@@ -130,8 +131,14 @@ func (f *Fleet) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.machine.run(gctx) })
 	g.Go(func() error { return f.film(gctx) })
-	for _, d := range f.devices {
-		g.Go(func() error { return d.run(gctx) })
+	for i, d := range f.devices {
+		wait := f.cfg.Ramp * time.Duration(i) / time.Duration(len(f.devices))
+		g.Go(func() error {
+			if err := sleep(gctx, wait); err != nil {
+				return err
+			}
+			return d.run(gctx)
+		})
 		if f.cfg.Cut > 0 {
 			g.Go(func() error { return d.breakNowAndThen(gctx) })
 		}

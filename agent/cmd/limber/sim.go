@@ -72,6 +72,7 @@ when all devices were seen online.`,
 	f.IntVarP(&a.cfg.Devices, "number", "n", 10, "how many devices")
 	f.Uint64Var(&a.cfg.Seed, "seed", 1, "of all chance")
 	f.StringVar(&a.profile, "profile", "", "FILE with families, load and frames")
+	f.DurationVar(&a.cfg.Ramp, "ramp", 0, "time over which the devices start; 0: all at once")
 	f.StringVar(&a.churn, "churn", "0%", "share of the devices that end in a minute")
 	f.DurationVar(&a.cfg.Cut, "cut", 0, "how long links are broken, now and then; 0: never")
 	f.Var(&a.operator.broker.URL, "broker", "URL of the broker; several have commas between them; default: one is started")
@@ -91,8 +92,8 @@ func (a *simArgs) config() error {
 		return usagef("--churn %q: wants a share such as 1%%", a.churn)
 	case a.cfg.Devices < 1 || a.cfg.Devices > sim.MaxDevices:
 		return usagef("-n %d: wants 1 to %d devices", a.cfg.Devices, sim.MaxDevices)
-	case a.cfg.Cut < 0 || a.length < 0:
-		return usagef("--cut and --for: must not be under 0")
+	case a.cfg.Cut < 0 || a.length < 0 || a.cfg.Ramp < 0:
+		return usagef("--cut, --for and --ramp: must not be under 0")
 	}
 	a.cfg.Churn, a.cfg.Version, a.operator.fleet = share/100, version, a.cfg.Fleet
 	text := sim.Example
