@@ -26,6 +26,7 @@ import (
 	"github.com/limber-edge/limber/broker-config/natstest"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -77,12 +78,7 @@ func TestMain(m *testing.M) {
 // that the tests share.
 func runTests(m *testing.M) int {
 	flag.Set("test.parallel", "4") // they wait more than they work; a flag of the command line still counts
-	if os.Getenv("ONNXRUNTIME_LIB") == "" {
-		root, _ := filepath.Abs("..")
-		if found, _ := filepath.Glob(filepath.Join(ort.InProject(root), "libonnxruntime.so*")); len(found) > 0 {
-			os.Setenv("ONNXRUNTIME_LIB", found[0])
-		}
-	}
+	orttest.Use()
 	dir, err := os.MkdirTemp("", "limber-agent-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

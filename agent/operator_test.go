@@ -86,17 +86,20 @@ func beBroker(list string) error {
 	return b.Run(context.Background())
 }
 
-// run calls f with a context that ends with the test, and waits for it.
-func run(tb testing.TB, f func(context.Context) error) {
+// run calls f with a context that ends with the test, if end is not called before, and
+// waits for it.
+func run(tb testing.TB, f func(context.Context) error) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f(ctx) }()
-	tb.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			tb.Error(err)
 		}
 	})
+	tb.Cleanup(end)
+	return end
 }
 
 // operator publishes to devices and keeps all that they publish.
@@ -105,6 +108,7 @@ type operator struct {
 	broker    string
 	link      *mqtt.Link
 	connected chan struct{}
+	leave     func()
 
 	mu   sync.Mutex
 	got  []mqtt.Message
@@ -131,7 +135,7 @@ func operateAs(tb testing.TB, cfg mqtt.Config) *operator {
 	if o.link, err = mqtt.New(cfg, o, discard()); err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, o.link.Run)
+	o.leave = run(tb, o.link.Run)
 	o.awaitConnection()
 	return o
 }

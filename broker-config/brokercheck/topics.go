@@ -36,7 +36,8 @@ func packet(ctx context.Context, p probe) (string, error) {
 
 func wildcard(ctx context.Context, p probe) (string, error) {
 	one, rest := topic("+", "wildcard"), topic("wildcard", "job/#")
-	return "+ is one level, # is the rest with the level above", p.match(ctx, []string{one, rest}, map[string]bool{
+	filters := []string{one, rest}
+	return "+ is one level, # is the rest with the level above", p.match(ctx, "wildcard", filters, map[string]bool{
 		topic("a", "wildcard"):           true,
 		topic("a", "wildcard/b"):         false,
 		topic("a/b", "wildcard"):         false,
@@ -52,7 +53,7 @@ func wildcard(ctx context.Context, p probe) (string, error) {
 
 func dot(ctx context.Context, p probe) (string, error) {
 	filters := []string{topic("+", "state"), topic("a.b", "job/#")}
-	return "a device a.b is one level", p.match(ctx, filters, map[string]bool{
+	return "a device a.b is one level", p.match(ctx, "dot", filters, map[string]bool{
 		topic("a.b", "state"):     true,
 		topic("a..b", "state"):    true,
 		topic(".a", "state"):      true,
@@ -65,9 +66,10 @@ func dot(ctx context.Context, p probe) (string, error) {
 }
 
 // match publishes to topics and complains of those that are not delivered although
-// the filters match them, and of those that are although they do not.
-func (p probe) match(ctx context.Context, filters []string, matches map[string]bool) error {
-	c, err := p.open(ctx, "match", subscribed(append(filters, topic("mark", "job/#"))...))
+// the filters match them, and of those that are although they do not. Each check does so
+// by an id of its own: some (mochi) take a subscription for that of the client before.
+func (p probe) match(ctx context.Context, id string, filters []string, matches map[string]bool) error {
+	c, err := p.open(ctx, id, subscribed(append(filters, topic("mark", "job/#"))...))
 	if err != nil {
 		return err
 	}

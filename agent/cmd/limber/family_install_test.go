@@ -9,13 +9,11 @@ import (
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
 func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	f, err := stock.Family()
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 )
 
 func TestFleetSyncTellsTheTimeUntilItIsStopped(t *testing.T) {
+	t.Parallel()
 	addr := mustBroker(t)
 	desk := wire.Address{Fleet: "demo", Device: "desk"}
 	cfg := mqtt.Default()
