@@ -197,6 +197,9 @@ type handler struct {
 	*control.Control
 }
 
+// Blob implements uplink.Handler: nothing is asked for.
+func (handler) Blob(wire.Topic, []byte) {}
+
 // finish answers the jobs that wait and empties the outbox. What the grace is too
 // short for waits in the outbox, or at the broker.
 func (a *Agent) finish(ctx context.Context) {

@@ -170,6 +170,8 @@ func (c Config) Link() (mqtt.Config, error) {
 	for _, kind := range []wire.Kind{wire.KindJob, wire.KindFrame, wire.KindCmd, wire.KindDesired, wire.KindSynced} {
 		m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(kind), QoS: 1})
 	}
+	// QoS 0: what does not come is asked for again
+	m.Subscriptions = append(m.Subscriptions, mqtt.Subscription{Filter: self.Filter(wire.KindBlob)})
 	for _, g := range append([]string{wire.Everybody}, c.Groups...) {
 		group := wire.Address{Fleet: c.Fleet, Device: g}
 		for _, kind := range []wire.Kind{wire.KindCmd, wire.KindDesired} {

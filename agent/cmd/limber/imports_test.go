@@ -49,6 +49,7 @@ var ranks = [][]imports{
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
+		{of: "agent/blob", ours: []string{"agent/mqtt", "agent/wire", "family"}},
 		{of: "agent/host", ours: []string{"agent/monitor", "agent/wire", "firmware/power"}},
 		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
@@ -94,7 +95,7 @@ var ranks = [][]imports{
 	},
 	{ // benchmarks
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
-			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/blob", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
 			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
