@@ -46,7 +46,7 @@ func TestAFleetOutlivesANodeOfItsCluster(t *testing.T) {
 	}
 	c := natstest.Start(t, names)
 	cfg := config(t, n, mqtt.Broker{})
-	cfg.Ramp = 10 * time.Second
+	cfg.Ramp = 20 * time.Second
 	cfg.Broker = func(device string) mqtt.Broker { return c.Broker(device, node[device]) }
 	o := mustOperator(t, c.Broker(wire.Operator, 1))
 	began := time.Now()
