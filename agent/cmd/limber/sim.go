@@ -133,7 +133,7 @@ func (a *simArgs) run(c *cobra.Command) (err error) {
 	}
 	g.Go(func() error {
 		defer stop()
-		return a.simulate(c, ctx)
+		return a.simulate(ctx, c)
 	})
 	return g.Wait()
 }
@@ -171,8 +171,8 @@ type simSummary struct {
 }
 
 // simulate runs the fleet, and an operator's client that looks on, until the command is
-// interrupted or its time is over.
-func (a *simArgs) simulate(c *cobra.Command, ctx context.Context) error {
+// interrupted or its time is over. The client is there until the last device has ended.
+func (a *simArgs) simulate(ctx context.Context, c *cobra.Command) error {
 	a.cfg.Broker = func(string) mqtt.Broker { return a.operator.broker }
 	devices, err := sim.New(a.cfg, newLogger(c.ErrOrStderr(), "error"))
 	if err != nil {
@@ -181,34 +181,17 @@ func (a *simArgs) simulate(c *cobra.Command, ctx context.Context) error {
 	if err := a.say(c, simSummary{Broker: a.operator.broker.URL.Redacted().String(), Devices: a.cfg.Devices}); err != nil {
 		return err
 	}
-	return a.operator.client(ctx, c.ErrOrStderr(), fleet.ListFilters(a.cfg.Fleet),
-		func(watching context.Context, fl *fleet.Client) error {
-			running, stop := context.WithCancel(c.Context())
-			defer stop()
-			if a.length > 0 {
-				running, stop = context.WithTimeout(running, a.length)
-				defer stop()
-			}
-			s := &simView{simArgs: a, c: c, progress: newProgress(c), began: time.Now()}
-			s.seen.Store(new(sim.Seen))
-			g, watching := errgroup.WithContext(watching)
-			watching, leave := context.WithCancel(watching)
-			g.Go(func() error {
-				if err := sim.Watch(watching, fl.Registry(), s.tell); !errors.Is(err, context.Canceled) {
-					return err
-				}
-				return nil
-			})
-			g.Go(func() error {
-				defer leave()
-				return devices.Run(running)
-			})
-			err := g.Wait()
-			s.progress.End()
-			seen, counts := s.seen.Load(), devices.Counts()
-			last := simSummary{Devices: a.cfg.Devices, Seen: seen.Births, Online: seen.Online, OnlineS: s.all, Counts: &counts}
-			return errors.Join(err, s.err, a.say(c, last))
-		})
+	s := &simView{simArgs: a, c: c, progress: newProgress(c), began: time.Now()}
+	s.seen.Store(new(sim.Seen))
+	err = a.operator.client(ctx, c.ErrOrStderr(), fleet.ListFilters(a.cfg.Fleet),
+		func(ctx context.Context, fl *fleet.Client) error { return s.look(ctx, fl, devices) })
+	s.progress.End()
+	if err = errors.Join(err, s.err); err != nil {
+		return err
+	}
+	seen, counts := s.seen.Load(), devices.Counts()
+	last := simSummary{Devices: a.cfg.Devices, Seen: seen.Births, Online: seen.Online, OnlineS: s.all, Counts: &counts}
+	return a.say(c, last)
 }
 
 // simView follows what the operator sees.
@@ -220,6 +203,29 @@ type simView struct {
 	seen     atomic.Pointer[sim.Seen]
 	all      float64 // s until all were online; 0: they were not yet
 	err      error
+}
+
+// look follows the fleet while it runs.
+func (s *simView) look(ctx context.Context, fl *fleet.Client, devices *sim.Fleet) error {
+	running, stop := context.WithCancel(s.c.Context())
+	defer stop()
+	if s.length > 0 {
+		running, stop = context.WithTimeout(running, s.length)
+		defer stop()
+	}
+	watching, leave := context.WithCancel(ctx)
+	g, watching := errgroup.WithContext(watching)
+	g.Go(func() error {
+		if err := sim.Watch(watching, fl.Registry(), s.tell); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer leave()
+		return devices.Run(running)
+	})
+	return g.Wait()
 }
 
 // tell takes what is seen now.
