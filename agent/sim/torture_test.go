@@ -15,6 +15,9 @@ import (
 	"github.com/limber-edge/limber/broker-config/natstest"
 )
 
+// What the race detector cannot do: it takes some 8,000 goroutines, and a thousand devices
+// have 41,000; and three nodes of NATS that it watches answer too late.
+
 // TestAThousandBirthsAreSeenAndAModeIsAnsweredByAll is of 1,000 devices on two cores.
 func TestAThousandBirthsAreSeenAndAModeIsAnsweredByAll(t *testing.T) {
 	const n = 1000
@@ -38,7 +41,7 @@ func TestAThousandBirthsAreSeenAndAModeIsAnsweredByAll(t *testing.T) {
 // comes to another one. The devices start one after the other: NATS makes a consumer on
 // all nodes for each subscription, and refuses some of those that come in a rush.
 func TestAFleetOutlivesANodeOfItsCluster(t *testing.T) {
-	const n = 40
+	const n = 30
 	var names []string
 	node := map[string]int{}
 	for i := range n {
