@@ -54,7 +54,7 @@ type Config struct {
 	Seed    uint64
 	Profile *Profile
 	Ramp    time.Duration // over which the devices start; 0: all at once
-	Churn   float64       // the share of the devices that end in a minute, and come back, in [0, 1]
+	Churn   float64       // the share of the devices that end in a minute, and come back; 0: none
 	Cut     time.Duration // for which a link is broken, a tenth of the time; 0: never
 	Fleet   string
 	Broker  func(device string) mqtt.Broker
