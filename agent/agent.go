@@ -124,7 +124,7 @@ func (a *Agent) makeUplink(boot string) error {
 	if err != nil {
 		return err
 	}
-	link.Former = a.deps.Former
+	link.Former, link.Dial = a.deps.Former, a.deps.Dial
 	cfg := uplink.Config{Self: a.cfg.Address(), Boot: boot, Machine: a.deps.Machine.Boot(), Link: link,
 		KeepNewest: a.cfg.Frames.Keep == config.KeepNewest, Retained: a.cfg.Frames.Retained}
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10

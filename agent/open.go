@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -38,6 +39,8 @@ type Deps struct {
 	Store  *store.Store
 	Outbox *store.Outbox
 	Former []string // filters that the broker may hold from before
+	// Dial opens connections to the broker; nil: that of a net.Dialer. See mqtt.Config
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Carrier update.Carrier // of the blobs of other families; nil: sources and the controller
 
@@ -190,7 +193,8 @@ const cellHorizon = "horizon"
 
 func (d *Deps) openOutbox(cfg config.Config, opts store.Options, log *slog.Logger) error {
 	o := cfg.Outbox.Options()
-	o.Alias, o.NoSync, o.StayUp, o.Lost = uplink.Alias, opts.NoSync, opts.StayUp, formerGap(d.Store, log)
+	o.Alias, o.Lost = uplink.Alias, formerGap(d.Store, log)
+	o.NoSync, o.Sparse, o.StayUp = opts.NoSync, opts.Sparse, opts.StayUp
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

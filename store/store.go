@@ -118,6 +118,10 @@ type Options struct {
 	// outlives the process, and no power cut. For simulators and tests.
 	NoSync bool
 
+	// Sparse has the outbox's journal take room only as it is written, so that a disk
+	// that becomes full may have none for it. For simulators, whose disk is memory.
+	Sparse bool
+
 	// StayUp has Open succeed also where the state folder cannot be made, read or
 	// written: the file is in memory then, with what it held on the disk if that can
 	// be read, and Fault says why. Run takes it to the disk. ErrLocked remains.

@@ -95,8 +95,11 @@ var ranks = [][]imports{
 		{of: "agent/bench/desk", ours: []string{"agent", "agent/config", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident", "store"}},
 	},
 	{ // benchmarks
+		{of: "agent/sim", ours: []string{"agent", "agent/config", "agent/engine", "agent/fleet", "agent/governor", "agent/monitor",
+			"agent/mqtt", "agent/wire", "family", "firmware/power", "store"},
+			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
-			"agent/blob", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
 			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
@@ -109,7 +112,8 @@ var ranks = [][]imports{
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
-			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/update", "agent/wire",
+			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/sim", "agent/update",
+			"agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "store"},
