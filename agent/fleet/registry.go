@@ -23,10 +23,11 @@ const (
 // What was never published is nil, or was removed. It is a value of one moment:
 // nothing that it points to ever changes, and readers must not change it either.
 type Device struct {
-	Name     string         `json:"device"`
-	State    *wire.State    `json:"state,omitempty"`
-	Caps     *wire.Caps     `json:"caps,omitempty"`
-	Reported *wire.Reported `json:"reported,omitempty"`
+	Name     string            `json:"device"`
+	State    *wire.State       `json:"state,omitempty"`
+	Caps     *wire.Caps        `json:"caps,omitempty"`
+	Reported *wire.Reported    `json:"reported,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
 
 	Desired   *wire.Desired   `json:"-"` // of its own, not of its groups
 	Telemetry *wire.Telemetry `json:"-"` // the last

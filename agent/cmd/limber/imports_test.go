@@ -75,6 +75,9 @@ var ranks = [][]imports{
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
+	{ // the rules of the fleet
+		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
+	},
 	{ // who reads the device
 		{of: "agent/metrics", ours: []string{"agent", "agent/governor", "agent/pipeline", "agent/wire", "store"},
 			libraries: []string{"github.com/prometheus/client_golang"}},

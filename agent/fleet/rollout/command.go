@@ -1,0 +1,289 @@
+package rollout
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// starter starts devices in one Step.
+type starter struct {
+	*Record
+	now  time.Time
+	view View
+
+	made map[making]int // what was made of a command, by what it is made of
+	busy map[string]int // devices that may be unavailable, by the value of their label
+}
+
+// making is what the commands of one Step differ in.
+type making struct {
+	attempt int
+	retry   bool
+	before  int // of a way back
+	cancel  int // what is taken back
+}
+
+func (r *Record) starter(now time.Time, v View) *starter {
+	return &starter{Record: r, now: now, view: v, made: map[making]int{}}
+}
+
+// start starts a device, or its way back, or says why not. One that is there already has
+// nothing to start.
+func (s *starter) start(d *device) (held string) {
+	is := s.view.Picture.Device(d.Name)
+	value := ""
+	if u := s.Spec.MaxUnavailable; u != nil {
+		value = is.Labels[u.Label]
+	}
+	switch {
+	case !d.Back && s.has(is):
+		d.end(wire.DeviceAlready, "", "", s.now)
+		return ""
+	case s.Spec.Family != nil && is.Caps != nil && is.Caps.Update != nil:
+		return d.Name + " is at another update"
+	case slices.ContainsFunc(s.view.Others, func(o *Record) bool { return s.rivals(o) && o.commands(d.Name) }):
+		return d.Name + " has still to answer another rollout"
+	case s.full(value):
+		return fmt.Sprintf("as many of %s=%s are unavailable as may be", s.Spec.MaxUnavailable.Label, value)
+	}
+	if s.Spec.MaxUnavailable != nil {
+		s.busy[value]++
+	}
+	if d.Before == 0 && !d.Back {
+		d.Before = s.remember(present(is, s.Spec.Kind()))
+	}
+	if base := s.view.Evidence.of(d.Name, s.now.Add(-Hour), s.now); base.Frames > 0 && !d.Back {
+		d.Base = base
+	}
+	d.State, d.Since, d.Due = wire.DeviceRunning, s.now.UnixMilli(), s.due(s.now)
+	d.Reason, d.Detail, d.Heard, d.Stray, d.Cancel = "", "", false, false, 0
+	d.Attempt++
+	making := making{attempt: d.Attempt, retry: d.Attempt > 1}
+	if d.Back {
+		making.before = d.Before
+	}
+	d.Sent = s.command(making, d.Due)
+	return ""
+}
+
+// full tells whether as many devices with a value of the label may be unavailable as may.
+func (s *starter) full(value string) bool {
+	u := s.Spec.MaxUnavailable
+	if u == nil {
+		return false
+	}
+	if s.busy == nil {
+		s.busy = map[string]int{}
+		s.count(s.Record)
+		for _, o := range s.view.Others {
+			if s.rivals(o) {
+				s.count(o)
+			}
+		}
+	}
+	return s.busy[value] >= u.N
+}
+
+// count counts the devices of a rollout that were commanded and have not answered.
+func (s *starter) count(r *Record) {
+	for i := range r.Devices {
+		if d := &r.Devices[i]; d.State == wire.DeviceRunning {
+			s.busy[s.view.Picture.Device(d.Name).Labels[s.Spec.MaxUnavailable.Label]]++
+		}
+	}
+}
+
+// cancel takes the command of a device back.
+func (s *starter) cancel(d *device) {
+	d.Attempt++
+	d.Cancel = s.command(making{attempt: d.Attempt, cancel: d.Sent}, d.Due)
+}
+
+// remember is the place of what a device goes back to; 0 where that is nothing.
+func (r *Record) remember(b before) int {
+	if b.Family == nil && b.Aim == (wire.Aim{}) {
+		return 0
+	}
+	for i, known := range r.Before {
+		if same := b.Family != nil && known.Family != nil && *b.Family == *known.Family; same ||
+			b.Family == nil && known.Family == nil && b.Aim.Same(known.Aim) {
+			return i + 1
+		}
+	}
+	r.Before = append(r.Before, b)
+	return len(r.Before)
+}
+
+// command is the place of a command in Sent, which is made but once for those that are
+// the same.
+func (s *starter) command(of making, due int64) int {
+	key, ok := s.made[of]
+	if ok {
+		return key
+	}
+	c := s.content(of)
+	c.ExpiresAt = new(wire.At(time.UnixMilli(due)))
+	payload, _ := json.Marshal(c) // strings and numbers, which came as JSON
+	key = s.keep(sent{Verb: c.Verb(), ID: fmt.Sprintf("%s.%d", s.ID, of.attempt), Payload: payload})
+	s.made[of] = key
+	return key
+}
+
+// content is what a command says, but for its expiry.
+func (s *starter) content(of making) (c wire.Command) {
+	switch {
+	case of.cancel > 0:
+		c.Cancel = s.Sent[of.cancel].ID
+	case of.before > 0:
+		b := s.Before[of.before-1]
+		c.Mode, c.Goal = b.Aim.Mode, b.Aim.Goal
+		if b.Family != nil {
+			c.Update = wire.Update{Family: b.Family, Sources: s.Spec.Sources, Retry: true, Force: s.Spec.Force}
+		}
+	case s.Spec.Family != nil:
+		c.Update = s.Spec.Update
+		c.Retry = c.Retry || of.retry // a device refuses what failed on it
+	default:
+		c.Mode, c.Goal = s.Spec.Mode, s.Spec.Goal
+	}
+	return c
+}
+
+// keep is the place of a command in Sent.
+func (r *Record) keep(c sent) int {
+	last := 0
+	for key, known := range r.Sent {
+		if known.ID == c.ID && known.Verb == c.Verb && bytes.Equal(known.Payload, c.Payload) {
+			return key
+		}
+		last = max(last, key)
+	}
+	if r.Sent == nil {
+		r.Sent = map[int]sent{}
+	}
+	r.Sent[last+1] = c
+	return last + 1
+}
+
+// forget forgets the commands that are answered.
+func (r *Record) forget() {
+	if len(r.Sent) == 0 {
+		return
+	}
+	used := make(map[int]bool, len(r.Sent))
+	for i := range r.Devices {
+		used[r.Devices[i].Sent], used[r.Devices[i].Cancel] = true, true
+	}
+	for key := range r.Sent {
+		if !used[key] {
+			delete(r.Sent, key)
+		}
+	}
+}
+
+// Commands are those that are not answered, in the order of the devices: to be sent
+// once the Record is stored, and again whenever they may have been lost.
+func (r *Record) Commands() (all []Command) {
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		key := d.Sent
+		if d.Cancel > 0 {
+			key = d.Cancel
+		}
+		if c, ok := r.Sent[key]; ok {
+			all = append(all, Command{Device: d.Name, Verb: c.Verb, ID: c.ID, Payload: c.Payload})
+		}
+	}
+	return all
+}
+
+// Command is one to be sent to a device. Sent again it is the same, to the byte.
+type Command struct {
+	Device, Verb, ID string
+	Payload          []byte
+}
+
+// Families are those that a device may be fetching for the rollout; none once it has
+// ended.
+func (r *Record) Families(name string) (all []wire.Family) {
+	i, ok := r.place(name)
+	if !ok || r.Spec.Family == nil || r.Devices[i].State != wire.DeviceRunning {
+		return nil
+	}
+	if d := &r.Devices[i]; d.Back {
+		return []wire.Family{*r.Before[d.Before-1].Family}
+	}
+	return []wire.Family{*r.Spec.Family}
+}
+
+// Ack takes what a device tells of a command, and tells whether there is something new
+// to be stored. What is told of another command, or for the second time, is not.
+func (r *Record) Ack(name string, a wire.Ack, now time.Time) (changed bool) {
+	i, ok := r.place(name)
+	if !ok || r.Devices[i].State != wire.DeviceRunning {
+		return false
+	}
+	d := &r.Devices[i]
+	was := *d
+	switch {
+	case r.answers(a, d.Cancel):
+		d.cancelled(a, now)
+	case !r.answers(a, d.Sent):
+	case a.State.Final():
+		r.answered(d, a, now)
+	default:
+		d.Heard = true
+		if a.Progress != nil {
+			d.Detail = short(string(a.Progress.Step))
+		}
+	}
+	changed = *d != was
+	return r.tell() || changed
+}
+
+// answers tells whether an ack is of the command of the place.
+func (r *Record) answers(a wire.Ack, key int) bool {
+	c, ok := r.Sent[key]
+	return ok && c.ID == a.ID && c.Verb == a.Verb
+}
+
+// answered ends a device as it says that its command did.
+func (r *Record) answered(d *device, a wire.Ack, now time.Time) {
+	state, detail := wire.DeviceFailed, a.Detail
+	switch {
+	case a.State == wire.CommandSucceeded && d.Back:
+		state = wire.DeviceRolledBack
+	case a.State == wire.CommandSucceeded:
+		state = wire.DeviceSucceeded
+	case a.State == wire.CommandTimedOut, a.Reason == wire.Expired:
+		state = wire.DeviceTimedOut
+	case a.State == wire.CommandCancelled && r.End != nil && !d.Back:
+		state = wire.DeviceCancelled
+	case a.State == wire.CommandCancelled, a.State == wire.CommandSuperseded:
+		detail = "its command was " + string(a.State) + " by another: " + detail
+	case a.RolledBack:
+		detail = "it went back: " + detail
+	}
+	if d.Back && state != wire.DeviceRolledBack {
+		detail = "on its way back: " + detail
+	}
+	d.end(state, a.Reason, detail, now)
+}
+
+// cancelled takes the answer to a cancel. One that is refused by a device which never
+// told of the command itself means that it does not have it: it is not sent again. Else
+// it came too late, and the command ends by itself.
+func (d *device) cancelled(a wire.Ack, now time.Time) {
+	switch {
+	case !a.State.Final():
+	case a.State == wire.CommandSucceeded || !d.Heard:
+		d.end(wire.DeviceCancelled, "", "", now)
+	default:
+		d.Cancel = -1
+	}
+}

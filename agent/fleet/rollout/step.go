@@ -1,0 +1,312 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// Step does what is to be done now: it takes in how the fleet looks, judges the phase
+// under way, and starts what may start. It tells whether there is something new to be
+// stored; what it started is then among the Commands.
+func (r *Record) Step(now time.Time, v View) (changed bool) {
+	if r.Final() {
+		return false
+	}
+	looked := r.Looked
+	changed = r.look(now, v)
+	if r.End == nil && r.Spec.Follow && v.Where != nil {
+		changed = r.follow(now, v) || changed
+	}
+	for moved := true; moved && r.End == nil; changed = changed || moved {
+		moved = r.judge(now, v)
+		moved = r.End == nil && r.startAll(now, v) || moved
+	}
+	if r.End != nil {
+		changed = r.wind(now, v) || changed
+	}
+	r.forget()
+	return r.tell() || changed || r.Looked != looked
+}
+
+// look takes in what is known of the devices, and what time it is.
+func (r *Record) look(now time.Time, v View) (changed bool) {
+	for p := range r.Phases {
+		begun := r.begun(p)
+		devices := r.of(p)
+		for i := range devices {
+			d := &devices[i]
+			was := *d
+			is := v.Picture.Device(d.Name)
+			if m := machine(is); m != "" && m != d.Machine {
+				r.replace(d, m, now, v)
+			}
+			r.see(d, is, begun, now)
+			d.Stray = d.State == wire.DevicePending && v.Where != nil && !v.Where.Fits(is)
+			changed = changed || *d != was
+		}
+	}
+	return changed
+}
+
+// begun tells whether the turn of a phase has come.
+func (r *Record) begun(p int) bool { return r.Phases[p].State != wire.PhasePending }
+
+// replace has another machine take the rollout under the name of the one before, unless
+// another rollout was started for the name since.
+func (r *Record) replace(d *device, machine string, now time.Time, v View) {
+	known := d.Machine != ""
+	d.Machine = machine
+	if !known || d.State == wire.DeviceSuperseded || d.State == wire.DeviceCancelled {
+		return
+	}
+	*d = device{Name: d.Name, Machine: machine, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
+	if by := r.follower(d.Name, v.Others); by != "" {
+		d.end(wire.DeviceSuperseded, "", "by "+by, now)
+	}
+}
+
+// follower is the rollout that was started after this one and changes the same of a
+// device; "" if there is none.
+func (r *Record) follower(name string, others []*Record) string {
+	for _, o := range others {
+		if _, has := o.place(name); has && r.alike(o) && o.Start.After(r.Start.Time) {
+			return o.ID
+		}
+	}
+	return ""
+}
+
+// see takes in how a device is, and lets it time out.
+func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
+	d.Off = !is.Online()
+	if d.State == wire.DevicePending {
+		switch {
+		case !d.Off || !begun:
+			d.Due = 0
+		case d.Due == 0:
+			d.Due = r.due(now)
+		}
+	}
+	if d.Due > 0 && d.open() && now.UnixMilli() >= d.Due {
+		d.end(wire.DeviceTimedOut, wire.Expired, d.late(), now)
+	}
+}
+
+// late is why a device timed out.
+func (d *device) late() string {
+	switch {
+	case d.Back:
+		return "it did not go back in time"
+	case d.State == wire.DevicePending:
+		return "it was offline"
+	case d.Detail != "":
+		return "it did not end in time, and was at " + d.Detail
+	}
+	return "it did not end in time"
+}
+
+// due is when what begins now must have ended. Rounded up to a 512th of that time, so
+// that many devices have commands of the same bytes.
+func (r *Record) due(now time.Time) int64 {
+	whole := int64(*r.Spec.ForMS)
+	grain := max(1, whole/512)
+	return (now.UnixMilli() + whole + grain - 1) / grain * grain
+}
+
+// end ends what the rollout does with the device.
+func (d *device) end(state string, reason wire.Reason, detail string, now time.Time) {
+	d.State, d.Reason, d.Detail, d.Since = state, reason, short(detail), now.UnixMilli()
+	d.Due, d.Sent, d.Cancel, d.Back, d.Stray = 0, 0, 0, false, false
+}
+
+// follow takes devices that fit by now into the last phase.
+func (r *Record) follow(now time.Time, v View) (changed bool) {
+	var late []device
+	for _, d := range v.Picture.Devices() {
+		if _, known := r.place(d.Name); known || !v.Where.Fits(d) {
+			continue
+		}
+		if r.follower(d.Name, v.Others) != "" || slices.ContainsFunc(v.Others, r.heldBy(d.Name)) {
+			continue
+		}
+		late = append(late, r.newDevice(d, now))
+	}
+	slices.SortFunc(late, func(a, b device) int { return cmp.Compare(rank(r.ID, a.Name), rank(r.ID, b.Name)) })
+	late = late[:min(len(late), fleet.MaxDevices-len(r.Devices))]
+	for _, d := range late {
+		r.at[d.Name] = len(r.Devices)
+		r.Devices = append(r.Devices, d)
+	}
+	r.Phases[len(r.Phases)-1].Size += len(late)
+	return len(late) > 0
+}
+
+// heldBy tells of another rollout whether it has still to change the same of a device.
+func (r *Record) heldBy(name string) func(*Record) bool {
+	return func(o *Record) bool { return r.rivals(o) && o.holds(name) }
+}
+
+// startAll starts the devices that may start, and tells whether it did.
+func (r *Record) startAll(now time.Time, v View) (moved bool) {
+	held := ""
+	s := r.starter(now, v)
+	for p := 0; p <= r.Phase; p++ {
+		ph := &r.Phases[p]
+		if ph.State == wire.PhasePending && (!r.Paused && (!r.Spec.Approve || p == 0 || ph.Approved)) {
+			ph.State, moved = wire.PhaseRunning, true // its devices that are off begin to time out: see
+		}
+		if !r.begun(p) || r.Paused {
+			continue
+		}
+		if why := r.takeBase(p, now, v); why != "" {
+			held = why
+			continue
+		}
+		devices := r.of(p)
+		for i := range devices {
+			d := &devices[i]
+			if d.State != wire.DevicePending || d.Off {
+				continue
+			}
+			if why := s.start(d); why != "" {
+				held = why
+				continue
+			}
+			moved = true
+		}
+	}
+	r.Held = held
+	return moved
+}
+
+// wind ends the rollout: it is final once no command is under way and, where they should,
+// all have gone back.
+func (r *Record) wind(now time.Time, v View) (changed bool) {
+	s := r.starter(now, v)
+	open := false
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		was := *d
+		switch {
+		case d.State == wire.DevicePending:
+			d.end(wire.DeviceCancelled, "", "", now)
+		case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && r.Spec.Family != nil:
+			s.cancel(d)
+		case d.State == wire.DeviceSucceeded && r.End.Back && d.Attempt > 0 && !d.Back:
+			d.Back, d.Due = d.Before > 0, r.due(now)
+			if !d.Back {
+				d.Due, d.Detail = 0, "it had nothing to go back to"
+			}
+		}
+		if d.State == wire.DeviceSucceeded && d.Back && !d.Off {
+			s.start(d)
+		}
+		open = open || d.open()
+		changed = changed || *d != was
+	}
+	if !open {
+		r.State, r.Why, r.Held = r.End.State, r.End.Why, ""
+		return true
+	}
+	return changed
+}
+
+// tell says where the rollout stands, and tells whether that is new.
+func (r *Record) tell() (changed bool) {
+	state, why := r.State, r.Why
+	if !r.Final() {
+		r.State, r.Why = r.stands()
+	}
+	return r.State != state || r.Why != why
+}
+
+// stands is where a rollout that lives stands, and what it waits for.
+func (r *Record) stands() (wire.RolloutState, string) {
+	p := r.Phases[r.Phase]
+	all := r.counts(r.Phase)
+	switch {
+	case r.End != nil:
+		return wire.RolloutRunning, r.End.Why + "; commands are under way"
+	case r.Paused:
+		return wire.RolloutPaused, ""
+	case p.State == wire.PhasePending && r.Spec.Approve && r.Phase > 0 && !p.Approved:
+		return wire.RolloutApproval, fmt.Sprintf("phase %d of %d may begin", r.Phase+1, len(r.Phases))
+	case all.Running > 0 || all.Pending > 0 && r.Held == "":
+		return wire.RolloutRunning, ""
+	case all.Pending > 0:
+		return wire.RolloutWaiting, r.Held
+	case p.State == wire.PhasePassed:
+		return wire.RolloutWaiting, "devices are offline"
+	case all.Offline > 0 && all.Succeeded == 0 && all.Failed+all.TimedOut == 0:
+		return wire.RolloutWaiting, fmt.Sprintf("no device of phase %d is online", r.Phase+1)
+	}
+	for _, g := range p.Gates {
+		if g.Verdict == wire.GateWait {
+			return wire.RolloutWaiting, wanting(g, r.Spec.Observe)
+		}
+	}
+	if !p.Settled.IsZero() {
+		return wire.RolloutWaiting, "phase " + fmt.Sprint(r.Phase+1) + " is observed until " + p.Settled.Add(r.soak()).
+			UTC().Format(time.RFC3339)
+	}
+	return wire.RolloutRunning, ""
+}
+
+// wanting is what a gate waits for, in words.
+func wanting(g wire.RolloutGate, observe int) string {
+	switch {
+	case g.Name == wire.GateSuccess:
+		return "success: no device has ended"
+	case g.Frames >= uint64(observe):
+		return g.Name + ": the baseline is not known"
+	}
+	return fmt.Sprintf("%s: %d of %d frames are known", g.Name, g.Frames, observe)
+}
+
+func (r *Record) soak() time.Duration {
+	return time.Duration(*r.Spec.SoakMS * float64(time.Millisecond))
+}
+
+// shown is the state of a device as others see it.
+func (d *device) shown(begun bool) string {
+	if d.Off && (d.State == wire.DeviceRunning || d.State == wire.DevicePending && begun) {
+		return wire.DeviceOffline
+	}
+	return d.State
+}
+
+// counts are the devices of a phase by their states.
+func (r *Record) counts(p int) (c wire.RolloutCounts) {
+	begun := r.begun(p)
+	devices := r.of(p)
+	for i := range devices {
+		switch devices[i].shown(begun) {
+		case wire.DevicePending:
+			c.Pending++
+		case wire.DeviceOffline:
+			c.Offline++
+		case wire.DeviceRunning:
+			c.Running++
+		case wire.DeviceSucceeded:
+			c.Succeeded++
+		case wire.DeviceFailed:
+			c.Failed++
+		case wire.DeviceTimedOut:
+			c.TimedOut++
+		case wire.DeviceAlready:
+			c.Already++
+		case wire.DeviceSuperseded:
+			c.Superseded++
+		case wire.DeviceCancelled:
+			c.Cancelled++
+		case wire.DeviceRolledBack:
+			c.RolledBack++
+		}
+	}
+	return c
+}
