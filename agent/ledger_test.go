@@ -37,6 +37,7 @@ type client struct {
 	numbers   map[uint64]string // the topic of each number's answer
 	refused   map[string]int
 	gaps      map[string]uint64 // records that were told to be lost, by the event
+	silent    uint64            // commands that got no answer, as events tell
 	phantom   []string          // answers that nothing was asked for
 	copies    int               // answers that came again, byte for byte
 	newest    map[bool]uint64   // number of the last result that came, made without the link or with it
@@ -129,8 +130,11 @@ func (c *client) Receive(m mqtt.Message, ack func()) {
 		c.result(m)
 	case strings.HasPrefix(m.Topic, c.self.Event("")):
 		var e wire.Event
-		if c.read(m, &e); e.Kind == wire.EventGap {
+		switch c.read(m, &e); e.Kind {
+		case wire.EventGap:
 			c.gaps[string(m.Payload)] = e.Count // told once more: the same event
+		case wire.EventBusy:
+			c.silent += max(1, e.Count)
 		}
 	case m.Topic == c.self.Telemetry():
 		c.last = wire.Telemetry{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/uplink"
@@ -24,6 +25,7 @@ type Snapshot struct {
 	TurnedAway uint64                 // jobs refused before they reached the engine
 	Superseded uint64                 // frames whose place a newer one took
 	Unseen     uint64                 // of these, those that the engine was not given
+	Commands   control.Counts
 
 	Waiting [store.Classes]store.Depth          // in the outbox
 	Lost    [store.Classes][store.Losses]uint64 // records of the outbox, since it was opened
@@ -37,7 +39,8 @@ func (a *Agent) Snapshot() Snapshot {
 	s := Snapshot{Engine: a.engine.Snapshot(), Uplink: a.uplink.Status(), Traffic: a.uplink.Traffic(),
 		Answered: a.jobs.answered.Load(), Refused: make(map[wire.Reason]uint64, len(a.jobs.refused)),
 		TurnedAway: a.jobs.turnedAway.Load(), Superseded: a.jobs.superseded.Load(), Unseen: a.jobs.unseen.Load(),
-		Waiting: a.deps.Outbox.Depths(), Lost: a.deps.Outbox.Lost(),
+		Commands: a.control.Counts(),
+		Waiting:  a.deps.Outbox.Depths(), Lost: a.deps.Outbox.Lost(),
 		Versions: wire.Versions{Agent: a.deps.Version, Runtime: a.deps.Runtime}, Fault: a.standing()}
 	for why, n := range a.jobs.refused {
 		s.Refused[why] = n.Load()

@@ -37,22 +37,33 @@ func (r request) key() string { return r.Verb + "/" + r.ID }
 // take hands a command to its lane. It is called by the link's reader, which must not
 // wait: what would have to read the ledger is left to others.
 func (c *Control) take(r request) {
-	if r.Conflict {
+	switch l := c.laneOf(r.Verb); {
+	case !r.Conflict && put(l.waiting, r):
+	case !c.refusals.count():
+		r.reply.Drop()
+	case r.Conflict:
 		c.answer(r, wire.CommandRejected, errConflict())
-		return
+	case put(c.overflow, r):
+	default:
+		c.answer(r, wire.CommandRejected, errBusy())
 	}
-	l := c.verbs[r.Verb]
-	if l == nil {
-		l = c.strange
+}
+
+func (c *Control) laneOf(verb string) *lane {
+	if l := c.verbs[verb]; l != nil {
+		return l
 	}
-	for _, room := range []chan request{l.waiting, c.overflow} {
-		select {
-		case room <- r:
-			return
-		default:
-		}
+	return c.strange
+}
+
+// put is false where there is no room.
+func put(room chan<- request, r request) bool {
+	select {
+	case room <- r:
+		return true
+	default:
+		return false
 	}
-	c.answer(r, wire.CommandRejected, errBusy())
 }
 
 func errConflict() error {
@@ -83,13 +94,26 @@ func (c *Control) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case r := <-l.waiting:
-			if ctx.Err() != nil {
+			if !l.turn(ctx) {
 				r.reply.Release()
 				return
 			}
 			c.command(ctx, l, r)
 		}
 	}
+}
+
+// turn waits until the pace of the lane lets the next command begin; false where ctx
+// has ended.
+func (l *lane) turn(ctx context.Context) bool {
+	if wait := l.pace.wait(); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	l.pace.spend()
+	return ctx.Err() == nil
 }
 
 // command takes a command from its receipt to its last state.

@@ -17,6 +17,9 @@
 // of its own, so that one which hangs holds up nobody else; exclusive ones wait for
 // the serial ones under way, and keep others from beginning. Whatever the class, a
 // command has until its expiry: what is not done then is given up and not done later.
+// Each class has a pace as well: a burst is carried out at once, and of a flood so many
+// a second. What finds no room to wait is refused, and of what is refused only so much
+// is answered, so that a flood of orders holds up no results. The rest is counted.
 //
 // The device pursues what an operator ordered last, by command or desired state, or
 // what the schedule did, whichever was later by the clock on the wall; without
@@ -102,6 +105,7 @@ type Control struct {
 	strange  *lane         // of verbs that are not known
 	free     chan struct{} // a token for each serial lane that does nothing
 	overflow chan request  // commands that found no room in their lane
+	refusals *refusals
 }
 
 // New assembles a Control that obeys modes, goals and the verbs given. It reads the
@@ -112,6 +116,7 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 		aims:     newAims(cfg, deps, log),
 		verbs:    make(map[string]*lane),
 		overflow: make(chan request, ordersMost),
+		refusals: newRefusals(deps.Events),
 	}
 	c.makeLanes(append(c.aims.verbs(), verbs...))
 	return c
@@ -139,6 +144,11 @@ func (c *Control) Verbs() []string { return slices.Clone(c.names) }
 
 // Status tells what became of the last order.
 func (c *Control) Status() Status { return *c.aims.status.Load() }
+
+// Counts are the totals so far.
+func (c *Control) Counts() Counts {
+	return Counts{Refused: c.refusals.all.Load(), Unanswered: c.refusals.unanswered.Load()}
+}
 
 // Command takes a command. It does not block.
 func (c *Control) Command(r *uplink.Request) { c.take(requestOf(r)) }

@@ -18,6 +18,10 @@ const (
 	Exclusive              // for all of this class, and serial ones under way
 )
 
+// perSecond is how many commands of a lane are carried out a second, once a burst is
+// over: people and their programs order less, and each takes two commits of the store.
+func (c Class) perSecond() int { return [...]int{Instant: 50, Serial: 5, Exclusive: 1}[c] }
+
 // Action carries a command out, under its expiry. It is safe to repeat. An error
 // that wraps context.DeadlineExceeded means that it was given up.
 type Action func(ctx context.Context) (Outcome, error)
@@ -43,6 +47,7 @@ type lane struct {
 	class   Class
 	verbs   map[string]Verb
 	waiting chan request
+	pace    limit // of whoever works
 }
 
 func (c *Control) makeLanes(verbs []Verb) {
@@ -51,7 +56,8 @@ func (c *Control) makeLanes(verbs []Verb) {
 	for _, v := range verbs {
 		l := shared[v.Class]
 		if l == nil {
-			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, v.Most)}
+			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, v.Most),
+				pace: limit{each: every(v.Class.perSecond()), burst: v.Most + 1}} // those that wait, and one under way
 			c.lanes = append(c.lanes, l)
 		}
 		if v.Class == Serial {

@@ -31,6 +31,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	to.gauge("limber_build_info", "What runs; the value is 1.", "version", "runtime")(
 		1, s.Versions.Agent, s.Versions.Runtime)
 	to.jobs(&s)
+	to.commands(&s)
 	to.stages(&s.Engine.Snapshot)
 	to.governor(&s)
 	to.outbox(&s)
@@ -49,6 +50,14 @@ func (to sink) jobs(s *agent.Snapshot) {
 	ended(float64(s.Superseded), "superseded", "")
 	to.counter("limber_deadline_misses_total", "Jobs that were answered with classes, but after their deadline.")(
 		float64(s.Engine.Missed))
+}
+
+// commands tells of those that were not carried out, whatever they said.
+func (to sink) commands(s *agent.Snapshot) {
+	refused := to.counter("limber_commands_refused_total",
+		"Commands that found no room, or whose id was used before, by whether they got an answer.", "answered")
+	refused(float64(s.Commands.Refused-s.Commands.Unanswered), "yes")
+	refused(float64(s.Commands.Unanswered), "no")
 }
 
 // stages tells how long the jobs took that were answered with classes.

@@ -34,6 +34,8 @@ func TestMetricsTellWhatTheDeviceSays(t *testing.T) {
 		`limber_jobs_total{outcome="refused",reason="busy"} 7`,
 		`limber_jobs_total{outcome="refused",reason="invalid"} 0`,
 		`limber_jobs_total{outcome="superseded",reason=""} 3`,
+		`limber_commands_refused_total{answered="yes"} 12`,
+		`limber_commands_refused_total{answered="no"} 8`,
 		`limber_deadline_misses_total 4`,
 		`limber_stage_seconds_bucket{stage="decode",le="+Inf"} 0`,
 		`limber_stage_seconds_count{stage="total"} 0`,

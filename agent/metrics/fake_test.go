@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -46,6 +47,7 @@ func busy() *fakeDevice {
 		s.Refused[why] = 0
 	}
 	s.Refused[wire.Busy] = 7
+	s.Commands = control.Counts{Refused: 20, Unanswered: 8}
 	s.Engine.Missed = 4
 	s.Engine.Members = []engine.Member{{Member: &family.Member{Name: "a"}}, {Member: &family.Member{Name: "b"}}}
 	s.Engine.State = pipeline.State{Operating: 1, Slowdown: 1.5}

@@ -62,9 +62,10 @@ func (p *pacer) tell(s wire.Severity, e wire.Event) {
 	k.severity, k.event = s, e
 	k.waiting++
 	due := k.take(eventPace)
+	first := k.waiting == 1 // of those that are held back: the others wait for the same moment
 	p.mu.Unlock()
 	p.send(due)
-	if due == nil {
+	if first {
 		token(p.held)
 	}
 }

@@ -107,9 +107,9 @@ func (u *Uplink) tellFatal(r *Request) {
 func (u *Uplink) hand(r *Request) {
 	if r.Kind == wire.KindCmd {
 		u.handler.Command(r)
-	} else {
-		u.handler.Job(r)
+		return
 	}
+	u.handler.Job(r)
 	r.Digest() // while a frame is decoded
 }
 

@@ -115,6 +115,8 @@ func deviceMessages() []message {
 			"MAXN"}},
 		{"event-bad_id", wire.Event{TS: noon(), Kind: wire.EventBadID, Detail: "a job id is not [A-Za-z0-9_.-]{1,64}",
 			Count: 1}},
+		{"event-busy", wire.Event{TS: noon(), Kind: wire.EventBusy, Detail: "commands were neither carried out nor " +
+			"answered: more come than this device refuses one by one", Count: 9850}},
 		{"event-gap", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "1700 records (1020000 bytes) numbered 12 to " +
 			"1711 were given up, of class result: more waited than the outbox may hold, see outbox.mib", Count: 1700,
 			Class: "result", Reason: "quota", Bytes: 1_020_000, First: 12, Last: 1711}},

@@ -102,6 +102,7 @@ const (
 	EventMemory   EventKind = "memory" // a member was taken out of use to make room in memory, or back into it
 	EventPower    EventKind = "power"  // a command changed the board's power mode
 	EventBadID    EventKind = "bad_id" // a job or command came with an id, or a frame with a source, that is no name
+	EventBusy     EventKind = "busy"   // more commands came than are answered; count says how many were not
 )
 
 // Refusal is an error with the reason that an answer gives for it. Its text is
