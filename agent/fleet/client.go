@@ -205,7 +205,7 @@ func TelemetryFilters(fleet, device string) []string {
 
 // RegistryFilters is all that a Registry can show of a fleet.
 func RegistryFilters(fleet string) []string {
-	return append(DesireFilters(fleet), fleetFilters(fleet, wire.KindTelemetry, wire.KindEvent)...)
+	return append(DesireFilters(fleet), fleetFilters(fleet, wire.KindLabels, wire.KindTelemetry, wire.KindEvent)...)
 }
 
 func fleetFilters(fleet string, kinds ...wire.Kind) (filters []string) {

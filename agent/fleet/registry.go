@@ -11,7 +11,7 @@ import (
 )
 
 // The bounds of a Registry. A document has at most wire.MaxControl bytes, so a
-// device is held in 5 × 64 KiB of documents and MaxEventBytes of events, counted as
+// device is held in 6 × 64 KiB of documents and MaxEventBytes of events, counted as
 // JSON; one of the field publishes some 10 KiB in all.
 const (
 	MaxDevices    = 10_000          // devices, and groups with a desired state
@@ -19,7 +19,8 @@ const (
 	MaxEventBytes = wire.MaxControl // bytes of JSON of a device's events; the oldest go first
 )
 
-// Device is what a device has published of itself, and what it is to pursue.
+// Device is what a device has published of itself, what it is to pursue, and what
+// operators say of it.
 // What was never published is nil, or was removed. It is a value of one moment:
 // nothing that it points to ever changes, and readers must not change it either.
 type Device struct {
@@ -50,8 +51,8 @@ func (d Device) In(target string) bool {
 		d.Caps != nil && slices.Contains(d.Caps.Groups, target)
 }
 
-// there tells whether the device has published anything: a desired state may be
-// for one that never was.
+// there tells whether the device has published anything: a desired state, or labels, may
+// be for one that never was.
 func (d Device) there() bool {
 	return d.State != nil || d.Caps != nil || d.Reported != nil || d.Telemetry != nil || len(d.Events) > 0
 }
@@ -163,7 +164,7 @@ func (r *Registry) put(name string, change func(*entry)) bool {
 	}
 	is := *was
 	change(&is)
-	if is.Desired == nil && !is.there() {
+	if is.Desired == nil && is.Labels == nil && !is.there() {
 		delete(r.devices, name) // its retained messages were removed
 	} else {
 		r.devices[name] = &is
@@ -179,6 +180,8 @@ func changeOf(t wire.Topic, m mqtt.Message) (func(*entry), error) {
 		return document(m, func(e *entry, v *wire.Desired) { e.Desired = v })
 	case t.IsGroup():
 		return nil, nil // no group publishes anything
+	case t.Kind == wire.KindLabels:
+		return document(m, func(e *entry, v *wire.Labels) { e.label(v) })
 	case t.Kind == wire.KindState:
 		return document(m, func(e *entry, v *wire.State) { e.State = v })
 	case t.Kind == wire.KindCaps:
@@ -212,6 +215,13 @@ func document[M any](m mqtt.Message, put func(*entry, *M)) (func(*entry), error)
 func decoded[M any](m mqtt.Message) (*M, error) {
 	v := new(M)
 	return v, wire.Decode(m.Payload, v)
+}
+
+// label keeps what operators say of the device. Labels that break the contract are none.
+func (e *entry) label(v *wire.Labels) {
+	if e.Labels = nil; v != nil && len(v.Labels) > 0 && v.Check() == nil {
+		e.Labels = v.Labels
+	}
 }
 
 // keepEvent adds an event of so many bytes, in a list of its own: readers have the

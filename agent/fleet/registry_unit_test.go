@@ -323,6 +323,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add("desired", `{"version":18446744073709551615,"goal":{"min_top1":0.8}}`)
 	f.Add("event/warning", `{"kind":"gap","count":2}`)
 	f.Add("ack/mode/ours", `{"state":"succeeded"}`)
+	f.Add("labels", `{"labels":{"site":"berlin"}}`)
 	f.Add("telemetry", "")
 	f.Fuzz(func(t *testing.T, rest, payload string) {
 		c := newClient()
@@ -343,4 +344,28 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("%+v is still there", c.Registry().Devices())
 		}
 	})
+}
+
+func TestLabelsAreThoseOfTheLastMessageAndMakeNoDevice(t *testing.T) {
+	t.Parallel()
+	c := newClient()
+	r := c.Registry()
+	receive(c, yard("cam-1").Labels(), `{"labels":{"site":"berlin"}}`)
+	if got := r.Device("cam-1").Labels; len(r.Devices()) != 0 || got["site"] != "berlin" {
+		t.Errorf("got %v of nobody, want the label kept", got)
+	}
+	tell(c, "cam-1")
+	receive(c, yard("cam-1").Labels(), `{"labels":{"line":"2"}}`)
+	if got := r.Devices(); len(got) != 1 || len(got[0].Labels) != 1 || got[0].Labels["line"] != "2" {
+		t.Errorf("got %+v, want the second label alone", got)
+	}
+	receive(c, yard("cam-1").Labels(), `{"labels":{"a b":"2"}}`)
+	if got := r.Device("cam-1").Labels; got != nil {
+		t.Errorf("got %v, want none of what no operator may say", got)
+	}
+	receive(c, yard("cam-1").State(), "")
+	receive(c, yard("cam-1").Labels(), "")
+	if len(r.devices) != 0 {
+		t.Errorf("%d entries are kept of nobody", len(r.devices))
+	}
 }

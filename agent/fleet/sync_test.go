@@ -16,6 +16,9 @@ func TestEachDeviceThatAsksIsToldTheTimeWithItsOwnWords(t *testing.T) {
 	addr := serve(t)
 	devices := open(t, addr, device("cam-1").Synced(), device("cam-2").Synced())
 	publish(t, devices, device("cam-2").Sync(), true, wire.Sync{TS: wire.At(time.Now()), BootID: "old", ConnSeq: 9})
+	// A broker acknowledges before it hands on, and the box must not get this one live. The
+	// next acknowledgement says that it was handed on.
+	publish(t, devices, device("cam-2").State(), true, wire.State{State: wire.Online})
 	box := open(t, addr, fleet.SyncFilters("yard")...)
 	type told struct {
 		fleet.Synced
