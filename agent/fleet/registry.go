@@ -178,8 +178,8 @@ func changeOf(t wire.Topic, m mqtt.Message) (func(*entry), error) {
 	switch {
 	case t.Kind == wire.KindDesired:
 		return document(m, func(e *entry, v *wire.Desired) { e.Desired = v })
-	case t.IsGroup():
-		return nil, nil // no group publishes anything
+	case t.IsGroup() || t.Device == wire.Controller:
+		return nil, nil // no group publishes anything, and the controller is no device
 	case t.Kind == wire.KindLabels:
 		return document(m, func(e *entry, v *wire.Labels) { e.label(v) })
 	case t.Kind == wire.KindState:
