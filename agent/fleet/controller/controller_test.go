@@ -1,0 +1,128 @@
+package controller_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
+	addr := desk(t)
+	g := plants(t, addr, 5)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("r", spec(nil)))
+	doc := become(t, r, "r", wire.RolloutDone)
+	if got := doc.Phases[0].Counts.Succeeded + doc.Phases[1].Counts.Succeeded; got != 5 {
+		t.Errorf("got %d that succeeded, want 5", got)
+	}
+	g.once()
+}
+
+func TestARolloutThatFailsStopsAtTheCanary(t *testing.T) {
+	addr := desk(t)
+	g := plants(t, addr, 4)
+	g.outcome = func(string, wire.Command) wire.Ack {
+		return wire.Ack{State: wire.CommandRejected, Reason: wire.Unsupported, Detail: "no such mode"}
+	}
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("r", spec(func(s *wire.RolloutSpec) { s.Canary = []string{"d-2"} })))
+	become(t, r, "r", wire.RolloutFailed)
+	for _, name := range g.names() {
+		if got, want := len(g.effects(name)), map[bool]int{true: 1}[name == "d-2"]; got != want {
+			t.Errorf("%s: got %d commands, want %d", name, got, want)
+		}
+	}
+}
+
+func TestACommandThatComesAgainIsAnsweredAgainAndAnotherOfItsIDIsNot(t *testing.T) {
+	addr := desk(t)
+	plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	remote(t, addr)
+	command := start("r", spec(nil))
+	command.TTLMS = new(60_000.0)
+	box := asker(t, addr)
+	first := box.ask("one", command)
+	again := box.ask("one", command)
+	command.Rollout = "other"
+	other := box.ask("one", command)
+	if first.State != wire.CommandSucceeded || again.State != first.State || !again.TS.Equal(first.TS.Time) {
+		t.Errorf("got %+v, then %+v; want the same success twice", first, again)
+	}
+	if other.State != wire.CommandRejected || other.Reason != wire.Conflict {
+		t.Errorf("got %+v, want a conflict", other)
+	}
+}
+
+func TestTheAnswerToACommandOutlivesTheController(t *testing.T) {
+	addr, dir := desk(t), t.TempDir()
+	plants(t, addr, 1)
+	first := serve(t, addr, dir)
+	r := remote(t, addr)
+	command := start("r", spec(nil))
+	command.TTLMS = new(60_000.0)
+	box := asker(t, addr)
+	answer := box.ask("one", command)
+	become(t, r, "r", wire.RolloutDone)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, addr, dir)
+	until(t, "the controller is back", func() bool { return r.Find(t.Context()) == nil })
+	if again := box.ask("one", command); !again.TS.Equal(answer.TS.Time) || again.State != answer.State {
+		t.Errorf("got %+v, then %+v; want the same", answer, again)
+	}
+}
+
+func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
+	addr := desk(t)
+	plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	for name, tt := range map[string]struct {
+		command wire.RolloutCommand
+		want    wire.Reason
+	}{
+		"a rollout that is not there": {wire.RolloutCommand{Action: wire.RolloutPause, Rollout: "x"}, wire.Precondition},
+		"an expression that is none":  {start("x", spec(func(s *wire.RolloutSpec) { s.Where = "colour=blue" })), wire.Invalid},
+		"nobody fits":                 {start("x", spec(func(s *wire.RolloutSpec) { s.Where = "device=z" })), wire.Precondition},
+		"a limit that lets nobody start": {start("x", spec(func(s *wire.RolloutSpec) {
+			s.MaxUnavailable = &wire.Unavailable{N: 0, Label: "site"}
+		})), wire.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := r.Do(t.Context(), tt.command, patience, nil)
+			if refusal, ok := errors.AsType[*wire.Refusal](err); !ok || refusal.Reason != tt.want {
+				t.Errorf("got %v, want a refusal as %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
+	addr := desk(t)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	second := serve(t, addr, t.TempDir())
+	if err := second.ended(); !errors.Is(err, controller.ErrTaken) {
+		t.Errorf("got %v, want ErrTaken", err)
+	}
+	do(t, r, wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r", Spec: spec(func(s *wire.RolloutSpec) { s.Follow = true })})
+}
+
+func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing.T) {
+	addr := desk(t)
+	g := plants(t, addr, 1)
+	g.publish(at(wire.Controller).State(), true, wire.State{State: wire.Online, BootID: "gone", TS: wire.At(time.Now())})
+	serve(t, addr, t.TempDir())
+	until(t, "it answers", func() bool {
+		r := remote(t, addr)
+		_, err := r.Do(t.Context(), start("r", spec(nil)), 5*time.Second, nil)
+		return err == nil
+	})
+}
