@@ -1,6 +1,6 @@
 # make build   the program, bin/limber, and the ONNX Runtime library it loads
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
-# make test    every test, with the race detector
+# make test    every test, with the race detector but for what runs alone
 # make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
@@ -19,13 +19,23 @@ build: runtime
 demo: build
 	@bin/limber demo $(DEMO_ARGS)
 
-# Tests that wait are parallel; and a process under the race detector would sleep for
-# a second before it ends. A test leaves much behind and ends soon: the collector need
-# not come as often as in a program that stays, but where memory is measured.
-TESTED = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+# Tests that wait are parallel, and so are packages, those first that take longest. A
+# process under the race detector would sleep for a second before it ends. A test leaves
+# much behind and ends soon: the collector need not come as often as in a program that
+# stays, but where memory is measured.
+TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
+MODULE  = github.com/limber-edge/limber
+SLOWEST = agent/cmd/limber agent broker-config/brokercheck store family/workshop
+
+# Nothing in these packages nor in their tests runs beside anything else, which is what
+# the race detector looks for, and it makes their arithmetic take five to ten times as
+# long. make torture has it nevertheless.
+ALONE = agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
-	GOGC=400 $(TESTED) -timeout 10m ./...
+	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
+	GOGC=400 $(TESTED) -p 3 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
+		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
 
 # Within two hours on two processors, and told as it goes. Packages with tests behind the
 # build tag come one at a time, as they measure; then what a device holds is looked at, for
@@ -39,7 +49,7 @@ TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture
 torture: runtime
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
-	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic' $(TORTURED) || failed=1; \
+	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic' $(TORTURED) $(ALONE:%=./%) || failed=1; \
 	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections"; \
 	$(GO) test $(TORTURE) -run '^TestR6_' ./agent || failed=1; \
 	echo "torture, 3 of 3: $(KILLS) kills of each device"; \

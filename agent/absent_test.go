@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -28,7 +28,7 @@ func packed(tb testing.TB) []byte {
 }
 
 // refusedJob sends a job that is to be refused as invalid, and returns why it was.
-func (o *operator) refusedJob(cfg agent.Config, id string, payload []byte) string {
+func (o *operator) refusedJob(cfg config.Config, id string, payload []byte) string {
 	o.tb.Helper()
 	o.publish(self(cfg).Job(id), payload)
 	r := o.result(cfg, id, 1)

@@ -51,6 +51,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
@@ -65,7 +66,7 @@ var ErrHung = engine.ErrHung
 
 // Agent is one device.
 type Agent struct {
-	cfg     Config
+	cfg     config.Config
 	deps    *Deps
 	log     *slog.Logger
 	uplink  *uplink.Uplink
@@ -86,7 +87,7 @@ const clusterSettles = 20 * time.Second
 
 // New assembles an agent and checks its configuration. It starts nothing, and
 // closes none of the parts.
-func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
+func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -106,13 +107,13 @@ func New(cfg Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 }
 
 func (a *Agent) makeUplink(boot string) error {
-	link, err := a.cfg.link()
+	link, err := a.cfg.Link()
 	if err != nil {
 		return err
 	}
 	link.Former = a.deps.Former
-	cfg := uplink.Config{Self: a.cfg.address(), Boot: boot, Machine: a.deps.Machine.Boot(), Link: link,
-		KeepNewest: a.cfg.Frames.Keep == KeepNewest, Retained: a.cfg.Frames.Retained}
+	cfg := uplink.Config{Self: a.cfg.Address(), Boot: boot, Machine: a.deps.Machine.Boot(), Link: link,
+		KeepNewest: a.cfg.Frames.Keep == config.KeepNewest, Retained: a.cfg.Frames.Retained}
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
@@ -132,7 +133,7 @@ func (a *Agent) makeEngine() error {
 	a.engine = engine.New(engine.Config{
 		Threads: a.cfg.Runtime.Threads, Providers: a.cfg.Runtime.Providers, Cores: a.deps.Cores,
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
-		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == OrientEXIF},
+		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == config.OrientEXIF},
 		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
 		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version, Mode: a.control.Start(),
 	}, a.deps.engine(a.uplink), a.log)
@@ -144,7 +145,7 @@ func (a *Agent) makeControl() {
 	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
 		a.log)
 	a.control = control.New(
-		control.Config{Self: a.cfg.address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
+		control.Config{Self: a.cfg.Address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
 		control.Deps{State: a.deps.Store, Events: a.uplink, Offset: a.uplink.Offset, Changed: changed(uplink.Reported)},
 		[]control.Verb{setPower}, a.log)
 }
@@ -195,6 +196,9 @@ type handler struct {
 	*jobs
 	*control.Control
 }
+
+// Blob implements uplink.Handler: nothing is asked for.
+func (handler) Blob(wire.Topic, []byte) {}
 
 // finish answers the jobs that wait and empties the outbox. What the grace is too
 // short for waits in the outbox, or at the broker.

@@ -4,12 +4,12 @@ import (
 	"math"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
 // backlog is a device that finds jobs waiting for it at the broker when it starts.
-func backlog(t *testing.T, cfg agent.Config, r rig, publish func(o *operator)) *operator {
+func backlog(t *testing.T, cfg config.Config, r rig, publish func(o *operator)) *operator {
 	t.Helper()
 	o := operate(t, cfg.Broker.URL.String())
 	d := start(t, cfg, r)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -35,7 +35,7 @@ func mustShoot(tb testing.TB, addr, topic string, picture []byte, args ...string
 }
 
 // frameResult waits for the answer to message n of a source.
-func (o *operator) frameResult(cfg agent.Config, source string, n int) wire.Result {
+func (o *operator) frameResult(cfg config.Config, source string, n int) wire.Result {
 	o.tb.Helper()
 	boot := o.presence(cfg, wire.Online, 0).BootID
 	return o.result(cfg, fmt.Sprintf("%s-%s-%d", source, boot[:8], n), 1)
@@ -99,8 +99,8 @@ func TestASourceOnTopicsOfItsOwnIsAnswered(t *testing.T) {
 	t.Parallel()
 	brokers(t, func(t *testing.T, addr string) {
 		cfg := newConfig(t, addr)
-		cfg.Sources = agent.Sources{
-			{Name: "yard", Topic: "cam/+/jpg", Deadline: control.Duration{Duration: agent.Default().Broker.KeepAlive.Duration}},
+		cfg.Sources = config.Sources{
+			{Name: "yard", Topic: "cam/+/jpg", Deadline: control.Duration{Duration: config.Default().Broker.KeepAlive.Duration}},
 			{Name: "door", Topic: "frigate/+/snapshot", ResultTopic: "seen/door", MinTop1: new(0.999)},
 		}
 		o := operate(t, addr)
@@ -125,12 +125,12 @@ func TestASourceWhoseTopicChangesIsAnsweredOnceAndOneTakenOutBringsNothing(t *te
 	t.Parallel()
 	brokers(t, func(t *testing.T, addr string) {
 		cfg := newConfig(t, addr)
-		cfg.Sources = agent.Sources{{Name: "yard", Topic: "cam/#"}, {Name: "door", Topic: "frigate/+/snapshot"}}
+		cfg.Sources = config.Sources{{Name: "yard", Topic: "cam/#"}, {Name: "door", Topic: "frigate/+/snapshot"}}
 		o := operate(t, addr)
 		first := start(t, cfg, rig{})
 		o.presence(cfg, wire.Online, 0)
 		first.stop()
-		cfg.Sources = agent.Sources{{Name: "yard", Topic: "cam/+/jpg"}}
+		cfg.Sources = config.Sources{{Name: "yard", Topic: "cam/+/jpg"}}
 		told := len(o.matching(self(cfg).State()))
 		d := start(t, cfg, rig{})
 		d.ready()
@@ -156,7 +156,7 @@ func TestRetainedFramesAreCountedAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	brokers(t, func(t *testing.T, addr string) {
 		cfg := newConfig(t, addr)
-		cfg.Sources = agent.Sources{{Name: "yard", Topic: "cam/+/jpg"}}
+		cfg.Sources = config.Sources{{Name: "yard", Topic: "cam/+/jpg"}}
 		mustShoot(t, addr, self(cfg).Frame("front"), jpegFrame(t, 0), "-r", "-q", "1")
 		mustShoot(t, addr, "cam/front/jpg", jpegFrame(t, 0), "-r")
 		o := operate(t, addr)
@@ -175,7 +175,7 @@ func TestRetainedFramesAreCountedAndLeftAlone(t *testing.T) {
 
 // shootBurst sends n pictures of one source at QoS 1, each with bytes of its own,
 // and returns when the broker has them all.
-func (o *operator) shootBurst(cfg agent.Config, source string, n int) {
+func (o *operator) shootBurst(cfg config.Config, source string, n int) {
 	o.tb.Helper()
 	picture := pngFrame(o.tb, 0)
 	var frames []mqtt.Message
@@ -275,7 +275,7 @@ func TestOverTheLimitTheNewestFrameOfASourceWaits(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	cfg := newConfig(t, addr)
-	cfg.Sources = agent.Sources{{Name: "door", Topic: "cam/+/jpg", MaxFPS: 5}}
+	cfg.Sources = config.Sources{{Name: "door", Topic: "cam/+/jpg", MaxFPS: 5}}
 	o := operate(t, addr)
 	d := start(t, cfg, rig{})
 	d.ready()

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/natstest"
@@ -18,7 +18,7 @@ import (
 var soon = []string{`ack_wait: "20s"`, `ack_wait: "1s"`}
 
 // clusterConfig is a device of a cluster, which comes to the node given first.
-func clusterConfig(tb testing.TB, c *natstest.Cluster, device string, first int) agent.Config {
+func clusterConfig(tb testing.TB, c *natstest.Cluster, device string, first int) config.Config {
 	tb.Helper()
 	cfg := newConfig(tb, "")
 	cfg.Device = device
@@ -60,7 +60,7 @@ func (o *operator) insist(m mqtt.Message) {
 }
 
 // retainedAt is what a node tells a client that subscribes now of a device's state.
-func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg agent.Config) (said wire.State) {
+func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg config.Config) (said wire.State) {
 	tb.Helper()
 	link, err := c.Broker(wire.Operator, node).Config("")
 	if err != nil {
@@ -68,6 +68,7 @@ func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg agent.Config) 
 	}
 	link.Broker, link.CleanSession = "mqtts://"+c.Addrs[node], true
 	o := operateAs(tb, link)
+	defer o.leave()
 	o.fence()
 	for _, m := range o.matching(self(cfg).State()) {
 		if m.Retained {
@@ -78,7 +79,7 @@ func retainedAt(tb testing.TB, c *natstest.Cluster, node int, cfg agent.Config) 
 }
 
 // awaitRetained waits until every node tells of a device's state what it should.
-func awaitRetained(tb testing.TB, c *natstest.Cluster, cfg agent.Config, want wire.Presence, since uint64) {
+func awaitRetained(tb testing.TB, c *natstest.Cluster, cfg config.Config, want wire.Presence, since uint64) {
 	tb.Helper()
 	late := time.Now().Add(patience)
 	for node := range natstest.Nodes {
@@ -87,6 +88,7 @@ func awaitRetained(tb testing.TB, c *natstest.Cluster, cfg agent.Config, want wi
 			if got.State == want && got.ConnSeq >= since {
 				break
 			}
+			<-time.After(100 * time.Millisecond) // a client that comes is work for all nodes
 			if time.Now().After(late) {
 				tb.Errorf("node %d tells of %s: %+v, want %s, connection %d or later", node, cfg.Device, got, want, since)
 				break
@@ -109,11 +111,11 @@ func TestAKilledNATSNodeLosesAndDoublesNothing(t *testing.T) {
 	o.presence(cfg, wire.Online, 0)
 	o.presence(other, wire.Online, 0)
 
-	jobs, commands := ids("job", 300), ids("cmd", 20)
+	jobs, commands := ids("job", 150*times), ids("cmd", 10*times)
 	payload := job(t, patient, pngFrame(t, 0))
 	for i, id := range jobs {
-		if i == 100 {
-			o.await(self(cfg).Result("#"), 20)
+		if i == len(jobs)/3 {
+			o.await(self(cfg).Result("#"), len(jobs)/15)
 			c.Kill(0)
 		}
 		o.insist(mqtt.Message{Topic: self(cfg).Job(id), Payload: payload, QoS: 1})
@@ -149,7 +151,7 @@ func TestAKilledNATSNodeLosesAndDoublesNothing(t *testing.T) {
 
 // executedOnce fails if a command was carried out twice: each of its steps is told of
 // with the same bytes, however often.
-func (o *operator) executedOnce(cfg agent.Config, verb, id string) {
+func (o *operator) executedOnce(cfg config.Config, verb, id string) {
 	o.tb.Helper()
 	said := map[wire.Step]string{}
 	for _, m := range o.matching(self(cfg).Ack(verb, id)) {
@@ -189,7 +191,7 @@ func TestAJobThatNATSDeliversAgainWhileItRunsIsRunOnce(t *testing.T) {
 }
 
 // came waits until n jobs came to a device.
-func (o *operator) came(cfg agent.Config, n int) {
+func (o *operator) came(cfg config.Config, n int) {
 	o.tb.Helper()
 	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.Jobs == uint64(n) }, "%d jobs came", n)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -52,7 +53,7 @@ func TestGreeting(t *testing.T) {
 
 // settled waits until a device has said all that it says after a start, and returns
 // its state: it can answer, with all members that are worth using.
-func (o *operator) settled(cfg agent.Config) (state wire.State) {
+func (o *operator) settled(cfg config.Config) (state wire.State) {
 	o.tb.Helper()
 	last := func(topic string) (m mqtt.Message) {
 		if all := o.matching(topic); len(all) > 0 {
@@ -78,7 +79,7 @@ func (o *operator) settled(cfg agent.Config) (state wire.State) {
 
 // checkRetained looks at what a newcomer gets first on each topic; what is kept
 // there comes before what is news.
-func checkRetained(t *testing.T, cfg agent.Config, newcomer *operator) {
+func checkRetained(t *testing.T, cfg config.Config, newcomer *operator) {
 	t.Helper()
 	kept := []string{self(cfg).State(), self(cfg).Caps(), self(cfg).Reported()}
 	seen := map[string]bool{}
@@ -90,7 +91,7 @@ func checkRetained(t *testing.T, cfg agent.Config, newcomer *operator) {
 	}
 }
 
-func checkCaps(t *testing.T, cfg agent.Config, c wire.Caps) {
+func checkCaps(t *testing.T, cfg config.Config, c wire.Caps) {
 	t.Helper()
 	verbs := []string{"mode", "goal", "power"}
 	if c.Versions.Agent != "test" || c.Versions.Runtime == "" || !slices.Equal(c.Verbs, verbs) {
@@ -165,7 +166,7 @@ func TestN21_StopAtOnceLeavesOffline(t *testing.T) {
 }
 
 // lastState is what the broker told last of a device, "" for nothing.
-func (o *operator) lastState(cfg agent.Config) wire.Presence {
+func (o *operator) lastState(cfg config.Config) wire.Presence {
 	o.tb.Helper()
 	o.fence()
 	states := o.matching(self(cfg).State())

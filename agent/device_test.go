@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -25,6 +26,7 @@ import (
 	"github.com/limber-edge/limber/broker-config/natstest"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -76,12 +78,7 @@ func TestMain(m *testing.M) {
 // that the tests share.
 func runTests(m *testing.M) int {
 	flag.Set("test.parallel", "4") // they wait more than they work; a flag of the command line still counts
-	if os.Getenv("ONNXRUNTIME_LIB") == "" {
-		root, _ := filepath.Abs("..")
-		if found, _ := filepath.Glob(filepath.Join(ort.InProject(root), "libonnxruntime.so*")); len(found) > 0 {
-			os.Setenv("ONNXRUNTIME_LIB", found[0])
-		}
-	}
+	orttest.Use()
 	dir, err := os.MkdirTemp("", "limber-agent-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -106,13 +103,13 @@ type onRuntime struct{ agent.ONNXRuntime }
 
 func (onRuntime) Close() error { return nil }
 
-func openRuntime(cfg agent.Config) (agent.Inference, error) {
+func openRuntime(cfg config.Config) (agent.Inference, error) {
 	rt, err := onnxRuntime()
 	return onRuntime{agent.ONNXRuntime{Runtime: rt, State: cfg.State}}, err
 }
 
 // real is a device with real members.
-func real(cfg agent.Config) rig {
+func real(cfg config.Config) rig {
 	return rig{inference: func() (agent.Inference, error) { return openRuntime(cfg) }, stored: true}
 }
 
@@ -154,7 +151,7 @@ func beDevice(path string) error {
 			return err
 		}
 	}
-	cfg, err := agent.ReadConfig(path)
+	cfg, err := config.Read(path)
 	if err != nil {
 		return err
 	}
@@ -187,7 +184,7 @@ func beDevice(path string) error {
 // once for all tests.
 var prepared = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv(envPrepared)
-	cfg := agent.Default()
+	cfg := config.Default()
 	cfg.State = dir
 	deps, err := agent.Open(cfg, agent.Options{Version: "test", Inference: real(cfg).inference}, discard())
 	if err != nil {
@@ -219,9 +216,9 @@ func rising(p *family.Profile) {
 var tables governor.Tables
 
 // newConfig is a new device that reconnects soon and talks much.
-func newConfig(tb testing.TB, broker string) agent.Config {
+func newConfig(tb testing.TB, broker string) config.Config {
 	tb.Helper()
-	cfg := agent.Default()
+	cfg := config.Default()
 	cfg.Broker.URL = mqtt.URLs{broker}
 	cfg.State = filepath.Join(tb.TempDir(), "state")
 	cfg.Broker.ReconnectMin.Duration, cfg.Broker.ReconnectMax.Duration = 20*time.Millisecond, 100*time.Millisecond
@@ -230,7 +227,7 @@ func newConfig(tb testing.TB, broker string) agent.Config {
 }
 
 // newRealConfig is a device that has the stock family built and measured.
-func newRealConfig(tb testing.TB, broker string) agent.Config {
+func newRealConfig(tb testing.TB, broker string) config.Config {
 	tb.Helper()
 	dir, err := prepared()
 	if err != nil {
@@ -254,7 +251,7 @@ type rig struct {
 // device is an agent in this process.
 type device struct {
 	tb    testing.TB
-	cfg   agent.Config
+	cfg   config.Config
 	deps  *agent.Deps
 	agent *agent.Agent
 	end   context.CancelFunc
@@ -265,7 +262,7 @@ type device struct {
 }
 
 // online is a device that is connected to a broker and can answer, and its operator.
-func online(tb testing.TB, broker string, r rig) (*operator, agent.Config, *device) {
+func online(tb testing.TB, broker string, r rig) (*operator, config.Config, *device) {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	o := operate(tb, broker)
@@ -286,7 +283,7 @@ func (d *device) ready() {
 }
 
 // start runs a device until the test ends, if nothing ends it before.
-func start(tb testing.TB, cfg agent.Config, r rig) *device {
+func start(tb testing.TB, cfg config.Config, r rig) *device {
 	tb.Helper()
 	d := &device{tb: tb, cfg: cfg, ended: make(chan error, 1), log: newLogged()}
 	if r.inference == nil {
@@ -357,7 +354,7 @@ type process struct {
 }
 
 // launch runs a device until the test ends, if nothing ends it before.
-func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
+func launch(tb testing.TB, cfg config.Config, env ...string) *process {
 	tb.Helper()
 	p := spawn(tb, writeConfig(tb, cfg), env...)
 	tb.Cleanup(func() {
@@ -370,7 +367,7 @@ func launch(tb testing.TB, cfg agent.Config, env ...string) *process {
 }
 
 // writeConfig returns the path of a file with the configuration.
-func writeConfig(tb testing.TB, cfg agent.Config) string {
+func writeConfig(tb testing.TB, cfg config.Config) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "limber.toml")
 	toml, err := cfg.Marshal()

@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
@@ -12,7 +13,7 @@ import (
 // documents are what the device says of itself: functions of what the engine and
 // the control say of themselves. It is an uplink.Documents.
 type documents struct {
-	cfg     Config
+	cfg     config.Config
 	deps    *Deps
 	engine  *engine.Engine
 	control *control.Control

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -18,8 +19,8 @@ const maxFormer = 256
 
 // recallFilters finds out which filters the session may hold from before, and
 // remembers those of now.
-func recallFilters(st *store.Store, cfg Config) (former []string, err error) {
-	link, err := cfg.link()
+func recallFilters(st *store.Store, cfg config.Config) (former []string, err error) {
+	link, err := cfg.Link()
 	if err != nil {
 		return nil, nil // New tells of it
 	}

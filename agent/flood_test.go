@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -16,7 +16,7 @@ import (
 type probe struct {
 	*mqtt.Link
 	tb  testing.TB
-	cfg agent.Config
+	cfg config.Config
 	up  chan bool
 	got chan string // topics
 	ids []string    // of jobs to come
@@ -32,7 +32,7 @@ func (p *probe) Receive(m mqtt.Message, ack func()) {
 }
 
 // newProbe connects one for so many jobs.
-func newProbe(tb testing.TB, cfg agent.Config, name string, jobs int) *probe {
+func newProbe(tb testing.TB, cfg config.Config, name string, jobs int) *probe {
 	tb.Helper()
 	p := &probe{tb: tb, cfg: cfg, up: make(chan bool, 1), got: make(chan string, jobs+1), ids: ids(name, jobs)}
 	link := mqtt.Default()

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/uplink"
@@ -12,9 +13,9 @@ import (
 
 func TestWhatASourceWishesIsForFramesThatSayNothing(t *testing.T) {
 	half := 0.5
-	door := Source{Name: "door", Topic: "cam/+/jpg", MinTop1: &half, Priority: wire.High,
+	door := config.Source{Name: "door", Topic: "cam/+/jpg", MinTop1: &half, Priority: wire.High,
 		Deadline: control.Duration{Duration: 20 * time.Millisecond}}
-	j := newJobs(Config{Sources: Sources{door}}, "", nil, engine.New(engine.Config{}, engine.Deps{}, nil))
+	j := newJobs(config.Config{Sources: config.Sources{door}}, "", nil, engine.New(engine.Config{}, engine.Deps{}, nil))
 	for _, tt := range []struct {
 		name         string
 		at           wire.Address // none: a topic of the source's own
@@ -41,7 +42,7 @@ func TestWhatASourceWishesIsForFramesThatSayNothing(t *testing.T) {
 }
 
 func TestWhoSentAFrameIsSaidByItsTopicAndOfAJobByItsHeader(t *testing.T) {
-	j := newJobs(Config{}, "", nil, engine.New(engine.Config{}, engine.Deps{}, nil))
+	j := newJobs(config.Config{}, "", nil, engine.New(engine.Config{}, engine.Deps{}, nil))
 	for kind, want := range map[wire.Kind]string{wire.KindFrame: "front", wire.KindJob: "back"} {
 		one := &job{Request: &uplink.Request{Kind: kind}, source: "front"}
 		j.complete(one, wire.Header{Source: "back"})

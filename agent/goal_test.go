@@ -3,20 +3,22 @@ package agent_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
 
 // restart starts a device anew and waits until it reports a mode.
-func (o *operator) restart(cfg agent.Config, mode string) (*device, wire.Reported) {
+func (o *operator) restart(cfg config.Config, mode string) (*device, wire.Reported) {
 	o.tb.Helper()
 	o.fence() // what it reported last may still be on its way
 	n := len(o.matching(self(cfg).Reported()))
@@ -192,8 +194,12 @@ func TestTheScheduleYieldsToALaterOrderEvenAfterARestart(t *testing.T) {
 	addr := serve(t)
 	cfg := newConfig(t, addr)
 	moment := time.Now().Add(12 * time.Hour).Format("15:04")
-	read, err := agent.ReadConfig(configFile(t,
-		fmt.Sprintf("[[schedule]]\nat = %q\n[schedule.goal]\nmin_top1 = 0.75\ndeadline = \"20s\"", moment)))
+	text := fmt.Appendf(nil, "[[schedule]]\nat = %q\n[schedule.goal]\nmin_top1 = 0.75\ndeadline = \"20s\"", moment)
+	file := filepath.Join(t.TempDir(), "limber.toml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, err := config.Read(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -73,7 +73,7 @@ func TestAnInferencesCostIsProcessorTimeWhereNoEnergyIsMeasured(t *testing.T) {
 
 // cost sends one frame after the other until telemetry has what one cost: only that of
 // the interval in which one was answered has it.
-func (o *operator) cost(cfg agent.Config, known func(wire.Telemetry) bool) wire.Telemetry {
+func (o *operator) cost(cfg config.Config, known func(wire.Telemetry) bool) wire.Telemetry {
 	o.tb.Helper()
 	frame, sent := job(o.tb, patient, pngFrame(o.tb, 0)), 0
 	return o.telemetry(cfg, func(s wire.Telemetry) bool {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -25,7 +26,7 @@ import (
 // acknowledged, and their deadlines with them. The broker would keep them as well,
 // but deliver them again only on another connection.
 type jobs struct {
-	cfg     Config
+	cfg     config.Config
 	boot    string
 	uplink  *uplink.Uplink
 	engine  *engine.Engine
@@ -58,14 +59,14 @@ type camera struct {
 	pacer    *pacer      // nil: no limit
 }
 
-func newJobs(cfg Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
+func newJobs(cfg config.Config, boot string, up *uplink.Uplink, e *engine.Engine) *jobs {
 	j := &jobs{cfg: cfg, boot: boot, uplink: up, engine: e, cameras: make(map[string]camera),
 		refused: make(map[wire.Reason]*atomic.Uint64)}
 	for _, why := range wire.JobReasons() {
 		j.refused[why] = new(atomic.Uint64)
 	}
 	for _, s := range cfg.Sources {
-		c := camera{defaults: s.header()}
+		c := camera{defaults: s.Header()}
 		if s.MaxFPS > 0 {
 			c.pacer = newPacer(time.Duration(float64(time.Second) / s.MaxFPS))
 		}
@@ -262,7 +263,7 @@ func (j *jobs) reply(one *job, a *engine.Answer) {
 	}
 	count.Add(1)
 	r := j.result(one, a)
-	one.Answer(cmp.Or(one.ResultTopic, j.cfg.address().Result(one.ID)), func(seq uint64) ([]byte, error) {
+	one.Answer(cmp.Or(one.ResultTopic, j.cfg.Address().Result(one.ID)), func(seq uint64) ([]byte, error) {
 		r.Seq = seq
 		return json.Marshal(r)
 	})

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -59,7 +59,7 @@ type outages interface {
 // site is where a storm takes place: what has the device's configuration, the client's
 // connection, and the addresses that cables lead to.
 type site struct {
-	cfg    agent.Config
+	cfg    config.Config
 	scheme string // before the near end of a cable, in the device's configuration
 	addrs  []string
 	ledger mqtt.Config
@@ -88,12 +88,12 @@ func steady(tb testing.TB) site {
 	return site{cfg: newConfig(tb, m.Addr), addrs: []string{m.Addr}, ledger: passing(m.Addr)}
 }
 
-func newStorm(tb testing.TB, alter func(*agent.Config)) *storm {
+func newStorm(tb testing.TB, alter func(*config.Config)) *storm {
 	tb.Helper()
 	return newStormAt(tb, steady(tb), alter)
 }
 
-func newStormAt(tb testing.TB, at site, alter func(*agent.Config)) *storm {
+func newStormAt(tb testing.TB, at site, alter func(*config.Config)) *storm {
 	tb.Helper()
 	s := &storm{tb: tb, seed: fromEnv(tb, envSeed, rand.Uint64()>>1), kills: int(fromEnv(tb, envKills, 15)),
 		each: "1ms", site: at}
@@ -421,7 +421,7 @@ func TestN2_KillsUnderTrafficLoseNothing(t *testing.T) {
 
 func killsLoseNothing(t *testing.T, at site, durable bool) toll {
 	t.Helper()
-	s := newStormAt(t, at, func(cfg *agent.Config) { cfg.Outbox.DurableFirst = durable })
+	s := newStormAt(t, at, func(cfg *config.Config) { cfg.Outbox.DurableFirst = durable })
 	s.rage(80)
 	got := s.count()
 	if got.Answered != got.Accepted-int(got.Gaps)-got.dropped {

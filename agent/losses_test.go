@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -31,7 +31,7 @@ func (s *storm) unwritten() time.Duration {
 // make large results: some hundreds fill the outbox.
 func TestS8_LossesAreToldInFullThroughKillsAndBrokenLinks(t *testing.T) {
 	t.Parallel()
-	s := newStorm(t, func(cfg *agent.Config) {
+	s := newStorm(t, func(cfg *config.Config) {
 		cfg.Fleet, cfg.Device = strings.Repeat("f", 64), strings.Repeat("d", 64)
 		cfg.Mode, cfg.Outbox.MiB, cfg.Jobs.Queue = "fixed:5.8M", 1, 5000
 	})

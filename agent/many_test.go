@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
 	"github.com/limber-edge/limber/agent/wire"
@@ -31,7 +32,7 @@ func TestManyAgentsInOneProcessAnswerAndObey(t *testing.T) {
 	defer stop()
 	var running sync.WaitGroup
 	ended := make(chan error, devicesMost)
-	devices := make([]agent.Config, devicesMost)
+	devices := make([]config.Config, devicesMost)
 	for i := range devices {
 		cfg := newConfig(t, broker)
 		cfg.Device, cfg.State = fmt.Sprintf("cam-%03d", i), filepath.Join(root, fmt.Sprint(i))

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/stock"
@@ -228,7 +229,7 @@ func TestS3_MembersThatAFullDiskKeptFromBeingBuiltComeWithoutARestart(t *testing
 
 // refusedForRoom waits until the state says that the disk is full, and wants jobs
 // refused alike.
-func refusedForRoom(t *testing.T, o *operator, cfg agent.Config) {
+func refusedForRoom(t *testing.T, o *operator, cfg config.Config) {
 	t.Helper()
 	o.until(func() bool {
 		s, ok := latest[wire.State](o, self(cfg).State())

@@ -20,43 +20,11 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/wire"
 )
-
-func TestC12_MetricsAreOffAndForThisMachineAloneUnlessThereIsAToken(t *testing.T) {
-	if c := agent.Default(); c.Metrics != (agent.Metrics{}) {
-		t.Errorf("got %+v by default, want no endpoint", c.Metrics)
-	}
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const others, shape = "metrics.token_file", "is not HOST:PORT"
-	for _, tt := range []struct{ listen, without, with string }{
-		{"127.0.0.1:9464", "", ""}, {"127.8.9.1:9464", "", ""}, {"[::1]:9464", "", ""}, {"localhost:0", "", ""},
-		{"0.0.0.0:9464", others, ""}, {":9464", others, ""}, {"[::]:9464", others, ""}, {"10.0.0.17:9464", others, ""},
-		{"cam-17.example:9464", others, ""}, {"localhost.example:1", others, ""}, {"[fe80::1%lo]:1", others, ""},
-		{"127.0.0.1", shape, shape}, {"127.0.0.1:http", shape, shape}, {"127.0.0.1:65536", shape, shape}, {"x", shape, shape},
-	} {
-		for file, want := range map[string]string{"": tt.without, token: tt.with} {
-			c := agent.Default()
-			c.Metrics = agent.Metrics{Listen: tt.listen, TokenFile: file}
-			switch err := c.Validate(); {
-			case want == "" && err != nil:
-				t.Errorf("%s, token %q: got %v, want it taken", tt.listen, file, err)
-			case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-				t.Errorf("%s, token %q: got %v, want %q", tt.listen, file, err, want)
-			}
-		}
-	}
-	c := agent.Default()
-	c.Metrics = agent.Metrics{Listen: "127.0.0.1:0", TokenFile: token + ".none"}
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "metrics.token_file: open "+token+".none") {
-		t.Errorf("got %v, want the file named", err)
-	}
-}
 
 func TestASnapshotTellsWhatBecameOfJobs(t *testing.T) {
 	t.Parallel()
@@ -116,7 +84,7 @@ func TestEveryExpressionOfTheDashboardHasDataInPrometheus(t *testing.T) {
 	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	endpoint := read(t, d, agent.Metrics{Listen: "127.0.0.1:0", TokenFile: token})
+	endpoint := read(t, d, config.Metrics{Listen: "127.0.0.1:0", TokenFile: token})
 	prometheus := startPrometheus(t, program, strings.NewReplacer("10.0.0.17:9464", endpoint,
 		"/etc/prometheus/limber.token", token).Replace(scrapeConfig(t)))
 	missing := expressions(t)
@@ -143,7 +111,7 @@ func TestEveryExpressionOfTheDashboardHasDataInPrometheus(t *testing.T) {
 }
 
 // read serves a device's metrics until the test ends, and returns where.
-func read(t *testing.T, d *device, cfg agent.Metrics) (addr string) {
+func read(t *testing.T, d *device, cfg config.Metrics) (addr string) {
 	t.Helper()
 	log := newLogged()
 	run(t, metrics.New(cfg, d.agent, slog.New(slog.NewTextHandler(log, nil))).Run)

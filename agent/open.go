@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
@@ -50,7 +51,7 @@ func (d *Deps) engine(events engine.Events) engine.Deps {
 
 // StoredProfile is what the members were found to take on the CPU of this device;
 // nil if that is not known, and where there is no runtime.
-func (d *Deps) StoredProfile(cfg Config) (*family.Profile, error) {
+func (d *Deps) StoredProfile(cfg config.Config) (*family.Profile, error) {
 	if d.Open == nil {
 		return nil, nil
 	}
@@ -58,7 +59,7 @@ func (d *Deps) StoredProfile(cfg Config) (*family.Profile, error) {
 }
 
 // TakeProfile measures the members on the CPU of this device, and stores that.
-func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, error) {
+func (d *Deps) TakeProfile(ctx context.Context, cfg config.Config) (*family.Profile, error) {
 	if d.Open == nil {
 		return nil, d.Fault
 	}
@@ -67,7 +68,7 @@ func (d *Deps) TakeProfile(ctx context.Context, cfg Config) (*family.Profile, er
 	})
 }
 
-func (d *Deps) profile(cfg Config, by func(*engine.Deps, engine.Loader) (*family.Profile, error)) (*family.Profile,
+func (d *Deps) profile(cfg config.Config, by func(*engine.Deps, engine.Loader) (*family.Profile, error)) (*family.Profile,
 	error) {
 	l, err := d.Open(family.Variant{Provider: family.CPU, Threads: max(1, cfg.Runtime.Threads)})
 	if err != nil {
@@ -100,7 +101,7 @@ type Options struct {
 
 // Open opens state, family and runtime. The error is store.ErrLocked when another
 // process uses the state folder.
-func Open(cfg Config, o Options, log *slog.Logger) (*Deps, error) {
+func Open(cfg config.Config, o Options, log *slog.Logger) (*Deps, error) {
 	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"),
 		Trim: debug.FreeOSMemory}
 	if err := d.open(cfg, o, log); err != nil {
@@ -118,7 +119,7 @@ func (d *Deps) Close() error {
 	return errors.Join(errs...)
 }
 
-func (d *Deps) open(cfg Config, o Options, log *slog.Logger) error {
+func (d *Deps) open(cfg config.Config, o Options, log *slog.Logger) error {
 	opened := make(chan Inference, 1)
 	go func() {
 		rt, err := o.Inference()
@@ -142,7 +143,7 @@ func (d *Deps) open(cfg Config, o Options, log *slog.Logger) error {
 }
 
 // openState opens what the device keeps, and returns the blobs of its family.
-func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.Blobs, err error) {
+func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (blobs family.Blobs, err error) {
 	if d.Store, err = store.Open(cfg.State, o.Store, log); err != nil {
 		return nil, err
 	}
@@ -168,8 +169,8 @@ func (d *Deps) openState(cfg Config, o Options, log *slog.Logger) (blobs family.
 // should the outbox be damaged, its numbers go on from there.
 const cellHorizon = "horizon"
 
-func (d *Deps) openOutbox(cfg Config, opts store.Options, log *slog.Logger) error {
-	o := cfg.Outbox.options()
+func (d *Deps) openOutbox(cfg config.Config, opts store.Options, log *slog.Logger) error {
+	o := cfg.Outbox.Options()
 	o.Alias, o.NoSync, o.StayUp, o.Lost = uplink.Alias, opts.NoSync, opts.StayUp, formerGap(d.Store, log)
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides

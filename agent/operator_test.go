@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -86,17 +86,20 @@ func beBroker(list string) error {
 	return b.Run(context.Background())
 }
 
-// run calls f with a context that ends with the test, and waits for it.
-func run(tb testing.TB, f func(context.Context) error) {
+// run calls f with a context that ends with the test, if end is not called before, and
+// waits for it.
+func run(tb testing.TB, f func(context.Context) error) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f(ctx) }()
-	tb.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			tb.Error(err)
 		}
 	})
+	tb.Cleanup(end)
+	return end
 }
 
 // operator publishes to devices and keeps all that they publish.
@@ -105,6 +108,7 @@ type operator struct {
 	broker    string
 	link      *mqtt.Link
 	connected chan struct{}
+	leave     func()
 
 	mu   sync.Mutex
 	got  []mqtt.Message
@@ -131,7 +135,7 @@ func operateAs(tb testing.TB, cfg mqtt.Config) *operator {
 	if o.link, err = mqtt.New(cfg, o, discard()); err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, o.link.Run)
+	o.leave = run(tb, o.link.Run)
 	o.awaitConnection()
 	return o
 }
@@ -239,14 +243,14 @@ func decoded[M any](tb testing.TB, m mqtt.Message) M {
 }
 
 // result waits for the nth result of a job.
-func (o *operator) result(cfg agent.Config, id string, n int) wire.Result {
+func (o *operator) result(cfg config.Config, id string, n int) wire.Result {
 	o.tb.Helper()
 	return decoded[wire.Result](o.tb, o.await(self(cfg).Result(id), n))
 }
 
 // presence waits for a state of the device, after the first n messages on its
 // topic.
-func (o *operator) presence(cfg agent.Config, want wire.Presence, n int) wire.State {
+func (o *operator) presence(cfg config.Config, want wire.Presence, n int) wire.State {
 	o.tb.Helper()
 	var last wire.State
 	o.until(func() bool {
@@ -261,7 +265,7 @@ func (o *operator) presence(cfg agent.Config, want wire.Presence, n int) wire.St
 }
 
 // telemetry waits for one that has what is asked for.
-func (o *operator) telemetry(cfg agent.Config, fits func(wire.Telemetry) bool, what string, args ...any) wire.Telemetry {
+func (o *operator) telemetry(cfg config.Config, fits func(wire.Telemetry) bool, what string, args ...any) wire.Telemetry {
 	o.tb.Helper()
 	var last wire.Telemetry
 	o.until(func() bool {
@@ -277,7 +281,7 @@ func (o *operator) telemetry(cfg agent.Config, fits func(wire.Telemetry) bool, w
 
 // identical fails unless all results of a job have the same bytes, and returns
 // how many there are.
-func (o *operator) identical(cfg agent.Config, id string) int {
+func (o *operator) identical(cfg config.Config, id string) int {
 	o.tb.Helper()
 	all := o.matching(self(cfg).Result(id))
 	for _, m := range all[1:] {
@@ -289,7 +293,7 @@ func (o *operator) identical(cfg agent.Config, id string) int {
 }
 
 // command sends a command and returns the last state it tells of.
-func (o *operator) command(cfg agent.Config, target, verb, id, payload string) wire.Ack {
+func (o *operator) command(cfg config.Config, target, verb, id, payload string) wire.Ack {
 	o.tb.Helper()
 	topic := self(cfg).Ack(verb, id)
 	n := len(o.matching(topic))
@@ -314,7 +318,7 @@ func (o *operator) final(topic string, n int) wire.Ack {
 	return last
 }
 
-func self(cfg agent.Config) wire.Address {
+func self(cfg config.Config) wire.Address {
 	return wire.Address{Fleet: cfg.Fleet, Device: cfg.Device}
 }
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -171,7 +171,7 @@ func TestDesiredIsAppliedByVersion(t *testing.T) {
 
 // newsAfterRestart starts a device that gets all that is retained, has applied it,
 // and so has nothing new to report.
-func (o *operator) newsAfterRestart(t *testing.T, cfg agent.Config, version uint64, mode string) {
+func (o *operator) newsAfterRestart(t *testing.T, cfg config.Config, version uint64, mode string) {
 	t.Helper()
 	n, syncs := len(o.matching(self(cfg).Reported())), len(o.matching(self(cfg).Sync()))
 	start(t, cfg, rig{})
@@ -249,7 +249,7 @@ func TestOperatorSteersAFleet(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
 	o := operate(t, addr)
-	var cfgs []agent.Config
+	var cfgs []config.Config
 	for _, name := range []string{"cam-1", "cam-2"} {
 		cfg := newConfig(t, addr)
 		cfg.Device = name

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -19,7 +20,7 @@ var wideWindow = []string{"allow_anonymous true", "max_inflight_messages 5000", 
 
 // burst sends jobs without waiting for one before the next, and returns when
 // the broker has them all.
-func (o *operator) burst(cfg agent.Config, names []string, payload []byte) {
+func (o *operator) burst(cfg config.Config, names []string, payload []byte) {
 	o.tb.Helper()
 	var jobs []mqtt.Message
 	for _, id := range names {
@@ -45,14 +46,14 @@ func (o *operator) publishAll(messages []mqtt.Message) {
 
 // ranOnce waits until n jobs came to a device, with nothing left to do: none of them
 // was run twice.
-func (o *operator) ranOnce(cfg agent.Config, n int) wire.Telemetry {
+func (o *operator) ranOnce(cfg config.Config, n int) wire.Telemetry {
 	o.tb.Helper()
 	done := func(s wire.Telemetry) bool { return s.Outbox == 0 && s.Queue == 0 && s.Jobs == uint64(n) }
 	return o.telemetry(cfg, done, "%d jobs came and nothing waits", n)
 }
 
 // jobsAnswered counts the jobs that have a result.
-func (o *operator) jobsAnswered(cfg agent.Config) int {
+func (o *operator) jobsAnswered(cfg config.Config) int {
 	seen := map[string]bool{}
 	for _, m := range o.matching(self(cfg).Result("#")) {
 		seen[m.Topic] = true
@@ -61,7 +62,7 @@ func (o *operator) jobsAnswered(cfg agent.Config) int {
 }
 
 // answers returns the first result of each job, in the order they came.
-func (o *operator) answers(cfg agent.Config) []wire.Result {
+func (o *operator) answers(cfg config.Config) []wire.Result {
 	o.tb.Helper()
 	seen := map[string]bool{}
 	var first []wire.Result
@@ -82,7 +83,7 @@ func (o *operator) answers(cfg agent.Config) []wire.Result {
 // answeredOnce waits for an answer to each job and holds them to the contract:
 // whoever asks twice gets the same, and late results and the others come each in the
 // order of their sequence numbers.
-func (o *operator) answeredOnce(cfg agent.Config, names []string) []wire.Result {
+func (o *operator) answeredOnce(cfg config.Config, names []string) []wire.Result {
 	o.tb.Helper()
 	o.until(func() bool { return o.jobsAnswered(cfg) >= len(names) }, "%d jobs are answered", len(names))
 	for _, id := range names {
@@ -331,7 +332,7 @@ func TestS8_FullOutboxDropsTheOldestAndCountsThem(t *testing.T) {
 }
 
 // gap waits for the event that tells of lost records.
-func (o *operator) gap(cfg agent.Config) (gap wire.Event) {
+func (o *operator) gap(cfg config.Config) (gap wire.Event) {
 	o.tb.Helper()
 	o.until(func() bool {
 		for _, m := range o.matching(self(cfg).Event(wire.SeverityWarning)) {

@@ -5,13 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
 // newPowerConfig is a device whose owner lets operators set the power mode.
-func newPowerConfig(tb testing.TB, broker string) agent.Config {
+func newPowerConfig(tb testing.TB, broker string) config.Config {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	cfg.Power.SetMode = true
@@ -19,7 +19,7 @@ func newPowerConfig(tb testing.TB, broker string) agent.Config {
 }
 
 // inPower waits until the last that a device said of itself is a power mode.
-func (o *operator) inPower(cfg agent.Config, mode string) {
+func (o *operator) inPower(cfg config.Config, mode string) {
 	o.tb.Helper()
 	o.caps(cfg, func(c wire.Caps) bool { return c.Power != nil && c.Power.Mode == mode }, "the power mode is %s", mode)
 }

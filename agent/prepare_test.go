@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -16,7 +16,7 @@ import (
 // preparing is a device that was killed with jobs at the broker, one for each name
 // with a deadline, and has begun to prepare its family anew; it goes on when goOn is called.
 func preparing(t *testing.T, names []string, deadline time.Duration) (
-	o *operator, cfg agent.Config, d *device, goOn func()) {
+	o *operator, cfg config.Config, d *device, goOn func()) {
 	t.Helper()
 	m := brokertest.StartMosquitto(t, wideWindow...)
 	cfg = newConfig(t, m.Addr)
@@ -35,7 +35,7 @@ func preparing(t *testing.T, names []string, deadline time.Duration) (
 
 // prepareSlowly starts a device that is at the third of six members until goOn is
 // called, and returns when it has said so, after so many states.
-func prepareSlowly(t *testing.T, o *operator, cfg agent.Config, told int) (d *device, goOn func()) {
+func prepareSlowly(t *testing.T, o *operator, cfg config.Config, told int) (d *device, goOn func()) {
 	t.Helper()
 	hold := make(chan struct{})
 	goOn = sync.OnceFunc(func() { close(hold) })
@@ -58,7 +58,7 @@ func prepareSlowly(t *testing.T, o *operator, cfg agent.Config, told int) (d *de
 }
 
 // expire waits until a deadline of jobs that came before has passed.
-func (o *operator) expire(cfg agent.Config, deadline time.Duration) {
+func (o *operator) expire(cfg config.Config, deadline time.Duration) {
 	o.tb.Helper()
 	from := time.Now()
 	o.telemetry(cfg, func(s wire.Telemetry) bool { return s.TS.Sub(from) > deadline }, "the deadlines have passed")

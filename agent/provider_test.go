@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
@@ -38,7 +38,7 @@ func ends(gone *atomic.Bool) rig {
 }
 
 // newGPUConfig is a device that prefers a GPU.
-func newGPUConfig(tb testing.TB, broker string) agent.Config {
+func newGPUConfig(tb testing.TB, broker string) config.Config {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	cfg.Runtime.Providers = []string{ort.CUDA, ort.CPU}

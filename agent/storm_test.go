@@ -16,7 +16,7 @@ func TestN12_ThousandsOfRetainedJobsAtSubscribeAreAnsweredFromABoundedQueue(t *t
 	m := brokertest.StartMosquitto(t, "allow_anonymous true", "max_inflight_messages 0", "max_queued_messages 0")
 	cfg := newConfig(t, m.Addr)
 	o := operate(t, m.Addr)
-	jobs, payload := ids("kept", 2500*times), job(t, patient, pngFrame(t, 0))
+	jobs, payload := ids("kept", 2500*times), rawJob(`{"deadline_ms":600000,"codec":"rgb","width":1,"height":1}`, make([]byte, 3))
 	var storm []mqtt.Message
 	for _, id := range jobs {
 		storm = append(storm, mqtt.Message{Topic: self(cfg).Job(id), Payload: payload, QoS: 1, Retained: true})

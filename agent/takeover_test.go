@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -31,7 +31,7 @@ const formerGap = `{"Records":3,"Bytes":100,"First":7,"Last":9}`
 
 // writeFormerState makes a state folder as the version before wrote it, by hand, with
 // an outbox that was damaged since. The cell of the mode had two forms.
-func writeFormerState(tb testing.TB, cfg agent.Config, mode string) {
+func writeFormerState(tb testing.TB, cfg config.Config, mode string) {
 	tb.Helper()
 	carried, err := stock.Family()
 	if err != nil {
@@ -193,7 +193,7 @@ func takenOver(t *testing.T, o *operator, d *device, mode string) {
 }
 
 // keptOn wants a device that stopped to have kept what it took over.
-func keptOn(t *testing.T, cfg agent.Config) {
+func keptOn(t *testing.T, cfg config.Config) {
 	t.Helper()
 	mustEdit(t, cfg, func(st *store.Store) error {
 		var gap store.Gap

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -14,9 +15,9 @@ func TestARefusalSaysTheDeadlineOfItsSourceOrOfTheGoal(t *testing.T) {
 	broker := serve(t)
 	cfg := newConfig(t, broker)
 	cfg.Jobs.PayloadMiB = 1
-	yard := agent.Source{Name: "yard", Topic: "cam/#", ResultTopic: "seen/yard"}
+	yard := config.Source{Name: "yard", Topic: "cam/#", ResultTopic: "seen/yard"}
 	yard.Deadline.Duration = 5 * time.Second
-	cfg.Sources = agent.Sources{yard}
+	cfg.Sources = config.Sources{yard}
 	o := operate(t, broker)
 	d := start(t, cfg, rig{})
 	o.presence(cfg, wire.Online, 0)

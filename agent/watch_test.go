@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -18,7 +18,7 @@ import (
 // What an operator learns of a device from its documents, events and answers.
 
 // mustEdit opens the store of a device that does not run.
-func mustEdit(tb testing.TB, cfg agent.Config, edit func(*store.Store) error) {
+func mustEdit(tb testing.TB, cfg config.Config, edit func(*store.Store) error) {
 	tb.Helper()
 	st, err := store.Open(cfg.State, store.Options{NoSync: true}, discard())
 	if err != nil {
@@ -34,7 +34,7 @@ func mustEdit(tb testing.TB, cfg agent.Config, edit func(*store.Store) error) {
 }
 
 // fresh is online with a device that may never be ready.
-func fresh(tb testing.TB, broker string, r rig) (*operator, agent.Config, *device) {
+func fresh(tb testing.TB, broker string, r rig) (*operator, config.Config, *device) {
 	tb.Helper()
 	cfg := newConfig(tb, broker)
 	o := operate(tb, broker)
@@ -79,7 +79,7 @@ func latest[M any](o *operator, topic string) (m M, ok bool) {
 }
 
 // caps waits for capabilities that fit, and returns them.
-func (o *operator) caps(cfg agent.Config, fits func(wire.Caps) bool, what string, args ...any) (caps wire.Caps) {
+func (o *operator) caps(cfg config.Config, fits func(wire.Caps) bool, what string, args ...any) (caps wire.Caps) {
 	o.tb.Helper()
 	o.until(func() (ok bool) {
 		caps, ok = latest[wire.Caps](o, self(cfg).Caps())
@@ -89,20 +89,20 @@ func (o *operator) caps(cfg agent.Config, fits func(wire.Caps) bool, what string
 }
 
 // front are the members that a device can use, smallest first.
-func (o *operator) front(cfg agent.Config) []wire.Member {
+func (o *operator) front(cfg config.Config) []wire.Member {
 	o.tb.Helper()
 	return o.caps(cfg, func(c wire.Caps) bool { return len(c.Members) > 0 }, "some members").Members
 }
 
 // servedBy waits until the members of a provider serve.
-func (o *operator) servedBy(cfg agent.Config, provider string) wire.Caps {
+func (o *operator) servedBy(cfg config.Config, provider string) wire.Caps {
 	o.tb.Helper()
 	return o.caps(cfg, func(c wire.Caps) bool { return c.Profile != nil && c.Profile.Provider == provider },
 		"%s serves", provider)
 }
 
 // report waits for a report, whatever its member and detail.
-func (o *operator) report(cfg agent.Config, want wire.Reported) {
+func (o *operator) report(cfg config.Config, want wire.Reported) {
 	o.tb.Helper()
 	o.until(func() bool {
 		return slices.ContainsFunc(o.matching(self(cfg).Reported()), func(m mqtt.Message) bool {
@@ -114,7 +114,7 @@ func (o *operator) report(cfg agent.Config, want wire.Reported) {
 }
 
 // obeyed sends a command that must be carried out.
-func (o *operator) obeyed(cfg agent.Config, verb, id, payload string) {
+func (o *operator) obeyed(cfg config.Config, verb, id, payload string) {
 	o.tb.Helper()
 	if ack := o.command(cfg, cfg.Device, verb, id, payload); ack.State != wire.CommandSucceeded {
 		o.tb.Errorf("%s %s: got %+v, want it done", verb, payload, ack)
@@ -122,7 +122,7 @@ func (o *operator) obeyed(cfg agent.Config, verb, id, payload string) {
 }
 
 // steps are the states that a command has entered.
-func (o *operator) steps(cfg agent.Config, verb, id string) (steps []wire.Step) {
+func (o *operator) steps(cfg config.Config, verb, id string) (steps []wire.Step) {
 	o.tb.Helper()
 	for _, m := range o.matching(self(cfg).Ack(verb, id)) {
 		steps = append(steps, decoded[wire.Ack](o.tb, m).State)
@@ -131,7 +131,7 @@ func (o *operator) steps(cfg agent.Config, verb, id string) (steps []wire.Step) 
 }
 
 // events are those of a kind, in their order, of every severity.
-func (o *operator) events(cfg agent.Config, kind wire.EventKind) (events []wire.Event) {
+func (o *operator) events(cfg config.Config, kind wire.EventKind) (events []wire.Event) {
 	o.tb.Helper()
 	for _, m := range o.matching(self(cfg).Event("#")) {
 		if e := decoded[wire.Event](o.tb, m); e.Kind == kind {
@@ -142,7 +142,7 @@ func (o *operator) events(cfg agent.Config, kind wire.EventKind) (events []wire.
 }
 
 // tells waits for an event with a text, and returns it.
-func (o *operator) tells(cfg agent.Config, kind wire.EventKind, text string) (e wire.Event) {
+func (o *operator) tells(cfg config.Config, kind wire.EventKind, text string) (e wire.Event) {
 	o.tb.Helper()
 	o.until(func() bool {
 		all := o.events(cfg, kind)
@@ -157,14 +157,14 @@ func (o *operator) tells(cfg agent.Config, kind wire.EventKind, text string) (e 
 
 // ask sends test image 0 with a header until the device is not too busy, and
 // returns the answer.
-func (o *operator) ask(cfg agent.Config, name, header string) wire.Result {
+func (o *operator) ask(cfg config.Config, name, header string) wire.Result {
 	o.tb.Helper()
 	return o.askUntil(cfg, name, header, func(r wire.Result) bool { return r.Reason != wire.Busy },
 		"an answer to %s that is not busy", name)
 }
 
 // answeredBy sends frames, one after the other, until a member answers one.
-func (o *operator) answeredBy(cfg agent.Config, member string) {
+func (o *operator) answeredBy(cfg config.Config, member string) {
 	o.tb.Helper()
 	header := fmt.Sprintf(`{"deadline_ms":%d}`, patient)
 	o.askUntil(cfg, "for-"+member, header, func(r wire.Result) bool { return r.Member == member }, "an answer by %s",
@@ -173,7 +173,7 @@ func (o *operator) answeredBy(cfg agent.Config, member string) {
 
 // askUntil sends test image 0 with a header, one after the other, until an answer
 // fits.
-func (o *operator) askUntil(cfg agent.Config, name, header string, fits func(wire.Result) bool, what string,
+func (o *operator) askUntil(cfg config.Config, name, header string, fits func(wire.Result) bool, what string,
 	args ...any) (r wire.Result) {
 	o.tb.Helper()
 	payload := rawJob(header, pngFrame(o.tb, 0))

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 )
 
 // asked is a job that was answered before a kill.
@@ -80,7 +80,7 @@ func TestN2_AnIDIsAnsweredAlikeFromFiftyMillisecondsAfterItsAnswer(t *testing.T)
 	for _, after := range []time.Duration{50, 75, 100, 200, 500, 900, 1500} {
 		after *= time.Millisecond
 		t.Run(after.String(), func(t *testing.T) {
-			s := newStorm(t, func(*agent.Config) {})
+			s := newStorm(t, func(*config.Config) {})
 			same, other := s.killAfterAnswers(20, exactly(after))
 			t.Logf("killed %v after the answer: %d answered alike, %d not", after, len(same), len(other))
 			if len(other) > 0 {
@@ -93,7 +93,7 @@ func TestN2_AnIDIsAnsweredAlikeFromFiftyMillisecondsAfterItsAnswer(t *testing.T)
 // The window that the README names: each answer but the last was made just before a kill.
 func TestN2_AKillAtOnceMayLeaveAnIDWithTwoAnswers(t *testing.T) {
 	t.Parallel()
-	s := newStorm(t, func(*agent.Config) {})
+	s := newStorm(t, func(*config.Config) {})
 	same, other := s.killAfterAnswers(50, exactly(0))
 	t.Logf("killed at once: %d answered alike, %d not", len(same), len(other))
 	s.count()
@@ -101,7 +101,7 @@ func TestN2_AKillAtOnceMayLeaveAnIDWithTwoAnswers(t *testing.T) {
 
 func TestN2_WithDurableFirstNoIDHasTwoAnswers(t *testing.T) {
 	t.Parallel()
-	s := newStorm(t, func(c *agent.Config) { c.Outbox.DurableFirst = true })
+	s := newStorm(t, func(c *config.Config) { c.Outbox.DurableFirst = true })
 	s.killAfterAnswers(200, upTo(60*time.Millisecond))
 	if got := s.count(); got.Twice > 0 || got.Answered != got.Accepted {
 		t.Errorf("seed %d: got %+v, want one answer for each", s.seed, got)

@@ -232,13 +232,16 @@ func (f *Family) Marshal() ([]byte, error) {
 
 // Digest names the family: the digest of its compact manifest, so that layout
 // does not matter.
-func (f *Family) Digest() Digest {
+func (f *Family) Digest() Digest { return DigestOf(f.Compact()) }
+
+// Compact is the manifest as the blob that Digest names.
+func (f *Family) Compact() []byte {
 	b, err := json.Marshal(f)
 	if err != nil {
 		// Only Describe can fail to encode, and Parse has read it as JSON.
 		panic("family: a manifest that was read cannot be written: " + err.Error())
 	}
-	return DigestOf(b)
+	return b
 }
 
 // Labels is the first six classes, for people.

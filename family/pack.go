@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Limits of a family file.
+// Limits of what a family is made of, wherever it comes from, in bytes.
 const (
-	maxManifest = 1 << 20 // bytes
-	maxBlob     = 1 << 30 // bytes
+	MaxManifest = 1 << 20
+	MaxBlob     = 1 << 30
 )
 
 // Pack writes a family as one file: a family's folder as a ZIP archive, stored
@@ -111,11 +111,11 @@ func OpenPack(r io.ReaderAt, size int64) (*Folder, error) {
 
 // judge says why an entry has no place in a family file.
 func judge(f *zip.File) error {
-	limit := uint64(maxBlob)
+	limit := uint64(MaxBlob)
 	dir, base := path.Split(f.Name)
 	switch {
 	case f.Name == ManifestFile:
-		limit = maxManifest
+		limit = MaxManifest
 	case f.Name == SupernetFile:
 	case dir == BlobFolder+"/" && Digest(base).Valid():
 	default:

@@ -18,15 +18,19 @@ import (
 const memoryMost = 256 << 20
 
 // errUnusable marks a state folder that cannot be used at the time.
-var errUnusable = errors.New("in memory only, and lost with the process, until the state folder can be written; " +
-	"see to its permissions and to the room on its disk")
+var errUnusable = errors.New("in memory only, and lost with the process")
 
 // away tells why the file is in memory, nil if it is not.
 func (f *file) away() error {
-	if why := f.unusable.Load(); why != nil {
+	why := f.unusable.Load()
+	switch {
+	case why == nil:
+		return nil
+	case errors.As(*why, new(advice)):
 		return fmt.Errorf("%s is %w: %w", f.path, errUnusable, *why)
 	}
-	return nil
+	return fmt.Errorf("%s is %w, until the state folder can be written; see to its permissions and to the room on its "+
+		"disk: %w", f.path, errUnusable, *why)
 }
 
 // inMemory opens a file in memory, with what the one on the disk holds if that can be
@@ -119,8 +123,11 @@ func (f *file) landFrom(tx *bolt.Tx) error {
 	if err := makeFolder(filepath.Dir(f.path)); err != nil {
 		return err
 	}
+	if err := occupied(f.path); err != nil {
+		return err
+	}
 	if info, err := os.Stat(f.path); err == nil && (f.origin == nil || !unchanged(info, f.origin)) {
-		return errors.New("a file that was not there before, or not to be read, has come, or another process wrote to it; " +
+		return advice("a file that was not there before, or not to be read, has come, or another process wrote to it; " +
 			"restart the agent, which uses it")
 	}
 	db, _, err := f.onDisk(func(to *bolt.Tx) error { return bring(tx, to) })

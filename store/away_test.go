@@ -328,6 +328,46 @@ func TestS3_AnOrderlyEndOnAFullDiskSavesWhatItCanAndCountsTheRest(t *testing.T) 
 	})
 }
 
+func TestS5_AFolderInThePlaceOfAFileIsToBeMovedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for _, name := range []string{"limber.db", "outbox.db"} {
+			if err := os.MkdirAll(filepath.Join(dir, name, "full"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, o := mustStayUp(t, dir), mustOpenOutbox(t, dir, OutboxOptions{StayUp: true})
+		stop := mustRun(t, o)
+		seq := mustAppend(t, o, 100, nil)
+		ended, end := context.WithCancel(t.Context())
+		end()
+		for range 2 { // also when it was tried again
+			for name, err := range map[string]error{"limber.db": s.Fault(), "outbox.db": o.Fault()} {
+				want := filepath.Join(dir, name) + " is in memory only, and lost with the process: a folder is in its place; " +
+					"move the folder away"
+				if err != nil && err.Error() != want || err == nil && name == "limber.db" {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			}
+			s.Run(ended)
+			pass(lastRetry)
+		}
+		if o.Fault() == nil {
+			t.Error("the outbox has no fault")
+		}
+		for _, name := range []string{"limber.db", "outbox.db"} {
+			if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, name+".old")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass(lastRetry)
+		if err := errors.Join(s.Run(t.Context()), s.Fault(), o.Fault()); err != nil {
+			t.Errorf("without the folders: %v", err)
+		}
+		wantWaiting(t, restart(t, o, stop), seq)
+	})
+}
+
 // Nor is a file that another process wrote to while this one had it in memory.
 func TestS5_AFileThatAnotherProcessWroteIsLeftAlone(t *testing.T) {
 	disk := mustDisk(t, "size=1m")

@@ -5,7 +5,6 @@ package store
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -120,8 +119,10 @@ func TestS5_DeletedFolderIsNoticed(t *testing.T) {
 		var durable tally
 		mustAppend(t, o, 10, durable.add)
 		pass(time.Minute)
-		if err := o.Fault(); !errors.Is(err, fs.ErrNotExist) || durable.got() > 0 {
-			t.Errorf("fault %v, %d durable; want that it does not exist, none", err, durable.got())
+		want := "open " + o.path + ": its folder was removed; restart the agent, which builds its state anew, or make the " +
+			"folder again"
+		if err := o.Fault(); err == nil || err.Error() != want || durable.got() > 0 {
+			t.Errorf("fault %v, %d durable; want %s, none", err, durable.got(), want)
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)

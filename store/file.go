@@ -133,14 +133,38 @@ func (f *file) tryOpen(load func(*bolt.Tx) error) (*database, error) {
 	return nil, err
 }
 
-// openHandle opens a file to read and write it, and makes it if there is none.
-func openHandle(path string) (*database, error) {
-	h, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		h, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		return &database{handle: h, made: true}, err
+// openHandle opens a file to read and write it, and makes it if there is none. Its error
+// does not name the file.
+func openHandle(path string) (db *database, err error) {
+	if err := occupied(path); err != nil {
+		return nil, err
 	}
-	return &database{handle: h}, err
+	db = &database{}
+	if db.handle, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, os.ErrNotExist) {
+		db.made = true
+		db.handle, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, advice("its folder was removed; restart the agent, which builds its state anew, or make the folder again")
+	}
+	var named *os.PathError
+	if errors.As(err, &named) {
+		err = named.Err
+	}
+	return db, err
+}
+
+// advice is an error that says itself what helps.
+type advice string
+
+func (a advice) Error() string { return string(a) }
+
+// occupied is an error if a folder lies where a file belongs.
+func occupied(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return nil
+	}
+	return advice("a folder is in its place; move the folder away")
 }
 
 // lock waits for a second for other processes to let go of the file.

@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// lookEvery is the shortest time between two looks at the room on the file system.
-const lookEvery = time.Second
+// The time between two looks at the room on the file system.
+const (
+	lookEvery = time.Second     // at least
+	lookIdle  = 5 * time.Second // at most, also while nothing is written: others fill the disk, and clear it
+)
 
 // space is what is known of the room on the file system.
 type space struct {
@@ -46,6 +49,10 @@ func (o *Outbox) look() {
 		o.release()
 	}
 }
+
+// nextLook is when the room is to be looked at, whatever is written until then; false
+// where none has to stay free.
+func (o *Outbox) nextLook() (time.Time, bool) { return o.space.looked.Add(lookIdle), o.opts.Free > 0 }
 
 // shortage says that there is too little room, nil if there is enough.
 func (o *Outbox) shortage() error {

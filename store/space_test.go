@@ -69,8 +69,32 @@ func TestTheRoomIsLookedAtOnceASecondAtMost(t *testing.T) {
 		o.Delivered(backlog(t, o)...)
 		pass(time.Minute)
 		before := looks.Load()
-		if pass(time.Hour); looks.Load() != before {
-			t.Errorf("looked %d times while there was nothing to write", looks.Load()-before)
+		pass(time.Hour)
+		if got, want := looks.Load()-before, int64(time.Hour/lookIdle); got < want-1 || got > want+1 {
+			t.Errorf("looked %d times in an hour in which there was nothing to write, want %d", got, want)
+		}
+	})
+}
+
+func TestTheRoomIsLookedAtWhileNothingIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, left, _, _ := mustScarce(t, OutboxOptions{Free: 1000})
+		for _, now := range []int64{999, 1000, 0, 5000} {
+			left.Store(now)
+			pass(lookIdle)
+			if err := o.Fault(); (err != nil) != (now < 1000) {
+				t.Errorf("with %d bytes left: fault %v", now, err)
+			}
+		}
+	})
+}
+
+// Who wants no room to stay free is not woken for it.
+func TestTheRoomIsNotLookedAtForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, looks, _ := mustScarce(t, OutboxOptions{})
+		if pass(time.Hour); looks.Load() > 0 {
+			t.Errorf("looked %d times", looks.Load())
 		}
 	})
 }

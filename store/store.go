@@ -196,6 +196,9 @@ func (s *Store) refusal() error {
 	case s.file.broken.Load():
 		return fmt.Errorf("%s is %w; restart the agent, which sets it aside and builds its state anew", s.file.path,
 			errDamaged)
+	case !s.file.inPlace() && occupied(s.file.path) != nil:
+		return fmt.Errorf("%s was removed while in use, and a folder is in its place; move the folder away and restart "+
+			"the agent, which builds its state anew", s.file.path)
 	case !s.file.inPlace():
 		return fmt.Errorf("%s was removed while in use; restart the agent, which builds its state anew", s.file.path)
 	}

@@ -249,6 +249,9 @@ func TestNothingIsRememberedInAFileThatIsGoneOrDamaged(t *testing.T) {
 		want   string
 	}{
 		{"S5 removed", func(s *Store) error { return os.Remove(s.file.path) }, "was removed while in use; restart the agent"},
+		{"S5 replaced by a folder", func(s *Store) error {
+			return errors.Join(os.Remove(s.file.path), os.Mkdir(s.file.path, 0o700))
+		}, "a folder is in its place; move the folder away and restart the agent"},
 		{"S6 damaged", func(s *Store) error { s.file.broken.Store(true); return nil }, "is damaged; restart the agent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -159,6 +159,10 @@ func (o *Outbox) Run(ctx context.Context) error {
 		case copy := <-c.done:
 			o.exchange(&c, copy)
 		}
+		if o.isToLook() {
+			o.look()
+			o.report()
+		}
 		for ctx.Err() == nil && o.isDue() {
 			c.outdate()
 			o.commit(false)
@@ -177,12 +181,22 @@ func (o *Outbox) isDue() bool {
 	return ok && !at.After(time.Now())
 }
 
+func (o *Outbox) isToLook() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, ok := o.nextLook()
+	return ok && !at.After(time.Now())
+}
+
 func (o *Outbox) setAlarm() (time.Time, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	at, ok := o.due()
 	if c, idle := o.compactable(); idle && (!ok || c.Before(at)) {
 		at, ok = c, true
+	}
+	if l, scarce := o.nextLook(); scarce && (!ok || l.Before(at)) {
+		at, ok = l, true
 	}
 	o.pace.alarm = at
 	return at, ok

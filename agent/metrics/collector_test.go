@@ -9,9 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"github.com/limber-edge/limber/agent"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -19,7 +18,7 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // scraped is what a device tells.
 func scraped(t *testing.T, d Device) string {
 	t.Helper()
-	status, text := serve(t, agent.Metrics{}, d).get("/metrics", "")
+	status, text := serve(t, config.Metrics{}, d).get("/metrics", "")
 	if status != 200 {
 		t.Fatalf("got %d %s", status, text)
 	}

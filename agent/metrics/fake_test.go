@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
@@ -103,7 +104,7 @@ func (j *journal) String() string {
 }
 
 // serve runs a server until the test ends.
-func serve(tb testing.TB, cfg agent.Metrics, d Device) rig {
+func serve(tb testing.TB, cfg config.Metrics, d Device) rig {
 	tb.Helper()
 	r := rig{tb, pipes{make(chan net.Conn), make(chan struct{})}, new(journal)}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

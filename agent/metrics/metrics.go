@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 )
 
 // Device is what is read; an agent.Agent is one. It is safe for concurrent use.
@@ -48,7 +49,7 @@ const (
 
 // Server answers readers.
 type Server struct {
-	cfg     agent.Metrics
+	cfg     config.Metrics
 	device  Device
 	log     *slog.Logger
 	metrics http.Handler
@@ -56,7 +57,7 @@ type Server struct {
 }
 
 // New makes a Server for a configuration that is valid. It starts nothing.
-func New(cfg agent.Metrics, d Device, log *slog.Logger) *Server {
+func New(cfg config.Metrics, d Device, log *slog.Logger) *Server {
 	all := prometheus.NewRegistry()
 	all.MustRegister(collector{d})
 	return &Server{cfg: cfg, device: d, log: log, metrics: promhttp.HandlerFor(all, promhttp.HandlerOpts{})}

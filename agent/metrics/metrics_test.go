@@ -6,20 +6,19 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 )
 
 const secret = "0123456789abcdef-very-secret"
 
 func TestHealthIs503WithASentenceWhileAFaultStands(t *testing.T) {
 	d := busy()
-	r := serve(t, agent.Metrics{}, d)
+	r := serve(t, config.Metrics{}, d)
 	if status, text := r.get("/healthz", ""); status != http.StatusOK || text != "ok\n" {
 		t.Errorf("got %d %q, want 200 ok", status, text)
 	}
@@ -33,7 +32,7 @@ func TestHealthIs503WithASentenceWhileAFaultStands(t *testing.T) {
 }
 
 func TestC12_WhoDoesNotKnowTheTokenReadsNothing(t *testing.T) {
-	r := serve(t, agent.Metrics{TokenFile: tokenFile(t, secret+"\nnot this\n")}, busy())
+	r := serve(t, config.Metrics{TokenFile: tokenFile(t, secret+"\nnot this\n")}, busy())
 	for _, path := range []string{"/metrics", "/healthz", "/"} {
 		for _, header := range []string{"", "Authorization: Bearer \r\n", "Authorization: " + secret + "\r\n",
 			"Authorization: Basic " + secret + "\r\n", "Authorization: Bearer " + secret[1:] + "\r\n",
@@ -53,7 +52,7 @@ func TestC12_WhoDoesNotKnowTheTokenReadsNothing(t *testing.T) {
 
 func TestATokenThatChangesCountsAtOnce(t *testing.T) {
 	path := tokenFile(t, secret)
-	r := serve(t, agent.Metrics{TokenFile: path}, busy())
+	r := serve(t, config.Metrics{TokenFile: path}, busy())
 	for _, step := range []struct {
 		text     string
 		old, new int
@@ -80,7 +79,7 @@ func TestATokenThatChangesCountsAtOnce(t *testing.T) {
 
 func TestC11_TheTokenIsNeitherLoggedNorAnswered(t *testing.T) {
 	path := tokenFile(t, secret)
-	r := serve(t, agent.Metrics{TokenFile: path}, busy())
+	r := serve(t, config.Metrics{TokenFile: path}, busy())
 	var said strings.Builder
 	for _, given := range []string{secret, secret + "x", ""} {
 		for _, path := range []string{"/metrics", "/healthz", "/" + secret[:4]} {
@@ -104,7 +103,7 @@ func TestC11_TheTokenIsNeitherLoggedNorAnswered(t *testing.T) {
 }
 
 func TestC12_ThereIsNothingToReadButTwoPages(t *testing.T) {
-	r := serve(t, agent.Metrics{}, busy())
+	r := serve(t, config.Metrics{}, busy())
 	for _, path := range []string{"/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1",
 		"/debug/vars", "/metrics/", "//metrics", "/metrics/../metrics", "/metrics/../../../etc/passwd", "/../etc/passwd",
 		"/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "/healthz/..", "/healthz%00", "/metrics;x", "/METRICS", "/config",
@@ -122,7 +121,7 @@ func TestC12_ThereIsNothingToReadButTwoPages(t *testing.T) {
 }
 
 func TestC12_ThereIsOnlyToRead(t *testing.T) {
-	r := serve(t, agent.Metrics{}, busy())
+	r := serve(t, config.Metrics{}, busy())
 	for _, tt := range []struct {
 		request string
 		want    int
@@ -144,7 +143,7 @@ func TestC12_ThereIsOnlyToRead(t *testing.T) {
 }
 
 func TestC12_AHeaderHas16KiBAtMost(t *testing.T) {
-	r := serve(t, agent.Metrics{}, busy())
+	r := serve(t, config.Metrics{}, busy())
 	for size, want := range map[int]int{15 << 10: http.StatusOK, 17 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 		if status, _ := r.get("/metrics", "X: "+strings.Repeat("x", size)+"\r\n"); status != want {
 			t.Errorf("%d bytes: got %d, want %d", size, status, want)
@@ -154,7 +153,7 @@ func TestC12_AHeaderHas16KiBAtMost(t *testing.T) {
 
 func TestC12_AClientThatSendsItsHeaderByteByByteIsCutAfter5Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := serve(t, agent.Metrics{}, busy())
+		r := serve(t, config.Metrics{}, busy())
 		c, began := r.dial(), time.Now()
 		defer c.Close()
 		go io.Copy(io.Discard, c)
@@ -173,7 +172,7 @@ func TestC12_AClientThatSendsItsHeaderByteByByteIsCutAfter5Seconds(t *testing.T)
 
 func TestC12_AClientThatDoesNotReadItsAnswerIsCutAfter10Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := serve(t, agent.Metrics{}, busy())
+		r := serve(t, config.Metrics{}, busy())
 		c, began := r.dial(), time.Now()
 		defer c.Close()
 		if _, err := c.Write([]byte("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
@@ -189,7 +188,7 @@ func TestC12_AClientThatDoesNotReadItsAnswerIsCutAfter10Seconds(t *testing.T) {
 
 func TestC12_ConnectionsThatSayNothingHoldUpOthersFor5Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := serve(t, agent.Metrics{}, busy())
+		r := serve(t, config.Metrics{}, busy())
 		for range connections {
 			defer r.dial().Close()
 		}
@@ -202,7 +201,7 @@ func TestC12_ConnectionsThatSayNothingHoldUpOthersFor5Seconds(t *testing.T) {
 
 func TestScrapesOnOneConnectionAreAnsweredForTwoMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := serve(t, agent.Metrics{}, busy()).dial()
+		c := serve(t, config.Metrics{}, busy()).dial()
 		client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return c, nil }}}
 		defer client.CloseIdleConnections()
 		for range 5 {
@@ -224,7 +223,7 @@ func TestAnAddressThatIsTakenIsTriedAgain(t *testing.T) {
 	}
 	defer taken.Close()
 	synctest.Test(t, func(t *testing.T) {
-		s := New(agent.Metrics{Listen: taken.Addr().String()}, busy(), discard())
+		s := New(config.Metrics{Listen: taken.Addr().String()}, busy(), discard())
 		ctx, stop := context.WithCancel(t.Context())
 		ended, began := make(chan error, 1), time.Now()
 		go func() { ended <- s.Run(ctx) }()
@@ -246,21 +245,4 @@ func FuzzKnows(f *testing.F) {
 			t.Errorf("%q: got %v", header, knows(header, secret))
 		}
 	})
-}
-
-func TestATokenFileOfNoUseIsNamed(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "none")
-	for path, want := range map[string]string{
-		missing:                        "open " + missing,
-		tokenFile(t, "short\n"):        "its first line has 5 characters, less than 16",
-		tokenFile(t, "\n"+secret+"\n"): "its first line has 0 characters",
-	} {
-		if token, err := (agent.Metrics{TokenFile: path}).Token(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %q, %v; want %q", token, err, want)
-		}
-	}
-	token, err := agent.Metrics{TokenFile: tokenFile(t, " "+secret+"\r\nrest")}.Token()
-	if token != secret || err != nil {
-		t.Errorf("got %q, %v; want the first line", token, err)
-	}
 }

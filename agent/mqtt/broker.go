@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -75,11 +74,10 @@ func (b Broker) Config(clientID string) (Config, error) {
 	c.Broker, c.ClientID, c.User = b.URL.String(), clientID, b.User
 	c.CAFile, c.CertFile, c.KeyFile = b.CAFile, b.CertFile, b.KeyFile
 	if b.PasswordFile != "" {
-		password, err := os.ReadFile(b.PasswordFile)
-		if err != nil {
+		var err error
+		if c.Password, err = FirstLine(b.PasswordFile); err != nil {
 			return Config{}, fmt.Errorf("broker.password_file: %w", err)
 		}
-		c.Password, _, _ = strings.Cut(string(password), "\n")
 	}
 	return c, nil
 }

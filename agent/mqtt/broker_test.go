@@ -22,10 +22,12 @@ func TestThePasswordIsTheFirstLineOfItsFile(t *testing.T) {
 	if err != nil || c.Broker != b.URL.String() || c.ClientID != "desk" || c.User != "anna" || c.Password != "secret" {
 		t.Errorf("got %+v, %v; want the user anna with the password secret", c, err)
 	}
-	b.PasswordFile += ".none"
-	if _, err := b.Config("desk"); err == nil ||
-		!strings.Contains(err.Error(), "broker.password_file: open "+b.PasswordFile) {
-		t.Errorf("got %v, want the key and the file that is not there", err)
+	for path, want := range map[string]string{file + ".none": "open " + file + ".none",
+		"/dev/zero": "/dev/zero has more than 4096 bytes"} {
+		b.PasswordFile = path
+		if _, err := b.Config("desk"); err == nil || !strings.Contains(err.Error(), "broker.password_file: "+want) {
+			t.Errorf("got %v, want the key and %s", err, want)
+		}
 	}
 }
 

@@ -59,8 +59,9 @@ type Config struct {
 	// by the link's reader. nil: it is not looked for
 	Own func(payload []byte) bool
 	// Slow is told, once for each connection, that the broker takes long to
-	// acknowledge although the network does not: the time of a PUBACK, and the
-	// kernel's own round trip. It must not block. nil: nobody wants to know
+	// acknowledge although neither the network nor this process does: the time of a
+	// PUBACK, and the kernel's own round trip. It must not block. nil: nobody wants
+	// to know
 	Slow func(acknowledged, network time.Duration)
 }
 

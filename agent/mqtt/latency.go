@@ -15,6 +15,11 @@ const (
 	slowPUBACK = 35 * time.Millisecond
 	// quickNetwork is a round trip that cannot be the reason.
 	quickNetwork = 5 * time.Millisecond
+	// lagTimer is set again and again to find out how late this process comes to run,
+	// and smallLag how late it may come for a PUBACK to tell of the broker: on a starved
+	// machine all of them take long.
+	lagTimer = time.Millisecond
+	smallLag = 5 * time.Millisecond
 	// fewInFlight is how many messages may be on their way for the time of one to be
 	// the broker's, and not that of a queue.
 	fewInFlight = 4
@@ -87,26 +92,81 @@ func (l *latency) medians() (recent, minute time.Duration) {
 }
 
 // slowness finds out, once for a connection, that the broker is slower than the
-// network.
+// network. PUBACKs that take long are a suspicion; from then on each is watched, and
+// those for which this process was not late itself are the proof.
 type slowness struct {
-	mu     sync.Mutex
-	recent ring
-	told   bool
+	mu        sync.Mutex
+	recent    ring
+	suspected bool
+	proof     ring
+	told      bool
 }
 
-// judge takes the time of one more PUBACK, and tells whether it shows a slow broker
-// for the first time; network measures.
-func (s *slowness) judge(took time.Duration, network func() time.Duration) (usual, trip time.Duration, slow bool) {
+// A probe is the time that one PUBACK took.
+type probe struct {
+	took    time.Duration
+	watched bool          // lag is known
+	lag     time.Duration // how late this process came to run meanwhile, at worst
+}
+
+// suspects tells whether the next PUBACK is to be watched; network measures.
+func (s *slowness) suspects(network func() time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recent.add(took)
-	usual = s.recent.median()
-	if s.told || !s.recent.full() || usual <= slowPUBACK {
+	return s.suspected && !s.told && HeldBack(s.recent.median(), network())
+}
+
+// judge takes one more probe, and tells whether it proves a slow broker for the first
+// time; network measures.
+func (s *slowness) judge(p probe, network func() time.Duration) (usual, trip time.Duration, slow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recent.add(p.took)
+	s.suspected = s.recent.full() && s.recent.median() > slowPUBACK
+	switch {
+	case s.told:
+		return 0, 0, false
+	case !s.suspected:
+		s.proof = ring{}
+	case p.watched && p.lag <= smallLag:
+		s.proof.add(p.took)
+	}
+	if !s.proof.full() {
 		return 0, 0, false
 	}
-	trip = network()
+	usual, trip = s.proof.median(), network()
 	s.told = HeldBack(usual, trip)
 	return usual, trip, s.told
+}
+
+// A lag is being measured.
+type lag struct {
+	end   chan struct{}
+	worst chan time.Duration
+}
+
+// watchLag measures until it is stopped.
+func watchLag() lag {
+	l := lag{make(chan struct{}), make(chan time.Duration, 1)}
+	go func() {
+		for worst := time.Duration(0); ; {
+			set := time.Now()
+			select {
+			case <-time.After(lagTimer):
+				worst = max(worst, time.Since(set)-lagTimer)
+			case <-l.end:
+				l.worst <- max(worst, time.Since(set)-lagTimer) // it may be overdue
+				return
+			}
+		}
+	}()
+	return l
+}
+
+// stop returns how late this process came to run at worst.
+func (l lag) stop() time.Duration {
+	close(l.end)
+	return <-l.worst
 }
 
 // HeldBack tells whether a PUBACK usually takes longer than a broker needs for it,

@@ -280,11 +280,20 @@ func (s *session) start() {
 // beside the next.
 func (s *session) send(d delivery) {
 	tokens := make(chan paho.Token, 1)
-	began, few := time.Now(), s.out.count() <= fewInFlight
+	few := d.QoS > 0 && s.out.count() <= fewInFlight
+	watched := few && s.slow.suspects(s.networkRoundTrip)
+	began, own := time.Now(), lag{}
+	if watched {
+		own = watchLag()
+	}
 	go func() {
 		err := s.outcome(tokens)
+		p := probe{took: time.Since(began), watched: watched}
+		if watched {
+			p.lag = own.stop()
+		}
 		if err == nil && d.QoS > 0 {
-			s.acknowledged(time.Since(began), few)
+			s.acknowledged(p, few)
 		}
 		s.out.report(d, err)
 	}()
@@ -293,15 +302,16 @@ func (s *session) send(d delivery) {
 
 // acknowledged takes note of how long a PUBACK took; few is whether the message was
 // among few.
-func (s *session) acknowledged(took time.Duration, few bool) {
-	s.link.latency.add(took)
+func (s *session) acknowledged(p probe, few bool) {
+	s.link.latency.add(p.took)
 	if tell := s.link.cfg.Slow; tell != nil && few {
-		usual, trip, slow := s.slow.judge(took, func() time.Duration { return networkRoundTrip(s.stream.raw) })
-		if slow {
+		if usual, trip, slow := s.slow.judge(p, s.networkRoundTrip); slow {
 			tell(usual, trip)
 		}
 	}
 }
+
+func (s *session) networkRoundTrip() time.Duration { return networkRoundTrip(s.stream.raw) }
 
 // outcome waits for the acknowledgement or the end of the connection; the
 // library completes no token of a broken one.

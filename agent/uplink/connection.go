@@ -130,6 +130,7 @@ func (u *Uplink) Lost(err error) {
 		s.failed.Add(1)
 	}
 	withdraw(s.up)
+	u.forgetFetches()
 	token(s.moved)
 }
 

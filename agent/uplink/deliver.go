@@ -134,7 +134,8 @@ func (u *Uplink) newSender(c connection) *sender {
 	p := newPace(u.cfg.ReplayPerSecond, u.cfg.ReplayBytes, func() bool { return strained(u.link.Acknowledged()) },
 		rand.N(drainJitter))
 	return &sender{Uplink: u, conn: c,
-		lines:  &lines{outbox: u.outbox, again: u.sent.again, aside: u.sent.takeAside(), pace: p},
+		lines: &lines{outbox: u.outbox, again: u.sent.again, aside: u.sent.takeAside(), fetches: u.fetches,
+			pace: p},
 		window: make(chan struct{}, inFlight), outcomes: make(chan delivery, inFlight)}
 }
 
@@ -161,6 +162,11 @@ func (s *sender) send(ctx context.Context) error {
 		m, err := s.lines.next(ctx)
 		if err != nil {
 			return err
+		}
+		if m.fetch {
+			s.link.Offer(mqtt.Message{Topic: m.Topic, Payload: m.Payload})
+			<-s.window
+			continue
 		}
 		if m.repeat && s.conn.over() {
 			s.sent.put(append(s.lines.aside, m)...)

@@ -27,9 +27,10 @@ type fakeHandler struct {
 	busy  func(*Request) bool // nil, or false: answered at once
 	paced func(*Request) bool // nil, or false: served; those of which it is true the test has served
 
-	mu   sync.Mutex
-	got  []*Request
-	more chan struct{} // closed when there is another
+	mu    sync.Mutex
+	got   []*Request
+	parts []string      // of blobs, as offset and bytes
+	more  chan struct{} // closed when there is another
 }
 
 func newFakeHandler() *fakeHandler { return &fakeHandler{more: make(chan struct{})} }
@@ -49,6 +50,12 @@ func (h *fakeHandler) Command(r *Request) { h.take(r) }
 func (h *fakeHandler) Desired(r *Request) {
 	h.keep(r)
 	r.Drop()
+}
+
+func (h *fakeHandler) Blob(t wire.Topic, payload []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.parts = append(h.parts, fmt.Sprintf("%d %s", t.Offset, payload))
 }
 
 func (h *fakeHandler) keep(r *Request) {

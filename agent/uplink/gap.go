@@ -45,6 +45,10 @@ func (u *Uplink) tellGap() bool {
 
 // gapEvent is what is said of a gap.
 func gapEvent(g store.Gap) wire.Event {
+	lost := fmt.Sprintf("%d records (%d bytes) numbered %d to %d were", g.Records, g.Bytes, g.First, g.Last)
+	if g.Records == 1 {
+		lost = fmt.Sprintf("1 record (%d bytes) numbered %d was", g.Bytes, g.First)
+	}
 	between := ""
 	if g.Mixed {
 		between = "; others in between may have been delivered"
@@ -52,8 +56,7 @@ func gapEvent(g store.Gap) wire.Event {
 	return wire.Event{
 		TS: wire.At(time.Now()), Kind: wire.EventGap, Class: g.Class.String(), Reason: g.Reason.String(),
 		Count: uint64(g.Records), Bytes: g.Bytes, First: g.First, Last: g.Last,
-		Detail: fmt.Sprintf("%d records (%d bytes) numbered %d to %d were given up, of class %s: %s%s", g.Records, g.Bytes,
-			g.First, g.Last, g.Class, lossSentence(g.Reason), between),
+		Detail: fmt.Sprintf("%s given up, of class %s: %s%s", lost, g.Class, lossSentence(g.Reason), between),
 	}
 }
 
@@ -61,10 +64,10 @@ func gapEvent(g store.Gap) wire.Event {
 func lossSentence(l store.Loss) string {
 	return [store.Losses]string{
 		store.Quota:  "more waited than the outbox may hold, see outbox.mib",
-		store.Age:    "they waited longer than outbox.results_age or outbox.events_age",
+		store.Age:    "the wait was longer than outbox.results_age or outbox.events_age",
 		store.Count:  "more waited than outbox.results_count",
 		store.Space:  "the file system has no room to spare, see outbox.free_mib",
 		store.Disk:   "the disk failed or did not keep up",
-		store.Damage: "they could not be read back from the disk",
+		store.Damage: "not readable on the disk any more",
 	}[l]
 }

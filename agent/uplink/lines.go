@@ -31,15 +31,17 @@ func round() [lineAll]share {
 type publication struct {
 	store.Record
 	repeat bool     // it is an answer given again, and none of those that wait
+	fetch  bool     // it asks for a part of a blob, and nobody waits for its outcome
 	acks   []func() // of such a one, when the broker has it
 }
 
 // lines choose what goes next. They belong to one goroutine, for one connection.
 type lines struct {
-	outbox *store.Outbox
-	again  <-chan publication
-	aside  []publication // of these, left over from the last connection
-	pace   pace
+	outbox  *store.Outbox
+	again   <-chan publication
+	fetches <-chan publication
+	aside   []publication // of these, left over from the last connection
+	pace    pace
 
 	ahead  [store.Streams][]store.Record // collected and not sent
 	after  [store.Streams]uint64         // collected up to here
@@ -59,6 +61,8 @@ func (l *lines) next(ctx context.Context) (publication, error) {
 		case <-l.more:
 		case <-l.paced():
 		case m := <-l.again:
+			return m, nil
+		case m := <-l.fetches:
 			return m, nil
 		case <-ctx.Done():
 			return publication{}, ctx.Err()
@@ -87,7 +91,8 @@ func (l *lines) collect() {
 	}
 }
 
-// choose takes from the line whose turn it is, among those that may send now.
+// choose takes from the line whose turn it is, among those that may send now. Asks for
+// blobs have no share: they go when nothing else may.
 func (l *lines) choose() (m publication, ok bool) {
 	for range 2 { // the second with a new round
 		for _, s := range round() {
@@ -103,7 +108,12 @@ func (l *lines) choose() (m publication, ok bool) {
 			l.credit[s.line] = s.turns
 		}
 	}
-	return publication{}, false
+	select {
+	case m = <-l.fetches:
+		return m, true
+	default:
+		return m, false
+	}
 }
 
 // take takes the first of a line. Records that were given up since they were collected

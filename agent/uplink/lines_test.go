@@ -23,7 +23,7 @@ func (d *device) fill(s store.Stream, n int) {
 
 // unpaced are the lines of a device, with no bound on late results.
 func (d *device) unpaced() *lines {
-	return &lines{outbox: d.outbox, again: d.sent.again, pace: newPace(0, 0, calm, 0)}
+	return &lines{outbox: d.outbox, again: d.sent.again, fetches: d.fetches, pace: newPace(0, 0, calm, 0)}
 }
 
 // letters are what goes next, n times, one letter each; a dot where nothing may go.
@@ -37,6 +37,8 @@ func (l *lines) letters(n int) string {
 			b.WriteByte('.')
 		case m.repeat:
 			b.WriteByte('R')
+		case m.fetch:
+			b.WriteByte('F')
 		default:
 			b.WriteByte("lLEC"[m.Stream])
 		}

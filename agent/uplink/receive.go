@@ -49,6 +49,11 @@ func (u *Uplink) Receive(m mqtt.Message, ack func()) {
 		ack()
 	case wire.KindDesired:
 		u.handler.Desired(r)
+	case wire.KindBlob:
+		if m.Oversize == 0 {
+			u.handler.Blob(t, m.Payload)
+		}
+		ack()
 	default:
 		ack()
 	}

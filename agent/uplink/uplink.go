@@ -7,7 +7,7 @@
 //	                                  on the disk: acknowledgement
 //
 //	Event ─▶ pacer ─▶ outbox        Changed ─▶ publisher ─▶ state, caps, reported
-//	                                Telemetry ─▶ the link, if it has room
+//	Fetch ─▶ lines, the last one    Telemetry ─▶ the link, if it has room
 //
 // A job or a command is let in once. While it is open, a copy of it waits for the
 // same answer; once it is answered, a copy gets that answer again, byte for byte,
@@ -45,6 +45,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -88,6 +89,9 @@ type Handler interface {
 	Job(*Request)     // also a frame, whose Kind is wire.KindFrame
 	Command(*Request) // one that was not answered within the last hour
 	Desired(*Request) // each that comes: whether its version counts is not known here
+	// Blob takes a part of a blob, which is no request: whoever asked for it asks again where
+	// it does not come.
+	Blob(t wire.Topic, payload []byte)
 }
 
 // Documents are what a device says of itself, as functions of the state of the
@@ -129,6 +133,7 @@ type Uplink struct {
 	frames   *frames
 	replays  *backlog // requests that seem to have been answered, until the answer was read
 	sent     *sent
+	fetches  chan publication // what goes when nothing else waits
 	suspects *suspects
 	clock    *clock
 	events   *pacer
@@ -150,6 +155,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		frames:   newFrames(cfg.Sources),
 		replays:  newBacklog(),
 		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
+		fetches:  make(chan publication, fetchesMost),
 		suspects: newSuspects(cfg, state, log),
 		clock:    &clock{boot: cfg.Boot, built: builtAt()},
 		conn:     newConnState(),
@@ -232,6 +238,36 @@ func (u *Uplink) Telemetry(t wire.Telemetry) {
 	m.QoS = 0
 	if !u.link.Offer(m) {
 		u.conn.dropped.Add(1)
+	}
+}
+
+// fetchesMost is how many asks for blobs may wait.
+const fetchesMost = 8
+
+// Fetch asks for a part of a blob by its digest, of 64 digits, when nothing else is to be
+// sent. It does not wait, and says why nothing was asked: mqtt.ErrDown, or that too much
+// waits.
+func (u *Uplink) Fetch(digest string, f wire.Fetch) error {
+	if !u.conn.online.Load() {
+		return fmt.Errorf("ask for a blob: %w", mqtt.ErrDown)
+	}
+	m := message(u.cfg.Self.Fetch(digest), f)
+	select {
+	case u.fetches <- publication{Record: store.Record{Topic: m.Topic, Payload: m.Payload}, fetch: true}:
+		return nil
+	default:
+		return errors.New("ask for a blob: other messages do not leave the link room for it")
+	}
+}
+
+// forgetFetches drops the asks that did not leave: whoever asked does so again.
+func (u *Uplink) forgetFetches() {
+	for {
+		select {
+		case <-u.fetches:
+		default:
+			return
+		}
 	}
 }
 

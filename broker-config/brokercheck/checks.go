@@ -30,6 +30,8 @@ func checks() []check {
 			usual, false, takeover},
 		{"packet", "16 MiB pass",
 			"allow larger packets (mosquitto: max_packet_size 16777216; NATS: max_payload)", long, false, packet},
+		{"blob", "64 KiB pass with QoS 0, four at a time",
+			"let more wait for a client (mosquitto: max_queued_bytes), or families come by HTTP alone", usual, false, blob},
 		{"wildcard", "+ is one level, # is the rest with the level above",
 			"use a broker that matches filters as MQTT 3.1.1 says", usual, false, wildcard},
 		{"dot", "a device a.b is one level",

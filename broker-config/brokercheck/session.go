@@ -66,6 +66,9 @@ func (p probe) sendAndReturn(ctx context.Context, topic string, n int) ([]string
 	if err := s.send(ctx, topic, n); err != nil {
 		return nil, err
 	}
+	if err := s.settle(ctx); err != nil {
+		return nil, err
+	}
 	c, err := p.open(ctx, away, persistent)
 	if err != nil {
 		return nil, err

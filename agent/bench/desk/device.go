@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -42,14 +43,14 @@ type Options struct {
 
 // Self is the name of a device without a configuration.
 func Self() wire.Address {
-	d := agent.Default()
+	d := config.Default()
 	return wire.Address{Fleet: d.Fleet, Device: d.Device}
 }
 
 // Open puts a device together, and starts nothing. Its error says why the device
 // could not infer, too.
 func Open(o Options) (*Device, error) {
-	cfg := agent.Default()
+	cfg := config.Default()
 	cfg.State, cfg.Broker.URL = o.State, mqtt.URLs{o.Broker}
 	if o.Telemetry > 0 {
 		cfg.Telemetry.Every.Duration = o.Telemetry

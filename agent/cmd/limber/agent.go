@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -68,12 +69,12 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 	return c
 }
 
-func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
-	cfg := agent.Default()
+func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {
+	cfg := config.Default()
 	if a.config != "" {
 		var err error
-		if cfg, err = agent.ReadConfig(a.config); err != nil {
-			return agent.Config{}, err
+		if cfg, err = config.Read(a.config); err != nil {
+			return config.Config{}, err
 		}
 	}
 	sound := cfg.Validate() == nil
@@ -92,12 +93,12 @@ func (a *agentArgs) read(c *cobra.Command) (agent.Config, error) {
 		if sound || cfg.ReservedName() { // before the flags, or wherever it stands
 			err = usageError{err}
 		}
-		return agent.Config{}, err
+		return config.Config{}, err
 	}
 	return cfg, nil
 }
 
-func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
+func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	log := newLogger(c.ErrOrStderr(), cfg.LogLevel).With("device", cfg.Device)
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
@@ -136,7 +137,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg agent.Config) error {
 }
 
 // runAgent runs a device, and lets it be read meanwhile if that was asked for.
-func runAgent(ctx context.Context, cfg agent.Metrics, dev *agent.Agent, log *slog.Logger) error {
+func runAgent(ctx context.Context, cfg config.Metrics, dev *agent.Agent, log *slog.Logger) error {
 	if cfg.Listen == "" {
 		return dev.Run(ctx)
 	}
@@ -149,7 +150,7 @@ func runAgent(ctx context.Context, cfg agent.Metrics, dev *agent.Agent, log *slo
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg agent.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
+func openDevice(cfg config.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
 	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
@@ -172,7 +173,7 @@ func newLogger(w io.Writer, level string) *slog.Logger {
 // printCheck prints the configuration as TOML, but for passwords, and what it leads to
 // as comments. A state that is not there stays so; one that is there gets the stock
 // family of this program, as at a start, if its own is an older one.
-func printCheck(w io.Writer, cfg agent.Config) error {
+func printCheck(w io.Writer, cfg config.Config) error {
 	shown := cfg
 	shown.Broker.URL = cfg.Broker.URL.Redacted()
 	b, err := shown.Marshal()
@@ -214,14 +215,14 @@ func printCheck(w io.Writer, cfg agent.Config) error {
 }
 
 // readers says who may read the metrics.
-func readers(m agent.Metrics) string {
+func readers(m config.Metrics) string {
 	if m.TokenFile != "" {
 		return "who has the token of " + m.TokenFile
 	}
 	return "every program of this machine"
 }
 
-func printState(w io.Writer, cfg agent.Config, d *agent.Deps) error {
+func printState(w io.Writer, cfg config.Config, d *agent.Deps) error {
 	fmt.Fprintf(w, "# family %s (%s), %d members\n", d.Family.Name, d.Family.Digest().Short(), len(d.Family.Members))
 	if d.Open == nil {
 		return nil

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/governor/replay"
-	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 // mustTrace writes a made-up trace: a larger member that fits 30 ms only while
@@ -148,7 +147,6 @@ func TestBenchGovernorDrawsAPicture(t *testing.T) {
 }
 
 func TestAStoppedRecordingLeavesTheEarlierTrace(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	name := filepath.Join(t.TempDir(), "trace.txt")
 	if err := os.WriteFile(name, []byte("earlier"), 0o600); err != nil {
 		t.Fatal(err)

@@ -81,10 +81,16 @@ func TestACommandWithoutItsCertificatesNamesTheFlag(t *testing.T) {
 	t.Parallel()
 	dir := mustCerts(t, "--operator", "operator")
 	url := "mqtts://" + mustBroker(t, "--certs", dir)
-	limber(t, "fleet", "ls", "--broker", url).complained(t, exitFailed, "unknown authority; --ca-file names the one to trust")
-	limber(t, "fleet", "ls", "--broker", url, "--ca-file", filepath.Join(dir, "ca.crt")).complained(t, exitFailed,
-		"--cert-file and --key-file name this client's")
-	limber(t, "fleet", "ls", "--broker", url, "--cert-file", "operator.crt").complained(t, exitFailed, "key_file")
+	for flag, tt := range map[string]struct{ file, says string }{
+		"--broker":    {url, "unknown authority; --ca-file names the one to trust"},
+		"--ca-file":   {filepath.Join(dir, "ca.crt"), "--cert-file and --key-file name this client's"},
+		"--cert-file": {"operator.crt", "key_file"},
+	} {
+		t.Run(flag, func(t *testing.T) {
+			t.Parallel() // a command tries for five seconds
+			limber(t, "fleet", "ls", "--broker", url, flag, tt.file).complained(t, exitFailed, tt.says)
+		})
+	}
 }
 
 func TestADeviceIsNotCalledAsAUserWhoMayDoMore(t *testing.T) {
@@ -115,17 +121,22 @@ func mosquittoClient(t *testing.T, program, addr, dir, name string, args ...stri
 // certificates of a folder.
 func fieldBrokers(t *testing.T, dir string, f func(t *testing.T, addr string)) {
 	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
 		acl := filepath.Join(dir, "acl")
 		if _, err := os.Stat(acl); err != nil {
 			acl = ""
 		}
 		f(t, brokertest.StartShipped(t, dir, acl).Addr)
 	})
-	t.Run("limber broker", func(t *testing.T) { f(t, mustBroker(t, "--certs", dir)) })
+	t.Run("limber broker", func(t *testing.T) {
+		t.Parallel()
+		f(t, mustBroker(t, "--certs", dir))
+	})
 }
 
 // mosquitto's own clients, which verify as OpenSSL does, get on with these certificates.
 func TestC15_BrokersAndMosquittosClientsTakeTheCertificatesThatAreMade(t *testing.T) {
+	t.Parallel()
 	dir := mustCerts(t, "--device", "cam-1", "--device", "cam-2", "--operator", "operator", "--operator", "alice",
 		"--viewer", "viewer")
 	fieldBrokers(t, dir, func(t *testing.T, addr string) {
@@ -153,6 +164,7 @@ func TestC15_BrokersAndMosquittosClientsTakeTheCertificatesThatAreMade(t *testin
 }
 
 func TestBrokerServesWebSocketsWithCertificatesAndWithout(t *testing.T) {
+	t.Parallel()
 	dir := mustCerts(t, "--operator", "operator")
 	for _, tt := range []struct {
 		name, scheme string

@@ -11,7 +11,6 @@ import (
 
 func TestACheckedBrokerIsALineForEachCheckAndExit1WhereOneFails(t *testing.T) {
 	t.Parallel()
-	broker := mustBroker(t)
 	for _, tt := range []struct {
 		device  string
 		code    int
@@ -22,35 +21,46 @@ func TestACheckedBrokerIsALineForEachCheckAndExit1WhereOneFails(t *testing.T) {
 		{"cam-1", exitDone, 0, nil},
 		{"operator", exitFailed, 0, []string{"denied_subscribe", "denied_publish"}}, // who may do everything
 	} {
-		got := limber(t, "broker", "check", "--broker", broker, "--device-user", tt.device, "--json")
-		if got.code != tt.code {
-			t.Errorf("device %q: exit %d, want %d: %s", tt.device, got.code, tt.code, got.stderr)
-		}
-		var names, fails []string
-		skipped := 0
-		for dec := json.NewDecoder(strings.NewReader(got.stdout)); ; {
-			dec.DisallowUnknownFields()
-			var r brokercheck.Result
-			if err := dec.Decode(&r); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
+		t.Run("device "+tt.device, func(t *testing.T) {
+			t.Parallel()
+			got := limber(t, "broker", "check", "--broker", mustBroker(t), "--device-user", tt.device, "--json")
+			if got.code != tt.code {
+				t.Errorf("exit %d, want %d: %s", got.code, tt.code, got.stderr)
 			}
-			names = append(names, r.Check)
-			if !r.OK {
-				fails = append(fails, r.Check)
-				t.Logf("device %q: %s: %s", tt.device, r.Check, r.Got)
+			var names, fails []string
+			skipped := 0
+			for _, r := range mustReadResults(t, got.stdout) {
+				names = append(names, r.Check)
+				if !r.OK {
+					fails = append(fails, r.Check)
+					t.Logf("%s: %s", r.Check, r.Got)
+				}
+				if r.Got == "skipped" {
+					skipped++
+				}
 			}
-			if r.Got == "skipped" {
-				skipped++
+			if want := strings.Join(brokercheck.Names(), " "); strings.Join(names, " ") != want {
+				t.Errorf("checked %v, want %s", names, want)
 			}
+			if strings.Join(fails, " ") != strings.Join(tt.fails, " ") || skipped != tt.skipped {
+				t.Errorf("%v fail and %d are skipped, want %v and %d", fails, skipped, tt.fails, tt.skipped)
+			}
+		})
+	}
+}
+
+// mustReadResults reads what --json prints.
+func mustReadResults(t *testing.T, text string) (results []brokercheck.Result) {
+	t.Helper()
+	for dec := json.NewDecoder(strings.NewReader(text)); ; {
+		dec.DisallowUnknownFields()
+		var r brokercheck.Result
+		if err := dec.Decode(&r); err == io.EOF {
+			return results
+		} else if err != nil {
+			t.Fatal(err)
 		}
-		if want := strings.Join(brokercheck.Names(), " "); strings.Join(names, " ") != want {
-			t.Errorf("device %q: checked %v, want %s", tt.device, names, want)
-		}
-		if strings.Join(fails, " ") != strings.Join(tt.fails, " ") || skipped != tt.skipped {
-			t.Errorf("device %q: %v fail and %d are skipped, want %v and %d", tt.device, fails, skipped, tt.fails, tt.skipped)
-		}
+		results = append(results, r)
 	}
 }
 

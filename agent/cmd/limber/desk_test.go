@@ -51,7 +51,6 @@ const envPrepared = "LIMBER_TEST_STATE"
 // that needs it.
 func prepared(t *testing.T) (state string) {
 	t.Helper()
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	state = os.Getenv(envPrepared)
 	if _, err := os.Stat(filepath.Join(state, "limber.db")); err != nil {
 		var out bytes.Buffer
@@ -65,7 +64,6 @@ func prepared(t *testing.T) (state string) {
 // mustDeskOn starts both, the agent with a state folder.
 func mustDeskOn(t *testing.T, state string) *desk {
 	t.Helper()
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	d := &desk{url: "mqtt://" + mustBroker(t), state: state, ended: make(chan int, 1), log: new(bytes.Buffer)}
 	config := filepath.Join(t.TempDir(), "limber.toml")
 	mustWrite(t, config, []byte("[telemetry]\nevery = \"1s\"\n"))
@@ -97,6 +95,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // every process would sleep for a second before it ends
+	orttest.Use()
 	dir, err := os.MkdirTemp("", "limber-test-")
 	if err != nil {
 		panic(err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/family/stock"
@@ -62,7 +62,7 @@ func familyFlag(c *cobra.Command, dir *string) {
 
 func newFamilyInstall() *cobra.Command {
 	var dir string
-	state := agent.Default().State
+	state := config.Default().State
 	c := &cobra.Command{
 		Use:   "install",
 		Short: "Give a device on this machine a family",

@@ -14,11 +14,9 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/familytest"
-	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	out := filepath.Join(dir, "mine.family")
 	args := []string{"family", "build", "--supernet", familytest.NarrowSupernet(t, dir),
@@ -78,7 +76,6 @@ func TestBuildMakesAVerifiedFamilyAndGoesOnAfterCtrlC(t *testing.T) {
 }
 
 func TestBuildSaysWhatItNeeds(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	supernet, tree := familytest.NarrowSupernet(t, dir), familytest.Tree(t, filepath.Join(dir, "few"), 0, 9)
 	with := func(more ...string) []string {

@@ -7,11 +7,9 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family/familytest"
-	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 func TestEvalTellsHowMembersAgreeAndWhatTheyConfuse(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	tree := familytest.Tree(t, filepath.Join(t.TempDir(), "tree"), 0, 30, familytest.Stock(t).Classes...)
 	got := limber(t, "family", "eval", "--data", tree, "--agreement", "--confusion", "23.1M")
 	for _, want := range []string{"images that two members take for the same", "taken for the class above", "truck"} {
@@ -33,7 +31,6 @@ func TestEvalTellsHowMembersAgreeAndWhatTheyConfuse(t *testing.T) {
 }
 
 func TestEvalPrintsALineForEachMemberOnTheImagesNamed(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	tree := familytest.Tree(t, filepath.Join(t.TempDir(), "tree"), 0, 6, "truck", "cat", ".cache")
 	got := limber(t, "family", "eval", "--data", tree, "--json")
 	if n := strings.Count(got.stdout, `"images":4,`); got.code != exitDone || n != stockMembers(t) {

@@ -37,7 +37,6 @@ func mustExport(t *testing.T, args ...string) (workshop.Exported, []byte) {
 }
 
 func TestAnExportedMemberGivesItsCanarysLogits(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	f, err := stock.Family()
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +82,6 @@ func TestAnExportedMemberGivesItsCanarysLogits(t *testing.T) {
 }
 
 func TestAnExportedMemberCanBeImported(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	f, err := stock.Family()
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +107,6 @@ func TestAnExportedMemberCanBeImported(t *testing.T) {
 }
 
 func TestAnExportThatFailsWritesNothing(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	f, err := stock.Family()
 	if err != nil {
 		t.Fatal(err)

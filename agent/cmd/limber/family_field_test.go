@@ -8,12 +8,10 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/onnx"
-	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 // A second softmax of ten probabilities gives none over e/(e+9) = 0.23.
 func TestADeviceAnswersWithTheProbabilitiesOfAMember(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	f := familytest.Stock(t)

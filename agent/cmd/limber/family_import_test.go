@@ -9,12 +9,10 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/familytest"
 	"github.com/limber-edge/limber/family/onnx"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 )
 
 func TestForeignModelsBecomeAFamilyThatADeviceServes(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	f := familytest.Stock(t)

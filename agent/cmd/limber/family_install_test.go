@@ -7,15 +7,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
 
 func TestADeviceWithTheSupernetTakesASmallFamily(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	f, err := stock.Family()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +92,7 @@ func mustPack(t *testing.T, f *family.Folder) (path string) {
 // installed is the family that the next start of a device uses.
 func installed(t *testing.T, state string) string {
 	t.Helper()
-	cfg := agent.Default()
+	cfg := config.Default()
 	cfg.State = state
 	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family/familytest"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/resident"
 )
 
@@ -14,7 +13,6 @@ import (
 var fixtures = filepath.Join("..", "..", "..", "family", "ofa", "testdata")
 
 func TestLogitsWritesAFileAndSaysNothing(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir, out := filepath.Join(fixtures, "cifar"), filepath.Join(t.TempDir(), "y.f32")
 	_, c := familytest.Cases(t, dir)
 	var paths []string

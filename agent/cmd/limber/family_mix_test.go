@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -16,7 +15,6 @@ import (
 // A profile of another family, whose members have the same names, lies where the
 // device looks for its own.
 func TestM6_AProfileOfAnotherFamilyIsNotUsed(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	state := filepath.Join(t.TempDir(), "state")
 	f, err := stock.Family()
 	if err != nil {

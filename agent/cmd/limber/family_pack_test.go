@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/limber-edge/limber/family/ort/orttest"
 	stockfamily "github.com/limber-edge/limber/family/stock"
 )
 
@@ -32,7 +31,6 @@ func stockMembers(t *testing.T) int {
 }
 
 func TestAFamilyIsPackedVerifiedAndCompared(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	whole, small, stock := filepath.Join(dir, "whole.family"), filepath.Join(dir, "small.family"),
 		filepath.Join("..", "..", "..", "family", "stock")

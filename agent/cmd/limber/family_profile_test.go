@@ -7,11 +7,9 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/family/familytest"
-	"github.com/limber-edge/limber/family/ort/orttest"
 )
 
 func TestProfilePrintsALineForEachMemberInEachWay(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	got := limber(t, "family", "profile", "--threads", "2", "--batch", "1,3", "--rounds", "2", "--json")
 	if got.code != exitDone {
 		t.Fatalf("got %+v", got)
@@ -49,7 +47,6 @@ func TestProfilePrintsALineForEachMemberInEachWay(t *testing.T) {
 }
 
 func TestTableIsReadByASearchAndComparedWithWholeNetworks(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	dir := t.TempDir()
 	supernet, out := familytest.NarrowSupernet(t, dir), filepath.Join(dir, "table")
 	args := []string{"family", "table", "--supernet", supernet, "--resolutions", "24", "--rounds", "2", "--out", out}

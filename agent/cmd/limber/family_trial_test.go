@@ -8,14 +8,12 @@ import (
 
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/familytest"
-	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/family/workshop"
 )
 
 func TestM11_ADeviceServesWithTheMembersThatAreNoBombs(t *testing.T) {
-	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
 	good, path, state := familytest.Model(t, "Identity"), filepath.Join(t.TempDir(),
 		"theirs.family"), filepath.Join(t.TempDir(), "state")
 	input := workshop.Noise(3 * 24 * 24)

@@ -39,6 +39,7 @@ that its question took to come here.`,
 				return err
 			}
 			return withRemedy(box.While(c.Context(), func(ctx context.Context) error {
+				newLogger(c.ErrOrStderr(), "info").Info("devices that connect are told the time", "fleet", a.fleet)
 				return box.AnswerSync(ctx, func(s fleet.Synced, err error) {
 					printSynced(c.OutOrStdout(), c.ErrOrStderr(), s, err, asJSON)
 				})

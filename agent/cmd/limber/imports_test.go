@@ -49,6 +49,7 @@ var ranks = [][]imports{
 	{ // put together from those
 		{of: "agent/pipeline", ours: []string{"agent/frame", "agent/governor", "agent/governor/logbook", "agent/wire", "family"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/library", ours: []string{"family", "family/stock", "store"}},
+		{of: "agent/blob", ours: []string{"agent/mqtt", "agent/wire", "family"}},
 		{of: "agent/host", ours: []string{"agent/monitor", "agent/wire", "firmware/power"}},
 		{of: "agent/uplink", ours: []string{"agent/mqtt", "agent/wire", "store"}, libraries: []string{"golang.org/x/sync"}},
 		{of: "family/resident", ours: []string{"family", "family/ofa", "family/onnx", "family/ort"}},
@@ -63,11 +64,15 @@ var ranks = [][]imports{
 		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
+	{ // what a device is told: the keys of all the parts above
+		{of: "agent/config", ours: []string{"agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "store"},
+			libraries: []string{"github.com/pelletier/go-toml/v2"}},
+	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
+		{of: "agent", ours: []string{"agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
-			libraries: []string{"github.com/pelletier/go-toml/v2", "golang.org/x/sync"}},
+			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "broker-config/brokercheck", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "broker-config/natstest", ours: []string{"agent/mqtt", "agent/wire", "broker-config", "broker-config/brokertest", "broker-config/certs"},
@@ -79,18 +84,18 @@ var ranks = [][]imports{
 		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
 	},
 	{ // who reads the device
-		{of: "agent/metrics", ours: []string{"agent", "agent/governor", "agent/pipeline", "agent/wire", "store"},
+		{of: "agent/metrics", ours: []string{"agent", "agent/config", "agent/governor", "agent/pipeline", "agent/wire", "store"},
 			libraries: []string{"github.com/prometheus/client_golang"}},
 	},
 	{ // what a benchmark needs
 		{of: "agent/bench/figure"},
 		{of: "agent/bench/load"},
 		{of: "agent/bench/camera", ours: []string{"agent/frame", "agent/wire", "family/stock"}},
-		{of: "agent/bench/desk", ours: []string{"agent", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident", "store"}},
+		{of: "agent/bench/desk", ours: []string{"agent", "agent/config", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident", "store"}},
 	},
 	{ // benchmarks
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
-			"agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/blob", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
 			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
@@ -101,7 +106,7 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
 			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",

@@ -119,6 +119,7 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 	} {
 		for _, asJSON := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, json %v", tt.name, asJSON), func(t *testing.T) {
+				t.Parallel()
 				url := mustAnswers(t, 4, tt.answer...)
 				wait := "20s"
 				if tt.code != exitDone {
@@ -141,6 +142,7 @@ func TestAnswersArePrintedInTheOrderOfTheFiles(t *testing.T) {
 }
 
 func TestMoreFramesThanAreSentAheadAreAllAnswered(t *testing.T) {
+	t.Parallel()
 	n := 2*fleet.UnderWay + 3
 	got := limber(t, append([]string{"publish", "--broker", mustAnswers(t, 1, 0), "--json"}, mustFiles(t, n)...)...)
 	lines := slices.Collect(strings.Lines(got.stdout))

@@ -38,7 +38,7 @@ func (r *Record) abort(back bool) {
 	r.End.Back = r.End.Back || back
 }
 
-// approve lets the next phase begin.
+// approve lets the next phase begin. The first needs none: who starts a rollout means it.
 func (r *Record) approve() error {
 	p := &r.Phases[r.Phase]
 	if !r.Spec.Approve || r.Phase == 0 || p.State != wire.PhasePending {
@@ -76,6 +76,9 @@ func (r *Record) retry(v View, now time.Time) error {
 		r.reopen()
 	}
 	r.State, r.End = wire.RolloutRunning, nil
+	if p := &r.Phases[r.Phase]; p.State == wire.PhaseRunning {
+		p.Settled = wire.Time{}
+	}
 	for _, i := range again {
 		d := &r.Devices[i]
 		*d = device{Name: d.Name, Machine: d.Machine, State: wire.DevicePending, Off: d.Off, Attempt: d.Attempt,

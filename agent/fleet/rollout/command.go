@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -30,6 +31,20 @@ type making struct {
 
 func (r *Record) starter(now time.Time, v View) *starter {
 	return &starter{Record: r, now: now, view: v, made: map[making]int{}}
+}
+
+// startPhase starts the devices of a phase that may start, and says why others may not.
+func (s *starter) startPhase(p int) (held string, started bool) {
+	devices := s.of(p)
+	for i := range devices {
+		d := &devices[i]
+		if d.State != wire.DevicePending || d.Off {
+			continue
+		}
+		why := s.start(d)
+		held, started = cmp.Or(why, held), started || why == ""
+	}
+	return held, started
 }
 
 // start starts a device, or its way back, or says why not. One that is there already has
@@ -170,10 +185,10 @@ func (r *Record) keep(c sent) int {
 	return last + 1
 }
 
-// forget forgets the commands that are answered.
-func (r *Record) forget() {
+// forget forgets the commands that are answered, and tells whether there were any.
+func (r *Record) forget() (some bool) {
 	if len(r.Sent) == 0 {
-		return
+		return false
 	}
 	used := make(map[int]bool, len(r.Sent))
 	for i := range r.Devices {
@@ -182,8 +197,10 @@ func (r *Record) forget() {
 	for key := range r.Sent {
 		if !used[key] {
 			delete(r.Sent, key)
+			some = true
 		}
 	}
+	return some
 }
 
 // Commands are those that are not answered, in the order of the devices: to be sent

@@ -91,6 +91,9 @@ func (r *Record) UnmarshalJSON(b []byte) error {
 func (r *Record) check() error {
 	size := 0
 	for _, p := range r.Phases {
+		if !slices.Contains([]string{wire.PhasePending, wire.PhaseRunning, wire.PhasePassed, wire.PhaseFailed}, p.State) {
+			return fmt.Errorf("%.40q is no state of a phase", p.State)
+		}
 		if p.Size < 0 || p.Size > len(r.Devices)-size {
 			return errors.New("the phases have other devices than the rollout")
 		}
@@ -101,6 +104,8 @@ func (r *Record) check() error {
 		return errors.New("the id is none")
 	case size != len(r.Devices) || r.Phase < 0 || r.Phase >= len(r.Phases):
 		return errors.New("the phases have other devices than the rollout")
+	case !slices.Contains(states(), r.State):
+		return fmt.Errorf("%.40q is no state of a rollout", r.State)
 	case r.Spec.SoakMS == nil || r.Spec.ForMS == nil:
 		return errors.New("the spec is not complete")
 	}
@@ -112,11 +117,25 @@ func (r *Record) check() error {
 	return check(r.Spec)
 }
 
+// states are those of a rollout.
+func states() []wire.RolloutState {
+	return []wire.RolloutState{wire.RolloutRunning, wire.RolloutWaiting, wire.RolloutPaused, wire.RolloutApproval,
+		wire.RolloutDone, wire.RolloutFailed, wire.RolloutAborted}
+}
+
+// deviceStates are those of a device, as a Record has them.
+func deviceStates() []string {
+	return []string{wire.DevicePending, wire.DeviceRunning, wire.DeviceSucceeded, wire.DeviceFailed, wire.DeviceTimedOut,
+		wire.DeviceAlready, wire.DeviceSuperseded, wire.DeviceCancelled, wire.DeviceRolledBack}
+}
+
 // checkDevice tells what of a device does not fit to the rest.
 func (r *Record) checkDevice(d *device) error {
 	_, sent := r.Sent[d.Sent]
 	_, cancel := r.Sent[d.Cancel]
 	switch {
+	case !slices.Contains(deviceStates(), d.State):
+		return fmt.Errorf("device %.80q: %.40q is no state", d.Name, d.State)
 	case !wire.ValidName(d.Name):
 		return fmt.Errorf("device %.80q is no name", d.Name)
 	case d.Sent != 0 && !sent || d.Cancel > 0 && !cancel || (d.State == wire.DeviceRunning) != (d.Sent != 0):

@@ -16,7 +16,7 @@ const Hour = time.Hour
 const slots = 64
 
 // Evidence is what the devices answered in the last hour, in minutes, as their telemetry
-// tells: some 1.5 KiB of a device, of up to fleet.MaxDevices. It is of the memory alone:
+// tells: some 1.6 KiB of a device, of up to fleet.MaxDevices. It is of the memory alone:
 // after a restart of the controller it begins anew. It is not for several goroutines at
 // once.
 type Evidence struct {
@@ -131,10 +131,17 @@ func (e *Evidence) of(device string, since, now time.Time) (t tally) {
 		h.cut = true
 	}
 	from := max(since.UnixMilli(), now.Add(-Hour).UnixMilli())
+	sum := 0.0 // of p95, by frames
 	for i := range h.count {
 		if m := &h.ring[(h.first+i)%slots]; m.start >= from {
-			t.add(tally{uint64(m.frames), uint64(m.missed), uint64(m.timed), float64(m.p95)})
+			t.Frames += uint64(m.frames)
+			t.Missed += uint64(m.missed)
+			t.Timed += uint64(m.timed)
+			sum += float64(m.p95) * float64(m.timed)
 		}
+	}
+	if t.Timed > 0 {
+		t.P95MS = digits(sum / float64(t.Timed))
 	}
 	return t
 }

@@ -13,23 +13,18 @@ import (
 const lookEvery = 10 * time.Second
 
 // judge judges the phase under way, and what came late to those before, and tells
-// whether a phase passed or failed.
-func (r *Record) judge(now time.Time, v View) (moved bool) {
-	for p := range r.Phase {
+// whether anything changed.
+func (r *Record) judge(now time.Time, v View) (changed bool) {
+	for p := range r.Phase + 1 {
 		if r.failedLate(p) {
 			r.fail(p, fmt.Sprintf("phase %d: success: devices that came late failed", p+1))
 			return true
 		}
 	}
-	p := &r.Phases[r.Phase]
-	if p.State == wire.PhasePassed && r.failedLate(r.Phase) {
-		r.fail(r.Phase, fmt.Sprintf("phase %d: success: devices that came late failed", r.Phase+1))
-		return true
-	}
-	if p.State == wire.PhaseRunning {
+	switch r.Phases[r.Phase].State {
+	case wire.PhaseRunning:
 		return r.judgePhase(r.Phase, now, v)
-	}
-	if p.State == wire.PhasePassed {
+	case wire.PhasePassed: // the last
 		r.finish()
 	}
 	return false
@@ -37,48 +32,43 @@ func (r *Record) judge(now time.Time, v View) (moved bool) {
 
 // judgePhase judges a phase that is running. It passes when nothing of it is under way
 // and all gates pass, and it was observed as long as it should.
-func (r *Record) judgePhase(at int, now time.Time, v View) (moved bool) {
+func (r *Record) judgePhase(at int, now time.Time, v View) (changed bool) {
 	p := &r.Phases[at]
 	t := r.turnout(at)
-	gates := make([]wire.RolloutGate, 0, len(r.Spec.Gates))
-	worst := wire.GatePass
-	for _, g := range r.Spec.Gates {
-		is := r.gate(g, at, t, now, v)
-		switch {
-		case is.Verdict == wire.GateFail:
-			r.write(p, append(gates, is), now)
-			r.fail(at, broken(at, is))
-			return true
-		case is.Verdict == wire.GateWait:
-			worst = wire.GateWait
-		}
-		gates = append(gates, is)
+	gates := make([]wire.RolloutGate, len(r.Spec.Gates))
+	for i, g := range r.Spec.Gates {
+		gates[i] = r.gate(g, at, t, now, v)
 	}
-	r.write(p, gates, now)
+	changed = r.write(p, gates, now)
+	if i := slices.IndexFunc(gates, verdict(wire.GateFail)); i >= 0 {
+		r.fail(at, broken(at, gates[i]))
+		return true
+	}
 	settled := t.open == 0 && t.succeeded > 0
 	if settled && p.Settled.IsZero() {
-		p.Settled = wire.At(now)
-		r.Looked = wire.At(now)
+		p.Settled, changed = wire.At(now), true
 	}
 	switch {
 	case t.open == 0 && t.ended == 0 && (t.off == 0 || t.already > 0): // there is nothing to be judged
 	case t.open == 0 && t.ended > 0 && t.succeeded == 0 && t.off == 0:
 		r.fail(at, fmt.Sprintf("phase %d: none of its devices succeeded", at+1))
 		return true
-	case !settled || worst == wire.GateWait || now.Before(p.Settled.Add(r.soak())):
-		return false
+	case !settled || slices.ContainsFunc(gates, verdict(wire.GateWait)) || now.Before(p.Settled.Add(r.soak())):
+		return changed
 	}
 	r.pass(at, now)
 	return true
+}
+
+// verdict tells of a gate whether that is its verdict.
+func verdict(is string) func(wire.RolloutGate) bool {
+	return func(g wire.RolloutGate) bool { return g.Verdict == is }
 }
 
 // pass goes on to the next phase, if there is one.
 func (r *Record) pass(at int, now time.Time) {
 	p := &r.Phases[at]
 	p.State, p.Passed = wire.PhasePassed, wire.At(now)
-	if p.Base.IsZero() {
-		p.Base = p.Passed // nobody waits for a baseline any more
-	}
 	if at+1 < len(r.Phases) {
 		r.Phase = at + 1
 		return
@@ -117,14 +107,15 @@ func broken(at int, g wire.RolloutGate) string {
 	return fmt.Sprintf("phase %d: %s is %.4g, the limit %.4g", at+1, g.Name, *g.Value, g.Limit)
 }
 
-// write writes down how the gates of a phase stand, where that is new: their figures
-// change with every telemetry, and need not be stored as often.
-func (r *Record) write(p *phase, gates []wire.RolloutGate, now time.Time) {
+// write writes down how the gates of a phase stand, and tells whether it did: their
+// figures change with every telemetry, and need not be stored as often.
+func (r *Record) write(p *phase, gates []wire.RolloutGate, now time.Time) bool {
 	same := slices.EqualFunc(p.Gates, gates, func(a, b wire.RolloutGate) bool { return a.Verdict == b.Verdict })
 	if same && (now.Sub(r.Looked.Time) < lookEvery || slices.EqualFunc(p.Gates, gates, sameGate)) {
-		return
+		return false
 	}
 	p.Gates, r.Looked = gates, wire.At(now)
+	return true
 }
 
 func sameGate(a, b wire.RolloutGate) bool {
@@ -141,6 +132,7 @@ type turnout struct {
 	succeeded int
 	ended     int // that tell something of the rollout: succeeded, failed, timed out
 	open      int // that are there, and are to be started or under way
+	waiting   int // of these, that are to be started
 	off       int // that are not there, likewise
 	already   int
 }
@@ -161,6 +153,9 @@ func (r *Record) turnout(p int) (t turnout) {
 				t.off++
 			} else {
 				t.open++
+			}
+			if d.State == wire.DevicePending && !d.Off {
+				t.waiting++
 			}
 		}
 	}
@@ -310,35 +305,48 @@ func (d *device) untouched() bool {
 	return d.Attempt == 0 && (d.State == wire.DevicePending || d.State == wire.DeviceAlready)
 }
 
-// takeBase takes the baselines once those of the phase's devices that are there are of
-// as many frames as its gates need, or says what it waits for. With them it takes those
-// of all that are still untouched.
-func (r *Record) takeBase(at int, now time.Time, v View) (why string) {
-	p := &r.Phases[at]
-	if !p.Base.IsZero() || r.turnout(at).open == 0 {
-		return ""
-	}
+// lacksBase names a gate for which the baselines of a phase are of fewer frames than it
+// needs: those that its devices had when they were taken, or now where they are fresh; ""
+// if there is none. Devices that are not there do not count.
+func (r *Record) lacksBase(at int, fresh bool, now time.Time, v View) (gate string) {
 	var known tally
 	devices := r.of(at)
 	for i := range devices {
-		if d := &devices[i]; d.State == wire.DevicePending && !d.Off {
+		switch d := &devices[i]; {
+		case d.State == wire.DevicePending && d.Off:
+		case d.State == wire.DevicePending && fresh:
 			known.add(v.Evidence.of(d.Name, now.Add(-Hour), now))
+		case d.open() || d.State == wire.DeviceSucceeded:
+			known.add(d.Base)
 		}
 	}
 	for _, g := range r.Spec.Gates {
-		if l, _ := parseLimit(g); l.relative {
-			if _, frames := known.value(g.Name); frames < uint64(r.Spec.Observe) {
-				return fmt.Sprintf("phase %d has no baseline of %s: its devices answered fewer than %d frames in the hour before; "+
-					"a limit without x needs none", at+1, g.Name, r.Spec.Observe)
-			}
+		l, _ := parseLimit(g) // the spec is complete
+		if _, frames := known.value(g.Name); l.relative && frames < uint64(r.Spec.Observe) {
+			return g.Name
 		}
+	}
+	return ""
+}
+
+// takeBase takes the baselines of all that are still untouched, where a phase has devices
+// to start and lacks theirs. It says what it waits for, and whether it took them.
+func (r *Record) takeBase(at int, now time.Time, v View) (why string, took bool) {
+	p := &r.Phases[at]
+	switch {
+	case r.turnout(at).waiting == 0, p.State == wire.PhasePassed, !p.Base.IsZero() && r.lacksBase(at, false, now, v) == "":
+		return "", false
+	}
+	if gate := r.lacksBase(at, true, now, v); gate != "" {
+		return fmt.Sprintf("phase %d has no baseline of %s: its devices answered fewer than %d frames in the hour before; "+
+			"a limit without x needs none", at+1, gate, r.Spec.Observe), false
 	}
 	p.Base = wire.At(now)
 	for i := range r.Devices {
-		if d := &r.Devices[i]; d.untouched() {
+		if d := &r.Devices[i]; d.untouched() || d.State == wire.DevicePending {
 			d.Base = v.Evidence.of(d.Name, now.Add(-Hour), now)
 			v.Evidence.of(d.Name, now, now) // what comes next is not mixed with it
 		}
 	}
-	return ""
+	return "", true
 }

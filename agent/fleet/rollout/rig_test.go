@@ -29,7 +29,10 @@ type rig struct {
 	r        *rollout.Record
 }
 
+// picture stands in for a fleet.Registry.
 type picture map[string]fleet.Device
+
+var _ rollout.Picture = (*fleet.Registry)(nil)
 
 func (p picture) Devices() []fleet.Device {
 	return slices.SortedFunc(maps.Values(p), func(a, b fleet.Device) int { return cmp.Compare(a.Name, b.Name) })

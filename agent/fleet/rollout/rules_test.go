@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
-	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -29,8 +28,12 @@ func TestTargetsAreASnapshotInTheOrderOfTheHashOfRolloutAndDevice(t *testing.T) 
 	if again := g.order(); !slices.Equal(again, got) {
 		t.Errorf("got %v after another device came; want %v", again, got)
 	}
-	if other, err := g.new("s", wire.RolloutSpec{}); err != nil || other.Devices[0].Name == got[0] && other.Devices[1].Name == got[1] {
-		t.Errorf("another rollout begins with the same devices, %v", err)
+	other, err := g.new("s", wire.RolloutSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Devices[0].Name == got[0] && other.Devices[1].Name == got[1] {
+		t.Errorf("another rollout begins with %v as well", got[:2])
 	}
 }
 
@@ -266,7 +269,7 @@ func TestOneThatReturnsLateAndFailsCountsAgainstItsPhase(t *testing.T) {
 
 func TestTheSameNameWithAnotherMachineIsQueuedAgainAndItsEarlierOutcomeUncounted(t *testing.T) {
 	g := newRig(t, 8)
-	g.begin(wire.RolloutSpec{Phases: []string{"4", "100%"}, Gates: []wire.Gate{{Name: "success", Limit: "0.5"}}, SoakMS: new(0.0)})
+	g.begin(wire.RolloutSpec{Phases: []string{"4", "100%"}, Gates: gates("success=0.5"), SoakMS: new(0.0)})
 	first := g.order()[0]
 	g.fail(first, wire.Internal)
 	g.set(first, func(d *fleet.Device) { d.Caps.Machine = "another" })
@@ -336,70 +339,6 @@ func TestOneThatGotThereBeforeItsTurnIsNotCommanded(t *testing.T) {
 	g.wantDevice(last, wire.DeviceAlready)
 }
 
-func TestOverlappingRolloutsOfAKindAreRefusedAndNameTheFirst(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{})
-	g.others = append(g.others, g.r)
-	_, err := g.new("s", wire.RolloutSpec{})
-	wantRefused(t, err, wire.Conflict, "rollout r is under way on ")
-	if _, err := g.new("s", wire.RolloutSpec{Mode: "low-latency"}); err != nil {
-		t.Errorf("a rollout of another kind was refused: %v", err)
-	}
-	_, err = g.new("r", wire.RolloutSpec{Mode: "low-latency"})
-	wantRefused(t, err, wire.Conflict, "id r")
-	for _, name := range []string{"d-0000", "d-0001", "d-0002", "d-0003"} {
-		g.set(name, func(d *fleet.Device) { d.Labels = map[string]string{"site": "rome"} })
-	}
-	g.join("d-other")
-	g.where = "berlin"
-	if _, err := g.new("s", wire.RolloutSpec{}); err != nil {
-		t.Errorf("a rollout to other devices was refused: %v", err)
-	}
-}
-
-func TestSupersedeTakesTheUnstartedOfTheFirst(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}})
-	started := g.order()[0]
-	g.others = append(g.others, g.r)
-	second, err := g.new("s", wire.RolloutSpec{Update: updateTo("newer"), Supersede: true, Phases: []string{"100%"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c := g.r.Document()[0].Phases; c[0].Counts.Running != 1 || c[1].Counts.Superseded != 3 {
-		t.Errorf("got %+v of the first; want one running, three superseded", c)
-	}
-	first := g.r
-	g.r, g.others = second, []*rollout.Record{first}
-	g.step()
-	if slices.Contains(g.commanded(), started) || len(g.commanded()) != 3 {
-		t.Errorf("got commands for %v; want the three others than %s, which has one open", g.commanded(), started)
-	}
-	g.r, g.others = first, []*rollout.Record{g.r}
-	g.pass()
-	g.want(wire.RolloutDone, "")
-	g.r, g.others = g.others[0], []*rollout.Record{g.r}
-	g.step()
-	if !slices.Contains(g.commanded(), started) {
-		t.Errorf("got commands for %v; want %s among them by now", g.commanded(), started)
-	}
-}
-
-func TestARolloutOfWhichNothingIsLeftIsAborted(t *testing.T) {
-	g := newRig(t, 4)
-	first, err := g.new("r", wire.RolloutSpec{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.others = append(g.others, first)
-	if _, err := g.new("s", wire.RolloutSpec{Supersede: true}); err != nil {
-		t.Fatal(err)
-	}
-	g.r, g.others = first, nil
-	g.step()
-	g.want(wire.RolloutAborted, "another rollout")
-}
-
 func TestNoMoreThanNOfALabelsValueAreUnavailableAtOnce(t *testing.T) {
 	g := newRig(t, 6)
 	for _, name := range []string{"d-0003", "d-0004", "d-0005"} {
@@ -448,267 +387,9 @@ func TestAFailedGateStopsAllStarts(t *testing.T) {
 	if c := g.r.Document()[0].Phases[1].Counts; c.Cancelled != 7 {
 		t.Errorf("got %+v; want seven cancelled", c)
 	}
-	if len(g.r.Document()[0].Phases[0].Gates) != 1 {
-		t.Error("the document has no gate that failed")
+	if gates := g.r.Document()[0].Phases[0].Gates; gates[0].Verdict != wire.GateFail || gates[1].Verdict != wire.GateWait {
+		t.Errorf("got %+v; want success failed, misses waiting", gates)
 	}
-}
-
-func TestAFailedGateTakesBackWhatHasNotBegunToActivate(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}})
-	order := g.order()
-	g.answer(order[1], wire.Ack{State: wire.CommandExecuting, Progress: &wire.Progress{Step: wire.UpdateProbation}})
-	g.fail(order[0], wire.Invalid)
-	g.want(wire.RolloutRunning, "phase 1: success")
-	var asked wire.Command
-	for _, c := range g.r.Commands() {
-		if err := wire.Decode(c.Payload, &asked); c.Verb != wire.VerbCancel || err != nil || asked.Cancel != "r.1" || c.ID != "r.2" {
-			t.Fatalf("got %s %s %s, %v; want a cancel of r.1", c.Verb, c.ID, c.Payload, err)
-		}
-	}
-	g.answer(order[1], wire.Ack{State: wire.CommandFailed, Reason: wire.Precondition}) // too late
-	g.answer(order[2], wire.Ack{State: wire.CommandSucceeded})
-	g.answer(order[3], wire.Ack{State: wire.CommandRejected, Reason: wire.Precondition}) // it never heard of it
-	g.step()
-	g.wantCommanded(order[1])
-	g.succeed()
-	g.want(wire.RolloutFailed, "phase 1: success")
-	for i, want := range []string{wire.DeviceFailed, wire.DeviceSucceeded, wire.DeviceCancelled, wire.DeviceCancelled} {
-		g.wantDevice(order[i], want)
-	}
-}
-
-func TestWithRollbackThoseDoneGoBackToTheFamilyBefore(t *testing.T) {
-	g := newRig(t, 4)
-	g.set("d-0001", func(d *fleet.Device) { d.Caps.Family = new(family("older")) })
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Rollback: true})
-	last := g.order()[3]
-	g.succeed(g.order()[:3]...)
-	g.fail(last, wire.Internal)
-	g.wantCommanded(g.order()[:3]...)
-	g.want(wire.RolloutRunning, "under way")
-	for _, c := range g.r.Commands() {
-		var asked wire.Command
-		want := family("old")
-		if c.Device == "d-0001" {
-			want = family("older")
-		}
-		if err := wire.Decode(c.Payload, &asked); err != nil || *asked.Family != want || c.ID != "r.2" || !asked.Retry {
-			t.Errorf("%s: got %s %s, %v; want r.2, to %v, whatever happened before", c.Device, c.ID, c.Payload, err, want)
-		}
-		if f := g.r.Families(c.Device); len(f) != 1 || f[0] != want {
-			t.Errorf("%s: got %v to be fetched; want %v", c.Device, f, want)
-		}
-	}
-	g.succeed()
-	g.want(wire.RolloutFailed, "success")
-	for _, name := range g.order()[:3] {
-		g.wantDevice(name, wire.DeviceRolledBack)
-	}
-	g.wantDevice(last, wire.DeviceFailed)
-}
-
-func TestWithRollbackThoseDoneGoBackToTheModeOrGoalBefore(t *testing.T) {
-	g := newRig(t, 2)
-	goal := &wire.Goal{DeadlineMS: new(25.0)}
-	g.set("d-0001", func(d *fleet.Device) { d.Reported = &wire.Reported{Mode: "goal", Goal: goal} })
-	g.begin(wire.RolloutSpec{Mode: "low-latency", Phases: []string{"100%"}, Rollback: true})
-	g.succeed()
-	g.traffic(nil, 600, 6, 100)
-	g.step()
-	g.wantCommanded("d-0000", "d-0001")
-	for _, c := range g.r.Commands() {
-		var asked wire.Command
-		want := wire.Aim{Mode: "balanced"}
-		if c.Device == "d-0001" {
-			want = wire.Aim{Goal: goal}
-		}
-		if err := wire.Decode(c.Payload, &asked); err != nil || !asked.Aim().Same(want) || c.Verb != asked.Verb() {
-			t.Errorf("%s: got %s %s, %v; want it to go back to %v", c.Device, c.Verb, c.Payload, err, want)
-		}
-	}
-	g.succeed()
-	g.want(wire.RolloutFailed, "p95 is 100, the limit 12")
-}
-
-func TestADeviceThatIsOfflineGoesBackWhenItReturnsOrTimesOut(t *testing.T) {
-	g := newRig(t, 3)
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}})
-	order := g.order()
-	g.succeed(order[:2]...)
-	g.off(order[:2]...)
-	if err := g.do(wire.RolloutCommand{Action: wire.RolloutAbort, Rollback: true}); err != nil {
-		t.Fatal(err)
-	}
-	g.succeed() // the cancel
-	g.wantCommanded()
-	g.on(order[0])
-	g.step()
-	g.wantCommanded(order[0])
-	g.succeed()
-	g.after(25 * time.Hour)
-	g.want(wire.RolloutAborted, "aborted")
-	for i, want := range []string{wire.DeviceRolledBack, wire.DeviceTimedOut, wire.DeviceCancelled} {
-		g.wantDevice(order[i], want)
-	}
-}
-
-func TestEachPhaseAfterTheFirstWaitsForApproval(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"1", "2", "100%"}, Approve: true})
-	wantRefused(t, g.do(wire.RolloutCommand{Action: wire.RolloutApprove}), wire.Precondition, "approval")
-	for phase := range 2 {
-		g.pass()
-		g.want(wire.RolloutApproval, "")
-		g.after(30 * time.Minute)
-		g.wantCommanded()
-		g.act(wire.RolloutApprove)
-		if len(g.commanded()) != phase+1 {
-			t.Errorf("got commands for %v; want those of phase %d", g.commanded(), phase+2)
-		}
-	}
-	g.pass()
-	g.want(wire.RolloutDone, "")
-}
-
-func TestAPausedRolloutStartsNobody(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}})
-	g.act(wire.RolloutPause)
-	g.want(wire.RolloutPaused, "")
-	g.pass()
-	g.after(30 * time.Minute)
-	g.wantCommanded()
-	g.want(wire.RolloutPaused, "")
-	g.act(wire.RolloutResume)
-	if len(g.commanded()) != 3 {
-		t.Errorf("got commands for %v; want the three of the last phase", g.commanded())
-	}
-}
-
-func TestAnAbortedRolloutStartsNobody(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Mode: "low-latency", Phases: []string{"1", "100%"}})
-	first := g.order()[0]
-	g.act(wire.RolloutAbort)
-	g.want(wire.RolloutRunning, "it was aborted; commands are under way")
-	g.succeed()
-	g.want(wire.RolloutAborted, "it was aborted")
-	g.wantDevice(first, wire.DeviceSucceeded)
-	for _, action := range []string{wire.RolloutPause, wire.RolloutApprove, wire.RolloutAbort, wire.RolloutRetry} {
-		wantRefused(t, g.do(wire.RolloutCommand{Action: action}), wire.Precondition, "rollout r ")
-	}
-	g.want(wire.RolloutAborted, "it was aborted")
-}
-
-func TestRetryCommandsThoseThatFailedOnceMore(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Gates: []wire.Gate{{Name: "success", Limit: "0.5"}}})
-	first := g.order()[0]
-	before := g.r.Commands()[0]
-	g.fail(first, wire.NoSpace)
-	g.succeed()
-	g.act(wire.RolloutRetry)
-	g.wantCommanded(first)
-	again := g.r.Commands()[0]
-	var asked wire.Command
-	if err := wire.Decode(again.Payload, &asked); err != nil || before.ID != "r.1" || again.ID != "r.2" || !asked.Retry {
-		t.Errorf("got %s, then %s %s, %v; want r.1, then r.2 with retry", before.ID, again.ID, again.Payload, err)
-	}
-	if d := g.device(first); d.Attempt != 2 || d.Reason != "" {
-		t.Errorf("got %+v; want the second attempt, without the reason of the first", d)
-	}
-	g.succeed()
-	g.after(10 * time.Minute)
-	g.want(wire.RolloutDone, "")
-	wantRefused(t, g.do(wire.RolloutCommand{Action: wire.RolloutRetry}), wire.Precondition, "failed on no device")
-}
-
-func TestRetryTakesAFailedRolloutUpWhereItStopped(t *testing.T) {
-	g := newRig(t, 8)
-	g.begin(wire.RolloutSpec{Phases: []string{"1", "4", "100%"}})
-	g.pass()
-	order := g.order()
-	g.fail(order[1], wire.NoSpace)
-	g.succeed() // the cancels
-	g.want(wire.RolloutFailed, "phase 2")
-	g.act(wire.RolloutRetry)
-	g.wantCommanded(order[1:4]...)
-	g.pass()
-	g.wantCommanded(order[4:]...)
-	g.pass()
-	g.want(wire.RolloutDone, "")
-	g.wantDevice(order[0], wire.DeviceSucceeded)
-}
-
-func TestACommandExpiresAtTheEndOfForAndIsTheSameWheneverItIsSent(t *testing.T) {
-	g := newRig(t, 4)
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, ForMS: new(600_000.0)})
-	start := g.now
-	open := g.r.Commands()
-	for _, c := range open {
-		var asked wire.Command
-		if err := wire.Decode(c.Payload, &asked); err != nil || asked.Check(c.Verb) != nil {
-			t.Fatalf("got %s, %v", c.Payload, err)
-		}
-		if lasts := asked.ExpiresAt.Sub(start); lasts < 10*time.Minute || lasts > 10*time.Minute+2*time.Second {
-			t.Errorf("got an expiry in %v; want ten minutes", lasts)
-		}
-	}
-	g.after(5 * time.Minute)
-	for i, c := range g.r.Commands() {
-		if c.Device != open[i].Device || c.ID != open[i].ID || string(c.Payload) != string(open[i].Payload) {
-			t.Errorf("got %v; want %v", c, open[i])
-		}
-	}
-	g.after(6 * time.Minute)
-	g.wantCommanded()
-	g.wantDevice("d-0000", wire.DeviceTimedOut)
-	g.want(wire.RolloutFailed, "success")
-}
-
-func TestADeviceEndsAsItAnswers(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		ack    wire.Ack
-		state  string
-		detail string
-	}{
-		{"succeeded", wire.Ack{State: wire.CommandSucceeded}, wire.DeviceSucceeded, ""},
-		{"conflict", wire.Ack{State: wire.CommandRejected, Reason: wire.Conflict, Detail: "other bytes"}, wire.DeviceFailed, "other bytes"},
-		{"precondition", wire.Ack{State: wire.CommandRejected, Reason: wire.Precondition}, wire.DeviceFailed, ""},
-		{"rolled back", wire.Ack{State: wire.CommandFailed, Reason: wire.Infeasible, Detail: "21 missed", RolledBack: true},
-			wire.DeviceFailed, "it went back: 21 missed"},
-		{"timed out", wire.Ack{State: wire.CommandTimedOut, RolledBack: true}, wire.DeviceTimedOut, ""},
-		{"expired", wire.Ack{State: wire.CommandRejected, Reason: wire.Expired}, wire.DeviceTimedOut, ""},
-		{"superseded", wire.Ack{State: wire.CommandSuperseded}, wire.DeviceFailed, "superseded by another"},
-		{"cancelled", wire.Ack{State: wire.CommandCancelled}, wire.DeviceFailed, "cancelled by another"},
-		{"executing", wire.Ack{State: wire.CommandExecuting, Progress: &wire.Progress{Step: wire.UpdateVerified}},
-			wire.DeviceRunning, "verified"},
-		{"another command", wire.Ack{State: wire.CommandFailed, ID: "r.7"}, wire.DeviceRunning, ""},
-		{"another verb", wire.Ack{State: wire.CommandFailed, Verb: wire.VerbMode}, wire.DeviceRunning, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			g := newRig(t, 1)
-			g.begin(wire.RolloutSpec{})
-			g.answer("d-0000", tt.ack)
-			if d := g.device("d-0000"); d.State != tt.state || d.Reason != tt.ack.Reason && d.State != wire.DeviceRunning ||
-				!strings.Contains(d.Detail, tt.detail) {
-				t.Errorf("got %s, %s %q; want %s, %s %q", d.State, d.Reason, d.Detail, tt.state, tt.ack.Reason, tt.detail)
-			}
-		})
-	}
-}
-
-func TestADeviceThatIsAtAnotherUpdateIsNotCommanded(t *testing.T) {
-	g := newRig(t, 1)
-	g.set("d-0000", func(d *fleet.Device) { d.Caps.Update = &wire.UpdateStep{ID: "by-hand", Step: wire.UpdateFetching} })
-	g.begin(wire.RolloutSpec{})
-	g.want(wire.RolloutWaiting, "at another update")
-	g.wantCommanded()
-	g.set("d-0000", func(d *fleet.Device) { d.Caps.Update = nil })
-	g.step()
-	g.wantCommanded("d-0000")
 }
 
 func TestSpecsThatCannotBeDoneAreUsageErrors(t *testing.T) {
@@ -739,4 +420,25 @@ func TestSpecsThatCannotBeDoneAreUsageErrors(t *testing.T) {
 	}
 	_, err := newRig(t, 0).new("r", wire.RolloutSpec{})
 	wantRefused(t, err, wire.Precondition, "no device that is known fits")
+}
+
+func TestABrokerThatForgotEverythingMovesNobody(t *testing.T) {
+	g := newRig(t, 4)
+	g.begin(wire.RolloutSpec{Phases: []string{"2", "100%"}, Follow: true})
+	order, open := g.order(), g.commanded()
+	g.succeed(order[0])
+	known := g.devices
+	g.devices = picture{}
+	g.after(time.Minute)
+	g.wantDevice(order[0], wire.DeviceSucceeded)
+	g.wantDevice(order[1], wire.DeviceOffline)
+	g.wantCommanded(order[1])
+	g.devices = known
+	g.step()
+	g.wantCommanded(order[1])
+	g.pass()
+	g.wantCommanded(order[2:]...)
+	if len(open) != 2 || !slices.Equal(g.order(), order) {
+		t.Errorf("got %v; want %v as before", g.order(), order)
+	}
 }

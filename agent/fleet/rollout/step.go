@@ -17,20 +17,19 @@ func (r *Record) Step(now time.Time, v View) (changed bool) {
 	if r.Final() {
 		return false
 	}
-	looked := r.Looked
 	changed = r.look(now, v)
 	if r.End == nil && r.Spec.Follow && v.Where != nil {
 		changed = r.follow(now, v) || changed
 	}
-	for moved := true; moved && r.End == nil; changed = changed || moved {
-		moved = r.judge(now, v)
-		moved = r.End == nil && r.startAll(now, v) || moved
+	for again := true; again && r.End == nil; changed = changed || again {
+		again = r.judge(now, v)
+		again = r.End == nil && r.startAll(now, v) || again
 	}
 	if r.End != nil {
 		changed = r.wind(now, v) || changed
 	}
-	r.forget()
-	return r.tell() || changed || r.Looked != looked
+	changed = r.forget() || changed
+	return r.tell() || changed
 }
 
 // look takes in what is known of the devices, and what time it is.
@@ -64,6 +63,7 @@ func (r *Record) replace(d *device, machine string, now time.Time, v View) {
 	if !known || d.State == wire.DeviceSuperseded || d.State == wire.DeviceCancelled {
 		return
 	}
+	v.Evidence.Forget(d.Name) // it was the other's
 	*d = device{Name: d.Name, Machine: machine, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
 	if by := r.follower(d.Name, v.Others); by != "" {
 		d.end(wire.DeviceSuperseded, "", "by "+by, now)
@@ -83,7 +83,7 @@ func (r *Record) follower(name string, others []*Record) string {
 
 // see takes in how a device is, and lets it time out.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
-	d.Off = !is.Online()
+	d.Off = d.open() && !is.Online()
 	if d.State == wire.DevicePending {
 		switch {
 		case !d.Off || !begun:
@@ -122,6 +122,9 @@ func (r *Record) due(now time.Time) int64 {
 func (d *device) end(state string, reason wire.Reason, detail string, now time.Time) {
 	d.State, d.Reason, d.Detail, d.Since = state, reason, short(detail), now.UnixMilli()
 	d.Due, d.Sent, d.Cancel, d.Back, d.Stray = 0, 0, 0, false, false
+	if state != wire.DeviceSucceeded && state != wire.DeviceAlready {
+		d.Base = tally{} // nothing is held against it any more
+	}
 }
 
 // follow takes devices that fit by now into the last phase.
@@ -151,37 +154,35 @@ func (r *Record) heldBy(name string) func(*Record) bool {
 	return func(o *Record) bool { return r.rivals(o) && o.holds(name) }
 }
 
-// startAll starts the devices that may start, and tells whether it did.
-func (r *Record) startAll(now time.Time, v View) (moved bool) {
+// startAll starts the devices that may start, and tells whether anything changed.
+func (r *Record) startAll(now time.Time, v View) (changed bool) {
+	if r.Paused {
+		return r.hold("")
+	}
+	if p := &r.Phases[r.Phase]; p.State == wire.PhasePending && (!r.Spec.Approve || r.Phase == 0 || p.Approved) {
+		p.State, changed = wire.PhaseRunning, true // those of its devices that are off begin to time out: see
+	}
 	held := ""
 	s := r.starter(now, v)
-	for p := 0; p <= r.Phase; p++ {
-		ph := &r.Phases[p]
-		if ph.State == wire.PhasePending && (!r.Paused && (!r.Spec.Approve || p == 0 || ph.Approved)) {
-			ph.State, moved = wire.PhaseRunning, true // its devices that are off begin to time out: see
-		}
-		if !r.begun(p) || r.Paused {
+	for p := range r.Phase + 1 {
+		if !r.begun(p) {
 			continue
 		}
-		if why := r.takeBase(p, now, v); why != "" {
-			held = why
-			continue
+		why, took := r.takeBase(p, now, v)
+		started := false
+		if why == "" {
+			why, started = s.startPhase(p)
 		}
-		devices := r.of(p)
-		for i := range devices {
-			d := &devices[i]
-			if d.State != wire.DevicePending || d.Off {
-				continue
-			}
-			if why := s.start(d); why != "" {
-				held = why
-				continue
-			}
-			moved = true
-		}
+		held, changed = cmp.Or(why, held), changed || took || started
 	}
-	r.Held = held
-	return moved
+	return r.hold(held) || changed
+}
+
+// hold keeps why devices were not started, and tells whether that is new.
+func (r *Record) hold(why string) (changed bool) {
+	changed = r.Held != why
+	r.Held = why
+	return changed
 }
 
 // wind ends the rollout: it is final once no command is under way and, where they should,
@@ -192,20 +193,7 @@ func (r *Record) wind(now time.Time, v View) (changed bool) {
 	for i := range r.Devices {
 		d := &r.Devices[i]
 		was := *d
-		switch {
-		case d.State == wire.DevicePending:
-			d.end(wire.DeviceCancelled, "", "", now)
-		case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && r.Spec.Family != nil:
-			s.cancel(d)
-		case d.State == wire.DeviceSucceeded && r.End.Back && d.Attempt > 0 && !d.Back:
-			d.Back, d.Due = d.Before > 0, r.due(now)
-			if !d.Back {
-				d.Due, d.Detail = 0, "it had nothing to go back to"
-			}
-		}
-		if d.State == wire.DeviceSucceeded && d.Back && !d.Off {
-			s.start(d)
-		}
+		s.stop(d)
 		open = open || d.open()
 		changed = changed || *d != was
 	}
@@ -214,6 +202,25 @@ func (r *Record) wind(now time.Time, v View) (changed bool) {
 		return true
 	}
 	return changed
+}
+
+// stop ends what the rollout does with a device, as far as it can be, and has it go back
+// if it should.
+func (s *starter) stop(d *device) {
+	switch {
+	case d.State == wire.DevicePending:
+		d.end(wire.DeviceCancelled, "", "", s.now)
+	case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && s.Spec.Family != nil:
+		s.cancel(d)
+	case d.State == wire.DeviceSucceeded && d.Back && !d.Off:
+		s.start(d)
+	case d.State != wire.DeviceSucceeded || d.Back || !s.End.Back || d.Attempt == 0:
+	case d.Before == 0:
+		d.Detail = "it had nothing to go back to"
+	default:
+		d.Back, d.Due, d.Off = true, s.due(s.now), !s.view.Picture.Device(d.Name).Online()
+		s.stop(d)
+	}
 }
 
 // tell says where the rollout stands, and tells whether that is new.

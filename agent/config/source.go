@@ -1,12 +1,9 @@
-package agent
+package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/uplink"
@@ -97,7 +94,7 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 		complain(topic[0] == '$' || overlap(topic, ours), "result_topic",
 			"%q is a topic of the broker or of Limber: leave it out for result/{id}", topic)
 	}
-	if h := s.header(); h.DeadlineMS != nil {
+	if h := s.Header(); h.DeadlineMS != nil {
 		ms := *h.DeadlineMS
 		complain(!(ms >= wire.MinDeadlineMS && ms <= wire.MaxDeadlineMS), "deadline", "%v is not from 1ms to 10m", s.Deadline)
 	}
@@ -111,52 +108,11 @@ func (s Source) check(complain func(bad bool, key, format string, args ...any)) 
 // ours are the topics that no source may have.
 const ours = "limber/#"
 
-func (s Source) header() wire.Header {
+// Header is what a frame of the source says where it says nothing itself.
+func (s Source) Header() wire.Header {
 	h := wire.Header{MinTop1: s.MinTop1, Priority: s.Priority}
 	if s.Deadline.Duration != 0 {
 		h.DeadlineMS = new(wire.Millis(s.Deadline.Duration))
 	}
 	return h
-}
-
-// pacer lets the frames of a source through one by one, with a pause between
-// them. Of those that come meanwhile the newest waits.
-type pacer struct {
-	every   time.Duration       // from one to the next, at least
-	waiting atomic.Pointer[job] // nil: none
-	some    chan struct{}       // holds a token while one waits
-}
-
-func newPacer(every time.Duration) *pacer {
-	return &pacer{every: every, some: make(chan struct{}, 1)}
-}
-
-// put lets a frame wait, and returns the one whose place it takes, if there is
-// one.
-func (p *pacer) put(frame *job) (superseded *job) {
-	superseded = p.waiting.Swap(frame)
-	select {
-	case p.some <- struct{}{}:
-	default:
-	}
-	return superseded
-}
-
-// run passes frames on until ctx ends. One may be left waiting.
-func (p *pacer) run(ctx context.Context, pass func(*job)) error {
-	for {
-		select {
-		case <-p.some:
-			if frame := p.waiting.Swap(nil); frame != nil {
-				pass(frame)
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case <-time.After(p.every):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

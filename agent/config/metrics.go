@@ -1,13 +1,14 @@
-package agent
+package config
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/limber-edge/limber/agent/mqtt"
 )
 
 // Metrics is where Prometheus reads the device; package metrics serves it.
@@ -16,12 +17,8 @@ type Metrics struct {
 	TokenFile string `toml:"token_file"` // its first line is what a reader must know; may be absent on loopback only
 }
 
-// A token has tokenLeast characters, so that nobody finds it by trying, and its file
-// is read up to tokenFile bytes.
-const (
-	tokenLeast = 16
-	tokenFile  = 4096
-)
+// tokenLeast is how many characters a token has, so that nobody finds it by trying.
+const tokenLeast = 16
 
 // Token is what a reader must know, as its file has it now; empty where nobody must
 // know anything.
@@ -29,16 +26,14 @@ func (m Metrics) Token() (string, error) {
 	if m.TokenFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(m.TokenFile)
+	info, err := os.Stat(m.TokenFile)
+	if err == nil && !info.Mode().IsRegular() { // it is read again and again
+		return "", fmt.Errorf("%s is no regular file: wants one whose first line is the token", m.TokenFile)
+	}
+	line, err := mqtt.FirstLine(m.TokenFile)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, tokenFile))
-	if err != nil {
-		return "", err
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
 	token := strings.TrimSpace(line)
 	if len(token) < tokenLeast {
 		return "", fmt.Errorf("%s: its first line has %d characters, less than %d; `openssl rand -hex 32` makes one",
