@@ -106,13 +106,14 @@ func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
 
 func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
 	addr := desk(t)
+	plants(t, addr, 1)
 	serve(t, addr, t.TempDir())
 	r := remote(t, addr)
 	second := serve(t, addr, t.TempDir())
 	if err := second.ended(); !errors.Is(err, controller.ErrTaken) {
 		t.Errorf("got %v, want ErrTaken", err)
 	}
-	do(t, r, wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r", Spec: spec(func(s *wire.RolloutSpec) { s.Follow = true })})
+	do(t, r, start("r", spec(nil))) // the first goes on
 }
 
 func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing.T) {
@@ -120,9 +121,38 @@ func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing
 	g := plants(t, addr, 1)
 	g.publish(at(wire.Controller).State(), true, wire.State{State: wire.Online, BootID: "gone", TS: wire.At(time.Now())})
 	serve(t, addr, t.TempDir())
-	until(t, "it answers", func() bool {
-		r := remote(t, addr)
-		_, err := r.Do(t.Context(), start("r", spec(nil)), 5*time.Second, nil)
-		return err == nil
-	})
+	r := remote(t, addr)
+	do(t, r, start("r", spec(nil))) // repeated until it is there
+	become(t, r, "r", wire.RolloutDone)
+}
+
+func TestOfTwoControllersThatStartAtOnceOneStaysAndTheOtherStopsForGood(t *testing.T) {
+	addr := mosquitto(t).Addr
+	g := plants(t, addr, 3)
+	all := []*served{serve(t, addr, t.TempDir()), serve(t, addr, t.TempDir())}
+	var loser *served
+	select {
+	case <-all[0].over:
+		loser = all[0]
+	case <-all[1].over:
+		loser = all[1]
+	case <-time.After(patience):
+		t.Fatal("both go on")
+	}
+	if err := loser.ended(); !errors.Is(err, controller.ErrTaken) {
+		t.Errorf("got %v, want ErrTaken", err)
+	}
+	r := remote(t, addr)
+	do(t, r, start("r", spec(nil)))
+	become(t, r, "r", wire.RolloutDone)
+	for _, c := range all {
+		select {
+		case <-c.over:
+			if c != loser {
+				t.Errorf("both ended, the other with %v", c.err)
+			}
+		default:
+		}
+	}
+	g.once()
 }
