@@ -85,3 +85,13 @@ func (e *echo) hear(t wire.Topic, m mqtt.Message) {
 		e.once.Do(func() { close(e.heard) })
 	}
 }
+
+// came tells whether it came back.
+func (e *echo) came() bool {
+	select {
+	case <-e.heard:
+		return true
+	default:
+		return false
+	}
+}

@@ -185,7 +185,7 @@ func (c *Client) AwaitTelemetry(ctx context.Context, device string, known *wire.
 
 // ListFilters is what a client must subscribe to for List.
 func ListFilters(fleet string) []string {
-	return fleetFilters(fleet, wire.KindState, wire.KindCaps, wire.KindReported)
+	return fleetFilters(fleet, wire.KindState, wire.KindCaps, wire.KindReported, wire.KindLabels)
 }
 
 // CommandFilters is what a client must subscribe to for Command: commands as well, for
@@ -211,7 +211,7 @@ func TelemetryFilters(fleet, device string) []string {
 
 // RegistryFilters is all that a Registry can show of a fleet.
 func RegistryFilters(fleet string) []string {
-	return append(DesireFilters(fleet), fleetFilters(fleet, wire.KindLabels, wire.KindTelemetry, wire.KindEvent)...)
+	return append(DesireFilters(fleet), fleetFilters(fleet, wire.KindTelemetry, wire.KindEvent)...)
 }
 
 func fleetFilters(fleet string, kinds ...wire.Kind) (filters []string) {

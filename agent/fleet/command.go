@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,30 +34,142 @@ func NewID() string { return rand.Text() }
 // see Desire. Who answers without having been listed is told of, too.
 func (c *Client) Command(ctx context.Context, fleet, target string, command wire.Command,
 	ttl time.Duration) ([]Outcome, error) {
+	// It expires by this computer's clock. A ttl_ms would count from receipt: the broker
+	// keeps commands for devices that are off, and days later they would still run.
+	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
+	b, err := json.Marshal(command)
+	if err != nil {
+		return nil, fmt.Errorf("command: %w", err)
+	}
+	to := wire.Address{Fleet: fleet, Device: target}
+	return c.Order(ctx, Order{ID: NewID(), To: to, Verb: command.Verb(), Payload: b, Patience: ttl, Told: func(Told) {}})
+}
+
+// Order is a command in the words of who gives it.
+type Order struct {
+	ID       string       // of its own
+	To       wire.Address // a device or a group
+	Verb     string
+	Payload  []byte // with the expiry, see Payload
+	Patience time.Duration
+	Told     func(Told) // called with each acknowledgement, as they come, one at a time
+}
+
+// Told is a state that a command passed on a device.
+type Told struct {
+	Device string `json:"device"`
+	wire.Ack
+}
+
+// Words is what the acknowledgement says beside its state: how far the command is, and
+// why it failed.
+func (t Told) Words() string {
+	var parts []string
+	if p := t.Progress; p != nil {
+		parts = append(parts, progressWords(*p))
+	}
+	if t.Detail != "" {
+		parts = append(parts, t.Detail)
+	}
+	if t.RolledBack {
+		parts = append(parts, "the family before is in use again")
+	}
+	return printable(strings.Join(parts, "; "))
+}
+
+// progressWords is how far a family is on its way.
+func progressWords(p wire.Progress) string {
+	switch p.Step {
+	case wire.UpdateFetching:
+		if p.Of > 0 {
+			return fmt.Sprintf("%s, %.1f of %.1f MiB", p.Step, float64(p.Done)/(1<<20), float64(p.Of)/(1<<20))
+		}
+	case wire.UpdateProbation:
+		text := fmt.Sprintf("%s, %d frames answered, %d late", p.Step, p.Frames, p.Missed)
+		if p.P95MS != nil {
+			text += fmt.Sprintf(", p95 %.2f ms", *p.P95MS)
+		}
+		return text
+	}
+	return string(p.Step)
+}
+
+// Payload is that of a command in JSON, "" for one without a word, which expires at a
+// time unless it says otherwise.
+func Payload(command string, expires time.Time) ([]byte, error) {
+	if command == "" {
+		command = "{}"
+	}
+	var c wire.Command
+	if err := wire.Decode([]byte(command), &c); err != nil {
+		return nil, err
+	}
+	if c.ExpiresAt != nil || c.TTLMS != nil {
+		_, err := c.Expiry(time.Now())
+		return []byte(command), err
+	}
+	fields := map[string]json.RawMessage{} // those as well that this program does not know
+	at, err := json.Marshal(wire.At(expires))
+	if err == nil {
+		err = json.Unmarshal([]byte(command), &fields)
+	}
+	fields["expires_at"] = at
+	b, _ := json.Marshal(fields) // of what was JSON before
+	return b, err
+}
+
+// Order sends a command and waits, no longer than its patience, until every device that
+// is online and meant has ended it. When it returns, all that came was told.
+func (c *Client) Order(ctx context.Context, o Order) ([]Outcome, error) {
 	devices, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	got := newAnswers(devices, target, ttl)
+	got := newAnswers(devices, o.To.Device, o.Patience)
 	if len(got.open) == 0 {
-		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", fleet, target)
+		return nil, fmt.Errorf("no device of fleet %s that is online answers to %s; see `limber fleet ls`", o.To.Fleet,
+			o.To.Device)
 	}
-	id := NewID()
-	// It expires by this computer's clock. A ttl_ms would count from receipt: the broker
-	// keeps commands for devices that are off, and days later they would still run.
-	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
-	topic := wire.Address{Fleet: fleet, Device: target}.Cmd(command.Verb(), id)
-	b, err := json.Marshal(command)
-	if err == nil {
-		message := mqtt.Message{Topic: topic, Payload: b, QoS: 1}
-		err = c.ask(ctx, message, ttl, got.take, route{wire.KindAck, id}, route{wire.KindCmd, id})
-	}
-	if errors.Is(err, ErrDropped) {
+	news := newTellings()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		news.tell(o.Told)
+	}()
+	err = c.send(ctx, o, func(t wire.Topic, m mqtt.Message) bool {
+		news.take(t, m)
+		return got.take(t, m)
+	})
+	news.end()
+	<-done
+	if err != nil {
 		return nil, err
-	} else if err != nil {
-		return nil, fmt.Errorf("command: %w", err)
 	}
 	return got.list(), ctx.Err()
+}
+
+// dispatchMost is how long a command may take to come back over a link that broke.
+const dispatchMost = 10 * time.Second
+
+// Dispatch sends a command and waits for nobody but the broker, which keeps it for
+// devices that are off.
+func (c *Client) Dispatch(ctx context.Context, o Order) error {
+	o.Patience = min(o.Patience, dispatchMost)
+	err := c.send(ctx, o, func(t wire.Topic, _ mqtt.Message) bool { return t.Kind == wire.KindCmd })
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// send sends a command; take is that of ask.
+func (c *Client) send(ctx context.Context, o Order, take func(wire.Topic, mqtt.Message) bool) error {
+	m := mqtt.Message{Topic: o.To.Cmd(o.Verb, o.ID), Payload: o.Payload, QoS: 1}
+	err := c.ask(ctx, m, o.Patience, take, route{wire.KindAck, o.ID}, route{wire.KindCmd, o.ID})
+	if err != nil && !errors.Is(err, ErrDropped) {
+		err = fmt.Errorf("command: %w", err)
+	}
+	return err
 }
 
 // answers is what is known of how a command ended.

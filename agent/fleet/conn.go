@@ -22,6 +22,7 @@ type conn struct {
 	mu      sync.Mutex
 	once    sync.Once
 	lastErr error
+	up      bool
 	losses  uint64 // connections and attempts that failed
 	denied  []string
 	seq     uint64        // of the connection that is up, or was last
@@ -113,7 +114,7 @@ func (c *conn) Connection(ctx context.Context, after uint64) (seq uint64, err er
 func (c *conn) Connected(connSeq uint64, _ bool) {
 	c.mu.Lock()
 	before := c.next
-	c.seq, c.next = connSeq, make(chan struct{})
+	c.seq, c.next, c.up = connSeq, make(chan struct{}), true
 	c.mu.Unlock()
 	close(before)
 	if c.Counts().Denied == 0 {
@@ -134,9 +135,19 @@ func (c *conn) opened() { c.once.Do(func() { close(c.open) }) }
 // Lost keeps the reason for Ready.
 func (c *conn) Lost(err error) {
 	c.mu.Lock()
-	c.lastErr = err
+	c.lastErr, c.up = err, false
 	c.losses++
 	c.mu.Unlock()
+}
+
+// Trouble is why there is no connection; nil while there is one.
+func (c *conn) Trouble() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.up {
+		return nil
+	}
+	return c.lastErr
 }
 
 // breaks counts what was lost so far: between two calls that return the same no

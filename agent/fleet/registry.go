@@ -33,11 +33,12 @@ type Device struct {
 	Desired   *wire.Desired   `json:"-"` // of its own, not of its groups
 	Telemetry *wire.Telemetry `json:"-"` // the last
 	Events    []Event         `json:"-"` // the last MaxEvents, oldest first
+	Heard     uint64          `json:"-"` // how many events there were, with those that went
 }
 
 // Event is an event with what its topic says of it.
 type Event struct {
-	Severity wire.Severity
+	Severity wire.Severity `json:"severity"`
 	wire.Event
 }
 
@@ -239,4 +240,5 @@ func (e *entry) keepEvent(severity wire.Severity, v *wire.Event, bytes int) {
 	}
 	e.Events = append(append([]Event{}, e.Events[from:]...), Event{severity, *v})
 	e.eventBytes = append(append([]int{}, e.eventBytes[from:]...), bytes)
+	e.Heard++
 }

@@ -11,20 +11,20 @@ import (
 // route names the messages that an operation waits for.
 type route struct {
 	kind wire.Kind
-	id   string // of the command or the job; the target of a desired state; none for reports
+	id   string // of the command or the job; the target of a retained document; none for any report
 }
 
-// routeOf is the route of a message; false for one that no operation waits for.
-func routeOf(t wire.Topic) (route, bool) {
+// routesOf are the routes of a message; none for one that no operation waits for.
+func routesOf(t wire.Topic) []route {
 	switch t.Kind {
 	case wire.KindAck, wire.KindResult, wire.KindCmd:
-		return route{t.Kind, t.ID}, true
-	case wire.KindDesired:
-		return route{t.Kind, t.Device}, true
+		return []route{{t.Kind, t.ID}}
+	case wire.KindDesired, wire.KindState, wire.KindCaps, wire.KindLabels:
+		return []route{{t.Kind, t.Device}}
 	case wire.KindReported:
-		return route{t.Kind, ""}, true
+		return []route{{t.Kind, ""}, {t.Kind, t.Device}}
 	}
-	return route{}, false
+	return nil
 }
 
 // router hands answers to the operations that wait for them.
@@ -75,12 +75,11 @@ func (r *router) end(w *waiter) {
 
 // deliver hands a message to those who wait for it. It is called by one goroutine.
 func (r *router) deliver(t wire.Topic, m mqtt.Message) {
-	to, ok := routeOf(t)
-	if !ok {
-		return
-	}
+	var waiting []*waiter // which does not change any more
 	r.mu.Lock()
-	waiting := slices.Clone(r.waiting[to]) // does not change any more
+	for _, to := range routesOf(t) {
+		waiting = append(waiting, r.waiting[to]...)
+	}
 	r.mu.Unlock()
 	for _, w := range waiting {
 		if w.take(t, m) {

@@ -126,8 +126,8 @@ func parseTest(key, value word) (func(Device) bool, error) {
 	}
 	say, ok := sayings()[key.text]
 	if !ok {
-		return nil, key.errorf("%.80q is none of device, group, label.KEY, state, mode, member, family, agent, machine, can",
-			key.text)
+		return nil, key.errorf("%.80q is none of device, group, label.KEY, state, mode, member, family, agent, machine, "+
+			"can", key.text)
 	}
 	return like(value.text, say), nil
 }
@@ -236,8 +236,8 @@ func canTest(value word) (func(Device) bool, error) {
 	}
 	least, err := strconv.ParseFloat(accuracy, 64)
 	if err != nil || !(least >= 0 && least <= 1) {
-		return nil, word{at: value.at + len(latency) + len("@")}.errorf("%.80q is not a fraction in [0, 1], such as 0.76",
-			accuracy)
+		at := value.at + len(latency) + len("@")
+		return nil, whereErrorf(at, "%.80q is not a fraction in [0, 1], such as 0.76", accuracy)
 	}
 	ms := float64(most) / float64(time.Millisecond)
 	return func(d Device) bool {

@@ -227,6 +227,10 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 			t.Errorf("exit %d, %q; want desk, online, balanced", code, out)
 		}
 	})
+	t.Run("fleet show says what is known", d.shows)
+	t.Run("fleet label labels, and --where finds", d.labels)
+	t.Run("fleet cmd prints every state", d.commands)
+	t.Run("fleet watch tells of a change", d.watches)
 	t.Run("fleet explain shows the last decisions", d.explains)
 	t.Run("fleet mode sets the mode", d.changesMode)
 	t.Run("fleet goal sets a goal", d.changesGoal)
@@ -252,6 +256,12 @@ func TestADeskAnswersItsOperator(t *testing.T) {
 		}
 		if out, _, _ := d.limber(t, "fleet", "ls"); !strings.Contains(out, "offline") {
 			t.Errorf("got %q, want the device offline", out)
+		}
+		if out, errs, code := d.limber(t, "fleet", "forget", "desk"); code != exitDone || !strings.Contains(out, "desk: cleared state, caps, reported, desired, labels") {
+			t.Errorf("exit %d, %q, %q; want all that was retained cleared", code, out, errs)
+		}
+		if out, _, _ := d.limber(t, "fleet", "ls"); !strings.Contains(out, "no device of fleet demo has ever been") {
+			t.Errorf("got %q, want nobody", out)
 		}
 	})
 }
@@ -301,6 +311,94 @@ func (d *desk) explains(t *testing.T) {
 	if _, errs, code = d.limber(t, "fleet", "explain", "@all"); code != exitUsage {
 		t.Errorf("a group: exit %d, %q; want 2", code, errs)
 	}
+}
+
+func (d *desk) shows(t *testing.T) {
+	out, errs, code := d.limber(t, "fleet", "show", "desk")
+	for _, want := range []string{"state       online for ", "pursues     balanced\n", "family      cifar10, sha256:", ", operating\n", "telemetry   of "} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("exit %d, %q, %q; want %q", code, out, errs, want)
+		}
+	}
+	out, errs, code = d.limber(t, "fleet", "show", "desk", "--json")
+	var whole fleet.Whole
+	if err := json.Unmarshal([]byte(out), &whole); code != exitDone || err != nil || whole.Telemetry == nil || whole.Caps == nil || len(whole.Caps.Members) == 0 {
+		t.Errorf("exit %d, %q, %q, %v; want caps and telemetry", code, out, errs, err)
+	}
+	if _, errs, code = d.limber(t, "fleet", "show", "nobody"); code != exitFailed || !strings.Contains(errs, "nothing is known of a device nobody") {
+		t.Errorf("exit %d, %q; want 1 and that nothing is known", code, errs)
+	}
+}
+
+func (d *desk) labels(t *testing.T) {
+	for _, tt := range []struct{ args, out, errs string }{
+		{"fleet label desk site=berlin line=2", "line=2\nsite=berlin\n", ""},
+		{"fleet label desk line- --json", `{"device":"desk","labels":{"site":"berlin"}}` + "\n", ""},
+		{"fleet label cam-9 a=b", "a=b\n", "cam-9 has not been at this broker so far\n"},
+		{"fleet forget cam-9 --json", `{"device":"cam-9","cleared":["labels"]}` + "\n", ""},
+		{"fleet forget cam-9", "nothing was known of cam-9\n", ""},
+		{"fleet ls --where label.site=rome", "none of the 1 devices of fleet demo fits\n", ""},
+		{"fleet ls --where label.site=rome --json", "", ""},
+	} {
+		out, errs, code := d.limber(t, strings.Fields(tt.args)...)
+		if code != exitDone || out != tt.out || errs != tt.errs {
+			t.Errorf("%s: exit %d, %q, %q; want %q, %q", tt.args, code, out, errs, tt.out, tt.errs)
+		}
+	}
+	if out, _, _ := d.limber(t, "fleet", "ls", "--where", "label.site=berlin,can=60s@0.85,family=cifar10"); !strings.Contains(out, "desk    online") {
+		t.Errorf("got %q, want the desk", out)
+	}
+}
+
+func (d *desk) commands(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		code int
+		out  string
+		says string
+	}{
+		{[]string{"mode", "desk", "--payload", `{"mode":"balanced"}`}, exitDone, "desk: received\ndesk: accepted\ndesk: executing\ndesk: succeeded\n", "command "},
+		{[]string{"mode", "@all", "--payload", `{"mode":"warp"}`}, exitFailed, "desk: rejected (invalid): mode", "did not succeed on 1 of 1 devices"},
+		{[]string{"dance", "desk"}, exitFailed, "desk: rejected (unsupported)", "1 of 1"},
+		{[]string{"mode", "desk", "--payload", `{"mode":"balanced"}`, "--json"}, exitDone, `,"verb":"mode","state":"succeeded",`, ""},
+		{[]string{"mode", "nobody", "--payload", `{"mode":"balanced"}`, "--async", "--json"}, exitDone, `,"verb":"mode","target":"nobody"}`, ""},
+		{[]string{"mode", "nobody", "--payload", `{"mode":"balanced"}`}, exitFailed, "", "no device of fleet demo that is online answers to nobody"},
+	} {
+		out, errs, code := d.limber(t, append([]string{"fleet", "cmd"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(out, tt.out) || !strings.Contains(errs, tt.says) {
+			t.Errorf("%v: exit %d, %q, %q; want %d, %q, %q", tt.args, code, out, errs, tt.code, tt.out, tt.says)
+		}
+	}
+}
+
+// watches sees the device, and then that it pursues something else.
+func (d *desk) watches(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, printed := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"fleet", "watch", "--broker", d.url}, printed, io.Discard)
+		printed.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	for _, mode := range []string{"balanced", "low-latency"} {
+		if mode != "balanced" {
+			d.limber(t, "fleet", "mode", "desk", mode)
+		}
+		for lines.Scan() && !strings.Contains(lines.Text(), "\tdesk\tonline\t"+mode+"\t") {
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no line has %s", mode)
+		}
+	}
+	cancel()
+	for lines.Scan() { // what was under way
+	}
+	if got := <-code; got != exitDone {
+		t.Errorf("exit %d, want 0 for one that was stopped", got)
+	}
+	d.limber(t, "fleet", "mode", "desk", "balanced")
 }
 
 func (d *desk) changesMode(t *testing.T) {

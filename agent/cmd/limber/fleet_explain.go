@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -43,10 +44,7 @@ said otherwise.`,
 }
 
 func (a *fleetExplainArgs) run(c *cobra.Command, device string) error {
-	if !wire.ValidName(device) {
-		return usagef("%q is no device; see `limber fleet explain --help`", device)
-	}
-	if err := checkPositive("--wait", a.wait); err != nil {
+	if err := errors.Join(checkDevice(c, device), checkPositive("--wait", a.wait)); err != nil {
 		return err
 	}
 	return a.client(c.Context(), c.ErrOrStderr(), fleet.TelemetryFilters(a.fleet, device),

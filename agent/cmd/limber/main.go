@@ -82,9 +82,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newRoot() *cobra.Command {
 	root := group("limber", "Classify camera frames at the edge, with the network that fits the moment",
-		`  limber demo                       see all of it on this machine
+		`  limber demo                     # see all of it on this machine
 
-  limber broker &                   or a desk of your own:
+  limber broker &                 # or a desk of your own:
   limber agent &
   limber publish cat.jpg
   limber fleet ls`)

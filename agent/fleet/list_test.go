@@ -1,4 +1,4 @@
-package main
+package fleet_test
 
 import (
 	"strings"
@@ -14,7 +14,7 @@ func TestAnAgeIsShownInItsGreatestUnit(t *testing.T) {
 		-time.Second: "0s", 0: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m", 119 * time.Minute: "119m",
 		2 * time.Hour: "2h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 1000 * time.Hour: "41d",
 	} {
-		if got := age(d); got != want {
+		if got := fleet.Age(d); got != want {
 			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
@@ -35,7 +35,7 @@ func TestADeviceIsOneLineHoweverLittleIsKnown(t *testing.T) {
 			Name:  "cam",
 			State: &wire.State{State: wire.Online, TS: wire.At(now), Detail: "no inference: install it"},
 			Caps:  &wire.Caps{Versions: wire.Versions{Agent: "v1"}},
-		}, "cam online 0s - - - - - v1  no inference: install it"},
+		}, "cam online 0s - - - - - v1 no inference: install it"},
 		{"all", fleet.Device{
 			Name:     "cam",
 			State:    &wire.State{State: wire.Online, TS: wire.At(now)},
@@ -44,7 +44,7 @@ func TestADeviceIsOneLineHoweverLittleIsKnown(t *testing.T) {
 				Members: []wire.Member{{Top1: 0.726, P50MS: &p50}, {Top1: 0.811, P50MS: &p50}}},
 		}, "cam online 0s balanced 18M cifar10 72.6-81.1 1.23-1.23 v1"},
 	} {
-		if got := strings.Join(deviceRow(tt.device, now), " "); got != tt.want {
+		if got := strings.TrimSpace(strings.Join(append(tt.device.Cells(now), tt.device.Note()), " ")); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
