@@ -135,7 +135,7 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 // topics.
 func (c *Controller) filters() []string {
 	filters := fleet.ListFilters(c.cfg.Fleet)
-	for _, kind := range []wire.Kind{wire.KindLabels, wire.KindTelemetry, wire.KindAck, wire.KindSync, wire.KindFetch} {
+	for _, kind := range []wire.Kind{wire.KindTelemetry, wire.KindAck, wire.KindSync, wire.KindFetch} {
 		filters = append(filters, wire.FleetFilter(c.cfg.Fleet, kind))
 	}
 	for _, kind := range []wire.Kind{wire.KindCmd, wire.KindBlob, wire.KindRollout} {

@@ -378,7 +378,13 @@ type talker struct {
 
 func asker(tb testing.TB, addr string) talker {
 	tb.Helper()
-	box, err := fleet.OpenMailbox(link(addr), discard(), at(wire.Controller).Filter(wire.KindAck))
+	return listen(tb, addr, at(wire.Controller).Filter(wire.KindAck))
+}
+
+// listen hears what a filter lets through.
+func listen(tb testing.TB, addr, filter string) talker {
+	tb.Helper()
+	box, err := fleet.OpenMailbox(link(addr), discard(), filter)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -412,4 +418,27 @@ func (a talker) ask(id string, c wire.RolloutCommand) (ack wire.Ack) {
 		a.tb.Fatal(err)
 	}
 	return ack
+}
+
+func (a talker) publish(topic string, v any) {
+	a.tb.Helper()
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = a.box.Publish(a.tb.Context(), mqtt.Message{Topic: topic, Payload: b, QoS: 1})
+	}
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+}
+
+// next is the next message.
+func (a talker) next() mqtt.Message {
+	a.tb.Helper()
+	ctx, cancel := context.WithTimeout(a.tb.Context(), patience)
+	defer cancel()
+	m, err := a.box.Next(ctx)
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	return m
 }

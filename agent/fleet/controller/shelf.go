@@ -21,7 +21,7 @@ import (
 
 const (
 	cacheBytes    = 64 << 20         // of blobs that are served again and again
-	fetchPatience = 30 * time.Second // without a byte, after which nobody has a blob
+	fetchPatience = 20 * time.Second // without a byte, after which nobody has a blob
 	progressEvery = time.Second
 	familiesMost  = 8 // that may wait to be fetched
 )
