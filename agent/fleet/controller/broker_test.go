@@ -137,8 +137,9 @@ func TestARolloutIsStartedByMosquittoPubAndReadByMosquittoSub(t *testing.T) {
 func folder(tb testing.TB) *family.Folder {
 	tb.Helper()
 	model, canary := bytes.Repeat([]byte("model"), 60_000), []byte("canary")
-	manifest := family.Family{Schema: 1, Name: "new", Classes: 2, Describe: json.RawMessage(describe), Members: []family.Member{
-		{Name: "small", Model: family.DigestOf(model), Canary: family.DigestOf(canary), Top1: 0.5, Top5: 1}}}
+	manifest := family.Family{Schema: 1, Name: "new", Classes: []string{"a", "b"}, Describe: json.RawMessage(describe), Members: []family.Member{
+		{Name: "small", Model: family.DigestOf(model), Canary: family.DigestOf(canary), Top1: 0.5, Top5: 1,
+			Input: "x", Output: "y", Arch: family.Arch{R: 32}}}}
 	b, err := json.Marshal(manifest)
 	if err != nil {
 		tb.Fatal(err)
