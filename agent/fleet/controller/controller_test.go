@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -155,4 +156,35 @@ func TestOfTwoControllersThatStartAtOnceOneStaysAndTheOtherStopsForGood(t *testi
 		}
 	}
 	g.once()
+}
+
+func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
+	addr, dir := desk(t), t.TempDir()
+	g := plants(t, addr, 1)
+	g.publish(at(wire.Controller).Rollout("ghost"), true, wire.Rollout{ID: "ghost", State: wire.RolloutRunning})
+	g.publish(at(wire.Controller).Rollout("ghost.1"), true, wire.Rollout{ID: "ghost"})
+	first := serve(t, addr, dir)
+	r := remote(t, addr)
+	modes := []string{"low-latency", "balanced"}
+	for i := range controller.Kept + 2 {
+		id := fmt.Sprintf("r-%d", i)
+		do(t, r, start(id, spec(func(s *wire.RolloutSpec) { s.Mode, s.Phases = modes[i%2], []string{"100%"} })))
+		become(t, r, id, wire.RolloutDone)
+	}
+	kept := func(r *controller.Remote) func() bool {
+		return func() bool {
+			all := r.Rollouts()
+			return len(all) == controller.Kept && all[0].ID == "r-2"
+		}
+	}
+	until(t, "the newest are left", kept(r))
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, addr, dir)
+	late := remote(t, addr)
+	until(t, "the newest are there again", kept(late))
+	if _, known := late.Rollout("ghost"); known {
+		t.Error("the rollout of another controller, which nobody carries out, is still retained")
+	}
 }

@@ -3,7 +3,6 @@ package controller_test
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 
@@ -62,6 +61,9 @@ func rollOut(t *testing.T, s *wire.RolloutSpec, end wire.RolloutState, kill int)
 	g := plants(t, addr, 3)
 	first, m := serveMortal(t, addr, dir, kill)
 	r := remote(t, addr)
+	if s.Family != nil {
+		go r.Serve(t.Context(), folder(t)) // also to the second
+	}
 	asked := make(chan error, 1)
 	go func() { // the answer may be given by the second
 		_, err := r.Do(t.Context(), start("r", s), patience, nil)
@@ -99,15 +101,16 @@ func TestAControllerKilledBehindEachOfItsWritesEndsTheSame(t *testing.T) {
 		"a mode": spec(nil),
 		"a family": spec(func(s *wire.RolloutSpec) {
 			s.Mode = ""
-			s.Family = &wire.Family{Name: "new", Digest: "sha256:" + strings.Repeat("1", 64)}
-			s.Sources = []string{"http://127.0.0.1:1/"}
+			s.Family = &wire.Family{Name: "new", Digest: "sha256:" + string(folder(t).Digest())}
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			all, want := rollOut(t, s, wire.RolloutDone, -1)
-			if all < 3 {
-				t.Fatalf("got %d commits, want one for the start, the phases and the end", all)
+			if least := map[bool]int{true: 6, false: 3}[s.Family != nil]; all < least {
+				t.Fatalf("got %d commits, want at least %d: blobs, the start, the phases and the end", all, least)
 			}
+			t.Logf("%d commits", all)
 			for kill := 1; kill <= all; kill++ {
 				t.Run(fmt.Sprintf("behind commit %d of %d", kill, all), func(t *testing.T) {
 					if _, got := rollOut(t, s, wire.RolloutDone, kill); got != want {

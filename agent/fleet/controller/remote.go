@@ -242,8 +242,8 @@ func (r *Remote) Rollout(id string) (doc wire.Rollout, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	doc, known = r.documents[id]
-	for n := 1; n <= doc.Parts; n++ {
-		doc.Devices = append(doc.Devices, r.documents[fmt.Sprintf("%s.%d", id, n)].Devices...)
+	for n := range min(doc.Parts, fleet.MaxDevices) {
+		doc.Devices = append(doc.Devices, r.documents[fmt.Sprintf("%s.%d", id, n+1)].Devices...)
 	}
 	return doc, known && doc.State != ""
 }
