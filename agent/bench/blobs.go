@@ -71,8 +71,8 @@ func newBlobBench(broker mqtt.Config, dir string, bytes int) (*blobBench, error)
 	b.digest = family.DigestOf(b.body)
 	quiet, self := slog.New(slog.DiscardHandler), wire.Address{Fleet: "bench-blobs", Device: "desk"}
 	b.serving, b.asking = newBlobEnd(self), newBlobEnd(self)
-	b.server = blob.NewServer(blob.ServerConfig{Blobs: b, May: func(string, family.Digest) bool { return true }}, b.serving,
-		quiet)
+	anyone := func(string, family.Digest) bool { return true }
+	b.server = blob.NewServer(blob.ServerConfig{Blobs: b, May: anyone}, b.serving, quiet)
 	var err error
 	if b.web, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
@@ -99,7 +99,8 @@ func (b *blobBench) Blob(d family.Digest) ([]byte, error) {
 
 // serve serves the blob over HTTP until ctx ends.
 func (b *blobBench) serve(ctx context.Context) error {
-	s := &http.Server{Handler: blob.NewHandler(b, func(family.Digest) bool { return true }), ReadHeaderTimeout: time.Minute}
+	live := func(family.Digest) bool { return true }
+	s := &http.Server{Handler: blob.NewHandler(b, live), ReadHeaderTimeout: time.Minute}
 	defer context.AfterFunc(ctx, func() { s.Close() })() // which Serve returns from
 	if err := s.Serve(counted{b.web, &b.carried}); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -132,6 +132,10 @@ func (f *Fetcher) Fetch(ctx context.Context, w Wanted, progress func(done int64)
 // says, or else to a power of two of parts. It waits, and has errors, as Fetch does.
 func (f *Fetcher) Size(ctx context.Context, w Wanted) (atMost int64, err error) {
 	err = f.turns(ctx, w, nil, func(ctx context.Context, way way, p *partial) error {
+		if p.complete() {
+			atMost = p.done
+			return nil
+		}
 		atMost, err = way.size(ctx, p)
 		return err
 	})

@@ -74,7 +74,8 @@ func mustConnect(tb testing.TB, addr, id, filter string, e *end) {
 func mustPull(tb testing.TB, addr string, self wire.Address, have family.Blobs) (*Fetcher, *Server) {
 	tb.Helper()
 	serving := &end{}
-	s := NewServer(ServerConfig{have, func(who string, _ family.Digest) bool { return who == self.Device }}, serving, discard())
+	mine := func(who string, _ family.Digest) bool { return who == self.Device }
+	s := NewServer(ServerConfig{have, mine}, serving, discard())
 	serving.receive = s.Receive
 	mustConnect(tb, addr, "serving", wire.FleetFilter(self.Fleet, wire.KindFetch), serving)
 	ctx, cancel := context.WithCancel(context.Background())

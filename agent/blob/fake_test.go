@@ -83,8 +83,8 @@ func (l *line) Fetch(digest string, f wire.Fetch) error {
 		l.free = now
 	}
 	l.free = l.free.Add(l.each + 1)
-	if ok {
-		time.AfterFunc(time.Until(l.free), func() { l.fetcher.Receive(partOf(digest, f.Offset), b) })
+	if to := l.fetcher; ok {
+		time.AfterFunc(time.Until(l.free), func() { to.Receive(partOf(digest, f.Offset), b) })
 	}
 	return nil
 }

@@ -222,10 +222,12 @@ func TestThreeWrongOnesOverTheBrokerAreInvalid(t *testing.T) {
 
 func TestABlobThatIsWithdrawnIsWaitedForAndGoesOn(t *testing.T) {
 	bubble(t, 3*windowBytes, func(t *testing.T, l *line, f *Fetcher) {
-		began := time.Now()
+		var withdrawn time.Time
 		l.answer = func(a wire.Fetch) ([]byte, bool) {
-			if since := time.Since(began); a.Offset >= 4*wire.BlobPart && since < time.Minute || since > time.Second &&
-				since < time.Minute {
+			if a.Offset == 4*wire.BlobPart && withdrawn.IsZero() {
+				withdrawn = time.Now()
+			}
+			if !withdrawn.IsZero() && time.Since(withdrawn) < time.Minute {
 				return nil, true
 			}
 			return cutOut(l.blob, a), true

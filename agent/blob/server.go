@@ -35,7 +35,7 @@ type Publisher interface {
 type ServerCounts struct {
 	Parts   uint64 // that were sent, without the empty ones
 	Bytes   uint64 // of them
-	Refused uint64 // asks that were answered with an empty part
+	Refused uint64 // asks for what there is not, or not for who asks
 	Dropped uint64 // asks that are none, or found no room
 }
 
@@ -152,11 +152,17 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// answer sends a part, an empty one to who may not have it. Where the blob cannot be read
-// nothing is said, for it may be read the next time.
+// answer sends a part, an empty one to a device that may not have it. The controller is
+// served by several, of whom those say nothing that do not have what it asks for. Where
+// the blob cannot be read nothing is said either, for it may be read the next time.
 func (s *Server) answer(ctx context.Context, who wire.Address, r request) {
 	m := mqtt.Message{Topic: who.Blob(r.digest, r.Offset)}
-	if digest := family.Digest(r.digest); s.cfg.May(who.Device, digest) {
+	digest := family.Digest(r.digest)
+	switch may := s.cfg.May(who.Device, digest); {
+	case !may && who.Device == wire.Controller:
+		s.refused.Add(1)
+		return
+	case may:
 		b, err := s.cfg.Blobs.Blob(digest)
 		if err != nil {
 			s.log.Warn("blob not served", "device", who.Device, "err", err)

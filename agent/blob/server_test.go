@@ -68,7 +68,8 @@ func serving(t *testing.T, have blobs, s *socket, run func(*Server)) {
 		if s.gated {
 			s.gate = make(chan struct{})
 		}
-		server := NewServer(ServerConfig{have, func(who string, _ family.Digest) bool { return who != "stranger" }}, s, discard())
+		known := func(who string, _ family.Digest) bool { return who != "stranger" }
+		server := NewServer(ServerConfig{have, known}, s, discard())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- server.Run(ctx) }()
@@ -103,8 +104,31 @@ func TestPartsAreAnsweredRawAndNotRetained(t *testing.T) {
 		})
 		got := s.all()
 		topic := fmt.Sprintf("limber/v1/demo/%s/blob/%s/%d", tt.who, family.DigestOf(b), tt.offset)
-		if len(got) != 1 || got[0].Topic != topic || got[0].QoS != 0 || got[0].Retained || !bytes.Equal(got[0].Payload, tt.want) {
+		if len(got) != 1 || got[0].Topic != topic || got[0].QoS != 0 || got[0].Retained ||
+			!bytes.Equal(got[0].Payload, tt.want) {
 			t.Errorf("%+v: got %d messages", tt, len(got))
+		}
+	}
+}
+
+func TestOfThoseWhoServeTheControllerOnlyTheOneAnswersThatHasTheBlob(t *testing.T) {
+	mine, others := random(10), random(11)
+	for _, asked := range [][]byte{mine, others} {
+		s := &socket{}
+		may := func(_ string, d family.Digest) bool { return d == family.DigestOf(mine) }
+		server := NewServer(ServerConfig{having(mine), may}, s, discard())
+		for _, who := range []string{wire.Controller, "desk"} {
+			server.Receive(asking(who, family.DigestOf(asked), 0, 10))
+			to, r, _ := server.first()
+			server.answer(t.Context(), to, r)
+			server.done()
+		}
+		want := 2
+		if &asked[0] == &others[0] {
+			want = 1 // the device is told that there is none
+		}
+		if n := len(s.all()); n != want {
+			t.Errorf("%d of 2 were answered, want %d", n, want)
 		}
 	}
 }
@@ -113,8 +137,9 @@ func TestWhatIsNoAskAndWhatCannotBeReadIsNotAnswered(t *testing.T) {
 	b, s := random(10), &socket{}
 	serving(t, having(b), s, func(server *Server) {
 		topic, _ := asking("desk", family.DigestOf(b), 0, 10)
-		for _, payload := range []string{"", "{}", `{"schema":1,"offset":-1,"bytes":10}`, `{"schema":1,"offset":0,"bytes":262145}`,
-			`{"schema":2,"offset":0,"bytes":1}`, "\x00", strings.Repeat("[", 100_000)} {
+		for _, payload := range []string{"", "{}", `{"schema":1,"offset":-1,"bytes":10}`,
+			`{"schema":1,"offset":0,"bytes":262145}`, `{"schema":2,"offset":0,"bytes":1}`, "\x00",
+			strings.Repeat("[", 100_000)} {
 			server.Receive(topic, []byte(payload))
 		}
 		server.Receive(asking("desk", family.DigestOf(nil), 0, 10)) // allowed, and not there

@@ -20,6 +20,7 @@ import (
 type device struct{ *rig }
 
 func (device) Job(*uplink.Request)         {}
+func (device) Blob(wire.Topic, []byte)     {}
 func (device) Detail(wire.Presence) string { return "" }
 func (device) Caps() wire.Caps             { return wire.Caps{} }
 func (d device) Reported() wire.Reported   { return d.Status().Reported }

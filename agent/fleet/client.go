@@ -27,6 +27,10 @@
 // at the broker, and a command's answer comes from the device, not from the fact that
 // it was sent.
 //
+// What goes on reads a Subscription: Changes tells of documents that changed, Events of each
+// event once, and a Board is the table of a terminal. Which devices are meant says a Where.
+// Labels are the one document that operators write of a device, and that it does not know.
+//
 // A Mailbox is the same connection without the picture: it hands over each message,
 // for those who play a camera or a device, or measure one.
 package fleet

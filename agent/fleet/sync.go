@@ -97,12 +97,12 @@ func (a *syncAnswers) answer(ctx context.Context, m mqtt.Message) {
 
 // syncEcho listens for the first answer that comes back: then this name may give them.
 type syncEcho struct {
-	sent  map[string]string // by topic, the last answer; nil once one came back
+	sent  map[string]string // by topic, the last answer, of MaxDevices at most; nil once one came back
 	heard chan struct{}     // closed then
 }
 
 func (e *syncEcho) listen(answer mqtt.Message) {
-	if e.sent != nil {
+	if _, again := e.sent[answer.Topic]; e.sent != nil && (again || len(e.sent) < MaxDevices) {
 		e.sent[answer.Topic] = string(answer.Payload)
 	}
 }

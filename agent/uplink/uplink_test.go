@@ -215,7 +215,8 @@ func TestADocumentThatChangesIsPublishedAnewAndTheNewestStays(t *testing.T) {
 	b.until(func() bool { return newest(self.State()) && newest(self.Reported()) }, "the newest documents")
 	d.Changed(Caps)
 	caps := func() string {
-		return decoded[wire.Caps](t, b.all(self.Caps())[len(b.all(self.Caps()))-1]).Versions.Agent
+		all := b.all(self.Caps())
+		return decoded[wire.Caps](t, all[len(all)-1]).Versions.Agent
 	}
 	b.until(func() bool { return len(b.matching(self.Caps())) > 1 }, "caps")
 	for _, s := range b.states() {

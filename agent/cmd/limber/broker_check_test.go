@@ -68,7 +68,7 @@ func TestACheckedBrokerIsATableWithRemedies(t *testing.T) {
 	t.Parallel()
 	broker := mustBroker(t)
 	got := limber(t, "broker", "check", "--broker", broker, "--device-user", "operator")
-	if got.code != exitFailed || !strings.Contains(got.stderr, "2 of 15 checks do not hold for the broker "+broker) {
+	if got.code != exitFailed || !strings.Contains(got.stderr, "2 of 16 checks do not hold for the broker "+broker) {
 		t.Errorf("exit %d, %q; want 1 and how many fail", got.code, got.stderr)
 	}
 	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
