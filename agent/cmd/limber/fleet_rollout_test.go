@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,10 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
+	file := filepath.Join(t.TempDir(), "stock.family")
+	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
+		t.Fatalf("family pack: %+v", got)
+	}
 	for _, step := range []struct {
 		want string // that is printed
 		code int
@@ -44,6 +49,8 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		{"done", exitDone, []string{"rollout", "start", "--deadline", "50ms", "--min-top1", "0.8", "--where", "device=desk*", "--phases",
 			"1,100%", "--gate", "success=0.9", "--soak", "0s", "--for", "1m", "--id", "day", "--wait"}},
 		{`"state":"done"`, exitDone, []string{"rollout", "watch", "day", "--wait", "--json"}},
+		{"done", exitDone, []string{"rollout", "start", "--family", file, "--id", "stock", "--wait"}},
+		{"1 already there", exitDone, []string{"rollout", "show", "stock"}},
 		{"there is no rollout dawn", exitFailed, []string{"rollout", "show", "dawn"}},
 	} {
 		got := limber(t, at(step.args...)...)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
@@ -120,7 +121,7 @@ func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
 func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing.T) {
 	addr := desk(t)
 	g := plants(t, addr, 1)
-	g.publish(at(wire.Controller).State(), true, wire.State{State: wire.Online, BootID: "gone", TS: wire.At(time.Now())})
+	g.retain(at(wire.Controller).State(), wire.State{State: wire.Online, BootID: "gone", TS: wire.At(time.Now())})
 	serve(t, addr, t.TempDir())
 	r := remote(t, addr)
 	do(t, r, start("r", spec(nil))) // repeated until it is there
@@ -161,10 +162,17 @@ func TestOfTwoControllersThatStartAtOnceOneStaysAndTheOtherStopsForGood(t *testi
 func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 	addr, dir := desk(t), t.TempDir()
 	g := plants(t, addr, 1)
-	g.publish(at(wire.Controller).Rollout("ghost"), true, wire.Rollout{ID: "ghost", State: wire.RolloutRunning})
-	g.publish(at(wire.Controller).Rollout("ghost.1"), true, wire.Rollout{ID: "ghost"})
+	for _, id := range []string{"ghost", "ghost.1"} {
+		g.retain(at(wire.Controller).Rollout(id), wire.Rollout{ID: "ghost", State: wire.RolloutRunning})
+	}
 	first := serve(t, addr, dir)
 	r := remote(t, addr)
+	go r.Serve(t.Context(), folder(t))
+	do(t, r, start("family", spec(func(s *wire.RolloutSpec) {
+		s.Mode, s.Phases = "", []string{"100%"}
+		s.Family = &wire.Family{Name: "new", Digest: "sha256:" + string(folder(t).Digest())}
+	})))
+	become(t, r, "family", wire.RolloutDone)
 	modes := []string{"low-latency", "balanced"}
 	for i := range controller.Kept + 2 {
 		id := fmt.Sprintf("r-%d", i)
@@ -181,10 +189,54 @@ func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
+	documents, err := store.OpenDocuments(dir, store.Options{NoSync: true}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blobs, err := documents.Keys("blob/"); err != nil || len(blobs) > 0 {
+		t.Errorf("got the blobs %v, %v; want none, as no rollout is left that needs them", blobs, err)
+	}
+	documents.Close()
 	serve(t, addr, dir)
 	late := remote(t, addr)
 	until(t, "the newest are there again", kept(late))
 	if _, known := late.Rollout("ghost"); known {
 		t.Error("the rollout of another controller, which nobody carries out, is still retained")
+	}
+}
+
+func TestADeviceThatLostItsCommandGetsTheSameAgainWhenItIsBack(t *testing.T) {
+	addr := desk(t)
+	g := plants(t, addr, 2)
+	g.deafen("d-1", true)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("r", spec(func(s *wire.RolloutSpec) { s.Phases = []string{"100%"} })))
+	until(t, "d-0 obeys", func() bool { return len(g.effects("d-0")) == 1 })
+	g.publish(at("d-1").State(), true, wire.State{State: wire.Lost, BootID: "b-d-1", ConnSeq: 1})
+	until(t, "d-1 is seen to be gone", func() bool {
+		doc, _ := r.Rollout("r")
+		return len(doc.Phases) > 0 && doc.Phases[0].Counts.Offline == 1
+	})
+	g.deafen("d-1", false)
+	g.publish(at("d-1").State(), true, wire.State{State: wire.Online, BootID: "b-d-1", ConnSeq: 2})
+	doc := become(t, r, "r", wire.RolloutDone)
+	for _, d := range doc.Devices {
+		if d.State != wire.DeviceSucceeded || d.Attempt != 1 {
+			t.Errorf("got %+v, want the first command to have succeeded", d)
+		}
+	}
+}
+
+func TestTheControllerTellsADeviceWhatTimeItIs(t *testing.T) {
+	addr := desk(t)
+	serve(t, addr, t.TempDir())
+	remote(t, addr)
+	box := listen(t, addr, at("d-0").Synced())
+	box.publish(at("d-0").Sync(), wire.Sync{BootID: "b", ConnSeq: 7, TS: wire.At(time.Now())})
+	var got wire.Synced
+	if err := wire.Decode(box.next().Payload, &got); err != nil || got.BootID != "b" || got.ConnSeq != 7 ||
+		time.Since(got.TS.Time).Abs() > patience {
+		t.Errorf("got %+v, %v; want the time, for this connection", got, err)
 	}
 }

@@ -195,6 +195,7 @@ type plant struct {
 	answers map[string]wire.Ack
 	effects []string // ids in their order
 	t       wire.Telemetry
+	deaf    bool
 	clashes int // ids that came with other bytes
 }
 
@@ -260,6 +261,18 @@ func (g *garden) publish(topic string, retained bool, v any) {
 	g.box.Send(context.Background(), mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: retained})
 }
 
+// retain does so, and waits until the broker has it.
+func (g *garden) retain(topic string, v any) {
+	g.tb.Helper()
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = g.box.Publish(g.tb.Context(), mqtt.Message{Topic: topic, Payload: b, QoS: 1, Retained: true})
+	}
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+}
+
 // obey answers commands.
 func (g *garden) obey(ctx context.Context) error {
 	for {
@@ -282,7 +295,7 @@ func (g *garden) take(t wire.Topic, payload []byte) (ack wire.Ack, answered bool
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d, ok := g.devices[t.Device]
-	if !ok {
+	if !ok || d.deaf {
 		return ack, false
 	}
 	key := t.Verb + "/" + t.ID
@@ -315,6 +328,13 @@ func (g *garden) effects(name string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.devices[name].effects)
+}
+
+// deafen has commands not reach a device.
+func (g *garden) deafen(name string, deaf bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.devices[name].deaf = deaf
 }
 
 // once tells of a device that was commanded twice in effect.
