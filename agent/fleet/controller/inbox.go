@@ -17,15 +17,15 @@ type ear struct {
 	c *Controller
 }
 
-// Connected begins a connection.
+// Connected begins a connection. What the broker retains may have begun to come.
 func (e ear) Connected(seq uint64, present bool) {
-	e.c.inbox.connected(seq)
+	e.c.inbox.put(func(p *post) { p.seq = seq })
 	e.Client.Connected(seq, present)
 }
 
 // Lost ends it.
 func (e ear) Lost(err error) {
-	e.c.inbox.connected(0)
+	e.c.inbox.lost()
 	e.Client.Lost(err)
 }
 
@@ -141,11 +141,9 @@ func (b *inbox) put(change func(*post)) {
 	}
 }
 
-// connected notes a new connection, on which everything is told anew.
-func (b *inbox) connected(seq uint64) {
-	b.put(func(p *post) {
-		p.seq, p.states, p.documents = seq, nil, map[string]bool{}
-	})
+// lost forgets what the broker has told that retains it: the next connection is told anew.
+func (b *inbox) lost() {
+	b.put(func(p *post) { p.seq, p.states, p.documents = 0, nil, map[string]bool{} })
 }
 
 func (b *inbox) settled(seq uint64) { b.put(func(p *post) { p.listed = seq }) }
