@@ -27,6 +27,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
+	members "github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -105,7 +106,7 @@ func (onRuntime) Close() error { return nil }
 
 func openRuntime(cfg config.Config) (agent.Inference, error) {
 	rt, err := onnxRuntime()
-	return onRuntime{agent.ONNXRuntime{Runtime: rt, State: cfg.State}}, err
+	return onRuntime{agent.ONNXRuntime{Runtime: rt, Cache: members.NewCache(rt, cfg.State, nil)}}, err
 }
 
 // real is a device with real members.

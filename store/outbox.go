@@ -143,7 +143,7 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: FreeBytes},
 		pace: pace{kick: make(chan struct{}, 1)}}
 	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
 		size: min(journalSize, opts.Memory/journalShare/journalBlock*journalBlock)}

@@ -67,7 +67,8 @@ func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error)
 
 // OpenBehind is Open for who hears as well what the link tells: the handler stands
 // before the client, and hands on to it all that it hears.
-func OpenBehind(handler func(*Client) mqtt.Handler, cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error) {
+func OpenBehind(handler func(*Client) mqtt.Handler, cfg mqtt.Config, log *slog.Logger,
+	filters ...string) (*Client, error) {
 	c := newClient()
 	if err := c.assemble(cfg, handler(c), log, filters); err != nil {
 		return nil, err

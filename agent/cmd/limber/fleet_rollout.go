@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -52,7 +51,8 @@ const rolloutTTL = 30 * time.Second
 
 // command gives the controller a command, and says what it answered. What it refuses as
 // invalid is wrong usage.
-func command(ctx context.Context, r *controller.Remote, asked wire.RolloutCommand, told func(wire.Ack)) (detail string, err error) {
+func command(ctx context.Context, r *controller.Remote, asked wire.RolloutCommand, told func(wire.Ack)) (
+	detail string, err error) {
 	if err := r.Find(ctx); err != nil {
 		return "", err
 	}
@@ -183,7 +183,8 @@ func phaseLines(d wire.Rollout) []string {
 		for _, g := range p.Gates {
 			gates = append(gates, gateText(g))
 		}
-		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts), strings.Join(gates, "; ")})
+		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts),
+			strings.Join(gates, "; ")})
 	}
 	return append([]string{head, ""}, table(rows)...)
 }
@@ -356,9 +357,10 @@ func outcome(d wire.Rollout) error {
 	if d.State == wire.RolloutDone {
 		return nil
 	}
-	failed := slices.DeleteFunc(slices.Clone(d.Devices), func(of wire.RolloutDevice) bool { return of.State != wire.DeviceFailed })
-	if len(failed) > 0 {
-		return fmt.Errorf("rollout %s: %s: %s (%s: %s)", d.ID, d.State, d.Why, failed[0].Device, failed[0].Detail)
+	for _, of := range d.Devices {
+		if of.State == wire.DeviceFailed {
+			return fmt.Errorf("rollout %s: %s: %s (%s: %s)", d.ID, d.State, d.Why, of.Device, of.Detail)
+		}
 	}
 	return fmt.Errorf("rollout %s: %s: %s", d.ID, d.State, d.Why)
 }

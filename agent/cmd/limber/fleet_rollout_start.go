@@ -66,13 +66,15 @@ rollout was started. Devices that are off take part when they are back, within -
 	f.StringVar(&a.spec.Where, "where", "", "which devices (default: all)")
 	f.StringVar(&a.id, "id", "", "name of the rollout (default: one that nobody else uses)")
 	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
-	f.StringVar(&a.phases, "phases", "", "devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
+	f.StringVar(&a.phases, "phases", "",
+		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
 	f.StringArrayVar(&a.gates, "gate", nil, "NAME=LIMIT, once for each (default success=0.95, misses=1.2x, p95=1.2x)")
 	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
 	f.DurationVar(&a.soak, "soak", 10*time.Minute, "how long a phase is observed at least")
 	f.DurationVar(&a.within, "for", 24*time.Hour, "how long it may take on a device from its turn on")
 	f.StringVar(&a.unavailable, "max-unavailable", "", "N/LABEL: of a value of the label no more than N devices at once")
-	f.BoolVar(&a.spec.Approve, "approve", false, "have each phase after the first wait for \"limber fleet rollout approve\"")
+	f.BoolVar(&a.spec.Approve, "approve", false,
+		"have each phase after the first wait for \"limber fleet rollout approve\"")
 	f.BoolVar(&a.spec.Follow, "follow", false, "take devices that fit later into the last phase")
 	f.BoolVar(&a.spec.Supersede, "supersede", false, "take devices from a rollout of the kind that has not started them")
 	f.BoolVar(&a.spec.Rollback, "rollback", false, "where a gate fails, have the devices that succeeded go back")
@@ -102,7 +104,8 @@ func (a *rolloutStart) run(c *cobra.Command) error {
 }
 
 // start has the controller start it, and gives it the family's blobs meanwhile.
-func (a *rolloutStart) start(ctx context.Context, c *cobra.Command, r *controller.Remote, folder *family.Folder) error {
+func (a *rolloutStart) start(ctx context.Context, c *cobra.Command, r *controller.Remote,
+	folder *family.Folder) error {
 	within, stop := context.WithCancel(ctx)
 	served := make(chan struct{})
 	go func() {
@@ -112,7 +115,8 @@ func (a *rolloutStart) start(ctx context.Context, c *cobra.Command, r *controlle
 		}
 	}()
 	p := newProgress(c)
-	detail, err := command(ctx, r, wire.RolloutCommand{Action: wire.RolloutStart, Rollout: a.id, Spec: &a.spec}, func(ack wire.Ack) {
+	asked := wire.RolloutCommand{Action: wire.RolloutStart, Rollout: a.id, Spec: &a.spec}
+	detail, err := command(ctx, r, asked, func(ack wire.Ack) {
 		if ack.Progress != nil {
 			p.Say(fmt.Sprintf("the controller takes the family: %.1f MB", float64(ack.Progress.Done)/1e6))
 		}

@@ -64,7 +64,8 @@ func (a *serveArgs) run(c *cobra.Command) (err error) {
 		return err
 	}
 	if source := s.Source(); source != "" {
-		fmt.Fprintf(c.OutOrStdout(), "blobs are at %s: devices take them from there with updates.sources = [%q]\n", source, source)
+		fmt.Fprintf(c.OutOrStdout(), "blobs are at %s: devices take them from there with updates.sources = [%q]\n",
+			source, source)
 	}
 	return withRemedy(s.Run(c.Context()))
 }

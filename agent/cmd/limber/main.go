@@ -65,9 +65,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var other exitError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &other):
+		return other.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 		return exitUsage

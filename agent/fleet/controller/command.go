@@ -189,7 +189,8 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 
 // ack is the answer to a command that ended so.
 func (c *Controller) ack(cmd command, detail string, err error) wire.Ack {
-	a := wire.Ack{ID: cmd.id, Verb: wire.VerbRollout, State: wire.CommandSucceeded, Detail: detail, TS: wire.At(time.Now())}
+	a := wire.Ack{ID: cmd.id, Verb: wire.VerbRollout, State: wire.CommandSucceeded, Detail: detail,
+		TS: wire.At(time.Now())}
 	if err == nil {
 		return a
 	}

@@ -47,8 +47,8 @@ func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error)
 	r := &Remote{at: wire.Address{Fleet: name, Device: wire.Controller}, log: log, changed: make(chan struct{}, 1),
 		documents: map[string]wire.Rollout{}, acks: map[string]wire.Ack{}}
 	var err error
-	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log, r.at.State(),
-		r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch))
+	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log,
+		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch))
 	return r, err
 }
 
@@ -169,7 +169,8 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 				told(ack)
 			}
 		case time.Now().After(end):
-			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v; is this user an operator?", r.at.Fleet, ttl)
+			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v; is this user an operator?",
+				r.at.Fleet, ttl)
 		}
 		select {
 		case <-r.changed:
@@ -207,7 +208,8 @@ func (r *Remote) forget(id string) {
 // Serve gives the controller the blobs of a family, until ctx ends.
 func (r *Remote) Serve(ctx context.Context, f *family.Folder) {
 	may := func(who string, _ family.Digest) bool { return who == wire.Controller }
-	s := blob.NewServer(blob.ServerConfig{Blobs: blob.NewCache(blob.OfFamily(&f.Family, f), cacheBytes), May: may}, r.Client, r.log)
+	blobs := blob.NewCache(blob.OfFamily(&f.Family, f), cacheBytes)
+	s := blob.NewServer(blob.ServerConfig{Blobs: blobs, May: may}, r.Client, r.log)
 	r.mu.Lock()
 	r.server = s
 	r.mu.Unlock()

@@ -298,8 +298,8 @@ func (f *fetching) blob(ctx context.Context, d family.Digest, most int64) ([]byt
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	nobody := wire.Refuse(wire.Precondition, "nobody has blob %s: start it by `limber fleet rollout start --family FILE`, "+
-		"or name its sources", d.Short())
+	nobody := wire.Refuse(wire.Precondition, "nobody has blob %s: start it by `limber fleet rollout start "+
+		"--family FILE`, or name its sources", d.Short())
 	silence := time.AfterFunc(fetchPatience, func() { cancel(nobody) })
 	defer silence.Stop()
 	b, err := f.c.shelf.fetcher.Fetch(ctx, blob.Wanted{Digest: d, Max: most}, func(done int64) {
