@@ -19,6 +19,7 @@ import (
 )
 
 func TestABrokerThatForgotEverythingIsToldAgainInEachPhase(t *testing.T) {
+	t.Parallel()
 	for _, killIn := range []int{1, 2, 3} {
 		t.Run(map[int]string{1: "in the first phase", 2: "in the second", 3: "at the end"}[killIn], func(t *testing.T) {
 			t.Parallel()
@@ -54,6 +55,7 @@ func awaitPhase(tb testing.TB, r *controller.Remote, phase int) {
 }
 
 func TestACandidateThatMissesDeadlinesStopsAtTheCanaryAndReturnsByItself(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 4)
 	serve(t, addr, t.TempDir())
@@ -87,6 +89,7 @@ func TestACandidateThatMissesDeadlinesStopsAtTheCanaryAndReturnsByItself(t *test
 }
 
 func TestARolloutWithTooLittleEvidenceWaits(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 2)
 	serve(t, addr, t.TempDir())
@@ -108,6 +111,7 @@ func TestARolloutWithTooLittleEvidenceWaits(t *testing.T) {
 }
 
 func TestARolloutIsStartedByMosquittoPubAndReadByMosquittoSub(t *testing.T) {
+	t.Parallel()
 	pub, sub := brokertest.Program(t, "mosquitto_pub"), brokertest.Program(t, "mosquitto_sub")
 	broker := mosquitto(t)
 	plants(t, broker.Addr, 2)
@@ -158,6 +162,7 @@ func folder(tb testing.TB) *family.Folder {
 const describe = `{"mean":[0,0,0],"std":[1,1,1],"resize":"bilinear","antialias":true,"crop":"none","classes":["a","b"]}`
 
 func TestAFamilyComesToTheControllerAndIsServedToDevicesOfItsRolloutAlone(t *testing.T) {
+	t.Parallel()
 	addr, dir := desk(t), t.TempDir()
 	g := plants(t, addr, 2)
 	g.outcome = func(string, wire.Command) wire.Ack { return wire.Ack{} } // they are at it

@@ -12,6 +12,7 @@ import (
 )
 
 func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 5)
 	serve(t, addr, t.TempDir())
@@ -25,6 +26,7 @@ func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
 }
 
 func TestARolloutThatFailsStopsAtTheCanary(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 4)
 	g.outcome = func(string, wire.Command) wire.Ack {
@@ -42,6 +44,7 @@ func TestARolloutThatFailsStopsAtTheCanary(t *testing.T) {
 }
 
 func TestACommandThatComesAgainIsAnsweredAgainAndAnotherOfItsIDIsNot(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	plants(t, addr, 1)
 	serve(t, addr, t.TempDir())
@@ -62,6 +65,7 @@ func TestACommandThatComesAgainIsAnsweredAgainAndAnotherOfItsIDIsNot(t *testing.
 }
 
 func TestTheAnswerToACommandOutlivesTheController(t *testing.T) {
+	t.Parallel()
 	addr, dir := desk(t), t.TempDir()
 	plants(t, addr, 1)
 	first := serve(t, addr, dir)
@@ -82,6 +86,7 @@ func TestTheAnswerToACommandOutlivesTheController(t *testing.T) {
 }
 
 func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	plants(t, addr, 1)
 	serve(t, addr, t.TempDir())
@@ -107,6 +112,7 @@ func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
 }
 
 func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	plants(t, addr, 1)
 	serve(t, addr, t.TempDir())
@@ -119,6 +125,7 @@ func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
 }
 
 func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 1)
 	g.retain(at(wire.Controller).State(), wire.State{State: wire.Online, BootID: "gone", TS: wire.At(time.Now())})
@@ -129,6 +136,7 @@ func TestAControllerTakesOverFromOneWhoseStateSaysOnlineAndIsNotThere(t *testing
 }
 
 func TestOfTwoControllersThatStartAtOnceOneStaysAndTheOtherStopsForGood(t *testing.T) {
+	t.Parallel()
 	addr := mosquitto(t).Addr
 	g := plants(t, addr, 3)
 	all := []*served{serve(t, addr, t.TempDir()), serve(t, addr, t.TempDir())}
@@ -160,6 +168,7 @@ func TestOfTwoControllersThatStartAtOnceOneStaysAndTheOtherStopsForGood(t *testi
 }
 
 func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
+	t.Parallel()
 	addr, dir := desk(t), t.TempDir()
 	g := plants(t, addr, 1)
 	for _, id := range []string{"ghost", "ghost.1"} {
@@ -206,6 +215,7 @@ func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 }
 
 func TestADeviceThatLostItsCommandGetsTheSameAgainWhenItIsBack(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	g := plants(t, addr, 2)
 	g.deafen("d-1", true)
@@ -229,6 +239,7 @@ func TestADeviceThatLostItsCommandGetsTheSameAgainWhenItIsBack(t *testing.T) {
 }
 
 func TestTheControllerTellsADeviceWhatTimeItIs(t *testing.T) {
+	t.Parallel()
 	addr := desk(t)
 	serve(t, addr, t.TempDir())
 	remote(t, addr)

@@ -97,6 +97,7 @@ func rollOut(t *testing.T, s *wire.RolloutSpec, end wire.RolloutState, kill int)
 }
 
 func TestAControllerKilledBehindEachOfItsWritesEndsTheSame(t *testing.T) {
+	t.Parallel()
 	for name, s := range map[string]*wire.RolloutSpec{
 		"a mode": spec(nil),
 		"a family": spec(func(s *wire.RolloutSpec) {
