@@ -1,11 +1,13 @@
 // Package store keeps what a device must remember through restarts and power
-// cuts, in two bbolt files and a journal of one state folder:
+// cuts, in two bbolt files and a journal of one state folder, and what the controller
+// of a fleet must, in a third:
 //
 //	limber.db           Store    blobs, family, profiles, cells, command ledger
 //	limber.db.mark               one digest, which outlives the process, and mostly the machine
 //	outbox.db           Outbox   what waits for the broker, answers of jobs, gaps, numbers
 //	outbox.log                   its journal: groups that outbox.db has not taken over yet
 //	outbox.db.compact            a copy in the making, which is never read
+//	controller.db       Documents  values under keys, of the controller alone
 //	NAME.corrupt-TIME            a damaged file that was set aside; the last two stay
 //
 // A call of Store that writes returns when its transaction is on the disk, unless

@@ -84,6 +84,10 @@ var ranks = [][]imports{
 	{ // the rules of the fleet
 		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
 	},
+	{ // who carries them out
+		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/mqtt", "agent/wire",
+			"family", "store"}, libraries: []string{"golang.org/x/sync"}},
+	},
 	{ // who reads the device
 		{of: "agent/metrics", ours: []string{"agent", "agent/config", "agent/governor", "agent/pipeline", "agent/wire", "store"},
 			libraries: []string{"github.com/prometheus/client_golang"}},
@@ -111,9 +115,9 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
-			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
-			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/sim", "agent/update",
-			"agent/wire",
+			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
+			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
+			"agent/sim", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "store"},
