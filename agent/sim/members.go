@@ -15,8 +15,9 @@ type members struct {
 	machine  *machine
 }
 
-func newMembers(p *Profile, manifests []*family.Family, m *machine) members {
+func newMembers(p *Profile, m *machine) members {
 	known := members{families: map[family.Digest]Family{}, machine: m}
+	manifests, _ := p.Manifests()
 	for i, f := range manifests {
 		known.families[f.Digest()] = p.Families[i]
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"archive/zip"
 	"bytes"
 	_ "embed" // the example
 	"encoding/json"
@@ -185,6 +186,20 @@ func (p *Profile) Manifests() ([]*family.Family, family.MemoryBlobs) {
 		all = append(all, f.manifest(blobs))
 	}
 	return all, blobs
+}
+
+// carried is the first family with its blobs, as the program of a device carries one.
+func (p *Profile) carried() (*family.Folder, error) {
+	manifests, blobs := p.Manifests()
+	var b bytes.Buffer
+	if err := family.Pack(&b, manifests[0], blobs, func(family.Digest) bool { return false }); err != nil {
+		return nil, err
+	}
+	packed, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		return nil, err
+	}
+	return family.OpenFolder(packed)
 }
 
 // stage is the load at a time after the start.
