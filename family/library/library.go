@@ -89,8 +89,9 @@ func (l *Library) Current() *family.Family { return l.current }
 // the program's copy then serves.
 func (l *Library) Unsaved() error { return l.unsaved }
 
-// Blob reads a blob from the store. One of the stock family that is lost or damaged
-// there is taken from the program, and stored anew.
+// Blob reads a blob from the store. One of the carried family that is lost or damaged
+// there is taken from the program, and stored anew; its manifest, the blob of its digest,
+// is in no store and always there.
 func (l *Library) Blob(d family.Digest) ([]byte, error) {
 	digest, err := store.ParseDigest(string(d))
 	if err != nil {
@@ -104,6 +105,9 @@ func (l *Library) Blob(d family.Digest) ([]byte, error) {
 		// A store that cannot be written is told of elsewhere; the blob is good.
 		_, _ = l.store.PutBlob(b)
 		return b, nil
+	}
+	if d == l.carried.Digest() {
+		return l.carried.Compact(), nil
 	}
 	return nil, err
 }

@@ -170,6 +170,14 @@ func TestALostBlobOfTheStockFamilyComesFromTheProgram(t *testing.T) {
 	}
 }
 
+func TestTheManifestOfTheStockFamilyNeedNotBeFetched(t *testing.T) {
+	d := mustDevice(t, mustFamily(t, "stock", "1"))
+	b, err := d.Blob(d.carried.Digest())
+	if err != nil || family.DigestOf(b) != d.carried.Digest() {
+		t.Errorf("got %q, %v; want the manifest of the family in its compact form", b, err)
+	}
+}
+
 func TestMissingAreTheBlobsThatNeitherDiskNorProgramHas(t *testing.T) {
 	d, mine := mustDevice(t, mustFamily(t, "stock", "1")), mustFamily(t, "mine", "2")
 	want := []family.Digest{mine.Members[1].Model}
