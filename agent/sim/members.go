@@ -17,9 +17,8 @@ type members struct {
 
 func newMembers(p *Profile, m *machine) members {
 	known := members{families: map[family.Digest]Family{}, machine: m}
-	manifests, _ := p.Manifests()
-	for i, f := range manifests {
-		known.families[f.Digest()] = p.Families[i]
+	for _, f := range p.Families {
+		known.families[f.manifest(family.MemoryBlobs{}).Digest()] = f
 	}
 	return known
 }

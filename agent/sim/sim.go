@@ -106,7 +106,7 @@ func New(cfg Config, log *slog.Logger) (*Fleet, error) {
 	if f.machine, err = newMachine(cfg.State, cfg.Profile); err != nil {
 		return nil, err
 	}
-	carried, err := cfg.Profile.carried()
+	carried, err := cfg.Profile.Folder(0)
 	if err != nil {
 		return nil, err
 	}
