@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -53,10 +54,16 @@ type yard struct {
 func mustYard(tb testing.TB, n int, p *sim.Profile) *yard {
 	tb.Helper()
 	at := mustBroker(tb)
+	mustServe(tb, at)
+	return mustYardAt(tb, at, n, p)
+}
+
+// mustYardAt has a fleet run where a controller comes to.
+func mustYardAt(tb testing.TB, at mqtt.Broker, n int, p *sim.Profile) *yard {
+	tb.Helper()
 	cfg := config(tb, n, at)
 	cfg.Profile = p
 	begin(tb, cfg)
-	mustServe(tb, at)
 	y := &yard{tb: tb, devices: n, profile: p, seen: mustOperator(tb, at), remote: mustRemote(tb, at)}
 	await(tb, y.seen, func(s sim.Seen) bool { return s.Online == n })
 	return y
@@ -65,25 +72,27 @@ func mustYard(tb testing.TB, n int, p *sim.Profile) *yard {
 // mustServe runs a controller until the test ends.
 func mustServe(tb testing.TB, at mqtt.Broker) {
 	tb.Helper()
+	dir := tb.TempDir()
+	until(tb, func(ctx context.Context) error { return serveFleet(ctx, at, dir) })
+}
+
+// serveFleet runs a controller from a state folder.
+func serveFleet(ctx context.Context, at mqtt.Broker, dir string) (err error) {
 	link, err := at.Config("controller")
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
-	log, dir := slog.New(slog.DiscardHandler), tb.TempDir()
+	log := slog.New(slog.DiscardHandler)
 	documents, err := store.OpenDocuments(dir, store.Options{NoSync: true}, log)
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
-	tb.Cleanup(func() {
-		if err := documents.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	defer func() { err = errors.Join(err, documents.Close()) }()
 	c, err := controller.New(controller.Config{Fleet: wire.DefaultFleet, Broker: link, Dir: dir}, documents, log)
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
-	until(tb, c.Run)
+	return c.Run(ctx)
 }
 
 // mustRemote is an operator who has found the controller.
