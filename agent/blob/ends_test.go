@@ -1,13 +1,16 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -62,6 +65,47 @@ func TestAPartialBlobThatIsLongerThanTheBlobIsFetchedAnewWithoutRanges(t *testin
 				t.Fatal(err)
 			}
 			mustFetch(t, f, w)
+		})
+	}
+}
+
+func TestTheSizeOfWhatIsNotThereIsWaitedFor(t *testing.T) {
+	bubble(t, 3*windowBytes, func(t *testing.T, l *line, f *Fetcher) {
+		there := time.Now().Add(time.Minute)
+		l.answer = func(a wire.Fetch) ([]byte, bool) {
+			if time.Now().Before(there) {
+				return nil, true
+			}
+			return cutOut(l.blob, a), true
+		}
+		if n, err := f.Size(t.Context(), wantedOf(l.blob)); n < int64(len(l.blob)) || err != nil {
+			t.Errorf("got %d, %v; want at least %d", n, err, len(l.blob))
+		}
+	})
+}
+
+// TestAControllerThatDiesIsWaitedForThoughNoSourceIsAllowed: it had the blob, so it is no
+// fault of the command.
+func TestAControllerThatDiesIsWaitedForThoughNoSourceIsAllowed(t *testing.T) {
+	for name, answers := range map[string]bool{"silent": false, "has it no more": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 3*windowBytes, func(t *testing.T, l *line, f *Fetcher) {
+				var died time.Time
+				l.answer = func(a wire.Fetch) ([]byte, bool) {
+					if a.Offset == 4*wire.BlobPart && died.IsZero() {
+						died = time.Now()
+					}
+					if !died.IsZero() && time.Since(died) < 10*time.Minute {
+						return nil, answers
+					}
+					return cutOut(l.blob, a), true
+				}
+				w := wantedOf(l.blob, "http://evil.example/")
+				b, err := f.Fetch(t.Context(), w, nil)
+				if err != nil || !bytes.Equal(b, l.blob) {
+					t.Error(fmt.Errorf("%d bytes, %w", len(b), err))
+				}
+			})
 		})
 	}
 }
