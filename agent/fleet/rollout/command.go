@@ -59,9 +59,9 @@ func (s *starter) start(d *device) (held string) {
 	case !d.Back && s.has(is):
 		d.end(wire.DeviceAlready, "", "", s.now)
 		return ""
-	case s.Spec.Family != nil && is.Caps != nil && is.Caps.Update != nil:
+	case s.Spec.Family != nil && updates(is) != "":
 		return d.Name + " is at another update"
-	case slices.ContainsFunc(s.view.Others, func(o *Record) bool { return s.rivals(o) && o.commands(d.Name) }):
+	case slices.ContainsFunc(s.view.Others, s.awaited(d)):
 		return d.Name + " has still to answer another rollout"
 	case s.full(value):
 		return fmt.Sprintf("as many of %s=%s are unavailable as may be", s.Spec.MaxUnavailable.Label, value)
@@ -84,6 +84,14 @@ func (s *starter) start(d *device) (held string) {
 	}
 	d.Sent = s.command(making, d.Due)
 	return ""
+}
+
+// awaited tells of another rollout whether the device has to answer that first. A way
+// back comes after those of the rollouts that were started later.
+func (s *starter) awaited(d *device) func(*Record) bool {
+	return func(o *Record) bool {
+		return s.rivals(o) && (o.commands(d.Name) || d.Back && s.before(o) && o.returns(d.Name))
+	}
 }
 
 // full tells whether as many devices with a value of the label may be unavailable as may.
@@ -125,8 +133,7 @@ func (r *Record) remember(b before) int {
 		return 0
 	}
 	for i, known := range r.Before {
-		if same := b.Family != nil && known.Family != nil && *b.Family == *known.Family; same ||
-			b.Family == nil && known.Family == nil && b.Aim.Same(known.Aim) {
+		if b.same(known) {
 			return i + 1
 		}
 	}
@@ -273,10 +280,8 @@ func (r *Record) answers(a wire.Ack, key int) bool {
 func (r *Record) answered(d *device, a wire.Ack, now time.Time) {
 	state, detail := wire.DeviceFailed, a.Detail
 	switch {
-	case a.State == wire.CommandSucceeded && d.Back:
-		state = wire.DeviceRolledBack
 	case a.State == wire.CommandSucceeded:
-		state = wire.DeviceSucceeded
+		state = d.done()
 	case a.State == wire.CommandTimedOut, a.Reason == wire.Expired:
 		state = wire.DeviceTimedOut
 	case a.State == wire.CommandCancelled && r.End != nil && !d.Back:

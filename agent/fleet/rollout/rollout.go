@@ -112,6 +112,14 @@ type before struct {
 	Aim    wire.Aim     `json:"aim,omitzero"`
 }
 
+// same tells whether two are.
+func (b before) same(o before) bool {
+	if b.Family != nil && o.Family != nil {
+		return *b.Family == *o.Family
+	}
+	return b.Family == o.Family && b.Aim.Same(o.Aim)
+}
+
 // Picture is the fleet as it is known. *fleet.Registry is one.
 type Picture interface {
 	Devices() []fleet.Device
@@ -298,6 +306,12 @@ func (r *Record) holds(name string) bool {
 func (r *Record) commands(name string) bool {
 	i, ok := r.place(name)
 	return ok && r.Devices[i].State == wire.DeviceRunning
+}
+
+// returns tells whether a device has still to go back.
+func (r *Record) returns(name string) bool {
+	i, ok := r.place(name)
+	return ok && r.Devices[i].Back
 }
 
 // open tells whether the device has not ended yet.
