@@ -48,7 +48,8 @@ func (s *starter) startPhase(p int) (held string, started bool) {
 }
 
 // start starts a device, or its way back, or says why not. One that is there already has
-// nothing to start.
+// nothing to start; but a mode or goal that is reported under a name that was commanded
+// before may be that of the machine before.
 func (s *starter) start(d *device) (held string) {
 	is := s.view.Picture.Device(d.Name)
 	value := ""
@@ -56,7 +57,7 @@ func (s *starter) start(d *device) (held string) {
 		value = is.Labels[u.Label]
 	}
 	switch {
-	case !d.Back && s.has(is):
+	case !d.Back && (s.Spec.Family != nil || d.Attempt == 0) && s.has(is):
 		d.end(wire.DeviceAlready, "", "", s.now)
 		return ""
 	case s.Spec.Family != nil && updates(is) != "":

@@ -174,3 +174,13 @@ func TestWithRollbackADeviceThatALaterRolloutTookStaysThere(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAnotherMachineReportsIsNotWhatTheOneBeforeDid(t *testing.T) {
+	g := newRig(t, 2)
+	g.begin(wire.RolloutSpec{Mode: "low-latency", Phases: []string{"100%"}})
+	first := g.order()[0]
+	g.succeed()
+	g.set(first, func(d *fleet.Device) { d.Caps.Machine = "another" }) // its caps come first
+	g.step()
+	g.wantCommanded(first)
+}
