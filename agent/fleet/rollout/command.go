@@ -295,7 +295,7 @@ func (r *Record) answered(d *device, a wire.Ack, now time.Time) {
 	if d.Back && state != wire.DeviceRolledBack {
 		detail = "on its way back: " + detail
 	}
-	d.end(state, a.Reason, detail, now)
+	d.end(state, wire.Reason(word(string(a.Reason))), detail, now)
 }
 
 // cancelled takes the answer to a cancel. One that is refused by a device which never

@@ -227,7 +227,16 @@ func machine(d fleet.Device) string {
 	if d.Caps == nil {
 		return ""
 	}
-	return d.Caps.Machine
+	return word(d.Caps.Machine)
+}
+
+// word is what a device says in one short word, or "": it is stored, and told to others
+// in documents that bound it.
+func word(s string) string {
+	if len(s) > maxWord || !wire.ValidName(s) {
+		return ""
+	}
+	return s
 }
 
 // has tells whether the device is where the rollout leads.
