@@ -88,13 +88,17 @@ func (h *history) take(boot string, is counters, p95 *float64, now time.Time) {
 	// answered falls when what had been counted is refused after all: what it then gains
 	// was counted before
 	is.answered = max(is.answered, was.answered)
+	frames := clamp(is.answered - was.answered)
+	was.missed = min(is.missed, was.missed)
+	missed := clamp(min(is.missed-was.missed, uint64(frames)))
+	// a frame counts once it is taken up, its miss once it was answered: with the next ones
+	is.missed = was.missed + uint64(missed)
 	h.boot, h.at, h.last = boot, now, is
-	frames, missed := clamp(is.answered-was.answered), clamp(is.missed-min(is.missed, was.missed))
 	if frames == 0 {
 		return
 	}
 	m := h.minute(since)
-	m.frames, m.missed = clamp(uint64(m.frames)+uint64(frames)), clamp(uint64(m.missed)+uint64(min(missed, frames)))
+	m.frames, m.missed = clamp(uint64(m.frames)+uint64(frames)), clamp(uint64(m.missed)+uint64(missed))
 	if p95 != nil && *p95 >= 0 && *p95 <= math.MaxFloat32 {
 		sum := float64(m.p95)*float64(m.timed) + *p95*float64(frames)
 		m.timed = clamp(uint64(m.timed) + uint64(frames))
