@@ -233,7 +233,8 @@ func (r *Record) figure(g wire.Gate, p int, now time.Time, v View) wire.RolloutG
 	devices := r.of(p)
 	for i := range devices {
 		if d := &devices[i]; d.State == wire.DeviceSucceeded {
-			m.add(g.Name, l.relative, d.Base, v.Evidence.of(d.Name, time.UnixMilli(d.Since), now))
+			since := time.UnixMilli(max(d.Since, r.Phases[p].Retried.UnixMilli()))
+			m.add(g.Name, l.relative, d.Base, v.Evidence.of(d.Name, since, now))
 		}
 	}
 	is.Frames = m.frames

@@ -72,6 +72,7 @@ type phase struct {
 	Size     int                `json:"size"` // devices in it
 	State    string             `json:"state"`
 	Approved bool               `json:"approved,omitempty"`
+	Retried  wire.Time          `json:"retried,omitzero"` // what was answered before is no evidence
 	Base     wire.Time          `json:"base,omitzero"`    // when the baselines were taken: from then on devices start
 	Settled  wire.Time          `json:"settled,omitzero"` // when all its devices that are there had first ended
 	Passed   wire.Time          `json:"passed,omitzero"`
