@@ -184,3 +184,43 @@ func TestWhatAnotherMachineReportsIsNotWhatTheOneBeforeDid(t *testing.T) {
 	g.step()
 	g.wantCommanded(first)
 }
+
+func TestTheWayBackOfALaterRolloutComesFirst(t *testing.T) {
+	g := newRig(t, 1)
+	spec := wire.RolloutSpec{Supersede: true, Gates: gates("success=0.5", "misses=0.5")}
+	g.begin(spec)
+	g.succeed()
+	g.now = g.now.Add(time.Second)
+	spec.Update = updateTo("newer")
+	g.others = []*rollout.Record{g.r}
+	second, err := g.new("s", spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.r = second
+	g.step()
+	g.succeed()
+	g.off("d-0000")
+	for range 2 {
+		if err := g.do(wire.RolloutCommand{Action: wire.RolloutAbort, Rollback: true}); err != nil {
+			t.Fatal(err)
+		}
+		g.swap()
+	}
+	g.on("d-0000")
+	g.swap() // to the first
+	g.step()
+	g.wantCommanded()
+	g.swap()
+	g.step()
+	g.succeed()
+	if is := g.devices["d-0000"].Caps.Family.Name; is != "new" {
+		t.Fatalf("the later rollout led back to %s; want new", is)
+	}
+	g.swap()
+	g.step()
+	g.succeed()
+	if is := g.devices["d-0000"].Caps.Family.Name; is != "old" {
+		t.Errorf("the first rollout led back to %s; want old", is)
+	}
+}
