@@ -73,7 +73,7 @@ func (s *starter) start(d *device) (held string) {
 	if d.Before == 0 && !d.Back {
 		d.Before = s.remember(present(is, s.Spec.Kind()))
 	}
-	if base := s.view.Evidence.of(d.Name, s.now.Add(-Hour), s.now); base.Frames > 0 && !d.Back {
+	if base := s.view.Evidence.of(d.Name, s.now.Add(-hour), s.now); base.Frames > 0 && !d.Back {
 		d.Base = base
 	}
 	d.State, d.Since, d.Due = wire.DeviceRunning, s.now.UnixMilli(), s.due(s.now)

@@ -8,8 +8,8 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// Hour is how far Evidence goes back.
-const Hour = time.Hour
+// hour is how far Evidence goes back.
+const hour = time.Hour
 
 // slots are how many minutes Evidence keeps of a device: more than an hour has, as
 // cuts make some of them short.
@@ -134,7 +134,7 @@ func (e *Evidence) of(device string, since, now time.Time) (t tally) {
 	if last := (h.first + h.count - 1 + slots) % slots; h.count > 0 && h.ring[last].start < since.UnixMilli() {
 		h.cut = true
 	}
-	from := max(since.UnixMilli(), now.Add(-Hour).UnixMilli())
+	from := max(since.UnixMilli(), now.Add(-hour).UnixMilli())
 	sum := 0.0 // of p95, by frames
 	for i := range h.count {
 		if m := &h.ring[(h.first+i)%slots]; m.start >= from {

@@ -321,7 +321,7 @@ func (r *Record) lacksBase(at int, fresh bool, now time.Time, v View) (gate stri
 		switch d := &devices[i]; {
 		case d.State == wire.DevicePending && d.Off:
 		case d.State == wire.DevicePending && fresh:
-			known.add(v.Evidence.of(d.Name, now.Add(-Hour), now))
+			known.add(v.Evidence.of(d.Name, now.Add(-hour), now))
 		case d.open() || d.State == wire.DeviceSucceeded:
 			known.add(d.Base)
 		}
@@ -350,7 +350,7 @@ func (r *Record) takeBase(at int, now time.Time, v View) (why string, took bool)
 	p.Base = wire.At(now)
 	for i := range r.Devices {
 		if d := &r.Devices[i]; d.untouched() || d.State == wire.DevicePending {
-			d.Base = v.Evidence.of(d.Name, now.Add(-Hour), now)
+			d.Base = v.Evidence.of(d.Name, now.Add(-hour), now)
 			v.Evidence.of(d.Name, now, now) // what comes next is not mixed with it
 		}
 	}
