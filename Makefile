@@ -38,20 +38,21 @@ test: runtime
 		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
 
 # Within two hours on two processors, and told as it goes. Packages with tests behind the
-# build tag come one at a time, as they measure; then what a device holds is looked at, for
-# which the race detector has no use; and last devices are killed KILLS times each, and
+# build tag come one at a time, as they measure; then what a device holds is looked at, and
+# fleets, which have more goroutines than the race detector takes; and last devices are killed KILLS times each, and
 # brokers with them, two storms at once. A step that fails does not keep the others from running.
 # LIMBER_SEED=... repeats the plan of a run.
 KILLS   ?= 1000
+FLEETS   = ^TestAThousandBirths|^TestAFleetOutlives
 TORTURE  = -tags torture -v -timeout 75m
 TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture' -- '*_test.go'))))
 
 torture: runtime
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
-	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic' $(TORTURED) $(ALONE:%=./%) || failed=1; \
-	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections"; \
-	$(GO) test $(TORTURE) -run '^TestR6_' ./agent || failed=1; \
+	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
+	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections, 1,000 devices"; \
+	$(GO) test $(TORTURE) -p 1 -run '^TestR6_|$(FLEETS)' ./agent ./agent/sim || failed=1; \
 	echo "torture, 3 of 3: $(KILLS) kills of each device"; \
 	LIMBER_KILLS=$(KILLS) $(TESTED) $(TORTURE) -parallel 2 -run '^TestN2_KillsUnderTraffic' ./agent || failed=1; \
 	exit $$failed
@@ -84,6 +85,7 @@ bench: build
 	bin/limber bench e2e $(BENCH_ARGS)
 	bin/limber bench overload $(BENCH_ARGS)
 	bin/limber bench outbox $(BENCH_ARGS)
+	bin/limber bench fleet $(BENCH_ARGS)
 	for t in $(TRACES); do bin/limber bench governor --trace $$t --deadlines $(DEADLINES) --top1 $(TOP1) $(BENCH_ARGS); done
 	bin/limber bench live $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 

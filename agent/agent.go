@@ -32,6 +32,9 @@
 //	8 store/ledger.go        one commit: succeeded, and the mode to be remembered
 //	9 uplink/deliver.go      as above
 //
+// A command for a family has most of these as well, but it is package update that
+// carries it out: it fetches, has the engine exchange the family, and watches it.
+//
 // The link starts first, so that a device which measures its members says how far
 // it is. Everything stops in the order of the arrows: no new requests, then those
 // that wait are answered, their answers sent, the farewell published, the link
@@ -51,11 +54,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/power"
@@ -72,7 +77,11 @@ type Agent struct {
 	uplink  *uplink.Uplink
 	engine  *engine.Engine
 	control *control.Control
+	updater *update.Updater // nil: the device takes no other family
+	fetcher *blob.Fetcher   // nil: it has another carrier, or none
 	jobs    *jobs
+	left    update.Left // by an earlier run
+	machine string      // names it; empty: not known
 }
 
 // How long a stopping agent works on what it has, and then tries to say so.
@@ -94,14 +103,18 @@ func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	id := make([]byte, 8)
 	rand.Read(id) // never fails, since Go 1.24
 	boot := hex.EncodeToString(id)
-	a := &Agent{cfg: cfg, deps: deps, log: log}
+	a := &Agent{cfg: cfg, deps: deps, log: log, machine: deps.machineID()}
+	if err := a.settle(); err != nil {
+		return nil, err
+	}
 	if err := a.makeUplink(boot); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	a.makeControl()
-	if err := a.makeEngine(); err != nil {
-		return nil, err
+	if err := a.makeUpdater(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	a.makeControl()
+	a.makeEngine()
 	a.jobs = newJobs(cfg, boot, a.uplink, a.engine)
 	return a, nil
 }
@@ -111,12 +124,16 @@ func (a *Agent) makeUplink(boot string) error {
 	if err != nil {
 		return err
 	}
-	link.Former = a.deps.Former
+	link.Former, link.Dial = a.deps.Former, a.deps.Dial
 	cfg := uplink.Config{Self: a.cfg.Address(), Boot: boot, Machine: a.deps.Machine.Boot(), Link: link,
 		KeepNewest: a.cfg.Frames.Keep == config.KeepNewest, Retained: a.cfg.Frames.Retained}
 	cfg.ReplayPerSecond, cfg.ReplayBytes = a.cfg.Outbox.ReplayPerS, int64(a.cfg.Outbox.ReplayKiBS)<<10
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
+	}
+	if id := a.left.ID; id != "" {
+		m := mqtt.Message{Topic: cfg.Self.Cmd(wire.VerbFamily, id), Payload: a.left.Payload, QoS: 1}
+		cfg.Resumed = append(cfg.Resumed, m)
 	}
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
@@ -125,29 +142,28 @@ func (a *Agent) makeUplink(boot string) error {
 	return err
 }
 
-func (a *Agent) makeEngine() error {
-	pre, err := a.deps.Family.Preprocessing()
-	if err != nil {
-		return err
-	}
+func (a *Agent) makeEngine() {
 	a.engine = engine.New(engine.Config{
 		Threads: a.cfg.Runtime.Threads, Providers: a.cfg.Runtime.Providers, Cores: a.deps.Cores,
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
-		Decoder:    frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == config.OrientEXIF},
-		Preprocess: pre, Cascade: a.cfg.Governor.Cascade,
-		LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version, Mode: a.control.Start(),
+		Decoder: frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == config.OrientEXIF},
+		Cascade: a.cfg.Governor.Cascade, LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
+		Mode: a.control.Start(),
 	}, a.deps.engine(a.uplink), a.log)
-	return nil
 }
 
 func (a *Agent) makeControl() {
 	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
 	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
 		a.log)
+	verbs := []control.Verb{setPower}
+	if a.updater != nil {
+		verbs = append(verbs, a.updater.Verb())
+	}
 	a.control = control.New(
 		control.Config{Self: a.cfg.Address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
 		control.Deps{State: a.deps.Store, Events: a.uplink, Offset: a.uplink.Offset, Changed: changed(uplink.Reported)},
-		[]control.Verb{setPower}, a.log)
+		verbs, a.log)
 }
 
 // Run works until ctx ends, then stops in order. Being asked to stop is not an
@@ -172,8 +188,8 @@ func (a *Agent) work(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
-	said := documents{a.cfg, a.deps, a.engine, a.control}
-	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control}, said) })
+	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater, a.machine}
+	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control, a.fetcher}, said) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })
@@ -195,10 +211,15 @@ func (a *Agent) work(ctx context.Context) error {
 type handler struct {
 	*jobs
 	*control.Control
+	fetcher *blob.Fetcher // nil: nothing is asked for
 }
 
-// Blob implements uplink.Handler: nothing is asked for.
-func (handler) Blob(wire.Topic, []byte) {}
+// Blob implements uplink.Handler.
+func (h handler) Blob(t wire.Topic, payload []byte) {
+	if h.fetcher != nil {
+		h.fetcher.Receive(t, payload)
+	}
+}
 
 // finish answers the jobs that wait and empties the outbox. What the grace is too
 // short for waits in the outbox, or at the broker.
@@ -237,6 +258,9 @@ func (a *Agent) fault(format string, args ...any) {
 func (a *Agent) tellStart() {
 	if err := a.deps.Unsaved; err != nil {
 		a.fault("%v", err)
+	}
+	for _, what := range a.left.Told {
+		a.fault("%v", what)
 	}
 	aside := a.deps.Outbox.Quarantined()
 	if q := a.deps.Store.Quarantined(); q != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/family"
@@ -19,10 +20,10 @@ import (
 
 // mortal makes simulated members whose process a white picture kills, as a picture may
 // that runs into a fault of a decoder.
-type mortal struct{ simulation }
+type mortal struct{ sim.Inference }
 
 func (m mortal) Members(f *family.Family, blobs family.Blobs) (agent.Members, error) {
-	open, err := m.simulation.Members(f, blobs)
+	open, err := m.Inference.Members(f, blobs)
 	return func(v family.Variant) (engine.Loader, error) {
 		l, err := open(v)
 		return mortalLoader{l}, err

@@ -19,14 +19,15 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/config"
-	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/natstest"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
+	members "github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
 	"github.com/limber-edge/limber/store"
 )
@@ -105,7 +106,7 @@ func (onRuntime) Close() error { return nil }
 
 func openRuntime(cfg config.Config) (agent.Inference, error) {
 	rt, err := onnxRuntime()
-	return onRuntime{agent.ONNXRuntime{Runtime: rt, State: cfg.State}}, err
+	return onRuntime{agent.ONNXRuntime{Runtime: rt, Cache: members.NewCache(rt, cfg.State, nil)}}, err
 }
 
 // real is a device with real members.
@@ -122,25 +123,10 @@ func stockFamily(tb testing.TB) *family.Family {
 	return &carried.Family
 }
 
-// simulation makes members that only take their time; shape changes how they do, and
+// simulated makes members that only take their time; shape changes how they do, and
 // may be nil.
-type simulation struct{ shape func(*simLoader) }
-
-func (simulation) Version() string { return simRuntime }
-func (simulation) Close() error    { return nil }
-
-func (s simulation) Members(f *family.Family, _ family.Blobs) (agent.Members, error) {
-	return func(v family.Variant) (engine.Loader, error) {
-		l := &simLoader{Family: f, On: v}
-		if s.shape != nil {
-			s.shape(l)
-		}
-		return l, nil
-	}, nil
-}
-
-func simulated(shape func(*simLoader)) func() (agent.Inference, error) {
-	return func() (agent.Inference, error) { return simulation{shape}, nil }
+func simulated(shape func(*sim.Loader)) func() (agent.Inference, error) {
+	return func() (agent.Inference, error) { return sim.Inference{Shape: shape}, nil }
 }
 
 // beDevice runs an agent until SIGTERM.

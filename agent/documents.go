@@ -7,6 +7,7 @@ import (
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -17,6 +18,8 @@ type documents struct {
 	deps    *Deps
 	engine  *engine.Engine
 	control *control.Control
+	updater *update.Updater // nil: the device takes no other family
+	machine string
 }
 
 // Detail is what its engine's status says.
@@ -38,7 +41,11 @@ func (d documents) Caps() wire.Caps {
 	c := wire.Caps{
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
 		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
-		Members: []wire.Member{},
+		Members: []wire.Member{}, Machine: d.machine,
+	}
+	if d.updater != nil {
+		u := d.updater.Status()
+		c.Update, c.LastUpdate = u.Step, u.Last
 	}
 	if m := d.deps.Board.Modes(); len(m.Names) > 0 {
 		c.Power = &wire.Power{Modes: m.Names, Mode: m.Current}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/agent/sim"
 )
 
 // gate stands before the inferences of simulated members: a test lets through as
@@ -42,9 +44,9 @@ func (g *gate) pass(n int) {
 }
 
 // rig is a device behind the gate.
-func (g *gate) rig() rig { return rig{inference: simulated(func(l *simLoader) { l.Run = g.run })} }
+func (g *gate) rig() rig { return rig{inference: simulated(func(l *sim.Loader) { l.Run = g.run })} }
 
-// run is a simLoader's.
+// run is a sim.Loader's.
 func (g *gate) run(_ int, interrupted <-chan struct{}) error {
 	select {
 	case <-g.passes:

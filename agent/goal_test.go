@@ -13,6 +13,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
@@ -79,7 +80,7 @@ func TestDesiredGoalIsAppliedOrRejectedWithTheNearest(t *testing.T) {
 			o.publishAs(mqtt.Message{Topic: self(cfg).Desired(), Payload: []byte(payload), QoS: 1, Retained: true})
 		}
 		desire(`{"version":1,"goal":{"min_top1":0.87}}`) // it meets a device that is still loading its members
-		start(t, cfg, rig{inference: simulated(func(l *simLoader) {
+		start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
 			l.Load = func(int) error { <-loaded; return nil }
 		})})
 		goOn := opener(t, loaded)
@@ -112,7 +113,7 @@ func TestDesiredGoalIsAppliedOrRejectedWithTheNearest(t *testing.T) {
 func TestAGoalIsNotCarriedOutAfterItsExpiry(t *testing.T) {
 	t.Parallel()
 	loaded := make(chan struct{})
-	o, cfg, _ := fresh(t, serve(t), rig{inference: simulated(func(l *simLoader) {
+	o, cfg, _ := fresh(t, serve(t), rig{inference: simulated(func(l *sim.Loader) {
 		l.Load = func(i int) error {
 			if i == 5 {
 				<-loaded
@@ -178,7 +179,7 @@ func TestAGoalThatMembersTookAlongIsToldAndServedByTheNearest(t *testing.T) {
 
 // failsFrom is a device whose members cannot be used from a position on.
 func failsFrom(position int) rig {
-	return rig{inference: simulated(func(l *simLoader) {
+	return rig{inference: simulated(func(l *sim.Loader) {
 		l.Load = func(i int) error {
 			if i >= position {
 				return errors.New("canary: a logit is far from the stored one")
@@ -227,7 +228,7 @@ func TestTheScheduleYieldsToALaterOrderEvenAfterARestart(t *testing.T) {
 
 func TestR10_ADeadlineThatEveryMemberMissesIsToldAndDoesNotOscillate(t *testing.T) {
 	brokers(t, func(t *testing.T, addr string) {
-		o, cfg, _ := fresh(t, addr, rig{inference: simulated(func(l *simLoader) {
+		o, cfg, _ := fresh(t, addr, rig{inference: simulated(func(l *sim.Loader) {
 			l.Latency = func(i int) time.Duration { return time.Duration(i+1) * 20 * time.Millisecond }
 		})})
 		members := o.front(cfg)

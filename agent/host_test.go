@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -57,7 +58,7 @@ func TestAnInferencesCostIsProcessorTimeWhereNoEnergyIsMeasured(t *testing.T) {
 	m := mustMachine(t)
 	m.work(1, 0, 0)
 	r, spent := m.under(), 0
-	r.inference = simulated(func(l *simLoader) {
+	r.inference = simulated(func(l *sim.Loader) {
 		l.Run = func(int, <-chan struct{}) error { // one after the other
 			spent += 200
 			m.work(1+spent, spent, 0)

@@ -106,9 +106,9 @@ func (j *jobs) Job(r *uplink.Request) {
 	}
 }
 
-// pace hands on the frames of sources with a limit, until ctx ends. A frame is
-// received when its turn has come: its deadline does not count the wait, which
-// would leave no time for frames that wait longer than that.
+// pace hands on the frames of sources with a limit, where there are some until ctx
+// ends. A frame is received when its turn has come: its deadline does not count the
+// wait, which would leave no time for frames that wait longer than that.
 func (j *jobs) pace(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range j.cameras {
@@ -121,7 +121,6 @@ func (j *jobs) pace(ctx context.Context) error {
 			})
 		}
 	}
-	<-ctx.Done()
 	return g.Wait()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/stock"
@@ -126,7 +127,7 @@ func TestR4_AMemberThatHangsGetsANewSession(t *testing.T) {
 	cfg.Mode = "fixed:23.1M"
 	o := operate(t, addr)
 	var hung atomic.Bool
-	start(t, cfg, rig{inference: simulated(func(l *simLoader) {
+	start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
 		last := len(l.Family.Members) - 1
 		l.Run = func(i int, interrupted <-chan struct{}) error {
 			if i != last || !hung.CompareAndSwap(false, true) {
@@ -190,7 +191,7 @@ func TestR2_ADeviceThatStartsWithoutRoomLoadsOneMember(t *testing.T) {
 
 // full is a device on whose disk members have room while there is some.
 func full(room *atomic.Bool, position int) rig {
-	return rig{inference: simulated(func(l *simLoader) {
+	return rig{inference: simulated(func(l *sim.Loader) {
 		l.Load = func(i int) error {
 			if i >= position && !room.Load() {
 				return fmt.Errorf("member %s: %w: needs 1 MiB more", l.Family.Members[i].Name, family.ErrNoRoom)

@@ -16,9 +16,8 @@ import (
 // ONNXRuntime is that of this machine, as an Inference.
 type ONNXRuntime struct {
 	*ort.Runtime
-	State string         // folder, for what is made of members
-	Guard resident.Guard // tries foreign models; nil refuses them
-	lent  string         // folder in memory in its stead; "": none
+	Cache *resident.Cache // of what is made of members
+	lent  string          // folder in memory that it is in; "": it is in the state folder
 }
 
 // OpenONNXRuntime opens it for the device whose state is in a folder. Where nothing
@@ -28,16 +27,17 @@ func OpenONNXRuntime(state string, guard resident.Guard) (Inference, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := ONNXRuntime{State: state, Guard: guard}
+	var r ONNXRuntime
 	if !writable(state) {
 		if r.lent, err = lendFolder(state); err != nil {
 			return nil, err
 		}
-		r.State = r.lent
+		state = r.lent
 	}
 	if r.Runtime, err = ort.Open(path); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(r.lent))
 	}
+	r.Cache = resident.NewCache(r.Runtime, state, guard)
 	return r, nil
 }
 
@@ -46,7 +46,7 @@ func (r ONNXRuntime) Close() error { return errors.Join(r.Runtime.Close(), os.Re
 
 // Members implements Inference.
 func (r ONNXRuntime) Members(f *family.Family, blobs family.Blobs) (Members, error) {
-	shelf, err := resident.Open(r.Runtime, f, blobs, r.State, r.Guard)
+	shelf, err := r.Cache.Open(f, blobs)
 	return func(v family.Variant) (engine.Loader, error) { return shelf(v) }, err
 }
 

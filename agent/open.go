@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
@@ -23,12 +25,10 @@ import (
 // Deps are what an agent is put together from. Open makes those of a real device;
 // tests and simulators bring their own.
 type Deps struct {
-	Version string // of the program
-	Family  *family.Family
-	Unsaved error // why the family could not be stored; it is served from the program's copy
+	engine.Source        // the family that the device starts with
+	Version       string // of the program
+	Unsaved       error  // why the family could not be stored; it is served from the program's copy
 
-	Open    Members // nil: there is no runtime, see Fault
-	Fault   error
 	Runtime string // version of ONNX Runtime; empty: none
 	Cores   int    // processors that this process may use
 	Machine *monitor.Machine
@@ -39,14 +39,39 @@ type Deps struct {
 	Store  *store.Store
 	Outbox *store.Outbox
 	Former []string // filters that the broker may hold from before
+	// Dial opens connections to the broker; nil: that of a net.Dialer. See mqtt.Config
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	closers []func() error
+	Carrier update.Carrier // of the blobs of other families; nil: sources and the controller
+
+	inference Inference        // nil: there is no runtime
+	library   *library.Library // nil where the family is simulated
+	closers   []func() error
 }
 
 // engine is what an engine gets of it.
 func (d *Deps) engine(events engine.Events) engine.Deps {
-	return engine.Deps{Family: d.Family, Runtime: d.Runtime, Open: d.Open, Fault: d.Fault, Machine: d.Machine,
-		State: d.Store, Tables: d.Tables, Events: events, Trim: d.Trim}
+	return engine.Deps{Source: d.Source, Runtime: d.Runtime, Machine: d.Machine, State: d.Store, Tables: d.Tables,
+		Events: events, Trim: d.Trim}
+}
+
+// SourceOf is a family of the device's store with what makes its members ready, for the
+// engine. The error is that it has no preprocessing; that it cannot be run is the
+// source's Fault.
+func (d *Deps) SourceOf(f *family.Family) (s engine.Source, err error) {
+	s.Family = f
+	if s.Preprocess, err = f.Preprocessing(); err != nil {
+		return s, err
+	}
+	if d.inference == nil {
+		s.Fault = d.Fault
+		return s, nil
+	}
+	open, fault := d.inference.Members(f, d.library)
+	if s.Fault = fault; fault == nil {
+		s.Open = open
+	}
+	return s, nil
 }
 
 // StoredProfile is what the members were found to take on the CPU of this device;
@@ -128,41 +153,38 @@ func (d *Deps) open(cfg config.Config, o Options, log *slog.Logger) error {
 		}
 		opened <- rt
 	}()
-	blobs, err := d.openState(cfg, o, log)
-	rt := <-opened
-	if d.Fault != nil {
-		return err
+	err := d.openState(cfg, o, log)
+	if rt := <-opened; d.Fault == nil {
+		d.inference, d.Runtime = rt, rt.Version()
+		d.closers = append(d.closers, rt.Close)
 	}
-	d.closers = append(d.closers, rt.Close)
-	if err != nil {
-		return err
+	if err == nil {
+		d.Source, err = d.SourceOf(d.Family)
 	}
-	d.Runtime = rt.Version()
-	d.Open, d.Fault = rt.Members(d.Family, blobs)
-	return nil
+	return err
 }
 
-// openState opens what the device keeps, and returns the blobs of its family.
-func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (blobs family.Blobs, err error) {
+// openState opens what the device keeps.
+func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (err error) {
 	if d.Store, err = store.Open(cfg.State, o.Store, log); err != nil {
-		return nil, err
+		return err
 	}
 	d.closers = append(d.closers, d.Store.Close)
 	if err := d.openOutbox(cfg, o.Store, log); err != nil {
-		return nil, err
+		return err
 	}
 	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
 		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
 	}
 	if d.Family = o.Family; d.Family != nil {
-		return nil, nil
+		return nil
 	}
 	lib, err := library.Open(d.Store)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d.Family, d.Unsaved = lib.Current(), lib.Unsaved()
-	return lib, nil
+	d.Family, d.Unsaved, d.library = lib.Current(), lib.Unsaved(), lib
+	return nil
 }
 
 // cellHorizon holds a number that the outbox's will not reach, in the other file:
@@ -171,7 +193,8 @@ const cellHorizon = "horizon"
 
 func (d *Deps) openOutbox(cfg config.Config, opts store.Options, log *slog.Logger) error {
 	o := cfg.Outbox.Options()
-	o.Alias, o.NoSync, o.StayUp, o.Lost = uplink.Alias, opts.NoSync, opts.StayUp, formerGap(d.Store, log)
+	o.Alias, o.Lost = uplink.Alias, formerGap(d.Store, log)
+	o.NoSync, o.Sparse, o.StayUp = opts.NoSync, opts.Sparse, opts.StayUp
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

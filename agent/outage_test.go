@@ -11,6 +11,7 @@ import (
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -114,7 +115,7 @@ func late(results []wire.Result) (n int) {
 
 // slow makes members that take so long for an image, the larger ones a little longer.
 func slow(latency time.Duration) func() (agent.Inference, error) {
-	return simulated(func(l *simLoader) {
+	return simulated(func(l *sim.Loader) {
 		l.Latency = func(member int) time.Duration { return latency + time.Duration(member)*latency/100 }
 	})
 }

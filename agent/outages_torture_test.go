@@ -89,5 +89,6 @@ func clustered(tb testing.TB) site {
 		tb.Fatal(err)
 	}
 	return site{cfg: clusterConfig(tb, c, "cam-1", 0), scheme: "mqtts://", addrs: c.Addrs, ledger: lasting(client),
-		broker: &nodes{tb, c, -1}, unordered: true}
+		broker: &nodes{tb, c, -1}, unordered: true,
+		serves: func(filter string) bool { return c.Serves(tb, filter) }}
 }

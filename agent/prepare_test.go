@@ -9,6 +9,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -39,7 +40,7 @@ func prepareSlowly(t *testing.T, o *operator, cfg config.Config, told int) (d *d
 	t.Helper()
 	hold := make(chan struct{})
 	goOn = sync.OnceFunc(func() { close(hold) })
-	d = start(t, cfg, rig{inference: simulated(func(l *simLoader) {
+	d = start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
 		l.Latency = func(int) time.Duration { return 10 * time.Microsecond }
 		l.Load = func(member int) error {
 			if member == 2 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/store"
@@ -21,7 +22,7 @@ var errGone = errors.New("CUDA failure 999: unknown error")
 // ends makes a GPU on whose front are only the two ends of the family, and which
 // fails while gone is set.
 func ends(gone *atomic.Bool) rig {
-	return rig{inference: simulated(func(l *simLoader) {
+	return rig{inference: simulated(func(l *sim.Loader) {
 		if l.On.Provider != ort.CUDA {
 			return
 		}
@@ -50,7 +51,7 @@ func TestAGPUTakesOverWhileTheCPUServes(t *testing.T) {
 	addr, prepare := serve(t), make(chan struct{})
 	cfg := newGPUConfig(t, addr)
 	o := operate(t, addr)
-	start(t, cfg, rig{inference: simulated(func(l *simLoader) {
+	start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
 		if l.On.Provider == ort.CUDA {
 			l.Latency = func(i int) time.Duration { return time.Duration(min(i, 1)+1) * time.Millisecond }
 			l.Load = func(int) error { <-prepare; return nil }
@@ -170,7 +171,7 @@ func TestTheReaderWaitsForNoInferenceAndNoHandOver(t *testing.T) {
 	o := operate(t, addr)
 	var slow atomic.Bool
 	began, end, prepare := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	start(t, cfg, rig{inference: simulated(func(l *simLoader) {
+	start(t, cfg, rig{inference: simulated(func(l *sim.Loader) {
 		if l.On.Provider == ort.CUDA {
 			l.Load = func(int) error { <-prepare; return nil }
 			return

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
 )
@@ -39,7 +40,7 @@ func TestABackendWithMoreThreadsServesWhileOthersLeaveProcessorsFree(t *testing.
 	r := m.under()
 	machine := r.alter
 	r.alter = func(d *agent.Deps) { machine(d); d.Cores = 3 }
-	r.inference = simulated(func(l *simLoader) {
+	r.inference = simulated(func(l *sim.Loader) {
 		if l.On.Threads == 2 {
 			l.Latency = func(i int) time.Duration { return time.Duration(i+1) * 100 * time.Microsecond }
 		}
@@ -67,7 +68,7 @@ func TestABackendWithMoreThreadsServesWhileOthersLeaveProcessorsFree(t *testing.
 func TestR4_AnInferenceThatCannotBeInterruptedEndsTheAgent(t *testing.T) {
 	t.Parallel()
 	end := make(chan struct{})
-	o, cfg, d := online(t, serve(t), rig{inference: simulated(func(l *simLoader) {
+	o, cfg, d := online(t, serve(t), rig{inference: simulated(func(l *sim.Loader) {
 		l.Run = func(int, <-chan struct{}) error { <-end; return nil }
 	})})
 	opener(t, end)

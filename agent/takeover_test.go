@@ -13,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/stock"
@@ -71,7 +72,7 @@ func writeFormerState(tb testing.TB, cfg config.Config, mode string) {
 
 // formerProfile was taken in 2020.
 func formerProfile(f *family.Family) family.Profile {
-	p := family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: simRuntime, Options: "cpu/1",
+	p := family.Profile{Schema: family.Schema, Family: f.Digest(), Runtime: sim.Runtime, Options: "cpu/1",
 		Taken: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Rounds: 50, Batch: family.Batch}
 	for i, m := range f.Members {
 		ms := math.Pow(1.5, float64(i))

@@ -51,11 +51,12 @@ func (a *Agent) observe(ctx context.Context) error {
 		case <-a.engine.Changed():
 			o.served()
 		case <-second.C:
-			o.host.Sample(a.engine.Snapshot().Busy)
+			s := a.engine.Snapshot()
+			o.host.Sample(s.Busy)
 			if idle, active, ok := o.host.Split(); ok {
 				a.engine.SetPower(governor.Power{Idle: idle, Active: active})
 			}
-			o.review()
+			o.review(s.LogFault)
 		case <-telemetry.C:
 			a.uplink.Telemetry(o.telemetry())
 		}
@@ -97,15 +98,14 @@ func (c conditions) news(before conditions) (stale []uplink.Document) {
 
 // review has the reported state published anew when another member operates, and
 // tells of a fault when what waits, or what is to be remembered, is not safe on the
-// disk any more.
-func (o *observer) review() {
+// disk any more. Lost is why decisions are not logged, if they are not.
+func (o *observer) review(lost error) {
 	now, was := o.told, o.told
 	outbox, state := o.deps.Outbox.Fault(), o.deps.Store.Fault()
 	now.outbox, now.store = outbox != nil, state != nil
 	if s := o.engine.Status(); s.Operating != nil {
 		now.member = s.Operating.Name
 	}
-	lost := o.engine.Snapshot().LogFault
 	now.log = lost != nil
 	o.told = now
 	if now.member != was.member {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -85,7 +86,7 @@ func TestADeviceThatIsOffOrLostSaysNothingOfItsProgress(t *testing.T) {
 
 // notBefore makes members of which none is ready before hold is closed.
 func notBefore(hold <-chan struct{}) func() (agent.Inference, error) {
-	return simulated(func(l *simLoader) {
+	return simulated(func(l *sim.Loader) {
 		l.Load = func(int) error { <-hold; return nil }
 	})
 }

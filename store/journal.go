@@ -48,6 +48,7 @@ import (
 type journal struct {
 	path       string
 	noSync     bool
+	sparse     bool
 	size       int64       // bytes of the file, whole blocks; 0: there is none
 	file       journalFile // nil: cannot be written
 	info       os.FileInfo
@@ -84,7 +85,7 @@ func (j *journal) create(taken group) error {
 	if err := removed(j.path); err != nil {
 		return fmt.Errorf("replace %s: %w", j.path, err)
 	}
-	err := fillZeros(j.path, j.size, j.noSync)
+	err := j.makeFile()
 	if err == nil {
 		err = SyncFolder(filepath.Dir(j.path))
 	}
@@ -98,6 +99,18 @@ func (j *journal) create(taken group) error {
 		return errors.Join(fmt.Errorf("make %s: %w", j.path, err), removed(j.path))
 	}
 	return nil
+}
+
+// makeFile makes the file of its size: sparse, or with all its blocks.
+func (j *journal) makeFile() error {
+	if !j.sparse {
+		return fillZeros(j.path, j.size, j.noSync)
+	}
+	h, err := os.OpenFile(j.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.Truncate(j.size), h.Close())
 }
 
 // fillZeros makes a file without holes, so that its blocks are there when the disk is

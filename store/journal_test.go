@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -333,4 +334,22 @@ func FuzzFrames(f *testing.F) {
 			t.Errorf("%d frames in %d bytes", len(bodies), len(b))
 		}
 	})
+}
+
+func TestASparseJournalTakesRoomAsItIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.log")
+	j := &journal{path: path, size: journalSize, noSync: true, sparse: true}
+	if err := j.open(group{generation: 7}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.abandon)
+	mustLog(t, j, body(1, 100))
+	wantFrames(t, mustReadJournal(t, path), 7, body(1, 100))
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		t.Fatal(err)
+	}
+	if room := s.Blocks * 512; s.Size != journalSize || room > journalSize/8 {
+		t.Errorf("got %d bytes that take %d, want %d that take hardly any", s.Size, room, journalSize)
+	}
 }

@@ -60,6 +60,9 @@ type OutboxOptions struct {
 	// process may lose no more, and a power cut may.
 	NoSync bool
 
+	// Sparse is that of Options.
+	Sparse bool
+
 	// StayUp is that of Options. In memory the file holds what it held on the disk,
 	// and is not written: records wait as they do while a disk is full.
 	StayUp bool
@@ -143,9 +146,9 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: freeBytes},
+	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: FreeBytes},
 		pace: pace{kick: make(chan struct{}, 1)}}
-	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync,
+	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync, sparse: opts.Sparse,
 		size: min(journalSize, opts.Memory/journalShare/journalBlock*journalBlock)}
 	if err := o.open(); err != nil {
 		return nil, err

@@ -21,8 +21,8 @@ type space struct {
 	tight  bool  // less is left than has to stay free
 }
 
-// freeBytes returns how much a file system has left for this user.
-func freeBytes(folder string) (int64, error) {
+// FreeBytes returns how much a file system has left for this user.
+func FreeBytes(folder string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(folder, &st); err != nil {
 		return 0, fmt.Errorf("room on the file system of %s: %w", folder, err)

@@ -159,10 +159,10 @@ func TestWithoutRoomToSpareWhatIsDeliveredIsLetGoOf(t *testing.T) {
 }
 
 func TestAFileSystemSaysWhatItHasLeft(t *testing.T) {
-	if left, err := freeBytes(t.TempDir()); err != nil || left <= 0 {
+	if left, err := FreeBytes(t.TempDir()); err != nil || left <= 0 {
 		t.Errorf("got %d, %v", left, err)
 	}
-	if _, err := freeBytes("/none/such"); err == nil {
+	if _, err := FreeBytes("/none/such"); err == nil {
 		t.Error("a folder that is not there has room")
 	}
 }

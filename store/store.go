@@ -1,11 +1,13 @@
 // Package store keeps what a device must remember through restarts and power
-// cuts, in two bbolt files and a journal of one state folder:
+// cuts, in two bbolt files and a journal of one state folder, and what the controller
+// of a fleet must, in a third:
 //
 //	limber.db           Store    blobs, family, profiles, cells, command ledger
 //	limber.db.mark               one digest, which outlives the process, and mostly the machine
 //	outbox.db           Outbox   what waits for the broker, answers of jobs, gaps, numbers
 //	outbox.log                   its journal: groups that outbox.db has not taken over yet
 //	outbox.db.compact            a copy in the making, which is never read
+//	controller.db       Documents  values under keys, of the controller alone
 //	NAME.corrupt-TIME            a damaged file that was set aside; the last two stay
 //
 // A call of Store that writes returns when its transaction is on the disk, unless
@@ -117,6 +119,10 @@ type Options struct {
 	// NoSync leaves it to the system when a commit reaches the disk: it then
 	// outlives the process, and no power cut. For simulators and tests.
 	NoSync bool
+
+	// Sparse has the outbox's journal take room only as it is written, so that a disk
+	// that becomes full may have none for it. For simulators, whose disk is memory.
+	Sparse bool
 
 	// StayUp has Open succeed also where the state folder cannot be made, read or
 	// written: the file is in memory then, with what it held on the disk if that can

@@ -5,6 +5,7 @@
 //	E2E       a frame's whole way against the sum of its parts       (broker, agent: processes)
 //	Overload  answers in time beyond the capacity against it         (broker, agent: processes)
 //	Outbox    records kept and sent, against a file and against memory (an outbox here, broker: process)
+//	Fleet     births, modes and memory of a fleet, against what it may take (broker, fleet: processes)
 //	Record    what every member takes under a scripted load: a trace
 //	Governor  policies replayed on a trace, against one that knows the future
 //	Live      policies serving frames under the same load            (pipelines here)
@@ -14,7 +15,7 @@
 // Load, pictures, figures and the agent itself are in packages of their own.
 //
 // Processes are of the very program that measures: it must answer to `broker`,
-// `agent`, `coldstart` (ColdStart, BareStart), `probe` (ProbeModels), and to `hog` of
+// `agent`, `sim`, `coldstart` (ColdStart, BareStart), `probe` (ProbeModels), and to `hog` of
 // package load.
 package bench
 

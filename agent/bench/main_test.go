@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/bench/load"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 	"github.com/limber-edge/limber/family/workshop"
 )
@@ -46,6 +49,7 @@ func programs() map[string]func(ctx context.Context, args []string) error {
 			return b.Run(ctx)
 		},
 		"agent": agentOf,
+		"sim":   simOf,
 		"probe": func(context.Context, []string) error {
 			rt, err := workshop.OpenRuntime()
 			if err != nil {
@@ -76,6 +80,29 @@ func agentOf(ctx context.Context, args []string) error {
 	}
 	defer d.Close()
 	return d.Run(ctx)
+}
+
+// simOf runs a fleet: -n DEVICES --broker URL --fleet NAME.
+func simOf(ctx context.Context, args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	p, err := sim.ParseProfile(sim.Example)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(sim.StateFolder(), "limber-bench-sim-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f, err := sim.New(sim.Config{Devices: n, Profile: p, Fleet: args[5], State: dir, Version: "test",
+		Broker: func(string) mqtt.Broker { return mqtt.Broker{URL: mqtt.URLs{args[3]}} }}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return f.Run(ctx)
 }
 
 // brokerAlone starts the broker of a site in a folder at an address, and waits to be

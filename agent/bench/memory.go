@@ -209,10 +209,13 @@ func probe(rt *ort.Runtime, models []Model) (found Residence, err error) {
 	return found, err
 }
 
-// anonymous is this process's anonymous memory in MiB. The kernel adds up what
-// each processor counted only now and then, so it is off by a little.
-func anonymous() (float64, error) {
-	b, err := os.ReadFile("/proc/self/status")
+// anonymous is this process's anonymous memory in MiB.
+func anonymous() (float64, error) { return anonymousOf("/proc/self/status") }
+
+// anonymousOf is the same of the process whose status the file is. The kernel adds up
+// what each processor counted only now and then, so it is off by a little.
+func anonymousOf(status string) (float64, error) {
+	b, err := os.ReadFile(status)
 	if err != nil {
 		return 0, err
 	}
@@ -222,5 +225,5 @@ func anonymous() (float64, error) {
 			return n / 1024, err
 		}
 	}
-	return 0, errors.New("/proc/self/status says nothing of anonymous memory")
+	return 0, fmt.Errorf("%s says nothing of anonymous memory", status)
 }

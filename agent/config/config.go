@@ -46,6 +46,7 @@ type Config struct {
 	Governor  Governor         `toml:"governor"`
 	Runtime   Runtime          `toml:"runtime"`
 	Power     Power            `toml:"power"`
+	Updates   Updates          `toml:"updates"`
 	Schedule  control.Schedule `toml:"schedule,omitempty"`
 	Sources   Sources          `toml:"source,omitempty"`
 }
@@ -118,6 +119,14 @@ type Power struct {
 	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
 }
 
+// Updates is when and from where its owner has the device take other families.
+type Updates struct {
+	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
+	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound
+	Window     control.Window `toml:"window"`      // in which a family may be activated; empty: always
+	AllowForce bool           `toml:"allow_force"` // also outside of it and under the lock, where a command says so
+}
+
 // Default is the device `desk` of the fleet `demo`, which meets `limber broker`
 // on this machine.
 func Default() Config {
@@ -135,6 +144,7 @@ func Default() Config {
 			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
+		Updates:   Updates{Sources: []string{}},
 	}
 }
 

@@ -59,6 +59,8 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"string for a number", "[jobs]\nqueue = \"many\"", "line 2: jobs.queue: wants a whole number, got a value of type string"},
 		{"fraction for a number", "[jobs]\nqueue = 1.5", "line 2: jobs.queue: wants a whole number, got a value of type float"},
 		{"number for a string", "fleet = 3", "line 1: fleet: wants a string, got a value of type integer"},
+		{"no part of the day", "[updates]\nwindow = \"2-5\"", `line 2: updates.window: 2-5 is not a part of the day such as "02:00-05:00"`},
+		{"number for a part of the day", "[updates]\nwindow = 2", `updates.window: 2 is not a part of the day`},
 		{"number for yes or no", "[power]\nset_mode = 1", "line 2: power.set_mode: wants true or false, got a value of type integer"},
 		{"misspelt key of a source", "[[source]]\nname = \"a\"\ntopik = \"b\"", "line 3: unknown key source.topik"},
 		{"string for a rate", "[[source]]\nmax_fps = \"fast\"", "line 2: source.max_fps: wants a number, got a value of type string"},
@@ -99,13 +101,14 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
 	c.Governor.LogMiB = 1025
+	c.Updates.KiBS, c.Updates.Sources = -1, []string{"ftp://a"}
 	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
 	c.Runtime.Providers = []string{"cuda"}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:", "updates.kib_s:", "updates.sources:"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
 		}
@@ -216,6 +219,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("[broker]\nurl = 'mqtt://h'\n"))
 	f.Add([]byte("[broker]\nurl = ['mqtt://h', 'ws://h/x']\n"))
 	f.Add([]byte("[broker]\nurl = ['a,b', ' c']\n"))
+	f.Add([]byte("[updates]\nsources = ['https://h/x']\nkib_s = 5\nwindow = '22:00-04:00'\nallow_force = true\n"))
 	f.Add([]byte("device = \"a\"\nflet = \"b\""))
 	path := filepath.Join(f.TempDir(), "limber.toml")
 	f.Fuzz(func(t *testing.T, text []byte) {

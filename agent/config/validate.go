@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -45,6 +46,7 @@ func (c Config) Validate() error {
 	within("outbox.results_count", c.Outbox.ResultsCount, 0, 1<<30, "")
 	within("outbox.replay_per_s", c.Outbox.ReplayPerS, 0, 1<<20, "")
 	within("outbox.replay_kib_s", c.Outbox.ReplayKiBS, 0, 1<<20, " KiB")
+	within("updates.kib_s", c.Updates.KiBS, 0, 1<<20, " KiB")
 	within("outbox.free_mib", c.Outbox.FreeMiB, 0, 1<<20, " MiB")
 	aged := func(key string, d time.Duration) {
 		complain(d != 0 && (d < time.Second || d > 10*365*24*time.Hour), "%s: %v is not from 1s to ten years, or 0 for "+
@@ -76,7 +78,11 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // likewise
 	}
-	return errors.Join(append(errs, groups, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	_, allowed := blob.ParseAllowed(c.Updates.Sources)
+	if allowed != nil {
+		allowed = fmt.Errorf("updates.sources: %w", allowed)
+	}
+	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
 }
 
 func validateGroups(names []string) error {

@@ -170,7 +170,7 @@ func (a *aims) tellUnmet(err error) {
 }
 
 // prepare judges a command for a mode or a goal.
-func (a *aims) prepare(ctx context.Context, c wire.Command, received time.Time) (Action, error) {
+func (a *aims) prepare(ctx context.Context, c Order) (Action, error) {
 	mode, err := ModeOf(c.Aim())
 	if err != nil {
 		return nil, &wire.Refusal{Reason: wire.Invalid, Err: err}
@@ -183,8 +183,8 @@ func (a *aims) prepare(ctx context.Context, c wire.Command, received time.Time) 
 		a.tellUnmet(err)
 		return nil, err
 	}
-	return func(ctx context.Context) (out Outcome, err error) {
-		if ended := a.do(ctx, func() { out, err = a.obey(ctx, c.Aim(), received) }); ended != nil {
+	return func(ctx context.Context, _ *Course) (out Outcome, err error) {
+		if ended := a.do(ctx, func() { out, err = a.obey(ctx, c.Aim(), c.Received) }); ended != nil {
 			return out, ended
 		}
 		return out, err

@@ -24,6 +24,7 @@ type request struct {
 type replier interface {
 	Answer(topic string, encode func(seq uint64) ([]byte, error))
 	Say(topic string, payload []byte)
+	Tell(topic string, payload []byte)
 	Drop()
 	Release()
 }
@@ -38,14 +39,14 @@ func (r request) key() string { return r.Verb + "/" + r.ID }
 // wait: what would have to read the ledger is left to others.
 func (c *Control) take(r request) {
 	switch l := c.laneOf(r.Verb); {
-	case !r.Conflict && put(l.waiting, r):
+	case !r.Conflict && l.take(r):
 	case !c.refusals.count():
 		r.reply.Drop()
 	case r.Conflict:
 		c.answer(r, wire.CommandRejected, errConflict())
 	case put(c.overflow, r):
 	default:
-		c.answer(r, wire.CommandRejected, errBusy())
+		c.answer(r, wire.CommandRejected, l.full())
 	}
 }
 
@@ -54,6 +55,14 @@ func (c *Control) laneOf(verb string) *lane {
 		return l
 	}
 	return c.strange
+}
+
+// take is false where a command finds no room.
+func (l *lane) take(r request) bool {
+	if l.alone && !l.course.CompareAndSwap(nil, newCourse(r.ID)) {
+		return false
+	}
+	return put(l.waiting, r)
 }
 
 // put is false where there is no room.
@@ -70,7 +79,13 @@ func errConflict() error {
 	return wire.Refuse(wire.Conflict, "this id was used before, with other bytes")
 }
 
-func errBusy() error { return wire.Refuse(wire.Busy, "too many commands wait") }
+// full is why a command finds no room.
+func (l *lane) full() error {
+	if l.alone {
+		return wire.Refuse(wire.Locked, "another command of this verb is under way")
+	}
+	return wire.Refuse(wire.Busy, "too many commands wait")
+}
 
 // turnAway refuses commands that found no room, until ctx ends; but those that an
 // earlier run carried out, and could not tell the broker, are answered.
@@ -81,7 +96,7 @@ func (c *Control) turnAway(ctx context.Context) {
 			return
 		case r := <-c.overflow:
 			if _, done := c.left(r); !done {
-				c.answer(r, wire.CommandRejected, errBusy())
+				c.answer(r, wire.CommandRejected, c.laneOf(r.Verb).full())
 			}
 		}
 	}
@@ -99,6 +114,7 @@ func (c *Control) work(ctx context.Context, l *lane) {
 				return
 			}
 			c.command(ctx, l, r)
+			l.course.Store(nil)
 		}
 	}
 }
@@ -128,23 +144,23 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 		expires = until
 	}
 	if err != nil {
-		c.finish(r, expires, wire.CommandRejected, err)
+		c.finish(r, expires, wire.CommandRejected, Outcome{}, err)
 		return
 	}
 	limited, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
 	leave, err := c.enter(limited, l.class)
 	if err != nil {
-		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		c.giveUp(ctx, r, expires, wire.CommandRejected, Outcome{}, err)
 		return
 	}
 	defer leave()
-	act, err := l.verbs[r.Verb].Prepare(limited, order, r.Received)
+	act, err := l.verbs[r.Verb].Prepare(limited, Order{order, r.ID, r.Message.Payload, r.Received, expires})
 	if err != nil {
-		c.giveUp(ctx, r, expires, wire.CommandRejected, err)
+		c.giveUp(ctx, r, expires, wire.CommandRejected, Outcome{}, err)
 		return
 	}
-	c.execute(ctx, r, expires, act)
+	c.execute(ctx, l, r, expires, act)
 }
 
 // left answers what an earlier run left of a command, where it is done with. One
@@ -165,7 +181,7 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 	case wire.Step(known.State).Final():
 		c.send(r, known.Answer)
 	case !known.Expires.After(time.Now()):
-		c.finish(r, known.Expires, wire.CommandTimedOut,
+		c.finish(r, known.Expires, wire.CommandTimedOut, Outcome{},
 			wire.Refuse(wire.Expired, "it expired while the device was off"))
 	default:
 		return known.Expires, false
@@ -213,7 +229,7 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // execute takes a command that is accepted to its end.
-func (c *Control) execute(ctx context.Context, r request, expires time.Time, act Action) {
+func (c *Control) execute(ctx context.Context, l *lane, r request, expires time.Time, act Action) {
 	if err := c.record(r, expires, c.ack(r, wire.CommandExecuting, nil)); err != nil {
 		c.answer(r, wire.CommandFailed, err)
 		return
@@ -223,44 +239,51 @@ func (c *Control) execute(ctx context.Context, r request, expires time.Time, act
 	limited, cancel := context.WithDeadline(ctx, expires)
 	defer cancel()
 	if limited.Err() != nil { // the disk took that long
-		c.giveUp(ctx, r, expires, wire.CommandFailed, fmt.Errorf("it expired before it was begun: %w", limited.Err()))
+		c.giveUp(ctx, r, expires, wire.CommandFailed, Outcome{},
+			fmt.Errorf("it expired before it was begun: %w", limited.Err()))
 		return
 	}
-	out, err := act(limited)
+	out, err := c.follow(limited, l, r, act)
 	if err != nil {
-		c.giveUp(ctx, r, expires, wire.CommandFailed, err)
+		c.giveUp(ctx, r, expires, wire.CommandFailed, out, err)
 		return
 	}
 	done := c.ack(r, wire.CommandSucceeded, nil)
+	done.Detail = out.Detail
 	if err := c.record(r, expires, done, out.Remember...); err != nil {
 		if out.Undo != nil {
 			out.Undo(ctx)
 		}
-		c.finish(r, expires, wire.CommandFailed, err)
+		c.finish(r, expires, wire.CommandFailed, Outcome{}, err)
 		return
 	}
 	c.send(r, encode(done))
 }
 
 // giveUp ends a command that met an error: with a state, as timed out where its time
-// is over, or without any where the device stops: the broker will deliver it to the
-// next start.
-func (c *Control) giveUp(ctx context.Context, r request, expires time.Time, step wire.Step, err error) {
+// is over, as cancelled where it was taken back, or without any where the device stops:
+// the broker will deliver it to the next start.
+func (c *Control) giveUp(
+	ctx context.Context, r request, expires time.Time, step wire.Step, out Outcome, err error,
+) {
 	switch {
 	case ctx.Err() != nil:
 		r.reply.Release()
+	case errors.Is(err, ErrCancelled):
+		c.finish(r, expires, wire.CommandCancelled, out, nil)
 	case errors.Is(err, context.DeadlineExceeded):
-		c.finish(r, expires, wire.CommandTimedOut, &wire.Refusal{Reason: wire.Expired, Err: err})
+		c.finish(r, expires, wire.CommandTimedOut, out, &wire.Refusal{Reason: wire.Expired, Err: err})
 	default:
-		c.finish(r, expires, step, err)
+		c.finish(r, expires, step, out, err)
 	}
 }
 
-// finish records a last state that did nothing and answers with it, also where it
+// finish records a last state other than succeeded and answers with it, also where it
 // cannot be recorded.
-func (c *Control) finish(r request, expires time.Time, step wire.Step, cause error) {
+func (c *Control) finish(r request, expires time.Time, step wire.Step, out Outcome, cause error) {
 	ack := c.ack(r, step, cause)
-	c.record(r, expires, ack)
+	ack.RolledBack = out.RolledBack
+	c.record(r, expires, ack, out.Remember...)
 	c.send(r, encode(ack))
 }
 

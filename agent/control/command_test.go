@@ -413,9 +413,9 @@ func TestACommandThatExpiredWhileItWasRecordedIsNotBegun(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		begun := false
 		late := Verb{Name: "late", Class: Serial, Most: 8,
-			Prepare: func(context.Context, wire.Command, time.Time) (Action, error) {
+			Prepare: func(context.Context, Order) (Action, error) {
 				<-time.After(2 * time.Second) // as a disk may take
-				return func(context.Context) (Outcome, error) {
+				return func(context.Context, *Course) (Outcome, error) {
 					begun = true
 					return Outcome{}, nil
 				}, nil
@@ -435,8 +435,8 @@ func TestACommandThatExpiredWhileItWasRecordedIsNotBegun(t *testing.T) {
 func fake(name string, class Class, most int) (Verb, chan struct{}) {
 	goOn := make(chan struct{})
 	return Verb{Name: name, Class: class, Most: most,
-		Prepare: func(context.Context, wire.Command, time.Time) (Action, error) {
-			return func(ctx context.Context) (Outcome, error) {
+		Prepare: func(context.Context, Order) (Action, error) {
+			return func(ctx context.Context, _ *Course) (Outcome, error) {
 				select {
 				case <-goOn:
 					return Outcome{Remember: []store.Cell{{Name: name, Value: []byte("done")}}}, nil

@@ -17,6 +17,9 @@
 // of its own, so that one which hangs holds up nobody else; exclusive ones wait for
 // the serial ones under way, and keep others from beginning. Whatever the class, a
 // command has until its expiry: what is not done then is given up and not done later.
+// A serial verb may have its commands alone: one that comes while another is under way
+// is refused, and the one under way tells how far it is and can be cancelled, until
+// it says itself that it has begun.
 // Each class has a pace as well: a burst is carried out at once, and of a flood so many
 // a second. What finds no room to wait is refused, and of what is refused only so much
 // is answered, so that a flood of orders holds up no results. The rest is counted.
@@ -118,7 +121,7 @@ func New(cfg Config, deps Deps, verbs []Verb, log *slog.Logger) *Control {
 		overflow: make(chan request, ordersMost),
 		refusals: newRefusals(deps.Events),
 	}
-	c.makeLanes(append(c.aims.verbs(), verbs...))
+	c.makeLanes(append(c.aims.verbs(), append(verbs, c.cancelVerbs(verbs)...)...))
 	return c
 }
 

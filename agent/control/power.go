@@ -36,7 +36,7 @@ func Power(b *power.Board, p power.Permission, events Events, changed func(), lo
 }
 
 // prepare says what a command for a power mode does, or why it cannot be accepted.
-func (p *powerModes) prepare(_ context.Context, c wire.Command, _ time.Time) (Action, error) {
+func (p *powerModes) prepare(_ context.Context, c Order) (Action, error) {
 	setter, err := p.board.Setter(p.permission)
 	if err != nil {
 		return nil, wire.Refuse(wire.Unauthorized, "%w: its configuration must have power.set_mode = true", err)
@@ -49,7 +49,9 @@ func (p *powerModes) prepare(_ context.Context, c wire.Command, _ time.Time) (Ac
 		return nil, wire.Refuse(wire.Invalid, "power mode %.64q: %w; there are %s",
 			c.PowerMode, power.ErrUnknown, joined(names))
 	}
-	return func(ctx context.Context) (Outcome, error) { return Outcome{}, p.set(ctx, setter, c.PowerMode) }, nil
+	return func(ctx context.Context, _ *Course) (Outcome, error) {
+		return Outcome{}, p.set(ctx, setter, c.PowerMode)
+	}, nil
 }
 
 // set puts a power mode in force. It tells of a change also where it failed half way.

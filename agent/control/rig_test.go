@@ -139,6 +139,8 @@ func (p *reply) Say(topic string, payload []byte) {
 	p.acks, p.bytes = append(p.acks, a), string(payload)
 }
 
+func (p *reply) Tell(topic string, payload []byte) { p.Say(topic, payload) }
+
 func (p *reply) Answer(topic string, encode func(uint64) ([]byte, error)) {
 	b, err := encode(1)
 	if err != nil {

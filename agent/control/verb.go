@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -22,32 +23,53 @@ const (
 // over: people and their programs order less, and each takes two commits of the store.
 func (c Class) perSecond() int { return [...]int{Instant: 50, Serial: 5, Exclusive: 1}[c] }
 
-// Action carries a command out, under its expiry. It is safe to repeat. An error
-// that wraps context.DeadlineExceeded means that it was given up.
-type Action func(ctx context.Context) (Outcome, error)
+// Order is a command that may be carried out.
+type Order struct {
+	wire.Command
+	ID       string
+	Payload  []byte // as it came
+	Received time.Time
+	Expires  time.Time // by the clock here
+}
 
-// Outcome is what an action leaves to do.
+// Action carries a command out, under its expiry. It is safe to repeat. An error
+// that wraps context.DeadlineExceeded means that it was given up, and one that wraps
+// ErrCancelled that it was taken back, as the cause of ctx's end then says.
+type Action func(ctx context.Context, c *Course) (Outcome, error)
+
+// Outcome is what an action leaves to do, also where it failed.
 type Outcome struct {
-	Remember []store.Cell              // written in one commit with "succeeded"
-	Undo     func(ctx context.Context) // puts back what was before, where that commit failed; nil: nothing to put back
+	Remember []store.Cell // written in one commit with the last state
+	// Undo puts back what was before, where that of "succeeded" failed; nil: nothing to put back
+	Undo       func(ctx context.Context)
+	Detail     string // of a success
+	RolledBack bool   // of a failure: the family before is in use again
 }
 
 // Verb is what a device can be told to do.
 type Verb struct {
 	Name  string
 	Class Class
-	Most  int // commands that may wait; of verbs that share a lane the first one's counts
+	// Most is how many commands may wait; of verbs that share a lane the first one's
+	// counts. With 0, of a serial verb, none does: others are refused as locked while one
+	// is under way, and that one can be cancelled until it has begun.
+	Most int
 	// Prepare says what a command does. Its error is a *wire.Refusal, or ctx's at
-	// the command's expiry. The time is that of the receipt.
-	Prepare func(context.Context, wire.Command, time.Time) (Action, error)
+	// the command's expiry.
+	Prepare func(context.Context, Order) (Action, error)
 }
+
+// alone tells whether others are refused while one is under way.
+func (v Verb) alone() bool { return v.Class == Serial && v.Most == 0 }
 
 // lane is the commands that wait for one another.
 type lane struct {
 	class   Class
 	verbs   map[string]Verb
 	waiting chan request
-	pace    limit // of whoever works
+	alone   bool
+	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
+	pace    limit                  // of whoever works
 }
 
 func (c *Control) makeLanes(verbs []Verb) {
@@ -56,7 +78,7 @@ func (c *Control) makeLanes(verbs []Verb) {
 	for _, v := range verbs {
 		l := shared[v.Class]
 		if l == nil {
-			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, v.Most),
+			l = &lane{class: v.Class, verbs: map[string]Verb{}, waiting: make(chan request, max(v.Most, 1)), alone: v.alone(),
 				pace: limit{each: every(v.Class.perSecond()), burst: v.Most + 1}} // those that wait, and one under way
 			c.lanes = append(c.lanes, l)
 		}

@@ -17,8 +17,8 @@ import (
 // variant: the Pareto front of their accuracy and of their latency as measured
 // there.
 type backend struct {
+	*tally   // of its family
 	loader   Loader
-	family   *family.Family
 	profile  *family.Profile
 	front    []int // indices into the family, by rising latency
 	pipe     *pipeline.Pipeline
@@ -29,10 +29,7 @@ type backend struct {
 	// none is made so, and once it was taken.
 	ahead chan made
 
-	stop func()        // ends the pipeline; nil until it is started
-	over chan struct{} // closed when the pipeline has answered everything
-	err  error         // that it ended with; set before over is closed
-	hung atomic.Bool   // a session may still be running: none may be freed
+	life
 
 	// The supervisor's once the backend is started, the loader's before, by position
 	// in front.
@@ -41,11 +38,23 @@ type backend struct {
 	unpin    func() error     // of the smallest member in use; nil if it is not pinned
 }
 
+// life is that of a backend's pipeline.
+type life struct {
+	stop func()        // ends the pipeline; nil until it is started
+	over chan struct{} // closed when the pipeline has answered everything
+	err  error         // that it ended with; set before over is closed
+	hung atomic.Bool   // a session may still be running: none may be freed
+
+	// The supervisor's:
+	able bool // a member is in use, of which one stays so
+	quit bool // it answers what it has, and ends
+}
+
 // newBackend chooses from members that were made ready, with a fallback or nil, and
 // closes those that are not worth using.
-func newBackend(l Loader, of *family.Family, p prepared, f *fallback) *backend {
-	b := &backend{loader: l, family: of, profile: p.profile, front: p.profile.Front(of), fallback: f,
-		over: make(chan struct{})}
+func newBackend(l Loader, of *tally, p prepared, f *fallback) *backend {
+	b := &backend{loader: l, tally: of, profile: p.profile, front: p.profile.Front(of.family), fallback: f,
+		life: life{over: make(chan struct{})}}
 	b.sessions, b.evicted = make([]family.Session, len(b.front)), make([]*evicted, len(b.front))
 	for i, s := range p.sessions {
 		if at := slices.Index(b.front, i); at >= 0 {
@@ -163,8 +172,17 @@ func (r *running) start(ctx context.Context, b *backend) {
 }
 
 // retire lets a backend answer what it has, then ends it. Jobs go to another one by
-// now.
+// now; so do those that wait for a member of one that has none in use, which ends at
+// once.
 func (r *running) retire(b *backend) {
+	if b.quit {
+		return
+	}
+	b.quit = true
+	if !b.able {
+		b.stop()
+		return
+	}
 	r.draining.Go(func() {
 		b.pipe.Drain(context.Background()) // ends with the pipeline at the latest
 		b.stop()

@@ -19,7 +19,9 @@
 //     tried again, less and less often,
 //   - where a backend with more threads is faster, while others leave processors
 //     free, and back,
-//   - when members that a full disk kept from being built can be built.
+//   - when members that there was no room for can be built,
+//   - when another family is to be used, and at least one of its members can be: see
+//     Replace.
 //
 // Where memory becomes short the largest members are evicted, one after the other
 // and never the last one, and restored when there is room again.
@@ -31,12 +33,18 @@
 // members and while it waits it does the supervisor's tasks. The supervisor never
 // waits for the loader, and is there until that has ended.
 //
+// Another family is prepared by a third goroutine, on a thread that stands back behind
+// those that answer jobs, in the room that is left and that the family in use makes.
+// Until its first backend takes over, all that it made can be closed and forgotten;
+// then the sequence of the loader begins anew, for this family, after its first step.
+//
 // The rules that make it correct. What others see is one immutable view: a job goes
 // to the backend of the view, and a pipeline is closed only after the view names
 // another one, so a job that a pipeline does not take is offered to the next, and
 // is answered exactly once. The mode that is pursued is a field of the supervisor,
 // which alone gives it to pipelines: a hand-over cannot lose it, and a backend
-// without the member that it names works balanced until the next hand-over.
+// without the member that it names works balanced until the next hand-over. Jobs are
+// counted by family, from when it takes over, and in total.
 package engine
 
 import (
@@ -93,19 +101,24 @@ type Config struct {
 	QueueJobs  int      // jobs that may wait
 	QueueBytes int      // bytes of encoded frames that may wait
 	Decoder    pipeline.Decoder
-	Preprocess family.Preprocess
 	LogFolder  string        // of the logs of decisions
 	LogMiB     int           // of each of them at most; 0: none is kept
 	Version    string        // of the program, for the logs
 	Mode       governor.Mode // to begin with
 }
 
+// Source is a family, and what makes its members ready on this device.
+type Source struct {
+	Family     *family.Family
+	Preprocess family.Preprocess
+	Open       func(family.Variant) (Loader, error) // nil: there is no runtime, and Fault says why
+	Fault      error
+}
+
 // Deps are what an engine is put together from.
 type Deps struct {
-	Family  *family.Family
-	Runtime string                               // version of ONNX Runtime, of which a stored profile must be
-	Open    func(family.Variant) (Loader, error) // nil: there is no runtime, and Fault says why
-	Fault   error
+	Source         // to begin with
+	Runtime string // version of ONNX Runtime, of which a stored profile must be
 	Machine Machine
 	State   *store.Store
 	Tables  *governor.Tables // shared by engines with one profile; nil: its own
@@ -129,6 +142,7 @@ type Engine struct {
 	hangs   chan hang     // likewise
 	tasks   chan struct{} // to the loader: holds a token when the supervisor has some
 	powered chan struct{} // holds a token when power is new
+	renewal chan struct{} // holds a token while Replace works
 	changed chan struct{} // see Changed
 	ready   chan struct{} // see Ready
 	over    chan struct{} // closed when Run has returned
@@ -153,10 +167,10 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 	e := &Engine{cfg: cfg, deps: deps, log: log,
 		jobs:  openJobs{settled: make(chan struct{}, 1)},
 		calls: make(chan call), hangs: make(chan hang, hangsMost), tasks: make(chan struct{}, 1),
-		powered: make(chan struct{}, 1),
+		powered: make(chan struct{}, 1), renewal: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), ready: make(chan struct{}), over: make(chan struct{}),
 	}
-	e.view.Store(&view{stale: make(chan struct{}), Status: Status{Family: deps.Family, Target: cfg.Mode,
+	e.view.Store(&view{stale: make(chan struct{}), tally: e.newTally(deps.Family), Status: Status{Family: deps.Family, Target: cfg.Mode,
 		Variant: e.baseVariant(), Detail: beginning}})
 	return e
 }
@@ -165,11 +179,20 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Engine {
 // hand-overs. Its errors are ctx's, which leaves the mode before in force,
 // pipeline.ErrClosed after Run, and a refusal of a fixed member that is not in use.
 func (e *Engine) SetMode(ctx context.Context, m governor.Mode) (err error) {
+	if e := e.order(ctx, func(s *supervisor) { err = s.setMode(ctx, m) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// order has the supervisor do something, and waits for it. It was not done where the
+// error is ctx's or, after Run, pipeline.ErrClosed.
+func (e *Engine) order(ctx context.Context, do func(*supervisor)) error {
 	done := make(chan struct{})
 	select {
-	case e.calls <- call{func(s *supervisor) { err = s.setMode(ctx, m) }, done}:
+	case e.calls <- call{do, done}:
 		<-done
-		return err
+		return nil
 	case <-e.over:
 		return pipeline.ErrClosed
 	case <-ctx.Done():

@@ -54,6 +54,20 @@ func (e *Engine) tellTakeOver(old, next *backend) {
 		Detail: fmt.Sprintf("%s took over from %s with %d members", to, from, len(next.front))})
 }
 
+// tellNext tells which member of another family is prepared.
+func (l *loader) tellNext(next *family.Family, member int) {
+	l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress, Member: next.Members[member].Name,
+		Detail: fmt.Sprintf("family %s: preparing member %d of %d; family %s serves", next.Name, member+1,
+			len(next.Members), l.deps.Family.Name)})
+}
+
+// tellSucceeded tells that another family took over.
+func (l *loader) tellSucceeded(next *family.Family, members int) {
+	l.log.Info("family took over", "family", next.Name, "digest", next.Digest().Short(), "members", members)
+	l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress,
+		Detail: fmt.Sprintf("family %s took over from family %s with %d members", next.Name, l.deps.Family.Name, members)})
+}
+
 // way says what a backend runs on, as far as that tells it from another.
 func way(b, other *backend) string {
 	v := b.loader.Variant()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type fakeMachine struct {
 	mu         sync.Mutex
 	left, busy float64 // %
 	stalled    float64
+	taken      func() float64 // % of what is left, by members; nil: nothing
 }
 
 func (m *fakeMachine) set(left, busy float64) {
@@ -52,7 +54,11 @@ func (m *fakeMachine) set(left, busy float64) {
 func (m *fakeMachine) Memory() monitor.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return room(m.left, m.stalled)
+	left := m.left
+	if m.taken != nil {
+		left -= m.taken()
+	}
+	return room(left, m.stalled)
 }
 
 func (m *fakeMachine) Others(monitor.Mark) (*float64, monitor.Mark) {
@@ -97,6 +103,7 @@ func (r *recorder) of(kind wire.EventKind) (details []string) {
 
 // fakeLoader makes sessions that take as long as they are told.
 type fakeLoader struct {
+	family  *family.Family
 	variant family.Variant
 
 	mu       sync.Mutex
@@ -151,9 +158,9 @@ func (l *fakeLoader) Profile(ctx context.Context, sessions []family.Session) (*f
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.profiled++
-	p := &family.Profile{Schema: family.Schema, Family: testFamily().Digest(), Runtime: "1", Options: l.variant.String(),
+	p := &family.Profile{Schema: family.Schema, Family: l.family.Digest(), Runtime: "1", Options: l.variant.String(),
 		Taken: time.Now().UTC().Truncate(time.Second), Batch: family.Batch}
-	for i, m := range testFamily().Members {
+	for i, m := range l.family.Members {
 		of := family.MemberProfile{Name: m.Name}
 		if sessions[i] != nil {
 			of.P50ms = wire.Millis(l.latency[i])
@@ -218,6 +225,7 @@ type rig struct {
 	events  *recorder
 	log     *strings.Builder
 	loaders map[family.Variant]*fakeLoader
+	others  []*fakeLoader // of other families
 	cpu     *fakeLoader
 	cfg     Config
 	deps    Deps
@@ -233,20 +241,26 @@ func mustRig(tb testing.TB, st *store.Store) *rig {
 	r := &rig{TB: tb, machine: &fakeMachine{left: 50, busy: 100}, events: new(recorder), log: new(strings.Builder),
 		loaders: make(map[family.Variant]*fakeLoader)}
 	r.cpu = r.add(single, 2*ms, 4*ms, 8*ms)
-	r.cfg = Config{Threads: 1, Providers: []string{family.CPU}, Cores: 2, QueueJobs: 64, QueueBytes: 1 << 20,
-		Preprocess: family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}, Version: "test"}
-	r.deps = Deps{Family: testFamily(), Runtime: "1", Machine: r.machine, State: st, Events: r.events, Trim: func() {},
-		Open: func(v family.Variant) (Loader, error) {
-			if l := r.loaders[v]; l != nil {
-				return l, nil
-			}
-			return nil, fmt.Errorf("%s: the library lacks it; set ONNXRUNTIME_LIB", v.Provider)
-		}}
+	r.cfg = Config{Threads: 1, Providers: []string{family.CPU}, Cores: 2, QueueJobs: 64, QueueBytes: 1 << 20, Version: "test"}
+	r.deps = Deps{Runtime: "1", Machine: r.machine, State: st, Events: r.events, Trim: func() {},
+		Source: Source{Family: testFamily(), Preprocess: plain, Open: opener(r.loaders)}}
 	return r
 }
 
+var plain = family.Preprocess{Std: [3]float32{1, 1, 1}, Resize: "bilinear", Crop: "none"}
+
+// opener finds the loader of a variant.
+func opener(loaders map[family.Variant]*fakeLoader) func(family.Variant) (Loader, error) {
+	return func(v family.Variant) (Loader, error) {
+		if l := loaders[v]; l != nil {
+			return l, nil
+		}
+		return nil, fmt.Errorf("%s: the library lacks it; set ONNXRUNTIME_LIB", v.Provider)
+	}
+}
+
 func (r *rig) add(v family.Variant, latency ...time.Duration) *fakeLoader {
-	l := &fakeLoader{variant: v, latency: latency, faults: make([]error, len(latency)), hang: map[int]int{}}
+	l := &fakeLoader{family: testFamily(), variant: v, latency: latency, faults: make([]error, len(latency)), hang: map[int]int{}}
 	r.loaders[v] = l
 	return l
 }
@@ -266,9 +280,9 @@ func (r *rig) end() {
 	if err := <-r.ended; err != nil {
 		r.Errorf("the engine ended: %v", err)
 	}
-	for v, l := range r.loaders {
+	for _, l := range slices.AppendSeq(r.others, maps.Values(r.loaders)) {
 		if l.open != 0 || len(l.pinned) != 0 {
-			r.Errorf("%s: %d sessions are left open, %v pinned", v, l.open, l.pinned)
+			r.Errorf("%s, %s: %d sessions are left open, %v pinned", l.family.Name, l.variant, l.open, l.pinned)
 		}
 	}
 }

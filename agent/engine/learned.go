@@ -31,14 +31,21 @@ type learned struct {
 
 func (b *backend) cellLearned() string { return "experience-" + b.provider() }
 
+// cellBefore keeps that of the family that was in use before, which may come back.
+func (b *backend) cellBefore() string { return b.cellLearned() + "-before" }
+
 // saveLearned saves what a backend's governor learned, if that changed.
 func (e *Engine) saveLearned(ctx context.Context, b *backend) {
 	now, err := b.learned(ctx)
 	if err == nil {
-		if old, e := e.deps.State.Cell(b.cellLearned()); e == nil && bytes.Equal(old, now) {
+		old, none := e.deps.State.Cell(b.cellLearned())
+		if none == nil && bytes.Equal(old, now) {
 			return
 		}
-		err = e.deps.State.SetCell(b.cellLearned(), now)
+		if none == nil && b.others(old) {
+			err = e.deps.State.SetCell(b.cellBefore(), old)
+		}
+		err = errors.Join(err, e.deps.State.SetCell(b.cellLearned(), now))
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, pipeline.ErrClosed) {
 		e.log.Warn("experience not saved", "err", err)
@@ -60,19 +67,29 @@ func (b *backend) learned(ctx context.Context) ([]byte, error) {
 	return saved, err
 }
 
-// loadLearned gives a backend that does not run yet what an earlier one learned.
-// What is damaged or of another family is not worth a fault: it is learned anew.
+// others tells whether a cell holds what the governor learned with another family.
+func (b *backend) others(saved []byte) bool {
+	var of learned
+	return json.Unmarshal(saved, &of) == nil && of.Family != "" && of.Family != string(b.family.Digest())
+}
+
+// loadLearned gives a backend that does not run yet what an earlier one of its family
+// learned. What is damaged is not worth a fault: it is learned anew.
 func (e *Engine) loadLearned(b *backend) {
-	saved, err := e.deps.State.Cell(b.cellLearned())
-	if errors.Is(err, store.ErrNotFound) {
+	err := e.recall(b, b.cellLearned())
+	if err == nil || errors.Is(err, store.ErrNotFound) || e.recall(b, b.cellBefore()) == nil {
 		return
 	}
-	if err == nil {
-		err = b.remember(saved)
-	}
+	e.log.Warn("experience not usable, the device learns anew", "err", err)
+}
+
+// recall gives a backend what a cell holds.
+func (e *Engine) recall(b *backend, cell string) error {
+	saved, err := e.deps.State.Cell(cell)
 	if err != nil {
-		e.log.Warn("experience not usable, the device learns anew", "err", err)
+		return err
 	}
+	return b.remember(saved)
 }
 
 func (b *backend) remember(saved []byte) error {
@@ -92,8 +109,8 @@ func (b *backend) remember(saved []byte) error {
 
 // decisionLog is where a backend's decisions are logged: a file of its own for
 // each execution provider and number of threads, and for every other backend on the
-// same that took over because more members could be built, as two work at once while
-// one takes over from the other.
+// same that took over because more members could be built, or with another family, as
+// two work at once while one takes over from the other.
 func (e *Engine) decisionLog(b *backend) pipeline.Log {
 	if e.cfg.LogMiB == 0 {
 		return pipeline.Log{}

@@ -159,7 +159,7 @@ func TestTwoBackendsHaveNoLogInCommon(t *testing.T) {
 func FuzzLearned(f *testing.F) {
 	r := mustRig(f, mustStore(f))
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
-	l := &loader{Engine: r.Engine}
+	l := newLoader(r.Engine, r.deps.Source)
 	profile, err := r.cpu.Profile(f.Context(), make([]family.Session, 3))
 	if err != nil {
 		f.Fatal(err)

@@ -9,26 +9,63 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// loader is the goroutine that makes what serves:
+// loader makes what serves of one family:
 //
 //	profile of more threads ─▶ profile ─▶ first backend ─▶ its members
-//	  ─▶ members that the disk had no room for ─▶ other providers, or more threads
+//	  ─▶ members that there was no room for ─▶ other providers, or more threads
+//
+// One of its tasks may be that another family takes over: then it ends, wherever it
+// is, and that family's loader goes on from the first backend.
 type loader struct {
 	*Engine
+	deps  Deps         // the engine's, with the family of this loader
+	tally *tally       // of its backends
 	base  Loader       // on the CPU
 	multi Loader       // likewise, on more threads; nil where these are not to be had
 	learn *time.Ticker // when what was learned is saved
+
+	first *backend      // nil: it is still to be made
+	next  *loader       // that follows this one; nil while this one's family serves
+	end   func()        // ends this one's run
+	rest  chan struct{} // closed when nothing is left of the last family that was prepared; nil: of none
+}
+
+func newLoader(e *Engine, s Source) *loader {
+	l := &loader{Engine: e, deps: e.deps, tally: e.newTally(s.Family)}
+	l.deps.Source = s
+	return l
 }
 
 // task is what the supervisor has the loader do.
 type task func(context.Context, *loader)
 
-// run makes one backend after the other until ctx ends. Its error is ctx's, or that
-// members or mode make no pipeline.
-func (l *loader) run(ctx context.Context) error {
+// load is the goroutine that makes what serves, of one family after the other, until ctx
+// ends. Its error is ctx's, or that members or mode make no pipeline.
+func (e *Engine) load(ctx context.Context) error {
+	l := newLoader(e, e.deps.Source)
+	l.tally = e.view.Load().tally
+	for ; ; l = l.next {
+		err := l.run(ctx)
+		if l.next != nil {
+			continue
+		}
+		if l.rest != nil {
+			<-l.rest
+		}
+		return err
+	}
+}
+
+// run makes one backend after the other until ctx ends or another family took over.
+func (l *loader) run(ctx context.Context) (err error) {
 	l.learn = time.NewTicker(learnedPace)
 	defer l.learn.Stop()
-	first, err := l.first(ctx)
+	ctx, l.end = context.WithCancel(ctx)
+	defer l.end()
+	first := l.first
+	if first == nil {
+		first, err = l.begin(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -48,10 +85,21 @@ func (l *loader) run(ctx context.Context) error {
 // await receives from c, and does the supervisor's tasks until it can. Its error is
 // ctx's.
 func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
-	for {
+	return awaitUnless(ctx, l, c, nil)
+}
+
+// awaitUnless is await that gives up when another context ends, if it is not nil, with
+// that one's error.
+func awaitUnless[T any](ctx context.Context, l *loader, c <-chan T, other context.Context) (v T, err error) {
+	var ended <-chan struct{}
+	if other != nil {
+		ended = other.Done()
+	}
+	for ctx.Err() == nil { // a task may have ended it
 		select {
 		case <-ctx.Done():
-			return v, ctx.Err()
+		case <-ended:
+			return v, other.Err()
 		case v = <-c:
 			return v, nil
 		case <-l.tasks:
@@ -62,6 +110,7 @@ func await[T any](ctx context.Context, l *loader, c <-chan T) (v T, err error) {
 			}
 		}
 	}
+	return v, ctx.Err()
 }
 
 // do has the supervisor do something and waits for it: it serves until the loader ends.
@@ -95,15 +144,15 @@ func (l *loader) tellPreparing(member int) {
 	})
 }
 
-// first makes the first backend and loads its members; it is nil where no member can
+// begin makes the first backend and loads its members; it is nil where no member can
 // be used until the next start. Where that is for want of room on the disk, it waits
 // for that. Its error is ctx's, or that there can be no pipeline.
-func (l *loader) first(ctx context.Context) (*backend, error) {
+func (l *loader) begin(ctx context.Context) (*backend, error) {
 	if why := l.openCPU(); why != nil {
 		l.refuse(why)
 		return nil, nil
 	}
-	l.measureMulti(ctx)
+	l.measureMulti(ctx, l.multi, l.tellPreparing)
 	p, err := l.profile(ctx)
 	if err != nil && ctx.Err() == nil {
 		if l.refuse(err); !isFull(err) {
@@ -165,7 +214,7 @@ func (l *loader) install(ctx context.Context, p prepared) (*backend, error) {
 // backend makes one, which does not run yet. Where that fails, its sessions are
 // closed.
 func (l *loader) backend(on Loader, p prepared, f *fallback) (*backend, error) {
-	b := newBackend(on, l.deps.Family, p, f)
+	b := newBackend(on, l.tally, p, f)
 	if p.sessions == nil {
 		b.loadAhead()
 	}
@@ -175,10 +224,10 @@ func (l *loader) backend(on Loader, p prepared, f *fallback) (*backend, error) {
 // newPipeline makes a backend's pipeline, with what was learned on its provider.
 func (l *loader) newPipeline(b *backend) (err error) {
 	cfg := pipeline.Config{
-		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.cfg.Preprocess, Tables: l.deps.Tables,
+		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.deps.Preprocess, Tables: l.deps.Tables,
 		Processors: max(0, l.cfg.Cores-b.loader.Variant().Threads),
 		QueueJobs:  l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes,
-		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Counters: &l.counters,
+		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Counters: b.counters,
 	}
 	for _, i := range b.front {
 		cfg.Members = append(cfg.Members, pipelineMember(b.family, b.profile, i))
@@ -247,7 +296,8 @@ func (l *loader) pin(b *backend, at int) {
 // prepare makes a backend ready: engines, canaries, profile. Before each member tell
 // is called with its index.
 func (l *loader) prepare(ctx context.Context, on Loader, f *fallback, tell func(member int)) (*backend, error) {
-	p, err := l.members(ctx, on, func(i int) {
+	inTheWay := on.Variant().Provider == family.CPU // of measuring: what serves
+	p, err := l.members(ctx, on, !inTheWay, func(i int) {
 		l.doTasks(ctx)
 		tell(i)
 	})

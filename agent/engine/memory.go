@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -112,6 +113,9 @@ const (
 	gainForget  = 5 * time.Minute // of room, in which half of it is forgotten, for others may have given it all
 )
 
+// errShort is why a member was not loaded. It is tried again when there is room.
+var errShort = errors.New("memory has no room for it beside the members that serve")
+
 // short says in what respect there is too little memory; empty when there is
 // enough, or nothing is known.
 func short(m monitor.Memory) string {
@@ -189,7 +193,7 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 	}
 	at := b.nextBack(now)
 	switch {
-	case at < 0 || s.restoring:
+	case at < 0 || s.restoring || s.replacing:
 		return
 	case b.evicted[at].cause == noDisk: // it did not go for want of memory, and there is enough
 	case !s.memory.mayReturn(now, m, b.evicted[at]):

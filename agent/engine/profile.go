@@ -182,8 +182,8 @@ func (l *loader) takeProfile(ctx context.Context, on Loader, tell func(member in
 
 // members makes every member ready, with the stored profile if there is one that
 // fits. Where that has a member at fault which can be used now it is measured anew,
-// but not on the CPU: what serves is in the way there, and the next start does it.
-func (l *loader) members(ctx context.Context, on Loader, tell func(member int)) (prepared, error) {
+// unless it cannot be now; then the next start does it.
+func (l *loader) members(ctx context.Context, on Loader, measure bool, tell func(member int)) (prepared, error) {
 	stored, err := StoredProfile(&l.deps, on)
 	if err != nil {
 		return prepared{}, err
@@ -203,7 +203,7 @@ func (l *loader) members(ctx context.Context, on Loader, tell func(member int)) 
 			stored.Members[i].Fault = fault // what worked when the profile was taken may not now
 		}
 	}
-	if !passed || on.Variant().Provider == family.CPU {
+	if !passed || !measure {
 		return p, nil
 	}
 	if err = p.measure(ctx, l.deps.Machine, on); err == nil {

@@ -43,7 +43,7 @@ func TestAProfileIsOutdatedWhenAFaultHasPassed(t *testing.T) {
 			for _, i := range tt.faulty {
 				on.faults[i] = errors.New("canary: a logit is far from the stored one")
 			}
-			l := &loader{Engine: &Engine{deps: Deps{Family: &tt.family}}}
+			l := newLoader(new(Engine), Source{Family: &tt.family})
 			if got := l.outdated(t.Context(), tt.profile, on); got != tt.want || len(on.made) != tt.tried || on.open != 0 {
 				t.Errorf("got %v after %d sessions, %d open; want %v after %d, none open", got, len(on.made), on.open, tt.want,
 					tt.tried)

@@ -19,18 +19,21 @@ const (
 
 func isFull(err error) bool { return errors.Is(err, family.ErrNoRoom) }
 
-// fullFault tells whether a member was given up because the disk was full, when the
-// profile was taken or at an earlier start.
+// fullFault tells whether a member was given up because the disk was full or memory
+// short, when the profile was taken or at an earlier start.
 func fullFault(m family.MemberProfile) bool {
-	return strings.Contains(m.Fault, family.ErrNoRoom.Error())
+	return strings.Contains(m.Fault, family.ErrNoRoom.Error()) || strings.Contains(m.Fault, errShort.Error())
 }
 
 // awaitRoom waits until a member of the family can be built: less and less often it
-// is tried. The error is why it cannot, for another reason, or ctx's.
+// is tried, and never while memory is short. The error is why it cannot, for another reason, or ctx's.
 func (l *loader) awaitRoom(ctx context.Context, member int) error {
 	for p := (pause{least: roomLeast, most: roomMost}); ; p.grow() {
 		if _, err := await(ctx, l, time.After(p.length())); err != nil {
 			return err
+		}
+		if short(l.deps.Machine.Memory()) != "" {
+			continue
 		}
 		s, err := l.base.Session(member)
 		if err == nil {
@@ -51,7 +54,7 @@ func (l *loader) giveUp(ctx context.Context, why error) error {
 	return ctx.Err()
 }
 
-// complete brings members into use that were given up because the disk was full,
+// complete brings members into use that were given up because there was no room,
 // once there is room, and returns the backend that then serves. Other ways to run
 // wait for it: they would want more of that room. Its error is ctx's.
 func (l *loader) complete(ctx context.Context, serving *backend) (*backend, error) {
@@ -98,7 +101,7 @@ func (l *loader) enlarged(ctx context.Context, serving *backend) (*backend, erro
 	if err := saveProfile(&l.deps, serving.loader, p.profile); err != nil {
 		l.log.Warn("profile not stored, the next start takes it again", "err", err)
 	}
-	next := newBackend(serving.loader, serving.family, p, nil)
+	next := newBackend(serving.loader, l.tally, p, nil)
 	next.again = !serving.again
 	return next, l.newPipeline(next)
 }

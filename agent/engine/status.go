@@ -45,6 +45,7 @@ type Member struct {
 // view is what others see of the supervisor's state.
 type view struct {
 	Status
+	tally   *tally        // of the family in use
 	backend *backend      // that jobs go to; nil before there is one, and when none can be used
 	stale   chan struct{} // closed when there is a newer view
 }

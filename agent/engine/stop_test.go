@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -9,20 +10,16 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// An engine that is stopped at any moment of its work frees every session and pin,
-// which the end of a simulation looks at.
-func TestAnEngineThatIsStoppedAtAnyMomentLeavesNothingBehind(t *testing.T) {
-	slow := func(r *rig) {
-		for _, l := range r.loaders {
-			l.slow = 7 * ms
-		}
-	}
-	for _, tt := range []struct {
-		name string
-		set  func(*rig)
-		then func(*rig) // what happens after 50 ms
-		step time.Duration
-	}{
+// occasion is something that the loader and the supervisor are busy with.
+type occasion struct {
+	name string
+	set  func(*rig)
+	then func(*rig)    // what happens after 50 ms
+	step time.Duration // between two moments to look at
+}
+
+func occasions() []occasion {
+	return []occasion{
 		{"first start", func(*rig) {}, func(*rig) {}, 3 * ms},
 		{"a GPU that takes over and fails", withGPU, func(r *rig) {
 			r.loaders[onGPU].change(func(l *fakeLoader) { l.gone = errors.New("CUDA failure 999") })
@@ -40,28 +37,49 @@ func TestAnEngineThatIsStoppedAtAnyMomentLeavesNothingBehind(t *testing.T) {
 			r.makeRoom()
 			pass(900 * ms)
 		}, 4 * ms},
-		{"short memory", tight, func(r *rig) {
-			r.machine.set(90, 100)
-			pass(10 * time.Second)
-		}, 3 * ms},
 		{"a hang", withHangs(1), func(r *rig) {
 			r.Submit(job(0, time.Minute), func(*Answer) {})
 			pass(5 * time.Second)
 		}, 3 * ms},
-	} {
+	}
+}
+
+// at runs a test of an occasion, whose sessions take 7 ms to make, at a moment of it.
+func (o occasion) at(t *testing.T, moment int, test func(*testing.T, *rig)) {
+	t.Helper()
+	t.Run(fmt.Sprintf("%s/%v", o.name, time.Duration(moment)*o.step), func(t *testing.T) {
+		simulate(t, func(r *rig) {
+			o.set(r)
+			for _, l := range r.loaders {
+				l.slow = 7 * ms
+			}
+		}, func(t *testing.T, r *rig) {
+			if moment%2 == 1 {
+				pass(50 * ms)
+				o.then(r)
+			}
+			pass(time.Duration(moment) * o.step)
+			test(t, r)
+		})
+	})
+}
+
+// An engine that is stopped at any moment of its work frees every session and pin,
+// which the end of a simulation looks at.
+func TestAnEngineThatIsStoppedAtAnyMomentLeavesNothingBehind(t *testing.T) {
+	for _, o := range append(occasions(),
+		occasion{"short memory", tight, func(r *rig) {
+			r.machine.set(90, 100)
+			pass(10 * time.Second)
+		}, 3 * ms},
+		occasion{"another family", func(*rig) {}, func(r *rig) {
+			next, l := r.another("next", "one", "two")
+			l.slow = 7 * ms
+			go r.Replace(context.Background(), next)
+		}, 2 * ms},
+	) {
 		for moment := range 40 {
-			t.Run(fmt.Sprintf("%s/%v", tt.name, time.Duration(moment)*tt.step), func(t *testing.T) {
-				simulate(t, func(r *rig) {
-					tt.set(r)
-					slow(r)
-				}, func(t *testing.T, r *rig) {
-					if moment%2 == 1 {
-						pass(50 * ms)
-						tt.then(r)
-					}
-					pass(time.Duration(moment) * tt.step)
-				})
-			})
+			o.at(t, moment, func(*testing.T, *rig) {})
 		}
 	}
 }
@@ -72,7 +90,7 @@ func TestAFamilyThatMakesNoPipelineEndsTheEngine(t *testing.T) {
 		spoil func(*rig)
 	}{
 		{"no room in the queue", func(r *rig) { r.cfg.QueueJobs = 0 }},
-		{"no preprocessing", func(r *rig) { r.cfg.Preprocess = family.Preprocess{} }},
+		{"no preprocessing", func(r *rig) { r.deps.Preprocess = family.Preprocess{} }},
 	} {
 		r := mustRig(t, mustStore(t))
 		why.spoil(r)

@@ -22,14 +22,20 @@ type Answer struct {
 
 // Submit takes a job; the job's own Answer is set here. It never blocks, and answer
 // is called exactly once, from a goroutine of a pipeline or of the caller; it must
-// not block. A pipeline that does not take the job was closed: where another one has
-// its place in the view by now the job goes there, else there is none any more.
+// not block.
 func (e *Engine) Submit(j pipeline.Job, answer func(*Answer)) {
 	e.jobs.open.Add(1)
 	if e.jobs.draining.Load() {
 		e.turnAway(j, answer, abandoned())
 		return
 	}
+	e.offer(j, answer)
+}
+
+// offer gives a job to the pipeline that serves. One that does not take it was closed:
+// where another one has its place in the view by now the job goes there, else there is
+// none any more.
+func (e *Engine) offer(j pipeline.Job, answer func(*Answer)) {
 	for {
 		v := e.view.Load()
 		if r := v.refuses(&j); r != nil {
@@ -74,17 +80,24 @@ const stillLoading = "the members as accurate as min_top1 asks are still being l
 
 // turnAway answers a job that reached no pipeline.
 func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answer) {
+	t := e.view.Load().tally
 	e.away.Add(1)
+	t.away.Add(1)
 	a.Total = time.Since(j.Received)
-	answer(&Answer{Answer: a, Family: e.deps.Family})
+	answer(&Answer{Answer: a, Family: t.family})
 	e.jobs.end()
 }
 
-// answer hands on what a pipeline made of a job.
+// answer hands on what a pipeline made of a job, or the job to the one that serves now
+// where it ended before its turn.
 func (e *Engine) answer(b *backend, j *pipeline.Job, a *pipeline.Answer, answer func(*Answer)) {
+	if serving := e.view.Load().backend; a.Abandoned && serving != nil && serving != b {
+		e.offer(*j, answer)
+		return
+	}
 	e.reword(a)
 	e.tellInfeasible(b, j, a)
-	named := Answer{Answer: a, Family: e.deps.Family}
+	named := Answer{Answer: a, Family: b.family}
 	if a.Reason == "" && !a.Superseded {
 		named.Member = b.member(a.Member)
 		if a.FirstP > 0 {

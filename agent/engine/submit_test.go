@@ -89,7 +89,7 @@ func mustStage(t *testing.T) *stage {
 	r.cfg.QueueJobs = 1 << 20
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
 	s := newSupervisor(r.Engine)
-	st := &stage{rig: r, loader: &loader{Engine: s.Engine}}
+	st := &stage{rig: r, loader: newLoader(s.Engine, r.deps.Source)}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- errors.Join(s.supervise(ctx, nil), s.free()) }()

@@ -27,6 +27,7 @@ type supervisor struct {
 	interrupted []time.Time // when inferences hung
 	memory      memoryPolicy
 	restoring   bool // the loader has a member to restore
+	replacing   bool // another family is prepared, which wants the room there is
 }
 
 // Run prepares the members of the family and keeps them running until ctx ends.
@@ -38,7 +39,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	loaded := make(chan error, 1)
 	go func() {
-		loaded <- (&loader{Engine: e}).run(loading)
+		loaded <- e.load(loading)
 		close(loaded)
 	}()
 	err := s.supervise(ctx, loaded)
@@ -165,8 +166,36 @@ func (s *supervisor) takeOver(ctx context.Context, next *backend) {
 			return // the engine stops, or next has ended and Run returns why
 		}
 	}
+	next.able = true
 	s.fault, s.failed = nil, ""
 	s.handOver(ctx, next)
+}
+
+// succeed is takeOver by a backend of another family: of the one before, none stays.
+func (s *supervisor) succeed(ctx context.Context, next *backend) (took bool) {
+	s.takeOver(ctx, next)
+	if s.serving != next {
+		return false
+	}
+	s.loading = false
+	s.publish()
+	for _, b := range s.live {
+		if b != next {
+			s.retire(b)
+		}
+	}
+	return true
+}
+
+// logsTo tells in which of two files a backend is to log that serves beside those that
+// do now: not in that of one on the same variant.
+func (s *supervisor) logsTo(next *backend) (again bool) {
+	for _, b := range s.live {
+		if b.loader.Variant() == next.loader.Variant() {
+			again = !b.again
+		}
+	}
+	return again
 }
 
 // use takes a member of a backend into use. A backend whose first member that is
@@ -180,7 +209,7 @@ func (s *supervisor) use(ctx context.Context, b *backend, at int, session family
 		}
 		return err
 	}
-	s.fault = nil
+	b.able, s.fault = true, nil
 	if s.serving != b {
 		s.handOver(ctx, b)
 	}
@@ -244,7 +273,10 @@ func (s *supervisor) refuse(why error) {
 // publish shows everybody the state as it is now.
 func (s *supervisor) publish() {
 	old := s.view.Load()
-	now := &view{Status: s.status(), backend: s.serving, stale: make(chan struct{})}
+	now := &view{Status: s.status(), tally: old.tally, backend: s.serving, stale: make(chan struct{})}
+	if s.serving != nil {
+		now.tally = s.serving.tally
+	}
 	s.view.Store(now)
 	close(old.stale)
 	token(s.changed)
@@ -266,7 +298,7 @@ func (s *supervisor) status() Status {
 	if b == nil {
 		st.Profile, st.Members, st.Loading = nil, nil, false
 	} else if st.Profile != b.profile {
-		st.Profile, st.Members, st.Variant = b.profile, b.members(), b.loader.Variant()
+		st.Family, st.Profile, st.Members, st.Variant = b.family, b.profile, b.members(), b.loader.Variant()
 	}
 	switch {
 	case s.fault != nil:

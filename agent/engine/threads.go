@@ -135,14 +135,14 @@ func (l *loader) multiProfile() *family.Profile {
 	return p
 }
 
-// measureMulti takes the profile of more threads where it is needed: at the start,
-// as nothing else runs yet.
-func (l *loader) measureMulti(ctx context.Context) {
-	if l.multi == nil || !l.outdated(ctx, l.multiProfile(), l.multi) {
+// measureMulti takes the profile of more threads where it is needed: at the start of
+// a family, as nothing else of it runs yet.
+func (l *loader) measureMulti(ctx context.Context, on Loader, tell func(member int)) {
+	if l.multi == nil || !l.outdated(ctx, l.multiProfile(), on) {
 		return
 	}
 	l.log.Info("measuring the family on more threads, once", "threads", l.multiThreads())
-	if _, err := TakeProfile(ctx, &l.deps, l.multi, l.tellPreparing); err != nil && ctx.Err() == nil {
+	if _, err := TakeProfile(ctx, &l.deps, on, tell); err != nil && ctx.Err() == nil {
 		l.log.Warn("more threads cannot be used", "threads", l.multiThreads(), "err", err)
 	}
 }

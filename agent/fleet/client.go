@@ -62,8 +62,15 @@ type Client struct {
 // Open assembles a client that subscribes to filters, QoS 1: see ListFilters and its
 // like.
 func Open(cfg mqtt.Config, log *slog.Logger, filters ...string) (*Client, error) {
+	return OpenBehind(func(c *Client) mqtt.Handler { return c }, cfg, log, filters...)
+}
+
+// OpenBehind is Open for who hears as well what the link tells: the handler stands
+// before the client, and hands on to it all that it hears.
+func OpenBehind(handler func(*Client) mqtt.Handler, cfg mqtt.Config, log *slog.Logger,
+	filters ...string) (*Client, error) {
 	c := newClient()
-	if err := c.assemble(cfg, c, log, filters); err != nil {
+	if err := c.assemble(cfg, handler(c), log, filters); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -177,6 +177,8 @@ func (r *Registry) put(name string, change func(*entry)) bool {
 // document of a device.
 func changeOf(t wire.Topic, m mqtt.Message) (func(*entry), error) {
 	switch {
+	case t.Device == wire.Controller:
+		return nil, nil // which is no device
 	case t.Kind == wire.KindDesired:
 		return document(m, func(e *entry, v *wire.Desired) { e.Desired = v })
 	case t.IsGroup():

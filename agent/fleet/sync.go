@@ -72,7 +72,7 @@ func (a *syncAnswers) tell(s Synced, err error) {
 
 // answer answers a sync.
 func (a *syncAnswers) answer(ctx context.Context, m mqtt.Message) {
-	s, answer, err := answerTo(m, time.Now())
+	s, answer, err := AnswerTo(m, time.Now())
 	if err != nil {
 		a.tell(s, err)
 		return
@@ -120,8 +120,8 @@ func (e *syncEcho) hear(m mqtt.Message) bool {
 	return true
 }
 
-// answerTo makes the answer to a sync that came now.
-func answerTo(m mqtt.Message, now time.Time) (s Synced, answer mqtt.Message, err error) {
+// AnswerTo makes the answer to a sync that came now.
+func AnswerTo(m mqtt.Message, now time.Time) (s Synced, answer mqtt.Message, err error) {
 	t, err := wire.ParseTopic(m.Topic)
 	if err != nil {
 		return s, answer, err

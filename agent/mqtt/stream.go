@@ -117,13 +117,15 @@ func secure(ctx context.Context, raw net.Conn, at target, cfg Config) (net.Conn,
 }
 
 func newStream(conn, raw net.Conn, cfg Config) *stream {
+	// What does not fit is read without it. Most messages are of some hundred bytes.
+	const readAhead = 4 << 10
 	s := &stream{
 		Conn: conn, raw: raw,
 		idle: cfg.KeepAlive + cfg.PingTimeout, greeting: cfg.ConnectTimeout, timeout: cfg.WriteTimeout,
 		turn: make(chan struct{}, 1), began: time.Now(), down: make(chan struct{}),
 	}
 	s.limiter = limiter{
-		src:        bufio.NewReaderSize(socket{s}, 32<<10),
+		src:        bufio.NewReaderSize(socket{s}, readAhead),
 		maxPayload: cfg.MaxPayload, maxPacket: cfg.MaxPacket,
 	}
 	rand.Read(s.limiter.token[:]) // never returns an error

@@ -12,9 +12,13 @@ import (
 // Counters add up what becomes of jobs, over all pipelines that share them: one after
 // the other, or two while one relieves the other. The zero value is ready.
 type Counters struct {
-	mu  sync.Mutex
-	now Snapshot
+	whole *Counters // that these are a part of; nil: of none
+	mu    sync.Mutex
+	now   Snapshot
 }
+
+// Part is counters that begin now, and of which c counts everything as well.
+func (c *Counters) Part() *Counters { return &Counters{whole: c} }
 
 // Snapshot is what Counters held at one moment, since they began, or took up between
 // two.
@@ -99,35 +103,36 @@ func (s *stats) decisions() (all []Explained) {
 	return all
 }
 
-func (c *Counters) submitted() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now.Jobs++
+// change changes what is counted, here and in the whole. It allocates nothing.
+func (c *Counters) change(do func(*Snapshot)) {
+	for ; c != nil; c = c.whole {
+		c.mu.Lock()
+		do(&c.now)
+		c.mu.Unlock()
+	}
 }
 
-func (c *Counters) answered(a *Answer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now.Busy += a.Infer / time.Duration(max(1, a.Batch))
+func (c *Counters) submitted() { c.change(func(s *Snapshot) { s.Jobs++ }) }
+
+func (c *Counters) answered(a *Answer) { c.change(func(s *Snapshot) { s.answered(a) }) }
+
+func (c *Counters) switched(why governor.Reason) { c.change(func(s *Snapshot) { s.Switches[why]++ }) }
+
+func (s *Snapshot) answered(a *Answer) {
+	s.Busy += a.Infer / time.Duration(max(1, a.Batch))
 	switch {
 	case a.Superseded:
 		return
 	case a.Reason != "":
-		c.now.Refused++
+		s.Refused++
 		return
 	case !a.Met:
-		c.now.Missed++
+		s.Missed++
 	}
-	c.now.Queue.observe(a.Queue)
-	c.now.Decode.observe(a.Decode)
-	c.now.Infer.observe(a.Infer)
-	c.now.Total.observe(a.Total)
-}
-
-func (c *Counters) switched(why governor.Reason) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now.Switches[why]++
+	s.Queue.observe(a.Queue)
+	s.Decode.observe(a.Decode)
+	s.Infer.observe(a.Infer)
+	s.Total.observe(a.Total)
 }
 
 // Snapshot is what the counters hold now.

@@ -111,7 +111,7 @@ func (b *inbox) answer(seq uint64, r *Request, kept bool) *answer {
 func (b *inbox) disown(seq uint64, a *answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.answered[seq] == a && !a.delivered {
+	if a != nil && b.answered[seq] == a && !a.delivered { // nil: it was not even encoded
 		delete(b.answered, seq)
 	}
 }

@@ -138,6 +138,13 @@ func (r *Request) Say(topic string, payload []byte) {
 	r.uplink.post(store.Control, mqtt.Message{Topic: topic, Payload: payload})
 }
 
+// Tell is Say for what nobody wants later: without the link it does nothing.
+func (r *Request) Tell(topic string, payload []byte) {
+	if r.uplink.conn.there() {
+		r.Say(topic, payload)
+	}
+}
+
 // Drop ends the request without an answer. The broker gets its acknowledgements.
 func (r *Request) Drop() {
 	for _, ack := range r.uplink.inbox.close(r) {

@@ -73,6 +73,9 @@ type Config struct {
 	// cluster of brokers that lost a node, for which the device came to another one, may
 	// have acknowledged them and kept those of before (NATS 2.15)
 	Again time.Duration
+	// Resumed are messages that an earlier run was not done with: they are taken as if the
+	// broker had delivered them again.
+	Resumed []mqtt.Message
 }
 
 // Source is a camera that publishes where it likes.
@@ -174,6 +177,9 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
 	u.handler, u.documents = h, d
 	u.suspects.begin()
+	for _, m := range u.cfg.Resumed {
+		u.Receive(m, func() {})
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	parts := []func(context.Context) error{u.link.Run, u.publish, u.deliver, u.replay, u.guard, u.events.run, u.tellGaps}
 	for _, part := range parts {

@@ -18,7 +18,7 @@ const (
 	Expired      Reason = "expired"      // it came after its expiry
 	Conflict     Reason = "conflict"     // the id was used with other bytes, or a greater version was applied
 	Precondition Reason = "precondition" // a condition of the sender does not hold
-	NoSpace      Reason = "no_space"     // the disk or a quota is full
+	NoSpace      Reason = "no_space"     // the disk, the memory or a quota is full
 	Thermal      Reason = "thermal"      // too hot to do it
 	NeedsReboot  Reason = "needs_reboot" // it takes a reboot, which was not allowed
 	Locked       Reason = "locked"       // an exclusive command is running

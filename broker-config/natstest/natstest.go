@@ -8,8 +8,10 @@ package natstest
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +79,7 @@ func runNode(path string) error {
 type Cluster struct {
 	Addrs  []string // host:port of MQTT, by node
 	Routes []string // host:port by which the nodes reach each other, likewise
+	looks  []string // host:port where a node says what it has, likewise
 	certs  string   // folder
 	nodes  []*node
 }
@@ -109,6 +112,7 @@ func Start(tb testing.TB, devices []string, settings ...string) *Cluster {
 	}
 	for range Nodes {
 		c.Addrs, c.Routes = append(c.Addrs, brokertest.Reserve(tb)), append(c.Routes, brokertest.Reserve(tb))
+		c.looks = append(c.looks, brokertest.Reserve(tb))
 	}
 	for i := range Nodes {
 		n := &node{tb: tb, name: fmt.Sprintf("nats-%d", i+1)}
@@ -124,7 +128,8 @@ func Start(tb testing.TB, devices []string, settings ...string) *Cluster {
 func (c *Cluster) write(tb testing.TB, text string, i int, devices, settings []string) string {
 	tb.Helper()
 	dir := tb.TempDir()
-	replace := []string{"0.0.0.0:4222", "127.0.0.1:-1", "0.0.0.0:8883", c.Addrs[i], "0.0.0.0:6222", c.Routes[i],
+	replace := []string{`listen: "0.0.0.0:4222"`, fmt.Sprintf("listen: %q\nhttp: %q", "127.0.0.1:-1", c.looks[i]),
+		"0.0.0.0:8883", c.Addrs[i], "0.0.0.0:6222", c.Routes[i],
 		"/etc/nats/certs", c.certs, "/var/lib/nats", filepath.Join(dir, "store")}
 	for j, r := range c.Routes { // a node is known by its name
 		replace = append(replace, fmt.Sprintf("nats-%d:6222", j+1), strings.Replace(r, "127.0.0.1", "localhost", 1))
@@ -178,6 +183,52 @@ func (c *Cluster) Kill(i int) { c.nodes[i].kill() }
 func (c *Cluster) Restart(tb testing.TB, i int) {
 	tb.Helper()
 	c.awaitReady(tb, []<-chan error{c.nodes[i].start()})
+}
+
+// streamOfMQTT is where NATS keeps what comes over MQTT with QoS 1. Each filter of a
+// session is a consumer there.
+const streamOfMQTT = "$MQTT_msgs"
+
+// Serves tells whether any node still has a consumer for a filter: without one what comes
+// is kept for nobody, whatever the session that subscribed to it was told.
+func (c *Cluster) Serves(tb testing.TB, filter string) bool {
+	tb.Helper()
+	subject := "$MQTT.msgs." + strings.NewReplacer("/", ".", "+", "*", "#", ">").Replace(filter)
+	return slices.ContainsFunc(c.filters(tb), func(served string) bool { return served == subject })
+}
+
+// filters are those of the consumers that the nodes which run have, as subjects.
+func (c *Cluster) filters(tb testing.TB) (all []string) {
+	tb.Helper()
+	for i, n := range c.nodes {
+		if n.cmd == nil {
+			continue
+		}
+		var has server.JSInfo
+		answer, err := http.Get("http://" + c.looks[i] + "/jsz?consumers=true&config=true")
+		if err == nil {
+			err = errors.Join(json.NewDecoder(answer.Body).Decode(&has), answer.Body.Close())
+		}
+		if err != nil {
+			tb.Fatalf("what node %d has: %v", i+1, err)
+		}
+		for _, account := range has.AccountDetails {
+			all = append(all, ofMQTT(account)...)
+		}
+	}
+	return all
+}
+
+func ofMQTT(account *server.AccountDetail) (filters []string) {
+	for _, stream := range account.Streams {
+		if stream.Name != streamOfMQTT {
+			continue
+		}
+		for _, consumer := range stream.Consumer {
+			filters = append(filters, consumer.Config.FilterSubject)
+		}
+	}
+	return filters
 }
 
 // Broker is how the holder of a certificate reaches the nodes, the one given first.

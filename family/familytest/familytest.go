@@ -63,6 +63,51 @@ func Members(tb testing.TB, f *family.Folder) (members []*ofa.Subnet) {
 	return members
 }
 
+// Recut is a family of some of the stock family's members, each for images of the other
+// size of its supernet, which makes it another member. It comes with its blobs.
+func Recut(tb testing.TB, rt *ort.Runtime, name string, members ...int) (*family.Family, family.MemoryBlobs) {
+	tb.Helper()
+	from, blobs := *Stock(tb), family.MemoryBlobs{}
+	for _, d := range from.Digests() {
+		b, err := from.Blob(d)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		blobs[d] = b
+	}
+	all := from.Members
+	from.Name, from.Members = name, nil
+	for _, i := range members {
+		m := all[i]
+		m.Name, m.Arch.R = m.Name+"-"+name, 28+32-m.Arch.R
+		from.Members = append(from.Members, m)
+	}
+	for i, sub := range Members(tb, &from) {
+		input := make([]float32, 3*sub.Arch().R*sub.Arch().R)
+		for at := range input {
+			input[at] = float32(at%7) / 7
+		}
+		from.Members[i].Canary = blobs.Add(family.FloatBytes(append(input, logits(tb, rt, sub, input)...)))
+	}
+	return &from.Family, blobs
+}
+
+// logits runs a sub-network on an image.
+func logits(tb testing.TB, rt *ort.Runtime, sub *ofa.Subnet, image []float32) []float32 {
+	tb.Helper()
+	run, err := sub.Load(func(model []byte, input string, outputs []string) (ofa.BatchRunner, error) {
+		return rt.NewBatch(model, input, outputs, ort.DefaultOptions())
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := run.Run(image, 1, sub.Arch().R)
+	if err = errors.Join(err, run.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return out[0]
+}
+
 // Fixtures is the folder of the supernets of package ofa, with what PyTorch computed.
 func Fixtures(tb testing.TB) string {
 	tb.Helper()

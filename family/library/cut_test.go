@@ -34,6 +34,8 @@ func TestAPowerCutAfterEveryStepIsRepeated(t *testing.T) {
 	}{
 		{"stage", func(*testing.T, *device) {}, func(_ *testing.T, d *device) []step { return d.staging(&mine.Family, mine) },
 			func(d *device) error { return d.Stage(&mine.Family, mine) }, [3]string{"stock", "mine", ""}, nil},
+		{"unstage", staged, func(_ *testing.T, d *device) []step { return d.unstaging() },
+			func(d *device) error { return d.Unstage() }, [3]string{"stock", "", ""}, mine},
 		{"activate", staged, func(t *testing.T, d *device) []step { return d.activation(names(t, d)) },
 			func(d *device) error { return d.Activate() }, [3]string{"mine", "", "stock"}, nil},
 		{"commit", onTrial, func(t *testing.T, d *device) []step { return d.commitment(names(t, d)) },

@@ -3,8 +3,8 @@
 //
 //	          Stage            Activate              Commit
 //	settled ─────────▶ staged ──────────▶ on trial ──────────▶ settled
-//	                                          │
-//	                                          └──Revert──▶ settled, with the one before
+//	   ▲                 │                    │
+//	   └────Unstage──────┘                    └──Revert──▶ settled, with the one before
 //
 // A family is blobs and the manifest that names them. Three names hold manifests:
 // the current family of the store, and a cell each for what is staged and for what
@@ -38,6 +38,9 @@ const (
 	cellStaged = "family-staged" // of the family that Activate puts in use
 	cellBefore = "family-before" // of the one that Revert puts back
 )
+
+// ErrName refuses a family that the next start would not keep.
+var ErrName = errors.New("the name is that of the stock family, which the next start would put back; choose another")
 
 // A Library is the families in one device's store. Blob and Missing may be called
 // from any goroutine, everything else from one at a time.
@@ -168,6 +171,15 @@ func (l *Library) Stage(f *family.Family, blobs family.Blobs) error {
 	return nil
 }
 
+// Unstage forgets the family that is staged, and removes the blobs that no named
+// family needs.
+func (l *Library) Unstage() error {
+	if err := do(l.unstaging()); err != nil {
+		return fmt.Errorf("unstage family: %w", err)
+	}
+	return nil
+}
+
 // Activate puts the staged family in use. The one before is kept whole until Commit
 // or Revert, which must come before the next Activate.
 func (l *Library) Activate() error {
@@ -230,7 +242,7 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 // judge refuses a family that the next start would not keep.
 func (l *Library) judge(f *family.Family) error {
 	if l.outdated(f) {
-		return errors.New("the name is that of the stock family, which the next start would put back; choose another")
+		return ErrName
 	}
 	return f.Validate()
 }

@@ -47,6 +47,8 @@ func (l *Library) staging(f *family.Family, blobs family.Blobs) []step {
 	return append(l.storing(f, l.carried, blobs), l.name(cellStaged, f))
 }
 
+func (l *Library) unstaging() []step { return []step{l.clear(cellStaged), l.Prune} }
+
 // activation begins where a cut may have ended it: if what was staged is in use
 // already, only its old name is left.
 func (l *Library) activation(n Names) []step {

@@ -10,7 +10,8 @@
 // It belongs to one member, one version of ONNX Runtime, one CPU and one
 // execution provider: all four are in its name, together with the SHA-256 of its
 // bytes, so a stale one is never found and a damaged one never loaded; both are
-// built again. Stale ones go once every member of the family has one of its own.
+// built again. Stale ones go once every member of the family has one of its own, but
+// for those of the families that came last: a device may go back to the one before.
 // For a GPU the model is kept as it is, and TensorRT's engine beside it, which
 // TensorRT itself checks and the canary after it. The rule that makes a
 // member safe: it is handed out only after its canary, a stored input, gave the
@@ -43,7 +44,7 @@ type Shelf struct {
 	rt      *ort.Runtime
 	fam     *family.Family
 	blobs   family.Blobs
-	cache   string
+	cache   *folder
 	options ort.Options
 	guard   Guard
 	version string // of the runtime
@@ -53,9 +54,8 @@ type Shelf struct {
 
 // common is what shelves have that differ in nothing but their threads.
 type common struct {
-	files    sync.Mutex // of the cache: a member is built once
-	swept    bool       // guarded by files: nothing stale is left
-	once     sync.Once  // the supernet is read only if a member must be built
+	swept    bool      // guarded by the folder's lock: nothing stale is left
+	once     sync.Once // the supernet is read only if a member must be built
 	supernet *ofa.Supernet
 	err      error
 }
@@ -65,39 +65,13 @@ type common struct {
 // it makes nothing of foreign models.
 func New(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache string, options ort.Options,
 	guard Guard) *Shelf {
-	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
-		version: rt.Version(), cpu: CPU(), common: new(common)}
+	return newShelf(rt, fam, blobs, &folder{path: cache}, options, guard)
 }
 
-// Open returns what makes the shelf of a variant of a family. All keep their files in
-// dir: those on the CPU in its folder cache, which it makes, and those on another
-// execution provider in one of their own, since a shelf sweeps what it does not know.
-// The error of the function wraps ort.ErrNoProvider when the runtime cannot use a
-// provider.
-func Open(rt *ort.Runtime, f *family.Family, blobs family.Blobs, dir string, guard Guard) (
-	func(family.Variant) (*Shelf, error), error) {
-	shelf := func(v family.Variant, folder string) (*Shelf, error) {
-		cache := filepath.Join(dir, folder)
-		if err := os.MkdirAll(cache, 0o700); err != nil {
-			return nil, fmt.Errorf("model cache: %w", err)
-		}
-		o := ort.DefaultOptions()
-		o.Provider, o.Threads = v.Provider, v.Threads
-		return New(rt, f, blobs, cache, o, guard), nil
-	}
-	onCPU, err := shelf(family.Variant{Provider: ort.CPU, Threads: 1}, "cache")
-	if err != nil {
-		return nil, err
-	}
-	return func(v family.Variant) (*Shelf, error) {
-		if v.Provider == ort.CPU {
-			return onCPU.WithThreads(v.Threads), nil
-		}
-		if err := rt.Provides(v.Provider); err != nil {
-			return nil, err
-		}
-		return shelf(v, "cache-"+v.Provider)
-	}, nil
+func newShelf(rt *ort.Runtime, fam *family.Family, blobs family.Blobs, cache *folder, options ort.Options,
+	guard Guard) *Shelf {
+	return &Shelf{rt: rt, fam: fam, blobs: blobs, cache: cache, options: options, guard: guard,
+		version: rt.Version(), cpu: CPU(), common: new(common)}
 }
 
 // WithThreads is a shelf of the same files whose sessions run on n threads.
@@ -172,14 +146,14 @@ func (s *Shelf) file(m *family.Member) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.files.Lock()
-	defer s.files.Unlock()
-	found, err := os.ReadDir(s.cache)
+	s.cache.Lock()
+	defer s.cache.Unlock()
+	found, err := os.ReadDir(s.cache.path)
 	if err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
 	for _, f := range found {
-		path := filepath.Join(s.cache, f.Name())
+		path := filepath.Join(s.cache.path, f.Name())
 		if !strings.HasPrefix(f.Name(), key+"-") {
 			continue
 		}
@@ -215,9 +189,11 @@ func digestOf(folder string) (string, error) {
 }
 
 // key names everything an optimised model depends on.
-func (s *Shelf) key(m *family.Member) (string, error) {
+func (s *Shelf) key(m *family.Member) (string, error) { return s.keyOf(s.fam, m) }
+
+func (s *Shelf) keyOf(f *family.Family, m *family.Member) (string, error) {
 	b, err := json.Marshal([]string{
-		string(s.fam.Supernet), string(s.fam.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
+		string(f.Supernet), string(f.Describe), string(m.Stats + m.Model), fmt.Sprintf("%+v", m.Arch),
 		ofa.Revision, s.version, s.cpu, s.options.Provider,
 	})
 	if err != nil {
@@ -251,7 +227,7 @@ func (s *Shelf) build(m *family.Member, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	part := filepath.Join(s.cache, key+".part")
+	part := filepath.Join(s.cache.path, key+".part")
 	path, err := s.keep(model, part, key, m)
 	if err != nil {
 		return "", s.noRoom(len(model), errors.Join(err, os.RemoveAll(part)))
@@ -267,12 +243,12 @@ const roomFactor = 2
 // room, else the cause: the runtime tells only that it could not write. It is asked
 // once nothing is left of the attempt.
 func (s *Shelf) noRoom(bytes int, cause error) error {
-	probe := filepath.Join(s.cache, "room.part")
+	probe := filepath.Join(s.cache.path, "room.part")
 	err := os.WriteFile(probe, make([]byte, roomFactor*bytes), 0o600)
 	os.Remove(probe) // what cannot be removed was not made
 	for _, full := range []error{cause, err} {
 		if errors.Is(full, syscall.ENOSPC) || errors.Is(full, syscall.EDQUOT) {
-			return fmt.Errorf("%w: %s needs %d KiB more", family.ErrNoRoom, s.cache, roomFactor*bytes>>10)
+			return fmt.Errorf("%w: %s needs %d KiB more", family.ErrNoRoom, s.cache.path, roomFactor*bytes>>10)
 		}
 	}
 	return cause
@@ -291,7 +267,7 @@ func (s *Shelf) keep(model []byte, part, key string, m *family.Member) (string, 
 	if err != nil {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}
-	folder := filepath.Join(s.cache, key+"-"+digest)
+	folder := filepath.Join(s.cache.path, key+"-"+digest)
 	if err := os.Rename(part, folder); err != nil {
 		return "", fmt.Errorf("optimised model: %w", err)
 	}

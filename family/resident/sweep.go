@@ -13,12 +13,12 @@ import (
 // have to go back, and would build anew what was removed. One that cannot be
 // removed only takes room, so it is left to the next start.
 func (s *Shelf) sweep() {
-	s.files.Lock()
-	defer s.files.Unlock()
+	s.cache.Lock()
+	defer s.cache.Unlock()
 	if s.swept {
 		return
 	}
-	found, err := os.ReadDir(s.cache)
+	found, err := os.ReadDir(s.cache.path)
 	if err != nil {
 		return
 	}
@@ -35,9 +35,16 @@ func (s *Shelf) sweep() {
 		}
 		delete(files, key)
 	}
+	for _, f := range s.cache.kept {
+		for i := range f.Members {
+			if key, err := s.keyOf(f, &f.Members[i]); err == nil {
+				delete(files, key)
+			}
+		}
+	}
 	for _, stale := range files {
 		for _, name := range stale {
-			os.RemoveAll(filepath.Join(s.cache, name))
+			os.RemoveAll(filepath.Join(s.cache.path, name))
 		}
 	}
 	s.swept = true

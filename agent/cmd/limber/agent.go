@@ -48,7 +48,8 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 		Example: `  limber agent
   limber agent --config /etc/limber.toml
   limber agent --broker mqtts://broker:8883 --device cam-17 --check
-  limber agent --profile`,
+  limber agent --profile
+  limber agent lock -- ./take-samples      # no other family meanwhile`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := a.read(c)
 			if err != nil {
@@ -66,6 +67,7 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
 	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
 	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
+	c.AddCommand(newAgentLock())
 	return c
 }
 

@@ -21,7 +21,7 @@ func newBench() *cobra.Command {
   limber bench e2e
   limber bench memory --json`)
 	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(),
-		newBenchRecord(), newBenchLive(), newBenchOutbox())
+		newBenchRecord(), newBenchLive(), newBenchOutbox(), newBenchFleet())
 	return c
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/agent/sim"
 )
 
 // example is a command line that people are told of.
@@ -117,6 +119,9 @@ func TestEveryExampleOfTheFleetIsRun(t *testing.T) {
 	var fleets []example
 	for _, e := range examples(t) {
 		credentials := slices.Contains(e.args, "--ca-file") || slices.Contains(e.args, "--password-file")
+		if len(e.args) > 1 && e.args[0] == "fleet" && (e.args[1] == "serve" || e.args[1] == "rollout") {
+			continue // which TestARolloutFromTheCommandLine runs
+		}
 		if len(e.args) > 1 && e.args[0] == "fleet" && !credentials { // those are tried with the brokers that want them
 			fleets = append(fleets, e)
 		}
@@ -165,6 +170,13 @@ func TestExamplesThatNeedOnlyThisDeskAreRun(t *testing.T) {
 		switch args := slices.Clone(e.args); {
 		case strings.HasPrefix(line, "publish cat.jpg"), line == "broker check":
 			e.succeeds(t, append(args, "--broker", d.url))
+		case strings.HasPrefix(line, "sim "):
+			mustWrite(t, "fleet.json", sim.Example)
+			args = append(args, "-n", "3", "--for", "1s") // a few, and not until somebody interrupts it
+			if slices.Contains(args, "--broker") {
+				args = append(args, "--broker", d.url, "--fleet", "examples")
+			}
+			e.succeeds(t, args)
 		case line == "agent --profile", strings.HasSuffix(line, "--check"):
 			e.succeeds(t, append(args, "--state", state)) // that of this machine is another's
 		case line == "version", line == "family show", line == "family verify", strings.HasPrefix(line, "broker certs "), strings.HasPrefix(line, "broker acl "),

@@ -27,11 +27,13 @@ func newFleet() *cobra.Command {
   limber fleet goal @gate --deadline 50ms --min-top1 0.87
   limber fleet power desk clock-75
   limber fleet set @all --mode power-save
+  limber fleet serve --state ./controller
+  limber fleet rollout ls
   limber fleet sync
   limber fleet explain desk`)
 	c.AddCommand(newFleetLs(), newFleetWatch(), newFleetShow(), newFleetEvents(), newFleetLabel(), newFleetForget(),
 		newFleetCmd(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(),
-		newFleetExplain())
+		newFleetServe(), newFleetRollout(), newFleetExplain())
 	return c
 }
 

@@ -64,13 +64,14 @@ var ranks = [][]imports{
 		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
-	{ // what a device is told: the keys of all the parts above
-		{of: "agent/config", ours: []string{"agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "store"},
+	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
+		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/wire", "family", "family/library", "store"}},
+		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
-			"agent/mqtt", "agent/pipeline", "agent/uplink", "agent/wire",
+		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
+			"agent/mqtt", "agent/pipeline", "agent/update", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
 			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
@@ -83,6 +84,10 @@ var ranks = [][]imports{
 	{ // the rules of the fleet
 		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
 	},
+	{ // who carries them out
+		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/mqtt", "agent/wire",
+			"family", "store"}, libraries: []string{"golang.org/x/sync"}},
+	},
 	{ // who reads the device
 		{of: "agent/metrics", ours: []string{"agent", "agent/config", "agent/governor", "agent/pipeline", "agent/wire", "store"},
 			libraries: []string{"github.com/prometheus/client_golang"}},
@@ -94,8 +99,11 @@ var ranks = [][]imports{
 		{of: "agent/bench/desk", ours: []string{"agent", "agent/config", "agent/fleet", "agent/frame", "agent/mqtt", "agent/wire", "family", "family/resident", "store"}},
 	},
 	{ // benchmarks
+		{of: "agent/sim", ours: []string{"agent", "agent/config", "agent/engine", "agent/fleet", "agent/governor", "agent/monitor",
+			"agent/mqtt", "agent/wire", "family", "firmware/power", "store"},
+			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
-			"agent/blob", "agent/fleet", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
 			"family", "family/chart", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/stock",
 			"family/workshop", "store"},
 			libraries: []string{"golang.org/x/sync"}},
@@ -107,8 +115,9 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
-			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/frame", "agent/governor",
-			"agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline", "agent/wire",
+			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
+			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
+			"agent/sim", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "store"},

@@ -6,7 +6,8 @@
 //
 //	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
 //
-// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.
+// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or another
+// controller serves the fleet.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
 )
@@ -63,16 +65,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var other exitError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &other):
+		return other.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		fmt.Fprintln(stderr, "limber: interrupted")
 		return exitFailed
-	case errors.Is(err, store.ErrLocked):
+	case errors.Is(err, store.ErrLocked), errors.Is(err, controller.ErrTaken):
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 		return exitLocked
 	}
@@ -90,10 +95,11 @@ func newRoot() *cobra.Command {
   limber fleet ls`)
 	root.Long = root.Short + `.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
+another controller serves the fleet.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(),
+	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(), newSim(),
 		newHog(), newColdStart(), newProbe(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

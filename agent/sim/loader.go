@@ -1,4 +1,4 @@
-package agent_test
+package sim
 
 import (
 	"context"
@@ -6,22 +6,51 @@ import (
 	"math"
 	"time"
 
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/family"
 )
 
-// simRuntime is what stands for the version of ONNX Runtime.
-const simRuntime = "sim"
+// Runtime is what stands for the version of ONNX Runtime.
+const Runtime = "sim"
 
-// simLoader makes members that take a given time. It stands in for the costly part of
+// Inference makes simulated members of any family.
+type Inference struct {
+	Shape func(*Loader) // how they do, before they are used; nil: as Loader says
+}
+
+// Version is what profiles are said to be of.
+func (Inference) Version() string { return Runtime }
+
+// Close does nothing: nothing is open.
+func (Inference) Close() error { return nil }
+
+// Members makes those of a family, whose blobs nobody reads.
+func (i Inference) Members(f *family.Family, _ family.Blobs) (agent.Members, error) {
+	return func(v family.Variant) (engine.Loader, error) {
+		l := &Loader{Family: f, On: v}
+		if i.Shape != nil {
+			i.Shape(l)
+		}
+		return l, nil
+	}, nil
+}
+
+// Loader makes members that take a given time. It stands in for the costly part of
 // a device, so that hundreds of agents fit into one process, and tests say what
 // members do. Its fields are set before it is used; all but Family may be zero.
-type simLoader struct {
+type Loader struct {
 	Family *family.Family
 	On     family.Variant
 
 	// Latency is what an inference by a member takes; nil is a millisecond for the
 	// first and a quarter more for each that follows.
 	Latency func(member int) time.Duration
+	// Takes is what it takes indeed, where that is not what the profile says; nil: Latency.
+	Takes func(member int) time.Duration
+	// Astray tells whether a member gives a picture, by the mean of its tensor, to the
+	// wrong class; nil: none does.
+	Astray func(member int, mean float64) bool
 	// Load is called before a session is made, and may wait or fail.
 	Load func(member int) error
 	// Run is called at each inference, and may wait or fail; interrupted holds a
@@ -30,25 +59,32 @@ type simLoader struct {
 }
 
 // Session returns a member.
-func (l *simLoader) Session(i int) (family.Session, error) {
+func (l *Loader) Session(i int) (family.Session, error) {
 	if l.Load != nil {
 		if err := l.Load(i); err != nil {
 			return nil, err
 		}
 	}
-	return &simSession{loader: l, member: i, interrupted: make(chan struct{}, 1)}, nil
+	return &session{loader: l, member: i, interrupted: make(chan struct{}, 1)}, nil
 }
 
-func (l *simLoader) latency(i int) time.Duration {
+func (l *Loader) latency(i int) time.Duration {
 	if l.Latency != nil {
 		return l.Latency(i)
 	}
 	return time.Duration(math.Pow(1.25, float64(i)) * float64(time.Millisecond))
 }
 
+func (l *Loader) takes(i int) time.Duration {
+	if l.Takes != nil {
+		return l.Takes(i)
+	}
+	return l.latency(i)
+}
+
 // Profile says what the members take, without running them.
-func (l *simLoader) Profile(_ context.Context, sessions []family.Session) (*family.Profile, error) {
-	p := &family.Profile{Schema: family.Schema, Family: l.Family.Digest(), Runtime: simRuntime, Options: l.On.String(),
+func (l *Loader) Profile(_ context.Context, sessions []family.Session) (*family.Profile, error) {
+	p := &family.Profile{Schema: family.Schema, Family: l.Family.Digest(), Runtime: Runtime, Options: l.On.String(),
 		Taken: time.Now().UTC(), Rounds: 1, Batch: family.Batch}
 	for i, m := range l.Family.Members {
 		ms := float64(l.latency(i)) / float64(time.Millisecond)
@@ -62,16 +98,16 @@ func (l *simLoader) Profile(_ context.Context, sessions []family.Session) (*fami
 }
 
 // Pin does nothing: there are no weights.
-func (l *simLoader) Pin(int) (release func() error, err error) {
+func (l *Loader) Pin(int) (release func() error, err error) {
 	return func() error { return nil }, nil
 }
 
 // Variant is what the members are said to run on.
-func (l *simLoader) Variant() family.Variant { return l.On }
+func (l *Loader) Variant() family.Variant { return l.On }
 
-// simSession is a member that waits.
-type simSession struct {
-	loader      *simLoader
+// session is a member that waits.
+type session struct {
+	loader      *Loader
 	member      int
 	interrupted chan struct{} // holds a token
 }
@@ -79,8 +115,8 @@ type simSession struct {
 var errInterrupted = errors.New("terminated")
 
 // Run writes logits that depend on the image alone: the same image has the same
-// classes, whichever member answers.
-func (s *simSession) Run(out []float32, in ...[]float32) error {
+// classes, whichever member answers, but for one that goes astray.
+func (s *session) Run(out []float32, in ...[]float32) error {
 	if err := s.work(len(in)); err != nil {
 		return err
 	}
@@ -90,15 +126,19 @@ func (s *simSession) Run(out []float32, in ...[]float32) error {
 		for _, v := range image {
 			sum += float64(v)
 		}
+		mean, turn := sum/float64(len(image)), 0
+		if s.loader.Astray != nil && s.loader.Astray(s.member, mean) {
+			turn = 1
+		}
 		for c := range classes {
-			out[i*classes+c] = float32(math.Sin(sum/float64(len(image)) + float64(c)))
+			out[i*classes+(c+turn)%classes] = float32(math.Sin(mean + float64(c)))
 		}
 	}
 	return nil
 }
 
 // work takes the time of an inference of so many images.
-func (s *simSession) work(images int) error {
+func (s *session) work(images int) error {
 	select {
 	case <-s.interrupted: // meant for an earlier run
 	default:
@@ -109,7 +149,7 @@ func (s *simSession) work(images int) error {
 		}
 	}
 	select {
-	case <-time.After(time.Duration(images) * s.loader.latency(s.member)):
+	case <-time.After(time.Duration(images) * s.loader.takes(s.member)):
 		return nil
 	case <-s.interrupted:
 		return errInterrupted
@@ -117,7 +157,7 @@ func (s *simSession) work(images int) error {
 }
 
 // Interrupt ends the run that is under way.
-func (s *simSession) Interrupt() {
+func (s *session) Interrupt() {
 	select {
 	case s.interrupted <- struct{}{}:
 	default:
@@ -125,4 +165,4 @@ func (s *simSession) Interrupt() {
 }
 
 // Close does nothing: there is no memory to free.
-func (s *simSession) Close() error { return nil }
+func (s *session) Close() error { return nil }

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+func newFleetRollout() *cobra.Command {
+	c := group("rollout", "Bring a family, a mode or a goal to many devices, in phases that must prove themselves",
+		`  limber fleet rollout start --mode power-save --where label.site=berlin --id night
+  limber fleet rollout ls
+  limber fleet rollout show night
+  limber fleet rollout abort night --rollback`)
+	c.AddCommand(newRolloutStart(), newRolloutLs(), newRolloutShow(), newRolloutWatch(),
+		newRolloutAct(wire.RolloutPause, "Start a rollout on no further device"),
+		newRolloutAct(wire.RolloutResume, "Go on with a rollout that was paused"),
+		newRolloutAct(wire.RolloutApprove, "Let the next phase of a rollout begin"),
+		newRolloutAct(wire.RolloutAbort, "End a rollout"),
+		newRolloutAct(wire.RolloutRetry, "Have a rollout tried once more on the devices on which it failed"))
+	return c
+}
+
+// remote connects to the controller's topics, and runs work.
+func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
+	cfg, err := a.link()
+	if err != nil {
+		return err
+	}
+	r, err := controller.OpenRemote(cfg, a.fleet, newLogger(c.ErrOrStderr(), "error"))
+	if err != nil {
+		return err
+	}
+	return withRemedy(r.While(c.Context(), func(ctx context.Context) error { return work(ctx, r) }))
+}
+
+// rolloutTTL is how long the controller may take to answer a command, but for the time in
+// which a family comes to it.
+const rolloutTTL = 30 * time.Second
+
+// command gives the controller a command, and says what it answered. What it refuses as
+// invalid is wrong usage.
+func command(ctx context.Context, r *controller.Remote, asked wire.RolloutCommand, told func(wire.Ack)) (
+	detail string, err error) {
+	if err := r.Find(ctx); err != nil {
+		return "", err
+	}
+	ack, err := r.Do(ctx, asked, rolloutTTL, told)
+	if refusal, ok := errors.AsType[*wire.Refusal](err); ok && refusal.Reason == wire.Invalid {
+		return "", usageError{err}
+	}
+	return ack.Detail, err
+}
+
+// newRolloutAct is a command that asks something of a rollout that was started.
+func newRolloutAct(action, short string) *cobra.Command {
+	var a operatorArgs
+	var back bool
+	c := &cobra.Command{
+		Use:     action + " ID",
+		Short:   short,
+		Example: "  limber fleet rollout " + action + " night",
+		Args:    exactly(1, "the id of a rollout"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
+				detail, err := command(ctx, r, wire.RolloutCommand{Action: action, Rollout: args[0], Rollback: back}, nil)
+				if err == nil {
+					_, err = fmt.Fprintln(c.OutOrStdout(), detail)
+				}
+				return err
+			})
+		},
+	}
+	a.flags(c)
+	if action == wire.RolloutAbort {
+		c.Flags().BoolVar(&back, "rollback", false, "have the devices on which it succeeded go back")
+	}
+	return c
+}
+
+func newRolloutLs() *cobra.Command {
+	var a operatorArgs
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "ls",
+		Short: "List the rollouts: those that live, and the newest",
+		Example: `  limber fleet rollout ls
+  limber fleet rollout ls --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
+				if err := r.Find(ctx); err != nil {
+					return err
+				}
+				if _, err := r.List(ctx); err != nil {
+					return err
+				}
+				const head = "ROLLOUT\tKIND\tSTARTED\tPHASE\tSTATE\tWHY"
+				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
+					return strings.Join([]string{d.ID, d.Kind, started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
+						string(d.State), d.Why}, "\t")
+				})
+			})
+		},
+	}
+	a.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	return c
+}
+
+func started(d wire.Rollout) string {
+	if d.TS == nil {
+		return "-"
+	}
+	return d.TS.Format("2006-01-02 15:04")
+}
+
+func newRolloutShow() *cobra.Command {
+	var a operatorArgs
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show a rollout: its phases with their gates, and its devices",
+		Long: `Show a rollout. A phase has the devices of each state, and its gates: what was
+measured, of how many frames, the limit, and whether it passes, fails, or waits for
+evidence. A device that does not fit the expression any more keeps its place, and says
+so.`,
+		Example: `  limber fleet rollout show night
+  limber fleet rollout show night --json`,
+		Args: exactly(1, "the id of a rollout"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
+				if err := r.Find(ctx); err != nil {
+					return err
+				}
+				if _, err := r.List(ctx); err != nil {
+					return err
+				}
+				d, ok := r.Rollout(args[0])
+				if !ok {
+					return noRollout(args[0])
+				}
+				if asJSON {
+					return json.NewEncoder(c.OutOrStdout()).Encode(d)
+				}
+				return printRollout(c.OutOrStdout(), d)
+			})
+		},
+	}
+	a.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+func noRollout(id string) error {
+	return fmt.Errorf("there is no rollout %s; see `limber fleet rollout ls`", id)
+}
+
+func printRollout(w io.Writer, d wire.Rollout) error {
+	_, err := fmt.Fprintln(w, strings.Join(append(append(phaseLines(d), ""), deviceLines(d)...), "\n"))
+	return err
+}
+
+// phaseLines are how a rollout stands, and its phases as a table.
+func phaseLines(d wire.Rollout) []string {
+	head := fmt.Sprintf("rollout %s: %s", d.ID, d.State)
+	if d.Why != "" {
+		head += ", " + d.Why
+	}
+	rows := [][]string{{"PHASE", "SIZE", "STATE", "DEVICES", "GATES"}}
+	for n, p := range d.Phases {
+		var gates []string
+		for _, g := range p.Gates {
+			gates = append(gates, gateText(g))
+		}
+		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts),
+			strings.Join(gates, "; ")})
+	}
+	return append([]string{head, ""}, table(rows)...)
+}
+
+// gateText is a gate in words, such as "misses 0.01 of 0.012, 120 frames: wait".
+func gateText(g wire.RolloutGate) string {
+	value := "-"
+	if g.Value != nil {
+		value = fmt.Sprintf("%.4g", *g.Value)
+	}
+	limit := g.LimitBy
+	if g.Limit != 0 {
+		limit = fmt.Sprintf("%.4g", g.Limit)
+	}
+	if g.Name == wire.GateSuccess {
+		return fmt.Sprintf("%s %s, limit %s: %s", g.Name, value, limit, g.Verdict)
+	}
+	return fmt.Sprintf("%s %s, limit %s, %d frames: %s", g.Name, value, limit, g.Frames, g.Verdict)
+}
+
+// countText are the states that devices are in, in words.
+func countText(c wire.RolloutCounts) string {
+	var parts []string
+	for _, of := range []struct {
+		n    int
+		name string
+	}{{c.Pending, "pending"}, {c.Offline, "offline"}, {c.Running, "running"}, {c.Succeeded, "succeeded"},
+		{c.Failed, "failed"}, {c.TimedOut, "timed out"}, {c.Already, "already there"}, {c.Superseded, "superseded"},
+		{c.Cancelled, "cancelled"}, {c.RolledBack, "rolled back"}} {
+		if of.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", of.n, of.name))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// deviceLines are the devices as a table.
+func deviceLines(d wire.Rollout) []string {
+	rows := [][]string{{"DEVICE", "STATE", "SINCE", "ATTEMPT", "REASON"}}
+	for _, of := range d.Devices {
+		since := "-"
+		if of.TS != nil {
+			since = fleet.Age(time.Since(of.TS.Time))
+		}
+		why := strings.TrimPrefix(string(of.Reason)+": "+of.Detail, ": ")
+		rows = append(rows, []string{of.Device, of.State, since, fmt.Sprint(of.Attempt), strings.TrimSuffix(why, ": ")})
+	}
+	return table(rows)
+}
+
+// table has columns of the same width.
+func table(rows [][]string) []string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	t.Flush()
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+}
+
+// rolloutWatch are the flags of `fleet rollout watch`.
+type rolloutWatch struct {
+	operatorArgs
+	wait, asJSON bool
+}
+
+func newRolloutWatch() *cobra.Command {
+	var a rolloutWatch
+	c := &cobra.Command{
+		Use:   "watch ID",
+		Short: "Show a rollout as it goes on, until it is stopped",
+		Long: `Show a rollout as it goes on, until it is stopped (Ctrl-C). In a pipe, and with --json,
+it is a line for each change. With --wait it ends with the rollout: the exit code is 0
+if that is done, 1 if it has failed or was aborted.`,
+		Example: `  limber fleet rollout watch night
+  limber fleet rollout watch night --wait --json`,
+		Args: exactly(1, "the id of a rollout"),
+		RunE: func(c *cobra.Command, args []string) error {
+			err := a.remote(c, func(ctx context.Context, r *controller.Remote) error {
+				if err := r.Find(ctx); err != nil {
+					return err
+				}
+				if _, err := r.List(ctx); err != nil {
+					return err
+				}
+				if _, ok := r.Rollout(args[0]); !ok {
+					return noRollout(args[0])
+				}
+				return a.follow(ctx, c, r, args[0])
+			})
+			if !a.wait {
+				return untilStopped(c.Context(), err)
+			}
+			return err
+		},
+	}
+	a.flags(c)
+	c.Flags().BoolVar(&a.wait, "wait", false, "end with the rollout, and with its exit code")
+	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
+	return c
+}
+
+// follow shows a rollout until ctx ends or, if that is waited for, until it does.
+func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controller.Remote, id string) error {
+	terminal := terminalOf(c.OutOrStdout())
+	if a.asJSON || terminal == nil {
+		return a.print(ctx, c.OutOrStdout(), r, id)
+	}
+	within, stop := context.WithCancel(ctx)
+	defer stop()
+	err := (&screen{w: c.OutOrStdout(), size: terminal}).run(within, func(int, int) []string {
+		d, _ := r.Rollout(id)
+		if a.wait && d.State.Final() {
+			stop()
+		}
+		return append(append(phaseLines(d), ""), deviceLines(d)...)
+	})
+	if ctx.Err() != nil || within.Err() == nil {
+		return err
+	}
+	d, _ := r.Rollout(id)
+	return errors.Join(printRollout(c.OutOrStdout(), d), outcome(d))
+}
+
+// print prints a line for each change.
+func (a *rolloutWatch) print(ctx context.Context, w io.Writer, r *controller.Remote, id string) error {
+	last := ""
+	for {
+		d, _ := r.Rollout(id)
+		line := changeLine(d)
+		if a.asJSON {
+			b, err := json.Marshal(d)
+			if err != nil {
+				return err
+			}
+			line = string(b)
+		}
+		if line != last && d.State != "" {
+			last = line
+			if _, err := fmt.Fprintln(w, line); err != nil {
+				return err
+			}
+		}
+		if a.wait && d.State.Final() {
+			return outcome(d)
+		}
+		if err := r.Changed(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// changeLine is a rollout on one line.
+func changeLine(d wire.Rollout) string {
+	line := fmt.Sprintf("%s: %s, phase %d of %d", d.ID, d.State, d.Phase, len(d.Phases))
+	if d.Phase > 0 && d.Phase <= len(d.Phases) {
+		if counts := countText(d.Phases[d.Phase-1].Counts); counts != "" {
+			line += ": " + counts
+		}
+	}
+	if d.Why != "" {
+		line += "; " + d.Why
+	}
+	return line
+}
+
+// outcome is the exit of a rollout that was waited for.
+func outcome(d wire.Rollout) error {
+	if d.State == wire.RolloutDone {
+		return nil
+	}
+	for _, of := range d.Devices {
+		if of.State == wire.DeviceFailed {
+			return fmt.Errorf("rollout %s: %s: %s (%s: %s)", d.ID, d.State, d.Why, of.Device, of.Detail)
+		}
+	}
+	return fmt.Errorf("rollout %s: %s: %s", d.ID, d.State, d.Why)
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/fleet/rollout"
+	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// rolloutStart are the flags of `fleet rollout start`.
+type rolloutStart struct {
+	rolloutWatch
+	goal         goalArgs
+	id, family   string
+	gates        []string
+	phases       string
+	canary       string
+	unavailable  string
+	soak, within time.Duration
+	spec         wire.RolloutSpec
+}
+
+func newRolloutStart() *cobra.Command {
+	var a rolloutStart
+	c := &cobra.Command{
+		Use:   "start",
+		Short: "Bring a family, a mode or a goal to the devices that fit, in phases",
+		Long: `Bring a family, a mode or a goal to the devices that fit --where, in phases. A phase
+ends when its devices have succeeded, its gates pass, on --observe frames at least, and
+it was observed for --soak; only then does the next one begin. Where a gate fails
+nothing starts any more, and with --rollback the devices that succeeded go back.
+
+  success  of the devices that ended, those that succeeded; a fraction
+  misses   of the frames that were answered, those that were late; a fraction
+  p95      of inference, ms
+
+With "x" behind it, a limit of misses or p95 is times what the device had in its hour
+before, less what devices without the rollout changed meanwhile. Too little evidence is
+no evidence: then the phase waits.
+
+A family comes from a file that "limber family pack" wrote, or from a folder; this
+command gives the controller what it does not have, and may end once it says that the
+rollout was started. Devices that are off take part when they are back, within --for.
+
+` + whereHelp,
+		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
+  limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
+  limber fleet rollout start --deadline 50ms --min-top1 0.87 --where device=cam-* \
+    --phases 1,10%,100% --gate success=0.9 --gate misses=1.1x --soak 5m --max-unavailable 1/site`,
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
+	}
+	a.flags(c)
+	a.goal.flags(c)
+	f := c.Flags()
+	f.StringVar(&a.family, "family", "", "a family's folder, or file of \"family pack\"")
+	f.StringVar(&a.spec.Mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal, in figures")
+	f.StringVar(&a.spec.Where, "where", "", "which devices (default: all)")
+	f.StringVar(&a.id, "id", "", "name of the rollout (default: one that nobody else uses)")
+	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
+	f.StringVar(&a.phases, "phases", "",
+		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
+	f.StringArrayVar(&a.gates, "gate", nil, "NAME=LIMIT, once for each (default success=0.95, misses=1.2x, p95=1.2x)")
+	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
+	f.DurationVar(&a.soak, "soak", 10*time.Minute, "how long a phase is observed at least")
+	f.DurationVar(&a.within, "for", 24*time.Hour, "how long it may take on a device from its turn on")
+	f.StringVar(&a.unavailable, "max-unavailable", "", "N/LABEL: of a value of the label no more than N devices at once")
+	f.BoolVar(&a.spec.Approve, "approve", false,
+		"have each phase after the first wait for \"limber fleet rollout approve\"")
+	f.BoolVar(&a.spec.Follow, "follow", false, "take devices that fit later into the last phase")
+	f.BoolVar(&a.spec.Supersede, "supersede", false, "take devices from a rollout of the kind that has not started them")
+	f.BoolVar(&a.spec.Rollback, "rollback", false, "where a gate fails, have the devices that succeeded go back")
+	f.BoolVar(&a.wait, "wait", false, "wait for its end: exit code 0 if it is done, 1 if it has failed or was aborted")
+	f.BoolVar(&a.asJSON, "json", false, "with --wait: print one JSON object a line")
+	return c
+}
+
+func (a *rolloutStart) run(c *cobra.Command) error {
+	folder, err := a.complete(c)
+	if err != nil {
+		return err
+	}
+	if folder != nil {
+		defer folder.Close()
+	}
+	if _, err := rollout.Complete(a.spec); err != nil {
+		return usageError{err}
+	}
+	if _, err := fleet.ParseWhere(a.spec.Where); err != nil {
+		return usagef("--where: %w", err)
+	}
+	if a.id == "" {
+		a.id = strings.ToLower(fleet.NewID()[:8])
+	}
+	return a.remote(c, func(ctx context.Context, r *controller.Remote) error { return a.start(ctx, c, r, folder) })
+}
+
+// start has the controller start it, and gives it the family's blobs meanwhile.
+func (a *rolloutStart) start(ctx context.Context, c *cobra.Command, r *controller.Remote,
+	folder *family.Folder) error {
+	within, stop := context.WithCancel(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if folder != nil {
+			r.Serve(within, folder)
+		}
+	}()
+	p := newProgress(c)
+	asked := wire.RolloutCommand{Action: wire.RolloutStart, Rollout: a.id, Spec: &a.spec}
+	detail, err := command(ctx, r, asked, func(ack wire.Ack) {
+		if ack.Progress != nil {
+			p.Say(fmt.Sprintf("the controller takes the family: %.1f MB", float64(ack.Progress.Done)/1e6))
+		}
+	})
+	p.End()
+	stop()
+	<-served
+	if err != nil {
+		return err
+	}
+	if !a.asJSON {
+		fmt.Fprintln(c.OutOrStdout(), detail)
+	}
+	if !a.wait {
+		return nil
+	}
+	return a.follow(ctx, c, r, a.id)
+}
+
+// complete makes the spec of the flags, and opens the family that they name.
+func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
+	s := &a.spec
+	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))
+	s.Canary, s.Phases = list(a.canary), list(a.phases)
+	for _, text := range a.gates {
+		g, err := rollout.ParseGate(text)
+		if err != nil {
+			return nil, usagef("--gate: %w", err)
+		}
+		s.Gates = append(s.Gates, g)
+	}
+	if a.unavailable != "" {
+		u, err := rollout.ParseUnavailable(a.unavailable)
+		if err != nil {
+			return nil, usagef("--max-unavailable: %w", err)
+		}
+		s.MaxUnavailable = &u
+	}
+	return a.what(c)
+}
+
+// what reads what is rolled out: one of a family, a mode and a goal.
+func (a *rolloutStart) what(c *cobra.Command) (folder *family.Folder, err error) {
+	asked := 0
+	for _, given := range []bool{a.family != "", a.spec.Mode != "", a.goal.asked(c)} {
+		if given {
+			asked++
+		}
+	}
+	switch {
+	case asked != 1:
+		return nil, usagef("want one of --family, --mode and a goal; see `%s --help`", c.CommandPath())
+	case a.spec.Mode != "":
+		if _, err = governor.ParseMode(a.spec.Mode); err != nil {
+			err = usagef("--mode: %w", err)
+		}
+		return nil, err
+	case a.family == "":
+		a.spec.Goal, err = a.goal.goal(c)
+		return nil, err
+	}
+	if folder, err = family.Open(a.family); err != nil {
+		return nil, err
+	}
+	a.spec.Family = &wire.Family{Name: folder.Name, Digest: "sha256:" + string(folder.Digest())}
+	return folder, nil
+}
+
+// list is what commas separate.
+func list(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}

@@ -1,0 +1,248 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/rollout"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// The keys of what is stored, each with an id behind it.
+const (
+	keyRollout = "rollout/" // a rollout.Record
+	keyCommand = "command/" // a remembered
+	keyBlob    = "blob/"    // by 64 hexadecimal digits
+)
+
+// entry is a rollout, with what was made of its expression.
+type entry struct {
+	*rollout.Record
+	where fleet.Where
+	dirty bool // it is not stored as it is
+	news  bool // it is not told as it is
+}
+
+// touch notes that the rollout changed.
+func (e *entry) touch() { e.dirty, e.news = true, true }
+
+// book is what is decided, what of it is to be stored, and what was told on this
+// connection. It is the loop's.
+type book struct {
+	store   Store
+	entries []*entry // the oldest first
+	changes map[string][]byte
+	answers []mqtt.Message
+	failing bool
+
+	joined uint64                       // the connection that follows tell of
+	told   map[string][sha256.Size]byte // what is retained, by topic
+	clear  map[string]bool              // topics that have to be cleared
+	sent   map[string]map[string]bool   // commands by device
+}
+
+// loadEntries reads the rollouts that were stored. One that makes no sense is left where
+// it is, and told of.
+func loadEntries(s Store, log *slog.Logger) (entries []*entry, err error) {
+	err = s.Each(keyRollout, func(key string, value []byte) {
+		e := &entry{Record: &rollout.Record{}}
+		err := json.Unmarshal(value, e.Record)
+		if err == nil {
+			e.where, err = fleet.ParseWhere(e.Spec.Where)
+		}
+		if err != nil {
+			log.Error("rollout is damaged, and does not go on", "rollout", strings.TrimPrefix(key, keyRollout), "err", err)
+			return
+		}
+		entries = append(entries, e)
+	})
+	slices.SortStableFunc(entries, func(a, b *entry) int { return a.Start.Compare(b.Start.Time) })
+	return entries, err
+}
+
+// of is the rollout that a command's id is one of; nil if there is none.
+func (b *book) of(command string) *entry {
+	if i := strings.LastIndexByte(command, '.'); i > 0 {
+		return b.find(command[:i])
+	}
+	return nil
+}
+
+func (b *book) find(id string) *entry {
+	if i := slices.IndexFunc(b.entries, func(e *entry) bool { return e.ID == id }); i >= 0 {
+		return b.entries[i]
+	}
+	return nil
+}
+
+// others are all rollouts but one.
+func (b *book) others(but *entry) (others []*rollout.Record) {
+	for _, e := range b.entries {
+		if e != but {
+			others = append(others, e.Record)
+		}
+	}
+	return others
+}
+
+// change has a value stored by the next commit; nil removes it.
+func (b *book) change(key string, value []byte) {
+	if b.changes == nil {
+		b.changes = map[string][]byte{}
+	}
+	b.changes[key] = value
+}
+
+// thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
+// other needs.
+func (b *book) thin(s *shelf, open int) error {
+	gone := false
+	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
+		e := b.entries[i]
+		if !e.Final() {
+			i++
+			continue
+		}
+		b.entries = slices.Delete(b.entries, i, i+1)
+		b.change(keyRollout+e.ID, nil)
+		for topic := range b.told {
+			if is, _ := wire.ParseTopic(topic); is.ID == e.ID || partOf(is.ID) == e.ID {
+				b.clear[topic] = true
+			}
+		}
+		gone = true
+	}
+	if !gone {
+		return nil
+	}
+	return s.thin(b, open)
+}
+
+// partOf is the rollout that an id is a part's of; "" for another.
+func partOf(id string) string {
+	i := strings.LastIndexByte(id, '.')
+	if i < 0 || strings.Trim(id[i:], ".0123456789") != "" {
+		return ""
+	}
+	return id[:i]
+}
+
+// commit stores all that changed.
+func (b *book) commit(l *ledger) error {
+	for _, e := range b.entries {
+		if !e.dirty {
+			continue
+		}
+		value, err := json.Marshal(e.Record)
+		if err != nil {
+			return fmt.Errorf("rollout %s: %w", e.ID, err)
+		}
+		b.change(keyRollout+e.ID, value)
+	}
+	for _, id := range l.thin() {
+		b.change(keyCommand+id, nil)
+	}
+	if len(b.changes) == 0 {
+		return nil
+	}
+	if err := b.store.Commit(b.changes); err != nil {
+		return err
+	}
+	b.changes = nil
+	for _, e := range b.entries {
+		e.dirty = false
+	}
+	return nil
+}
+
+// forgetTold has all be told again: the connection is new, and the broker may be.
+func (b *book) forgetTold() {
+	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]bool{}
+	for _, e := range b.entries {
+		e.news = true
+	}
+}
+
+// tell tells what is stored: answers, rollouts and commands of devices.
+func (c *Controller) tell(ctx context.Context) {
+	b := &c.book
+	for _, m := range b.answers {
+		c.client.Send(ctx, m)
+	}
+	b.answers = nil
+	for _, e := range b.entries {
+		if e.news {
+			c.tellRollout(ctx, e)
+		}
+	}
+	for topic := range b.clear {
+		c.client.Send(ctx, mqtt.Message{Topic: topic, QoS: 1, Retained: true})
+		delete(b.told, topic)
+	}
+	clear(b.clear)
+	c.command(ctx)
+}
+
+// tellRollout has the broker retain a rollout, as far as it is new.
+func (c *Controller) tellRollout(ctx context.Context, e *entry) {
+	documents := e.Document()
+	for n, doc := range documents {
+		topic := c.at.Rollout(doc.ID)
+		if n > 0 {
+			topic = c.at.Rollout(fmt.Sprintf("%s.%d", doc.ID, n))
+		}
+		delete(c.book.clear, topic)
+		payload, err := json.Marshal(doc)
+		if err != nil {
+			c.log.Error("rollout not told", "rollout", e.ID, "err", err)
+			continue
+		}
+		if sum := sha256.Sum256(payload); c.book.told[topic] != sum {
+			c.book.told[topic] = sum
+			c.client.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Retained: true})
+		}
+	}
+	for topic := range c.book.told { // parts that there are no more
+		is, _ := wire.ParseTopic(topic)
+		if partOf(is.ID) == e.ID && partNumber(is.ID) >= len(documents) {
+			c.book.clear[topic] = true
+		}
+	}
+	e.news = false
+}
+
+// partNumber is which part of a rollout an id is of.
+func partNumber(id string) (n int) {
+	fmt.Sscanf(id[strings.LastIndexByte(id, '.')+1:], "%d", &n)
+	return n
+}
+
+// command sends devices the commands that are not answered, once on a connection and
+// again when they are back.
+func (c *Controller) command(ctx context.Context) {
+	sent := map[string]map[string]bool{}
+	for _, e := range c.book.entries {
+		if e.Final() {
+			continue
+		}
+		for _, cmd := range e.Commands() {
+			name := cmd.Verb + "/" + cmd.ID
+			if sent[cmd.Device] == nil {
+				sent[cmd.Device] = map[string]bool{}
+			}
+			sent[cmd.Device][name] = true
+			if !c.book.sent[cmd.Device][name] {
+				to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
+				c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
+			}
+		}
+	}
+	c.book.sent = sent
+}

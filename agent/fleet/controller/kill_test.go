@@ -1,0 +1,124 @@
+package controller_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// mortal is a store whose process is killed behind the last of so many commits: it is on
+// the disk, and nothing that follows from it was said.
+type mortal struct {
+	*store.Documents
+	cable *cable
+
+	mu    sync.Mutex
+	left  int           // commits; below 0: no end
+	dead  chan struct{} // closed by the last
+	count int
+}
+
+func (m *mortal) Commit(changes map[string][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left == 0 {
+		return errors.New("the process is dead")
+	}
+	err := m.Documents.Commit(changes)
+	m.left--
+	m.count++
+	if m.left == 0 {
+		m.cable.kill()
+		close(m.dead)
+		return errors.New("the process is dead")
+	}
+	return err
+}
+
+// serveMortal runs a controller that is killed behind so many commits.
+func serveMortal(tb testing.TB, addr, dir string, commits int) (*served, *mortal) {
+	tb.Helper()
+	documents, err := store.OpenDocuments(dir, store.Options{NoSync: true}, discard())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m := &mortal{Documents: documents, cable: &cable{}, left: commits, dead: make(chan struct{})}
+	cfg := controller.Config{Broker: link(addr), Dir: dir}
+	cfg.Broker.Dial = m.cable.dial
+	return serveFrom(tb, cfg, m), m
+}
+
+// rollOut runs a rollout whose controller is killed behind the commit of a number, and
+// goes on with another; below 0: it is not killed. It returns how many commits there were,
+// and how it ended.
+func rollOut(t *testing.T, s *wire.RolloutSpec, end wire.RolloutState, kill int) (commits int, outcome string) {
+	addr, dir := desk(t), t.TempDir()
+	g := plants(t, addr, 3)
+	first, m := serveMortal(t, addr, dir, kill)
+	r := remote(t, addr)
+	if s.Family != nil {
+		go r.Serve(t.Context(), folder(t)) // also to the second
+	}
+	asked := make(chan error, 1)
+	go func() { // the answer may be given by the second
+		_, err := r.Do(t.Context(), start("r", s), patience, nil)
+		asked <- err
+	}()
+	ended := func() bool {
+		doc, _ := r.Rollout("r")
+		return doc.State.Final()
+	}
+	until(t, "it is killed or has ended", func() bool {
+		select {
+		case <-m.dead:
+			return true
+		default:
+			return ended()
+		}
+	})
+	if m.left == 0 {
+		first.stop()
+		serve(t, addr, dir)
+	}
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	doc := become(t, r, "r", end)
+	for _, d := range doc.Devices {
+		outcome += fmt.Sprintf("%s %s %d, ", d.Device, d.State, d.Attempt)
+	}
+	g.once()
+	return m.count, outcome
+}
+
+func TestAControllerKilledBehindEachOfItsWritesEndsTheSame(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]*wire.RolloutSpec{
+		"a mode": spec(nil),
+		"a family": spec(func(s *wire.RolloutSpec) {
+			s.Mode = ""
+			s.Family = &wire.Family{Name: "new", Digest: "sha256:" + string(folder(t).Digest())}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			all, want := rollOut(t, s, wire.RolloutDone, -1)
+			if least := map[bool]int{true: 6, false: 3}[s.Family != nil]; all < least {
+				t.Fatalf("got %d commits, want at least %d: blobs, the start, the phases and the end", all, least)
+			}
+			t.Logf("%d commits", all)
+			for kill := 1; kill <= all; kill++ {
+				t.Run(fmt.Sprintf("behind commit %d of %d", kill, all), func(t *testing.T) {
+					if _, got := rollOut(t, s, wire.RolloutDone, kill); got != want {
+						t.Errorf("got %s, want %s", got, want)
+					}
+				})
+			}
+		})
+	}
+}

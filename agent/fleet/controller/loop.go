@@ -1,0 +1,172 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/rollout"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// gather is how long what happens is gathered before it is looked at: one commit then has
+// the answers of many devices.
+const gather = 50 * time.Millisecond
+
+// picture is what the loop last knew of the devices.
+type picture struct {
+	seen     map[string]fleet.Device
+	evidence *rollout.Evidence
+}
+
+// loop decides, alone. Its error is ErrTaken.
+func (c *Controller) loop(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	pace := time.NewTimer(gather)
+	defer pace.Stop()
+	armed := true
+	for {
+		soon := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case d := <-c.changes:
+			soon = c.look(d, time.Now())
+		case <-c.inbox.wake:
+			soon = true
+		case b := <-c.shelf.brought:
+			c.brought(b)
+			soon = true
+		case <-pace.C:
+			armed = false
+			if err := c.step(ctx, time.Now()); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := c.step(ctx, time.Now()); err != nil {
+				return err
+			}
+		}
+		if soon && !armed {
+			pace.Reset(gather)
+			armed = true
+		}
+	}
+}
+
+// look takes in a device that changed, and tells whether more did than its telemetry,
+// which the next tick is soon enough for.
+func (c *Controller) look(d fleet.Device, now time.Time) bool {
+	was := c.picture.seen[d.Name]
+	boot := ""
+	if d.State != nil {
+		boot = d.State.BootID
+	}
+	if d.Telemetry != nil && d.Telemetry != was.Telemetry {
+		c.picture.evidence.Take(d.Name, boot, d.Telemetry, now)
+	}
+	if d.Online() && d.State != was.State {
+		c.inbox.back(d.Name)
+	}
+	c.picture.seen[d.Name] = d
+	if d.State == nil && d.Caps == nil && d.Reported == nil && d.Labels == nil {
+		c.picture.evidence.Forget(d.Name)
+		delete(c.picture.seen, d.Name)
+	}
+	return d.State != was.State || d.Caps != was.Caps || d.Reported != was.Reported ||
+		!maps.Equal(d.Labels, was.Labels)
+}
+
+// step takes in what came, lets the rules decide, stores what they decided, and tells it.
+// Its error is ErrTaken. Where the disk refuses it, nobody is told anything, and the next
+// step tries again.
+func (c *Controller) step(ctx context.Context, now time.Time) error {
+	p := c.inbox.take()
+	if !p.ready() {
+		return nil
+	}
+	if c.book.joined != p.seq {
+		if err := c.join(ctx, p); err != nil {
+			return err
+		}
+	} else if err := c.rivals(ctx, p); err != nil {
+		return err
+	}
+	for device := range p.devices {
+		delete(c.book.sent, device)
+	}
+	for _, command := range p.commands {
+		c.take(command, now)
+	}
+	for of, ack := range p.acks {
+		if e := c.book.of(of.id); e != nil && e.Ack(of.device, ack, now) {
+			e.touch()
+		}
+	}
+	for _, e := range c.book.entries {
+		if !e.Final() && e.Step(now, c.view(e)) {
+			e.touch()
+		}
+	}
+	err := c.book.thin(c.shelf, len(c.ledger.open))
+	if err == nil {
+		err = c.book.commit(c.ledger)
+	}
+	if err != nil {
+		if !c.book.failing {
+			c.log.Error("nothing is rolled out: the state cannot be written", "err", err)
+		}
+		c.book.failing = true
+		return nil
+	}
+	c.book.failing = false
+	c.shelf.allow(c.book.entries)
+	c.tell(ctx)
+	return nil
+}
+
+// view is what a rollout sees.
+func (c *Controller) view(e *entry) rollout.View {
+	return rollout.View{Picture: c.client.Registry(), Where: e.where, Evidence: c.picture.evidence,
+		Others: c.book.others(e)}
+}
+
+// join begins a connection: is born, unless another was since, and has everything told
+// anew.
+func (c *Controller) join(ctx context.Context, p post) error {
+	kept := false
+	for _, s := range p.states {
+		kept = kept || s.retained
+		if s.BootID != c.boot && (c.book.joined > 0 || !s.retained && s.State.State == wire.Online) {
+			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
+		}
+	}
+	if c.book.joined > 0 && !kept {
+		c.log.Warn("the broker has forgotten what it retained: labels of devices are lost, set them again")
+	}
+	c.book.joined = p.seq
+	c.client.Send(ctx, c.state(wire.Online, p.seq))
+	c.book.forgetTold()
+	for topic := range p.documents {
+		c.book.clear[topic] = true // unless it is told of
+	}
+	return nil
+}
+
+// rivals looks at what was said of the controller while the connection stood. A will of
+// one that is gone is contradicted.
+func (c *Controller) rivals(ctx context.Context, p post) error {
+	for _, s := range p.states {
+		switch {
+		case s.BootID == c.boot:
+		case s.State.State == wire.Online:
+			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
+		default:
+			c.client.Send(ctx, c.state(wire.Online, p.seq))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/limber-edge/limber/agent/blob"
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// ErrAbsent says that no controller is there.
+var ErrAbsent = errors.New("no controller serves this fleet; `limber fleet serve --state DIR` starts one")
+
+// The times of a Remote.
+const (
+	findTime = 1500 * time.Millisecond // in which the broker tells the state of a controller
+	askAgain = 3 * time.Second         // after which a command without an answer is sent again
+)
+
+// Remote is the controller as others see it, by its topics alone. Its methods may be
+// called from any goroutine, but for Changed, which one may call at a time.
+type Remote struct {
+	*fleet.Client
+	at      wire.Address
+	log     *slog.Logger
+	changed chan struct{} // holds one token when something came
+
+	mu        sync.Mutex // guards what follows
+	state     *wire.State
+	documents map[string]wire.Rollout // by the id of the topic
+	acks      map[string]wire.Ack     // the last of each command that waits
+	server    *blob.Server            // nil: nothing is served
+}
+
+// OpenRemote assembles a Remote. Its While connects.
+func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error) {
+	r := &Remote{at: wire.Address{Fleet: name, Device: wire.Controller}, log: log, changed: make(chan struct{}, 1),
+		documents: map[string]wire.Rollout{}, acks: map[string]wire.Ack{}}
+	var err error
+	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log,
+		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch))
+	return r, err
+}
+
+// listener hears what comes from the broker, behind the client.
+type listener struct {
+	*fleet.Client
+	r *Remote
+}
+
+// Receive sorts what comes.
+func (l listener) Receive(m mqtt.Message, ack func()) {
+	l.Client.Receive(m, ack)
+	if t, err := wire.ParseTopic(m.Topic); err == nil && m.Oversize == 0 {
+		l.r.hear(t, m.Payload)
+	}
+}
+
+func (r *Remote) hear(t wire.Topic, payload []byte) {
+	r.mu.Lock()
+	switch t.Kind {
+	case wire.KindState:
+		r.state = decoded[wire.State](payload)
+	case wire.KindRollout:
+		if doc := decoded[wire.Rollout](payload); doc != nil {
+			r.documents[t.ID] = *doc
+		} else {
+			delete(r.documents, t.ID)
+		}
+	case wire.KindAck:
+		if a := decoded[wire.Ack](payload); a != nil && r.waits(t.ID) {
+			r.acks[t.ID] = *a
+		}
+	case wire.KindFetch:
+		if r.server != nil {
+			r.server.Receive(t, payload)
+		}
+	}
+	r.mu.Unlock()
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// waits tells whether somebody waits for the answer to a command; the lock is held.
+func (r *Remote) waits(id string) bool {
+	_, ok := r.acks[id]
+	return ok
+}
+
+// decoded is what a payload says; nil for one that says nothing.
+func decoded[M any](payload []byte) *M {
+	v := new(M)
+	if len(payload) == 0 || wire.Decode(payload, v) != nil {
+		return nil
+	}
+	return v
+}
+
+// Changed waits until something came since it was called last. Its error is ctx's.
+func (r *Remote) Changed(ctx context.Context) error {
+	select {
+	case <-r.changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Find looks for the controller: ErrAbsent where its state does not say that it is there.
+func (r *Remote) Find(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		state := r.state
+		r.mu.Unlock()
+		switch {
+		case state != nil && state.State == wire.Online:
+			return nil
+		case state != nil || within.Err() != nil && ctx.Err() == nil:
+			return fmt.Errorf("fleet %s: %w", r.at.Fleet, ErrAbsent)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		_ = r.Changed(within) // which is looked at above
+	}
+}
+
+// Do gives the controller a command, good for ttl, and waits for its answer, which told is
+// told of as far as it comes. The command is repeated, as the same, until it is answered;
+// while the controller says that it is at it, the wait goes on. An answer that is none of
+// success is a *wire.Refusal.
+func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.Duration, told func(wire.Ack)) (
+	wire.Ack, error) {
+	id := fleet.NewID()
+	command.ExpiresAt = new(wire.At(time.Now().Add(ttl)))
+	b, err := json.Marshal(command)
+	if err != nil {
+		return wire.Ack{}, err
+	}
+	r.setAck(id, wire.Ack{})
+	defer r.forget(id)
+	m := mqtt.Message{Topic: r.at.Cmd(wire.VerbRollout, id), Payload: b, QoS: 1}
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	end := time.Now().Add(ttl)
+	for r.Send(ctx, m); ; {
+		ack, news := r.ack(id)
+		switch {
+		case ack.State == wire.CommandSucceeded:
+			return ack, nil
+		case ack.State != "" && ack.State.Final():
+			return ack, &wire.Refusal{Reason: ack.Reason, Err: errors.New(ack.Detail)}
+		case ack.State != "" && news:
+			end = time.Now().Add(max(ttl, fetchPatience))
+			if told != nil {
+				told(ack)
+			}
+		case time.Now().After(end):
+			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v; is this user an operator?",
+				r.at.Fleet, ttl)
+		}
+		select {
+		case <-r.changed:
+		case <-again.C:
+			r.Send(ctx, m)
+		case <-ctx.Done():
+			return ack, ctx.Err()
+		}
+	}
+}
+
+func (r *Remote) setAck(id string, a wire.Ack) {
+	r.mu.Lock()
+	r.acks[id] = a
+	r.mu.Unlock()
+}
+
+// ack is the last answer to a command, and whether that is new.
+func (r *Remote) ack(id string) (a wire.Ack, news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a = r.acks[id]
+	if a.State != "" && !a.State.Final() {
+		r.acks[id] = wire.Ack{}
+	}
+	return a, a.State != ""
+}
+
+func (r *Remote) forget(id string) {
+	r.mu.Lock()
+	delete(r.acks, id)
+	r.mu.Unlock()
+}
+
+// Serve gives the controller the blobs of a family, until ctx ends.
+func (r *Remote) Serve(ctx context.Context, f *family.Folder) {
+	may := func(who string, _ family.Digest) bool { return who == wire.Controller }
+	blobs := blob.NewCache(blob.OfFamily(&f.Family, f), cacheBytes)
+	s := blob.NewServer(blob.ServerConfig{Blobs: blobs, May: may}, r.Client, r.log)
+	r.mu.Lock()
+	r.server = s
+	r.mu.Unlock()
+	_ = s.Run(ctx) // its end is ctx's
+}
+
+// Rollouts are those that the controller retains, without their devices, the oldest first.
+func (r *Remote) Rollouts() (all []wire.Rollout) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, doc := range r.documents {
+		if doc.State != "" { // a part has none
+			all = append(all, doc)
+		}
+	}
+	slices.SortFunc(all, func(a, b wire.Rollout) int {
+		return cmp.Or(began(a).Compare(began(b)), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// began is when a rollout was started; zero where it does not say.
+func began(doc wire.Rollout) (t time.Time) {
+	if doc.TS != nil {
+		t = doc.TS.Time
+	}
+	return t
+}
+
+// Rollout is one of them, with the devices of its parts as far as they have come.
+func (r *Remote) Rollout(id string) (doc wire.Rollout, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	doc, known = r.documents[id]
+	for n := range min(doc.Parts, fleet.MaxDevices) {
+		doc.Devices = append(doc.Devices, r.documents[fmt.Sprintf("%s.%d", id, n+1)].Devices...)
+	}
+	return doc, known && doc.State != ""
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"path/filepath"
+	"time"
+
+	"github.com/limber-edge/limber/agent/blob"
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/update"
+	"github.com/limber-edge/limber/agent/uplink"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
+)
+
+// settle decides about an update that an earlier run left, before its family is loaded.
+func (a *Agent) settle() (err error) {
+	lib := a.deps.library
+	if lib == nil {
+		return nil
+	}
+	if a.left, err = update.Settle(a.deps.Store, lib, time.Now()); err != nil {
+		a.left.Told = append(a.left.Told, err) // the family in use is a whole one all the same
+	}
+	if lib.Current() == a.deps.Family {
+		return nil
+	}
+	a.deps.Source, err = a.deps.SourceOf(lib.Current())
+	return err
+}
+
+// partialBlobs is the folder of blobs that are on their way, in that of the state.
+const partialBlobs = "fetch"
+
+func (a *Agent) makeUpdater() error {
+	d, u := a.deps, a.cfg.Updates
+	if d.library == nil {
+		return nil
+	}
+	carrier := d.Carrier
+	if carrier == nil {
+		allowed, err := blob.ParseAllowed(u.Sources)
+		if err != nil {
+			return err
+		}
+		a.fetcher = blob.New(blob.Config{Dir: filepath.Join(a.cfg.State, partialBlobs), Allowed: allowed,
+			KiBPerSecond: u.KiBS}, a.uplink, a.log)
+		carrier = a.fetcher
+	}
+	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
+		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: carrier, Source: d.SourceOf,
+		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
+		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now,
+	}, a.log)
+	return nil
+}
+
+// serving is what an update sees of the agent: an update.Engine.
+type serving struct{ *Agent }
+
+func (s serving) Replace(ctx context.Context, next engine.Source) error {
+	return s.engine.Replace(ctx, next)
+}
+func (s serving) Tally() engine.Tally   { return s.engine.Tally() }
+func (s serving) Status() engine.Status { return s.engine.Status() }
+func (s serving) TurnedAway() uint64    { return s.jobs.refused[wire.Busy].Load() }
+
+// cellMachine holds what names a machine that has no name of its own.
+const cellMachine = "machine"
+
+// machineID names the machine, whatever the device is called.
+func (d *Deps) machineID() string {
+	if id := d.Machine.ID(); id != "" {
+		return id
+	}
+	if b, err := d.Store.Cell(cellMachine); err == nil {
+		return string(b)
+	}
+	random := make([]byte, 8)
+	rand.Read(random) // never fails, since Go 1.24
+	id := hex.EncodeToString(random)
+	if err := d.Store.SetCell(cellMachine, []byte(id)); err != nil {
+		return "" // better none than another with every start
+	}
+	return id
+}
