@@ -40,7 +40,8 @@ type Action func(ctx context.Context, c *Course) (Outcome, error)
 // Outcome is what an action leaves to do, also where it failed.
 type Outcome struct {
 	Remember []store.Cell // written in one commit with the last state
-	// Undo puts back what was before, where that of "succeeded" failed; nil: nothing to put back
+	// Undo puts back what was before, where that of "succeeded" failed. With nil that cannot
+	// be: it has succeeded, and does so again if the command is repeated
 	Undo       func(ctx context.Context)
 	Detail     string // of a success
 	RolledBack bool   // of a failure: the family before is in use again
