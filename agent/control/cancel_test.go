@@ -160,6 +160,20 @@ func TestACommandThatIsAloneIsEndedByItsVerbAlsoWhereItExpiredSinceItWasCutOff(t
 	}
 }
 
+// As on a device that has no time of its own, and is told it after the command.
+func TestACommandThatTookTheClockOfAnotherTimeEndsByThatOfOperators(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		p := r.command(wire.VerbFamily, strings.Replace(aFamily, `"ttl_ms":600000`, fmt.Sprintf(`"expires_at":%q`,
+			time.Now().AddDate(26, 0, 0).UTC().Format(time.RFC3339)), 1))
+		r.behind.Store(int64(26 * 366 * 24 * time.Hour))
+		<-time.After(lookPace)
+		synctest.Wait()
+		p.fails(t, wire.CommandTimedOut, wire.Expired, "")
+	})
+}
+
 func TestAFullDiskDoesNotEndWhatWasCutOffAndGoesOn(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		v := newAlone()

@@ -156,13 +156,14 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 		return
 	}
 	defer leave()
-	act, err := l.verbs[r.Verb].Prepare(limited, Order{order, r.ID, r.Message.Payload, r.Received, expires})
+	o := Order{order, r.ID, r.Message.Payload, r.Received, expires}
+	act, err := l.verbs[r.Verb].Prepare(limited, o)
 	if err != nil {
 		c.giveUp(ctx, r, expires, wire.CommandRejected, Outcome{}, err)
 		return
 	}
 	if begun || c.begin(ctx, limited, r, expires) {
-		c.execute(ctx, limited, l, r, expires, act)
+		c.execute(ctx, limited, l, r, o, act)
 	}
 }
 
@@ -248,19 +249,19 @@ func (c *Control) begin(ctx, limited context.Context, r request, expires time.Ti
 }
 
 // execute takes a command that has begun to its end, until limited ends.
-func (c *Control) execute(ctx, limited context.Context, l *lane, r request, expires time.Time, act Action) {
+func (c *Control) execute(ctx, limited context.Context, l *lane, r request, o Order, act Action) {
 	c.say(r, wire.CommandAccepted)
 	c.say(r, wire.CommandExecuting)
-	out, err := c.follow(limited, l, r, act)
+	out, err := c.follow(limited, l, r, o, act)
 	if err != nil {
-		c.giveUp(ctx, r, expires, wire.CommandFailed, out, err)
+		c.giveUp(ctx, r, o.Expires, wire.CommandFailed, out, err)
 		return
 	}
 	done := c.ack(r, wire.CommandSucceeded, nil)
 	done.Detail = out.Detail
-	if err := c.record(r, expires, done, out.Remember...); err != nil && out.Undo != nil {
+	if err := c.record(r, o.Expires, done, out.Remember...); err != nil && out.Undo != nil {
 		out.Undo(ctx)
-		c.finish(r, expires, wire.CommandFailed, Outcome{}, err)
+		c.finish(r, o.Expires, wire.CommandFailed, Outcome{}, err)
 		return
 	}
 	c.send(r, encode(done))

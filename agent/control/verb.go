@@ -34,7 +34,8 @@ type Order struct {
 
 // Action carries a command out, under its expiry. It is safe to repeat. An error
 // that wraps context.DeadlineExceeded means that it was given up, and one that wraps
-// ErrCancelled that it was taken back, as the cause of ctx's end then says.
+// ErrCancelled that it was taken back. Which it is the cause of ctx's end says; that is
+// context.Canceled where the device stops.
 type Action func(ctx context.Context, c *Course) (Outcome, error)
 
 // Outcome is what an action leaves to do, also where it failed.
