@@ -284,7 +284,7 @@ func TestTheSameNameWithAnotherMachineIsQueuedAgainAndItsEarlierOutcomeUncounted
 	if gate := g.r.Document()[0].Phases[0].Gates[0]; *gate.Value != 1 {
 		t.Errorf("got success %v; want 1", *gate.Value)
 	}
-	g.set(first, func(d *fleet.Device) { d.Caps.Machine = "a third"; d.Caps.Family = new(family("old")) })
+	g.set(first, func(d *fleet.Device) { d.Caps.Machine = "a-third"; d.Caps.Family = new(family("old")) })
 	g.step()
 	if !slices.Contains(g.commanded(), first) {
 		t.Errorf("got commands for %v; want %s among them, though its phase has passed", g.commanded(), first)
