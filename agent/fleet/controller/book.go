@@ -40,7 +40,7 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing bool
+	failing error // why it is not stored; nil: it is
 
 	joined uint64                       // the connection that follows tell of
 	told   map[string][sha256.Size]byte // what is retained, by topic
@@ -225,7 +225,7 @@ func partNumber(id string) (n int) {
 }
 
 // command sends devices the commands that are not answered, once on a connection and
-// again when they are back.
+// again when they are back. To those that are not there the broker would hand on each.
 func (c *Controller) command(ctx context.Context) {
 	sent := map[string]map[string]bool{}
 	for _, e := range c.book.entries {
@@ -233,6 +233,9 @@ func (c *Controller) command(ctx context.Context) {
 			continue
 		}
 		for _, cmd := range e.Commands() {
+			if !c.client.Registry().Device(cmd.Device).Online() {
+				continue
+			}
 			name := cmd.Verb + "/" + cmd.ID
 			if sent[cmd.Device] == nil {
 				sent[cmd.Device] = map[string]bool{}

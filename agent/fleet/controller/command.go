@@ -202,7 +202,9 @@ func (c *Controller) ack(cmd command, detail string, err error) wire.Ack {
 }
 
 // answer has a command answered once what it did is stored.
-func (c *Controller) answer(a wire.Ack) {
+func (c *Controller) answer(a wire.Ack) { c.book.answers = append(c.book.answers, c.answerOf(a)) }
+
+func (c *Controller) answerOf(a wire.Ack) mqtt.Message {
 	b, _ := json.Marshal(a) // cannot fail
-	c.book.answers = append(c.book.answers, mqtt.Message{Topic: c.at.Ack(a.Verb, a.ID), Payload: b, QoS: 1})
+	return mqtt.Message{Topic: c.at.Ack(a.Verb, a.ID), Payload: b, QoS: 1}
 }

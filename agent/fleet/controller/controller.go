@@ -105,7 +105,7 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 		log: log, inbox: newInbox(), syncs: make(chan mqtt.Message, syncsMost), changes: make(chan fleet.Device),
 		picture: picture{seen: map[string]fleet.Device{}, evidence: rollout.NewEvidence()}}
 	cfg.Broker.ClientID = "limber-controller-" + cfg.Fleet
-	cfg.Broker.Will = func(seq uint64) mqtt.Message { return c.state(wire.Lost, seq) }
+	cfg.Broker.Will = func(seq uint64) mqtt.Message { return c.state(wire.Lost, seq, "") }
 	var err error
 	c.client, err = fleet.OpenBehind(func(client *fleet.Client) mqtt.Handler { return ear{client, c} }, cfg.Broker, log,
 		c.filters()...)
@@ -144,9 +144,10 @@ func (c *Controller) filters() []string {
 	return filters
 }
 
-// state is what its topic says of the controller.
-func (c *Controller) state(p wire.Presence, seq uint64) mqtt.Message {
-	b, _ := json.Marshal(wire.State{State: p, BootID: c.boot, ConnSeq: seq, TS: wire.At(time.Now())}) // cannot fail
+// state is what its topic says of the controller, with what keeps it from working.
+func (c *Controller) state(p wire.Presence, seq uint64, detail string) mqtt.Message {
+	b, _ := json.Marshal(wire.State{State: p, BootID: c.boot, ConnSeq: seq, TS: wire.At(time.Now()),
+		Detail: detail}) // cannot fail
 	return mqtt.Message{Topic: c.at.State(), Payload: b, QoS: 1, Retained: true}
 }
 
@@ -156,7 +157,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	if c.http != nil {
 		defer c.http.Close()
 	}
-	if err := c.lookForAnother(ctx); err != nil {
+	if err := c.lookForAnother(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	// the link outlives ctx by the farewell
@@ -171,7 +174,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		bye, cancel := context.WithTimeout(link, farewellTime)
 		defer cancel()
-		if err := c.client.Publish(bye, c.state(wire.Offline, 0)); err != nil {
+		if err := c.client.Publish(bye, c.state(wire.Offline, 0, "")); err != nil {
 			c.log.Warn("farewell not sent", "err", err)
 		}
 		return nil

@@ -322,9 +322,8 @@ func (f *fetching) tell(ctx context.Context, done int64) {
 		return
 	}
 	f.told = now
-	b, _ := json.Marshal(wire.Ack{ID: f.id, Verb: wire.VerbRollout, State: wire.CommandExecuting, TS: wire.At(now),
-		Progress: &wire.Progress{Step: wire.UpdateFetching, Done: done}}) // cannot fail
-	f.c.client.Send(ctx, mqtt.Message{Topic: f.c.at.Ack(wire.VerbRollout, f.id), Payload: b, QoS: 1})
+	f.c.client.Send(ctx, f.c.answerOf(wire.Ack{ID: f.id, Verb: wire.VerbRollout, State: wire.CommandExecuting,
+		TS: wire.At(now), Progress: &wire.Progress{Step: wire.UpdateFetching, Done: done}}))
 }
 
 // Source is the URL below which blobs are served by HTTP, as devices are told; "" if
