@@ -90,7 +90,7 @@ func (e Event) Sentence() string {
 	if e.Count > 1 {
 		line += fmt.Sprintf(" (%d of this kind)", e.Count)
 	}
-	return printable(line)
+	return Printable(line)
 }
 
 // facts are being collected.
@@ -102,7 +102,7 @@ type facts struct {
 // add adds a fact, if it says anything.
 func (f *facts) add(name, value string) {
 	if value != "" {
-		f.all = append(f.all, Fact{name, printable(value)})
+		f.all = append(f.all, Fact{name, Printable(value)})
 	}
 }
 

@@ -180,8 +180,8 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 				told(ack)
 			}
 		case time.Now().After(end):
-			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v; is this user an operator?",
-				r.at.Fleet, ttl)
+			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v: %s", r.at.Fleet, ttl,
+				cmp.Or(r.Detail(), "is this user an operator?"))
 		}
 		select {
 		case <-r.changed:
