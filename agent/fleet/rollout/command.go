@@ -124,11 +124,8 @@ func (r *Record) remember(b before) int {
 	if b.Family == nil && b.Aim == (wire.Aim{}) {
 		return 0
 	}
-	for i, known := range r.Before {
-		if same := b.Family != nil && known.Family != nil && *b.Family == *known.Family; same ||
-			b.Family == nil && known.Family == nil && b.Aim.Same(known.Aim) {
-			return i + 1
-		}
+	if i := slices.IndexFunc(r.Before, b.same); i >= 0 {
+		return i + 1
 	}
 	r.Before = append(r.Before, b)
 	return len(r.Before)

@@ -22,6 +22,8 @@
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
+//   - A device whose time is over, and that is seen where its command leads, has succeeded:
+//     its answer was lost, as with a controller that was away for weeks.
 //   - A rollout that ends takes families back that have not begun to activate; those that
 //     come through nevertheless go back if they should.
 package rollout
@@ -224,11 +226,16 @@ func machine(d fleet.Device) string {
 
 // has tells whether the device is where the rollout leads.
 func (r *Record) has(d fleet.Device) bool {
-	is := present(d, r.Spec.Kind())
-	if r.Spec.Family != nil {
-		return is.Family != nil && is.Family.Digest == r.Spec.Family.Digest
+	return present(d, r.Spec.Kind()).same(before{Family: r.Spec.Family, Aim: wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal}})
+}
+
+// same tells whether a device that has the one has the other; one that has nothing has
+// neither.
+func (b before) same(o before) bool {
+	if b.Family == nil || o.Family == nil {
+		return b.Family == nil && o.Family == nil && b.Aim != wire.Aim{} && b.Aim.Same(o.Aim)
 	}
-	return is.Aim != wire.Aim{} && is.Aim.Same(wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal})
+	return b.Family.Digest == o.Family.Digest
 }
 
 // present is what the device has now of what a kind of rollout changes.

@@ -81,7 +81,8 @@ func (r *Record) follower(name string, others []*Record) string {
 	return ""
 }
 
-// see takes in how a device is, and lets it time out.
+// see takes in how a device is, and lets it time out. Nobody may have been there to hear
+// its answer, for weeks: one that is then seen where it should be has not failed.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 	d.Off = d.open() && !is.Online()
 	if d.State == wire.DevicePending {
@@ -92,9 +93,25 @@ func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 			d.Due = r.due(now)
 		}
 	}
-	if d.Due > 0 && d.open() && now.UnixMilli() >= d.Due {
+	switch late := d.Due > 0 && d.open() && now.UnixMilli() >= d.Due; {
+	case late && d.State == wire.DeviceRunning && r.arrived(d, is):
+		state := map[bool]string{true: wire.DeviceRolledBack, false: wire.DeviceSucceeded}[d.Back]
+		d.end(state, "", "it is there, and its answer was lost", now)
+	case late:
 		d.end(wire.DeviceTimedOut, wire.Expired, d.late(), now)
 	}
+}
+
+// arrived tells whether a device is where its command leads, and not still about to find
+// out whether it stays there.
+func (r *Record) arrived(d *device, is fleet.Device) bool {
+	if is.Caps != nil && is.Caps.Update != nil {
+		return false
+	}
+	if !d.Back {
+		return r.has(is)
+	}
+	return present(is, r.Spec.Kind()).same(r.Before[d.Before-1])
 }
 
 // late is why a device timed out.
