@@ -214,18 +214,20 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 	})
 }
 
-// settle notes on each connection when the broker has told what it retains.
+// settle notes on each connection when the broker has told what it retains. Until then
+// nothing is decided, so what fails is tried again.
 func (c *Controller) settle(ctx context.Context) error {
-	for seq := uint64(0); ; {
-		var err error
-		if seq, err = c.client.Connection(ctx, seq); err != nil {
+	for known := uint64(0); ; {
+		seq, err := c.client.Connection(ctx, known)
+		if err != nil {
 			return nil
 		}
 		if _, err := c.client.List(ctx); err != nil {
 			c.log.Warn("fleet not listed", "err", err)
-			continue // the next connection may be better
+			continue
 		}
 		c.inbox.settled(seq)
+		known = seq
 	}
 }
 
