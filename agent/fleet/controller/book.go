@@ -190,10 +190,11 @@ func (c *Controller) tell(ctx context.Context) {
 	c.command(ctx)
 }
 
-// tellRollout has the broker retain a rollout, as far as it is new.
+// tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
+// that who sees how it ended has seen how they did.
 func (c *Controller) tellRollout(ctx context.Context, e *entry) {
 	documents := e.Document()
-	for n, doc := range documents {
+	for n, doc := range slices.Backward(documents) {
 		topic := c.at.Rollout(doc.ID)
 		if n > 0 {
 			topic = c.at.Rollout(fmt.Sprintf("%s.%d", doc.ID, n))

@@ -113,3 +113,33 @@ func TestADeviceThatIsOffIsNotSentItsCommandOnEachConnectionOfTheController(t *t
 	until(t, "d-1 has its command", func() bool { return len(g.effects("d-1")) == 1 })
 	g.once()
 }
+
+func TestThePartsOfALargeRolloutAreThereBeforeWhatTellsOfThem(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	plants(t, addr, 700)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	box := listen(t, addr, at(wire.Controller).Filter(wire.KindRollout))
+	do(t, r, start("r", spec(func(s *wire.RolloutSpec) { s.Phases = []string{"100%"} })))
+	devices := map[string]int{}
+	for {
+		m := box.next()
+		var doc wire.Rollout
+		if err := wire.Decode(m.Payload, &doc); err != nil {
+			t.Fatal(err)
+		}
+		if doc.State == "" {
+			devices[m.Topic] = len(doc.Devices)
+			continue
+		}
+		sum := 0
+		for n := range doc.Parts {
+			sum += devices[at(wire.Controller).Rollout(fmt.Sprintf("r.%d", n+1))]
+		}
+		if doc.Parts == 0 || sum != 700 {
+			t.Errorf("got %d devices in the %d parts that came before, want 700", sum, doc.Parts)
+		}
+		return
+	}
+}
