@@ -345,7 +345,9 @@ func (c *Controller) serveHTTP(ctx context.Context) error {
 	if c.http == nil {
 		return nil
 	}
-	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second}
+	// who reads slowly may: a device takes a blob over a bad link
+	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	ended := context.AfterFunc(ctx, func() { s.Close() })
 	defer ended()
 	if err := s.Serve(c.http); !errors.Is(err, http.ErrServerClosed) {
