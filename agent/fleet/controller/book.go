@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 // The keys of what is stored, each with an id behind it.
@@ -21,6 +23,9 @@ const (
 	keyCommand = "command/" // a remembered
 	keyBlob    = "blob/"    // by 64 hexadecimal digits
 )
+
+// keyFleet is that of the fleet's name.
+const keyFleet = "fleet"
 
 // entry is a rollout, with what was made of its expression.
 type entry struct {
@@ -40,12 +45,28 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing error // why it is not stored; nil: it is
+	failing error  // why it is not stored; nil: it is
+	tidy    bool   // a rollout began: blobs may be there that none needs
+	fleet   string // its name, to be stored with what is stored first; "" if it is
 
 	joined uint64                       // the connection that follows tell of
 	told   map[string][sha256.Size]byte // what is retained, by topic
 	clear  map[string]bool              // topics that have to be cleared
 	sent   map[string]map[string]bool   // commands by device
+}
+
+// belong has the fleet's name stored, in time, or tells that what is stored is another's: its
+// rollouts would be carried out on devices that have the same names.
+func (b *book) belong(fleet string) error {
+	switch name, err := b.store.Document(keyFleet); {
+	case errors.Is(err, store.ErrNotFound):
+		b.fleet = fleet
+	case err != nil:
+		return err
+	case string(name) != fleet:
+		return fmt.Errorf("the state is of fleet %s: give fleet %s a folder of its own", name, fleet)
+	}
+	return nil
 }
 
 // loadEntries reads the rollouts that were stored. One that makes no sense is left where
@@ -101,9 +122,9 @@ func (b *book) change(key string, value []byte) {
 }
 
 // thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
-// other needs.
+// other needs. Those of a family whose rollout was refused, or which came in part, stay
+// until another rollout begins.
 func (b *book) thin(s *shelf, open int) error {
-	gone := false
 	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
 		e := b.entries[i]
 		if !e.Final() {
@@ -117,12 +138,13 @@ func (b *book) thin(s *shelf, open int) error {
 				b.clear[topic] = true
 			}
 		}
-		gone = true
+		b.tidy = true
 	}
-	if !gone {
-		return nil
+	if !b.tidy || open > 0 {
+		return nil // nobody knows what a family on its way needs
 	}
-	return s.thin(b, open)
+	b.tidy = false
+	return s.thin(b)
 }
 
 // partOf is the rollout that an id is a part's of; "" for another.
@@ -152,10 +174,13 @@ func (b *book) commit(l *ledger) error {
 	if len(b.changes) == 0 {
 		return nil
 	}
+	if b.fleet != "" {
+		b.change(keyFleet, []byte(b.fleet))
+	}
 	if err := b.store.Commit(b.changes); err != nil {
 		return err
 	}
-	b.changes = nil
+	b.changes, b.fleet = nil, ""
 	for _, e := range b.entries {
 		e.dirty = false
 	}

@@ -178,7 +178,7 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 	if e.Record, err = rollout.New(asked.Rollout, spec, c.view(e), now); err != nil {
 		return "", err
 	}
-	c.book.entries = append(c.book.entries, e)
+	c.book.entries, c.book.tidy = append(c.book.entries, e), true
 	if spec.Supersede {
 		for _, other := range c.book.entries {
 			other.touch()

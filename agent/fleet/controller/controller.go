@@ -116,6 +116,9 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 	c.shelf = newShelf(store, fetcher)
 	c.server = blob.NewServer(blob.ServerConfig{Blobs: c.shelf.cache, May: c.shelf.may}, c.client, log)
 	c.book.store = store
+	if err := c.book.belong(cfg.Fleet); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+	}
 	if c.book.entries, err = loadEntries(store, log); err != nil {
 		return nil, err
 	}

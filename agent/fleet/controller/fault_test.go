@@ -143,3 +143,52 @@ func TestThePartsOfALargeRolloutAreThereBeforeWhatTellsOfThem(t *testing.T) {
 		return
 	}
 }
+
+func TestTheStateOfOneFleetIsNotServedToAnother(t *testing.T) {
+	t.Parallel()
+	addr, dir := desk(t), t.TempDir()
+	plants(t, addr, 1)
+	first := serve(t, addr, dir)
+	do(t, remote(t, addr), start("r", spec(nil)))
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	documents, err := store.OpenDocuments(dir, store.Options{NoSync: true}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer documents.Close()
+	_, err = controller.New(controller.Config{Fleet: "forest", Broker: link(addr), Dir: dir}, documents, discard())
+	if err == nil || !strings.Contains(err.Error(), yard) {
+		t.Errorf("got %v, want that the state is of fleet %s: its devices may have the same names", err, yard)
+	}
+}
+
+func TestABlobThatNoRolloutCameOfGoesWithTheNextRollout(t *testing.T) {
+	t.Parallel()
+	addr, dir := desk(t), t.TempDir()
+	plants(t, addr, 1)
+	first := serve(t, addr, dir)
+	r := remote(t, addr)
+	go r.Serve(t.Context(), folder(t))
+	family := &wire.Family{Name: "new", Digest: "sha256:" + string(folder(t).Digest())}
+	_, err := r.Do(t.Context(), start("x", spec(func(s *wire.RolloutSpec) {
+		s.Mode, s.Family, s.Where = "", family, "device=z"
+	})), patience, nil)
+	if err == nil {
+		t.Fatal("got a rollout that nobody fits")
+	}
+	do(t, r, start("r", spec(nil)))
+	become(t, r, "r", wire.RolloutDone)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	documents, err := store.OpenDocuments(dir, store.Options{NoSync: true}, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer documents.Close()
+	if blobs, err := documents.Keys("blob/"); err != nil || len(blobs) > 0 {
+		t.Errorf("got the blobs %v, %v; want none", blobs, err)
+	}
+}

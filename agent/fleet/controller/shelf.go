@@ -180,12 +180,8 @@ func (h *shelf) alive(d family.Digest) bool {
 	return false
 }
 
-// thin has the blobs removed that no rollout needs. While a family is on its way nobody
-// knows what it needs, so they stay until the next time.
-func (h *shelf) thin(b *book, open int) error {
-	if open > 0 {
-		return nil
-	}
+// thin has the blobs removed that no rollout needs.
+func (h *shelf) thin(b *book) error {
 	needed := h.needed(b.entries)
 	keys, err := h.store.Keys(keyBlob)
 	for _, key := range keys {
