@@ -308,7 +308,10 @@ func (f *fetching) blob(ctx context.Context, d family.Digest, most int64) ([]byt
 		return nil, err
 	}
 	f.done += int64(len(b))
-	return b, f.c.shelf.store.Commit(map[string][]byte{keyBlob + string(d): b})
+	if err := f.c.shelf.store.Commit(map[string][]byte{keyBlob + string(d): b}); err != nil {
+		return nil, err
+	}
+	return b, f.c.shelf.fetcher.Forget(func(other family.Digest) bool { return other != d })
 }
 
 // tell says how far it is, to who asked.
