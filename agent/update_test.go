@@ -165,8 +165,9 @@ func TestAFamilyComesOverTheAirWithoutAJobLost(t *testing.T) {
 		t.Errorf("sent %d bytes for the %d of what was missing, want at most 1.05 of them", sent, missing)
 	}
 	d.stop()
+	seen := len(o.matching(self(cfg).State()))
 	start(t, cfg, real(cfg)).ready()
-	o.presence(cfg, wire.Online, len(o.matching(self(cfg).State())))
+	o.presence(cfg, wire.Online, seen)
 	if r := o.ask(cfg, "restarted", `{"deadline_ms":600000}`); r.Status != wire.OK || r.Family != next.Name {
 		t.Errorf("after a start: got %+v, want an answer of %s", r, next.Name)
 	}

@@ -113,7 +113,7 @@ func (f *Fetcher) Receive(t wire.Topic, payload []byte) {
 // brought is kept until Forget. While nobody has the blob it waits, until ctx ends. Its
 // errors are ctx's, those of the disk, and a *wire.Refusal: Invalid after three wrong
 // ones, NoSpace where the disk is full, and Unauthorized where no source is allowed and
-// the other side of the broker has nothing.
+// the other side of the broker never had it.
 func (f *Fetcher) Fetch(ctx context.Context, w Wanted, progress func(done int64)) (b []byte, err error) {
 	err = f.turns(ctx, w, progress, func(ctx context.Context, way way, p *partial) error {
 		if err := way.bring(ctx, p); err != nil {
@@ -213,7 +213,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			if wrong++; wrong == wrongMost {
 				return wire.Refuse(wire.Invalid, "%d times what came was something else, lastly: %w", wrong, err)
 			}
-		case denied != nil && errors.Is(err, errNone):
+		case denied != nil && errors.Is(err, errNone) && p.done == 0: // else it had it, and is waited for
 			return wire.Refuse(wire.Unauthorized, "%w; and the controller: %w", denied, err)
 		case p.done > before:
 			pause = pauseFirst

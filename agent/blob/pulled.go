@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,14 +88,22 @@ func (c pulled) size(ctx context.Context, p *partial) (int64, error) {
 	w := newWindow(c.Fetcher, string(p.want.Digest), 0)
 	c.open.Store(w)
 	defer c.open.Store(nil)
-	for n := int64(wire.BlobPart); n < p.want.Max; n *= 2 {
-		if there, err := c.probe(ctx, w, n); err != nil {
+	n := int64(wire.BlobPart)
+	for ; n < p.want.Max; n *= 2 {
+		there, err := c.probe(ctx, w, n)
+		if err != nil {
 			return 0, err
-		} else if !there {
-			return n, nil
+		}
+		if !there {
+			break
 		}
 	}
-	return p.want.Max, nil
+	if n == wire.BlobPart { // of what is not there, nothing follows either
+		if there, err := c.probe(ctx, w, 0); err != nil || !there {
+			return 0, cmp.Or(err, errEmpty)
+		}
+	}
+	return min(n, p.want.Max), nil
 }
 
 // probe finds out whether there is a byte at an offset.

@@ -282,7 +282,7 @@ func TestWhatNobodyHasIsWaitedForAndSaidWhy(t *testing.T) {
 }
 
 func TestTheSizeOverTheBrokerIsAPowerOfTwo(t *testing.T) {
-	for _, tt := range []struct{ n, want, asks int }{{1, 64 << 10, 1}, {64 << 10, 64 << 10, 1}, {64<<10 + 1, 128 << 10, 2},
+	for _, tt := range []struct{ n, want, asks int }{{1, 64 << 10, 2}, {64 << 10, 64 << 10, 2}, {64<<10 + 1, 128 << 10, 2},
 		{5 << 20, 6 << 20, 7}} { // the last one: Max
 		bubble(t, tt.n, func(t *testing.T, l *line, f *Fetcher) {
 			n, err := f.Size(t.Context(), wantedOf(l.blob))

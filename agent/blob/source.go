@@ -86,14 +86,21 @@ func (s source) window(ctx context.Context, p *partial) error {
 		if err != nil {
 			return err
 		}
-		if _, err := io.CopyN(io.Discard, body, span.known); err != nil {
+		switch has, err := io.CopyN(io.Discard, body, span.known); {
+		case errors.Is(err, io.EOF):
+			return p.wrong("it has %d bytes, fewer than the %d that are there", has, span.known)
+		case err != nil:
 			return err
 		}
+		before := p.done
 		if err := add(p, io.LimitReader(body, span.bytes)); err != nil {
 			return err
 		}
-		if p.done == span.total && !p.complete() {
-			return p.wrong("%d bytes that have another digest", span.total)
+		switch {
+		case (p.done == span.total || p.done == before && a.StatusCode == http.StatusOK) && !p.complete():
+			return p.wrong("%d bytes that have another digest", p.done)
+		case p.done == before: // it would be asked for the same again at once
+			return errors.New("it sends none of the bytes that it names")
 		}
 		return nil
 	})

@@ -624,7 +624,7 @@ func TestN8_TwoDevicesWithOneIDTellOfEachOther(t *testing.T) {
 	var twins []*device
 	for _, boot := range []string{"0123456789abcdef", "fedcba9876543210"} {
 		twins = append(twins, mustDevice(t, func(d *device) {
-			d.cfg.Boot, d.cfg.Link.Broker, d.cfg.Link.RivalPause = boot, served.Addr(), 2*time.Second
+			d.cfg.Boot, d.cfg.Link.Broker, d.cfg.Link.RivalPause = boot, served.Addr(), 200*time.Millisecond
 			d.cfg.Link.Subscriptions = []mqtt.Subscription{{Filter: self.Filter(wire.KindJob), QoS: 1}}
 		}))
 	}
@@ -641,7 +641,7 @@ func TestN8_TwoDevicesWithOneIDTellOfEachOther(t *testing.T) {
 	<-operator.up
 	stops := []func(){twins[0].run(), twins[1].run()}
 	const rival = "another client has this id and takes the session"
-	for late := time.After(patience); ; {
+	for late := time.After(5 * patience); ; { // a row of connections, each with its pause
 		select {
 		case m := <-operator.got:
 			if strings.Contains(string(m.Payload), rival) {

@@ -15,8 +15,9 @@
 // that repeats it for ever would be worse; a subscription is refused in the
 // SUBACK.
 //
-// Sessions and retained messages live as long as the process. A client that
-// sends nonsense is disconnected, and no other client notices.
+// Sessions and retained messages live as long as the process; what is published
+// while a session passes from one connection to the next is not lost. A client
+// that sends nonsense is disconnected, and no other client notices.
 package devbroker
 
 import (

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -31,25 +30,18 @@ type door struct {
 	log   *slog.Logger
 	told  sync.Map     // client id → struct{}: a dropped publish of it was logged
 	order atomic.Int64 // of publishes
-	held  sync.Map     // client id → aside: see OnPacketRead
+	held  sync.Map     // *mochi.Client → packets.Packet: see OnPacketRead
 	asked sync.Map     // *mochi.Client → uint16: see rename
+	moves *handovers
 }
 
 // lookup finds the client whose session the server keeps under an id, whether
 // it is connected or away.
 type lookup func(id string) (*mochi.Client, bool)
 
-// aside is a message that is not in the library's table for the moment.
-type aside struct {
-	packets.Packet
-	back chan struct{} // closed when it is there again
-}
-
-// takeOver bounds the wait of a new connection for the one before.
-const takeOver = time.Second
-
 func newDoor(cfg Config, knows lookup, log *slog.Logger) *door {
-	return &door{acl: cfg.ACL, open: cfg.open(), users: cfg.Users, knows: knows, log: log}
+	return &door{acl: cfg.ACL, open: cfg.open(), users: cfg.Users, knows: knows, log: log,
+		moves: newHandovers(knows)}
 }
 
 func (d *door) ID() string { return "door" }
@@ -179,7 +171,7 @@ func (d *door) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	}
 	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 1 {
 		if waiting, ok := cl.State.Inflight.Get(pk.PacketID); ok && waiting.FixedHeader.Type == packets.Publish {
-			d.held.Store(cl.ID, aside{waiting, make(chan struct{})})
+			d.held.Store(cl, waiting)
 		}
 	}
 	return pk, nil
@@ -193,23 +185,26 @@ func (d *door) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, _ error) {
 		!mochi.IsValidFilter(pk.TopicName, true) {
 		cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID})
 	}
-	if h, ok := d.held.Load(cl.ID); ok {
-		cl.State.Inflight.Set(h.(aside).Packet)
-		d.held.Delete(cl.ID)
-		close(h.(aside).back)
+	if waiting, ok := d.held.LoadAndDelete(cl); ok {
+		cl.State.Inflight.Set(waiting.(packets.Packet))
+		d.moves.pass(cl, waiting.(packets.Packet))
 	}
 }
 
-// OnSessionEstablish comes before a new connection takes over what waits for
-// its client. The one before may still be at a packet whose PUBACK the client
-// has, with a message set aside that would not be taken along.
-func (d *door) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
-	if h, ok := d.held.Load(cl.ID); ok {
-		select {
-		case <-h.(aside).back:
-		case <-time.After(takeOver): // the library panicked over the packet
-		}
+// OnSessionEstablish comes before a new connection takes over what waits for its client.
+func (d *door) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) { d.moves.begin(cl) }
+
+// OnPacketEncode comes before each packet that is written to a client.
+func (d *door) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		d.moves.settle(cl)
+	case packets.Publish:
+		d.moves.greeted(cl)
+	case packets.Suback, packets.Unsuback:
+		return d.rightful(cl, pk)
 	}
+	return pk
 }
 
 // OnDisconnect forgets what concerns the connection.

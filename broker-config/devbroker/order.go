@@ -8,13 +8,18 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// OnQosPublish numbers a last will on its way into a client's table. It has not
-// come by OnPublish and bears the time in seconds, far above any number given.
+// OnQosPublish follows a message into a client's table. A last will is numbered: it has
+// not come by OnPublish and bears the time in seconds, far above any number given. What is
+// sent again has been there before.
 func (d *door) OnQosPublish(cl *mochi.Client, pk packets.Packet, _ int64, _ int) {
-	if pk.FixedHeader.Type == packets.Publish && pk.Created > d.order.Load() {
+	if pk.FixedHeader.Type != packets.Publish || pk.FixedHeader.Dup {
+		return
+	}
+	if pk.Created > d.order.Load() {
 		pk.Created = d.order.Add(1)
 		cl.State.Inflight.Set(pk)
 	}
+	d.moves.pass(cl, pk)
 }
 
 // OnPacketSent puts in order what waits for a client, in the moment between
@@ -23,6 +28,7 @@ func (d *door) OnQosPublish(cl *mochi.Client, pk packets.Packet, _ int64, _ int)
 func (d *door) OnPacketSent(cl *mochi.Client, pk packets.Packet, _ []byte) {
 	if pk.FixedHeader.Type == packets.Connack {
 		rank(cl.State.Inflight)
+		d.moves.end(cl)
 	}
 }
 

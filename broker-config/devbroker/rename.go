@@ -26,13 +26,11 @@ func (d *door) rename(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnPacketEncode answers under the id that the client knows. A client's requests are
+// rightful is the answer under the id that the client knows. A client's requests are
 // answered by the one goroutine that reads them.
-func (d *door) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
-	if kind := pk.FixedHeader.Type; kind == packets.Suback || kind == packets.Unsuback {
-		if id, ok := d.asked.LoadAndDelete(cl); ok {
-			pk.PacketID = id.(uint16)
-		}
+func (d *door) rightful(cl *mochi.Client, answer packets.Packet) packets.Packet {
+	if id, ok := d.asked.LoadAndDelete(cl); ok {
+		answer.PacketID = id.(uint16)
 	}
-	return pk
+	return answer
 }

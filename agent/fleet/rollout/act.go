@@ -73,7 +73,7 @@ func (r *Record) retry(v View, now time.Time) error {
 		}
 	}
 	if r.State == wire.RolloutFailed {
-		r.reopen()
+		r.reopen(now)
 	}
 	r.State, r.End = wire.RolloutRunning, nil
 	if p := &r.Phases[r.Phase]; p.State == wire.PhaseRunning {
@@ -87,15 +87,16 @@ func (r *Record) retry(v View, now time.Time) error {
 	return nil
 }
 
-// reopen goes back to the first phase that did not pass, or of which devices went back.
-func (r *Record) reopen() {
+// reopen goes back to the first phase that did not pass, or of which devices went back. It
+// is judged anew, by what comes now.
+func (r *Record) reopen(now time.Time) {
 	first := len(r.Phases)
 	for p := range r.Phases {
 		if c := r.counts(p); r.Phases[p].State != wire.PhasePassed || c.RolledBack+c.Cancelled > 0 {
 			first = min(first, p)
 		}
 		if p >= first {
-			r.Phases[p] = phase{Size: r.Phases[p].Size, State: wire.PhasePending, Approved: p == first}
+			r.Phases[p] = phase{Size: r.Phases[p].Size, State: wire.PhasePending, Approved: p == first, Retried: wire.At(now)}
 		}
 	}
 	r.Phase = min(first, len(r.Phases)-1)

@@ -110,3 +110,19 @@ func TestWhatIsRetriedIsObservedAnew(t *testing.T) {
 	g.after(time.Minute)
 	g.want(wire.RolloutDone, "")
 }
+
+func TestAPhaseWhoseGateFailedIsJudgedByWhatIsAnsweredAfterTheRetry(t *testing.T) {
+	g := newRig(t, 4)
+	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}})
+	first := g.order()[0]
+	g.succeed()
+	g.traffic([]string{first}, 600, 60, 10)
+	g.step()
+	g.want(wire.RolloutFailed, "misses")
+	g.act(wire.RolloutRetry)
+	g.want(wire.RolloutWaiting, "misses: 0 of 200 frames")
+	g.traffic(nil, 600, 6, 10)
+	g.traffic(nil, 600, 6, 10)
+	g.after(10 * time.Minute)
+	g.wantCommanded(g.order()[1:]...)
+}

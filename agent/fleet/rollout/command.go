@@ -48,7 +48,8 @@ func (s *starter) startPhase(p int) (held string, started bool) {
 }
 
 // start starts a device, or its way back, or says why not. One that is there already has
-// nothing to start.
+// nothing to start; but a mode or goal that is reported under a name that was commanded
+// before may be that of the machine before.
 func (s *starter) start(d *device) (held string) {
 	is := s.view.Picture.Device(d.Name)
 	value := ""
@@ -56,12 +57,12 @@ func (s *starter) start(d *device) (held string) {
 		value = is.Labels[u.Label]
 	}
 	switch {
-	case !d.Back && s.has(is):
+	case !d.Back && (s.Spec.Family != nil || d.Attempt == 0) && s.has(is):
 		d.end(wire.DeviceAlready, "", "", s.now)
 		return ""
-	case s.Spec.Family != nil && is.Caps != nil && is.Caps.Update != nil:
+	case s.Spec.Family != nil && updates(is) != "":
 		return d.Name + " is at another update"
-	case slices.ContainsFunc(s.view.Others, func(o *Record) bool { return s.rivals(o) && o.commands(d.Name) }):
+	case slices.ContainsFunc(s.view.Others, s.awaited(d)):
 		return d.Name + " has still to answer another rollout"
 	case s.full(value):
 		return fmt.Sprintf("as many of %s=%s are unavailable as may be", s.Spec.MaxUnavailable.Label, value)
@@ -72,7 +73,7 @@ func (s *starter) start(d *device) (held string) {
 	if d.Before == 0 && !d.Back {
 		d.Before = s.remember(present(is, s.Spec.Kind()))
 	}
-	if base := s.view.Evidence.of(d.Name, s.now.Add(-Hour), s.now); base.Frames > 0 && !d.Back {
+	if base := s.view.Evidence.of(d.Name, s.now.Add(-hour), s.now); base.Frames > 0 && !d.Back {
 		d.Base = base
 	}
 	d.State, d.Since, d.Due = wire.DeviceRunning, s.now.UnixMilli(), s.due(s.now)
@@ -84,6 +85,14 @@ func (s *starter) start(d *device) (held string) {
 	}
 	d.Sent = s.command(making, d.Due)
 	return ""
+}
+
+// awaited tells of another rollout whether the device has to answer that first. A way
+// back comes after those of the rollouts that were started later.
+func (s *starter) awaited(d *device) func(*Record) bool {
+	return func(o *Record) bool {
+		return s.rivals(o) && (o.commands(d.Name) || d.Back && s.before(o) && o.returns(d.Name))
+	}
 }
 
 // full tells whether as many devices with a value of the label may be unavailable as may.
@@ -124,8 +133,10 @@ func (r *Record) remember(b before) int {
 	if b.Family == nil && b.Aim == (wire.Aim{}) {
 		return 0
 	}
-	if i := slices.IndexFunc(r.Before, b.same); i >= 0 {
-		return i + 1
+	for i, known := range r.Before {
+		if b.same(known) {
+			return i + 1
+		}
 	}
 	r.Before = append(r.Before, b)
 	return len(r.Before)
@@ -270,10 +281,8 @@ func (r *Record) answers(a wire.Ack, key int) bool {
 func (r *Record) answered(d *device, a wire.Ack, now time.Time) {
 	state, detail := wire.DeviceFailed, a.Detail
 	switch {
-	case a.State == wire.CommandSucceeded && d.Back:
-		state = wire.DeviceRolledBack
 	case a.State == wire.CommandSucceeded:
-		state = wire.DeviceSucceeded
+		state = d.done()
 	case a.State == wire.CommandTimedOut, a.Reason == wire.Expired:
 		state = wire.DeviceTimedOut
 	case a.State == wire.CommandCancelled && r.End != nil && !d.Back:
@@ -286,7 +295,7 @@ func (r *Record) answered(d *device, a wire.Ack, now time.Time) {
 	if d.Back && state != wire.DeviceRolledBack {
 		detail = "on its way back: " + detail
 	}
-	d.end(state, a.Reason, detail, now)
+	d.end(state, wire.Reason(word(string(a.Reason))), detail, now)
 }
 
 // cancelled takes the answer to a cancel. One that is refused by a device which never

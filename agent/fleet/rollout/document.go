@@ -16,6 +16,9 @@ import (
 // wire.MaxControl whatever they say, so that a device never moves to another part.
 const perPart = 150
 
+// maxWord is the length limit of a device's machine and reason, in bytes.
+const maxWord = 16
+
 // maxDetail is the length limit of a device's detail, in bytes of JSON.
 const maxDetail = 96
 

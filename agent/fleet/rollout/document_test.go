@@ -182,3 +182,18 @@ func BenchmarkStep(b *testing.B) {
 		g.r.Step(g.now, g.view())
 	}
 }
+
+func TestWhatADeviceSaysOutOfAllMeasureIsNoHarmToTheOthers(t *testing.T) {
+	g := large(t)
+	name := g.order()[0]
+	for _, machine := range []string{strings.Repeat("m", 60_000), `"<é>`} {
+		g.set(name, func(d *fleet.Device) { d.Caps.Machine = machine })
+		g.step()
+		mustDocuments(t, g.r)
+	}
+	g.answer(name, wire.Ack{State: wire.CommandFailed, Reason: wire.Reason(strings.Repeat("r", 60_000))})
+	mustDocuments(t, g.r)
+	if d := g.device(name); d.State != wire.DeviceFailed || d.Reason != "" {
+		t.Errorf("got %s, reason %.100s", d.State, d.Reason)
+	}
+}

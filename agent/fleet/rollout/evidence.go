@@ -8,8 +8,8 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// Hour is how far Evidence goes back.
-const Hour = time.Hour
+// hour is how far Evidence goes back.
+const hour = time.Hour
 
 // slots are how many minutes Evidence keeps of a device: more than an hour has, as
 // cuts make some of them short.
@@ -88,13 +88,17 @@ func (h *history) take(boot string, is counters, p95 *float64, now time.Time) {
 	// answered falls when what had been counted is refused after all: what it then gains
 	// was counted before
 	is.answered = max(is.answered, was.answered)
+	frames := clamp(is.answered - was.answered)
+	was.missed = min(is.missed, was.missed)
+	missed := clamp(min(is.missed-was.missed, uint64(frames)))
+	// a frame counts once it is taken up, its miss once it was answered: with the next ones
+	is.missed = was.missed + uint64(missed)
 	h.boot, h.at, h.last = boot, now, is
-	frames, missed := clamp(is.answered-was.answered), clamp(is.missed-min(is.missed, was.missed))
 	if frames == 0 {
 		return
 	}
 	m := h.minute(since)
-	m.frames, m.missed = clamp(uint64(m.frames)+uint64(frames)), clamp(uint64(m.missed)+uint64(min(missed, frames)))
+	m.frames, m.missed = clamp(uint64(m.frames)+uint64(frames)), clamp(uint64(m.missed)+uint64(missed))
 	if p95 != nil && *p95 >= 0 && *p95 <= math.MaxFloat32 {
 		sum := float64(m.p95)*float64(m.timed) + *p95*float64(frames)
 		m.timed = clamp(uint64(m.timed) + uint64(frames))
@@ -130,7 +134,7 @@ func (e *Evidence) of(device string, since, now time.Time) (t tally) {
 	if last := (h.first + h.count - 1 + slots) % slots; h.count > 0 && h.ring[last].start < since.UnixMilli() {
 		h.cut = true
 	}
-	from := max(since.UnixMilli(), now.Add(-Hour).UnixMilli())
+	from := max(since.UnixMilli(), now.Add(-hour).UnixMilli())
 	sum := 0.0 // of p95, by frames
 	for i := range h.count {
 		if m := &h.ring[(h.first+i)%slots]; m.start >= from {

@@ -45,15 +45,18 @@ func (r *Record) judgePhase(at int, now time.Time, v View) (changed bool) {
 		return true
 	}
 	settled := t.open == 0 && t.succeeded > 0
-	if settled && p.Settled.IsZero() {
+	switch {
+	case settled && p.Settled.IsZero():
 		p.Settled, changed = wire.At(now), true
+	case t.succeeded == 0 && !p.Settled.IsZero(): // other machines are there now
+		p.Settled, changed = wire.Time{}, true
 	}
 	switch {
-	case t.open == 0 && t.ended == 0 && (t.off == 0 || t.already > 0): // there is nothing to be judged
+	case t.open == 0 && t.ended == 0 && (t.off == 0 || t.online > 0): // there is nothing to be judged
 	case t.open == 0 && t.ended > 0 && t.succeeded == 0 && t.off == 0:
 		r.fail(at, fmt.Sprintf("phase %d: none of its devices succeeded", at+1))
 		return true
-	case !settled || slices.ContainsFunc(gates, verdict(wire.GateWait)) || now.Before(p.Settled.Add(r.soak())):
+	case !settled || t.online == 0, slices.ContainsFunc(gates, verdict(wire.GateWait)), now.Before(p.Settled.Add(r.soak())):
 		return changed
 	}
 	r.pass(at, now)
@@ -134,20 +137,22 @@ type turnout struct {
 	open      int // that are there, and are to be started or under way
 	waiting   int // of these, that are to be started
 	off       int // that are not there, likewise
-	already   int
+	online    int // that are there, of all that the rollout has not given up
 }
 
 func (r *Record) turnout(p int) (t turnout) {
 	devices := r.of(p)
 	for i := range devices {
-		switch d := &devices[i]; d.State {
+		d := &devices[i]
+		if !d.Off && d.State != wire.DeviceSuperseded && d.State != wire.DeviceCancelled {
+			t.online++
+		}
+		switch d.State {
 		case wire.DeviceSucceeded:
 			t.succeeded++
 			t.ended++
 		case wire.DeviceFailed, wire.DeviceTimedOut:
 			t.ended++
-		case wire.DeviceAlready:
-			t.already++
 		case wire.DevicePending, wire.DeviceRunning:
 			if d.Off {
 				t.off++
@@ -227,8 +232,9 @@ func (r *Record) figure(g wire.Gate, p int, now time.Time, v View) wire.RolloutG
 	var m means
 	devices := r.of(p)
 	for i := range devices {
-		if d := &devices[i]; d.State == wire.DeviceSucceeded && d.Attempt > 0 {
-			m.add(g.Name, l.relative, d.Base, v.Evidence.of(d.Name, time.UnixMilli(d.Since), now))
+		if d := &devices[i]; d.State == wire.DeviceSucceeded {
+			since := time.UnixMilli(max(d.Since, r.Phases[p].Retried.UnixMilli()))
+			m.add(g.Name, l.relative, d.Base, v.Evidence.of(d.Name, since, now))
 		}
 	}
 	is.Frames = m.frames
@@ -315,7 +321,7 @@ func (r *Record) lacksBase(at int, fresh bool, now time.Time, v View) (gate stri
 		switch d := &devices[i]; {
 		case d.State == wire.DevicePending && d.Off:
 		case d.State == wire.DevicePending && fresh:
-			known.add(v.Evidence.of(d.Name, now.Add(-Hour), now))
+			known.add(v.Evidence.of(d.Name, now.Add(-hour), now))
 		case d.open() || d.State == wire.DeviceSucceeded:
 			known.add(d.Base)
 		}
@@ -344,7 +350,7 @@ func (r *Record) takeBase(at int, now time.Time, v View) (why string, took bool)
 	p.Base = wire.At(now)
 	for i := range r.Devices {
 		if d := &r.Devices[i]; d.untouched() || d.State == wire.DevicePending {
-			d.Base = v.Evidence.of(d.Name, now.Add(-Hour), now)
+			d.Base = v.Evidence.of(d.Name, now.Add(-hour), now)
 			v.Evidence.of(d.Name, now, now) // what comes next is not mixed with it
 		}
 	}

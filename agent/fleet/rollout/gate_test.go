@@ -340,3 +340,15 @@ func FuzzGatesAndPhases(f *testing.F) {
 		}
 	})
 }
+
+func TestAMissThatIsToldAfterItsFrameIsCounted(t *testing.T) {
+	g := newRig(t, 1)
+	g.begin(wire.RolloutSpec{Gates: gates("misses=0.2"), Observe: 20})
+	g.succeed()
+	for range 25 { // a frame is under way when telemetry is told, and late
+		g.traffic(nil, 1, 0, 10)
+		g.traffic(nil, 0, 1, 10)
+	}
+	g.step()
+	g.want(wire.RolloutFailed, "misses is 0.96")
+}

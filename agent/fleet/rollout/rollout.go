@@ -15,17 +15,18 @@
 // same command, which the device's ledger answers.
 //
 // What is not said elsewhere:
-//   - A phase passes when none of its devices that are there is pending or running, all
-//     gates pass, and it was observed for the soak since. Devices that come back later
-//     start at once, as long as the rollout lives; their failures still count against
-//     the success of their phase, also when that has passed.
+//   - A phase passes when some of its devices are there, none of these is pending or
+//     running, all gates pass, and it was observed for the soak since. Devices that come
+//     back later start at once, as long as the rollout lives; their failures still count
+//     against the success of their phase, also when that has passed.
+//   - An answer may be lost while the controller is dead. So a device that says of itself
+//     at its expiry that it has what it was commanded has done it.
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
-//   - A device whose time is over, and that is seen where its command leads, has succeeded:
-//     its answer was lost, as with a controller that was away for weeks.
 //   - A rollout that ends takes families back that have not begun to activate; those that
-//     come through nevertheless go back if they should.
+//     come through nevertheless go back if they should, unless a later rollout took them
+//     since.
 package rollout
 
 import (
@@ -74,6 +75,7 @@ type phase struct {
 	Size     int                `json:"size"` // devices in it
 	State    string             `json:"state"`
 	Approved bool               `json:"approved,omitempty"`
+	Retried  wire.Time          `json:"retried,omitzero"` // what was answered before is no evidence
 	Base     wire.Time          `json:"base,omitzero"`    // when the baselines were taken: from then on devices start
 	Settled  wire.Time          `json:"settled,omitzero"` // when all its devices that are there had first ended
 	Passed   wire.Time          `json:"passed,omitzero"`
@@ -114,6 +116,14 @@ type before struct {
 	Aim    wire.Aim     `json:"aim,omitzero"`
 }
 
+// same tells whether two are.
+func (b before) same(o before) bool {
+	if b.Family != nil && o.Family != nil {
+		return *b.Family == *o.Family
+	}
+	return b.Family == o.Family && b.Aim.Same(o.Aim)
+}
+
 // Picture is the fleet as it is known. *fleet.Registry is one.
 type Picture interface {
 	Devices() []fleet.Device
@@ -133,9 +143,9 @@ type View struct {
 	Others   []*Record // the other rollouts
 }
 
-// MaxID is the length limit of a rollout's id, in bytes: with the number of an attempt
+// maxID is the length limit of a rollout's id, in bytes: with the number of an attempt
 // behind it, it is the id of a command.
-const MaxID = 48
+const maxID = 48
 
 // New is a rollout of the devices that fit, of which none is started yet: see Step. With
 // Supersede it takes the devices that another one has not started from that, so Others
@@ -171,8 +181,8 @@ func checkID(id string, others []*Record) error {
 	if i := strings.LastIndexByte(id, '.'); i >= 0 && strings.Trim(id[i+1:], "0123456789") == "" {
 		return wire.Refuse(wire.Invalid, "rollout: the id %.80q ends as the part of another would: leave out %q", id, id[i:])
 	}
-	if !wire.ValidName(id) || len(id) > MaxID {
-		return wire.Refuse(wire.Invalid, "rollout: the id %.80q is not [A-Za-z0-9_.-]{1,%d}", id, MaxID)
+	if !wire.ValidName(id) || len(id) > maxID {
+		return wire.Refuse(wire.Invalid, "rollout: the id %.80q is not [A-Za-z0-9_.-]{1,%d}", id, maxID)
 	}
 	if slices.ContainsFunc(others, func(o *Record) bool { return o.ID == id }) {
 		return wire.Refuse(wire.Conflict, "rollout: there is one of the id %s: choose another", id)
@@ -221,21 +231,25 @@ func machine(d fleet.Device) string {
 	if d.Caps == nil {
 		return ""
 	}
-	return d.Caps.Machine
+	return word(d.Caps.Machine)
+}
+
+// word is what a device says in one short word, or "": it is stored, and told to others
+// in documents that bound it.
+func word(s string) string {
+	if len(s) > maxWord || !wire.ValidName(s) {
+		return ""
+	}
+	return s
 }
 
 // has tells whether the device is where the rollout leads.
 func (r *Record) has(d fleet.Device) bool {
-	return present(d, r.Spec.Kind()).same(before{Family: r.Spec.Family, Aim: wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal}})
-}
-
-// same tells whether a device that has the one has the other; one that has nothing has
-// neither.
-func (b before) same(o before) bool {
-	if b.Family == nil || o.Family == nil {
-		return b.Family == nil && o.Family == nil && b.Aim != wire.Aim{} && b.Aim.Same(o.Aim)
+	is := present(d, r.Spec.Kind())
+	if r.Spec.Family != nil {
+		return is.Family != nil && is.Family.Digest == r.Spec.Family.Digest
 	}
-	return b.Family.Digest == o.Family.Digest
+	return is.Aim != wire.Aim{} && is.Aim.Same(wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal})
 }
 
 // present is what the device has now of what a kind of rollout changes.
@@ -305,6 +319,12 @@ func (r *Record) holds(name string) bool {
 func (r *Record) commands(name string) bool {
 	i, ok := r.place(name)
 	return ok && r.Devices[i].State == wire.DeviceRunning
+}
+
+// returns tells whether a device has still to go back.
+func (r *Record) returns(name string) bool {
+	i, ok := r.place(name)
+	return ok && r.Devices[i].Back
 }
 
 // open tells whether the device has not ended yet.

@@ -15,7 +15,7 @@ import (
 
 // The bounds of a spec, so that a Record and each document of it keep theirs.
 const (
-	MaxPhases  = 32
+	maxPhases  = 32
 	maxSpec    = 32 << 10             // bytes of JSON
 	maxTime    = 365 * 24 * time.Hour // of soak and for, as of commands
 	maxObserve = math.MaxUint32       // frames
@@ -59,8 +59,8 @@ func check(s wire.RolloutSpec) error {
 }
 
 func checkPhases(s wire.RolloutSpec) error {
-	if len(s.Phases) > MaxPhases {
-		return fmt.Errorf("phases: %d are more than %d", len(s.Phases), MaxPhases)
+	if len(s.Phases) > maxPhases {
+		return fmt.Errorf("phases: %d are more than %d", len(s.Phases), maxPhases)
 	}
 	for _, p := range s.Phases {
 		if _, err := parseShare(p); err != nil {

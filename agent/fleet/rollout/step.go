@@ -74,17 +74,23 @@ func (r *Record) replace(d *device, machine string, now time.Time, v View) {
 // device; "" if there is none.
 func (r *Record) follower(name string, others []*Record) string {
 	for _, o := range others {
-		if _, has := o.place(name); has && r.alike(o) && o.Start.After(r.Start.Time) {
+		if _, has := o.place(name); has && r.before(o) {
 			return o.ID
 		}
 	}
 	return ""
 }
 
-// see takes in how a device is, and lets it time out. Nobody may have been there to hear
-// its answer, for weeks: one that is then seen where it should be has not failed.
+// before tells whether another rollout was started after this one that changes the same
+// of a device.
+func (r *Record) before(o *Record) bool { return r.alike(o) && o.Start.After(r.Start.Time) }
+
+// see takes in how a device is, and lets it time out. One that has what it was commanded
+// has done it, though its answer was lost.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
-	d.Off = d.open() && !is.Online()
+	d.Off = !is.Online()
+	there := d.State == wire.DeviceRunning && r.arrived(d, is)
+	d.Heard = d.Heard || there || d.State == wire.DeviceRunning && updates(is) == r.Sent[d.Sent].ID
 	if d.State == wire.DevicePending {
 		switch {
 		case !d.Off || !begun:
@@ -93,25 +99,36 @@ func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 			d.Due = r.due(now)
 		}
 	}
-	switch late := d.Due > 0 && d.open() && now.UnixMilli() >= d.Due; {
-	case late && d.State == wire.DeviceRunning && r.arrived(d, is):
-		state := map[bool]string{true: wire.DeviceRolledBack, false: wire.DeviceSucceeded}[d.Back]
-		d.end(state, "", "it is there, and its answer was lost", now)
-	case late:
+	switch over := d.Due > 0 && d.open() && now.UnixMilli() >= d.Due; {
+	case over && there && updates(is) == "":
+		d.end(d.done(), "", "", now)
+	case over:
 		d.end(wire.DeviceTimedOut, wire.Expired, d.late(), now)
 	}
 }
 
-// arrived tells whether a device is where its command leads, and not still about to find
-// out whether it stays there.
+// arrived tells whether the device has what it was commanded, as it says itself.
 func (r *Record) arrived(d *device, is fleet.Device) bool {
-	if is.Caps != nil && is.Caps.Update != nil {
-		return false
-	}
 	if !d.Back {
 		return r.has(is)
 	}
-	return present(is, r.Spec.Kind()).same(r.Before[d.Before-1])
+	return r.Before[d.Before-1].same(present(is, r.Spec.Kind()))
+}
+
+// updates is the id of the update that the device is at; "" if it is at none.
+func updates(is fleet.Device) string {
+	if is.Caps == nil || is.Caps.Update == nil {
+		return ""
+	}
+	return is.Caps.Update.ID
+}
+
+// done is the state of the device once it did what it was commanded.
+func (d *device) done() string {
+	if d.Back {
+		return wire.DeviceRolledBack
+	}
+	return wire.DeviceSucceeded
 }
 
 // late is why a device timed out.
@@ -176,7 +193,7 @@ func (r *Record) startAll(now time.Time, v View) (changed bool) {
 	if r.Paused {
 		return r.hold("")
 	}
-	if p := &r.Phases[r.Phase]; p.State == wire.PhasePending && (!r.Spec.Approve || r.Phase == 0 || p.Approved) {
+	if p := &r.Phases[r.Phase]; p.State == wire.PhasePending && !r.unapproved() {
 		p.State, changed = wire.PhaseRunning, true // those of its devices that are off begin to time out: see
 	}
 	held := ""
@@ -193,6 +210,14 @@ func (r *Record) startAll(now time.Time, v View) (changed bool) {
 		held, changed = cmp.Or(why, held), changed || took || started
 	}
 	return r.hold(held) || changed
+}
+
+// unapproved tells whether the phase under way waits for Approve. The first does not, nor
+// one of which nobody is to be started.
+func (r *Record) unapproved() bool {
+	p := r.Phases[r.Phase]
+	return r.Spec.Approve && r.Phase > 0 && p.State == wire.PhasePending && !p.Approved &&
+		slices.ContainsFunc(r.of(r.Phase), func(d device) bool { return d.open() })
 }
 
 // hold keeps why devices were not started, and tells whether that is new.
@@ -229,15 +254,33 @@ func (s *starter) stop(d *device) {
 		d.end(wire.DeviceCancelled, "", "", s.now)
 	case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && s.Spec.Family != nil:
 		s.cancel(d)
-	case d.State == wire.DeviceSucceeded && d.Back && !d.Off:
-		s.start(d)
-	case d.State != wire.DeviceSucceeded || d.Back || !s.End.Back || d.Attempt == 0:
+	case d.State != wire.DeviceSucceeded || !s.End.Back:
+	case s.taker(d.Name) != "":
+		d.Back, d.Due, d.Detail = false, 0, "rollout "+s.taker(d.Name)+" took it since"
 	case d.Before == 0:
 		d.Detail = "it had nothing to go back to"
-	default:
-		d.Back, d.Due, d.Off = true, s.due(s.now), !s.view.Picture.Device(d.Name).Online()
+	case !d.Back:
+		d.Back, d.Due = true, s.due(s.now)
 		s.stop(d)
+	case !d.Off:
+		s.start(d)
 	}
+}
+
+// taker is the rollout that was started after this one and has changed the same of a
+// device, so that there is nothing to go back from; "" if there is none.
+func (s *starter) taker(name string) string {
+	for _, o := range s.view.Others {
+		if i, has := o.place(name); has && s.before(o) && o.Devices[i].took() {
+			return o.ID
+		}
+	}
+	return ""
+}
+
+// took tells whether the device has, and keeps, what the rollout led it to.
+func (d *device) took() bool {
+	return d.State == wire.DeviceSucceeded && !d.Back || d.State == wire.DeviceAlready
 }
 
 // tell says where the rollout stands, and tells whether that is new.
@@ -258,7 +301,7 @@ func (r *Record) stands() (wire.RolloutState, string) {
 		return wire.RolloutRunning, r.End.Why + "; commands are under way"
 	case r.Paused:
 		return wire.RolloutPaused, ""
-	case p.State == wire.PhasePending && r.Spec.Approve && r.Phase > 0 && !p.Approved:
+	case r.unapproved():
 		return wire.RolloutApproval, fmt.Sprintf("phase %d of %d may begin", r.Phase+1, len(r.Phases))
 	case all.Running > 0 || all.Pending > 0 && r.Held == "":
 		return wire.RolloutRunning, ""
@@ -266,7 +309,7 @@ func (r *Record) stands() (wire.RolloutState, string) {
 		return wire.RolloutWaiting, r.Held
 	case p.State == wire.PhasePassed:
 		return wire.RolloutWaiting, "devices are offline"
-	case all.Offline > 0 && all.Succeeded == 0 && all.Failed+all.TimedOut == 0:
+	case r.turnout(r.Phase).online == 0:
 		return wire.RolloutWaiting, fmt.Sprintf("no device of phase %d is online", r.Phase+1)
 	}
 	for _, g := range p.Gates {
