@@ -242,7 +242,8 @@ func (f *facts) telemetry(t *wire.Telemetry) {
 	}
 	f.join("heat", append(heat, value("%+.1f °C a minute", t.TempTrend), when(t.NearTrip, "near its limit"))...)
 	f.join("power", value("%.2f W", t.PowerW), value("%.2f W idle", t.IdleW),
-		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules), value("%.4f s of processors an inference", t.CPUSeconds))
+		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules),
+		value("%.4f s of processors an inference", t.CPUSeconds))
 	if t.Outbox > 0 {
 		f.add("outbox", count(t.Outbox, "message")+" waiting for the link")
 	}
