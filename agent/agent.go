@@ -131,6 +131,7 @@ func (a *Agent) makeUplink(boot string) error {
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
 	}
+	cfg.Acquit = a.left.OnTrial
 	if id := a.left.ID; id != "" {
 		m := mqtt.Message{Topic: cfg.Self.Cmd(wire.VerbFamily, id), Payload: a.left.Payload, QoS: 1}
 		cfg.Resumed = append(cfg.Resumed, m)
@@ -177,6 +178,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := a.work(ctx)
 	if err == nil {
 		a.uplink.EndInOrder()
+		if a.updater != nil {
+			a.updater.EndInOrder()
+		}
 	}
 	endStoring()
 	return errors.Join(err, <-stored)

@@ -165,9 +165,9 @@ func TestAFamilyComesOverTheAirWithoutAJobLost(t *testing.T) {
 		t.Errorf("sent %d bytes for the %d of what was missing, want at most 1.05 of them", sent, missing)
 	}
 	d.stop()
-	seen := len(o.matching(self(cfg).State()))
+	told := len(o.matching(self(cfg).State()))
 	start(t, cfg, real(cfg)).ready()
-	o.presence(cfg, wire.Online, seen)
+	o.presence(cfg, wire.Online, told)
 	if r := o.ask(cfg, "restarted", `{"deadline_ms":600000}`); r.Status != wire.OK || r.Family != next.Name {
 		t.Errorf("after a start: got %+v, want an answer of %s", r, next.Name)
 	}
@@ -333,6 +333,7 @@ func TestTheMachineKeepsItsNameWithoutAMachineID(t *testing.T) {
 	t.Parallel()
 	nameless := rig{alter: func(d *agent.Deps) { d.Machine = monitor.New(t.TempDir()) }}
 	o, cfg, d := online(t, serve(t), nameless)
+	o.await(self(cfg).Caps(), 1)
 	before, _ := latest[wire.Caps](o, self(cfg).Caps())
 	d.stop()
 	n := len(o.matching(self(cfg).Caps()))

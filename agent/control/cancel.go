@@ -66,7 +66,7 @@ func (c *Course) cancel() bool {
 }
 
 // follow carries a command out and tells how far it is, as often as that is new.
-func (c *Control) follow(ctx context.Context, l *lane, r request, act Action) (Outcome, error) {
+func (c *Control) follow(ctx context.Context, l *lane, r request, o Order, act Action) (Outcome, error) {
 	course := l.course.Load()
 	if course == nil {
 		return act(ctx, newCourse(r.ID))
@@ -77,16 +77,32 @@ func (c *Control) follow(ctx context.Context, l *lane, r request, act Action) (O
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { c.tell(ctx, r, course.news) })
-	watch.Go(func() {
-		select {
-		case <-course.ended:
-			cancel(ErrCancelled)
-		case <-ctx.Done():
-		}
-	})
+	watch.Go(func() { cancel(c.ending(ctx, course, o)) })
 	defer watch.Wait()
 	defer cancel(nil)
 	return act(ctx, course)
+}
+
+// lookPace is how often the clock is looked at while a command is carried out.
+const lookPace = time.Minute
+
+// ending waits for what ends a command early. The clock may have been set since its
+// expiry was taken from it, by decades where it keeps no time without power.
+func (c *Control) ending(ctx context.Context, course *Course, o Order) error {
+	look := time.NewTicker(lookPace)
+	defer look.Stop()
+	for {
+		select {
+		case <-course.ended:
+			return ErrCancelled
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+		if behind, ok := c.offset(); ok && o.ExpiresAt != nil && !time.Now().Add(behind).Before(o.ExpiresAt.Time) {
+			return context.DeadlineExceeded
+		}
+	}
 }
 
 // progressPace is the least time between two acknowledgements that tell of progress.

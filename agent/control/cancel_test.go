@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 // aloneVerb is a verb whose commands are alone, tell what comes, and end with the verb's
@@ -127,6 +129,81 @@ func TestWhatHasBegunOrIsNotUnderWayIsNotCancelled(t *testing.T) {
 		p.succeeds(t)
 		r.command(wire.VerbCancel, cancelOf("u1")).fails(t, wire.CommandFailed, wire.Precondition,
 			"no command u1 is under way")
+	})
+}
+
+// What began has more to undo than anybody but its verb knows.
+func TestACommandThatIsAloneIsEndedByItsVerbAlsoWhereItExpiredSinceItWasCutOff(t *testing.T) {
+	for name, tt := range map[string]struct {
+		left time.Duration // by the ledger
+		age  time.Duration // of expires_at, as after a clock was set, or that of operators is not known any more
+	}{"by the ledger": {-time.Second, -time.Minute}, "by the command": {time.Minute, time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, dir string) {
+				v := newAlone()
+				r := mustRig(t, dir, withVerbs(v.Verb))
+				payload := strings.Replace(aFamily, `"ttl_ms":600000`, fmt.Sprintf(`"expires_at":%q`,
+					time.Now().Add(-tt.age).UTC().Format(time.RFC3339)), 1)
+				c := store.Command{ID: "family/cut", Request: store.DigestOf([]byte(payload)),
+					State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(tt.left)}
+				if err := r.state.SetCommand(c); err != nil {
+					t.Fatal(err)
+				}
+				p := r.send(wire.VerbFamily, "cut", payload)
+				synctest.Wait()
+				p.fails(t, wire.CommandTimedOut, wire.Expired, "")
+				if last := p.acks[len(p.acks)-1]; !last.RolledBack {
+					t.Errorf("got %+v, want what its verb says", last)
+				}
+			})
+		})
+	}
+}
+
+// As on a device that has no time of its own, and is told it after the command.
+func TestACommandThatTookTheClockOfAnotherTimeEndsByThatOfOperators(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		p := r.command(wire.VerbFamily, strings.Replace(aFamily, `"ttl_ms":600000`, fmt.Sprintf(`"expires_at":%q`,
+			time.Now().AddDate(26, 0, 0).UTC().Format(time.RFC3339)), 1))
+		r.behind.Store(int64(26 * 366 * 24 * time.Hour))
+		<-time.After(lookPace)
+		synctest.Wait()
+		p.fails(t, wire.CommandTimedOut, wire.Expired, "")
+	})
+}
+
+func TestAFullDiskDoesNotEndWhatWasCutOffAndGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		c := store.Command{ID: "family/cut", Request: store.DigestOf([]byte(aFamily)),
+			State: string(wire.CommandExecuting), Answer: []byte(`{}`), Expires: time.Now().Add(time.Minute)}
+		if err := r.state.SetCommand(c); err != nil {
+			t.Fatal(err)
+		}
+		r.disk(false)
+		p := r.send(wire.VerbFamily, "cut", aFamily)
+		synctest.Wait()
+		r.disk(true)
+		v.goOn <- struct{}{}
+		synctest.Wait()
+		p.succeeds(t)
+	})
+}
+
+func TestWhatCannotBePutBackSucceededAlsoWhereThatIsNotRecorded(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		p := r.send(wire.VerbFamily, "u1", aFamily)
+		synctest.Wait()
+		r.disk(false)
+		v.goOn <- struct{}{}
+		synctest.Wait()
+		p.fails(t, wire.CommandSucceeded, "", "done")
+		r.disk(true)
 	})
 }
 

@@ -138,8 +138,9 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 	if done {
 		return
 	}
+	begun := l.alone && !expires.IsZero()
 	c.say(r, wire.CommandReceived)
-	order, until, err := c.read(l, r)
+	order, until, err := c.read(l, r, begun)
 	if expires.IsZero() || until.Before(expires) {
 		expires = until
 	}
@@ -155,12 +156,15 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 		return
 	}
 	defer leave()
-	act, err := l.verbs[r.Verb].Prepare(limited, Order{order, r.ID, r.Message.Payload, r.Received, expires})
+	o := Order{order, r.ID, r.Message.Payload, r.Received, expires}
+	act, err := l.verbs[r.Verb].Prepare(limited, o)
 	if err != nil {
 		c.giveUp(ctx, r, expires, wire.CommandRejected, Outcome{}, err)
 		return
 	}
-	c.execute(ctx, l, r, expires, act)
+	if begun || c.begin(ctx, limited, r, expires) {
+		c.execute(ctx, limited, l, r, o, act)
+	}
 }
 
 // left answers what an earlier run left of a command, where it is done with. One
@@ -180,7 +184,7 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 		c.answer(r, wire.CommandRejected, errConflict())
 	case wire.Step(known.State).Final():
 		c.send(r, known.Answer)
-	case !known.Expires.After(time.Now()):
+	case !known.Expires.After(time.Now()) && !c.laneOf(r.Verb).alone:
 		c.finish(r, known.Expires, wire.CommandTimedOut, Outcome{},
 			wire.Refuse(wire.Expired, "it expired while the device was off"))
 	default:
@@ -189,8 +193,9 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 	return known.Expires, true
 }
 
-// read reads a command of a lane, and until when it may be carried out.
-func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Time, err error) {
+// read reads a command of a lane, and until when it may be carried out. Whether one is
+// late that has begun before is not judged.
+func (c *Control) read(l *lane, r request, begun bool) (order wire.Command, expires time.Time, err error) {
 	expires = r.Received.Add(time.Hour)
 	if r.Message.Retained {
 		return order, expires, wire.Refuse(wire.Invalid,
@@ -211,7 +216,7 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 		behind, _ = c.offset()
 	}
 	expires = until.Add(-behind)
-	if now := time.Now(); !expires.After(now) {
+	if now := time.Now(); !begun && !expires.After(now) {
 		// Both times: a clock that is wrong looks like a command that is late.
 		return order, expires, wire.Refuse(wire.Expired, "it expired at %s; the clock here says %s",
 			clock(until), clock(now.Add(behind)))
@@ -228,33 +233,35 @@ func (c *Control) read(l *lane, r request) (order wire.Command, expires time.Tim
 // clock is a time for people to compare.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-// execute takes a command that is accepted to its end.
-func (c *Control) execute(ctx context.Context, l *lane, r request, expires time.Time, act Action) {
+// begin records that a command is carried out from now on; false where it is not, and
+// was answered.
+func (c *Control) begin(ctx, limited context.Context, r request, expires time.Time) bool {
 	if err := c.record(r, expires, c.ack(r, wire.CommandExecuting, nil)); err != nil {
 		c.answer(r, wire.CommandFailed, err)
-		return
+		return false
 	}
-	c.say(r, wire.CommandAccepted)
-	c.say(r, wire.CommandExecuting)
-	limited, cancel := context.WithDeadline(ctx, expires)
-	defer cancel()
 	if limited.Err() != nil { // the disk took that long
 		c.giveUp(ctx, r, expires, wire.CommandFailed, Outcome{},
 			fmt.Errorf("it expired before it was begun: %w", limited.Err()))
-		return
+		return false
 	}
-	out, err := c.follow(limited, l, r, act)
+	return true
+}
+
+// execute takes a command that has begun to its end, until limited ends.
+func (c *Control) execute(ctx, limited context.Context, l *lane, r request, o Order, act Action) {
+	c.say(r, wire.CommandAccepted)
+	c.say(r, wire.CommandExecuting)
+	out, err := c.follow(limited, l, r, o, act)
 	if err != nil {
-		c.giveUp(ctx, r, expires, wire.CommandFailed, out, err)
+		c.giveUp(ctx, r, o.Expires, wire.CommandFailed, out, err)
 		return
 	}
 	done := c.ack(r, wire.CommandSucceeded, nil)
 	done.Detail = out.Detail
-	if err := c.record(r, expires, done, out.Remember...); err != nil {
-		if out.Undo != nil {
-			out.Undo(ctx)
-		}
-		c.finish(r, expires, wire.CommandFailed, Outcome{}, err)
+	if err := c.record(r, o.Expires, done, out.Remember...); err != nil && out.Undo != nil {
+		out.Undo(ctx)
+		c.finish(r, o.Expires, wire.CommandFailed, Outcome{}, err)
 		return
 	}
 	c.send(r, encode(done))

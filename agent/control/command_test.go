@@ -105,7 +105,7 @@ func TestC5_ExpiresAtIsJudgedByTheClockOfOperatorsWhereThatIsKnown(t *testing.T)
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, dir string) {
-				r := mustRig(t, dir, func(r *rig, _ *Config, _ *[]Verb) { r.behind = tt.behind })
+				r := mustRig(t, dir, func(r *rig, _ *Config, _ *[]Verb) { r.behind.Store(int64(tt.behind)) })
 				p := r.command("mode", `{"mode":"low-latency","expires_at":"`+tt.expires+`"}`)
 				if tt.late == "" {
 					p.succeeds(t)
@@ -122,7 +122,7 @@ func TestC5_ExpiresAtIsJudgedByTheClockOfOperatorsWhereThatIsKnown(t *testing.T)
 func TestC5_ACommandTimesOutByTheClockOfOperators(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir, withTarget(func(f *target) { f.preparing = make(chan struct{}) }),
-			func(r *rig, _ *Config, _ *[]Verb) { r.behind = -time.Hour })
+			func(r *rig, _ *Config, _ *[]Verb) { r.behind.Store(-int64(time.Hour)) })
 		p := r.command("goal", `{"goal":{"min_top1":0.8},"expires_at":"1999-12-31T23:00:05Z"}`)
 		<-time.After(4 * time.Second)
 		synctest.Wait()

@@ -11,7 +11,7 @@
 // what a command does is recorded before it is acted on, and what cannot be recorded
 // is not acted on, so a power cut repeats a command and never forgets one. Every
 // action must therefore be safe to repeat. Where the last commit fails, what was
-// before is put back and the command has failed.
+// before is put back and the command has failed; what cannot be put back has succeeded.
 //
 // A verb has a class. Instant ones have a lane together, each serial one has a lane
 // of its own, so that one which hangs holds up nobody else; exclusive ones wait for
@@ -19,7 +19,8 @@
 // command has until its expiry: what is not done then is given up and not done later.
 // A serial verb may have its commands alone: one that comes while another is under way
 // is refused, and the one under way tells how far it is and can be cancelled, until
-// it says itself that it has begun.
+// it says itself that it has begun. What a cut leaves of one goes back to its verb, be it
+// late or the disk full: nobody else knows what is to be undone.
 // Each class has a pace as well: a burst is carried out at once, and of a flood so many
 // a second. What finds no room to wait is refused, and of what is refused only so much
 // is answered, so that a flood of orders holds up no results. The rest is counted.

@@ -218,7 +218,7 @@ func (e *events) of(kind wire.EventKind) (details []string) {
 
 // rig is a Control that runs, on a target and with a store of its own.
 type rig struct {
-	behind time.Duration // the clock here, of that of operators; 0: not known
+	behind atomic.Int64 // the clock here of that of operators, in nanoseconds; 0: not known
 	*Control
 	t      *testing.T
 	dir    string
@@ -257,7 +257,10 @@ func mustRig(t *testing.T, dir string, how ...with) *rig {
 		h(r, &cfg, &verbs)
 	}
 	r.Control = New(cfg, Deps{State: st, Events: r.events, Changed: func() { r.said.Add(1) },
-		Offset: func() (time.Duration, bool) { return r.behind, r.behind != 0 }}, verbs, discard())
+		Offset: func() (time.Duration, bool) {
+			ns := r.behind.Load()
+			return time.Duration(ns), ns != 0
+		}}, verbs, discard())
 	r.begun = r.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)

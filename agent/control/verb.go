@@ -34,13 +34,15 @@ type Order struct {
 
 // Action carries a command out, under its expiry. It is safe to repeat. An error
 // that wraps context.DeadlineExceeded means that it was given up, and one that wraps
-// ErrCancelled that it was taken back, as the cause of ctx's end then says.
+// ErrCancelled that it was taken back. Which it is the cause of ctx's end says; that is
+// context.Canceled where the device stops.
 type Action func(ctx context.Context, c *Course) (Outcome, error)
 
 // Outcome is what an action leaves to do, also where it failed.
 type Outcome struct {
 	Remember []store.Cell // written in one commit with the last state
-	// Undo puts back what was before, where that of "succeeded" failed; nil: nothing to put back
+	// Undo puts back what was before, where that of "succeeded" failed. With nil that cannot
+	// be: it has succeeded, and does so again if the command is repeated
 	Undo       func(ctx context.Context)
 	Detail     string // of a success
 	RolledBack bool   // of a failure: the family before is in use again

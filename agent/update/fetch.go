@@ -9,7 +9,6 @@ import (
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -32,13 +31,13 @@ func (t *task) fetch(ctx context.Context) (*family.Family, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.deps.Library.Judge(f); err != nil {
+		return nil, &wire.Refusal{Reason: wire.Invalid, Err: err}
+	}
 	if err := t.fetchBlobs(ctx, t.deps.Library.Missing(f)); err != nil {
 		return nil, err
 	}
-	switch err := t.deps.Library.Stage(f, t.deps.Library); {
-	case errors.Is(err, library.ErrName):
-		return nil, &wire.Refusal{Reason: wire.Invalid, Err: err}
-	case err != nil:
+	if err := t.deps.Library.Stage(f, t.deps.Library); err != nil {
 		return nil, noSpace(err)
 	}
 	return f, t.enter(wire.UpdateVerified)

@@ -44,7 +44,8 @@ func Hold(ctx context.Context, folder string, waiting func()) (release func(), e
 // lock takes the lock in one of the ways of flock, and does not wait.
 func lock(folder string, how int) (release func(), err error) {
 	path := filepath.Join(folder, lockFile)
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	// To be read by all who get into the folder: who holds it may be another user than the agent.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("update lock: %w", err)
 	}

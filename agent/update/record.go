@@ -79,6 +79,11 @@ func parseRecord(b []byte) (*record, error) {
 	return &r, nil
 }
 
+// onTrial tells whether what the family does may end the agent.
+func (r *record) onTrial() bool {
+	return r.Phase == wire.UpdateActivating || r.Phase == wire.UpdateProbation
+}
+
 func (r *record) save(st *store.Store) error {
 	if err := st.SetCell(cellUpdate, encode(r)); err != nil {
 		return fmt.Errorf("record the update: %w", err)

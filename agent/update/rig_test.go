@@ -143,6 +143,21 @@ func (e *fakeEngine) TurnedAway() uint64 {
 	return e.away
 }
 
+// set gives it a state, and has it refuse jobs as busy.
+func (e *fakeEngine) set(state engine.State, away uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state = state
+	e.away += away
+}
+
+// refuse has a family not take over, or do so again.
+func (e *fakeEngine) refuse(name string, why error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults[name] = why
+}
+
 // answer has frames answered, of which some missed their deadline.
 func (e *fakeEngine) answer(answered, missed uint64) {
 	e.mu.Lock()
@@ -170,6 +185,7 @@ type device struct {
 	uplink  *uplink.Uplink
 	*Updater
 	*control.Control
+	halt func() // at once
 	stop func() // in order
 }
 
@@ -222,12 +238,17 @@ func (d *device) start() {
 	parts.Go(func() { d.box.Run(ctx) })
 	parts.Go(func() { d.uplink.Run(ctx, handler{d.Control}, handler{d.Control}) })
 	parts.Go(func() { d.Control.Run(ctx, target{}) })
-	d.stop = sync.OnceFunc(func() {
+	end := func(inOrder bool) {
 		cancel()
 		parts.Wait()
+		if inOrder {
+			d.EndInOrder()
+		}
 		d.box.Close()
 		d.st.Close()
-	})
+	}
+	var once sync.Once
+	d.halt, d.stop = func() { once.Do(func() { end(false) }) }, func() { once.Do(func() { end(true) }) }
 }
 
 // open opens the state.

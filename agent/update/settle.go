@@ -18,6 +18,7 @@ const startsMost = 2
 type Left struct {
 	ID      string // of the command that is to be handed in again; empty: none
 	Payload []byte
+	OnTrial bool    // its family may be why the earlier run ended
 	Told    []error // what somebody should know
 }
 
@@ -59,7 +60,7 @@ func (s *settling) settle(r *record) error {
 	if err != nil || known.Request != store.DigestOf(r.Payload) || wire.Step(known.State).Final() {
 		return s.giveUp(fmt.Errorf("the command %s is not in the ledger", r.ID))
 	}
-	s.left.ID, s.left.Payload = r.ID, r.Payload
+	s.left.ID, s.left.Payload, s.left.OnTrial = r.ID, r.Payload, r.onTrial()
 	inUse := n.Current.Digest() == digestOf(r.Family)
 	switch {
 	case r.End != nil:
@@ -72,7 +73,7 @@ func (s *settling) settle(r *record) error {
 	case !r.Expires.After(s.now):
 		r.End = &end{State: wire.CommandTimedOut, Reason: wire.Expired, Detail: "it expired while the device was off"}
 		return s.back(r)
-	case r.Phase != wire.UpdateActivating && r.Phase != wire.UpdateProbation:
+	case !r.onTrial():
 		return nil
 	}
 	if r.Starts++; r.Starts >= startsMost {

@@ -54,8 +54,7 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 	case err == nil:
 		return t.succeed(""), nil
 	case stopped(ctx):
-		t.Starts--
-		return control.Outcome{}, errors.Join(err, t.save(t.deps.State))
+		return control.Outcome{}, err
 	}
 	return t.fail(ctx, t.because(ctx, err))
 }
@@ -149,7 +148,11 @@ func (t *task) prove(ctx context.Context) error {
 	tick := time.NewTicker(provePace)
 	defer tick.Stop()
 	for {
-		proved, err := t.weigh(t.deps.Engine.Status(), t.deps.Engine.Tally(), t.deps.Engine.TurnedAway()-turnedAway)
+		s := t.deps.Engine.Status()
+		if s.State == engine.Preparing { // after a start; jobs that came too early prove nothing
+			turnedAway = t.deps.Engine.TurnedAway()
+		}
+		proved, err := t.weigh(s, t.deps.Engine.Tally(), t.deps.Engine.TurnedAway()-turnedAway)
 		if proved || err != nil {
 			return err
 		}
@@ -197,11 +200,11 @@ func (t *task) commit() error {
 
 // because is the error of an update that ctx may have ended.
 func (t *task) because(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(context.Cause(ctx), control.ErrCancelled):
-		return control.ErrCancelled
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, err)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, control.ErrCancelled):
+		return cause
+	case cause != nil && errors.Is(err, ctx.Err()):
+		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, cause)
 	}
 	return err
 }
@@ -250,14 +253,22 @@ func (t *task) endOf(err error) end {
 	return e
 }
 
-// goBack has the family before take over again. It ends early only with the engine.
+// goBack has the family before take over again, as soon as there is room for that: till
+// then the library keeps both, of which one still answers. It ends early only with the
+// engine.
 func (t *task) goBack(ctx context.Context) error {
 	t.showStep("going back to family " + t.before.Name)
 	source, err := t.deps.Source(t.before)
 	if err != nil {
 		return err
 	}
-	return t.deps.Engine.Replace(ctx, source)
+	for {
+		err = t.deps.Engine.Replace(ctx, source)
+		if r, ok := errors.AsType[*wire.Refusal](err); !ok || r.Reason != wire.NoSpace {
+			return err
+		}
+		time.Sleep(awaitPace)
+	}
 }
 
 // finish is what is to be remembered of an update that ends, which the status tells of.

@@ -27,7 +27,6 @@ package update
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -148,6 +147,19 @@ func (u *Updater) judge(o control.Order, digest family.Digest) error {
 	return nil
 }
 
+// EndInOrder notes that the agent was not cut off in this run. It is for the end, when
+// no command is under way any more.
+func (u *Updater) EndInOrder() {
+	r, err := load(u.deps.State)
+	if err != nil || !r.onTrial() {
+		return
+	}
+	r.Starts--
+	if err := r.save(u.deps.State); err != nil {
+		u.log.Warn("the end of this run counts against the family on trial", "err", err)
+	}
+}
+
 // show has the status tell of a step.
 func (u *Updater) show(s Status) {
 	u.status.Store(&s)
@@ -156,6 +168,4 @@ func (u *Updater) show(s Status) {
 
 // stopped tells whether ctx ended since the device stops, and not since the command
 // expired or was cancelled.
-func stopped(ctx context.Context) bool {
-	return errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), control.ErrCancelled)
-}
+func stopped(ctx context.Context) bool { return context.Cause(ctx) == context.Canceled }

@@ -2,6 +2,8 @@ package update
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
@@ -461,6 +464,132 @@ func TestASecondCutOnTrialGoesBack(t *testing.T) {
 		d.send(wire.VerbFamily, "u2", asked(next, ""))
 		d.acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "cut off 2 times")
 	})
+}
+
+func TestOrderlyEndsBeforeATrialDoNotMakeUpForCutsOnIt(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		release, err := lock(d.dir, syscall.LOCK_SH)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		for range 4 {
+			d.restart()
+			d.stands(wire.UpdateLocked, errHeld.Error())
+		}
+		release()
+		pass(2 * awaitPace)
+		d.stands(wire.UpdateProbation, "")
+		d.cut()
+		d.cut()
+		d.ends("u1", wire.CommandFailed, wire.Internal, "the agent was cut off 2 times in the phase probation", true)
+	})
+}
+
+func TestARunThatAFaultEndsOnTrialWasCutOff(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		for range 2 {
+			d.halt()
+			d.start()
+		}
+		d.ends("u1", wire.CommandFailed, wire.Internal, "the agent was cut off 2 times in the phase probation", true)
+		d.wants(stockName, "", "")
+	})
+}
+
+func TestWhatARunServedThatWasCutOffOnTrialIsNotToBlame(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		d.carrier.hold = make(chan struct{})
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		d.carrier.hold = nil
+		d.cut()
+		if d.left.OnTrial {
+			t.Error("while blobs come: nothing is on trial")
+		}
+		pass(time.Second)
+		for i := range 3 {
+			d.cut()
+			if want := i < 2; d.left.OnTrial != want {
+				t.Errorf("cut %d: on trial %t, want %t", i, d.left.OnTrial, want)
+			}
+		}
+	})
+}
+
+func TestJobsRefusedBeforeAMemberIsReadyDoNotCountAgainstAFamily(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		d.stands(wire.UpdateProbation, "")
+		d.engine.set(engine.Preparing, 0)
+		d.restart()
+		d.engine.set(engine.Preparing, 100)
+		pass(time.Second)
+		d.engine.set(engine.Ready, 0)
+		d.engine.answer(200, 0)
+		pass(time.Second)
+		d.ends("u1", wire.CommandSucceeded, "", "", false)
+	})
+}
+
+func TestAFamilyThatFailedIsKeptWholeUntilTheOneBeforeHasRoomAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		next := d.offer("next")
+		d.send(wire.VerbFamily, "u1", asked(next, ""))
+		d.engine.refuse(stockName, wire.Refuse(wire.NoSpace, "memory is short"))
+		d.engine.answer(100, 21)
+		pass(time.Minute)
+		d.stands(wire.UpdateProbation, "going back to family cifar10")
+		d.wants("next", "", stockName)
+		d.engine.refuse(stockName, nil)
+		pass(2 * awaitPace)
+		d.ends("u1", wire.CommandFailed, wire.Infeasible, "21 of 100 frames", true)
+		d.wants(stockName, "", "")
+		if d.engine.running.Name != stockName {
+			t.Errorf("%s answers", d.engine.running.Name)
+		}
+	})
+}
+
+func TestADeviceThatStopsWhileItGoesBackIsBackWithTheNextStart(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
+		d.engine.refuse(stockName, wire.Refuse(wire.NoSpace, "memory is short"))
+		d.engine.answer(100, 21)
+		pass(time.Minute)
+		d.engine.refuse(stockName, pipeline.ErrClosed) // as of an engine that has ended
+		d.restart()
+		d.ends("u1", wire.CommandFailed, wire.Infeasible, "21 of 100 frames", true)
+		d.wants(stockName, "", "")
+	})
+}
+
+func TestAFamilyOfTheStockFamilysNameIsRefusedBeforeItsBlobsCome(t *testing.T) {
+	bubble(t, func(t *testing.T, d *device) {
+		fake := d.offer(stockName)
+		d.send(wire.VerbFamily, "u1", asked(fake, ""))
+		d.ends("u1", wire.CommandFailed, wire.Invalid, "choose another", false)
+		if got := d.carrier.fetched; !slices.Equal(got, []family.Digest{fake.Digest()}) {
+			t.Errorf("fetched %q, want the manifest alone", got)
+		}
+	})
+}
+
+func TestALockThatAnotherUserMadeCanBeTaken(t *testing.T) {
+	dir := t.TempDir()
+	release, err := lock(dir, syscall.LOCK_SH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	path := filepath.Join(dir, lockFile)
+	if s, err := os.Stat(path); err != nil || s.Mode().Perm()&0o444 != 0o444 {
+		t.Errorf("got %v, %v; want what everybody may read", s.Mode(), err)
+	}
+	if release, err = lock(dir, syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	release()
 }
 
 func TestASecondCutWhileItIsActivatedGivesItUp(t *testing.T) {

@@ -84,11 +84,13 @@ const (
 // Where the machine was started since, the mark may be lost, and the end of the machine,
 // such as a power cut, is no proof: what was recorded then is served once more, alone, and
 // refused if that happens again. So a frame that ends the process does so twice at most,
-// and one that takes the machine along three times. A kill from outside that meets a
+// and one that takes the machine along three times; more often only where something else
+// may be to blame, such as a family on trial. A kill from outside that meets a
 // suspect in a decoder cannot be told from one of its own.
 type suspects struct {
 	state   *store.Store
 	log     *slog.Logger
+	acquit  bool      // see Config
 	run     runRecord // what is the same in each of this run
 	waiting *backlog  // suspects
 	fresh   *backlog  // what is new, while suspects wait
@@ -105,7 +107,7 @@ type suspects struct {
 }
 
 func newSuspects(cfg Config, state *store.Store, log *slog.Logger) *suspects {
-	return &suspects{state: state, log: log, waiting: newBacklog(), fresh: newBacklog(),
+	return &suspects{state: state, log: log, acquit: cfg.Acquit, waiting: newBacklog(), fresh: newBacklog(),
 		run: runRecord{Running: true, Boot: cfg.Boot, Machine: cfg.Machine}}
 }
 
@@ -120,7 +122,7 @@ func (s *suspects) begin() {
 		s.log.Error("how the last run ended is not readable", "err", err)
 	}
 	s.run.Spared, s.run.Refused = last.Spared, last.Refused
-	if last.Running && last.Serving != nil {
+	if last.Running && last.Serving != nil && !s.acquit {
 		s.blame(last, s.state.Mark() == store.DigestOf(b))
 	}
 	s.watching.Store(last.Running)

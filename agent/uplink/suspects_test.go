@@ -180,6 +180,23 @@ func TestR5_AFrameThatWasServedAloneWhenARunWasCutOffIsRefusedForGood(t *testing
 	}
 }
 
+func TestASuspectIsServedAloneOnceMoreWhereSomethingElseMayBeToBlame(t *testing.T) {
+	d, stop := watched(t)
+	d.hear(duplicate(jobOf("a", "x")))
+	d.handler.await(t, 1)
+	for i, acquit := range []bool{true, false} {
+		stop()
+		d.cfg.Acquit = acquit
+		stop = d.cutOff()
+		d.hear(duplicate(jobOf("a", "x")))
+		if r := d.handler.await(t, 1)[0]; r.Fatal == acquit {
+			t.Errorf("run %d: fatal %t", i+2, r.Fatal)
+		}
+	}
+	d.settleAll()
+	stop()
+}
+
 func TestNothingIsSuspectedAfterAnOrderlyEnd(t *testing.T) {
 	d, stop := watched(t)
 	d.hear(duplicate(jobOf("a", "x")))

@@ -76,6 +76,9 @@ type Config struct {
 	// Resumed are messages that an earlier run was not done with: they are taken as if the
 	// broker had delivered them again.
 	Resumed []mqtt.Message
+	// Acquit says that something else may be why the earlier run ended: what it was serving
+	// is not blamed for that.
+	Acquit bool
 }
 
 // Source is a camera that publishes where it likes.

@@ -161,7 +161,7 @@ func (l *Library) named(cell string) (*family.Family, error) {
 // Stage stores a family that Activate then puts in use. Blobs that Missing does not
 // list need not be in blobs. What was staged before is forgotten.
 func (l *Library) Stage(f *family.Family, blobs family.Blobs) error {
-	err := l.judge(f)
+	err := l.Judge(f)
 	if err == nil {
 		err = do(l.staging(f, blobs))
 	}
@@ -226,7 +226,7 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 		return err
 	}
 	l := &Library{carried: carried}
-	if err := l.judge(&f.Family); err != nil {
+	if err := l.Judge(&f.Family); err != nil {
 		return fmt.Errorf("install family %s: %w", f.Name, err)
 	}
 	if l.store, err = store.Open(dir, store.Options{}, log); err != nil {
@@ -239,8 +239,8 @@ func Install(dir string, f *family.Folder, log *slog.Logger) (err error) {
 	return nil
 }
 
-// judge refuses a family that the next start would not keep.
-func (l *Library) judge(f *family.Family) error {
+// Judge refuses a family that the next start would not keep.
+func (l *Library) Judge(f *family.Family) error {
 	if l.outdated(f) {
 		return ErrName
 	}
