@@ -30,7 +30,7 @@ SLOWEST = agent/cmd/limber agent broker-config/brokercheck store family/workshop
 # Nothing in these packages nor in their tests runs beside anything else, which is what
 # the race detector looks for, and it makes their arithmetic take five to ten times as
 # long. make torture has it nevertheless.
-ALONE = agent/frame agent/governor/replay family/ofa family/onnx
+ALONE = agent/fleet/rollout agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
 	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
