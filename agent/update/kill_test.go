@@ -71,6 +71,9 @@ func TestAKillAfterAnyWriteEndsWithAWholeFamilyAndTheSameEnd(t *testing.T) {
 			}
 			seen := map[string]bool{}
 			for i, state := range states {
+				if i%everyState > 0 {
+					continue
+				}
 				t.Run(fmt.Sprint(i), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						d := killed(t, filepath.Join(filepath.Dir(state), fmt.Sprint(i)), tt.missed)
