@@ -61,11 +61,13 @@ func TestAKillAfterAnyWriteEndsWithAWholeFamilyAndTheSameEnd(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		missed uint64
 		family string
 	}{"succeeds": {0, "next"}, "goes back": {21, stockName}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits for the disk
 			states := stopAtWrites(t, tt.missed)
 			t.Logf("%d states", len(states))
 			if len(states) < 20 {
