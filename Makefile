@@ -44,7 +44,7 @@ test: runtime
 # brokers with them, two storms at once. A step that fails does not keep the others from running.
 # LIMBER_SEED=... repeats the plan of a run.
 KILLS   ?= 1000
-FLEETS   = ^TestAThousandBirths|^TestAFleetOutlives
+FLEETS   = ^TestAThousandBirths|^TestAFleetOutlives|^TestTwoHundredDevices
 TORTURE  = -tags torture -v -timeout 75m
 TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture' -- '*_test.go'))))
 

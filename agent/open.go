@@ -121,6 +121,7 @@ type Options struct {
 	// of Open's: the device stays up and says so.
 	Inference func() (Inference, error)
 	Family    *family.Family // of simulated members, of which nothing is stored; nil: the device's own
+	Carried   *family.Folder // what a new device gets; nil: the stock family
 	Store     store.Options
 }
 
@@ -179,7 +180,7 @@ func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (err er
 	if d.Family = o.Family; d.Family != nil {
 		return nil
 	}
-	lib, err := library.Open(d.Store)
+	lib, err := library.Open(d.Store, o.Carried)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,12 @@ import (
 // differ from the stock ones by a hair, so that they are other blobs.
 func sibling(tb testing.TB, name string) (*family.Family, family.MemoryBlobs) {
 	tb.Helper()
+	return relative(tb, name, 1)
+}
+
+// relative is a sibling whose blobs differ by so many hairs.
+func relative(tb testing.TB, name string, hairs int) (*family.Family, family.MemoryBlobs) {
+	tb.Helper()
 	carried, err := stock.Family()
 	if err != nil {
 		tb.Fatal(err)
@@ -44,7 +50,9 @@ func sibling(tb testing.TB, name string) (*family.Family, family.MemoryBlobs) {
 			tb.Fatal(err)
 		}
 		last := &numbers[len(numbers)-1]
-		*last = math.Nextafter32(*last, 2**last)
+		for range hairs {
+			*last = math.Nextafter32(*last, 2**last)
+		}
 		return blobs.Add(family.FloatBytes(numbers))
 	}
 	for i := range f.Members {

@@ -48,7 +48,7 @@ type fleetSamples struct {
 	birth    figure.Sample // s until all are seen online
 	p50, p95 figure.Sample // ms from a mode's publication until a device has taken it
 	// KiB a device
-	broker, client, evidence figure.Sample
+	broker, controller, client, evidence figure.Sample
 }
 
 func (b *fleetBench) run(ctx context.Context) error {
@@ -94,6 +94,7 @@ func (b *fleetBench) printTimes(n int, s *fleetSamples) error {
 func (b *fleetBench) printMemory(large, small *fleetSamples) error {
 	return errors.Join(
 		b.Print(figure.New("fleet", "memory of the broker", "KiB", large.broker, small.broker, 1.2, 1)),
+		b.Print(figure.New("fleet", "memory of the controller", "KiB", large.controller, small.controller, 1.2, 1)),
 		b.Print(figure.New("fleet", "memory of a client", "KiB", large.client, small.client, 1.2, 1)),
 		b.Print(figure.New("fleet", "memory of evidence", "KiB", large.evidence, small.evidence, 1.2, 1)))
 }
@@ -108,7 +109,7 @@ func (b *fleetBench) always(v float64) (s figure.Sample) {
 
 const benchFleet = "bench-fleet"
 
-// measure starts a broker and a fleet, looks on and ends both.
+// measure starts a broker, a controller and a fleet, looks on and ends them.
 func (b *fleetBench) measure(ctx context.Context, n int, into *fleetSamples) (err error) {
 	s, err := b.alone(ctx)
 	if err != nil {
@@ -124,6 +125,9 @@ func (b *fleetBench) measure(ctx context.Context, n int, into *fleetSamples) (er
 	}
 	start := func() error { // it outlives the client
 		return s.startSelf(ctx, "sim", "-n", fmt.Sprint(n), "--broker", s.url, "--fleet", benchFleet)
+	}
+	if err := b.serve(ctx, s); err != nil {
+		return err
 	}
 	return c.While(ctx, func(ctx context.Context) error { return b.lookOn(ctx, s, c, start, n, into) })
 }
@@ -145,8 +149,7 @@ func (b *fleetBench) alone(ctx context.Context) (*site, error) {
 // lookOn has the fleet start, and measures it with a client that sees all of it.
 func (b *fleetBench) lookOn(ctx context.Context, s *site, c *fleet.Client, start func() error, n int,
 	into *fleetSamples) error {
-	broker := fmt.Sprintf("/proc/%d/status", s.running[0].Process.Pid)
-	before, err := anonymousOf(broker)
+	before, err := s.anonymous()
 	if err != nil {
 		return err
 	}
@@ -161,18 +164,32 @@ func (b *fleetBench) lookOn(ctx context.Context, s *site, c *fleet.Client, start
 	if err := b.obey(ctx, s, n, into); err != nil {
 		return err
 	}
+	if err := b.rollOut(ctx, s); err != nil {
+		return err
+	}
 	told := func(d fleet.Device) bool { return d.Caps != nil && d.Reported != nil && d.Telemetry != nil }
 	if err := awaitEach(ctx, c, n, told); err != nil {
 		return err
 	}
-	after, err := anonymousOf(broker)
+	after, err := s.anonymous()
 	if err != nil {
 		return err
 	}
-	into.broker = append(into.broker, 1024*(after-before)/float64(n))
+	into.broker = append(into.broker, 1024*(after[0]-before[0])/float64(n))
+	into.controller = append(into.controller, 1024*(after[1]-before[1])/float64(n))
 	into.client = append(into.client, (heap()-own)/1024/float64(n))
 	runtime.KeepAlive(c)
 	return nil
+}
+
+// anonymous is what the first two processes have of their own, broker and controller, in MiB.
+func (s *site) anonymous() (mib [2]float64, err error) {
+	for i := range mib {
+		if mib[i], err = anonymousOf(fmt.Sprintf("/proc/%d/status", s.running[i].Process.Pid)); err != nil {
+			return mib, err
+		}
+	}
+	return mib, nil
 }
 
 // heap is how many bytes of this process are in use.

@@ -16,7 +16,7 @@ func TestFleetPrintsWhatTheContractSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	figures := mustFigures(t, out.String())
-	for _, f := range slices.Concat(figures[:6], figures[8:9]) {
+	for _, f := range slices.Concat(figures[:6], figures[9:10]) {
 		if f.Bench != "fleet" || !(f.Ours > 0) || !(f.Base > 0) {
 			t.Errorf("got %+v, want more than nothing", f)
 		}
@@ -27,7 +27,8 @@ func TestFleetPrintsWhatTheContractSays(t *testing.T) {
 	}
 	want := [][3]string{{"birth 2", "s", figure.Lower}, {"mode p50 2", "ms", figure.Lower}, {"mode p95 2", "ms", figure.Lower},
 		{"birth 4", "s", figure.Lower}, {"mode p50 4", "ms", figure.Lower}, {"mode p95 4", "ms", figure.Lower},
-		{"memory of the broker", "KiB", figure.Lower}, {"memory of a client", "KiB", figure.Lower},
+		{"memory of the broker", "KiB", figure.Lower}, {"memory of the controller", "KiB", figure.Lower},
+		{"memory of a client", "KiB", figure.Lower},
 		{"memory of evidence", "KiB", figure.Lower}, {"blob", "MB/s", figure.Higher}}
 	if !slices.Equal(said, want) {
 		t.Errorf("got figures %q, want %q", said, want)

@@ -16,10 +16,12 @@ import (
 	"github.com/limber-edge/limber/agent/bench/desk"
 	"github.com/limber-edge/limber/agent/bench/figure"
 	"github.com/limber-edge/limber/agent/bench/load"
+	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 	"github.com/limber-edge/limber/family/workshop"
+	"github.com/limber-edge/limber/store"
 )
 
 // TestMain makes the test binary the program that the benchmarks start.
@@ -50,6 +52,7 @@ func programs() map[string]func(ctx context.Context, args []string) error {
 		},
 		"agent": agentOf,
 		"sim":   simOf,
+		"fleet": controllerOf,
 		"probe": func(context.Context, []string) error {
 			rt, err := workshop.OpenRuntime()
 			if err != nil {
@@ -103,6 +106,23 @@ func simOf(ctx context.Context, args []string) error {
 		return err
 	}
 	return f.Run(ctx)
+}
+
+// controllerOf runs one: serve --state FOLDER --broker URL --fleet NAME ...
+func controllerOf(ctx context.Context, args []string) error {
+	log := slog.New(slog.DiscardHandler)
+	documents, err := store.OpenDocuments(args[2], store.Options{NoSync: true}, log)
+	if err != nil {
+		return err
+	}
+	defer documents.Close()
+	link := mqtt.Default()
+	link.Broker = args[4]
+	c, err := controller.New(controller.Config{Fleet: args[6], Broker: link, Dir: args[2]}, documents, log)
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx)
 }
 
 // brokerAlone starts the broker of a site in a folder at an address, and waits to be

@@ -104,7 +104,7 @@ func (d *device) open(ctx context.Context) (*agent.Agent, *agent.Deps, error) {
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	deps, err := agent.Open(d.cfg, agent.Options{Version: d.Fleet.cfg.Version, Family: d.shared.family,
+	deps, err := agent.Open(d.cfg, agent.Options{Version: d.Fleet.cfg.Version, Carried: d.shared.carried,
 		Inference: func() (agent.Inference, error) { return Inference{Shape: d.shared.members.shape}, nil },
 		Store:     store.Options{NoSync: true, Sparse: true}}, d.log)
 	if err != nil {

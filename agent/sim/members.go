@@ -15,10 +15,10 @@ type members struct {
 	machine  *machine
 }
 
-func newMembers(p *Profile, manifests []*family.Family, m *machine) members {
+func newMembers(p *Profile, m *machine) members {
 	known := members{families: map[family.Digest]Family{}, machine: m}
-	for i, f := range manifests {
-		known.families[f.Digest()] = p.Families[i]
+	for _, f := range p.Families {
+		known.families[f.manifest(family.MemoryBlobs{}).Digest()] = f
 	}
 	return known
 }

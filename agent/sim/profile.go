@@ -177,14 +177,15 @@ func (f Family) manifest(blobs family.MemoryBlobs) *family.Family {
 	return m
 }
 
-// Manifests are the families with their blobs, to be packed and rolled out.
-func (p *Profile) Manifests() ([]*family.Family, family.MemoryBlobs) {
+// Folder is the i-th family with its blobs, as a program carries one and as it is rolled
+// out.
+func (p *Profile) Folder(i int) (*family.Folder, error) {
 	blobs := family.MemoryBlobs{}
-	var all []*family.Family
-	for _, f := range p.Families {
-		all = append(all, f.manifest(blobs))
+	var b bytes.Buffer
+	if err := family.Pack(&b, p.Families[i].manifest(blobs), blobs, func(family.Digest) bool { return false }); err != nil {
+		return nil, err
 	}
-	return all, blobs
+	return family.OpenPack(bytes.NewReader(b.Bytes()), int64(b.Len()))
 }
 
 // stage is the load at a time after the start.

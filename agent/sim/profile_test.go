@@ -57,8 +57,10 @@ func FuzzParseProfile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if manifests, blobs := p.Manifests(); len(manifests) != len(p.Families) || len(blobs) == 0 {
-			t.Errorf("got %d families with %d blobs of %d", len(manifests), len(blobs), len(p.Families))
+		for i, want := range p.Families {
+			if f, err := p.Folder(i); err != nil || f.Name != want.Name || len(f.Members) != len(want.Members) {
+				t.Errorf("got %+v, %v; want family %s", f, err, want.Name)
+			}
 		}
 		if s := p.stage(time.Hour); !(s.Slowdown > 0) {
 			t.Errorf("got stage %+v", s)

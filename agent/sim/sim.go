@@ -14,7 +14,7 @@
 //	     for a while          in its place, without its state
 //
 // What is real: every line that an agent runs from its socket to its session, the
-// broker's protocol, stores, ledgers, governors. What is not: inferences, which sleep,
+// broker's protocol, stores, ledgers, governors, and how other families come to a device. What is not: inferences, which sleep,
 // the proc and sys of the machine, which are a few small files, the disk, and the
 // network, which is loopback. So a fleet here shows what an operator's side and a
 // broker have to bear, and how commands and rollouts end; it shows nothing of what
@@ -81,7 +81,7 @@ type shared struct {
 	machine *monitor.Machine
 	board   *power.Board
 	tables  *governor.Tables
-	family  *family.Family
+	carried *family.Folder // the family that new devices get
 	members members
 }
 
@@ -106,9 +106,12 @@ func New(cfg Config, log *slog.Logger) (*Fleet, error) {
 	if f.machine, err = newMachine(cfg.State, cfg.Profile); err != nil {
 		return nil, err
 	}
-	manifests, _ := cfg.Profile.Manifests()
+	carried, err := cfg.Profile.Folder(0)
+	if err != nil {
+		return nil, err
+	}
 	f.shared = shared{machine: monitor.New(f.machine.root), board: power.New(f.machine.root), tables: new(governor.Tables),
-		family: manifests[0], members: newMembers(cfg.Profile, manifests, f.machine)}
+		carried: carried, members: newMembers(cfg.Profile, f.machine)}
 	for i := range cfg.Devices {
 		f.devices = append(f.devices, f.newDevice(i))
 	}

@@ -2,16 +2,29 @@ package sim_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/broker-config/natstest"
 )
 
+// The environment of the process that is a controller: its state folder, and the URL of
+// its broker.
+const envController, envBroker = "LIMBER_TEST_CONTROLLER", "LIMBER_TEST_BROKER"
+
 func TestMain(m *testing.M) {
 	natstest.Main()
+	if dir := os.Getenv(envController); dir != "" {
+		if err := serveFleet(context.Background(), mqtt.Broker{URL: mqtt.URLs{os.Getenv(envBroker)}}, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	m.Run()
 }
 

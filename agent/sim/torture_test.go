@@ -37,6 +37,9 @@ func TestAThousandBirthsAreSeenAndAModeIsAnsweredByAll(t *testing.T) {
 		m.HeapAlloc>>10/n, m.StackInuse>>10/n, runtime.NumGoroutine()/n)
 }
 
+// TestTwoHundredDevicesAreSparedAFamilyThatMissesDeadlines has evidence wait as well.
+func TestTwoHundredDevicesAreSparedAFamilyThatMissesDeadlines(t *testing.T) { rolledOut(t, 200, 2) }
+
 // TestAFleetOutlivesANodeOfItsCluster kills one of three: whoever was connected to it
 // comes to another one. The devices start one after the other: NATS makes a consumer on
 // all nodes for each subscription, and refuses some of those that come in a rush.

@@ -9,7 +9,6 @@ import (
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/store"
 )
 
 // spare is how much must be left on the file system, in bytes.
@@ -94,13 +93,9 @@ func (t *task) fetchBlobs(ctx context.Context, missing []family.Digest) error {
 	return nil
 }
 
-// blob returns one that is in the store, or brings it there.
+// blob returns one that is in the library, or brings it into the store.
 func (t *task) blob(ctx context.Context, w blob.Wanted, progress func(int64)) ([]byte, error) {
-	digest, err := store.ParseDigest(string(w.Digest))
-	if err != nil {
-		return nil, err
-	}
-	if b, err := t.deps.State.Blob(digest); err == nil {
+	if b, err := t.deps.Library.Blob(w.Digest); err == nil {
 		return b, nil
 	}
 	b, err := t.deps.Carrier.Fetch(ctx, w, progress)

@@ -260,7 +260,7 @@ func (d *device) open() {
 		d.box, err = store.OpenOutbox(d.dir, store.OutboxOptions{NoSync: true}, discard())
 	}
 	if err == nil {
-		d.lib, err = library.Open(d.st)
+		d.lib, err = library.Open(d.st, nil)
 	}
 	if err != nil {
 		d.tb.Fatal(err)

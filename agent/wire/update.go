@@ -25,6 +25,14 @@ type Probation struct {
 	MaxMissed int `json:"max_missed"` // of these, after their deadline
 }
 
+// Check tells why no device can obey.
+func (p Probation) Check() error {
+	if p.Frames < 0 || p.Frames > MaxProbationFrames || p.MaxMissed < 0 {
+		return fmt.Errorf("probation: want frames from 0 to %d, and max_missed from 0", MaxProbationFrames)
+	}
+	return nil
+}
+
 // DefaultProbation is that of a command that names none.
 func DefaultProbation() Probation { return Probation{Frames: 200, MaxMissed: 20} }
 
@@ -51,8 +59,8 @@ func (u Update) Check() error {
 			return fmt.Errorf("sources: %.200q is not an http or https URL", s)
 		}
 	}
-	if p := u.Probation; p != nil && (p.Frames < 0 || p.Frames > MaxProbationFrames || p.MaxMissed < 0) {
-		return fmt.Errorf("probation: want frames from 0 to %d, and max_missed from 0", MaxProbationFrames)
+	if u.Probation != nil {
+		return u.Probation.Check()
 	}
 	return nil
 }

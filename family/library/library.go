@@ -16,9 +16,9 @@
 // the three names needs. So every step may be repeated, and a cut between two of
 // them leaves a family that is whole in use. The same call then goes on from there.
 //
-// The program carries the stock family. A new device gets it, and so does one whose
-// program brought a newer one; blobs of it that are lost or damaged on the disk are
-// taken from the program.
+// The program carries a family, the stock one. A new device gets it, and so does one
+// whose program brought a newer one; blobs of it that are lost or damaged on the disk are
+// taken from the program. A simulator carries others.
 package library
 
 import (
@@ -46,22 +46,21 @@ var ErrName = errors.New("the name is that of the stock family, which the next s
 // from any goroutine, everything else from one at a time.
 type Library struct {
 	store   *store.Store
-	carried *family.Folder // the stock family
+	carried *family.Folder // by the program: the stock family, but in a simulator
 	current *family.Family
 	unsaved error
 }
 
 // Open opens the library in st. A new device, or one whose program brought a newer
-// stock family, gets the stock family, see Unsaved.
-func Open(st *store.Store) (*Library, error) {
-	carried, err := stock.Family()
-	if err != nil {
-		return nil, err
+// carried family, gets that, see Unsaved. The program carries the stock family, unless
+// another is given.
+func Open(st *store.Store, carried *family.Folder) (*Library, error) {
+	if carried == nil {
+		var err error
+		if carried, err = stock.Family(); err != nil {
+			return nil, err
+		}
 	}
-	return open(st, carried)
-}
-
-func open(st *store.Store, carried *family.Folder) (*Library, error) {
 	l := &Library{store: st, carried: carried}
 	manifest, err := st.Family()
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -90,8 +89,9 @@ func (l *Library) Current() *family.Family { return l.current }
 // the program's copy then serves.
 func (l *Library) Unsaved() error { return l.unsaved }
 
-// Blob reads a blob from the store. One of the stock family that is lost or damaged
-// there is taken from the program, and stored anew.
+// Blob reads a blob from the store. One of the carried family that is lost or damaged
+// there is taken from the program, and stored anew; its manifest, the blob of its digest,
+// is in no store and always there.
 func (l *Library) Blob(d family.Digest) ([]byte, error) {
 	digest, err := store.ParseDigest(string(d))
 	if err != nil {
@@ -105,6 +105,9 @@ func (l *Library) Blob(d family.Digest) ([]byte, error) {
 		// A store that cannot be written is told of elsewhere; the blob is good.
 		_, _ = l.store.PutBlob(b)
 		return b, nil
+	}
+	if d == l.carried.Digest() {
+		return l.carried.Compact(), nil
 	}
 	return nil, err
 }

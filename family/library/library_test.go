@@ -67,7 +67,7 @@ func (d *device) restart(tb testing.TB) {
 		d.st, err = store.Open(d.dir, store.Options{}, slog.New(slog.DiscardHandler))
 	}
 	if err == nil {
-		d.Library, err = open(d.st, d.carried)
+		d.Library, err = Open(d.st, d.carried)
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -167,6 +167,14 @@ func TestALostBlobOfTheStockFamilyComesFromTheProgram(t *testing.T) {
 	}
 	if _, err := d.Blob(family.DigestOf([]byte("other"))); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v of a blob that nobody has", err)
+	}
+}
+
+func TestTheManifestOfTheStockFamilyNeedNotBeFetched(t *testing.T) {
+	d := mustDevice(t, mustFamily(t, "stock", "1"))
+	b, err := d.Blob(d.carried.Digest())
+	if err != nil || family.DigestOf(b) != d.carried.Digest() {
+		t.Errorf("got %q, %v; want the manifest of the family in its compact form", b, err)
 	}
 }
 
@@ -281,7 +289,7 @@ func TestADeviceThatCannotStoreServesTheProgramsFamily(t *testing.T) {
 	must(t, err)
 	defer st.Close()
 	must(t, os.Remove(filepath.Join(dir, "limber.db")))
-	l, err := open(st, stock)
+	l, err := Open(st, stock)
 	if err != nil || l.Unsaved() == nil || l.Current().Digest() != stock.Digest() {
 		t.Fatalf("got %v, %v; want the program's family, and why it is not stored", err, l.Unsaved())
 	}

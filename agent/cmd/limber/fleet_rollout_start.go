@@ -26,6 +26,7 @@ type rolloutStart struct {
 	phases       string
 	canary       string
 	unavailable  string
+	probation    string
 	soak, within time.Duration
 	spec         wire.RolloutSpec
 }
@@ -50,11 +51,15 @@ no evidence: then the phase waits.
 
 A family comes from a file that "limber family pack" wrote, or from a folder; this
 command gives the controller what it does not have, and may end once it says that the
-rollout was started. Devices that are off take part when they are back, within --for.
+rollout was started. Each device judges it by itself first, by the frames of --probation,
+and goes back if more of them are late. A device that gets no frames is on probation
+until --for is over: have it take the family with --probation 0/0. Devices that are off
+take part when they are back, within --for.
 
 ` + whereHelp,
 		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
+  limber fleet rollout start --family mine.family --where label.site=berlin --probation 1000/10
   limber fleet rollout start --deadline 50ms --min-top1 0.87 --where device=cam-* \
     --phases 1,10%,100% --gate success=0.9 --gate misses=1.1x --soak 5m --max-unavailable 1/site`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
@@ -71,6 +76,9 @@ rollout was started. Devices that are off take part when they are back, within -
 		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
 	f.StringArrayVar(&a.gates, "gate", nil, "NAME=LIMIT, once for each (default success=0.95, misses=1.2x, p95=1.2x)")
 	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
+	f.StringVar(&a.probation, "probation", "", fmt.Sprintf("FRAMES/MAX_MISSED: how many frames each device answers with the "+
+		"family, and how many may be late, before it gives up the one before (default %d/%d)",
+		wire.DefaultProbation().Frames, wire.DefaultProbation().MaxMissed))
 	f.DurationVar(&a.soak, "soak", 10*time.Minute, "how long a phase is observed at least")
 	f.DurationVar(&a.within, "for", 24*time.Hour, "how long it may take on a device from its turn on")
 	f.StringVar(&a.unavailable, "max-unavailable", "", "N/LABEL: of a value of the label no more than N devices at once")
@@ -156,6 +164,16 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 			return nil, usagef("--max-unavailable: %w", err)
 		}
 		s.MaxUnavailable = &u
+	}
+	if a.probation != "" {
+		p, err := rollout.ParseProbation(a.probation)
+		switch {
+		case err != nil:
+			return nil, usagef("--probation: %w", err)
+		case a.family == "":
+			return nil, usagef("--probation is of a family; a mode and a goal have none")
+		}
+		s.Probation = &p
 	}
 	return a.what(c)
 }

@@ -24,6 +24,8 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
+	limber(t, at("rollout", "start", "--family", "f", "--probation", "few")...).complained(t, exitUsage, "FRAMES/MAX_MISSED")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
 	file := filepath.Join(t.TempDir(), "stock.family")
 	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {

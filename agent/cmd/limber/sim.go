@@ -146,13 +146,16 @@ func (a *simArgs) packAll() error {
 	if err := os.MkdirAll(a.pack, 0o755); err != nil {
 		return err
 	}
-	manifests, blobs := a.cfg.Profile.Manifests()
-	for _, m := range manifests {
-		file, err := os.Create(filepath.Join(a.pack, m.Name+".family"))
+	for i := range a.cfg.Profile.Families {
+		f, err := a.cfg.Profile.Folder(i)
 		if err != nil {
 			return err
 		}
-		err = family.Pack(file, m, blobs, func(family.Digest) bool { return false })
+		file, err := os.Create(filepath.Join(a.pack, f.Name+".family"))
+		if err != nil {
+			return err
+		}
+		err = family.Pack(file, &f.Family, f, func(family.Digest) bool { return false })
 		if err := errors.Join(err, file.Close()); err != nil {
 			return err
 		}

@@ -166,7 +166,8 @@ func (s *starter) content(of making) (c wire.Command) {
 		b := s.Before[of.before-1]
 		c.Mode, c.Goal = b.Aim.Mode, b.Aim.Goal
 		if b.Family != nil {
-			c.Update = wire.Update{Family: b.Family, Sources: s.Spec.Sources, Retry: true, Force: s.Spec.Force}
+			c.Update = wire.Update{Family: b.Family, Sources: s.Spec.Sources, Retry: true, Force: s.Spec.Force,
+				Probation: &wire.Probation{MaxMissed: wire.MaxProbationFrames}} // it is no trial: nothing else is left
 		}
 	case s.Spec.Family != nil:
 		c.Update = s.Spec.Update

@@ -314,6 +314,19 @@ func TestALimitOfUnavailableDevicesIsReadAsItIsWritten(t *testing.T) {
 	}
 }
 
+func TestAProbationIsReadAsItIsWritten(t *testing.T) {
+	for s, want := range map[string]wire.Probation{"200/20": {Frames: 200, MaxMissed: 20}, "0/0": {}} {
+		if p, err := rollout.ParseProbation(s); err != nil || p != want {
+			t.Errorf("%q: got %+v, %v", s, p, err)
+		}
+	}
+	for _, s := range []string{"", "200", "/20", "200/", "-1/0", "1/-1", "1000001/0", "1/2/3", "x/1"} {
+		if p, err := rollout.ParseProbation(s); err == nil {
+			t.Errorf("%q was read as %+v", s, p)
+		}
+	}
+}
+
 func FuzzGatesAndPhases(f *testing.F) {
 	for _, s := range []string{"p95=1.2x", "success=0.95", "misses=.5.", "5%", "1", "100%", "0.0001%"} {
 		f.Add(s, 10)
@@ -323,6 +336,7 @@ func FuzzGatesAndPhases(f *testing.F) {
 			t.Errorf("%q was read as %+v", s, gate)
 		}
 		_, _ = rollout.ParseUnavailable(s)
+		_, _ = rollout.ParseProbation(s)
 		n = 1 + int(uint(n)%50)
 		r, err := newRig(t, n).new("r", wire.RolloutSpec{Phases: []string{s, "100%"}})
 		if err != nil {

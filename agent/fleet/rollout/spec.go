@@ -235,6 +235,18 @@ func ParseUnavailable(s string) (wire.Unavailable, error) {
 	return u, checkUnavailable(wire.RolloutSpec{MaxUnavailable: &u})
 }
 
+// ParseProbation reads FRAMES/MAX_MISSED, such as 200/20.
+func ParseProbation(s string) (wire.Probation, error) {
+	frames, missed, ok := strings.Cut(s, "/")
+	f, err := strconv.Atoi(frames)
+	m, e := strconv.Atoi(missed)
+	if !ok || err != nil || e != nil {
+		return wire.Probation{}, fmt.Errorf("%.80q is not FRAMES/MAX_MISSED, such as 200/20", s)
+	}
+	p := wire.Probation{Frames: f, MaxMissed: m}
+	return p, p.Check()
+}
+
 // ordered are the names in the order in which they take a rollout: the canaries as they
 // were named, then the others by the SHA-256 of the rollout's id and their name, so that
 // no device is always the first.
