@@ -435,7 +435,7 @@ var stocked = sync.OnceValues(func() (state []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = library.Open(st)
+	_, err = library.Open(st, nil)
 	if err = errors.Join(err, st.Close()); err != nil {
 		return nil, err
 	}
