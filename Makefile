@@ -25,12 +25,13 @@ demo: build
 # stays, but where memory is measured.
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
-SLOWEST = agent/cmd/limber agent broker-config/brokercheck store family/workshop
+SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
+	family/workshop
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what
 # the race detector looks for, and it makes their arithmetic take five to ten times as
 # long. make torture has it nevertheless.
-ALONE = agent/frame agent/governor/replay family/ofa family/onnx
+ALONE = agent/fleet/rollout agent/frame agent/governor/replay family/ofa family/onnx
 
 test: runtime
 	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))

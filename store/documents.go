@@ -94,7 +94,7 @@ func (d *Documents) Document(key string) (value []byte, err error) {
 func (d *Documents) Each(prefix string, do func(key string, value []byte)) error {
 	err := d.file.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketDocuments)).Cursor()
-		for k, stored := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, stored = c.Next() {
+		for k, stored := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, stored = c.Next() {
 			value, sound := soundValue(stored)
 			if !sound {
 				do(string(k), nil)
@@ -114,7 +114,7 @@ func (d *Documents) Each(prefix string, do func(key string, value []byte)) error
 func (d *Documents) Keys(prefix string) (keys []string, err error) {
 	err = d.file.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket([]byte(bucketDocuments)).Cursor()
-		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
+		for k, _ := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
 			keys = append(keys, string(k))
 		}
 		return nil

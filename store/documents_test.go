@@ -43,6 +43,9 @@ func TestDocumentsOutliveTheProcessAndChangeTogether(t *testing.T) {
 	if keys, err := d.Keys("b/"); err != nil || len(keys) > 0 {
 		t.Errorf("got %q, %v; want none, as it was removed", keys, err)
 	}
+	if keys, err := d.Keys(""); err != nil || !slices.Equal(keys, []string{"a/1", "a/2"}) {
+		t.Errorf("got %q, %v; want all that are left", keys, err)
+	}
 	if _, err := d.Document("b/1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}

@@ -351,8 +351,8 @@ func TestTasksAreDoneWhileAFamilyIsPrepared(t *testing.T) {
 }
 
 func TestAFamilyTakesOverWhereverTheLoaderIs(t *testing.T) {
-	for _, o := range occasions() {
-		for moment := range 30 {
+	for i, o := range occasions() {
+		for moment := i % everyMoment; moment < 30; moment += everyMoment {
 			o.at(t, moment, func(t *testing.T, r *rig) {
 				next, l := r.another("next", "one", "two")
 				l.slow = time.Duration(moment%3) * 5 * ms

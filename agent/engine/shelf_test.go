@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -96,12 +97,12 @@ type traffic struct {
 	senders  sync.WaitGroup
 	sent     atomic.Int64
 	mu       sync.Mutex
-	families []string        // that answered, in their order, each once in a row
-	took     []time.Duration // from receipt to answer, of the answers since it was read
+	families map[int64]string // that answered, by the number of the frame
+	took     []time.Duration  // from receipt to answer, of the answers since it was read
 }
 
 func (r *realRig) traffic(every time.Duration) *traffic {
-	w := &traffic{realRig: r, stop: make(chan struct{})}
+	w := &traffic{realRig: r, stop: make(chan struct{}), families: map[int64]string{}}
 	w.senders.Go(func() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
@@ -110,23 +111,21 @@ func (r *realRig) traffic(every time.Duration) *traffic {
 			case <-w.stop:
 				return
 			case <-tick.C:
-				w.sent.Add(1)
-				r.Submit(r.job(), w.answer)
+				n := w.sent.Add(1)
+				r.Submit(r.job(), func(a *Answer) { w.answer(n, a) })
 			}
 		}
 	})
 	return w
 }
 
-func (w *traffic) answer(a *Answer) {
+func (w *traffic) answer(n int64, a *Answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if a.Reason != "" || a.Family.Index(a.Member.Name) < 0 {
 		w.Errorf("got %s %s by %v", a.Reason, a.Detail, a.Member)
 	}
-	if n := len(w.families); n == 0 || w.families[n-1] != a.Family.Name {
-		w.families = append(w.families, a.Family.Name)
-	}
+	w.families[n] = a.Family.Name
 	w.took = append(w.took, a.Total)
 }
 
@@ -140,7 +139,8 @@ func (w *traffic) p95() time.Duration {
 	return p
 }
 
-// end stops it, and returns who answered.
+// end stops it, and returns who answered, in the order in which the frames were submitted:
+// the last ones of a family may be answered while the next one is at it already.
 func (w *traffic) end() []string {
 	w.Helper()
 	close(w.stop)
@@ -149,7 +149,11 @@ func (w *traffic) end() []string {
 	if s := w.Snapshot(); s.Jobs != uint64(w.sent.Load()) || s.Total.Count() != s.Jobs {
 		w.Errorf("%d jobs, counted %+v with %d answers", w.sent.Load(), s.Counts, s.Total.Count())
 	}
-	return w.families
+	var families []string
+	for _, n := range slices.Sorted(maps.Keys(w.families)) {
+		families = append(families, w.families[n])
+	}
+	return slices.Compact(families)
 }
 
 func TestRealFamiliesTakeOverUnderLoad(t *testing.T) {

@@ -146,7 +146,7 @@ func (b *Board) Lines(now time.Time, columns, rows int, trouble error) []string 
 	aligned := b.aligned(table)
 	lines = append(append(lines, aligned[0]), withNotes(aligned[1:], sorted, room)...)
 	for i, l := range lines {
-		lines[i] = clipped(l, columns)
+		lines[i] = Clipped(l, columns)
 	}
 	return lines[:min(len(lines), max(rows, 0))]
 }
@@ -201,7 +201,7 @@ func (b *Board) summary(all []*watched, trouble error) string {
 		line += fmt.Sprintf(", %d updating", updates)
 	}
 	if trouble != nil {
-		line += "; NO CONNECTION: " + printable(trouble.Error())
+		line += "; NO CONNECTION: " + Printable(trouble.Error())
 	}
 	return line
 }
@@ -232,8 +232,8 @@ func (b *Board) aligned(table [][]string) (lines []string) {
 	return lines
 }
 
-// clipped is a line without what does not fit.
-func clipped(s string, columns int) string {
+// Clipped is a line without what does not fit.
+func Clipped(s string, columns int) string {
 	if utf8.RuneCountInString(s) <= columns {
 		return s
 	}

@@ -74,7 +74,7 @@ func (t Told) Words() string {
 	if t.RolledBack {
 		parts = append(parts, "the family before is in use again")
 	}
-	return printable(strings.Join(parts, "; "))
+	return Printable(strings.Join(parts, "; "))
 }
 
 // progressWords is how far a family is on its way.

@@ -90,7 +90,7 @@ func (e Event) Sentence() string {
 	if e.Count > 1 {
 		line += fmt.Sprintf(" (%d of this kind)", e.Count)
 	}
-	return printable(line)
+	return Printable(line)
 }
 
 // facts are being collected.
@@ -102,7 +102,7 @@ type facts struct {
 // add adds a fact, if it says anything.
 func (f *facts) add(name, value string) {
 	if value != "" {
-		f.all = append(f.all, Fact{name, printable(value)})
+		f.all = append(f.all, Fact{name, Printable(value)})
 	}
 }
 
@@ -242,7 +242,8 @@ func (f *facts) telemetry(t *wire.Telemetry) {
 	}
 	f.join("heat", append(heat, value("%+.1f °C a minute", t.TempTrend), when(t.NearTrip, "near its limit"))...)
 	f.join("power", value("%.2f W", t.PowerW), value("%.2f W idle", t.IdleW),
-		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules), value("%.4f s of processors an inference", t.CPUSeconds))
+		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules),
+		value("%.4f s of processors an inference", t.CPUSeconds))
 	if t.Outbox > 0 {
 		f.add("outbox", count(t.Outbox, "message")+" waiting for the link")
 	}

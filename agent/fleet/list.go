@@ -49,7 +49,7 @@ func (d Device) Cells(now time.Time) []string {
 	}
 	cells := []string{d.Name, state, since, mode, member, family, top1, p50, version}
 	for i, cell := range cells {
-		cells[i] = printable(cell)
+		cells[i] = Printable(cell)
 	}
 	return cells
 }

@@ -94,11 +94,11 @@ func (d Device) Note() string {
 		}
 		parts = append(parts, text)
 	}
-	return printable(strings.Join(parts, "; "))
+	return Printable(strings.Join(parts, "; "))
 }
 
-// printable is a text of a device on one line, without what a terminal would obey.
-func printable(s string) string {
+// Printable is a text of a device on one line, without what a terminal would obey.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return ' '

@@ -2,6 +2,7 @@ package update
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -422,8 +423,35 @@ func (d *device) wants(current, staged, before string) {
 
 const stockName = "cifar10"
 
+// stocked is the state of a device that has started once: to store the family that it
+// carries takes longer than most tests.
+var stocked = sync.OnceValues(func() (state []byte, err error) {
+	dir, err := os.MkdirTemp("", "limber-update-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	st, err := store.Open(dir, store.Options{NoSync: true}, discard())
+	if err != nil {
+		return nil, err
+	}
+	_, err = library.Open(st, nil)
+	if err = errors.Join(err, st.Close()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(dir, "limber.db"))
+})
+
 // bubble runs a test in one, with a device.
 func bubble(t *testing.T, f func(t *testing.T, d *device)) {
-	dir := filepath.Join(t.TempDir(), "state")
+	t.Helper()
+	dir := t.TempDir()
+	state, err := stocked()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "limber.db"), state, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) { f(t, newDevice(t, dir)) })
 }

@@ -155,7 +155,7 @@ func sentence(device, state string, reason wire.Reason, detail string) string {
 		line += fmt.Sprintf(" (%s)", reason)
 	}
 	if detail != "" {
-		line += ": " + detail
+		line += ": " + fleet.Printable(detail)
 	}
 	return line
 }

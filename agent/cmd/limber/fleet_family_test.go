@@ -35,8 +35,7 @@ func TestAFamilyIsRolledOutToARealDevice(t *testing.T) {
 		if _, err := r.Do(ctx, wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r", Spec: &spec}, rolloutTTL, nil); err != nil {
 			return err
 		}
-		w := rolloutWatch{wait: true}
-		return w.print(ctx, t.Output(), r, "r")
+		return (&followed{Remote: r, id: "r", wait: true}).print(ctx, t.Output(), t.Output(), false)
 	})
 	if err != nil {
 		t.Fatal(err)

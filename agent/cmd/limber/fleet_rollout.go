@@ -45,6 +45,22 @@ func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *cont
 	return withRemedy(r.While(c.Context(), func(ctx context.Context) error { return work(ctx, r) }))
 }
 
+// rollouts is remote, once all is known that the controller retains.
+func (a *operatorArgs) rollouts(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
+	return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
+		if err := r.Find(ctx); err != nil {
+			return err
+		}
+		if _, err := r.List(ctx); err != nil {
+			return err
+		}
+		if detail := r.Detail(); detail != "" {
+			fmt.Fprintln(c.ErrOrStderr(), "the controller says:", fleet.Printable(detail))
+		}
+		return work(ctx, r)
+	})
+}
+
 // rolloutTTL is how long the controller may take to answer a command, but for the time in
 // which a family comes to it.
 const rolloutTTL = 30 * time.Second
@@ -98,17 +114,11 @@ func newRolloutLs() *cobra.Command {
 		Example: `  limber fleet rollout ls
   limber fleet rollout ls --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
-				if err := r.Find(ctx); err != nil {
-					return err
-				}
-				if _, err := r.List(ctx); err != nil {
-					return err
-				}
+			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
 				const head = "ROLLOUT\tKIND\tSTARTED\tPHASE\tSTATE\tWHY"
 				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
 					return strings.Join([]string{d.ID, d.Kind, started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
-						string(d.State), d.Why}, "\t")
+						string(d.State), fleet.Printable(d.Why)}, "\t")
 				})
 			})
 		},
@@ -139,13 +149,7 @@ so.`,
   limber fleet rollout show night --json`,
 		Args: exactly(1, "the id of a rollout"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
-				if err := r.Find(ctx); err != nil {
-					return err
-				}
-				if _, err := r.List(ctx); err != nil {
-					return err
-				}
+			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
 				d, ok := r.Rollout(args[0])
 				if !ok {
 					return noRollout(args[0])
@@ -167,7 +171,7 @@ func noRollout(id string) error {
 }
 
 func printRollout(w io.Writer, d wire.Rollout) error {
-	_, err := fmt.Fprintln(w, strings.Join(append(append(phaseLines(d), ""), deviceLines(d)...), "\n"))
+	_, err := fmt.Fprintln(w, strings.Join(append(append(phaseLines(d), ""), deviceLines(d.Devices)...), "\n"))
 	return err
 }
 
@@ -186,7 +190,7 @@ func phaseLines(d wire.Rollout) []string {
 		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts),
 			strings.Join(gates, "; ")})
 	}
-	return append([]string{head, ""}, table(rows)...)
+	return append([]string{fleet.Printable(head), ""}, table(rows)...)
 }
 
 // gateText is a gate in words, such as "misses 0.01 of 0.012, 120 frames: wait".
@@ -222,9 +226,9 @@ func countText(c wire.RolloutCounts) string {
 }
 
 // deviceLines are the devices as a table.
-func deviceLines(d wire.Rollout) []string {
+func deviceLines(devices []wire.RolloutDevice) []string {
 	rows := [][]string{{"DEVICE", "STATE", "SINCE", "ATTEMPT", "REASON"}}
-	for _, of := range d.Devices {
+	for _, of := range devices {
 		since := "-"
 		if of.TS != nil {
 			since = fleet.Age(time.Since(of.TS.Time))
@@ -235,132 +239,16 @@ func deviceLines(d wire.Rollout) []string {
 	return table(rows)
 }
 
-// table has columns of the same width.
+// table has columns of the same width, and no character that a terminal would obey.
 func table(rows [][]string) []string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = fleet.Printable(cell)
+		}
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	t.Flush()
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-}
-
-// rolloutWatch are the flags of `fleet rollout watch`.
-type rolloutWatch struct {
-	operatorArgs
-	wait, asJSON bool
-}
-
-func newRolloutWatch() *cobra.Command {
-	var a rolloutWatch
-	c := &cobra.Command{
-		Use:   "watch ID",
-		Short: "Show a rollout as it goes on, until it is stopped",
-		Long: `Show a rollout as it goes on, until it is stopped (Ctrl-C). In a pipe, and with --json,
-it is a line for each change. With --wait it ends with the rollout: the exit code is 0
-if that is done, 1 if it has failed or was aborted.`,
-		Example: `  limber fleet rollout watch night
-  limber fleet rollout watch night --wait --json`,
-		Args: exactly(1, "the id of a rollout"),
-		RunE: func(c *cobra.Command, args []string) error {
-			err := a.remote(c, func(ctx context.Context, r *controller.Remote) error {
-				if err := r.Find(ctx); err != nil {
-					return err
-				}
-				if _, err := r.List(ctx); err != nil {
-					return err
-				}
-				if _, ok := r.Rollout(args[0]); !ok {
-					return noRollout(args[0])
-				}
-				return a.follow(ctx, c, r, args[0])
-			})
-			if !a.wait {
-				return untilStopped(c.Context(), err)
-			}
-			return err
-		},
-	}
-	a.flags(c)
-	c.Flags().BoolVar(&a.wait, "wait", false, "end with the rollout, and with its exit code")
-	c.Flags().BoolVar(&a.asJSON, "json", false, "print one JSON object a line")
-	return c
-}
-
-// follow shows a rollout until ctx ends or, if that is waited for, until it does.
-func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controller.Remote, id string) error {
-	terminal := terminalOf(c.OutOrStdout())
-	if a.asJSON || terminal == nil {
-		return a.print(ctx, c.OutOrStdout(), r, id)
-	}
-	within, stop := context.WithCancel(ctx)
-	defer stop()
-	err := (&screen{w: c.OutOrStdout(), size: terminal}).run(within, func(int, int) []string {
-		d, _ := r.Rollout(id)
-		if a.wait && d.State.Final() {
-			stop()
-		}
-		return append(append(phaseLines(d), ""), deviceLines(d)...)
-	})
-	if ctx.Err() != nil || within.Err() == nil {
-		return err
-	}
-	d, _ := r.Rollout(id)
-	return errors.Join(printRollout(c.OutOrStdout(), d), outcome(d))
-}
-
-// print prints a line for each change.
-func (a *rolloutWatch) print(ctx context.Context, w io.Writer, r *controller.Remote, id string) error {
-	last := ""
-	for {
-		d, _ := r.Rollout(id)
-		line := changeLine(d)
-		if a.asJSON {
-			b, err := json.Marshal(d)
-			if err != nil {
-				return err
-			}
-			line = string(b)
-		}
-		if line != last && d.State != "" {
-			last = line
-			if _, err := fmt.Fprintln(w, line); err != nil {
-				return err
-			}
-		}
-		if a.wait && d.State.Final() {
-			return outcome(d)
-		}
-		if err := r.Changed(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// changeLine is a rollout on one line.
-func changeLine(d wire.Rollout) string {
-	line := fmt.Sprintf("%s: %s, phase %d of %d", d.ID, d.State, d.Phase, len(d.Phases))
-	if d.Phase > 0 && d.Phase <= len(d.Phases) {
-		if counts := countText(d.Phases[d.Phase-1].Counts); counts != "" {
-			line += ": " + counts
-		}
-	}
-	if d.Why != "" {
-		line += "; " + d.Why
-	}
-	return line
-}
-
-// outcome is the exit of a rollout that was waited for.
-func outcome(d wire.Rollout) error {
-	if d.State == wire.RolloutDone {
-		return nil
-	}
-	for _, of := range d.Devices {
-		if of.State == wire.DeviceFailed {
-			return fmt.Errorf("rollout %s: %s: %s (%s: %s)", d.ID, d.State, d.Why, of.Device, of.Detail)
-		}
-	}
-	return fmt.Errorf("rollout %s: %s: %s", d.ID, d.State, d.Why)
 }

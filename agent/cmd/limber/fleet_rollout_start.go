@@ -20,6 +20,7 @@ import (
 type rolloutStart struct {
 	rolloutWatch
 	goal         goalArgs
+	where        whereArgs
 	id, family   string
 	gates        []string
 	phases       string
@@ -68,7 +69,7 @@ take part when they are back, within --for.
 	f := c.Flags()
 	f.StringVar(&a.family, "family", "", "a family's folder, or file of \"family pack\"")
 	f.StringVar(&a.spec.Mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal, in figures")
-	f.StringVar(&a.spec.Where, "where", "", "which devices (default: all)")
+	a.where.flags(c)
 	f.StringVar(&a.id, "id", "", "name of the rollout (default: one that nobody else uses)")
 	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
 	f.StringVar(&a.phases, "phases", "",
@@ -101,9 +102,6 @@ func (a *rolloutStart) run(c *cobra.Command) error {
 	}
 	if _, err := rollout.Complete(a.spec); err != nil {
 		return usageError{err}
-	}
-	if _, err := fleet.ParseWhere(a.spec.Where); err != nil {
-		return usagef("--where: %w", err)
 	}
 	if a.id == "" {
 		a.id = strings.ToLower(fleet.NewID()[:8])
@@ -147,6 +145,10 @@ func (a *rolloutStart) start(ctx context.Context, c *cobra.Command, r *controlle
 // complete makes the spec of the flags, and opens the family that they name.
 func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 	s := &a.spec
+	if _, err := a.where.parse(); err != nil {
+		return nil, err
+	}
+	s.Where = a.where.expression
 	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))
 	s.Canary, s.Phases = list(a.canary), list(a.phases)
 	for _, text := range a.gates {

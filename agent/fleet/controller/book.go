@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/store"
 )
 
 // The keys of what is stored, each with an id behind it.
@@ -21,6 +23,9 @@ const (
 	keyCommand = "command/" // a remembered
 	keyBlob    = "blob/"    // by 64 hexadecimal digits
 )
+
+// keyFleet is that of the fleet's name.
+const keyFleet = "fleet"
 
 // entry is a rollout, with what was made of its expression.
 type entry struct {
@@ -40,12 +45,28 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing bool
+	failing error  // why it is not stored; nil: it is
+	tidy    bool   // a rollout began: blobs may be there that none needs
+	fleet   string // its name, to be stored with what is stored first; "" if it is
 
 	joined uint64                       // the connection that follows tell of
 	told   map[string][sha256.Size]byte // what is retained, by topic
 	clear  map[string]bool              // topics that have to be cleared
 	sent   map[string]map[string]bool   // commands by device
+}
+
+// belong has the fleet's name stored, in time, or tells that what is stored is another's: its
+// rollouts would be carried out on devices that have the same names.
+func (b *book) belong(fleet string) error {
+	switch name, err := b.store.Document(keyFleet); {
+	case errors.Is(err, store.ErrNotFound):
+		b.fleet = fleet
+	case err != nil:
+		return err
+	case string(name) != fleet:
+		return fmt.Errorf("the state is of fleet %s: give fleet %s a folder of its own", name, fleet)
+	}
+	return nil
 }
 
 // loadEntries reads the rollouts that were stored. One that makes no sense is left where
@@ -101,9 +122,9 @@ func (b *book) change(key string, value []byte) {
 }
 
 // thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
-// other needs.
+// other needs. Those of a family whose rollout was refused, or which came in part, stay
+// until another rollout begins.
 func (b *book) thin(s *shelf, open int) error {
-	gone := false
 	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
 		e := b.entries[i]
 		if !e.Final() {
@@ -117,12 +138,13 @@ func (b *book) thin(s *shelf, open int) error {
 				b.clear[topic] = true
 			}
 		}
-		gone = true
+		b.tidy = true
 	}
-	if !gone {
-		return nil
+	if !b.tidy || open > 0 {
+		return nil // nobody knows what a family on its way needs
 	}
-	return s.thin(b, open)
+	b.tidy = false
+	return s.thin(b)
 }
 
 // partOf is the rollout that an id is a part's of; "" for another.
@@ -152,10 +174,13 @@ func (b *book) commit(l *ledger) error {
 	if len(b.changes) == 0 {
 		return nil
 	}
+	if b.fleet != "" {
+		b.change(keyFleet, []byte(b.fleet))
+	}
 	if err := b.store.Commit(b.changes); err != nil {
 		return err
 	}
-	b.changes = nil
+	b.changes, b.fleet = nil, ""
 	for _, e := range b.entries {
 		e.dirty = false
 	}
@@ -190,10 +215,11 @@ func (c *Controller) tell(ctx context.Context) {
 	c.command(ctx)
 }
 
-// tellRollout has the broker retain a rollout, as far as it is new.
+// tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
+// that who sees how it ended has seen how they did.
 func (c *Controller) tellRollout(ctx context.Context, e *entry) {
 	documents := e.Document()
-	for n, doc := range documents {
+	for n, doc := range slices.Backward(documents) {
 		topic := c.at.Rollout(doc.ID)
 		if n > 0 {
 			topic = c.at.Rollout(fmt.Sprintf("%s.%d", doc.ID, n))
@@ -225,7 +251,7 @@ func partNumber(id string) (n int) {
 }
 
 // command sends devices the commands that are not answered, once on a connection and
-// again when they are back.
+// again when they are back. To those that are not there the broker would hand on each.
 func (c *Controller) command(ctx context.Context) {
 	sent := map[string]map[string]bool{}
 	for _, e := range c.book.entries {
@@ -233,6 +259,9 @@ func (c *Controller) command(ctx context.Context) {
 			continue
 		}
 		for _, cmd := range e.Commands() {
+			if !c.client.Registry().Device(cmd.Device).Online() {
+				continue
+			}
 			name := cmd.Verb + "/" + cmd.ID
 			if sent[cmd.Device] == nil {
 				sent[cmd.Device] = map[string]bool{}

@@ -178,7 +178,7 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 	if e.Record, err = rollout.New(asked.Rollout, spec, c.view(e), now); err != nil {
 		return "", err
 	}
-	c.book.entries = append(c.book.entries, e)
+	c.book.entries, c.book.tidy = append(c.book.entries, e), true
 	if spec.Supersede {
 		for _, other := range c.book.entries {
 			other.touch()
@@ -202,7 +202,9 @@ func (c *Controller) ack(cmd command, detail string, err error) wire.Ack {
 }
 
 // answer has a command answered once what it did is stored.
-func (c *Controller) answer(a wire.Ack) {
+func (c *Controller) answer(a wire.Ack) { c.book.answers = append(c.book.answers, c.answerOf(a)) }
+
+func (c *Controller) answerOf(a wire.Ack) mqtt.Message {
 	b, _ := json.Marshal(a) // cannot fail
-	c.book.answers = append(c.book.answers, mqtt.Message{Topic: c.at.Ack(a.Verb, a.ID), Payload: b, QoS: 1})
+	return mqtt.Message{Topic: c.at.Ack(a.Verb, a.ID), Payload: b, QoS: 1}
 }

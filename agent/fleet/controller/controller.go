@@ -105,7 +105,7 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 		log: log, inbox: newInbox(), syncs: make(chan mqtt.Message, syncsMost), changes: make(chan fleet.Device),
 		picture: picture{seen: map[string]fleet.Device{}, evidence: rollout.NewEvidence()}}
 	cfg.Broker.ClientID = "limber-controller-" + cfg.Fleet
-	cfg.Broker.Will = func(seq uint64) mqtt.Message { return c.state(wire.Lost, seq) }
+	cfg.Broker.Will = func(seq uint64) mqtt.Message { return c.state(wire.Lost, seq, "") }
 	var err error
 	c.client, err = fleet.OpenBehind(func(client *fleet.Client) mqtt.Handler { return ear{client, c} }, cfg.Broker, log,
 		c.filters()...)
@@ -116,6 +116,9 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 	c.shelf = newShelf(store, fetcher)
 	c.server = blob.NewServer(blob.ServerConfig{Blobs: c.shelf.cache, May: c.shelf.may}, c.client, log)
 	c.book.store = store
+	if err := c.book.belong(cfg.Fleet); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+	}
 	if c.book.entries, err = loadEntries(store, log); err != nil {
 		return nil, err
 	}
@@ -144,9 +147,10 @@ func (c *Controller) filters() []string {
 	return filters
 }
 
-// state is what its topic says of the controller.
-func (c *Controller) state(p wire.Presence, seq uint64) mqtt.Message {
-	b, _ := json.Marshal(wire.State{State: p, BootID: c.boot, ConnSeq: seq, TS: wire.At(time.Now())}) // cannot fail
+// state is what its topic says of the controller, with what keeps it from working.
+func (c *Controller) state(p wire.Presence, seq uint64, detail string) mqtt.Message {
+	b, _ := json.Marshal(wire.State{State: p, BootID: c.boot, ConnSeq: seq, TS: wire.At(time.Now()),
+		Detail: detail}) // cannot fail
 	return mqtt.Message{Topic: c.at.State(), Payload: b, QoS: 1, Retained: true}
 }
 
@@ -156,7 +160,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	if c.http != nil {
 		defer c.http.Close()
 	}
-	if err := c.lookForAnother(ctx); err != nil {
+	if err := c.lookForAnother(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	// the link outlives ctx by the farewell
@@ -171,7 +177,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		bye, cancel := context.WithTimeout(link, farewellTime)
 		defer cancel()
-		if err := c.client.Publish(bye, c.state(wire.Offline, 0)); err != nil {
+		if err := c.client.Publish(bye, c.state(wire.Offline, 0, "")); err != nil {
 			c.log.Warn("farewell not sent", "err", err)
 		}
 		return nil
@@ -211,18 +217,20 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 	})
 }
 
-// settle notes on each connection when the broker has told what it retains.
+// settle notes on each connection when the broker has told what it retains. Until then
+// nothing is decided, so what fails is tried again.
 func (c *Controller) settle(ctx context.Context) error {
-	for seq := uint64(0); ; {
-		var err error
-		if seq, err = c.client.Connection(ctx, seq); err != nil {
+	for known := uint64(0); ; {
+		seq, err := c.client.Connection(ctx, known)
+		if err != nil {
 			return nil
 		}
 		if _, err := c.client.List(ctx); err != nil {
 			c.log.Warn("fleet not listed", "err", err)
-			continue // the next connection may be better
+			continue
 		}
 		c.inbox.settled(seq)
+		known = seq
 	}
 }
 

@@ -3,6 +3,8 @@ package controller_test
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,7 +99,19 @@ func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
 	}{
 		"a rollout that is not there": {wire.RolloutCommand{Action: wire.RolloutPause, Rollout: "x"}, wire.Precondition},
 		"an expression that is none":  {start("x", spec(func(s *wire.RolloutSpec) { s.Where = "colour=blue" })), wire.Invalid},
-		"nobody fits":                 {start("x", spec(func(s *wire.RolloutSpec) { s.Where = "device=z" })), wire.Precondition},
+		"an endless expression": {start("x", spec(func(s *wire.RolloutSpec) {
+			s.Where = strings.Repeat("device!=z,", 5000) + "device!=z"
+		})), wire.Invalid},
+		"ten thousand canaries": {start("x", spec(func(s *wire.RolloutSpec) {
+			s.Canary = slices.Repeat([]string{"d-0"}, 10_000)
+		})), wire.Invalid},
+		"a phase beyond all devices that is not the last": {start("x", spec(func(s *wire.RolloutSpec) {
+			s.Phases = slices.Repeat([]string{"1000000000"}, 100)
+		})), wire.Invalid},
+		"a phase that is no number": {start("x", spec(func(s *wire.RolloutSpec) {
+			s.Phases = []string{"NaN%"}
+		})), wire.Invalid},
+		"nobody fits": {start("x", spec(func(s *wire.RolloutSpec) { s.Where = "device=z" })), wire.Precondition},
 		"a limit that lets nobody start": {start("x", spec(func(s *wire.RolloutSpec) {
 			s.MaxUnavailable = &wire.Unavailable{N: 0, Label: "site"}
 		})), wire.Invalid},

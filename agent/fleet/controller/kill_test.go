@@ -114,6 +114,7 @@ func TestAControllerKilledBehindEachOfItsWritesEndsTheSame(t *testing.T) {
 			t.Logf("%d commits", all)
 			for kill := 1; kill <= all; kill++ {
 				t.Run(fmt.Sprintf("behind commit %d of %d", kill, all), func(t *testing.T) {
+					t.Parallel()
 					if _, got := rollOut(t, s, wire.RolloutDone, kill); got != want {
 						t.Errorf("got %s, want %s", got, want)
 					}

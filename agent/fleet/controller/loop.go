@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"syscall"
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
@@ -82,7 +84,7 @@ func (c *Controller) look(d fleet.Device, now time.Time) bool {
 
 // step takes in what came, lets the rules decide, stores what they decided, and tells it.
 // Its error is ErrTaken. Where the disk refuses it, nobody is told anything, and the next
-// step tries again.
+// step tries again before anything else is decided.
 func (c *Controller) step(ctx context.Context, now time.Time) error {
 	p := c.inbox.take()
 	if !p.ready() {
@@ -98,34 +100,73 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	for device := range p.devices {
 		delete(c.book.sent, device)
 	}
-	for _, command := range p.commands {
-		c.take(command, now)
-	}
 	for of, ack := range p.acks {
 		if e := c.book.of(of.id); e != nil && e.Ack(of.device, ack, now) {
 			e.touch()
 		}
+	}
+	if c.book.failing != nil && !c.save(ctx) {
+		c.refuse(ctx, p.commands)
+		return nil
+	}
+	for _, command := range p.commands {
+		c.take(command, now)
 	}
 	for _, e := range c.book.entries {
 		if !e.Final() && e.Step(now, c.view(e)) {
 			e.touch()
 		}
 	}
+	if c.save(ctx) {
+		c.shelf.allow(c.book.entries)
+		c.tell(ctx)
+	}
+	return nil
+}
+
+// save stores what was decided, and tells whether it did. That it does not is said once,
+// in the log and in the state, and that it does again as well.
+func (c *Controller) save(ctx context.Context) bool {
 	err := c.book.thin(c.shelf, len(c.ledger.open))
 	if err == nil {
 		err = c.book.commit(c.ledger)
 	}
-	if err != nil {
-		if !c.book.failing {
-			c.log.Error("nothing is rolled out: the state cannot be written", "err", err)
-		}
-		c.book.failing = true
-		return nil
+	if errors.Is(err, syscall.ENOSPC) {
+		err = &wire.Refusal{Reason: wire.NoSpace, Err: fmt.Errorf("%w: make room on the disk", err)}
 	}
-	c.book.failing = false
-	c.shelf.allow(c.book.entries)
-	c.tell(ctx)
-	return nil
+	if err != nil {
+		err = fmt.Errorf("nothing is rolled out, as the state cannot be written: %w", err)
+	}
+	was := c.book.failing
+	c.book.failing = err
+	switch {
+	case err != nil && was == nil:
+		c.log.Error("state not written", "err", err)
+		c.appear(ctx)
+	case err == nil && was != nil:
+		c.log.Info("state written")
+		c.appear(ctx)
+	}
+	return err == nil
+}
+
+// refuse answers commands that nobody can obey while the disk refuses what they would
+// change. Those that are known are answered once there is room.
+func (c *Controller) refuse(ctx context.Context, commands []command) {
+	for _, cmd := range commands {
+		if _, open := c.ledger.open[cmd.id]; !open && c.ledger.find(cmd.id) == nil {
+			c.client.Send(ctx, c.answerOf(c.ack(cmd, "", c.book.failing)))
+		}
+	}
+}
+
+// appear says that the controller is there, and what keeps it from working.
+func (c *Controller) appear(ctx context.Context) {
+	detail := ""
+	if c.book.failing != nil {
+		detail = c.book.failing.Error()
+	}
+	c.client.Send(ctx, c.state(wire.Online, c.book.joined, detail))
 }
 
 // view is what a rollout sees.
@@ -148,7 +189,7 @@ func (c *Controller) join(ctx context.Context, p post) error {
 		c.log.Warn("the broker has forgotten what it retained: labels of devices are lost, set them again")
 	}
 	c.book.joined = p.seq
-	c.client.Send(ctx, c.state(wire.Online, p.seq))
+	c.appear(ctx)
 	c.book.forgetTold()
 	for topic := range p.documents {
 		c.book.clear[topic] = true // unless it is told of
@@ -165,7 +206,7 @@ func (c *Controller) rivals(ctx context.Context, p post) error {
 		case s.State.State == wire.Online:
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		default:
-			c.client.Send(ctx, c.state(wire.Online, p.seq))
+			c.appear(ctx)
 		}
 	}
 	return nil

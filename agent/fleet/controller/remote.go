@@ -138,6 +138,17 @@ func (r *Remote) Find(ctx context.Context) error {
 	}
 }
 
+// Detail is what keeps the controller from working, as its state says, or that it is not
+// there; "" for nothing.
+func (r *Remote) Detail() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == nil || r.state.State != wire.Online {
+		return ErrAbsent.Error()
+	}
+	return r.state.Detail
+}
+
 // Do gives the controller a command, good for ttl, and waits for its answer, which told is
 // told of as far as it comes. The command is repeated, as the same, until it is answered;
 // while the controller says that it is at it, the wait goes on. An answer that is none of
@@ -169,8 +180,8 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 				told(ack)
 			}
 		case time.Now().After(end):
-			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v; is this user an operator?",
-				r.at.Fleet, ttl)
+			return ack, fmt.Errorf("the controller of fleet %s did not answer within %v: %s", r.at.Fleet, ttl,
+				cmp.Or(r.Detail(), "is this user an operator?"))
 		}
 		select {
 		case <-r.changed:

@@ -180,12 +180,8 @@ func (h *shelf) alive(d family.Digest) bool {
 	return false
 }
 
-// thin has the blobs removed that no rollout needs. While a family is on its way nobody
-// knows what it needs, so they stay until the next time.
-func (h *shelf) thin(b *book, open int) error {
-	if open > 0 {
-		return nil
-	}
+// thin has the blobs removed that no rollout needs.
+func (h *shelf) thin(b *book) error {
 	needed := h.needed(b.entries)
 	keys, err := h.store.Keys(keyBlob)
 	for _, key := range keys {
@@ -312,7 +308,10 @@ func (f *fetching) blob(ctx context.Context, d family.Digest, most int64) ([]byt
 		return nil, err
 	}
 	f.done += int64(len(b))
-	return b, f.c.shelf.store.Commit(map[string][]byte{keyBlob + string(d): b})
+	if err := f.c.shelf.store.Commit(map[string][]byte{keyBlob + string(d): b}); err != nil {
+		return nil, err
+	}
+	return b, f.c.shelf.fetcher.Forget(func(other family.Digest) bool { return other != d })
 }
 
 // tell says how far it is, to who asked.
@@ -322,9 +321,8 @@ func (f *fetching) tell(ctx context.Context, done int64) {
 		return
 	}
 	f.told = now
-	b, _ := json.Marshal(wire.Ack{ID: f.id, Verb: wire.VerbRollout, State: wire.CommandExecuting, TS: wire.At(now),
-		Progress: &wire.Progress{Step: wire.UpdateFetching, Done: done}}) // cannot fail
-	f.c.client.Send(ctx, mqtt.Message{Topic: f.c.at.Ack(wire.VerbRollout, f.id), Payload: b, QoS: 1})
+	f.c.client.Send(ctx, f.c.answerOf(wire.Ack{ID: f.id, Verb: wire.VerbRollout, State: wire.CommandExecuting,
+		TS: wire.At(now), Progress: &wire.Progress{Step: wire.UpdateFetching, Done: done}}))
 }
 
 // Source is the URL below which blobs are served by HTTP, as devices are told; "" if
@@ -346,7 +344,9 @@ func (c *Controller) serveHTTP(ctx context.Context) error {
 	if c.http == nil {
 		return nil
 	}
-	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second}
+	// who reads slowly may: a device takes a blob over a bad link
+	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	ended := context.AfterFunc(ctx, func() { s.Close() })
 	defer ended()
 	if err := s.Serve(c.http); !errors.Is(err, http.ErrServerClosed) {

@@ -1,0 +1,6 @@
+//go:build !torture
+
+package engine
+
+// everyMoment is how many moments of an occasion there are to one at which it is tested.
+const everyMoment = 5
