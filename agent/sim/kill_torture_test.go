@@ -145,7 +145,8 @@ func TestAControllerKilledAtAnyMomentOfARolloutEndsTheSame(t *testing.T) {
 	})
 	asked := make(chan error, 1)
 	go func() {
-		_, err := y.remote.Do(t.Context(), wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "dusk", Spec: &s}, patience, nil)
+		start := wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "dusk", Spec: &s}
+		_, err := y.remote.Do(t.Context(), start, patience, nil)
 		asked <- err
 	}()
 	seed := rand.Uint64()

@@ -181,7 +181,8 @@ const mqttjsFolder = "testdata/mqttjs"
 // test is skipped.
 func mqttjs(tb testing.TB, addr string) *stranger {
 	tb.Helper()
-	npm := exec.Command(brokertest.Program(tb, "npm"), "ci", "--engine-strict", "--ignore-scripts", "--no-audit", "--no-fund")
+	npm := exec.Command(brokertest.Program(tb, "npm"), "ci", "--engine-strict", "--ignore-scripts", "--no-audit",
+		"--no-fund")
 	npm.Dir = mqttjsFolder
 	if said, err := npm.CombinedOutput(); err != nil {
 		tb.Skipf("npm does not install MQTT.js: %v\n%s", err, said)
@@ -279,9 +280,12 @@ func walk(t *testing.T, s *stranger, at mqtt.Broker) {
 		"desired": func() {
 			s.tells(root+"/desired", 1, true, `{"version":7,"mode":"low-latency"}`)
 		},
-		"reported":        func() { s.hears(root+"/reported", `"version":7,`) },
-		"job/{id}":        func() { s.tells(root+"/job/42", 1, false, "%s", frame) },
-		"frame/{source}":  func() { s.tells(root+"/frame/front", 0, false, "%s", frame); s.hears(root+"/result/front-", `"ok"`) },
+		"reported": func() { s.hears(root+"/reported", `"version":7,`) },
+		"job/{id}": func() { s.tells(root+"/job/42", 1, false, "%s", frame) },
+		"frame/{source}": func() {
+			s.tells(root+"/frame/front", 0, false, "%s", frame)
+			s.hears(root+"/result/front-", `"ok"`)
+		},
 		"result/{id}":     func() { s.hears(root+"/result/42", `"status":"ok"`) },
 		"cmd/mode/{id}":   func() { s.commands(root, "mode", "m", "succeeded", `{"mode":"balanced","ttl_ms":60000}`) },
 		"cmd/goal/{id}":   func() { s.commands(root, "goal", "g", "succeeded", `{"goal":{"min_top1":0.5},"ttl_ms":60000}`) },
@@ -336,8 +340,8 @@ func walkController(t *testing.T, s *stranger, at mqtt.Broker, p *sim.Profile) {
 		"ack/rollout/{id}": func() { s.hears(root+"/ack/rollout/r", `"state":"succeeded"`) },
 		"rollout/{id}":     func() { s.hears(root+"/rollout/night", `"state":"done"`) },
 		"fetch/{digest}": func() {
-			s.commands(root, "rollout", "f", "succeeded", start, "back", fmt.Sprintf(`"family":{"name":"day","digest":"sha256:%s"},`+
-				`"probation":{"frames":0,"max_missed":9}`, day.Digest()))
+			s.commands(root, "rollout", "f", "succeeded", start, "back", fmt.Sprintf(`"family":{"name":"day",`+
+				`"digest":"sha256:%s"},"probation":{"frames":0,"max_missed":9}`, day.Digest()))
 			s.hears(root+"/fetch/"+string(day.Digest()), `"offset":0`)
 		},
 		"blob/{digest}/{offset}": func() { s.hears(root+"/rollout/back", `"state":"done"`) },
