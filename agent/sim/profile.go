@@ -181,8 +181,9 @@ func (f Family) manifest(blobs family.MemoryBlobs) *family.Family {
 // out.
 func (p *Profile) Folder(i int) (*family.Folder, error) {
 	blobs := family.MemoryBlobs{}
+	manifest := p.Families[i].manifest(blobs)
 	var b bytes.Buffer
-	if err := family.Pack(&b, p.Families[i].manifest(blobs), blobs, func(family.Digest) bool { return false }); err != nil {
+	if err := family.Pack(&b, manifest, blobs, func(family.Digest) bool { return false }); err != nil {
 		return nil, err
 	}
 	return family.OpenPack(bytes.NewReader(b.Bytes()), int64(b.Len()))

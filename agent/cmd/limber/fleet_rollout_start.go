@@ -76,8 +76,8 @@ take part when they are back, within --for.
 		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
 	f.StringArrayVar(&a.gates, "gate", nil, "NAME=LIMIT, once for each (default success=0.95, misses=1.2x, p95=1.2x)")
 	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
-	f.StringVar(&a.probation, "probation", "", fmt.Sprintf("FRAMES/MAX_MISSED: how many frames each device answers with the "+
-		"family, and how many may be late, before it gives up the one before (default %d/%d)",
+	f.StringVar(&a.probation, "probation", "", fmt.Sprintf("FRAMES/MAX_MISSED: how many frames each device answers with "+
+		"the family, and how many may be late, before it gives up the one before (default %d/%d)",
 		wire.DefaultProbation().Frames, wire.DefaultProbation().MaxMissed))
 	f.DurationVar(&a.soak, "soak", 10*time.Minute, "how long a phase is observed at least")
 	f.DurationVar(&a.within, "for", 24*time.Hour, "how long it may take on a device from its turn on")
