@@ -149,7 +149,7 @@ func (a *Agent) makeEngine() {
 		QueueJobs: a.cfg.Jobs.Queue, QueueBytes: a.cfg.Jobs.QueueMiB << 20,
 		Decoder: frame.Decoder{MaxPixels: frame.DefaultPixels, Upright: a.cfg.Frames.Orientation == config.OrientEXIF},
 		Cascade: a.cfg.Governor.Cascade, LogFolder: a.cfg.State, LogMiB: a.cfg.Governor.LogMiB, Version: a.deps.Version,
-		Mode: a.control.Start(),
+		Mode: a.control.Start(), Rest: a.deps.Rest,
 	}, a.deps.engine(a.uplink), a.log)
 }
 

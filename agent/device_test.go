@@ -284,7 +284,7 @@ func start(tb testing.TB, cfg config.Config, r rig) *device {
 	if d.deps, err = agent.Open(cfg, options, log); err != nil {
 		tb.Fatal(err)
 	}
-	d.deps.Tables = &tables
+	d.deps.Tables, d.deps.Rest = &tables, 0
 	if r.alter != nil {
 		r.alter(d.deps)
 	}

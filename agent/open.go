@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/engine"
@@ -43,6 +44,7 @@ type Deps struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Carrier update.Carrier // of the blobs of other families; nil: sources and the controller
+	Rest    time.Duration  // see engine.Config
 
 	inference Inference        // nil: there is no runtime
 	library   *library.Library // nil where the family is simulated
@@ -125,11 +127,14 @@ type Options struct {
 	Store     store.Options
 }
 
+// rest keeps the preparation of a family like the stock one under a minute.
+const rest = 45 * time.Second
+
 // Open opens state, family and runtime. The error is store.ErrLocked when another
 // process uses the state folder.
 func Open(cfg config.Config, o Options, log *slog.Logger) (*Deps, error) {
 	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"),
-		Trim: debug.FreeOSMemory}
+		Trim: debug.FreeOSMemory, Rest: rest}
 	if err := d.open(cfg, o, log); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

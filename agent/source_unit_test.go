@@ -35,7 +35,7 @@ func (idle) Session(int) (family.Session, error) { return idleSession{}, nil }
 func (idle) Pin(int) (func() error, error)       { return func() error { return nil }, nil }
 func (idle) Variant() family.Variant             { return family.Variant{Provider: family.CPU, Threads: 1} }
 
-func (l idle) Profile(context.Context, []family.Session) (*family.Profile, error) {
+func (l idle) Profile(context.Context, []family.Session, func()) (*family.Profile, error) {
 	p := &family.Profile{Schema: family.Schema, Family: l.Digest(), Runtime: "1", Options: "cpu/1", Batch: family.Batch,
 		Taken: time.Now()}
 	for i, m := range l.Family.Members {

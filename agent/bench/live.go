@@ -71,7 +71,7 @@ func (l *liveBench) measure(ctx context.Context, rt *ort.Runtime) ([]GovernorLin
 	if err != nil {
 		return nil, err
 	}
-	profile, err := shelf.Profile(ctx, sessions)
+	profile, err := shelf.Profile(ctx, sessions, func() {})
 	if err != nil {
 		return nil, errors.Join(err, closeSessions(sessions))
 	}

@@ -11,11 +11,13 @@ import (
 )
 
 // beside makes members ready while those of another family answer jobs: in the room
-// that these leave, and measured as if they did not.
+// that these leave, a little at a time, and measured as if they did not.
 type beside struct {
 	Loader
-	room   func() error                  // waits for some; the error says why there is none
-	strain func(context.Context) float64 // how many times longer an inference takes than on the idle device
+	family  *family.Family
+	serving *loader      // of the other family
+	room    func() error // waits for some; the error says why there is none
+	duty    *duty
 }
 
 // Session is the loader's, where there is room for it.
@@ -23,17 +25,21 @@ func (b *beside) Session(i int) (family.Session, error) {
 	if err := b.room(); err != nil {
 		return nil, err
 	}
+	b.duty.begin()
+	defer b.duty.rest()
 	return b.Loader.Session(i)
 }
 
-// Profile is the loader's, less what comes of the jobs that are answered meanwhile.
-func (b *beside) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
-	before := b.strain(ctx)
-	p, err := b.Loader.Profile(ctx, sessions)
+// Profile is the loader's, less what comes of the jobs that are answered meanwhile. In
+// its pauses it rests.
+func (b *beside) Profile(ctx context.Context, sessions []family.Session, _ func()) (*family.Profile, error) {
+	b.serving.tellMeasuring(b.family)
+	before := b.serving.strain(ctx, b.duty)
+	p, err := b.Loader.Profile(ctx, sessions, b.duty.rest)
 	if err != nil {
 		return nil, err
 	}
-	scale := 2 / (before + b.strain(ctx))
+	scale := 2 / (before + b.serving.strain(ctx, b.duty))
 	for i := range p.Members {
 		m := &p.Members[i]
 		m.P50ms, m.P95ms, m.Batch = scale*m.P50ms, scale*m.P95ms, scale*m.Batch
@@ -43,7 +49,8 @@ func (b *beside) Profile(ctx context.Context, sessions []family.Session) (*famil
 
 // prepareBeside makes the members of a family ready while another loader's serves.
 func (l *loader) prepareBeside(ctx context.Context, serving *loader) (prepared, error) {
-	on := func(made Loader) *beside { return &beside{made, serving.roomFor(ctx), serving.strain} }
+	d := newDuty(l.cfg.Rest, ctx.Done(), serving.tally.answered)
+	on := func(made Loader) *beside { return &beside{made, l.deps.Family, serving, serving.roomFor(ctx), d} }
 	l.measureMulti(ctx, on(l.multi), func(int) {})
 	return l.members(ctx, on(l.base), true, func(i int) { serving.tellNext(l.deps.Family, i) })
 }
@@ -78,8 +85,9 @@ func (l *loader) roomFor(ctx context.Context) func() error {
 }
 
 // strain measures the smallest member of this loader's family, and compares that with
-// its profile. It is 1 where that cannot be had.
-func (l *loader) strain(ctx context.Context) float64 {
+// its profile: how many times longer an inference takes than on the idle device. It is
+// 1 where that cannot be had.
+func (l *loader) strain(ctx context.Context, d *duty) float64 {
 	if l.base == nil {
 		return 1
 	}
@@ -93,7 +101,8 @@ func (l *loader) strain(ctx context.Context) float64 {
 		return 1
 	}
 	defer sessions[i].Close() // freeing memory: nothing a caller could do about it
-	now, err := l.base.Profile(ctx, sessions)
+	d.rest()
+	now, err := l.base.Profile(ctx, sessions, d.rest)
 	if err != nil {
 		return 1
 	}

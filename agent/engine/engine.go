@@ -35,6 +35,8 @@
 //
 // Another family is prepared by a third goroutine, on a thread that stands back behind
 // those that answer jobs, in the room that is left and that the family in use makes.
+// While jobs are answered it rests between its steps, so that few of them meet with it:
+// it takes half a minute for what is else done in a second.
 // Until its first backend takes over, all that it made can be closed and forgotten;
 // then the sequence of the loader begins anew, for this family, after its first step.
 //
@@ -51,6 +53,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
@@ -67,8 +70,8 @@ type Loader interface {
 	// engine is built. The error wraps family.ErrNoRoom where the disk is full.
 	Session(i int) (family.Session, error)
 	// Profile measures sessions in the family's order, nil for those that
-	// cannot be used.
-	Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error)
+	// cannot be used. It calls pause now and then, between two measurements.
+	Profile(ctx context.Context, sessions []family.Session, pause func()) (*family.Profile, error)
 	// Pin keeps the weights of member i in memory until they are released. The
 	// error says why it may not.
 	Pin(i int) (release func() error, err error)
@@ -105,6 +108,7 @@ type Config struct {
 	LogMiB     int           // of each of them at most; 0: none is kept
 	Version    string        // of the program, for the logs
 	Mode       governor.Mode // to begin with
+	Rest       time.Duration // that another family's preparation may rest, in all, while jobs come; see Replace
 }
 
 // Source is a family, and what makes its members ready on this device.

@@ -61,6 +61,13 @@ func (l *loader) tellNext(next *family.Family, member int) {
 			len(next.Members), l.deps.Family.Name)})
 }
 
+// tellMeasuring tells that the members of another family are measured.
+func (l *loader) tellMeasuring(next *family.Family) {
+	l.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventProgress,
+		Detail: fmt.Sprintf("family %s: measuring %d members; family %s serves", next.Name, len(next.Members),
+			l.deps.Family.Name)})
+}
+
 // tellSucceeded tells that another family took over.
 func (l *loader) tellSucceeded(next *family.Family, members int) {
 	l.log.Info("family took over", "family", next.Name, "digest", next.Digest().Short(), "members", members)

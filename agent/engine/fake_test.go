@@ -154,7 +154,9 @@ func (l *fakeLoader) failure() error {
 	return l.gone
 }
 
-func (l *fakeLoader) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
+func (l *fakeLoader) Profile(ctx context.Context, sessions []family.Session, pause func()) (*family.Profile,
+	error) {
+	pause()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.profiled++

@@ -160,7 +160,7 @@ func FuzzLearned(f *testing.F) {
 	r := mustRig(f, mustStore(f))
 	r.Engine = New(r.cfg, r.deps, slog.New(slog.DiscardHandler))
 	l := newLoader(r.Engine, r.deps.Source)
-	profile, err := r.cpu.Profile(f.Context(), make([]family.Session, 3))
+	profile, err := r.cpu.Profile(f.Context(), make([]family.Session, 3), func() {})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func makeReady(ctx context.Context, f *family.Family, l Loader, tell func(member
 // meanwhile.
 func (p *prepared) measure(ctx context.Context, m Machine, l Loader) error {
 	_, before := m.Others(monitor.Mark{})
-	taken, err := l.Profile(ctx, p.sessions)
+	taken, err := l.Profile(ctx, p.sessions, func() {})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,9 @@ import (
 // in use, and nothing of the new one is left, but for a session that was being made when
 // ctx ended: that is closed as soon as it is there.
 //
+// While jobs are answered the preparation rests between its steps, for up to
+// Config.Rest.
+//
 // One family is replaced at a time: another call waits for that.
 func (e *Engine) Replace(ctx context.Context, next Source) (err error) {
 	select {

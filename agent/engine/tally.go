@@ -38,3 +38,9 @@ type tally struct {
 func (e *Engine) newTally(f *family.Family) *tally {
 	return &tally{family: f, counters: e.counters.Part()}
 }
+
+// answered is how many jobs were, with classes.
+func (t *tally) answered() uint64 {
+	s := t.counters.Snapshot()
+	return s.Infer.Count()
+}

@@ -83,7 +83,7 @@ func (l *Loader) takes(i int) time.Duration {
 }
 
 // Profile says what the members take, without running them.
-func (l *Loader) Profile(_ context.Context, sessions []family.Session) (*family.Profile, error) {
+func (l *Loader) Profile(_ context.Context, sessions []family.Session, _ func()) (*family.Profile, error) {
 	p := &family.Profile{Schema: family.Schema, Family: l.Family.Digest(), Runtime: Runtime, Options: l.On.String(),
 		Taken: time.Now().UTC(), Rounds: 1, Batch: family.Batch}
 	for i, m := range l.Family.Members {

@@ -16,19 +16,20 @@ import (
 const (
 	profileRounds = 30
 	runsPerRound  = 2
-	profileLimit  = 6 * time.Second // slow devices take fewer rounds, but never fewer than five
+	profileLimit  = 6 * time.Second // without pauses; slow devices take fewer rounds, but never fewer than five
 	fewestRounds  = 5
 )
 
 // Profile measures the sessions, one for each member of the family in its
 // order; nil for one that cannot be used, which is left out. It runs them on
 // this goroutine, and stops between two runs when ctx ends: its error then wraps
-// ctx's.
-func (s *Shelf) Profile(ctx context.Context, sessions []family.Session) (*family.Profile, error) {
+// ctx's. After each round it calls pause, which may take any time.
+func (s *Shelf) Profile(ctx context.Context, sessions []family.Session, pause func()) (*family.Profile, error) {
 	runs, batches := make([][]float64, len(sessions)), make([][]float64, len(sessions)) // milliseconds
 	fails := make([]bool, len(sessions))                                                // in batches
-	began := time.Now()
-	for round := 0; round < fewestRounds || round < profileRounds && time.Since(began) < profileLimit; round++ {
+	began, worked := time.Now(), time.Duration(0)
+	for round := 0; round < fewestRounds || round < profileRounds && worked < profileLimit; round++ {
+		since := time.Now()
 		for i, session := range sessions {
 			if session == nil {
 				continue
@@ -50,6 +51,8 @@ func (s *Shelf) Profile(ctx context.Context, sessions []family.Session) (*family
 			}
 			batches[i] = append(batches[i], taken...)
 		}
+		worked += time.Since(since)
+		pause()
 	}
 	p := &family.Profile{Schema: family.Schema, Family: s.fam.Digest(), Runtime: s.rt.Version(),
 		Options: s.Variant().String(), Taken: began.UTC().Truncate(time.Second), Batch: family.Batch}

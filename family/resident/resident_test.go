@@ -249,7 +249,7 @@ func TestProfileIsPlausibleAndFits(t *testing.T) {
 	for i := range f.Members {
 		sessions = append(sessions, mustSession(t, s, i))
 	}
-	p, err := s.Profile(t.Context(), sessions)
+	p, err := s.Profile(t.Context(), sessions, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,13 +282,32 @@ func TestProfileTellsTheMillisecondsOfOneImageAndOfABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sessions := make([]family.Session, len(f.Members))
 		sessions[0] = paced{}
-		p, err := s.Profile(t.Context(), sessions)
+		p, err := s.Profile(t.Context(), sessions, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := family.MemberProfile{Name: f.Members[0].Name, P50ms: 3, P95ms: 3, Batch: 2 + family.Batch}
 		if got := p.Members[0]; got != want {
 			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestPausesOfAProfileAreNotMeasured(t *testing.T) {
+	rt, f := orttest.Open(t), mustStock(t)
+	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
+	synctest.Test(t, func(t *testing.T) {
+		sessions, pauses := make([]family.Session, len(f.Members)), 0
+		sessions[1] = paced{}
+		p, err := s.Profile(t.Context(), sessions, func() {
+			pauses++
+			<-time.After(time.Minute)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Members[1]; pauses != 30 || p.Rounds != 2*pauses || got.P95ms != 3 || got.Batch != 2+family.Batch {
+			t.Errorf("got %d pauses, %d runs, %+v; want a pause after each of 30 rounds, and 3 ms", pauses, p.Rounds, got)
 		}
 	})
 }
@@ -359,7 +378,7 @@ func TestAProfileStopsBetweenTwoRunsWhenItsContextEnds(t *testing.T) {
 				cancel()
 			}
 		}}
-		if p, err := s.Profile(ctx, sessions); !errors.Is(err, context.Canceled) || p != nil || runs != last {
+		if p, err := s.Profile(ctx, sessions, func() {}); !errors.Is(err, context.Canceled) || p != nil || runs != last {
 			t.Errorf("got %v, %v after %d runs; want its context's error after %d", p, err, runs, last)
 		}
 	}
@@ -408,7 +427,7 @@ func TestAMemberThatFailsInBatchesIsProfiledAlone(t *testing.T) {
 	s := resident.New(rt, &f.Family, f, t.TempDir(), ort.DefaultOptions(), nil)
 	sessions := make([]family.Session, len(f.Members))
 	sessions[0], sessions[1] = single{mustSession(t, s, 0)}, mustSession(t, s, 1)
-	p, err := s.Profile(t.Context(), sessions)
+	p, err := s.Profile(t.Context(), sessions, func() {})
 	if err != nil || p.Members[0].Batch != 0 || !(p.Members[0].P50ms > 0) || !(p.Members[1].Batch > 0) {
 		t.Errorf("got %+v, %v; want the first one's images one at a time", p, err)
 	}
