@@ -174,15 +174,15 @@ func TestAJobThatNATSDeliversAgainWhileItRunsIsRunOnce(t *testing.T) {
 	o := operateCluster(t, c, 0)
 	start(t, cfg, g.rig())
 	o.presence(cfg, wire.Online, 0) // it is subscribed
-	for _, kind := range []wire.Kind{wire.KindJob, wire.KindDesired} {
-		if !c.Serves(t, self(cfg).Filter(kind)) || c.Serves(t, self(cfg).Filter(kind)+"x") {
-			t.Errorf("the cluster does not tell that %s is served, and nothing else", self(cfg).Filter(kind))
-		}
-	}
 	payload := job(t, patient, pngFrame(t, 0))
 	jobs := ids("job", 40)
 	o.burst(cfg, jobs[:30], payload)
 	o.came(cfg, 30)
+	for topic, want := range map[string]bool{self(cfg).Job(jobs[0]): true, self(cfg).Cmd("mode", "x"): false} {
+		if waits, how := c.Waits(t, cfg.Device, topic); waits != want || how == "" {
+			t.Errorf("%s waits at the cluster: %v, want %v:\n%s", topic, waits, want, how)
+		}
+	}
 	before := line.heard.Load()
 	o.burst(cfg, jobs[30:], payload)
 	again := int64(20 * len(payload))

@@ -45,7 +45,6 @@ type storm struct {
 	client *client
 	ends   []time.Time // when the device was killed
 	told   int         // of them, to who watches
-	deaf   []string    // filters of the device that the broker granted and does not serve
 }
 
 // outages are of a broker that keeps what it has. Their methods are for the test's
@@ -67,8 +66,9 @@ type site struct {
 	broker outages // nil: the broker stays
 	// what it delivers again comes behind what was sent later
 	unordered bool
-	// serves tells whether the broker still has a subscription that it granted; nil: always
-	serves func(filter string) bool
+	// lost tells whether the broker lost a message to the device that it had taken, and says
+	// what is known of it; nil: it loses none
+	lost func(topic string) (lost bool, how string)
 }
 
 func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
@@ -237,7 +237,6 @@ func (s *storm) rest(p *process) {
 func (s *storm) complain(p *process) {
 	s.tb.Helper()
 	c := s.client
-	s.deaf = s.unserved()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	owed := 0
@@ -248,8 +247,12 @@ func (s *storm) complain(p *process) {
 		if s.owes(e) {
 			owed++
 		}
-		s.tb.Logf("%s has no answer; the broker took it at %v, and passed it on to another: %v", e.topic,
-			e.at.UTC().Format(time.StampMilli), c.reached(e))
+		how := ""
+		if s.lost != nil {
+			_, how = s.lost(e.topic)
+		}
+		s.tb.Logf("%s has no answer; the broker took it at %v, and passed it on to another: %v; %s", e.topic,
+			e.at.UTC().Format(time.StampMilli), c.reached(e), how)
 	}
 	if owed > int(c.lost()) || c.last.Outbox > 0 {
 		s.tb.Errorf("seed %d: %d of %d ids have no answer, %d records were lost, %d wait; the device's log:\n%s", s.seed,
@@ -257,29 +260,17 @@ func (s *storm) complain(p *process) {
 	}
 }
 
-// unserved are the filters that the broker granted the device and does not serve. NATS
-// up to 2.15 takes one back for good when a connection ends while the node restores the
-// session, and goes on granting it: nothing that the device can see.
-func (s *storm) unserved() (deaf []string) {
-	s.tb.Helper()
-	link, err := s.cfg.Link()
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	for _, sub := range link.Subscriptions {
-		if s.serves != nil && !s.serves(sub.Filter) {
-			s.tb.Logf("the broker has no subscription of the device to %s any more, which it granted", sub.Filter)
-			deaf = append(deaf, sub.Filter)
-		}
-	}
-	return deaf
-}
-
 // owes tells whether the device is to answer for what has no answer: the broker passed on
-// what it took, and has the device's subscription. The client's lock is held.
+// what it took, and did not lose what it has for the device. The client's lock is held.
 func (s *storm) owes(e *entry) bool {
-	return s.client.reached(e) &&
-		!slices.ContainsFunc(s.deaf, func(filter string) bool { return mqtt.Overlap(filter, e.topic) })
+	if !s.client.reached(e) {
+		return false
+	}
+	if s.lost == nil {
+		return true
+	}
+	lost, _ := s.lost(e.topic)
+	return !lost
 }
 
 // tail is the end of a log.

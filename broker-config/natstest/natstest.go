@@ -8,6 +8,7 @@ package natstest
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -189,46 +190,75 @@ func (c *Cluster) Restart(tb testing.TB, i int) {
 // session is a consumer there.
 const streamOfMQTT = "$MQTT_msgs"
 
-// Serves tells whether any node still has a consumer for a filter: without one what comes
-// is kept for nobody, whatever the session that subscribed to it was told.
-func (c *Cluster) Serves(tb testing.TB, filter string) bool {
-	tb.Helper()
-	subject := "$MQTT.msgs." + strings.NewReplacer("/", ".", "+", "*", "#", ">").Replace(filter)
-	return slices.ContainsFunc(c.filters(tb), func(served string) bool { return served == subject })
-}
+// prefixOfMQTT begins the subjects of that stream.
+const prefixOfMQTT = "$MQTT.msgs."
 
-// filters are those of the consumers that the nodes which run have, as subjects.
-func (c *Cluster) filters(tb testing.TB) (all []string) {
+// Waits tells whether the nodes have anything for a client's filters of a topic that it
+// did not acknowledge, and what they know of those. Without a consumer nothing is kept for
+// the client, whatever its session was told; what has no leader yet is taken to wait.
+func (c *Cluster) Waits(tb testing.TB, client, topic string) (waits bool, how string) {
 	tb.Helper()
+	led := map[string]bool{} // by the consumer
 	for i, n := range c.nodes {
 		if n.cmd == nil {
 			continue
 		}
-		var has server.JSInfo
-		answer, err := http.Get("http://" + c.looks[i] + "/jsz?consumers=true&config=true")
-		if err == nil {
-			err = errors.Join(json.NewDecoder(answer.Body).Decode(&has), answer.Body.Close())
-		}
-		if err != nil {
-			tb.Fatalf("what node %d has: %v", i+1, err)
-		}
-		for _, account := range has.AccountDetails {
-			all = append(all, ofMQTT(account)...)
+		for _, known := range c.consumers(tb, i, client, topic) {
+			leads := known.Cluster != nil && known.Cluster.Leader == n.name
+			led[known.Name] = led[known.Name] || leads
+			waits = waits || leads && known.NumPending+uint64(known.NumAckPending) > 0
+			how += fmt.Sprintf("%s, leads %v: %s, %d not passed on, %d not acknowledged, delivered %+v, acknowledged to %+v\n",
+				n.name, leads, known.Config.FilterSubject, known.NumPending, known.NumAckPending, known.Delivered, known.AckFloor)
 		}
 	}
-	return all
+	for _, has := range led {
+		waits = waits || !has
+	}
+	return waits, how
 }
 
-func ofMQTT(account *server.AccountDetail) (filters []string) {
-	for _, stream := range account.Streams {
-		if stream.Name != streamOfMQTT {
-			continue
-		}
-		for _, consumer := range stream.Consumer {
-			filters = append(filters, consumer.Config.FilterSubject)
+// consumers are those of a client's session that match a topic, as a node has them.
+func (c *Cluster) consumers(tb testing.TB, node int, client, topic string) (found []*server.ConsumerInfo) {
+	tb.Helper()
+	var has server.JSInfo
+	answer, err := http.Get("http://" + c.looks[node] + "/jsz?consumers=true&config=true")
+	if err == nil {
+		err = errors.Join(json.NewDecoder(answer.Body).Decode(&has), answer.Body.Close())
+	}
+	if err != nil {
+		tb.Fatalf("what node %d has: %v", node, err)
+	}
+	for _, account := range has.AccountDetails {
+		for _, stream := range account.Streams {
+			if stream.Name == streamOfMQTT {
+				found = append(found, matching(stream.Consumer, sessionHash(client)+"_", topic)...)
+			}
 		}
 	}
-	return filters
+	return found
+}
+
+func matching(all []*server.ConsumerInfo, owner, topic string) (found []*server.ConsumerInfo) {
+	for _, known := range all {
+		filter := strings.TrimPrefix(known.Config.FilterSubject, prefixOfMQTT)
+		filter = strings.NewReplacer(".", "/", "*", "+", ">", "#").Replace(filter)
+		if strings.HasPrefix(known.Name, owner) && mqtt.Overlap(filter, topic) {
+			found = append(found, known)
+		}
+	}
+	return found
+}
+
+// sessionHash begins the names of the consumers of a client's session (getHash in
+// nats-server).
+func sessionHash(client string) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(client))
+	hash := sum[:8]
+	for i, b := range hash {
+		hash[i] = digits[int(b)%len(digits)]
+	}
+	return string(hash)
 }
 
 // Broker is how the holder of a certificate reaches the nodes, the one given first.
