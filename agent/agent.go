@@ -192,8 +192,9 @@ func (a *Agent) work(ctx context.Context) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
-	said := documents{a.cfg, a.deps, a.engine, a.control, a.updater, a.machine}
-	g.Go(func() error { return a.uplink.Run(working, handler{a.jobs, a.control, a.fetcher}, said) })
+	a.uplink.Serve(handler{a.jobs, a.control, a.fetcher},
+		documents{a.cfg, a.deps, a.engine, a.control, a.updater, a.machine})
+	g.Go(func() error { return a.uplink.Run(working) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })

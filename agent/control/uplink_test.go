@@ -47,7 +47,8 @@ func mustUplink(t *testing.T, r *rig) (u *uplink.Uplink, outbox func(topic strin
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { box.Run(ctx) })
-	parts.Go(func() { u.Run(ctx, device{r}, device{r}) })
+	u.Serve(device{r}, device{r})
+	parts.Go(func() { u.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		parts.Wait()

@@ -237,7 +237,8 @@ func (d *device) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { d.box.Run(ctx) })
-	parts.Go(func() { d.uplink.Run(ctx, handler{d.Control}, handler{d.Control}) })
+	d.uplink.Serve(handler{d.Control}, handler{d.Control})
+	parts.Go(func() { d.uplink.Run(ctx) })
 	parts.Go(func() { d.Control.Run(ctx, target{}) })
 	end := func(inOrder bool) {
 		cancel()

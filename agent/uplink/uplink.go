@@ -132,7 +132,7 @@ type Uplink struct {
 	outbox *store.Outbox
 	link   *mqtt.Link
 
-	handler   Handler   // Run's, as is documents
+	handler   Handler   // Serve's, as is documents
 	documents Documents // of the device
 
 	inbox    *inbox
@@ -176,10 +176,15 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 	return u, nil
 }
 
-// Run connects and delivers until ctx ends. Being asked to stop is no error.
-func (u *Uplink) Run(ctx context.Context, h Handler, d Documents) error {
+// Serve names who takes what is received and who renders the documents. It is called
+// once, before Run and before the first Receive.
+func (u *Uplink) Serve(h Handler, d Documents) {
 	u.handler, u.documents = h, d
 	u.suspects.begin()
+}
+
+// Run connects and delivers until ctx ends. Being asked to stop is no error.
+func (u *Uplink) Run(ctx context.Context) error {
 	for _, m := range u.cfg.Resumed {
 		u.Receive(m, func() {})
 	}

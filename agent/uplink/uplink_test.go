@@ -49,7 +49,8 @@ func (d *device) store() (stop func()) { return d.background(d.outbox.Run) }
 
 // connect runs the uplink.
 func (d *device) connect() (stop func()) {
-	return d.background(func(ctx context.Context) error { return d.Run(ctx, d.handler, d.documents) })
+	d.Serve(d.handler, d.documents)
+	return d.background(d.Run)
 }
 
 // background runs f until stop is called.
