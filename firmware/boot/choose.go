@@ -1,0 +1,73 @@
+package boot
+
+import (
+	"os/exec"
+	"time"
+
+	"github.com/limber-edge/limber/firmware/slot"
+)
+
+// A choice is what to start.
+type choice struct {
+	slot  slot.Name
+	path  string
+	trial bool          // it was counted
+	limit time.Duration // of the trial
+}
+
+// choose decides by what is recorded, and by what can run.
+func (l *launcher) choose() choice {
+	p, err := l.slots.Phase()
+	l.note(err)
+	if p.InTrial() {
+		var c choice
+		if c, p = l.try(p); c.trial {
+			return c
+		}
+	}
+	if err := l.slots.Point(p); err != nil {
+		l.say("link current: %v", err)
+	}
+	for _, n := range p.Candidates() {
+		path, err := l.program(n)
+		if err == nil {
+			return choice{slot: n, path: path}
+		}
+		l.say("%v: it cannot run", err)
+	}
+	return choice{slot: slot.Package, path: l.cfg.Argv[0]} // whose start will say why not
+}
+
+// try counts a start of the release on trial. If there is none any more, or it cannot be
+// counted, it returns the phase in which something else is to run.
+func (l *launcher) try(p slot.Phase) (choice, slot.Phase) {
+	path, err := l.program(p.Slot)
+	switch {
+	case p.Verdict != "":
+		return choice{}, l.back(p.Verdict, "")
+	case p.Spent():
+		return choice{}, l.back(slot.Crash, "")
+	case err != nil:
+		return choice{}, l.back(slot.Crash, err.Error())
+	}
+	if err := l.slots.Count(); err != nil {
+		l.say("%v: slot %s runs meanwhile", err, p.Previous)
+		p.Slot, p.Previous = p.Previous, slot.Package
+		return choice{}, p
+	}
+	if err := l.slots.Point(p); err != nil {
+		l.say("link current: %v", err)
+	}
+	return choice{slot: p.Slot, path: path, trial: true, limit: p.Limit() + l.cfg.Grace}, p
+}
+
+// program is the path of what runs from a slot.
+func (l *launcher) program(n slot.Name) (string, error) {
+	if n != slot.Package {
+		return l.slots.Program(n)
+	}
+	if _, err := exec.LookPath(l.cfg.Argv[0]); err != nil {
+		return "", err
+	}
+	return l.cfg.Argv[0], nil
+}
