@@ -59,16 +59,33 @@ func NewClient(cfg Config, deps Deps, log *slog.Logger) (*Client, error) {
 
 // begin trusts the root that was given.
 func (c *Client) begin(now time.Time) (*trustedmetadata.TrustedMetadata, error) {
-	_, err := parse[metadata.RootType](c.cfg.Root)
-	if err != nil {
-		return nil, fmt.Errorf("root of updates: %w", err)
-	}
-	t, err := trustedmetadata.New(c.cfg.Root)
+	t, err := trust(c.cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("root of updates: %w", err)
 	}
 	t.RefTime = now
 	return t, nil
+}
+
+// trust reads a root that is signed by those whom it names.
+func trust(root []byte) (*trustedmetadata.TrustedMetadata, error) {
+	if _, err := parse[metadata.RootType](root); err != nil {
+		return nil, err
+	}
+	return trustedmetadata.New(root)
+}
+
+// ReadRoot reads the root that a device is to trust, from a file.
+func ReadRoot(file string) ([]byte, error) {
+	b, err := readFile(file, maxRoot)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := trust(b); err != nil {
+		return nil, fmt.Errorf("%s is not the root of a repository: %w; `limber firmware repo init` makes it, as "+
+			"metadata/1.root.json", file, err)
+	}
+	return b, nil
 }
 
 // Refresh brings what is kept up to date. Its errors are ctx's, those of the disk, and

@@ -76,13 +76,14 @@ func GenerateKey(role Role, file string) (Key, error) {
 	if err := writeNew(file, "PRIVATE KEY", secret, 0o600); err != nil {
 		return Key{}, err
 	}
-	if err := writeNew(publicOf(file), "PUBLIC KEY", open, 0o644); err != nil {
+	if err := writeNew(PublicFile(file), "PUBLIC KEY", open, 0o644); err != nil {
 		return Key{}, errors.Join(err, os.Remove(file))
 	}
 	return ReadKey(file)
 }
 
-func publicOf(file string) string { return strings.TrimSuffix(file, privateSuffix) + publicSuffix }
+// PublicFile is where the public half of a key file is.
+func PublicFile(file string) string { return strings.TrimSuffix(file, privateSuffix) + publicSuffix }
 
 // writeNew writes PEM to a file that must not be there.
 func writeNew(file, kind string, der []byte, mode os.FileMode) error {
