@@ -78,8 +78,8 @@ type Counts struct {
 	Ignored uint64 // messages with a part that nobody asked for
 }
 
-// Fetcher brings blobs. Fetch, Size and Forget are for one goroutine at a time, the
-// rest for any.
+// Fetcher brings blobs. Fetch, FetchFile, Size and Forget are for one goroutine at a
+// time, the rest for any.
 type Fetcher struct {
 	cfg    Config
 	link   Link
@@ -115,17 +115,36 @@ func (f *Fetcher) Receive(t wire.Topic, payload []byte) {
 // ones, NoSpace where the disk is full, and Unauthorized where no source is allowed and
 // the other side of the broker never had it.
 func (f *Fetcher) Fetch(ctx context.Context, w Wanted, progress func(done int64)) (b []byte, err error) {
-	err = f.turns(ctx, w, progress, func(ctx context.Context, way way, p *partial) error {
-		if err := way.bring(ctx, p); err != nil {
-			return err
-		}
+	err = f.bring(ctx, w, progress, func(p *partial) error {
 		b, err = p.whole()
 		return err
 	})
+	return b, err
+}
+
+// FetchFile is Fetch for a blob that need not be in memory: it returns the file that has
+// it, whose bytes were read back from the disk. The caller may move it away; Forget
+// removes it otherwise.
+func (f *Fetcher) FetchFile(ctx context.Context, w Wanted, progress func(done int64)) (file string, err error) {
+	err = f.bring(ctx, w, progress, func(p *partial) error {
+		file = p.file.Name()
+		return p.settle()
+	})
+	return file, err
+}
+
+// bring has a blob come, and then taken.
+func (f *Fetcher) bring(ctx context.Context, w Wanted, progress func(done int64), take func(*partial) error) error {
+	err := f.turns(ctx, w, progress, func(ctx context.Context, way way, p *partial) error {
+		if err := way.bring(ctx, p); err != nil {
+			return err
+		}
+		return take(p)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", w.Digest.Short(), err)
+		return fmt.Errorf("blob %s: %w", w.Digest.Short(), err)
 	}
-	return b, nil
+	return nil
 }
 
 // Size returns how many bytes a blob has at most, without fetching it: as its source
@@ -217,7 +236,9 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			return wire.Refuse(wire.Unauthorized, "%w; and the controller: %w", denied, err)
 		case p.done > before:
 			pause = pauseFirst
-			continue
+			if !errors.Is(err, errStalled) { // another may be faster
+				continue
+			}
 		}
 		last = err
 		if at++; at%len(ways) > 0 {
@@ -239,7 +260,7 @@ func (f *Fetcher) ways(w Wanted) (ways []way, denied error) {
 			denied = errors.Join(denied, err)
 			continue
 		}
-		ways = append(ways, source{f, at.JoinPath(string(w.Digest))})
+		ways = append(ways, source{f, at.JoinPath(string(w.Digest)), f.rate})
 	}
 	if len(ways) > 0 {
 		denied = nil

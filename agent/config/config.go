@@ -119,8 +119,11 @@ type Power struct {
 	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
 }
 
-// Updates is when and from where its owner has the device take other families.
+// Updates is when and from where its owner has the device take other families, and who
+// must have signed them.
 type Updates struct {
+	RootFile   string         `toml:"root_file"`   // metadata/1.root.json of a repository; empty: families need not be signed
+	Repository []string       `toml:"repository"`  // URLs of that repository and of its mirrors
 	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
 	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound
 	Window     control.Window `toml:"window"`      // in which a family may be activated; empty: always
@@ -144,7 +147,7 @@ func Default() Config {
 			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
-		Updates:   Updates{Sources: []string{}},
+		Updates:   Updates{Repository: []string{}, Sources: []string{}},
 	}
 }
 

@@ -71,8 +71,16 @@ type Carrier interface {
 	Forget(keep func(family.Digest) bool) error
 }
 
+// Signer knows what those have signed whom the owner of the device trusts.
+type Signer interface {
+	// May returns nil if a family is signed, and waits while nobody can be asked. Its errors
+	// are ctx's, those of the disk and a *wire.Refusal.
+	May(ctx context.Context, digest family.Digest) error
+}
+
 // Deps are what an Updater works with.
 type Deps struct {
+	Signer  Signer // nil: families need not be signed
 	State   *store.Store
 	Library *library.Library
 	Engine  Engine
