@@ -66,8 +66,11 @@ var ranks = [][]imports{
 		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
+	{ // when its owner lets it be exchanged
+		{of: "agent/lock", ours: []string{"agent/control"}},
+	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
-		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/wire", "family", "family/library", "store"}},
+		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "store"}},
 		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
@@ -118,8 +121,8 @@ var ranks = [][]imports{
 	{ // programs
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
-			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
-			"agent/sim", "agent/update", "agent/wire",
+			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
+			"agent/sim", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "firmware/repo", "store"},
