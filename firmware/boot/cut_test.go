@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,18 +94,90 @@ func (d *desk) calls(process string) (all []moment) {
 	if err != nil {
 		d.Fatal(err)
 	}
-	nth := map[string]int{}
+	nth, short := map[string]int{}, strings.NewReplacer(d.state()+"/", "", d.state(), ".")
 	for line := range strings.Lines(string(trace)) {
 		call, args, ok := strings.Cut(line, "(")
 		if !ok {
 			continue
 		}
 		nth[call]++
-		if strings.Contains(args, d.state()+"/") && (call != "openat" || strings.Contains(args, "O_CREAT")) {
-			all = append(all, moment{process, call, nth[call], strings.ReplaceAll(line, d.state()+"/", "")})
+		if strings.Contains(args, d.state()) && (call != "openat" || strings.Contains(args, "O_CREAT")) {
+			all = append(all, moment{process, call, nth[call], short.Replace(line)})
 		}
 	}
 	return all
+}
+
+// TestM17_NothingIsRecordedBeforeWhatItSaysIsOnTheDisk looks at what a power cut may lose
+// besides: all that no fsync came after.
+func TestM17_NothingIsRecordedBeforeWhatItSaysIsOnTheDisk(t *testing.T) {
+	needStrace(t)
+	t.Parallel()
+	for _, role := range []string{"good", "canary"} {
+		disk := map[string]unsynced{}
+		for _, m := range moments(t, role) {
+			if disk[m.process] == nil {
+				disk[m.process] = unsynced{}
+			}
+			if wrong := disk[m.process].do(m); wrong != "" {
+				t.Errorf("%s: %s%s", m.process, m.line, wrong)
+			}
+		}
+		for process, left := range disk {
+			if len(left) > 0 {
+				t.Errorf("%s ends and %v is not on the disk", process, left)
+			}
+		}
+	}
+}
+
+// unsynced are the files, and folders, of which something is not on the disk.
+type unsynced map[string]bool
+
+var quoted, opened = regexp.MustCompile(`"([^"]*)"`), regexp.MustCompile(`<([^>]*)>`)
+
+// do has a call take effect, and says what is wrong with it.
+func (u unsynced) do(m moment) (wrong string) {
+	file := func(of *regexp.Regexp, n int) string { return of.FindAllStringSubmatch(m.line, -1)[n][1] }
+	below := func() string { // AT_FDCWD, and a path; or a folder, and a name in it
+		if strings.Contains(m.line, "AT_FDCWD") {
+			return file(quoted, 0)
+		}
+		return filepath.Join(file(opened, 0), file(quoted, 0))
+	}
+	if strings.Contains(m.line, "= -1") {
+		return ""
+	}
+	switch m.call {
+	case "openat":
+		path := file(opened, strings.Count(m.line, ">")-1) // of what it returns
+		if path == "slots/phase.json.new" && len(u) > 0 {
+			wrong = fmt.Sprintf("records while %v is not on the disk", u)
+		}
+		u[path], u[filepath.Dir(path)] = true, true
+	case "write", "fchmod":
+		u[file(opened, 0)] = true
+	case "fsync":
+		delete(u, file(opened, 0))
+	case "mkdirat":
+		u[filepath.Dir(below())] = true
+	case "symlinkat":
+		u[filepath.Dir(file(quoted, 1))] = true
+	case "unlinkat":
+		delete(u, below())
+		u[filepath.Dir(below())] = true
+	case "renameat":
+		from, to := file(quoted, 0), file(quoted, 1)
+		for path := range u {
+			if path == from || strings.HasPrefix(path, from+"/") {
+				wrong = fmt.Sprintf("renames while %s is not on the disk", path)
+			}
+		}
+		u[filepath.Dir(to)] = true
+	default:
+		wrong = "is a call of which this test does not know what becomes"
+	}
+	return wrong
 }
 
 func endsIn(role string) string {
