@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 )
@@ -27,7 +28,7 @@ func (s *Slots) record(p Phase) error {
 		return fmt.Errorf("record the phase of the firmware: %w", err)
 	}
 	b, err := json.MarshalIndent(p, "", "  ")
-	if err == nil {
+	if _, absent := os.Lstat(s.path("phase.json")); absent != nil && err == nil {
 		err = makeFolder(s.dir)
 	}
 	if err == nil {
