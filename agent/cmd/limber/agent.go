@@ -20,8 +20,10 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/slot"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -105,10 +107,14 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
+	launched := slot.Launched()
+	stopBeats := beat(launched)
+	defer stopBeats()
+	slots := slotsOf(launched, cfg.State)
 	// A device works on without a disk; a profile that is not stored is of no use.
-	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
+	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, slots, log)
 	if err != nil {
-		return err
+		return unopened(slots, err)
 	}
 	defer deps.Close()
 	if a.profile {
@@ -131,11 +137,52 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
 	}
+	if errors.Is(err, agent.ErrSwitch) {
+		return exitError{exitSwitch}
+	}
 	if err != nil {
 		return err
 	}
 	log.Info("agent stopped")
 	return nil
+}
+
+// beatPace is how often limber-boot hears that this program is alive. It wants to every 5 s.
+const beatPace = 2 * time.Second
+
+// beat tells limber-boot that this program is alive, if it started it, until stop is called.
+func beat(launched *slot.Child) (stop func()) {
+	ended := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(beatPace)
+		defer tick.Stop()
+		for {
+			launched.Beat()
+			select {
+			case <-tick.C:
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() { close(ended) }
+}
+
+// slotsOf are those of releases; nil where limber-boot did not start this program.
+func slotsOf(launched *slot.Child, state string) *slot.Agent {
+	if launched == nil {
+		return nil
+	}
+	return slot.Open(state).Agent(launched.Slot)
+}
+
+// unopened is why a device could not be opened. That is the fault of a release on trial,
+// unless another process has the state.
+func unopened(slots *slot.Agent, err error) error {
+	if slots == nil || errors.Is(err, store.ErrLocked) {
+		return err
+	}
+	return release.Unreadable(slots, err)
 }
 
 // runAgent runs a device, and lets it be read meanwhile if that was asked for.
@@ -152,8 +199,8 @@ func runAgent(ctx context.Context, cfg config.Metrics, dev *agent.Agent, log *sl
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg config.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
+func openDevice(cfg config.Config, state store.Options, slots *slot.Agent, log *slog.Logger) (*agent.Deps, error) {
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Slots: slots, Inference: func() (agent.Inference, error) {
 		return agent.OpenONNXRuntime(cfg.State, newTrial())
 	}}, log)
 }
@@ -201,7 +248,7 @@ func printCheck(w io.Writer, cfg config.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, nil, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err

@@ -7,7 +7,7 @@
 //	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or another
-// controller serves the fleet.
+// controller serves the fleet, 4 another release of the program is to take over.
 package main
 
 import (
@@ -37,6 +37,7 @@ const (
 	exitFailed
 	exitUsage
 	exitLocked
+	exitSwitch
 )
 
 func main() {
@@ -96,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.Long = root.Short + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
-another controller serves the fleet.`
+another controller serves the fleet, 4 another release is to take over.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(), newDemo(), newBench(), newSim(),
