@@ -12,7 +12,7 @@ import (
 // Rotation changes who signs for a role.
 type Rotation struct {
 	Role      Role
-	Add       []Key    // their public half is enough
+	Add       []Key    // their public half is enough; with the other they sign at once
 	Remove    []string // key ids, or how they begin
 	Threshold int      // 0: as before
 }
@@ -24,6 +24,9 @@ type Rotation struct {
 func (r *Repository) Rotate(t Rotation) error {
 	if err := CheckRole(t.Role); err != nil {
 		return err
+	}
+	for _, k := range t.Add {
+		r.keys = addKey(r.keys, k)
 	}
 	if t.Role == Releases || t.Role == Families {
 		return errors.Join(edit(r, Targets, func(s *metadata.TargetsType) error { return t.delegated(s) }), r.Renew(t.Role))
