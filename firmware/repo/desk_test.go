@@ -275,7 +275,7 @@ func (v *device) refuses(version, why string) {
 func (v *device) keeps(version string) {
 	v.Helper()
 	v.restart()
-	t, err := v.kept()
+	t, err := v.kept(v.Context())
 	if err != nil || !signed(t, releaseTarget(version, "amd64"), v.released(version)) {
 		v.Errorf("release %s after a start: it is not known, %v", version, err)
 	}

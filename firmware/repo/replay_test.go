@@ -170,7 +170,7 @@ func TestM5_WhatIsFrozenExpiresAlsoOverAStart(t *testing.T) {
 	v.refuses("1.0.0", "expired")
 	v.restart()
 	v.refuses("1.0.0", "expired") // the clock that went back unlocks nothing
-	if _, err := v.kept(); err == nil {
+	if _, err := v.kept(v.Context()); err == nil {
 		t.Error("without a source what is kept counts, though it has expired")
 	}
 	d.serve(nil)
