@@ -40,7 +40,8 @@ func slowly(b []byte, asked map[string]int) roundTrip {
 		asked[r.URL.Hostname()]++
 		w := &answer{header: http.Header{}}
 		h.ServeHTTP(w, r)
-		a := &http.Response{StatusCode: w.code, Header: w.header, ContentLength: int64(w.body.Len()), Body: io.NopCloser(&w.body)}
+		a := &http.Response{StatusCode: w.code, Header: w.header, ContentLength: int64(w.body.Len()),
+			Body: io.NopCloser(&w.body)}
 		if r.URL.Hostname() == "slow.example" {
 			a.Body = io.NopCloser(&trickle{r, w.body.Bytes()})
 		}
@@ -51,7 +52,8 @@ func slowly(b []byte, asked map[string]int) roundTrip {
 func TestM3_AMirrorOfAByteASecondIsGivenUpAndAnotherGoesOnWhereItWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, asked := random(3<<20), map[string]int{}
-		f := New(Config{Dir: t.TempDir(), Allowed: mustAllow(t, "http://slow.example", "http://fast.example")}, nowhere{}, discard())
+		allowed := mustAllow(t, "http://slow.example", "http://fast.example")
+		f := New(Config{Dir: t.TempDir(), Allowed: allowed}, nowhere{}, discard())
 		f.client.Transport = slowly(b, asked)
 		began := time.Now()
 		mustComplete(t, f, wantedOf(b, "http://slow.example", "http://fast.example"))

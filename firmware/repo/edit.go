@@ -266,7 +266,8 @@ func (r *Repository) addTarget(role Role, name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{filepath.Join(r.dir, consistent(name, family.DigestOf(b))), r.blobFile(family.DigestOf(b))} {
+	d := family.DigestOf(b)
+	for _, file := range []string{filepath.Join(r.dir, consistent(name, d)), r.blobFile(d)} {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}

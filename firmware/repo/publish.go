@@ -170,7 +170,7 @@ func sameMeta(a, b metas) bool {
 
 // complete tells whether a device would take the set.
 func (r *Repository) complete(s set) bool {
-	return s.holds(r.published) == nil && s.verify(Snapshot, s[Snapshot]) == nil && s.verify(Timestamp, s[Timestamp]) == nil
+	return errors.Join(s.holds(r.published), s.verify(Snapshot, s[Snapshot]), s.verify(Timestamp, s[Timestamp])) == nil
 }
 
 // show writes what is new of a set, the timestamp last.

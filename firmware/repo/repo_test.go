@@ -198,13 +198,16 @@ func TestAReleaseHasOneManifestAndIsThereOnce(t *testing.T) {
 func TestC1_WhatWasTamperedWithIsNotSignedAnew(t *testing.T) {
 	for name, change := range map[string]func(d *desk) (string, []byte){
 		"releases by another key": func(d *desk) (string, []byte) {
-			return d.visible(Releases), forge(d, d.file(d.visible(Releases)), func(s *metadata.TargetsType) { s.Expires = s.Expires.Add(1e9) }, Families)
+			name := d.visible(Releases)
+			return name, forge(d, d.file(name), func(s *metadata.TargetsType) { s.Expires = d.now }, Families)
 		},
 		"a timestamp": func(d *desk) (string, []byte) {
-			return "metadata/timestamp.json", bytes.Replace(d.file("metadata/timestamp.json"), []byte(`"sig":"`), []byte(`"sig":"00`), 1)
+			const name = "metadata/timestamp.json"
+			return name, bytes.Replace(d.file(name), []byte(`"sig":"`), []byte(`"sig":"00`), 1)
 		},
 		"a root that nobody signed": func(d *desk) (string, []byte) {
-			return "metadata/2.root.json", forge(d, d.file("metadata/1.root.json"), func(s *metadata.RootType) { s.Version++ }, Targets)
+			b := d.file("metadata/1.root.json")
+			return "metadata/2.root.json", forge(d, b, func(s *metadata.RootType) { s.Version++ }, Targets)
 		},
 		"garbage": func(d *desk) (string, []byte) { return d.visible(Targets), []byte("{}") },
 	} {

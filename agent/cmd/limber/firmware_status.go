@@ -136,8 +136,7 @@ func serveRepo(c *cobra.Command, listen string, h http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("serve the repository: %w", err)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices take it with updates.repository = [\"http://...\"]\n",
-		l.Addr())
+	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices find it with updates.repository\n", l.Addr())
 	s := &http.Server{Handler: h, ReadHeaderTimeout: serveHeader, IdleTimeout: serveIdle}
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error {
