@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,6 +36,9 @@ func (r *Repository) Publish() (Published, error) {
 	}
 	next := r.choose()
 	err := r.derive(next)
+	if err == nil {
+		err = r.saveStaged() // from which a cut goes on
+	}
 	if err != nil {
 		return Published{}, err
 	}
@@ -175,16 +179,18 @@ func (r *Repository) complete(s set) bool {
 
 // show writes what is new of a set, the timestamp last.
 func (r *Repository) show(s set) (roles []Role, err error) {
-	at := filepath.Join(r.dir, metadataDir)
 	for _, role := range Roles() {
-		if string(s[role]) == string(r.published[role]) {
+		if bytes.Equal(s[role], r.staged[role]) {
+			delete(r.staged, role)
+		}
+		file := filepath.Join(r.dir, metadataDir, fileOf(role, headOf(s[role]).Signed.Version))
+		if there, err := readFile(file, maxOf(role)); err == nil && bytes.Equal(there, s[role]) {
 			continue
 		}
-		if err := writeWhole(filepath.Join(at, fileOf(role, headOf(s[role]).Signed.Version)), s[role], 0o644); err != nil {
+		if err := writeWhole(file, s[role], 0o644); err != nil {
 			return nil, err
 		}
 		roles = append(roles, role)
-		delete(r.staged, role)
 	}
 	r.published, r.renewed = s, map[Role]bool{}
 	return roles, nil

@@ -40,31 +40,7 @@ version before cannot read the state that this one leaves.`,
 			}
 			return exactly(1, "the folder of a release")(c, args)
 		},
-		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case r.family == "" && len(args) == 0:
-				return usagef("%s wants the folder of a release, or --family; see `%s --help`", c.CommandPath(), c.CommandPath())
-			case r.family != "" && len(args) > 0:
-				return usagef("%s wants the folder of a release or --family, and not both", c.CommandPath())
-			case r.family != "":
-				return a.edit(c, r.addFamily)
-			}
-			m, err := r.manifest(c)
-			if err != nil {
-				return err
-			}
-			return a.edit(c, func(to *repo.Repository) error {
-				if err := to.Pack(args[0], m); err != nil {
-					return err
-				}
-				if err := to.AddRelease(m); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(),
-					len(m.Files))
-				return err
-			})
-		},
+		RunE: func(c *cobra.Command, args []string) error { return r.add(c, &a, args) },
 	}
 	a.flags(c, true)
 	r.flags(c)
@@ -79,6 +55,33 @@ version before cannot read the state that this one leaves.`,
 func (r *releaseArgs) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.version, "version", "", "version of the release, such as 1.4.0")
 	c.Flags().StringVar(&r.arch, "arch", "", "its architecture, amd64 or arm64")
+}
+
+// add adds the release in a folder, or the family.
+func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
+	switch {
+	case r.family == "" && len(args) == 0:
+		return usagef("%s wants the folder of a release, or --family; see `%s --help`", c.CommandPath(), c.CommandPath())
+	case r.family != "" && len(args) > 0:
+		return usagef("%s wants the folder of a release or --family, and not both", c.CommandPath())
+	case r.family != "":
+		return a.edit(c, r.addFamily)
+	}
+	m, err := r.manifest(c)
+	if err != nil {
+		return err
+	}
+	return a.edit(c, func(to *repo.Repository) error {
+		if err := to.Pack(args[0], m); err != nil {
+			return err
+		}
+		if err := to.AddRelease(m); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(),
+			len(m.Files))
+		return err
+	})
 }
 
 // manifest is the release without its files.

@@ -200,6 +200,9 @@ it for timestamp every day, from a timer.`,
 				if err := r.SetLifetimes(by); err != nil {
 					return err
 				}
+				for _, change := range r.Changes() {
+					fmt.Fprintf(c.OutOrStdout(), "what waits says: %s\n", change)
+				}
 				return r.Renew(renew...)
 			})
 		},
