@@ -81,6 +81,7 @@ func steal(version string) func(*metadata.TargetsType) {
 }
 
 func TestC1_WhatIsNotSignedByItsRoleIsRefusedAndTheOneBeforeStays(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, why string
 		files     func(d *desk) map[string][]byte
@@ -271,6 +272,7 @@ func mustSigned(b []byte) json.RawMessage {
 }
 
 func TestM2_MalformedMetadataIsRefusedAndEndsNothing(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	d.release("1.0.0")
 	v := d.device()
@@ -325,6 +327,7 @@ func FuzzDocument(f *testing.F) {
 }
 
 func TestM3_EndlessAndCutMetadataIsGivenUpAndAnotherMirrorAsked(t *testing.T) {
+	t.Parallel()
 	endless := func(w http.ResponseWriter, r *http.Request) {
 		for junk := bytes.Repeat([]byte(`{"a":`), 1000); ; {
 			if _, err := w.Write(junk); err != nil || r.Context().Err() != nil {

@@ -72,6 +72,7 @@ func (v *device) takesOld(version string, old map[string][]byte) {
 
 // Who has the keys of timestamp and snapshot, and no other, goes back no role.
 func TestM4_ARoleGoesBackByNoOtherKey(t *testing.T) {
+	t.Parallel()
 	for _, role := range []Role{Targets, Releases, Families} {
 		d := newDesk(t)
 		d.release("1.0.0")
@@ -178,6 +179,7 @@ func TestM5_WhatIsFrozenExpiresAlsoOverAStart(t *testing.T) {
 }
 
 func TestM5_EachRoleExpires(t *testing.T) {
+	t.Parallel()
 	for _, role := range []Role{Root, Targets, Releases, Families, Snapshot} {
 		d := newDesk(t)
 		d.edit(func(r *Repository) error {

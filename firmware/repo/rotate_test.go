@@ -23,6 +23,7 @@ func (s seen) take(version string) {
 }
 
 func TestC13_OldNewAndOverlappingKeysOfEachRole(t *testing.T) {
+	t.Parallel()
 	for _, role := range Roles() {
 		t.Run(role, func(t *testing.T) {
 			d := newDesk(t)
@@ -62,6 +63,7 @@ func TestC13_OldNewAndOverlappingKeysOfEachRole(t *testing.T) {
 }
 
 func TestC13_ALostKeyIsReplacedAsLongAsThoseAboveAreThere(t *testing.T) {
+	t.Parallel()
 	for role, above := range map[Role]Role{Timestamp: Root, Snapshot: Root, Targets: Root, Releases: Targets, Families: Targets} {
 		t.Run(role, func(t *testing.T) {
 			d := newDesk(t)
@@ -101,6 +103,7 @@ func (d *desk) theOne(name string) (keys []Key) {
 }
 
 func TestC13_AThresholdOfRootIsEnoughWhoeverIsLost(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	d.release("1.0.0")
 	v := d.device()
@@ -165,6 +168,7 @@ func TestC13_ARoleIsNeverLeftWithTooFewKeys(t *testing.T) {
 }
 
 func TestC13_RootsAreFollowedInTurnFromTheOneThatWasGiven(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	d.release("1.0.0")
 	v := d.device()
