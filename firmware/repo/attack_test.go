@@ -45,14 +45,14 @@ func forge[T metadata.Roles](d *desk, b []byte, change func(*T), roles ...Role) 
 // file names the visible version of a role's document, in the repository.
 func (d *desk) visible(role Role) string {
 	d.Helper()
-	return metadataDir + "/" + fileOf(role, headOf(d.open().published[role]).Signed.Version)
+	return metadataDir + "/" + fileOf(role, headOf(d.published()[role]).Signed.Version)
 }
 
 // chain makes a snapshot and a timestamp for documents that are not the repository's, as
 // somebody would who has those two keys.
 func (d *desk) chain(files map[string][]byte, docs set) {
 	d.Helper()
-	s := d.open().published.with(docs)
+	s := d.published().with(docs)
 	maps.Copy(s, docs)
 	next := headOf(s[Snapshot]).Signed.Version + 1
 	s[Snapshot] = forge(d, s[Snapshot], func(m *metadata.SnapshotType) {
@@ -304,7 +304,7 @@ func TestM2_MalformedMetadataIsRefusedAndEndsNothing(t *testing.T) {
 func FuzzDocument(f *testing.F) {
 	d := newDesk(f)
 	d.release("1.0.0")
-	visible := d.open().published
+	visible := d.published()
 	for i, role := range Roles() {
 		f.Add(byte(i), visible[role])
 		for _, b := range broken(d, role) {

@@ -87,7 +87,7 @@ func TestM4_ARoleGoesBackByNoOtherKey(t *testing.T) {
 		v.restart()
 		v.refuses("", role+".json version")
 		d.chain(files, set{})
-		snapshot := forge(d, files["metadata/"+fileOf(Snapshot, headOf(d.open().published[Snapshot]).Signed.Version+1)],
+		snapshot := forge(d, files["metadata/"+fileOf(Snapshot, headOf(d.published()[Snapshot]).Signed.Version+1)],
 			func(s *metadata.SnapshotType) { delete(s.Meta, role+".json") }, Snapshot)
 		files["metadata/"+fileOf(Snapshot, headOf(snapshot).Signed.Version)] = snapshot
 		files["metadata/timestamp.json"] = forge(d, files["metadata/timestamp.json"], func(s *metadata.TimestampType) {
@@ -236,7 +236,7 @@ func TestM7_AFastForwardIsUndoneByNewKeysAndByNothingElse(t *testing.T) {
 	// Who has the keys of timestamp and snapshot makes their versions, and that of the
 	// releases, too great to be followed.
 	files := map[string][]byte{}
-	s := d.open().published
+	s := d.published()
 	snapshot := forge(d, s[Snapshot], func(m *metadata.SnapshotType) { m.Version = math.MaxInt32 }, Snapshot)
 	files["metadata/"+fileOf(Snapshot, math.MaxInt32)] = snapshot
 	files["metadata/timestamp.json"] = forge(d, s[Timestamp], func(m *metadata.TimestampType) {

@@ -364,7 +364,7 @@ func TestM17_WhatWasCutWhileItBecameVisibleIsFinishedByTheNext(t *testing.T) {
 		}
 		return errors.Join(errs...)
 	})
-	after := d.open().published
+	after := d.published()
 	for _, role := range Roles() {
 		if _, same := before[metadataDir+"/"+fileOf(role, headOf(after[role]).Signed.Version)]; !same || role == Timestamp {
 			staged[role] = after[role]
