@@ -31,11 +31,15 @@ type Published struct {
 // Publish signs what waits with the keys at hand, makes visible what a device would take,
 // and keeps the rest for others to sign.
 func (r *Repository) Publish() (Published, error) {
-	if err := r.signStaged(); err != nil {
+	anew, err := r.stageAnew()
+	if err == nil {
+		err = r.signStaged(anew)
+	}
+	if err != nil {
 		return Published{}, err
 	}
 	next := r.choose()
-	err := r.derive(next)
+	err = r.derive(next)
 	if err == nil {
 		err = r.saveStaged() // from which a cut goes on
 	}
@@ -47,19 +51,42 @@ func (r *Repository) Publish() (Published, error) {
 		if done.Visible, err = r.show(next); err != nil {
 			return Published{}, fmt.Errorf("repository %s: %w", r.dir, err)
 		}
+		if _, err = r.stageAnew(); err != nil {
+			return Published{}, err
+		}
 	}
 	done.Waiting = r.Waiting()
 	return done, r.saveStaged()
 }
 
-// signStaged signs what people edit with the keys that are named for it, by what is
-// visible or by what waits.
-func (r *Repository) signStaged() error {
+// stageAnew stages documents that would not count any more if all that waits were
+// visible, so that those can sign them who may then, and returns their roles.
+func (r *Repository) stageAnew() (roles []Role, err error) {
+	for _, role := range []Role{Targets, Releases, Families} {
+		visible := r.published[role]
+		if r.staged[role] != nil || visible == nil || r.all().verify(role, visible) == nil {
+			continue
+		}
+		if err := r.Renew(role); err != nil {
+			return nil, err
+		}
+		roles = append(roles, role)
+	}
+	return roles, nil
+}
+
+// signStaged signs what people edit with the keys that what waits names for it, or what
+// is visible: not those of the roles that were staged anew for having others.
+func (r *Repository) signStaged(anew []Role) error {
 	for role, b := range r.staged {
 		if role == Snapshot || role == Timestamp {
 			continue
 		}
-		signed, err := sign(role, b, r.keysFor(role, r.published, r.all()))
+		by := []set{r.all()}
+		if !slices.Contains(anew, role) {
+			by = append(by, r.published)
+		}
+		signed, err := sign(role, b, r.keysFor(role, by...))
 		if err != nil {
 			return err
 		}

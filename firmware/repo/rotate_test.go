@@ -210,3 +210,55 @@ func (r *Repository) rootIDs() []string {
 	ids, _ := r.published.signers(Root)
 	return ids
 }
+
+// Whoever has the keys before does it, and who has the new one comes later.
+func TestC13_ARotationIsFinishedByWhoeverComesNext(t *testing.T) {
+	t.Parallel()
+	for _, role := range []Role{Targets, Releases, Families, Snapshot, Timestamp} {
+		for _, again := range []bool{false, true} {
+			d := newDesk(t)
+			d.release("1.0.0")
+			v := d.device()
+			v.takes("1.0.0")
+			r := d.open()
+			if err := r.Rotate(Rotation{Role: role, Add: []Key{public(d.key(role, "b"))},
+				Remove: d.idsOf(d.ring(role+"-b"), role)}); err != nil {
+				t.Fatal(err)
+			}
+			done, err := r.Publish()
+			if err != nil || len(done.Visible) > 0 || len(done.Waiting) < 2 {
+				t.Errorf("%s: %+v, %v; want nothing to be visible, and two to wait", role, done, err)
+			}
+			if again { // who had the key before signs what comes by
+				if _, err := d.open(role + "-b").Publish(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.takes("1.0.0")
+			if _, err := d.open(allBut(d, role+"-b")...).Publish(); err != nil { // the new one alone
+				t.Fatal(err)
+			}
+			d.publish(d.open(role + "-a"))
+			if ids, _ := d.published().signers(role); len(ids) != 1 || ids[0] != d.theOne(role + "-b")[0].ID {
+				t.Errorf("%s: %q sign", role, ids)
+			}
+			seen{v, d.device()}.take("1.0.0")
+		}
+	}
+}
+
+// public is the half of a key that does not sign.
+func public(k Key) Key {
+	k.signer = nil
+	return k
+}
+
+// allBut are the names of all keys but one.
+func allBut(d *desk, but string) (names []string) {
+	for _, k := range d.ring() {
+		if name := strings.TrimSuffix(filepath.Base(k.File), ".pem"); name != but {
+			names = append(names, name)
+		}
+	}
+	return names
+}
