@@ -122,7 +122,7 @@ type Power struct {
 // Updates is when and from where its owner has the device take other families, and who
 // must have signed them.
 type Updates struct {
-	RootFile   string         `toml:"root_file"`   // metadata/1.root.json of a repository; empty: families need not be signed
+	RootFile   string         `toml:"root_file"`   // of a repository; empty: families need not be signed
 	Repository []string       `toml:"repository"`  // URLs of that repository and of its mirrors
 	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
 	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound

@@ -97,12 +97,10 @@ func (c *Client) Refresh(ctx context.Context) error {
 
 // refresh returns what is trusted then.
 func (c *Client) refresh(ctx context.Context) (*trustedmetadata.TrustedMetadata, error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := c.take(ctx); err != nil {
+		return nil, err
 	}
+	defer c.release()
 	now, err := c.now()
 	if err != nil {
 		return nil, err
@@ -132,13 +130,29 @@ func (c *Client) refresh(ctx context.Context) (*trustedmetadata.TrustedMetadata,
 	return nil, err
 }
 
+// take waits for the turn to work.
+func (c *Client) take(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Client) release() { <-c.turn }
+
 func isFatal(err error) bool {
 	_, ok := errors.AsType[fatal](err)
 	return ok
 }
 
 // kept returns what is trusted of what is on the disk, by the time it is now.
-func (c *Client) kept() (*trustedmetadata.TrustedMetadata, error) {
+func (c *Client) kept(ctx context.Context) (*trustedmetadata.TrustedMetadata, error) {
+	if err := c.take(ctx); err != nil {
+		return nil, err
+	}
+	defer c.release()
 	now, err := c.now()
 	if err != nil {
 		return nil, err
@@ -194,7 +208,7 @@ func (c *Client) find(ctx context.Context, judge func(*trustedmetadata.TrustedMe
 		if ctx.Err() != nil || errors.Is(err, ErrRefused) || isFatal(err) {
 			return err
 		}
-		if kept, e := c.kept(); e == nil && judge(kept) == nil {
+		if kept, e := c.kept(ctx); e == nil && judge(kept) == nil {
 			return nil
 		}
 		c.log.Warn("repository out of reach", "err", err)

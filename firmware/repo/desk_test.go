@@ -246,10 +246,20 @@ func (v *device) takes(version string) {
 	}
 }
 
+// published is what is visible, as it is in the files.
+func (d *desk) published() set {
+	d.Helper()
+	s, err := readPublished(d.dir)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return s
+}
+
 // released is the digest of a release.
 func (d *desk) released(version string) family.Digest {
 	d.Helper()
-	for _, t := range d.open().Targets() {
+	for _, t := range d.published().list() {
 		if t.Target == releaseTarget(version, "amd64") {
 			return family.Digest(t.SHA256)
 		}
@@ -275,7 +285,7 @@ func (v *device) refuses(version, why string) {
 func (v *device) keeps(version string) {
 	v.Helper()
 	v.restart()
-	t, err := v.kept()
+	t, err := v.kept(v.Context())
 	if err != nil || !signed(t, releaseTarget(version, "amd64"), v.released(version)) {
 		v.Errorf("release %s after a start: it is not known, %v", version, err)
 	}

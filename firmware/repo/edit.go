@@ -148,7 +148,8 @@ func Open(dir string, keys []Key, now time.Time) (*Repository, error) {
 }
 
 // trusted says why what is visible is not as it was signed: whoever edits signs all that
-// a document says, not only what is new in it.
+// a document says, not only what is new in it. What was cut while it became visible goes
+// on with the next Publish.
 func (r *Repository) trusted() error {
 	newest := headOf(r.published[Root]).Signed.Version
 	before := set{}
@@ -165,10 +166,14 @@ func (r *Repository) trusted() error {
 		}
 		before = next
 	}
-	if newest > 0 && !r.complete(r.published) {
-		return errors.New("what it serves is not signed as it must be: take it from where you trust it")
+	if newest == 0 || r.complete(r.published) {
+		return nil
 	}
-	return nil
+	if next := r.all(); r.complete(next) { // it was cut while that became visible
+		r.published = next
+		return nil
+	}
+	return errors.New("what it serves is not signed as it must be: take it from where you trust it")
 }
 
 func (r *Repository) saveSettings() error {
@@ -266,7 +271,8 @@ func (r *Repository) addTarget(role Role, name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{filepath.Join(r.dir, consistent(name, family.DigestOf(b))), r.blobFile(family.DigestOf(b))} {
+	d := family.DigestOf(b)
+	for _, file := range []string{filepath.Join(r.dir, consistent(name, d)), r.blobFile(d)} {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,11 +31,18 @@ type Published struct {
 // Publish signs what waits with the keys at hand, makes visible what a device would take,
 // and keeps the rest for others to sign.
 func (r *Repository) Publish() (Published, error) {
-	if err := r.signStaged(); err != nil {
+	anew, err := r.stageAnew()
+	if err == nil {
+		err = r.signStaged(anew)
+	}
+	if err != nil {
 		return Published{}, err
 	}
 	next := r.choose()
-	err := r.derive(next)
+	err = r.derive(next)
+	if err == nil {
+		err = r.saveStaged() // from which a cut goes on
+	}
 	if err != nil {
 		return Published{}, err
 	}
@@ -43,19 +51,42 @@ func (r *Repository) Publish() (Published, error) {
 		if done.Visible, err = r.show(next); err != nil {
 			return Published{}, fmt.Errorf("repository %s: %w", r.dir, err)
 		}
+		if _, err = r.stageAnew(); err != nil {
+			return Published{}, err
+		}
 	}
 	done.Waiting = r.Waiting()
 	return done, r.saveStaged()
 }
 
-// signStaged signs what people edit with the keys that are named for it, by what is
-// visible or by what waits.
-func (r *Repository) signStaged() error {
+// stageAnew stages documents that would not count any more if all that waits were
+// visible, so that those can sign them who may then, and returns their roles.
+func (r *Repository) stageAnew() (roles []Role, err error) {
+	for _, role := range []Role{Targets, Releases, Families} {
+		visible := r.published[role]
+		if r.staged[role] != nil || visible == nil || r.all().verify(role, visible) == nil {
+			continue
+		}
+		if err := r.Renew(role); err != nil {
+			return nil, err
+		}
+		roles = append(roles, role)
+	}
+	return roles, nil
+}
+
+// signStaged signs what people edit with the keys that what waits names for it, or what
+// is visible: not those of the roles that were staged anew for having others.
+func (r *Repository) signStaged(anew []Role) error {
 	for role, b := range r.staged {
 		if role == Snapshot || role == Timestamp {
 			continue
 		}
-		signed, err := sign(role, b, r.keysFor(role, r.published, r.all()))
+		by := []set{r.all()}
+		if !slices.Contains(anew, role) {
+			by = append(by, r.published)
+		}
+		signed, err := sign(role, b, r.keysFor(role, by...))
 		if err != nil {
 			return err
 		}
@@ -170,21 +201,23 @@ func sameMeta(a, b metas) bool {
 
 // complete tells whether a device would take the set.
 func (r *Repository) complete(s set) bool {
-	return s.holds(r.published) == nil && s.verify(Snapshot, s[Snapshot]) == nil && s.verify(Timestamp, s[Timestamp]) == nil
+	return errors.Join(s.holds(r.published), s.verify(Snapshot, s[Snapshot]), s.verify(Timestamp, s[Timestamp])) == nil
 }
 
 // show writes what is new of a set, the timestamp last.
 func (r *Repository) show(s set) (roles []Role, err error) {
-	at := filepath.Join(r.dir, metadataDir)
 	for _, role := range Roles() {
-		if string(s[role]) == string(r.published[role]) {
+		if bytes.Equal(s[role], r.staged[role]) {
+			delete(r.staged, role)
+		}
+		file := filepath.Join(r.dir, metadataDir, fileOf(role, headOf(s[role]).Signed.Version))
+		if there, err := readFile(file, maxOf(role)); err == nil && bytes.Equal(there, s[role]) {
 			continue
 		}
-		if err := writeWhole(filepath.Join(at, fileOf(role, headOf(s[role]).Signed.Version)), s[role], 0o644); err != nil {
+		if err := writeWhole(file, s[role], 0o644); err != nil {
 			return nil, err
 		}
 		roles = append(roles, role)
-		delete(r.staged, role)
 	}
 	r.published, r.renewed = s, map[Role]bool{}
 	return roles, nil

@@ -12,29 +12,26 @@ import (
 // Rotation changes who signs for a role.
 type Rotation struct {
 	Role      Role
-	Add       []Key    // their public half is enough
+	Add       []Key    // their public half is enough; with the other they sign at once
 	Remove    []string // key ids, or how they begin
 	Threshold int      // 0: as before
 }
 
-// Rotate changes who signs for a role, and has its document signed anew. The keys of
-// root are changed by as many of those before and as many of the new ones as sign for
-// it; other roles' by the role above. A role that would have fewer keys than signatures
-// is refused, as nobody could sign for it again.
+// Rotate changes who signs for a role; its document is signed anew where it would not
+// count any more. The keys of root are changed by as many of those before and as many of
+// the new ones as sign for it; other roles' by the role above. A role that would have
+// fewer keys than signatures is refused, as nobody could sign for it again.
 func (r *Repository) Rotate(t Rotation) error {
 	if err := CheckRole(t.Role); err != nil {
 		return err
 	}
+	for _, k := range t.Add {
+		r.keys = addKey(r.keys, k)
+	}
 	if t.Role == Releases || t.Role == Families {
-		return errors.Join(edit(r, Targets, func(s *metadata.TargetsType) error { return t.delegated(s) }), r.Renew(t.Role))
+		return edit(r, Targets, func(s *metadata.TargetsType) error { return t.delegated(s) })
 	}
-	if err := edit(r, Root, func(s *metadata.RootType) error { return t.top(s) }); err != nil {
-		return err
-	}
-	if t.Role == Root {
-		return nil
-	}
-	return r.Renew(t.Role)
+	return edit(r, Root, func(s *metadata.RootType) error { return t.top(s) })
 }
 
 func (t Rotation) top(s *metadata.RootType) error {

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -70,25 +71,39 @@ func listTargets(targets map[string]*metadata.TargetFiles) (all []Target) {
 	return all
 }
 
-// Change is a target that what waits would add, or take away.
-type Change struct {
-	Target
-	Withdrawn bool `json:"withdrawn,omitempty"`
-}
-
-// Changes are the targets that what waits adds and takes away: what who signs agrees to.
-func (r *Repository) Changes() (all []Change) {
-	before := r.published.list()
-	after := r.all().list()
-	for _, t := range after {
-		if !slices.Contains(before, t) {
-			all = append(all, Change{Target: t})
+// Changes say what would be different if all that waits were visible: what whoever signs
+// agrees to.
+func (r *Repository) Changes() (all []string) {
+	next := r.all()
+	for _, role := range Roles() {
+		was, of := r.published.signers(role)
+		will, wants := next.signers(role)
+		for _, id := range without(will, was) {
+			all = append(all, fmt.Sprintf("key %s may sign for %s", id[:min(8, len(id))], role))
+		}
+		for _, id := range without(was, will) {
+			all = append(all, fmt.Sprintf("key %s may not sign for %s any more", id[:min(8, len(id))], role))
+		}
+		if of != wants {
+			all = append(all, fmt.Sprintf("%d must sign for %s, %d before", wants, role, of))
 		}
 	}
-	for _, t := range before {
-		if !slices.Contains(after, t) {
-			all = append(all, Change{t, true})
-		}
+	was, will := r.published.list(), next.list()
+	for _, t := range without(will, was) {
+		all = append(all, fmt.Sprintf("%s is %s", t.Target, t.SHA256))
+	}
+	for _, t := range without(was, will) {
+		all = append(all, fmt.Sprintf("%s is not %s any more", t.Target, t.SHA256))
 	}
 	return all
+}
+
+// without are those of a list that another one lacks.
+func without[T comparable](list, other []T) (rest []T) {
+	for _, one := range list {
+		if !slices.Contains(other, one) {
+			rest = append(rest, one)
+		}
+	}
+	return rest
 }

@@ -44,8 +44,7 @@ func (w *walk) all() (err error) {
 		}
 	}
 	if w.trusted.Root.Signed.IsExpired(w.now) {
-		return refuse("root %d expired at %s, and it is %s: `limber firmware repo sign --renew root` signs it anew",
-			w.trusted.Root.Signed.Version, day(w.trusted.Root.Signed.Expires), day(w.now))
+		return w.refused(Root, &metadata.ErrExpiredMetadata{Msg: "it expired at " + day(w.trusted.Root.Signed.Expires)})
 	}
 	if err := w.timestamp(); err != nil {
 		return err
@@ -221,7 +220,8 @@ func (w *walk) absent(role Role, err error) error { return fmt.Errorf("%s: %w", 
 func (w *walk) refused(role Role, err error) error {
 	var expired *metadata.ErrExpiredMetadata
 	if errors.As(err, &expired) {
-		return refuse("%s: %w, and it is %s: `limber firmware repo sign --renew %s` signs it anew", role, err, day(w.now), role)
+		return refuse("%s: %w, and it is %s, unless the clock is wrong: `limber firmware repo sign --renew %s` signs it anew",
+			role, err, day(w.now), role)
 	}
 	return refuse("%s: %w", role, err)
 }

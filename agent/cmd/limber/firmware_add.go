@@ -31,39 +31,22 @@ in common with other releases is kept once, and no device fetches it again. Or a
 newest version that the release may take the place of, and --one-way says that the
 version before cannot read the state that this one leaves.`,
 		Example: `  limber firmware repo add --repo ./repo --keys ./keys --version 1.4.0 --arch arm64 ./release
-  limber firmware repo add --repo ./repo --keys ./keys --version 1.4.0 --arch arm64 --board '*Orin*' --from 1.2.0,1.4.0 ./release
+  limber firmware repo add --repo ./repo --keys ./keys --version 1.4.0 --arch arm64 --board '*Orin*' \
+    --from 1.2.0,1.4.0 ./release
   limber firmware repo add --repo ./repo --keys ./keys --family mine.family`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case r.family == "" && len(args) == 0:
-				return usagef("%s wants the folder of a release, or --family; see `%s --help`", c.CommandPath(), c.CommandPath())
-			case r.family != "" && len(args) > 0:
-				return usagef("%s wants the folder of a release or --family, and not both", c.CommandPath())
-			case r.family != "":
-				return a.edit(c, r.addFamily)
-			}
-			m, err := r.manifest(c)
-			if err != nil {
-				return err
-			}
-			return a.edit(c, func(to *repo.Repository) error {
-				if err := to.Pack(args[0], m); err != nil {
-					return err
-				}
-				if err := to.AddRelease(m); err != nil {
-					return err
-				}
-				fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(), len(m.Files))
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
 				return nil
-			})
+			}
+			return exactly(1, "the folder of a release")(c, args)
 		},
+		RunE: func(c *cobra.Command, args []string) error { return r.add(c, &a, args) },
 	}
 	a.flags(c, true)
 	r.flags(c)
 	f := c.Flags()
 	f.StringVar(&r.family, "family", "", "the family's folder, or file of \"family pack\", instead of a release")
-	f.StringArrayVar(&r.boards, "board", nil, "pattern of the boards that the release is for; may be given again (default: all)")
+	f.StringArrayVar(&r.boards, "board", nil, "pattern of the boards that it is for; may be given again (default: all)")
 	f.StringSliceVar(&r.from, "from", nil, "OLDEST,NEWEST version that it may take the place of (default: any)")
 	f.BoolVar(&r.oneWay, "one-way", false, "the version before cannot read the state that this one leaves")
 	return c
@@ -72,6 +55,33 @@ version before cannot read the state that this one leaves.`,
 func (r *releaseArgs) flags(c *cobra.Command) {
 	c.Flags().StringVar(&r.version, "version", "", "version of the release, such as 1.4.0")
 	c.Flags().StringVar(&r.arch, "arch", "", "its architecture, amd64 or arm64")
+}
+
+// add adds the release in a folder, or the family.
+func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
+	switch {
+	case r.family == "" && len(args) == 0:
+		return usagef("%s wants the folder of a release, or --family; see `%s --help`", c.CommandPath(), c.CommandPath())
+	case r.family != "" && len(args) > 0:
+		return usagef("%s wants the folder of a release or --family, and not both", c.CommandPath())
+	case r.family != "":
+		return a.edit(c, r.addFamily)
+	}
+	m, err := r.manifest(c)
+	if err != nil {
+		return err
+	}
+	return a.edit(c, func(to *repo.Repository) error {
+		if err := to.Pack(args[0], m); err != nil {
+			return err
+		}
+		if err := to.AddRelease(m); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(),
+			len(m.Files))
+		return err
+	})
 }
 
 // manifest is the release without its files.
@@ -111,7 +121,8 @@ func newRepoWithdraw() *cobra.Command {
 		Long: `Have devices not take a release, or a family, any more. Those that run it go on with
 it, and its files stay where they are.`,
 		Example: `  limber firmware repo withdraw --repo ./repo --keys ./keys --version 1.4.0
-  limber firmware repo withdraw --repo ./repo --keys ./keys --family c1a1fbd1ad5e9b7b9b3e1e0f4c6b6a0cd1a1fbd1ad5e9b7b9b3e1e0f4c6b6a0c`,
+  limber firmware repo withdraw --repo ./repo --keys ./keys \
+    --family c1a1fbd1ad5e9b7b9b3e1e0f4c6b6a0cd1a1fbd1ad5e9b7b9b3e1e0f4c6b6a0c`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if (r.version == "") == (r.family == "") {
 				return usagef("%s wants either --version or --family; see `%s --help`", c.CommandPath(), c.CommandPath())

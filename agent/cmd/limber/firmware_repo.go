@@ -139,8 +139,8 @@ signed anew. By default that is 7d for timestamp, 30d for snapshot and 365d for 
 }
 
 func expiresFlag(c *cobra.Command, expires *map[string]string) {
-	c.Flags().StringToStringVar(expires, "expires", nil, "ROLE=7d or ROLE=12h: how long what a role signs is good for, from "+
-		"now on")
+	c.Flags().StringToStringVar(expires, "expires", nil, "ROLE=7d or ROLE=12h: how long what a role signs is "+
+		"good for, from now on")
 }
 
 func checkRoles(flag string, names func(func(string) bool)) error {
@@ -200,6 +200,9 @@ it for timestamp every day, from a timer.`,
 				if err := r.SetLifetimes(by); err != nil {
 					return err
 				}
+				for _, change := range r.Changes() {
+					fmt.Fprintf(c.OutOrStdout(), "what waits says: %s\n", change)
+				}
 				return r.Renew(renew...)
 			})
 		},
@@ -250,8 +253,8 @@ never delete metadata/N.root.json.`,
 	f := c.Flags()
 	f.StringVar(&t.Role, "role", "", "whose keys change (required)")
 	f.StringArrayVar(&add, "add", nil, "key file, of which the public half will do; may be given again")
-	f.StringArrayVar(&t.Remove, "remove", nil, "key, by the first 8 characters or more of what \"status\" shows; may be given "+
-		"again")
+	f.StringArrayVar(&t.Remove, "remove", nil, "key, by its first 8 characters or more, as \"status\" shows them; may be "+
+		"given again")
 	f.IntVar(&t.Threshold, "threshold", 0, "how many must sign; 0 is as many as before")
 	return c
 }

@@ -21,7 +21,7 @@ import (
 type repoStatus struct {
 	Roles   []repo.RoleStatus `json:"roles"`
 	Targets []repo.Target     `json:"targets"`
-	Changes []repo.Change     `json:"changes"` // that wait for signatures
+	Changes []string          `json:"changes"` // that wait for signatures, in words
 }
 
 func newRepoStatus() *cobra.Command {
@@ -37,7 +37,7 @@ func newRepoStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s := repoStatus{r.Status(), append([]repo.Target{}, r.Targets()...), append([]repo.Change{}, r.Changes()...)}
+			s := repoStatus{r.Status(), append([]repo.Target{}, r.Targets()...), append([]string{}, r.Changes()...)}
 			if asJSON {
 				return json.NewEncoder(c.OutOrStdout()).Encode(s)
 			}
@@ -75,11 +75,7 @@ func (s repoStatus) print(w io.Writer) error {
 		}
 	}
 	for _, one := range s.Changes {
-		what := "would add"
-		if one.Withdrawn {
-			what = "would take away"
-		}
-		fmt.Fprintf(w, "waiting: %s %s  %s\n", what, one.Target.Target, one.SHA256)
+		fmt.Fprintf(w, "with that: %s\n", one)
 	}
 	return nil
 }
@@ -136,8 +132,7 @@ func serveRepo(c *cobra.Command, listen string, h http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("serve the repository: %w", err)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices take it with updates.repository = [\"http://...\"]\n",
-		l.Addr())
+	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices find it with updates.repository\n", l.Addr())
 	s := &http.Server{Handler: h, ReadHeaderTimeout: serveHeader, IdleTimeout: serveIdle}
 	g, ctx := errgroup.WithContext(c.Context())
 	g.Go(func() error {
