@@ -3,6 +3,7 @@ package boot
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,12 +20,13 @@ import (
 // A desk is a folder with the program of a package, a state, and releases.
 type desk struct {
 	testing.TB
-	dir string
-	env []string
+	dir   string
+	env   []string
+	clone uintptr // flags of the launcher's process
 }
 
 func newDesk(t testing.TB, packaged string) *desk {
-	d := &desk{t, t.TempDir(), []string{"GORACE=atexit_sleep_ms=0"}}
+	d := &desk{TB: t, dir: t.TempDir(), env: []string{"GORACE=atexit_sleep_ms=0"}}
 	d.write("package/limber", script(packaged), 0o755)
 	if err := os.Mkdir(d.state(), 0o700); err != nil {
 		t.Fatal(err)
@@ -83,12 +85,14 @@ func (d *desk) launch(before ...string) *launched {
 	l.cmd.Env = append(append(os.Environ(), playEnv+"=launcher"), d.env...)
 	l.cmd.Stderr = &l.stderr
 	l.cmd.WaitDelay = 10 * time.Second // for those that left their group
-	l.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	l.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: d.clone}
 	out, err := l.cmd.StdoutPipe()
 	if err == nil {
 		err = l.cmd.Start()
 	}
-	if err != nil {
+	if errors.Is(err, syscall.EPERM) && d.clone != 0 {
+		d.Skip("only root makes a namespace")
+	} else if err != nil {
 		d.Fatal(err)
 	}
 	go func() {
@@ -318,6 +322,35 @@ func TestTheProgramEndsWithItsLauncher(t *testing.T) {
 	l.cmd.Process.Kill()
 	l.ends() // when nobody has its stdout any more
 	l.wantGone(pid)
+}
+
+// As the first process of a container it has orphans, of whom it must take leave.
+func TestAsPID1TheLauncherReapsWhoeverIsLeftToIt(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "orphans")
+	d.clone = syscall.CLONE_NEWPID
+	l := d.launch()
+	l.until("serves package")
+	late := time.After(time.Minute)
+	for {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", l.cmd.Process.Pid))
+		var all []string
+		for _, path := range tasks {
+			b, _ := os.ReadFile(path)
+			all = append(all, strings.Fields(string(b))...)
+		}
+		if len(all) == 1 { // the program
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatalf("its children are %q", all)
+		}
+	}
+	if code := l.stops(syscall.SIGTERM); code != 0 {
+		t.Errorf("got exit code %d", code)
+	}
 }
 
 func TestTheProgramMaySpeakToSystemd(t *testing.T) {
