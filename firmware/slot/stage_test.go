@@ -78,6 +78,9 @@ func TestARunThatFailedIsStagedOver(t *testing.T) {
 		if _, err := d.slots.Program(A); err == nil {
 			t.Errorf("%s: it can be run", name)
 		}
+		if left, _ := filepath.Glob(d.slots.path("a*")); len(left) > 0 {
+			t.Errorf("%s: left %q", name, left)
+		}
 		d.wants(Stage, Package, Package)
 	}
 	d.must(d.agent.Stage(t.Context(), m.Release, m.open))

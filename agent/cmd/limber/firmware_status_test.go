@@ -18,7 +18,8 @@ func mustStage(t *testing.T, state, version string) {
 	t.Helper()
 	const empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	a := slot.Open(state).Agent(slot.Package)
-	r := slot.Release{Version: version, Digest: empty, Files: []slot.File{{Path: slot.Program, Digest: empty, Mode: 0o755}}}
+	program := slot.File{Path: slot.Program, Digest: empty, Mode: 0o755}
+	r := slot.Release{Version: version, Digest: empty, Files: []slot.File{program}}
 	open := func(slot.File) (io.ReadCloser, error) { return io.NopCloser(new(bytes.Reader)), nil }
 	err := errors.Join(a.Fetch(version, empty, nil), a.Stage(t.Context(), r, open), a.Switch(time.Minute),
 		slot.Open(state).Launcher().Count())
@@ -51,7 +52,8 @@ func TestFirmwareStatusTellsOfATrialAndOfItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	status("\nrefused   sha256:e3b0c442", "\nlast      1.4.0 rolled-back canary 20", "\n\nboom[2J\n",
-		`"refused":["sha256:e3b0c442`, `"last":{"version":"1.4.0","outcome":"rolled-back","reason":"canary","tail":"boom\u001b[2J\n","ts":"20`)
+		`"refused":["sha256:e3b0c442`, `"last":{"version":"1.4.0","outcome":"rolled-back","reason":"canary",`+
+			`"tail":"boom\u001b[2J\n","ts":"20`)
 }
 
 func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
@@ -59,7 +61,8 @@ func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
 	mustStage(t, state, "1.4.0")
 	mustWrite(t, filepath.Join(state, "slots/phase.json"), []byte("{"))
 	got := limber(t, "firmware", "status", "--state", state)
-	if got.code != exitDone || !strings.Contains(got.stdout, "slot      package\n") || !strings.Contains(got.stderr, "phase.json: damaged") {
+	if got.code != exitDone || !strings.Contains(got.stdout, "slot      package\n") ||
+		!strings.Contains(got.stderr, "phase.json: damaged") {
 		t.Errorf("got %+v", got)
 	}
 	if err := os.RemoveAll(state); err != nil {
