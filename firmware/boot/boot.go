@@ -53,7 +53,7 @@ type Timing struct {
 	Beat   time.Duration // a heartbeat is due, and three that are missed in a row are a hang
 	First  time.Duration // the first one of a release is due
 	Grace  time.Duration // beyond a trial's time, for the verdict to be written
-	Stop   time.Duration // for a program that was asked to stop
+	Stop   time.Duration // for a program that was asked to stop; less than systemd gives both
 	Pause  time.Duration // before a program that failed is started again; doubles
 	Most   time.Duration // of a pause
 	Steady time.Duration // a program that ran so long has not failed at its start
@@ -61,7 +61,7 @@ type Timing struct {
 
 // DefaultTiming is that of a device.
 func DefaultTiming() Timing {
-	return Timing{Beat: 5 * time.Second, First: 30 * time.Second, Grace: time.Minute, Stop: time.Minute,
+	return Timing{Beat: 5 * time.Second, First: 30 * time.Second, Grace: time.Minute, Stop: 25 * time.Second,
 		Pause: time.Second, Most: time.Minute, Steady: time.Minute}
 }
 
@@ -123,7 +123,7 @@ func (l *launcher) run() int {
 		began := time.Now()
 		e, why := l.once(c)
 		if why == stopped {
-			if c.trial {
+			if c.trial && l.open(c) {
 				l.note(l.slots.Uncount())
 			}
 			return e.code
@@ -181,10 +181,8 @@ func (l *launcher) judge(c choice, e ending, why cause) (another bool) {
 	switch {
 	case err != nil || !p.InTrial():
 		return false
-	case p.Slot != c.slot: // what ended has asked for the trial
-		return true
-	case !c.trial: // it could not be counted
-		return false
+	case p.Slot != c.slot: // what ended has asked for the trial, unless it runs in its place
+		return !c.instead
 	case p.Verdict != "":
 		l.back(p.Verdict, e.tail)
 	case why != "":

@@ -9,17 +9,19 @@ import (
 
 // A choice is what to start.
 type choice struct {
-	slot  slot.Name
-	path  string
-	trial bool          // it was counted
-	limit time.Duration // of the trial
+	slot    slot.Name
+	path    string
+	trial   bool          // it was counted
+	limit   time.Duration // of the trial
+	instead bool          // of a release on trial that may not or cannot be started
 }
 
 // choose decides by what is recorded, and by what can run.
 func (l *launcher) choose() choice {
 	p, err := l.slots.Phase()
 	l.note(err)
-	if p.InTrial() {
+	instead := p.InTrial()
+	if instead {
 		var c choice
 		if c, p = l.try(p); c.trial {
 			return c
@@ -31,11 +33,11 @@ func (l *launcher) choose() choice {
 	for _, n := range p.Candidates() {
 		path, err := l.program(n)
 		if err == nil {
-			return choice{slot: n, path: path}
+			return choice{slot: n, path: path, instead: instead}
 		}
 		l.say("%v: it cannot run", err)
 	}
-	return choice{slot: slot.Package, path: l.cfg.Argv[0]} // whose start will say why not
+	return choice{slot: slot.Package, path: l.cfg.Argv[0], instead: instead} // whose start will say why not
 }
 
 // try counts a start of the release on trial. If there is none any more, or it cannot be

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -194,6 +195,49 @@ func TestThreeFailedStartsGoBack(t *testing.T) {
 	})
 }
 
+// A folder in the place of the file that is renamed: nothing can be recorded.
+func TestAStartThatCannotBeCountedIsNotMade(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.must(r.staged("2", slot.Package).Switch(time.Minute))
+		r.must(os.Mkdir(filepath.Join(r.cfg.State, "slots/phase.json.new"), 0o700))
+		r.scripts[slot.Package] = (*fake).crash
+		r.runs(10 * time.Second)
+		r.wants(slot.Trial, slot.A, 0, 1, 3, 7) // and the one before is not started without a pause
+		if slices.Contains(r.slots, slot.A) {
+			t.Errorf("got %v", r.slots)
+		}
+	})
+	inTime(t, func(r *rig) { // nor does a way back that cannot be recorded keep it from running
+		a := r.staged("2", slot.Package)
+		r.must(a.Switch(time.Minute))
+		for range 3 {
+			r.must(r.launcher.slots.Count())
+		}
+		r.must(os.Mkdir(filepath.Join(r.cfg.State, "slots/phase.json.new"), 0o700))
+		r.scripts[slot.Package] = (*fake).live
+		r.runs(10 * time.Second)
+		r.wants(slot.Trial, slot.A, 0)
+		r.must(os.Remove(filepath.Join(r.cfg.State, "slots/phase.json.new")))
+		r.runs(10 * time.Second)
+		r.wants(slot.RolledBack, slot.Package, 0, 10)
+	})
+}
+
+func TestAStopAfterTheVerdictIsNotSpokenOf(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.A] = func(f *fake) {
+			r.must(slot.Open(r.cfg.State).Agent(slot.A).Confirm())
+			f.live()
+		}
+		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
+		r.runs(10 * time.Second)
+		r.wants(slot.Confirmed, slot.A, 0)
+		if r.said.Len() > 0 {
+			t.Errorf("it says %s", &r.said)
+		}
+	})
+}
+
 func TestAHangGoesBackAtOnce(t *testing.T) {
 	for name, tt := range map[string]struct {
 		beats int
@@ -230,10 +274,10 @@ func TestTheProgramOfThePackageNeedNotBeatUntilItDid(t *testing.T) {
 		<-time.After(24 * time.Hour)
 		r.wants(slot.Idle, slot.Package, 0)
 		r.stop <- syscall.SIGTERM // which it ignores
-		<-time.After(59 * time.Second)
+		<-time.After(24 * time.Second)
 		select {
 		case <-done:
-			t.Error("it was killed in less than a minute")
+			t.Error("it was killed in less than 25 seconds")
 		default:
 		}
 		<-done

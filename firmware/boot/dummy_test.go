@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -165,6 +166,8 @@ func (p *player) do(word string) int {
 		p.fork(&syscall.SysProcAttr{})
 	case "leaves": // its group
 		p.fork(&syscall.SysProcAttr{Setsid: true})
+	case "orphans": // a process whose parent has gone, and which goes then
+		exec.Command("sh", "-c", "exec >&- 2>&-; (read line) < /proc/self/environ &").Run()
 	case "canary", "no_link":
 		if phase, _ := p.agent.Phase(); phase.InTrial() {
 			tell(os.Stderr, "boom:", word)
@@ -251,15 +254,19 @@ func (p *player) installs(from string) bool {
 // releaseIn is the release whose files lie in a folder; its name is the version.
 func releaseIn(dir string) (slot.Release, error) {
 	r := slot.Release{Version: filepath.Base(dir), Digest: digestOf([]byte(dir))}
-	files, err := os.ReadDir(dir)
-	for _, f := range files {
-		b, e := os.ReadFile(filepath.Join(dir, f.Name()))
-		info, e2 := f.Info()
-		if err = errors.Join(err, e, e2); err != nil {
-			return r, err
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
 		}
-		r.Files = append(r.Files, slot.File{Path: f.Name(), Digest: digestOf(b), Bytes: int64(len(b)), Mode: info.Mode()})
-	}
+		b, err := os.ReadFile(path)
+		info, err2 := e.Info()
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		f := slot.File{Path: path[len(dir)+1:], Digest: digestOf(b), Bytes: int64(len(b)), Mode: info.Mode()}
+		r.Files = append(r.Files, f)
+		return nil
+	})
 	return r, err
 }
 

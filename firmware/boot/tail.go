@@ -3,15 +3,14 @@ package boot
 import (
 	"io"
 	"sync"
+
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
-// maxTail is how much of what a program writes to stderr is held, in bytes.
-const maxTail = 16 << 10
-
-// A tail passes on what a program writes to stderr, and holds the last of it.
+// A tail passes on what a program writes to stderr, and holds the last slot.MaxTail of it.
 type tail struct {
 	mu   sync.Mutex
-	last []byte // up to twice maxTail
+	last []byte // up to twice slot.MaxTail
 }
 
 // follow passes on until there is no more, whatever becomes of it there.
@@ -33,13 +32,13 @@ func (t *tail) hold(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last = append(t.last, b...)
-	if len(t.last) > 2*maxTail {
-		t.last = append(t.last[:0], t.last[len(t.last)-maxTail:]...)
+	if len(t.last) > 2*slot.MaxTail {
+		t.last = append(t.last[:0], t.last[len(t.last)-slot.MaxTail:]...)
 	}
 }
 
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return string(t.last[max(0, len(t.last)-maxTail):])
+	return string(t.last[max(0, len(t.last)-slot.MaxTail):])
 }

@@ -71,6 +71,21 @@ func (a *Agent) Stage(ctx context.Context, r Release, open func(File) (io.ReadCl
 	return nil
 }
 
+// Held is the path of a file with this digest that the release before this update has, so
+// that Stage can be given it again. Its bytes may have been damaged since; Stage finds out.
+func (a *Agent) Held(digest string) (path string, ok bool) {
+	r, err := a.Release(a.running)
+	if err != nil {
+		return "", false
+	}
+	for _, f := range r.Files {
+		if f.Digest == digest {
+			return a.path(string(a.running), f.Path), true
+		}
+	}
+	return "", false
+}
+
 // Drop gives up a release that was not tried.
 func (a *Agent) Drop() error {
 	return a.change(func(p *Phase) error {

@@ -46,11 +46,13 @@ const (
 	maxRefused  = 64        // digests; the oldest is forgotten
 	maxStarts   = 3         // of a release in one trial
 	maxTrials   = 3         // of a release that never had a link
-	maxTail     = 16 << 10  // bytes of stderr
 	maxPayload  = 64 << 10  // bytes of a command
 	maxWord     = 128       // bytes of a version, or of an id
 	maxTrialSec = 24 * 60 * 60
 )
+
+// MaxTail is how much of stderr is kept of a release that failed, in bytes.
+const MaxTail = 16 << 10
 
 // Phase is what goes on, phase.json.
 type Phase struct {
@@ -149,7 +151,7 @@ func (l *Last) validate() error {
 		return fmt.Errorf("last outcome %.80q is not known", l.Outcome)
 	case l.Reason != "" && !l.Reason.valid():
 		return fmt.Errorf("last reason %.80q is not known", l.Reason)
-	case len(l.Version) > maxWord || len(l.Tail) > 3*maxTail: // a byte that is no UTF-8 becomes three
+	case len(l.Version) > maxWord || len(l.Tail) > 3*MaxTail: // a byte that is no UTF-8 becomes three
 		return errors.New("last version or tail is too long")
 	}
 	return nil

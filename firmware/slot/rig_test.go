@@ -103,7 +103,8 @@ func (d *device) phase() *Phase {
 func (d *device) wants(phase string, slot, previous Name) {
 	d.Helper()
 	if p := d.phase(); p.Phase != phase || p.Slot != slot || p.Previous != previous {
-		d.Errorf("got %s in %s, before it %s; want %s in %s, before it %s", p.Phase, p.Slot, p.Previous, phase, slot, previous)
+		d.Errorf("got %s in %s, before it %s; want %s in %s, before it %s", p.Phase, p.Slot, p.Previous,
+			phase, slot, previous)
 	}
 }
 

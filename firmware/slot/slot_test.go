@@ -65,21 +65,21 @@ func TestASlotThatIsNotAsItWasStagedIsNotRun(t *testing.T) {
 		spoil func(slot string) error
 		says  string
 	}{
-		"missing":         {os.RemoveAll, "no such file"},
-		"a file":          {func(s string) error { return errors.Join(os.RemoveAll(s), os.WriteFile(s, nil, 0o700)) }, "slot a"},
-		"a link":          {func(s string) error { return errors.Join(os.Rename(s, s+"x"), os.Symlink(s+"x", s)) }, "no folder of its own"},
-		"without program": {func(s string) error { return os.Remove(filepath.Join(s, Program)) }, Program},
-		"without library": {func(s string) error { return os.Remove(filepath.Join(s, "libonnxruntime.so.1.30.0")) }, "libonnxruntime"},
-		"without marker":  {func(s string) error { return os.Remove(filepath.Join(s, marker)) }, "no whole release"},
-		"marker damaged":  {func(s string) error { return os.Truncate(filepath.Join(s, marker), 40) }, marker},
-		"cut off":         {func(s string) error { return os.Truncate(filepath.Join(s, Program), 3) }, "3 bytes"},
-		"no execution":    {func(s string) error { return os.Chmod(filepath.Join(s, Program), 0o644) }, "mode 0644"},
+		"missing": {os.RemoveAll, "no such file"},
+		"a file": {func(s string) error {
+			return errors.Join(os.RemoveAll(s), os.WriteFile(s, nil, 0o700))
+		}, "slot a"},
+		"a link":          {linkAway(""), "no folder of its own"},
+		"program a link":  {linkAway(Program), "no file"},
+		"without program": {func(s string) error { return os.Remove(s + "/limber") }, "limber"},
+		"without library": {func(s string) error { return os.RemoveAll(s + "/libonnxruntime.so.1.30.0") }, "libonnx"},
+		"without marker":  {func(s string) error { return os.Remove(s + "/release.json") }, "no whole release"},
+		"marker damaged":  {func(s string) error { return os.Truncate(s+"/release.json", 40) }, "release.json"},
+		"cut off":         {func(s string) error { return os.Truncate(s+"/limber", 3) }, "3 bytes"},
+		"no execution":    {func(s string) error { return os.Chmod(s+"/limber", 0o644) }, "mode 0644"},
 		"others write":    {func(s string) error { return os.Chmod(s, 0o777) }, "written by others"},
-		"program a link": {func(s string) error {
-			return errors.Join(os.Rename(filepath.Join(s, Program), s+"x"), os.Symlink(s+"x", filepath.Join(s, Program)))
-		}, "no file"},
-		"another user's":        {func(s string) error { return os.Chown(filepath.Join(s, Program), 65534, 0) }, "belongs to user 65534"},
-		"another user's folder": {func(s string) error { return os.Chown(s, 65534, 0) }, "belongs to user 65534"},
+		"another user's":  {func(s string) error { return os.Chown(s+"/limber", 65534, 0) }, "belongs to user 65534"},
+		"another's slot":  {func(s string) error { return os.Chown(s, 65534, 0) }, "belongs to user 65534"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)
@@ -96,6 +96,14 @@ func TestASlotThatIsNotAsItWasStagedIsNotRun(t *testing.T) {
 				t.Errorf("got %v, want it to say %q", err, tt.says)
 			}
 		})
+	}
+}
+
+// linkAway puts a symbolic link in the place of something in a slot.
+func linkAway(name string) func(slot string) error {
+	return func(slot string) error {
+		path := filepath.Join(slot, name)
+		return errors.Join(os.Rename(path, slot+".away"), os.Symlink(slot+".away", path))
 	}
 }
 

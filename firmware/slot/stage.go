@@ -21,10 +21,23 @@ func (s *Slots) stage(ctx context.Context, n Name, r Release, open func(File) (i
 	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(part)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(part, 0o700); err != nil {
+	err := r.fill(ctx, part, open)
+	if err == nil {
+		err = os.Rename(part, dir)
+	}
+	if err != nil {
+		os.RemoveAll(part) // for its room; the next time sees to what is left
 		return err
 	}
-	root, err := os.OpenRoot(part)
+	return syncFolder(s.dir)
+}
+
+// fill makes a folder that holds a release, all of it on the disk.
+func (r *Release) fill(ctx context.Context, dir string, open func(File) (io.ReadCloser, error)) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -38,13 +51,7 @@ func (s *Slots) stage(ctx context.Context, n Name, r Release, open func(File) (i
 	if err != nil {
 		return err
 	}
-	if err := replace(filepath.Join(part, marker), b); err != nil { // and so all names of part are on the disk
-		return err
-	}
-	if err := os.Rename(part, dir); err != nil {
-		return err
-	}
-	return syncFolder(s.dir)
+	return replace(filepath.Join(dir, marker), b) // and so all names in it are on the disk
 }
 
 // stage writes a file, and has it and the folders that it is in on the disk.

@@ -32,6 +32,24 @@ func TestAStagedReleaseHasItsFilesAndModes(t *testing.T) {
 	}
 }
 
+func TestAFileThatThisReleaseHasNeedNotBeFetched(t *testing.T) {
+	d := newDevice(t)
+	m := sample("2")
+	library := m.Files[1]
+	if path, ok := d.agent.Held(library.Digest); ok {
+		t.Errorf("the package is taken to have %s", path)
+	}
+	d.tried(m)
+	d.must(d.agent.Confirm())
+	path, ok := d.agent.Held(library.Digest)
+	if b, err := os.ReadFile(path); !ok || err != nil || string(b) != m.contents[library.Path] {
+		t.Errorf("got %s, %v, which has %q, %v", path, ok, b, err)
+	}
+	if path, ok := d.agent.Held(digestOf("something else")); ok {
+		t.Errorf("got %s for what it has not", path)
+	}
+}
+
 func TestARunThatFailedIsStagedOver(t *testing.T) {
 	d := newDevice(t)
 	m := sample("2")
@@ -59,6 +77,9 @@ func TestARunThatFailedIsStagedOver(t *testing.T) {
 		}
 		if _, err := d.slots.Program(A); err == nil {
 			t.Errorf("%s: it can be run", name)
+		}
+		if left, _ := filepath.Glob(d.slots.path("a*")); len(left) > 0 {
+			t.Errorf("%s: left %q", name, left)
 		}
 		d.wants(Stage, Package, Package)
 	}

@@ -1,149 +1,122 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
+	"io/fs"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/limber-edge/limber/firmware/repo"
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
-// repoStatus is what `repo status --json` prints.
-type repoStatus struct {
-	Roles   []repo.RoleStatus `json:"roles"`
-	Targets []repo.Target     `json:"targets"`
-	Changes []string          `json:"changes"` // that wait for signatures, in words
+// firmwareStatus is what `limber firmware status --json` prints.
+type firmwareStatus struct {
+	Slot     slot.Name     `json:"slot"`
+	Version  string        `json:"version"` // of what runs
+	Phase    string        `json:"phase"`
+	Starts   int           `json:"starts"` // in the trial
+	Previous slot.Name     `json:"previous"`
+	Refused  []string      `json:"refused"` // digests of manifests
+	Last     *firmwareLast `json:"last"`    // null before the first update
 }
 
-func newRepoStatus() *cobra.Command {
-	var a repoArgs
+type firmwareLast struct {
+	Version string      `json:"version"`
+	Outcome string      `json:"outcome"`
+	Reason  slot.Reason `json:"reason"`
+	Tail    string      `json:"tail"`
+	TS      time.Time   `json:"ts"`
+}
+
+func newFirmwareStatus() *cobra.Command {
+	var state string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show what devices may take, what expires when and what waits for whom",
-		Example: `  limber firmware repo status --repo ./repo
-  limber firmware repo status --repo ./repo --json`,
+		Short: "Print which release this device runs, and how the last update ended",
+		Long: `Print which release this device runs, and how the last update ended, with the last
+words on stderr of a release that failed. The device need not run. The slot "package"
+is the program that was installed with limber-boot, and its version that of this one.`,
+		Example: `  limber firmware status --state /var/lib/limber
+  limber firmware status --state /var/lib/limber --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := a.open(c)
-			if err != nil {
+			if err := needed(c.CommandPath(), "state", state); err != nil {
 				return err
 			}
-			s := repoStatus{r.Status(), append([]repo.Target{}, r.Targets()...), append([]string{}, r.Changes()...)}
-			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(s)
-			}
-			return s.print(c.OutOrStdout())
+			return printFirmware(c.OutOrStdout(), c.ErrOrStderr(), state, asJSON)
 		},
 	}
-	a.flags(c, false)
-	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
+	c.Flags().StringVar(&state, "state", "", "state folder of the device")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 
-func (s repoStatus) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ROLE\tVERSION\tEXPIRES\tDAYS\tSIGNED\tKEYS")
-	for _, one := range s.Roles {
-		expires, days := "-", "-"
-		if one.Version > 0 {
-			expires, days = one.Expires.Format("2006-01-02 15:04"), fmt.Sprintf("%.1f", one.Days)
-		}
-		if one.Version > 0 && one.Days < 0 {
-			days += ", expired"
-		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%d of %d\t%s\n", one.Role, one.Version, expires, days, one.Signatures, one.Threshold,
-			shortKeys(one.Keys))
-	}
-	if err := t.Flush(); err != nil {
+func printFirmware(w, stderr io.Writer, state string, asJSON bool) error {
+	if _, err := os.Stat(state); err != nil {
 		return err
 	}
-	for _, one := range s.Targets {
-		fmt.Fprintf(w, "%s  %s\n", one.Target, one.SHA256)
+	s, err := readFirmware(state)
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	} else if err != nil { // the device goes on as well
+		fmt.Fprintf(stderr, "limber: %v\n", err)
 	}
-	for _, one := range s.Roles {
-		if one.Waiting != nil {
-			fmt.Fprintf(w, "waiting: %s %d: %s\n", one.Role, one.Waiting.Version, one.Waiting.Why)
-		}
+	if asJSON {
+		return printLines(w, []firmwareStatus{s})
 	}
-	for _, one := range s.Changes {
-		fmt.Fprintf(w, "with that: %s\n", one)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "slot\t%s\nversion\t%s\nphase\t%s\n", s.Slot, s.Version, s.Phase)
+	if s.Phase == slot.Trial {
+		fmt.Fprintf(t, "starts\t%d\n", s.Starts)
 	}
-	return nil
+	fmt.Fprintf(t, "previous\t%s\n", s.Previous)
+	for _, digest := range s.Refused {
+		fmt.Fprintf(t, "refused\t%s\n", digest)
+	}
+	if l := s.Last; l != nil {
+		fmt.Fprintf(t, "last\t%s %s %s\n", l.Version, strings.TrimSpace(l.Outcome+" "+string(l.Reason)),
+			l.TS.Local().Format("2006-01-02 15:04:05 MST"))
+	}
+	if err := t.Flush(); err != nil || s.Last == nil || s.Last.Tail == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\n%s\n", printable(strings.TrimRight(s.Last.Tail, "\n")))
+	return err
 }
 
-func shortKeys(ids []string) (all string) {
-	for i, id := range ids {
-		if i > 0 {
-			all += " "
+// printable takes out of a text what steers a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || 0x80 <= r && r < 0xa0 {
+			return -1
 		}
-		all += id[:min(8, len(id))]
-	}
-	return all
+		return r
+	}, s)
 }
 
-// What a server of a repository waits for, and then closes the connection: who asks is
-// not known.
-const (
-	serveHeader = 10 * time.Second
-	serveIdle   = time.Minute
-)
-
-func newRepoServe() *cobra.Command {
-	var a repoArgs
-	var listen string
-	c := &cobra.Command{
-		Use:   "serve",
-		Short: "Serve a repository to devices, until it is stopped",
-		Long: `Serve a repository over HTTP, in the foreground. Who asks is not known, and nothing is
-encrypted: what devices take is signed. Any other web server may serve the folder as
-well, and mirrors of it.`,
-		Example: `  limber firmware repo serve --repo ./repo --listen 0.0.0.0:8090`,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if err := needed(c.CommandPath(), "repo", a.dir); err != nil {
-				return err
-			}
-			if _, err := repo.Open(a.dir, nil, time.Now()); err != nil {
-				return err
-			}
-			root, err := os.OpenRoot(a.dir)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, root.Close()) }()
-			return serveRepo(c, listen, repo.NewHandler(root))
-		},
+// readFirmware reads the slots of a state folder; after an error what is known without
+// phase.json.
+func readFirmware(state string) (firmwareStatus, error) {
+	slots := slot.Open(state)
+	p, err := slots.Phase()
+	s := firmwareStatus{Slot: p.Slot, Version: version, Phase: p.Phase, Starts: p.Starts, Previous: p.Previous,
+		Refused: p.Refused}
+	if s.Refused == nil {
+		s.Refused = []string{} // [] rather than null
 	}
-	a.flags(c, false)
-	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8090", "HOST:PORT to listen on")
-	return c
-}
-
-func serveRepo(c *cobra.Command, listen string, h http.Handler) error {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return fmt.Errorf("serve the repository: %w", err)
+	if l := p.Last; l != nil {
+		s.Last = &firmwareLast{l.Version, l.Outcome, l.Reason, l.Tail, l.TS}
 	}
-	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices find it with updates.repository\n", l.Addr())
-	s := &http.Server{Handler: h, ReadHeaderTimeout: serveHeader, IdleTimeout: serveIdle}
-	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		return s.Close()
-	})
-	return g.Wait()
+	if p.Slot != slot.Package {
+		r, e := slots.Release(p.Slot)
+		s.Version = r.Version
+		err = errors.Join(err, e)
+	}
+	return s, err
 }

@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "family"},
 		{of: "family/chart"},
 		{of: "firmware/power"},
+		{of: "firmware/slot"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 		{of: "agent/mqtt/websocket", libraries: []string{"github.com/gorilla/websocket"}},
@@ -44,6 +45,7 @@ var ranks = [][]imports{
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
+		{of: "firmware/boot", ours: []string{"firmware/slot"}},
 		{of: "firmware/repo", ours: []string{"family"},
 			libraries: []string{"github.com/theupdateframework/go-tuf/v2", "github.com/sigstore/sigstore"}},
 		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
@@ -120,6 +122,7 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
+		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
