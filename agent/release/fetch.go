@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,70 +126,79 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 	return nil
 }
 
-// stage brings the files that are not here yet, and fills the slot.
+// stage brings the files that are not here yet, and fills the slot. What the slot of this
+// release has may have been damaged since: then all of them are brought.
 func (t *task) stage(ctx context.Context, m *repo.Manifest) error {
-	paths, err := t.fetchFiles(ctx, m, t.own())
+	r, err := releaseOf(m, t.asked.Digest)
 	if err != nil {
 		return err
 	}
-	r := slot.Release{Version: m.Version, Digest: t.asked.Digest}
-	for _, f := range m.Files {
-		mode, err := strconv.ParseUint(f.Mode, 8, 32)
-		if err != nil {
-			return fmt.Errorf("mode of %s: %w", f.Path, err)
-		}
-		r.Files = append(r.Files, slot.File{Path: f.Path, Digest: digestPrefix + string(f.Digest), Bytes: f.Bytes,
-			Mode: fs.FileMode(mode)})
-	}
-	err = t.deps.Slots.Stage(ctx, r, func(f slot.File) (io.ReadCloser, error) { return os.Open(paths[digestOf(f.Digest)]) })
-	if err == nil {
-		err = t.deps.Carrier.Forget(func(family.Digest) bool { return false }) // else it would take its room twice
+	err = t.fill(ctx, r, t.deps.Slots.Held)
+	if errors.Is(err, slot.ErrSource) {
+		t.log.Warn("a file of this release is damaged", "err", err)
+		err = t.fill(ctx, r, func(string) (string, bool) { return "", false })
 	}
 	return err
 }
 
-// own are the files of the release that runs, by digest; none of the package's program.
-func (t *task) own() map[family.Digest]string {
-	own := map[family.Digest]string{}
-	running := t.deps.Slots.Running()
-	program, err := t.deps.Slots.Program(running)
-	r, e := t.deps.Slots.Release(running)
-	if running == slot.Package || err != nil || e != nil {
-		return own
+// releaseOf is a manifest as slots have it.
+func releaseOf(m *repo.Manifest, digest string) (slot.Release, error) {
+	r := slot.Release{Version: m.Version, Digest: digest}
+	for _, f := range m.Files {
+		mode, err := strconv.ParseUint(f.Mode, 8, 32)
+		if err != nil {
+			return r, fmt.Errorf("mode of %s: %w", f.Path, err)
+		}
+		r.Files = append(r.Files, slot.File{Path: f.Path, Digest: digestPrefix + string(f.Digest), Bytes: f.Bytes,
+			Mode: fs.FileMode(mode)})
 	}
-	for _, f := range r.Files {
-		own[digestOf(f.Digest)] = filepath.Join(filepath.Dir(program), filepath.FromSlash(f.Path))
-	}
-	return own
+	return r, nil
 }
 
-// fetchFiles brings the files that are not among those of this release, if there is room
-// for all of them and their copies in the slot. It returns where each lies.
-func (t *task) fetchFiles(ctx context.Context, m *repo.Manifest, own map[family.Digest]string) (map[family.Digest]string,
-	error) {
-	var missing []repo.File
+// fill fills the slot with files of which some are held, and fetches the others.
+func (t *task) fill(ctx context.Context, r slot.Release, held func(digest string) (path string, ok bool)) error {
+	paths, err := t.fetchFiles(ctx, r, held)
+	if err != nil {
+		return err
+	}
+	err = t.deps.Slots.Stage(ctx, r, func(f slot.File) (io.ReadCloser, error) { return os.Open(paths[f.Digest]) })
+	if err != nil {
+		return err
+	}
+	return t.deps.Carrier.Forget(func(family.Digest) bool { return false }) // else it would take its room twice
+}
+
+// fetchFiles brings the files that are not held, if there is room for all of them and for
+// the slot. It returns where each lies, by digest.
+func (t *task) fetchFiles(ctx context.Context, r slot.Release, held func(digest string) (path string, ok bool)) (
+	paths map[string]string, err error) {
+	paths = map[string]string{}
+	var missing []slot.File
 	of, room := int64(0), int64(0)
-	for _, f := range m.Files {
+	for _, f := range r.Files {
 		room += f.Bytes
-		if _, ok := own[f.Digest]; !ok {
-			own[f.Digest] = ""
+		if _, ok := paths[f.Digest]; ok {
+			continue
+		}
+		path, ok := held(f.Digest)
+		if paths[f.Digest] = path; !ok {
 			missing, of = append(missing, f), of+f.Bytes
 		}
 	}
 	if err := t.room(room + of); err != nil {
 		return nil, err
 	}
+	t.done = 0
 	for _, f := range missing {
-		path, err := t.deps.Carrier.FetchFile(ctx, t.wanted(f.Digest, f.Bytes), func(n int64) {
+		paths[f.Digest], err = t.deps.Carrier.FetchFile(ctx, t.wanted(digestOf(f.Digest), f.Bytes), func(n int64) {
 			t.course.Tell(wire.Progress{Step: wire.UpdateFetching, Done: t.done + n, Of: of})
 		})
 		if err != nil {
 			return nil, err
 		}
-		own[f.Digest] = path
 		t.done += f.Bytes
 	}
-	return own, nil
+	return paths, nil
 }
 
 // room refuses a release that would fill the file system.
