@@ -69,6 +69,9 @@ func (t *task) begin() error {
 		return wire.Refuse(wire.Invalid, "the command has %d bytes, more than %d", len(t.order.Payload), maxCommand)
 	}
 	s := t.deps.Slots
+	if err := dropKept(t.cfg.Folder); err != nil { // it would come back in the phases of the next one
+		return err
+	}
 	if _, _, ok := s.Untold(); ok { // which the last run did not get to note
 		if err := s.Told(); err != nil {
 			return err

@@ -21,6 +21,9 @@
 // as the trial had to reach one: if it does, the release is refused, and if not it is
 // undecided, and tried again when there is a link.
 //
+// The state of a release can be read by the one before, but for that of a one-way release:
+// before such a one opens it, it is copied, and put back where the one before runs again.
+//
 // The rule that makes it correct: the phase is on the disk before it is acted on, with the
 // command that asked for it. What a start finds there is handed in again and goes on, or it
 // is told how it ended; what was told is recorded as such last, so that an end is told

@@ -114,6 +114,9 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 		return control.Outcome{}, control.ErrLeft
 	}
 	t.log.Info("release confirmed", "version", t.asked.Version)
+	if err := dropKept(t.cfg.Folder); err != nil {
+		t.log.Warn("it is tried again with the next release", "err", err)
+	}
 	if err := t.tellEnd(ctx); err != nil {
 		t.log.Warn("that this release is confirmed may be told again", "err", err)
 	}

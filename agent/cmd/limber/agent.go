@@ -111,6 +111,11 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	stopBeats := beat(launched)
 	defer stopBeats()
 	slots := slotsOf(launched, cfg.State)
+	if slots != nil {
+		if err := release.Keep(cfg.State, slots); err != nil {
+			return err
+		}
+	}
 	// A device works on without a disk; a profile that is not stored is of no use.
 	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, slots, log)
 	if err != nil {
