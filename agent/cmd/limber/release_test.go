@@ -245,13 +245,17 @@ func (f *firmware) order(id, version, more string) {
 }
 
 // ends waits for the last state of the command.
-func (f *firmware) ends(state wire.Step, reason wire.Reason, rolledBack bool) wire.Ack {
+func (f *firmware) ends(state wire.Step, reason wire.Reason, rolledBack bool) {
 	f.Helper()
-	a := next(f, wire.KindAck, func(a wire.Ack) bool { return a.Verb == wire.VerbRelease && a.State.Final() })
+	a := f.last()
 	if a.State != state || a.Reason != reason || a.RolledBack != rolledBack {
 		f.Errorf("got %+v; want %s %s, rolled back: %t", a, state, reason, rolledBack)
 	}
-	return a
+}
+
+func (f *firmware) last() wire.Ack {
+	f.Helper()
+	return next(f, wire.KindAck, func(a wire.Ack) bool { return a.Verb == wire.VerbRelease && a.State.Final() })
 }
 
 // fails waits for the event of a release that went back, and wants its last words.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -178,4 +179,70 @@ func (f *firmware) phase(want string) {
 			f.Fatal(f.Context().Err())
 		}
 	}
+}
+
+// kill ends limber-boot and all that it runs, and starts it again.
+func (f *firmware) kill() {
+	f.Helper()
+	if err := f.boot.Process.Kill(); err != nil {
+		f.Fatal(err)
+	}
+	f.boot.Wait()
+	f.launch()
+}
+
+// killsMost is how often a device is killed in each update.
+const killsMost = 12
+
+// TestKillsLeaveAReleaseThatRunsAndOneThatIsRefusedIsNeverTriedAgain kills the launcher, and
+// the agent with it, wherever it is.
+func TestKillsLeaveAReleaseThatRunsAndOneThatIsRefusedIsNeverTriedAgain(t *testing.T) {
+	f := mustFirmware(t, "mqtt://"+mustBroker(t))
+	f.runs("1.4.0")
+	f.release("1.5.0", map[string]string{"limber": f.program(t, ".", "1.5.0")})
+	f.release("1.6.0", map[string]string{"limber": "#!/bin/sh\necho 'panic: no such board' >&2\nexit 3\n"})
+	kills := func() {
+		for range killsMost {
+			wait := time.Duration(rand.Int64N(int64(3 * time.Second)))
+			t.Logf("killed after %v in the phase %s", wait.Round(time.Millisecond), f.is().Phase)
+			<-time.After(wait)
+			f.kill()
+		}
+	}
+	f.order("u1", "1.5.0", "")
+	kills()
+	if a := f.last(); a.State != wire.CommandSucceeded { // a start that was cut in a trial is one that failed
+		t.Logf("killed three times in its trial: %+v", a)
+		f.runsNow("")
+		f.order("u1", "1.5.0", `,"retry":true`)
+		f.ends(wire.CommandSucceeded, "", false)
+	}
+	f.runsNow("1.5.0")
+	f.order("u2", "1.6.0", "")
+	kills()
+	f.ends(wire.CommandFailed, wire.Internal, true)
+	if p := f.is(); p.Phase != slot.RolledBack || p.Trials != 1 || len(p.Refused) != 1 {
+		t.Errorf("got %+v, want one trial, and that it is refused", p)
+	}
+	f.kill()
+	f.runsNow("1.5.0")
+}
+
+// runsNow wants a version to run, "" for that of the package, and to answer.
+func (f *firmware) runsNow(version string) {
+	f.Helper()
+	f.answers()
+	r, err := slot.Open(f.state).Release(f.is().Slot)
+	if r.Version != version || err != nil && version != "" {
+		f.Errorf("runs %s, %v; want %s", r.Version, err, version)
+	}
+}
+
+func (f *firmware) is() slot.Phase {
+	f.Helper()
+	p, err := slot.Open(f.state).Phase()
+	if err != nil {
+		f.Fatal(err)
+	}
+	return p
 }
