@@ -41,14 +41,14 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 				d.wants(slot.Trial, slot.A, 0)
 				d.keeps(true)
 				d.must(slot.Open(d.dir).Launcher().Count())
-				d.must(d.start(slot.A))
+				d.starts(slot.A)
 				set("new")
 				d.keeps(true) // a second start of the trial leaves the copy as it is
 				if tt.back {
 					_, err := slot.Open(d.dir).Launcher().Back(slot.Crash, "")
 					d.must(err)
 				} else {
-					d.must(d.start(slot.A))
+					d.starts(slot.A)
 					pass(10 * time.Second)
 					d.wants(slot.Confirmed, slot.A, 0)
 					if _, err := os.Stat(keptIn(d.dir)); err == nil {
@@ -56,7 +56,7 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 					}
 				}
 				d.keeps(false)
-				d.must(d.start(d.phase().Slot))
+				d.starts(d.phase().Slot)
 				if b, err := d.st.Cell("horizon"); string(b) != tt.want {
 					t.Errorf("got %q, %v; want %q", b, err, tt.want)
 				}

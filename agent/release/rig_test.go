@@ -84,6 +84,7 @@ type device struct {
 	signer  Signer
 	free    int64
 	cfg     Config
+	sync    bool        // what is written is on the disk
 	shown   *fakeDevice // by the run that is
 
 	st    *store.Store
@@ -101,23 +102,25 @@ func bubble(t *testing.T, test func(*device)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := &fakeCarrier{dir: t.TempDir(), blobs: family.MemoryBlobs{}, signed: map[family.Digest]string{}}
-		d := &device{T: t, dir: dir, carrier: c, signer: c, free: 1 << 40, shown: sound()}
-		d.cfg = Config{Folder: dir, Trial: 5 * time.Minute, Version: "1.4.0", Arch: "arm64", Model: "Board X"}
-		if err := d.start(slot.Package); err != nil {
-			t.Fatal(err)
-		}
+		d := newDevice(t, dir)
+		d.starts(slot.Package)
 		t.Cleanup(func() { d.stop() })
 		test(d)
 	})
+}
+
+func newDevice(t *testing.T, dir string) *device {
+	c := &fakeCarrier{dir: t.TempDir(), blobs: family.MemoryBlobs{}, signed: map[family.Digest]string{}}
+	return &device{T: t, dir: dir, carrier: c, signer: c, free: 1 << 40, shown: sound(), cfg: Config{Folder: dir,
+		Trial: 5 * time.Minute, Version: "1.4.0", Arch: "arm64", Model: "Board X"}}
 }
 
 // start is one of the program in a slot. Its error is that it ended at once.
 func (d *device) start(n slot.Name) error {
 	d.Helper()
 	var err error
-	if d.st, err = store.Open(d.dir, store.Options{NoSync: true}, discard()); err == nil {
-		d.box, err = store.OpenOutbox(d.dir, store.OutboxOptions{NoSync: true}, discard())
+	if d.st, err = store.Open(d.dir, store.Options{NoSync: !d.sync}, discard()); err == nil {
+		d.box, err = store.OpenOutbox(d.dir, store.OutboxOptions{NoSync: !d.sync}, discard())
 	}
 	if err != nil {
 		d.Fatal(err)
@@ -165,6 +168,14 @@ func (d *device) run() {
 		parts.Wait()
 		closed()
 	})
+}
+
+// starts is start of a program that goes on.
+func (d *device) starts(n slot.Name) {
+	d.Helper()
+	if err := d.start(n); err != nil {
+		d.Fatal(err)
+	}
 	synctest.Wait()
 }
 
@@ -191,9 +202,7 @@ func (d *device) connect() {
 func (d *device) restart() {
 	d.Helper()
 	d.stop()
-	if err := d.start(d.phase().Slot); err != nil {
-		d.Fatal(err)
-	}
+	d.starts(d.phase().Slot)
 }
 
 // switched wants the run to have ended for another release, and starts that as the
@@ -213,9 +222,7 @@ func (d *device) switched(shown *fakeDevice) {
 	if err := slot.Open(d.dir).Launcher().Count(); err != nil {
 		d.Fatal(err)
 	}
-	if err := d.start(d.phase().Slot); err != nil {
-		d.Fatal(err)
-	}
+	d.starts(d.phase().Slot)
 }
 
 // back has the launcher go back, and starts the program before.
@@ -227,9 +234,7 @@ func (d *device) back(r slot.Reason, tail string, shown *fakeDevice) {
 		d.Fatal(err)
 	}
 	d.shown = shown
-	if err := d.start(p.Slot); err != nil {
-		d.Fatal(err)
-	}
+	d.starts(p.Slot)
 }
 
 func (d *device) phase() slot.Phase {
@@ -294,8 +299,12 @@ func asked(m *repo.Manifest, more string) string {
 // send hands a command on, and lets it work.
 func (d *device) send(verb, id, payload string) {
 	synctest.Wait()
-	d.up.Receive(mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(payload), QoS: 1}, func() {})
+	d.receive(verb, id, payload)
 	pass(1100 * time.Millisecond)
+}
+
+func (d *device) receive(verb, id, payload string) {
+	d.up.Receive(mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(payload), QoS: 1}, func() {})
 }
 
 // acked fails unless the last state of a command is this one.
