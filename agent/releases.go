@@ -53,8 +53,8 @@ func (a *Agent) makeReleaser(trusted *repo.Client, carrier update.Carrier) {
 	if d.Slots == nil || !ok {
 		return
 	}
-	cfg := release.Config{Folder: a.cfg.State, Window: u.Window, Trial: u.Trial.Duration, Sources: blobsBelow(u.Repository),
-		Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(), Started: time.Now()}
+	cfg := release.Config{Folder: a.cfg.State, Window: u.Window, Trial: u.Trial.Duration,
+		Sources: blobsBelow(u.Repository), Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(), Started: time.Now()}
 	shown := &tried{Agent: a}
 	deps := release.Deps{State: d.Store, Slots: d.Slots, Engine: shown, Link: shown, Carrier: files,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },

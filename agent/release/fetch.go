@@ -83,7 +83,8 @@ func (t *task) begin() error {
 		}
 	}
 	// As a string: JSON in JSON would be written in another form, and the ledger knows it by its bytes.
-	return s.Fetch(t.asked.Version, t.asked.Digest, &slot.Command{ID: t.order.ID, Payload: encode(string(t.order.Payload))})
+	c := slot.Command{ID: t.order.ID, Payload: encode(string(t.order.Payload))}
+	return s.Fetch(t.asked.Version, t.asked.Digest, &c)
 }
 
 // manifest brings that of the release, and judges it.
@@ -121,10 +122,11 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 	}
 	switch older := repo.ValidVersion(here) && repo.CompareVersions(m.Version, here) < 0; {
 	case older && !t.order.Downgrade:
-		return wire.Refuse(wire.Precondition, "release %s is older than this one, %s; take it with downgrade", m.Version, here)
+		return wire.Refuse(wire.Precondition, "release %s is older than this one, %s; take it with downgrade", m.Version,
+			here)
 	case m.State == repo.OneWay && !t.order.OneWay:
-		return wire.Refuse(wire.Precondition, "release %s leaves a state that this one, %s, cannot read; take it with one_way",
-			m.Version, here)
+		return wire.Refuse(wire.Precondition, "release %s leaves a state that this one, %s, cannot read; take it with "+
+			"one_way", m.Version, here)
 	}
 	return nil
 }

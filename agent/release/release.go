@@ -177,7 +177,8 @@ func (u *Updater) judge(o control.Order, p *slot.Phase) error {
 	case p.InTrial() || p.Provisional:
 		return wire.Refuse(wire.Locked, "release %s is not judged yet", p.Version)
 	case p.IsRefused(o.Digest) && !o.Retry:
-		return wire.Refuse(wire.Precondition, "this release failed here before%s; try it again with retry", howFailed(p, o.Version))
+		return wire.Refuse(wire.Precondition, "this release failed here before%s; try it again with retry",
+			howFailed(p, o.Version))
 	}
 	return nil
 }

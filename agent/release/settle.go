@@ -50,7 +50,8 @@ func Unreadable(slots *slot.Agent, why error) error {
 	if why == nil || err != nil || !p.InTrial() || p.Slot != slots.Running() {
 		return why
 	}
-	return errors.Join(fmt.Errorf("release %s %w: %s: %w", p.Version, ErrUnproved, slot.State, why), slots.Fail(slot.State))
+	why = fmt.Errorf("release %s %w: %s: %w", p.Version, ErrUnproved, slot.State, why)
+	return errors.Join(why, slots.Fail(slot.State))
 }
 
 // unread is why the state that the release before left is not what it was.

@@ -20,7 +20,6 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/firmware/slot"
@@ -111,15 +110,10 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	stopBeats := beat(launched)
 	defer stopBeats()
 	slots := slotsOf(launched, cfg.State)
-	if slots != nil {
-		if err := release.Keep(cfg.State, slots); err != nil {
-			return err
-		}
-	}
 	// A device works on without a disk; a profile that is not stored is of no use.
-	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, slots, log)
+	deps, err := openLaunched(cfg, store.Options{StayUp: !a.profile}, slots, log)
 	if err != nil {
-		return unopened(slots, err)
+		return err
 	}
 	defer deps.Close()
 	if a.profile {
@@ -129,6 +123,11 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		}
 		return printProfile(c.OutOrStdout(), deps.Family, profile)
 	}
+	return serve(c.Context(), cfg, deps, log)
+}
+
+// serve runs a device until it is asked to stop, or to give way.
+func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.Logger) error {
 	dev, err := agent.New(cfg, deps, log)
 	if err != nil {
 		return err
@@ -137,7 +136,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		debug.SetGCPercent(garbage)
 	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
-	err = runAgent(c.Context(), cfg.Metrics, dev, log)
+	err = runAgent(ctx, cfg.Metrics, dev, log)
 	if errors.Is(err, agent.ErrHung) {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
@@ -150,44 +149,6 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	}
 	log.Info("agent stopped")
 	return nil
-}
-
-// beatPace is how often limber-boot hears that this program is alive. It wants to every 5 s.
-const beatPace = 2 * time.Second
-
-// beat tells limber-boot that this program is alive, if it started it, until stop is called.
-func beat(launched *slot.Child) (stop func()) {
-	ended := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(beatPace)
-		defer tick.Stop()
-		for {
-			launched.Beat()
-			select {
-			case <-tick.C:
-			case <-ended:
-				return
-			}
-		}
-	}()
-	return func() { close(ended) }
-}
-
-// slotsOf are those of releases; nil where limber-boot did not start this program.
-func slotsOf(launched *slot.Child, state string) *slot.Agent {
-	if launched == nil {
-		return nil
-	}
-	return slot.Open(state).Agent(launched.Slot)
-}
-
-// unopened is why a device could not be opened. That is the fault of a release on trial,
-// unless another process has the state.
-func unopened(slots *slot.Agent, err error) error {
-	if slots == nil || errors.Is(err, store.ErrLocked) {
-		return err
-	}
-	return release.Unreadable(slots, err)
 }
 
 // runAgent runs a device, and lets it be read meanwhile if that was asked for.
@@ -205,9 +166,8 @@ func runAgent(ctx context.Context, cfg config.Metrics, dev *agent.Agent, log *sl
 
 // openDevice opens the state, family and runtime of a device.
 func openDevice(cfg config.Config, state store.Options, slots *slot.Agent, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Store: state, Slots: slots, Inference: func() (agent.Inference, error) {
-		return agent.OpenONNXRuntime(cfg.State, newTrial())
-	}}, log)
+	inference := func() (agent.Inference, error) { return agent.OpenONNXRuntime(cfg.State, newTrial()) }
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Slots: slots, Inference: inference}, log)
 }
 
 // garbage is how much may come together, in percent of what is in use, before it is
