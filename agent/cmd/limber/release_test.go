@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +62,28 @@ type firmware struct {
 	boot       *exec.Cmd
 	heard      *fleet.Mailbox
 	manifests  map[string]*repo.Manifest
+	sent       atomic.Int64 // bytes, by the repository
+}
+
+// metered counts the bytes that a handler sends.
+type metered struct {
+	http.Handler
+	sent *atomic.Int64
+}
+
+func (c metered) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.Handler.ServeHTTP(meter{w, c.sent}, r)
+}
+
+type meter struct {
+	http.ResponseWriter
+	sent *atomic.Int64
+}
+
+func (c meter) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
 }
 
 // lines is what a process writes to stderr.
@@ -129,7 +153,7 @@ func (f *firmware) sign() {
 	if err != nil {
 		f.Fatal(err)
 	}
-	site := httptest.NewServer(repo.NewHandler(folder))
+	site := httptest.NewServer(metered{repo.NewHandler(folder), &f.sent})
 	f.Cleanup(func() { site.Close(); folder.Close() })
 	f.site = site.URL
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +247,85 @@ func (f *firmware) is() slot.Phase {
 		f.Fatal(err)
 	}
 	return p
+}
+
+// child is the program that limber-boot runs now.
+func (f *firmware) child() string {
+	f.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", f.boot.Process.Pid))
+	var all []byte
+	for _, path := range threads {
+		if b, e := os.ReadFile(path); e == nil {
+			all = append(all, b...)
+		}
+	}
+	if pids := strings.Fields(string(all)); err != nil || len(pids) != 1 {
+		f.Fatalf("limber-boot has the children %q, %v", pids, err)
+	}
+	return strings.TrimSpace(string(all))
+}
+
+// peak is the most memory that a process had since it was asked last, in KiB.
+func (f *firmware) peak(pid string) (kib int) {
+	f.Helper()
+	b, err := os.ReadFile("/proc/" + pid + "/status")
+	if err == nil {
+		_, rest, _ := strings.Cut(string(b), "VmHWM:")
+		_, err = fmt.Sscan(rest, &kib)
+	}
+	if err == nil {
+		err = os.WriteFile("/proc/"+pid+"/clear_refs", []byte("5"), 0)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	return kib
+}
+
+func TestWhatTwoReleasesHaveInCommonIsSentOnceAndNotHeldInMemory(t *testing.T) {
+	f := mustFirmware(t, "mqtt://"+mustBroker(t))
+	f.runs("1.4.0")
+	library := filepath.Join(t.TempDir(), "library")
+	if err := os.WriteFile(library, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(library, 200<<20); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"1.5.0", "1.6.0"} {
+		f.release(version, map[string]string{"limber": f.program(t, ".", version), "library": library})
+	}
+	free, err := lock.Share(t.Context(), f.state, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture, _ := mustFrame(t, 0)
+	for range 20 { // garbage comes with the jobs, and has its most when it was collected a few times
+		var out, bad bytes.Buffer
+		if code := run(t.Context(), slices.Concat([]string{"publish", "--broker", f.url}, slices.Repeat([]string{picture}, 50)), &out,
+			&bad); code != exitDone {
+			t.Fatalf("exit %d, %s", code, bad.String())
+		}
+	}
+	before := f.peak(f.child())
+	f.order("u1", "1.5.0", "")
+	next(f, wire.KindCaps, func(c wire.Caps) bool { return c.Update != nil && c.Update.Step == wire.UpdateLocked })
+	peak := f.peak(f.child())
+	t.Logf("%d KiB at most before, %d while %d MiB came", before, peak, f.sent.Load()>>20)
+	if float64(peak) > 1.10*float64(before) {
+		t.Error("that is more than 1.10 of before")
+	}
+	free()
+	f.ends(wire.CommandSucceeded, "", false)
+	f.sent.Store(0)
+	f.order("u2", "1.6.0", "")
+	f.ends(wire.CommandSucceeded, "", false)
+	program, err := os.Stat(f.program(t, ".", "1.6.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes for a program of %d", f.sent.Load(), program.Size())
+	if float64(f.sent.Load()) > 1.05*float64(program.Size()) {
+		t.Error("that is more than 1.05 of it")
+	}
 }
