@@ -361,3 +361,52 @@ func TestAReleaseThatRunsIsNoUpdate(t *testing.T) {
 		d.wants(slot.Confirmed, slot.A, 0)
 	})
 }
+
+func TestATrialWhoseStartCannotBeCountedIsTriedAgainAfterAMinute(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.stop()
+		d.starts(slot.Package) // as limber-boot has it run meanwhile
+		d.stands(wire.UpdateTrial, "could not be recorded")
+		pass(recount + time.Second)
+		d.switched(sound())
+		pass(10 * time.Second)
+		d.ends("u1", wire.CommandSucceeded, "", "", false)
+	})
+}
+
+func TestWhatIsDamagedOfThePhaseIsTold(t *testing.T) {
+	bubble(t, func(d *device) {
+		for content, want := range map[string]string{
+			"{": "damaged",
+			`{"schema":1,"phase":"idle","slot":"package","previous":"package","command":{"id":"u1","payload":{}}}`: "the command",
+		} {
+			if err := os.MkdirAll(filepath.Join(d.dir, "slots"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(d.dir, "slots", "phase.json"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := Settle(d.st, d.slots, nil); err == nil || !strings.Contains(err.Error(), want) || left.ID != "" {
+				t.Errorf("%s: got %+v, %v; want an error with %q", content, left, err, want)
+			}
+		}
+	})
+}
+
+func TestAnUndecidedReleaseWhoseCommandHasEndedIsToldOf(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.switched(dark())
+		deaf, after := dark(), dark()
+		deaf.lost = true
+		d.back(slot.NoLink, "", deaf)
+		pass(2 * time.Hour)
+		d.ends("u1", wire.CommandTimedOut, wire.Expired, "", true)
+		d.shown = after
+		d.restart()
+		if got := told(after); !slices.Equal(got, []string{"no_link"}) {
+			t.Errorf("told of %q", got)
+		}
+	})
+}

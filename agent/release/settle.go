@@ -19,28 +19,32 @@ type Left struct {
 	OnTrial bool // this program is, and may be why the earlier run ended
 }
 
-// Settle decides whether a command that an earlier run left goes on. The error is that this
-// program, which is on trial, cannot read the state that the one before left: it ends then,
-// and that is recorded.
+// Settle decides whether a command that an earlier run left goes on. The error wraps
+// ErrUnproved where this program, which is on trial, cannot read the state that the one
+// before left: it ends then, and that is recorded. Else it says what is not known any more.
 func Settle(st *store.Store, slots *slot.Agent, damage []string) (Left, error) {
 	p, err := slots.Phase()
 	if err != nil || p.Command == nil {
-		return Left{}, nil // what cannot be read is told by who writes it next
+		return Left{}, err
 	}
 	payload, err := payloadOf(p.Command)
 	if err != nil {
-		return Left{}, nil
+		return Left{}, err
 	}
 	left := Left{ID: p.Command.ID, Payload: payload, OnTrial: p.InTrial() && p.Slot == slots.Running()}
 	if left.OnTrial {
 		return left, Unreadable(slots, unread(st, left, damage))
 	}
-	known, err := st.Command(key(left.ID))
-	over := err != nil || known.Request != store.DigestOf(payload) || wire.Step(known.State).Final()
-	if over && (p.Phase == slot.Fetch || p.Phase == slot.Stage) {
+	if !isOpen(st, left) && (p.Phase == slot.Fetch || p.Phase == slot.Stage) {
 		return Left{}, slots.Drop()
 	}
 	return left, nil
+}
+
+// isOpen tells whether the ledger has a command, and no end of it.
+func isOpen(st *store.Store, c Left) bool {
+	known, err := st.Command(key(c.ID))
+	return err == nil && known.Request == store.DigestOf(c.Payload) && !wire.Step(known.State).Final()
 }
 
 // Unreadable records that this program, if it is on trial, cannot read the state that the
@@ -91,11 +95,16 @@ func (u *Updater) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if last.Outcome == slot.Undecided && !p.IsRefused(p.Digest) && c != nil {
-		return nil // the command goes on
+	if c == nil {
+		return u.tellEnd(ctx)
 	}
-	if c != nil {
-		if err := u.settle(c, &p, last); err != nil {
+	payload, err := payloadOf(c)
+	switch left := (Left{ID: c.ID, Payload: payload}); {
+	case err != nil: // Settle has said so
+	case last.Outcome == slot.Undecided && !p.IsRefused(p.Digest) && isOpen(u.deps.State, left):
+		return nil // the command goes on
+	default:
+		if err := u.settle(left, &p, last); err != nil {
 			return err
 		}
 	}
@@ -107,11 +116,7 @@ const ledgerKeep = time.Hour
 
 // settle gives a command its last state in the ledger, which answers it with that when it
 // is handed in.
-func (u *Updater) settle(c *slot.Command, p *slot.Phase, l slot.Last) error {
-	payload, err := payloadOf(c)
-	if err != nil {
-		return err
-	}
+func (u *Updater) settle(c Left, p *slot.Phase, l slot.Last) error {
 	known, err := u.deps.State.Command(key(c.ID))
 	if err == nil && wire.Step(known.State).Final() {
 		return nil
@@ -127,6 +132,6 @@ func (u *Updater) settle(c *slot.Command, p *slot.Phase, l slot.Last) error {
 	end := wire.LastUpdate{ID: c.ID, Release: &wire.Release{Version: l.Version, Digest: p.Digest}, State: ack.State,
 		Reason: ack.Reason, Detail: ack.Detail, RolledBack: ack.RolledBack, TS: now}
 	u.show(nil, &end)
-	return u.deps.State.SetCommand(store.Command{ID: key(c.ID), Request: store.DigestOf(payload), State: string(ack.State),
+	return u.deps.State.SetCommand(store.Command{ID: key(c.ID), Request: store.DigestOf(c.Payload), State: string(ack.State),
 		Answer: encode(ack), Expires: known.Expires}, cells(end)...)
 }
