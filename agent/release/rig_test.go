@@ -366,3 +366,16 @@ func (d *device) wants(phase string, n slot.Name, refused int) {
 
 // dark is a device that has no link.
 func dark() *fakeDevice { return &fakeDevice{state: engine.Ready} }
+
+// block has the phase not be recorded, as a full disk does, until it is called with false.
+func (d *device) block(on bool) {
+	d.Helper()
+	path := filepath.Join(d.dir, "slots", "phase.json.new")
+	do := func() error { return os.Remove(path) }
+	if on {
+		do = func() error { return os.MkdirAll(path, 0o700) }
+	}
+	if err := do(); err != nil {
+		d.Fatal(err)
+	}
+}
