@@ -212,6 +212,8 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 		_, err := r.Do(within, command, patience, nil)
 		if _, answered := errors.AsType[*wire.Refusal](err); answered {
 			return fmt.Errorf("fleet %s: %w; stop it, or let it be", c.cfg.Fleet, ErrTaken)
+		} else if errors.Is(err, fleet.ErrDropped) {
+			return err
 		}
 		return ctx.Err()
 	})
