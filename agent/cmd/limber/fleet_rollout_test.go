@@ -46,7 +46,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		{"night", exitDone, []string{"rollout", "resume", "night"}},
 		{"no phase that waits", exitFailed, []string{"rollout", "approve", "night"}},
 		{"failed on no device", exitFailed, []string{"rollout", "retry", "night"}},
-		{"night", exitDone, []string{"rollout", "abort", "night", "--rollback"}},
+		{"is about to end, and devices go back", exitDone, []string{"rollout", "abort", "night", "--rollback"}},
 		{"aborted", exitFailed, []string{"rollout", "watch", "night", "--wait"}},
 		{"done", exitDone, []string{"rollout", "start", "--deadline", "50ms", "--min-top1", "0.8", "--where", "device=desk*", "--phases",
 			"1,100%", "--gate", "success=0.9", "--soak", "0s", "--for", "1m", "--id", "day", "--wait"}},

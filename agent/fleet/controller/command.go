@@ -165,7 +165,13 @@ func (c *Controller) act(asked wire.RolloutCommand, now time.Time) (detail strin
 		return "", err
 	}
 	e.touch()
-	return fmt.Sprintf("rollout %s is %s", e.ID, e.State), nil
+	switch {
+	case e.End == nil:
+		return fmt.Sprintf("rollout %s is %s", e.ID, e.State), nil
+	case e.End.Back:
+		return fmt.Sprintf("rollout %s is about to end, and devices go back: %s", e.ID, e.End.Why), nil
+	}
+	return fmt.Sprintf("rollout %s is about to end: %s", e.ID, e.End.Why), nil
 }
 
 // start begins a rollout.
