@@ -191,8 +191,16 @@ func (c *Controller) join(ctx context.Context, p post) error {
 	c.book.joined = p.seq
 	c.appear(ctx)
 	c.book.forgetTold()
+	strange := 0
 	for topic := range p.documents {
 		c.book.clear[topic] = true // unless it is told of
+		if is, _ := wire.ParseTopic(topic); c.book.find(is.ID) == nil && c.book.find(partOf(is.ID)) == nil {
+			strange++
+		}
+	}
+	if strange > 0 {
+		c.log.Warn("rollouts that the broker retained are cleared, and do not go on: the state folder does not have them; "+
+			"if another has, serve from that", "documents", strange)
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // ErrAbsent says that no controller is there.
-var ErrAbsent = errors.New("no controller serves this fleet; `limber fleet serve --state DIR` starts one")
+var ErrAbsent = errors.New("no controller serves this fleet; `limber fleet serve --state DIR` starts one, " +
+	"from the folder of the one before if there was one")
 
 // The times of a Remote.
 const (
