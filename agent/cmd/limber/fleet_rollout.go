@@ -45,20 +45,29 @@ func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *cont
 	return withRemedy(r.While(c.Context(), func(ctx context.Context) error { return work(ctx, r) }))
 }
 
-// rollouts is remote, once all is known that the controller retains.
+// rollouts is remote, once all is known that a controller has retained, which need not be
+// there any more.
 func (a *operatorArgs) rollouts(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
 	return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
-		if err := r.Find(ctx); err != nil {
-			return err
+		absent := r.Find(ctx)
+		if absent != nil && !errors.Is(absent, controller.ErrAbsent) {
+			return absent
 		}
 		if _, err := r.List(ctx); err != nil {
 			return err
 		}
-		if detail := r.Detail(); detail != "" {
-			fmt.Fprintln(c.ErrOrStderr(), "the controller says:", fleet.Printable(detail))
+		if absent != nil && len(r.Rollouts()) == 0 {
+			return absent
 		}
 		return work(ctx, r)
 	})
+}
+
+// tellTrouble tells what keeps the controller from working, if anything does.
+func tellTrouble(c *cobra.Command, r *controller.Remote) {
+	if detail := r.Detail(); detail != "" {
+		fmt.Fprintln(c.ErrOrStderr(), "limber:", fleet.Printable(detail))
+	}
 }
 
 // rolloutTTL is how long the controller may take to answer a command, but for the time in
@@ -115,6 +124,7 @@ func newRolloutLs() *cobra.Command {
   limber fleet rollout ls --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
+				tellTrouble(c, r)
 				const head = "ROLLOUT\tKIND\tSTARTED\tPHASE\tSTATE\tWHY"
 				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
 					return strings.Join([]string{d.ID, d.Kind, started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
@@ -154,6 +164,7 @@ so.`,
 				if !ok {
 					return noRollout(args[0])
 				}
+				tellTrouble(c, r)
 				if asJSON {
 					return json.NewEncoder(c.OutOrStdout()).Encode(d)
 				}
