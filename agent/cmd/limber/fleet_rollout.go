@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,10 +25,10 @@ func newFleetRollout() *cobra.Command {
   limber fleet rollout show night
   limber fleet rollout abort night --rollback`)
 	c.AddCommand(newRolloutStart(), newRolloutLs(), newRolloutShow(), newRolloutWatch(),
-		newRolloutAct(wire.RolloutPause, "Start a rollout on no further device"),
+		newRolloutAct(wire.RolloutPause, "Start a rollout on no further device; those under way go on"),
 		newRolloutAct(wire.RolloutResume, "Go on with a rollout that was paused"),
 		newRolloutAct(wire.RolloutApprove, "Let the next phase of a rollout begin"),
-		newRolloutAct(wire.RolloutAbort, "End a rollout"),
+		newRolloutAct(wire.RolloutAbort, "End a rollout for good; without --rollback devices keep what they have"),
 		newRolloutAct(wire.RolloutRetry, "Have a rollout tried once more on the devices on which it failed"))
 	return c
 }
@@ -125,9 +126,9 @@ func newRolloutLs() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
 				tellTrouble(c, r)
-				const head = "ROLLOUT\tKIND\tSTARTED\tPHASE\tSTATE\tWHY"
+				const head = "ROLLOUT\tWHAT\tSTARTED\tPHASE\tSTATE\tWHY"
 				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
-					return strings.Join([]string{d.ID, d.Kind, started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
+					return strings.Join([]string{d.ID, rolledOut(d), started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
 						string(d.State), fleet.Printable(d.Why)}, "\t")
 				})
 			})
@@ -142,7 +143,20 @@ func started(d wire.Rollout) string {
 	if d.TS == nil {
 		return "-"
 	}
-	return d.TS.Format("2006-01-02 15:04")
+	return d.TS.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+// rolledOut is what a rollout brings, such as "mode power-save".
+func rolledOut(d wire.Rollout) string {
+	what := d.Kind
+	switch s := d.Spec; {
+	case s == nil:
+	case s.Family != nil:
+		what += " " + s.Family.Name
+	default:
+		what += " " + wire.Aim{Mode: s.Mode, Goal: s.Goal}.String()
+	}
+	return fleet.Printable(what)
 }
 
 func newRolloutShow() *cobra.Command {
@@ -153,7 +167,7 @@ func newRolloutShow() *cobra.Command {
 		Short: "Show a rollout: its phases with their gates, and its devices",
 		Long: `Show a rollout. A phase has the devices of each state, and its gates: what was
 measured, of how many frames, the limit, and whether it passes, fails, or waits for
-evidence. A device that does not fit the expression any more keeps its place, and says
+evidence. SINCE is how long a device has been in its STATE. A device that does not fit the expression any more keeps its place, and says
 so.`,
 		Example: `  limber fleet rollout show night
   limber fleet rollout show night --json`,
@@ -186,14 +200,22 @@ func printRollout(w io.Writer, d wire.Rollout) error {
 	return err
 }
 
-// phaseLines are how a rollout stands, and its phases as a table.
+// phaseLines are how a rollout stands, what it brings, and its phases as a table.
 func phaseLines(d wire.Rollout) []string {
 	head := fmt.Sprintf("rollout %s: %s", d.ID, d.State)
 	if d.Why != "" {
 		head += ", " + d.Why
 	}
+	lines := []string{fleet.Printable(head)}
+	if d.Spec != nil {
+		lines = append(lines, fleet.Printable(fmt.Sprintf("%s for %s, started %s", rolledOut(d),
+			cmp.Or(d.Spec.Where, "all devices"), started(d))))
+	}
 	rows := [][]string{{"PHASE", "SIZE", "STATE", "DEVICES", "GATES"}}
 	for n, p := range d.Phases {
+		if d.State.Final() && p.State == wire.PhaseRunning {
+			p.State = "unfinished"
+		}
 		var gates []string
 		for _, g := range p.Gates {
 			gates = append(gates, gateText(g))
@@ -201,7 +223,7 @@ func phaseLines(d wire.Rollout) []string {
 		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts),
 			strings.Join(gates, "; ")})
 	}
-	return append([]string{fleet.Printable(head), ""}, table(rows)...)
+	return append(append(lines, ""), table(rows)...)
 }
 
 // gateText is a gate in words, such as "misses 0.01 of 0.012, 120 frames: wait".
