@@ -93,10 +93,14 @@ func command(ctx context.Context, r *controller.Remote, asked wire.RolloutComman
 func newRolloutAct(action, short string) *cobra.Command {
 	var a operatorArgs
 	var back bool
+	example := "  limber fleet rollout " + action + " night"
+	if action == wire.RolloutAbort {
+		example += "\n" + example + " --rollback"
+	}
 	c := &cobra.Command{
 		Use:     action + " ID",
 		Short:   short,
-		Example: "  limber fleet rollout " + action + " night",
+		Example: example,
 		Args:    exactly(1, "the id of a rollout"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
@@ -167,8 +171,8 @@ func newRolloutShow() *cobra.Command {
 		Short: "Show a rollout: its phases with their gates, and its devices",
 		Long: `Show a rollout. A phase has the devices of each state, and its gates: what was
 measured, of how many frames, the limit, and whether it passes, fails, or waits for
-evidence. SINCE is how long a device has been in its STATE. A device that does not fit the expression any more keeps its place, and says
-so.`,
+evidence. SINCE is how long a device has been in its STATE. A device that does not fit
+the expression any more keeps its place, and says so.`,
 		Example: `  limber fleet rollout show night
   limber fleet rollout show night --json`,
 		Args: exactly(1, "the id of a rollout"),
