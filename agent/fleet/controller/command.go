@@ -184,7 +184,8 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 			other.touch()
 		}
 	}
-	return fmt.Sprintf("rollout %s: %d devices in %d phases", e.ID, len(e.Devices), len(e.Phases)), nil
+	return fmt.Sprintf("rollout %s: %s in %s", e.ID, fleet.Count(len(e.Devices), "device"),
+		fleet.Count(len(e.Phases), "phase")), nil
 }
 
 // ack is the answer to a command that ended so.

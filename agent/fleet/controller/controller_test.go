@@ -19,7 +19,10 @@ func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
 	g := plants(t, addr, 5)
 	serve(t, addr, t.TempDir())
 	r := remote(t, addr)
-	do(t, r, start("r", spec(nil)))
+	ack, err := r.Do(t.Context(), start("r", spec(nil)), patience, nil)
+	if err != nil || ack.Detail != "rollout r: 5 devices in 2 phases" {
+		t.Errorf("got %q, %v; want how many devices and phases it has", ack.Detail, err)
+	}
 	doc := become(t, r, "r", wire.RolloutDone)
 	if got := doc.Phases[0].Counts.Succeeded + doc.Phases[1].Counts.Succeeded; got != 5 {
 		t.Errorf("got %d that succeeded, want 5", got)
