@@ -174,6 +174,9 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 		len(spec.Sources) < wire.MaxSourceURLs && !slices.Contains(spec.Sources, source) {
 		spec.Sources = append(slices.Clone(spec.Sources), source)
 	}
+	if err := c.book.unused(asked.Rollout, now); err != nil {
+		return "", err
+	}
 	e := &entry{where: where, dirty: true, news: true}
 	if e.Record, err = rollout.New(asked.Rollout, spec, c.view(e), now); err != nil {
 		return "", err

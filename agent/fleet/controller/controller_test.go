@@ -225,6 +225,11 @@ func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 	documents.Close()
 	serve(t, addr, dir)
 	late := remote(t, addr)
+	_, err = late.Do(t.Context(), start("r-0", spec(nil)), patience, nil)
+	if refusal, ok := errors.AsType[*wire.Refusal](err); !ok || refusal.Reason != wire.Conflict ||
+		!strings.Contains(err.Error(), "choose another") {
+		t.Errorf("got %v; want a conflict, as the device knows the commands of r-0", err)
+	}
 	until(t, "the newest are there again", kept(late))
 	if _, known := late.Rollout("ghost"); known {
 		t.Error("the rollout of another controller, which nobody carries out, is still retained")

@@ -164,6 +164,12 @@ func (r *Record) due(now time.Time) int64 {
 	return (now.UnixMilli() + whole + grain - 1) / grain * grain
 }
 
+// Known is until when a device may know a command of the rollout, which has none to give from
+// now on. It knows one till that expires, and for an hour after its last word on it.
+func (r *Record) Known(now time.Time) time.Time {
+	return time.UnixMilli(r.due(now)).Add(2 * time.Hour) // one of these for clocks that differ
+}
+
 // end ends what the rollout does with the device.
 func (d *device) end(state string, reason wire.Reason, detail string, now time.Time) {
 	d.State, d.Reason, d.Detail, d.Since = state, reason, short(detail), now.UnixMilli()
