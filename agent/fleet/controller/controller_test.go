@@ -3,6 +3,8 @@ package controller_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -233,6 +235,29 @@ func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 	until(t, "the newest are there again", kept(late))
 	if _, known := late.Rollout("ghost"); known {
 		t.Error("the rollout of another controller, which nobody carries out, is still retained")
+	}
+}
+
+func TestAHundredRolloutsTakeNoMoreRoomOnTheDiskThanThoseThatAreKept(t *testing.T) {
+	t.Parallel()
+	addr, dir := desk(t), t.TempDir()
+	plants(t, addr, 50)
+	serve(t, addr, dir)
+	r := remote(t, addr)
+	modes := []string{"low-latency", "balanced"}
+	var sizes []int64
+	for i := range 100 {
+		id := fmt.Sprintf("r-%d", i)
+		do(t, r, start(id, spec(func(s *wire.RolloutSpec) { s.Mode, s.Phases = modes[i%2], []string{"100%"} })))
+		become(t, r, id, wire.RolloutDone)
+		info, err := os.Stat(filepath.Join(dir, "controller.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, info.Size())
+	}
+	if full, last := sizes[controller.Kept+8], sizes[99]; last > full*3/2 {
+		t.Errorf("%d bytes with all that is kept, and %d after a hundred rollouts", full, last)
 	}
 }
 
