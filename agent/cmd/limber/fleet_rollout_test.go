@@ -37,7 +37,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		args []string
 	}{
 		{"", exitDone, []string{"label", "desk", "site=berlin"}},
-		{"1 devices in 1 phases", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
+		{"1 device in 1 phase", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
 			"--id", "night"}},
 		{"night", exitDone, []string{"rollout", "ls"}},
 		{"success", exitDone, []string{"rollout", "show", "night"}},

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/rollout"
@@ -22,6 +24,7 @@ const (
 	keyRollout = "rollout/" // a rollout.Record
 	keyCommand = "command/" // a remembered
 	keyBlob    = "blob/"    // by 64 hexadecimal digits
+	keyUsed    = "used/"    // until when devices may know commands of a rollout that is gone, RFC 3339
 )
 
 // keyFleet is that of the fleet's name.
@@ -45,9 +48,10 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing error  // why it is not stored; nil: it is
-	tidy    bool   // a rollout began: blobs may be there that none needs
-	fleet   string // its name, to be stored with what is stored first; "" if it is
+	failing error                // why it is not stored; nil: it is
+	used    map[string]time.Time // ids of rollouts that are gone, as keyUsed has them
+	tidy    bool                 // a rollout began: blobs may be there that none needs
+	fleet   string               // its name, to be stored with what is stored first; "" if it is
 
 	joined uint64                       // the connection that follows tell of
 	told   map[string][sha256.Size]byte // what is retained, by topic
@@ -124,7 +128,7 @@ func (b *book) change(key string, value []byte) {
 // thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
 // other needs. Those of a family whose rollout was refused, or which came in part, stay
 // until another rollout begins.
-func (b *book) thin(s *shelf, open int) error {
+func (b *book) thin(s *shelf, open int, now time.Time) error {
 	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
 		e := b.entries[i]
 		if !e.Final() {
@@ -133,6 +137,7 @@ func (b *book) thin(s *shelf, open int) error {
 		}
 		b.entries = slices.Delete(b.entries, i, i+1)
 		b.change(keyRollout+e.ID, nil)
+		b.retire(e, now)
 		for topic := range b.told {
 			if is, _ := wire.ParseTopic(topic); is.ID == e.ID || partOf(is.ID) == e.ID {
 				b.clear[topic] = true
@@ -145,6 +150,45 @@ func (b *book) thin(s *shelf, open int) error {
 	}
 	b.tidy = false
 	return s.thin(b)
+}
+
+// usedMost is how many ids of rollouts that are gone are remembered: of those that devices
+// forget last.
+const usedMost = 4096
+
+// loadUsed reads the ids of rollouts that are gone.
+func loadUsed(s Store) (map[string]time.Time, error) {
+	used := map[string]time.Time{}
+	err := s.Each(keyUsed, func(key string, value []byte) {
+		until, err := time.Parse(time.RFC3339, string(value))
+		if err == nil { // one that is damaged is not remembered
+			used[strings.TrimPrefix(key, keyUsed)] = until
+		}
+	})
+	return used, err
+}
+
+// retire remembers the id of a rollout that is given up for as long as devices may know its
+// commands, and forgets those whose time is over.
+func (b *book) retire(e *entry, now time.Time) {
+	b.used[e.ID] = e.Known(now)
+	b.change(keyUsed+e.ID, []byte(b.used[e.ID].UTC().Format(time.RFC3339)))
+	ids := slices.SortedFunc(maps.Keys(b.used), func(a, o string) int { return b.used[a].Compare(b.used[o]) })
+	for i, id := range ids {
+		if now.After(b.used[id]) || i < len(ids)-usedMost {
+			delete(b.used, id)
+			b.change(keyUsed+id, nil)
+		}
+	}
+}
+
+// unused refuses an id under which devices may know other commands.
+func (b *book) unused(id string, now time.Time) error {
+	if until := b.used[id]; now.Before(until) {
+		return wire.Refuse(wire.Conflict, "rollout: there was one of the id %s, and devices may know its commands until %s: "+
+			"choose another", id, until.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // partOf is the rollout that an id is a part's of; "" for another.

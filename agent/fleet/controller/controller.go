@@ -122,6 +122,9 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 	if c.book.entries, err = loadEntries(store, log); err != nil {
 		return nil, err
 	}
+	if c.book.used, err = loadUsed(store); err != nil {
+		return nil, err
+	}
 	if c.ledger, err = loadLedger(store); err != nil {
 		return nil, err
 	}

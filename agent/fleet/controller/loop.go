@@ -127,7 +127,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 // save stores what was decided, and tells whether it did. That it does not is said once,
 // in the log and in the state, and that it does again as well.
 func (c *Controller) save(ctx context.Context) bool {
-	err := c.book.thin(c.shelf, len(c.ledger.open))
+	err := c.book.thin(c.shelf, len(c.ledger.open), time.Now())
 	if err == nil {
 		err = c.book.commit(c.ledger)
 	}
