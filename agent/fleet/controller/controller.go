@@ -14,7 +14,8 @@
 // The rule that makes it correct: what was decided is on the disk, in one commit, before
 // anybody is told. Killed at any moment it goes on from its last commit, and says again
 // what follows from that: devices have the same commands, to the byte, whose ids they
-// remember, and what is retained is what it was. Nothing is decided while the link is
+// remember, and what is retained is what it was. A command that stays without an answer is
+// sent again as well, ever more seldom. Nothing is decided while the link is
 // down, nor before the broker has told all that it retains: a fleet of which half is
 // known looks like one that is half gone.
 //

@@ -119,7 +119,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	}
 	if c.save(ctx) {
 		c.shelf.allow(c.book.entries)
-		c.tell(ctx)
+		c.tell(ctx, now)
 	}
 	return nil
 }
