@@ -50,6 +50,8 @@ type book struct {
 	tidy    bool   // a rollout began: blobs may be there that none needs
 	fleet   string // its name, to be stored with what is stored first; "" if it is
 
+	born   time.Time                     // when the first connection was joined
+	before map[string]bool               // boots of controllers whose state was there then
 	joined uint64                        // the connection that follows tell of
 	told   map[string][sha256.Size]byte  // what is retained, by topic
 	clear  map[string]bool               // topics that have to be cleared
