@@ -53,10 +53,31 @@ type book struct {
 	tidy    bool                 // a rollout began: blobs may be there that none needs
 	fleet   string               // its name, to be stored with what is stored first; "" if it is
 
-	joined uint64                       // the connection that follows tell of
-	told   map[string][sha256.Size]byte // what is retained, by topic
-	clear  map[string]bool              // topics that have to be cleared
-	sent   map[string]map[string]bool   // commands by device
+	born   time.Time                     // when the first connection was joined
+	before map[string]bool               // boots of controllers whose state was there then
+	joined uint64                        // the connection that follows tell of
+	told   map[string][sha256.Size]byte  // what is retained, by topic
+	clear  map[string]bool               // topics that have to be cleared
+	sent   map[string]map[string]sending // by device, and verb/id: its commands that are not answered
+}
+
+// sending is how often a command was sent since the device was there last, and when lastly.
+type sending struct {
+	at    time.Time
+	times int
+}
+
+// The times after which a command that is not answered is sent again: a broker with much
+// to hand on drops what is too much, also of QoS 1, and so an answer is lost. Each is twice
+// the one before.
+const (
+	againFirst = time.Minute
+	againMost  = 32 * time.Minute
+)
+
+// due tells whether a command that was sent so is to be sent now.
+func (s sending) due(now time.Time) bool {
+	return s.times == 0 || now.Sub(s.at) >= min(againFirst<<min(s.times-1, 8), againMost)
 }
 
 // belong has the fleet's name stored, in time, or tells that what is stored is another's: its
@@ -233,14 +254,14 @@ func (b *book) commit(l *ledger) error {
 
 // forgetTold has all be told again: the connection is new, and the broker may be.
 func (b *book) forgetTold() {
-	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]bool{}
+	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]sending{}
 	for _, e := range b.entries {
 		e.news = true
 	}
 }
 
 // tell tells what is stored: answers, rollouts and commands of devices.
-func (c *Controller) tell(ctx context.Context) {
+func (c *Controller) tell(ctx context.Context, now time.Time) {
 	b := &c.book
 	for _, m := range b.answers {
 		c.client.Send(ctx, m)
@@ -256,7 +277,10 @@ func (c *Controller) tell(ctx context.Context) {
 		delete(b.told, topic)
 	}
 	clear(b.clear)
-	c.command(ctx)
+	for _, cmd := range b.unsent(c.client.Registry(), now) {
+		to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
+		c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
+	}
 }
 
 // tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
@@ -294,28 +318,31 @@ func partNumber(id string) (n int) {
 	return n
 }
 
-// command sends devices the commands that are not answered, once on a connection and
-// again when they are back. To those that are not there the broker would hand on each.
-func (c *Controller) command(ctx context.Context) {
-	sent := map[string]map[string]bool{}
-	for _, e := range c.book.entries {
+// unsent are the commands to be sent now, of those that are not answered: once when the
+// device is there, and again while it owes the answer. To those that are not there the
+// broker would hand on each.
+func (b *book) unsent(picture rollout.Picture, now time.Time) (due []rollout.Command) {
+	sent := map[string]map[string]sending{}
+	for _, e := range b.entries {
 		if e.Final() {
 			continue
 		}
 		for _, cmd := range e.Commands() {
-			if !c.client.Registry().Device(cmd.Device).Online() {
+			if !picture.Device(cmd.Device).Online() {
 				continue
 			}
 			name := cmd.Verb + "/" + cmd.ID
+			is := b.sent[cmd.Device][name]
+			if is.due(now) {
+				is = sending{now, is.times + 1}
+				due = append(due, cmd)
+			}
 			if sent[cmd.Device] == nil {
-				sent[cmd.Device] = map[string]bool{}
+				sent[cmd.Device] = map[string]sending{}
 			}
-			sent[cmd.Device][name] = true
-			if !c.book.sent[cmd.Device][name] {
-				to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
-				c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
-			}
+			sent[cmd.Device][name] = is
 		}
 	}
-	c.book.sent = sent
+	b.sent = sent
+	return due
 }
