@@ -148,6 +148,12 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 	if _, err := a.where.parse(); err != nil {
 		return nil, err
 	}
+	switch {
+	case a.soak < 0:
+		return nil, usagef("--soak %v: must not be under 0", a.soak)
+	case a.within < time.Millisecond:
+		return nil, usagef("--for %v: must be over 0", a.within)
+	}
 	s.Where = a.where.expression
 	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))
 	s.Canary, s.Phases = list(a.canary), list(a.phases)

@@ -36,6 +36,8 @@ type entry struct {
 	where fleet.Where
 	dirty bool // it is not stored as it is
 	news  bool // it is not told as it is
+
+	logged wire.RolloutState
 }
 
 // touch notes that the rollout changed.
@@ -102,6 +104,9 @@ func loadEntries(s Store, log *slog.Logger) (entries []*entry, err error) {
 		err := json.Unmarshal(value, e.Record)
 		if err == nil {
 			e.where, err = fleet.ParseWhere(e.Spec.Where)
+		}
+		if e.Final() {
+			e.logged = e.State
 		}
 		if err != nil {
 			log.Error("rollout is damaged, and does not go on", "rollout", strings.TrimPrefix(key, keyRollout), "err", err)
@@ -286,6 +291,10 @@ func (c *Controller) tell(ctx context.Context, now time.Time) {
 // tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
 // that who sees how it ended has seen how they did.
 func (c *Controller) tellRollout(ctx context.Context, e *entry) {
+	if e.State != e.logged {
+		e.logged = e.State
+		c.log.Info("rollout changed", "rollout", e.ID, "state", e.State, "why", e.Why)
+	}
 	documents := e.Document()
 	for n, doc := range slices.Backward(documents) {
 		topic := c.at.Rollout(doc.ID)

@@ -201,7 +201,7 @@ const patience = 3 * time.Second
 func (c *Controller) lookForAnother(ctx context.Context) error {
 	cfg := c.cfg.Broker
 	cfg.ClientID = "limber-" + fleet.NewID()[:12]
-	r, err := OpenRemote(cfg, c.cfg.Fleet, c.log)
+	r, err := OpenRemote(cfg, c.cfg.Fleet, slog.New(slog.DiscardHandler)) // its error says all
 	if err != nil {
 		return err
 	}
@@ -217,6 +217,8 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 		_, err := r.Do(within, command, patience, nil)
 		if _, answered := errors.AsType[*wire.Refusal](err); answered {
 			return fmt.Errorf("fleet %s: %w; stop it, or let it be", c.cfg.Fleet, ErrTaken)
+		} else if errors.Is(err, fleet.ErrDropped) {
+			return err
 		}
 		return ctx.Err()
 	})

@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -127,6 +128,23 @@ func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
 				t.Errorf("got %v, want a refusal as %s", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestAStartThatDoesNotSayWhereIsRefused(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	plants(t, addr, 2)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("there", spec(nil)))
+	box := asker(t, addr)
+	box.publish(at(wire.Controller).Cmd(wire.VerbRollout, "typo"),
+		json.RawMessage(`{"action":"start","rollout":"r","spec":{"mode":"power-save","were":"device=d-0"},"ttl_ms":60000}`))
+	var ack wire.Ack
+	if err := wire.Decode(box.next().Payload, &ack); err != nil || ack.Reason != wire.Invalid ||
+		!strings.Contains(ack.Detail, "where is missing") {
+		t.Errorf("got %+v, %v; want that where is missing", ack, err)
 	}
 }
 

@@ -199,8 +199,16 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 	b.joined = p.seq
 	c.appear(ctx)
 	b.forgetTold()
+	strange := 0
 	for topic := range p.documents {
 		b.clear[topic] = true // unless it is told of
+		if is, _ := wire.ParseTopic(topic); b.find(is.ID) == nil && b.find(partOf(is.ID)) == nil {
+			strange++
+		}
+	}
+	if strange > 0 {
+		c.log.Warn("rollouts that the broker retained are cleared, and do not go on: the state folder does not have them; "+
+			"if another has, serve from that", "documents", strange)
 	}
 	return nil
 }

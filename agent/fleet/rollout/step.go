@@ -320,7 +320,8 @@ func (r *Record) stands() (wire.RolloutState, string) {
 	case r.Paused:
 		return wire.RolloutPaused, ""
 	case r.unapproved():
-		return wire.RolloutApproval, fmt.Sprintf("phase %d of %d may begin", r.Phase+1, len(r.Phases))
+		return wire.RolloutApproval, fmt.Sprintf("`limber fleet rollout approve %s` lets phase %d of %d begin", r.ID,
+			r.Phase+1, len(r.Phases))
 	case all.Running > 0 || all.Pending > 0 && r.Held == "":
 		return wire.RolloutRunning, ""
 	case all.Pending > 0:
