@@ -55,8 +55,11 @@ func (d Device) In(target string) bool {
 // there tells whether the device has published anything: a desired state, or labels, may
 // be for one that never was.
 func (d Device) there() bool {
-	return d.State != nil || d.Caps != nil || d.Reported != nil || d.Telemetry != nil || len(d.Events) > 0
+	return d.retains() || d.Telemetry != nil || len(d.Events) > 0
 }
+
+// retains tells whether the broker retains anything that the device published.
+func (d Device) retains() bool { return d.State != nil || d.Caps != nil || d.Reported != nil }
 
 // RegistryCounts are totals of what a Registry did not take.
 type RegistryCounts struct {
@@ -165,6 +168,9 @@ func (r *Registry) put(name string, change func(*entry)) bool {
 	}
 	is := *was
 	change(&is)
+	if was.retains() && !is.retains() { // it was forgotten: what it said in passing goes as well
+		is.Telemetry, is.Events, is.eventBytes, is.Heard = nil, nil, nil, 0
+	}
 	if is.Desired == nil && is.Labels == nil && !is.there() {
 		delete(r.devices, name) // its retained messages were removed
 	} else {

@@ -46,6 +46,24 @@ func TestADeviceIsAllThatItPublished(t *testing.T) {
 	}
 }
 
+// TestADeviceThatWasForgottenIsNoneThoughItWasHeard: a rollout would wait for it for a day.
+func TestADeviceThatWasForgottenIsNoneThoughItWasHeard(t *testing.T) {
+	t.Parallel()
+	c := newClient()
+	receive(c, yard("cam-1").State(), `{"state":"lost"}`)
+	receive(c, yard("cam-1").Caps(), `{"groups":["@gate"]}`)
+	receive(c, yard("cam-1").Telemetry(), `{"jobs":3}`)
+	receive(c, yard("cam-1").Event("warning"), `{"kind":"gap","count":2}`)
+	receive(c, yard("cam-1").State(), "")
+	if d := c.Registry().Device("cam-1"); d.Telemetry == nil || len(d.Events) != 1 {
+		t.Errorf("got %+v, want what it was heard to say: it still has caps", d)
+	}
+	receive(c, yard("cam-1").Caps(), "")
+	if all := c.Registry().Devices(); len(all) > 0 {
+		t.Errorf("got %+v, want no device", all)
+	}
+}
+
 func TestAnEmptyMessageRemovesADocumentAndTheLastOneTheDevice(t *testing.T) {
 	t.Parallel()
 	c := newClient()

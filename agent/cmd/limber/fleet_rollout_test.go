@@ -40,7 +40,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		args []string
 	}{
 		{"", exitDone, []string{"label", "desk", "site=berlin"}},
-		{"1 devices in 1 phases", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
+		{"1 device in 1 phase", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
 			"--id", "night"}},
 		{"mode power-save", exitDone, []string{"rollout", "ls"}},
 		{"mode power-save for label.site=berlin, started 20", exitDone, []string{"rollout", "show", "night"}},

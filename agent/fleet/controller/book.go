@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/rollout"
@@ -22,6 +24,7 @@ const (
 	keyRollout = "rollout/" // a rollout.Record
 	keyCommand = "command/" // a remembered
 	keyBlob    = "blob/"    // by 64 hexadecimal digits
+	keyUsed    = "used/"    // until when devices may know commands of a rollout that is gone, RFC 3339
 )
 
 // keyFleet is that of the fleet's name.
@@ -47,14 +50,36 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing error  // why it is not stored; nil: it is
-	tidy    bool   // a rollout began: blobs may be there that none needs
-	fleet   string // its name, to be stored with what is stored first; "" if it is
+	failing error                // why it is not stored; nil: it is
+	used    map[string]time.Time // ids of rollouts that are gone, as keyUsed has them
+	tidy    bool                 // a rollout began: blobs may be there that none needs
+	fleet   string               // its name, to be stored with what is stored first; "" if it is
 
-	joined uint64                       // the connection that follows tell of
-	told   map[string][sha256.Size]byte // what is retained, by topic
-	clear  map[string]bool              // topics that have to be cleared
-	sent   map[string]map[string]bool   // commands by device
+	born   time.Time                     // when the first connection was joined
+	before map[string]bool               // boots of controllers whose state was there then
+	joined uint64                        // the connection that follows tell of
+	told   map[string][sha256.Size]byte  // what is retained, by topic
+	clear  map[string]bool               // topics that have to be cleared
+	sent   map[string]map[string]sending // by device, and verb/id: its commands that are not answered
+}
+
+// sending is how often a command was sent since the device was there last, and when lastly.
+type sending struct {
+	at    time.Time
+	times int
+}
+
+// The times after which a command that is not answered is sent again: a broker with much
+// to hand on drops what is too much, also of QoS 1, and so an answer is lost. Each is twice
+// the one before.
+const (
+	againFirst = time.Minute
+	againMost  = 32 * time.Minute
+)
+
+// due tells whether a command that was sent so is to be sent now.
+func (s sending) due(now time.Time) bool {
+	return s.times == 0 || now.Sub(s.at) >= min(againFirst<<min(s.times-1, 8), againMost)
 }
 
 // belong has the fleet's name stored, in time, or tells that what is stored is another's: its
@@ -129,7 +154,7 @@ func (b *book) change(key string, value []byte) {
 // thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
 // other needs. Those of a family whose rollout was refused, or which came in part, stay
 // until another rollout begins.
-func (b *book) thin(s *shelf, open int) error {
+func (b *book) thin(s *shelf, open int, now time.Time) error {
 	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
 		e := b.entries[i]
 		if !e.Final() {
@@ -138,6 +163,7 @@ func (b *book) thin(s *shelf, open int) error {
 		}
 		b.entries = slices.Delete(b.entries, i, i+1)
 		b.change(keyRollout+e.ID, nil)
+		b.retire(e, now)
 		for topic := range b.told {
 			if is, _ := wire.ParseTopic(topic); is.ID == e.ID || partOf(is.ID) == e.ID {
 				b.clear[topic] = true
@@ -150,6 +176,45 @@ func (b *book) thin(s *shelf, open int) error {
 	}
 	b.tidy = false
 	return s.thin(b)
+}
+
+// usedMost is how many ids of rollouts that are gone are remembered: of those that devices
+// forget last.
+const usedMost = 4096
+
+// loadUsed reads the ids of rollouts that are gone.
+func loadUsed(s Store) (map[string]time.Time, error) {
+	used := map[string]time.Time{}
+	err := s.Each(keyUsed, func(key string, value []byte) {
+		until, err := time.Parse(time.RFC3339, string(value))
+		if err == nil { // one that is damaged is not remembered
+			used[strings.TrimPrefix(key, keyUsed)] = until
+		}
+	})
+	return used, err
+}
+
+// retire remembers the id of a rollout that is given up for as long as devices may know its
+// commands, and forgets those whose time is over.
+func (b *book) retire(e *entry, now time.Time) {
+	b.used[e.ID] = e.Known(now)
+	b.change(keyUsed+e.ID, []byte(b.used[e.ID].UTC().Format(time.RFC3339)))
+	ids := slices.SortedFunc(maps.Keys(b.used), func(a, o string) int { return b.used[a].Compare(b.used[o]) })
+	for i, id := range ids {
+		if now.After(b.used[id]) || i < len(ids)-usedMost {
+			delete(b.used, id)
+			b.change(keyUsed+id, nil)
+		}
+	}
+}
+
+// unused refuses an id under which devices may know other commands.
+func (b *book) unused(id string, now time.Time) error {
+	if until := b.used[id]; now.Before(until) {
+		return wire.Refuse(wire.Conflict, "rollout: there was one of the id %s, and devices may know its commands until %s: "+
+			"choose another", id, until.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // partOf is the rollout that an id is a part's of; "" for another.
@@ -194,14 +259,14 @@ func (b *book) commit(l *ledger) error {
 
 // forgetTold has all be told again: the connection is new, and the broker may be.
 func (b *book) forgetTold() {
-	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]bool{}
+	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]sending{}
 	for _, e := range b.entries {
 		e.news = true
 	}
 }
 
 // tell tells what is stored: answers, rollouts and commands of devices.
-func (c *Controller) tell(ctx context.Context) {
+func (c *Controller) tell(ctx context.Context, now time.Time) {
 	b := &c.book
 	for _, m := range b.answers {
 		c.client.Send(ctx, m)
@@ -217,7 +282,10 @@ func (c *Controller) tell(ctx context.Context) {
 		delete(b.told, topic)
 	}
 	clear(b.clear)
-	c.command(ctx)
+	for _, cmd := range b.unsent(c.client.Registry(), now) {
+		to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
+		c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
+	}
 }
 
 // tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
@@ -259,28 +327,31 @@ func partNumber(id string) (n int) {
 	return n
 }
 
-// command sends devices the commands that are not answered, once on a connection and
-// again when they are back. To those that are not there the broker would hand on each.
-func (c *Controller) command(ctx context.Context) {
-	sent := map[string]map[string]bool{}
-	for _, e := range c.book.entries {
+// unsent are the commands to be sent now, of those that are not answered: once when the
+// device is there, and again while it owes the answer. To those that are not there the
+// broker would hand on each.
+func (b *book) unsent(picture rollout.Picture, now time.Time) (due []rollout.Command) {
+	sent := map[string]map[string]sending{}
+	for _, e := range b.entries {
 		if e.Final() {
 			continue
 		}
 		for _, cmd := range e.Commands() {
-			if !c.client.Registry().Device(cmd.Device).Online() {
+			if !picture.Device(cmd.Device).Online() {
 				continue
 			}
 			name := cmd.Verb + "/" + cmd.ID
+			is := b.sent[cmd.Device][name]
+			if is.due(now) {
+				is = sending{now, is.times + 1}
+				due = append(due, cmd)
+			}
 			if sent[cmd.Device] == nil {
-				sent[cmd.Device] = map[string]bool{}
+				sent[cmd.Device] = map[string]sending{}
 			}
-			sent[cmd.Device][name] = true
-			if !c.book.sent[cmd.Device][name] {
-				to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
-				c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
-			}
+			sent[cmd.Device][name] = is
 		}
 	}
-	c.book.sent = sent
+	b.sent = sent
+	return due
 }

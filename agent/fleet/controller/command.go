@@ -194,6 +194,9 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 		len(spec.Sources) < wire.MaxSourceURLs && !slices.Contains(spec.Sources, source) {
 		spec.Sources = append(slices.Clone(spec.Sources), source)
 	}
+	if err := c.book.unused(asked.Rollout, now); err != nil {
+		return "", err
+	}
 	e := &entry{where: where, dirty: true, news: true}
 	if e.Record, err = rollout.New(asked.Rollout, spec, c.view(e), now); err != nil {
 		return "", err
@@ -204,7 +207,8 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 			other.touch()
 		}
 	}
-	return fmt.Sprintf("rollout %s: %d devices in %d phases", e.ID, len(e.Devices), len(e.Phases)), nil
+	return fmt.Sprintf("rollout %s: %s in %s", e.ID, fleet.Count(len(e.Devices), "device"),
+		fleet.Count(len(e.Phases), "phase")), nil
 }
 
 // ack is the answer to a command that ended so.

@@ -14,14 +14,16 @@
 // The rule that makes it correct: what was decided is on the disk, in one commit, before
 // anybody is told. Killed at any moment it goes on from its last commit, and says again
 // what follows from that: devices have the same commands, to the byte, whose ids they
-// remember, and what is retained is what it was. Nothing is decided while the link is
+// remember, and what is retained is what it was. A command that stays without an answer is
+// sent again as well, ever more seldom. Nothing is decided while the link is
 // down, nor before the broker has told all that it retains: a fleet of which half is
 // known looks like one that is half gone.
 //
 // There is one controller in a fleet. One that starts looks for another that answers, and
 // gives way to it. All have the same client id, so of two that start at once the broker
 // keeps one connection: who comes back to find the state of another there, and had its
-// own there before, was late, and stops for good.
+// own there before, was late, and stops for good. One that was gone already is no other:
+// a broker that was killed comes back with what it retained some time ago.
 //
 //	start ──▶ look for another ──answers──▶ ErrTaken
 //	               │ none
@@ -115,11 +117,14 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 	fetcher := blob.New(blob.Config{Dir: filepath.Join(cfg.Dir, "fetch")}, asker{c}, log)
 	c.shelf = newShelf(store, fetcher)
 	c.server = blob.NewServer(blob.ServerConfig{Blobs: c.shelf.cache, May: c.shelf.may}, c.client, log)
-	c.book.store = store
+	c.book.store, c.book.before = store, map[string]bool{}
 	if err := c.book.belong(cfg.Fleet); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
 	if c.book.entries, err = loadEntries(store, log); err != nil {
+		return nil, err
+	}
+	if c.book.used, err = loadUsed(store); err != nil {
 		return nil, err
 	}
 	if c.ledger, err = loadLedger(store); err != nil {

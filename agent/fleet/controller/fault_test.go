@@ -11,6 +11,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -190,5 +191,40 @@ func TestABlobThatNoRolloutCameOfGoesWithTheNextRollout(t *testing.T) {
 	defer documents.Close()
 	if blobs, err := documents.Keys("blob/"); err != nil || len(blobs) > 0 {
 		t.Errorf("got the blobs %v, %v; want none", blobs, err)
+	}
+}
+
+// TestABrokerThatIsBackWithTheStateOfAControllerBeforeIsNoRival: a broker that keeps
+// what it retains on the disk does so now and then, and comes back with that.
+func TestABrokerThatIsBackWithTheStateOfAControllerBeforeIsNoRival(t *testing.T) {
+	t.Parallel()
+	for _, was := range []wire.Presence{wire.Online, wire.Lost, wire.Offline} {
+		t.Run(string(was), func(t *testing.T) {
+			t.Parallel()
+			broker := brokertest.StartMosquitto(t, "allow_anonymous true", "persistence true",
+				"persistence_location "+t.TempDir()+"/", "autosave_interval 0")
+			g := plants(t, broker.Addr, 1)
+			g.retain(at(wire.Controller).State(), wire.State{State: was, BootID: "before", TS: wire.At(time.Now())})
+			broker.Stop() // which writes what it retains
+			broker.Start()
+			s := serve(t, broker.Addr, t.TempDir())
+			do(t, remote(t, broker.Addr), start("r", spec(func(s *wire.RolloutSpec) { s.Phases = []string{"100%"} })))
+			broker.Kill()
+			broker.Start()
+			r, err := controller.OpenRemote(link(broker.Addr), yard, discard())
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t, r.Run)
+			until(t, "the rollout is told anew", func() bool {
+				select {
+				case <-s.over:
+					t.Fatalf("it ended: %v", s.err)
+				default:
+				}
+				doc, _ := r.Rollout("r")
+				return doc.State == wire.RolloutDone
+			})
+		})
 	}
 }

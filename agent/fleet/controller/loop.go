@@ -91,7 +91,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if c.book.joined != p.seq {
-		if err := c.join(ctx, p); err != nil {
+		if err := c.join(ctx, p, now); err != nil {
 			return err
 		}
 	} else if err := c.rivals(ctx, p); err != nil {
@@ -119,7 +119,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	}
 	if c.save(ctx) {
 		c.shelf.allow(c.book.entries)
-		c.tell(ctx)
+		c.tell(ctx, now)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 // save stores what was decided, and tells whether it did. That it does not is said once,
 // in the log and in the state, and that it does again as well.
 func (c *Controller) save(ctx context.Context) bool {
-	err := c.book.thin(c.shelf, len(c.ledger.open))
+	err := c.book.thin(c.shelf, len(c.ledger.open), time.Now())
 	if err == nil {
 		err = c.book.commit(c.ledger)
 	}
@@ -177,24 +177,32 @@ func (c *Controller) view(e *entry) rollout.View {
 
 // join begins a connection: is born, unless another was since, and has everything told
 // anew.
-func (c *Controller) join(ctx context.Context, p post) error {
-	kept := false
+func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
+	b := &c.book
+	first, kept := b.joined == 0, false
+	if first {
+		b.born = now
+	}
 	for _, s := range p.states {
 		kept = kept || s.retained
-		if s.BootID != c.boot && (c.book.joined > 0 || !s.retained && s.State.State == wire.Online) {
+		switch {
+		case s.BootID == c.boot:
+		case first && (s.retained || s.State.State != wire.Online):
+			b.before[s.BootID] = true
+		case first || !b.outlived(s.State):
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		}
 	}
-	if c.book.joined > 0 && !kept {
+	if !first && !kept {
 		c.log.Warn("the broker has forgotten what it retained: labels of devices are lost, set them again")
 	}
-	c.book.joined = p.seq
+	b.joined = p.seq
 	c.appear(ctx)
-	c.book.forgetTold()
+	b.forgetTold()
 	strange := 0
 	for topic := range p.documents {
-		c.book.clear[topic] = true // unless it is told of
-		if is, _ := wire.ParseTopic(topic); c.book.find(is.ID) == nil && c.book.find(partOf(is.ID)) == nil {
+		b.clear[topic] = true // unless it is told of
+		if is, _ := wire.ParseTopic(topic); b.find(is.ID) == nil && b.find(partOf(is.ID)) == nil {
 			strange++
 		}
 	}
@@ -204,6 +212,11 @@ func (c *Controller) join(ctx context.Context, p post) error {
 	}
 	return nil
 }
+
+// outlived tells of another controller's state whether it is of one that was gone when
+// this one was born. The broker may have that again: what it keeps on the disk is as of
+// some time before it was killed.
+func (b *book) outlived(s wire.State) bool { return b.before[s.BootID] && !s.TS.After(b.born) }
 
 // rivals looks at what was said of the controller while the connection stood. A will of
 // one that is gone is contradicted.
