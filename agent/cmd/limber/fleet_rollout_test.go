@@ -39,6 +39,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		code int
 		args []string
 	}{
+		{"fleet demo had no rollout", exitDone, []string{"rollout", "ls"}},
 		{"", exitDone, []string{"label", "desk", "site=berlin"}},
 		{"1 device in 1 phase", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
 			"--id", "night"}},
