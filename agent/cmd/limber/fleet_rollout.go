@@ -131,7 +131,8 @@ func newRolloutLs() *cobra.Command {
 			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
 				tellTrouble(c, r)
 				if len(r.Rollouts()) == 0 && !asJSON {
-					_, err := fmt.Fprintf(c.OutOrStdout(), "fleet %s had no rollout; `limber fleet rollout start` begins one\n", a.fleet)
+					_, err := fmt.Fprintf(c.OutOrStdout(), "fleet %s had no rollout; `limber fleet rollout start` begins one\n",
+						a.fleet)
 					return err
 				}
 				const head = "ROLLOUT\tWHAT\tSTARTED\tPHASE\tSTATE\tWHY"
