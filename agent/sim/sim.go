@@ -121,7 +121,10 @@ func New(cfg Config, log *slog.Logger) (*Fleet, error) {
 }
 
 // Name is that of a device, by its number from 0.
-func Name(i int) string { return fmt.Sprintf("sim-%04d", i) }
+func Name(i int) string { return fmt.Sprintf("%s%04d", prefix, i) }
+
+// prefix is what names of simulated devices begin with.
+const prefix = "sim-"
 
 // Counts are the totals of now.
 func (f *Fleet) Counts() Counts {

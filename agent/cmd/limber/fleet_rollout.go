@@ -130,6 +130,11 @@ func newRolloutLs() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
 				tellTrouble(c, r)
+				if len(r.Rollouts()) == 0 && !asJSON {
+					_, err := fmt.Fprintf(c.OutOrStdout(), "fleet %s had no rollout; `limber fleet rollout start` begins one\n",
+						a.fleet)
+					return err
+				}
 				const head = "ROLLOUT\tWHAT\tSTARTED\tPHASE\tSTATE\tWHY"
 				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
 					return strings.Join([]string{d.ID, rolledOut(d), started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),

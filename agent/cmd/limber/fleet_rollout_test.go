@@ -22,6 +22,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("serve", "--state", state)...).complained(t, exitLocked, "in use by another process")
 	await(t, exitLocked, at("serve", "--state", t.TempDir())...)
 
+	limber(t, at("serve", "--state", state, "--log-level", "loud")...).complained(t, exitUsage, `--log-level "loud"`)
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
@@ -38,6 +39,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		code int
 		args []string
 	}{
+		{"fleet demo had no rollout", exitDone, []string{"rollout", "ls"}},
 		{"", exitDone, []string{"label", "desk", "site=berlin"}},
 		{"1 device in 1 phase", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
 			"--id", "night"}},
