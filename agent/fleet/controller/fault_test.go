@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
@@ -227,4 +228,18 @@ func TestABrokerThatIsBackWithTheStateOfAControllerBeforeIsNoRival(t *testing.T)
 			})
 		})
 	}
+}
+
+func TestAControllerThatDoesNotSeeAllDevicesSaysSo(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	g := plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	for i := range fleet.MaxDevices {
+		g.publish(at(fmt.Sprint("invented-", i)).Telemetry(), false, wire.Telemetry{})
+	}
+	until(t, "the state says that not all are seen", func() bool {
+		return strings.Contains(r.Detail(), "not all devices are seen")
+	})
 }

@@ -21,6 +21,7 @@ const gather = 50 * time.Millisecond
 type picture struct {
 	seen     map[string]fleet.Device
 	evidence *rollout.Evidence
+	partial  bool // the registry had no room for some
 }
 
 // loop decides, alone. Its error is ErrTaken.
@@ -97,6 +98,11 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	} else if err := c.rivals(ctx, p); err != nil {
 		return err
 	}
+	if !c.picture.partial && c.client.Registry().Counts().Untracked > 0 {
+		c.picture.partial = true
+		c.log.Error("fleet is not seen whole", "detail", unseen())
+		c.appear(ctx)
+	}
 	for device := range p.devices {
 		delete(c.book.sent, device)
 	}
@@ -163,10 +169,19 @@ func (c *Controller) refuse(ctx context.Context, commands []command) {
 // appear says that the controller is there, and what keeps it from working.
 func (c *Controller) appear(ctx context.Context) {
 	detail := ""
-	if c.book.failing != nil {
+	switch {
+	case c.book.failing != nil:
 		detail = c.book.failing.Error()
+	case c.picture.partial:
+		detail = unseen()
 	}
 	c.client.Send(ctx, c.state(wire.Online, c.book.joined, detail))
+}
+
+// unseen is what is wrong where the registry had no room.
+func unseen() string {
+	return fmt.Sprintf("not all devices are seen, and rollouts do not reach the others: there are more than %d, or such "+
+		"that say far too much; forget some, and restart the controller", fleet.MaxDevices)
 }
 
 // view is what a rollout sees.
