@@ -43,8 +43,8 @@ func (e ear) Receive(m mqtt.Message, ack func()) {
 	switch t.Kind {
 	case wire.KindAck:
 		var a wire.Ack
-		if wire.Decode(m.Payload, &a) == nil && !m.Retained {
-			e.c.inbox.ack(t.Device, a)
+		if wire.Decode(m.Payload, &a) == nil && !m.Retained && a.ID == t.ID && a.Verb == t.Verb {
+			e.c.inbox.ack(t.Device, a, len(m.Payload))
 		}
 	case wire.KindSync:
 		if m.Retained {
@@ -88,6 +88,7 @@ const (
 	commandsMost = 256
 	acksMost     = 2 * fleet.MaxDevices
 	foundMost    = 4096
+	bytesMost    = 32 << 20 // of commands and acknowledgements
 )
 
 // inbox is what waits for the loop: of each kind what is newest, bounded.
@@ -107,6 +108,8 @@ type post struct {
 	acks      map[ackOf]wire.Ack
 	devices   map[string]bool // that connected
 	documents map[string]bool // topics of rollouts that the broker retained
+	bytes     int             // of commands and acknowledgements
+	dropped   int             // of these, that found no room
 }
 
 // presence is a state of a controller.
@@ -160,24 +163,39 @@ func (b *inbox) presence(s wire.State, retained bool) {
 
 func (b *inbox) command(c command) {
 	b.put(func(p *post) {
-		if len(p.commands) < commandsMost {
+		if len(p.commands) < commandsMost && p.room(len(c.payload)) {
 			p.commands = append(p.commands, c)
+		} else {
+			p.dropped++
 		}
 	})
 }
 
 // ack keeps the last acknowledgement of a command that may be one of a rollout's: the
 // id of these ends in a number.
-func (b *inbox) ack(device string, a wire.Ack) {
+func (b *inbox) ack(device string, a wire.Ack, bytes int) {
 	if i := strings.LastIndexByte(a.ID, '.'); i < 0 || strings.Trim(a.ID[i:], ".0123456789") != "" {
 		return
 	}
 	b.put(func(p *post) {
 		key := ackOf{device, a.Verb, a.ID}
-		if was, known := p.acks[key]; (!known && len(p.acks) < acksMost) || known && !was.State.Final() {
+		switch was, known := p.acks[key]; {
+		case known && was.State.Final():
+		case (known || len(p.acks) < acksMost) && p.room(bytes):
 			p.acks[key] = a
+		default:
+			p.dropped++
 		}
 	})
+}
+
+// room takes room for so many bytes, if there is.
+func (p *post) room(bytes int) bool {
+	if p.bytes+bytes > bytesMost {
+		return false
+	}
+	p.bytes += bytes
+	return true
 }
 
 func (b *inbox) back(device string) {

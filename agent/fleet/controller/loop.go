@@ -22,6 +22,7 @@ type picture struct {
 	seen     map[string]fleet.Device
 	evidence *rollout.Evidence
 	partial  bool // the registry had no room for some
+	flooded  bool // nor the inbox when it was emptied last
 }
 
 // loop decides, alone. Its error is ErrTaken.
@@ -98,11 +99,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	} else if err := c.rivals(ctx, p); err != nil {
 		return err
 	}
-	if !c.picture.partial && c.client.Registry().Counts().Untracked > 0 {
-		c.picture.partial = true
-		c.log.Error("fleet is not seen whole", "detail", unseen())
-		c.appear(ctx)
-	}
+	c.overrun(ctx, p.dropped)
 	for device := range p.devices {
 		delete(c.book.sent, device)
 	}
@@ -128,6 +125,20 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 		c.tell(ctx, now)
 	}
 	return nil
+}
+
+// overrun says that more was sent than there is room for: once, and of what waits for the
+// loop that it is over.
+func (c *Controller) overrun(ctx context.Context, dropped int) {
+	if !c.picture.partial && c.client.Registry().Counts().Untracked > 0 {
+		c.picture.partial = true
+		c.log.Error("fleet is not seen whole", "detail", unseen())
+		c.appear(ctx)
+	}
+	if flooded := dropped > 0; flooded != c.picture.flooded {
+		c.picture.flooded = flooded
+		c.log.Warn("more was sent than can be looked at", "dropped", dropped)
+	}
 }
 
 // save stores what was decided, and tells whether it did. That it does not is said once,
