@@ -243,3 +243,23 @@ func TestAControllerThatDoesNotSeeAllDevicesSaysSo(t *testing.T) {
 		return strings.Contains(r.Detail(), "not all devices are seen")
 	})
 }
+
+// TestAControllerThatLooksForAnotherResumesNothing: its question is a command.
+func TestAControllerThatLooksForAnotherResumesNothing(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	box := listen(t, addr, at(wire.Controller).Filter(wire.KindCmd))
+	if err := serve(t, addr, t.TempDir()).ended(); !errors.Is(err, controller.ErrTaken) {
+		t.Errorf("got %v, want ErrTaken", err)
+	}
+	var asked wire.RolloutCommand
+	if err := wire.Decode(box.next().Payload, &asked); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Do(t.Context(), start(asked.Rollout, spec(nil)), patience, nil); err == nil {
+		t.Errorf("a rollout of the id %s was started, want none that may be asked for", asked.Rollout)
+	}
+}
