@@ -148,6 +148,9 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 	if _, err := a.where.parse(); err != nil {
 		return nil, err
 	}
+	if s.Observe < 1 {
+		return nil, usagef("--observe: want 1 frame or more; with --gate success=0.95 alone a rollout needs none")
+	}
 	s.Where = a.where.expression
 	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))
 	s.Canary, s.Phases = list(a.canary), list(a.phases)

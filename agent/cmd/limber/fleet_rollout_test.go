@@ -27,6 +27,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
 	limber(t, at("rollout", "start", "--family", "f", "--probation", "few")...).complained(t, exitUsage, "FRAMES/MAX_MISSED")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--observe", "0")...).complained(t, exitUsage, "--observe")
 	file := filepath.Join(t.TempDir(), "stock.family")
 	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
 		t.Fatalf("family pack: %+v", got)
