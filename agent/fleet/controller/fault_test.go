@@ -11,6 +11,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/store"
@@ -261,5 +262,36 @@ func TestAControllerThatLooksForAnotherResumesNothing(t *testing.T) {
 	}
 	if _, err := r.Do(t.Context(), start(asked.Rollout, spec(nil)), patience, nil); err == nil {
 		t.Errorf("a rollout of the id %s was started, want none that may be asked for", asked.Rollout)
+	}
+}
+
+// TestWhatSomebodyWroteInPlaceOfTheControllerIsPutRight: who clears all that a broker
+// retains makes a fleet look as if it had no controller.
+func TestWhatSomebodyWroteInPlaceOfTheControllerIsPutRight(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	g := plants(t, addr, 1)
+	s := serve(t, addr, t.TempDir())
+	do(t, remote(t, addr), start("r", spec(nil)))
+	own := at(wire.Controller)
+	for _, payload := range []string{"", "{", "{}", `{"state":"lost"}`} {
+		for _, topic := range []string{own.State(), own.Rollout("r"), own.Rollout("r.1"), own.Rollout("invented")} {
+			m := mqtt.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retained: true}
+			if err := g.box.Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := remote(t, addr) // finds it by its state
+		become(t, r, "r", wire.RolloutDone)
+		late := remote(t, addr)
+		become(t, late, "r", wire.RolloutDone)
+		if all := late.Rollouts(); len(all) != 1 {
+			t.Errorf("got %d rollouts after %q, want one", len(all), payload)
+		}
+	}
+	select {
+	case <-s.over:
+		t.Errorf("it ended: %v", s.err)
+	default:
 	}
 }

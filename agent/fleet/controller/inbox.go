@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"crypto/sha256"
 	"strings"
 	"sync"
 	"time"
@@ -65,9 +66,10 @@ func (c *Controller) hearOwn(t wire.Topic, m mqtt.Message) {
 	switch t.Kind {
 	case wire.KindState:
 		var s wire.State
-		if len(m.Payload) > 0 && wire.Decode(m.Payload, &s) == nil {
-			c.inbox.presence(s, m.Retained)
+		if wire.Decode(m.Payload, &s) != nil {
+			s = wire.State{} // somebody cleared it, or wrote what is none
 		}
+		c.inbox.presence(s, m.Retained)
 	case wire.KindCmd:
 		if t.Verb == wire.VerbRollout {
 			c.inbox.command(command{id: t.ID, payload: m.Payload, retained: m.Retained, at: time.Now()})
@@ -75,9 +77,7 @@ func (c *Controller) hearOwn(t wire.Topic, m mqtt.Message) {
 	case wire.KindBlob:
 		c.shelf.fetcher.Receive(t, m.Payload)
 	case wire.KindRollout:
-		if m.Retained && len(m.Payload) > 0 {
-			c.inbox.found(m.Topic)
-		}
+		c.inbox.found(m)
 	}
 }
 
@@ -101,15 +101,16 @@ type inbox struct {
 
 // post is what an inbox holds.
 type post struct {
-	seq       uint64 // of the connection that stands; 0: none does
-	listed    uint64 // of the one on which all that is retained is known
-	states    []presence
-	commands  []command
-	acks      map[ackOf]wire.Ack
-	devices   map[string]bool // that connected
-	documents map[string]bool // topics of rollouts that the broker retained
-	bytes     int             // of commands and acknowledgements
-	dropped   int             // of these, that found no room
+	seq      uint64 // of the connection that stands; 0: none does
+	listed   uint64 // of the one on which all that is retained is known
+	states   []presence
+	commands []command
+	acks     map[ackOf]wire.Ack
+	devices  map[string]bool // that connected
+	// what the broker retains on topics of rollouts: SHA-256 of what came last
+	documents map[string][sha256.Size]byte
+	bytes     int // of commands and acknowledgements
+	dropped   int // of these, that found no room
 }
 
 // presence is a state of a controller.
@@ -130,7 +131,7 @@ func newInbox() *inbox {
 // clear empties it but for where the connection stands.
 func (p *post) clear() {
 	*p = post{seq: p.seq, listed: p.listed, acks: map[ackOf]wire.Ack{}, devices: map[string]bool{},
-		documents: map[string]bool{}}
+		documents: map[string][sha256.Size]byte{}}
 }
 
 // put changes the inbox and wakes the loop.
@@ -146,7 +147,7 @@ func (b *inbox) put(change func(*post)) {
 
 // lost forgets what the broker has told that retains it: the next connection is told anew.
 func (b *inbox) lost() {
-	b.put(func(p *post) { p.seq, p.states, p.documents = 0, nil, map[string]bool{} })
+	b.put(func(p *post) { p.seq, p.states, p.documents = 0, nil, map[string][sha256.Size]byte{} })
 }
 
 func (b *inbox) settled(seq uint64) { b.put(func(p *post) { p.listed = seq }) }
@@ -206,10 +207,11 @@ func (b *inbox) back(device string) {
 	})
 }
 
-func (b *inbox) found(topic string) {
+func (b *inbox) found(m mqtt.Message) {
+	sum := sha256.Sum256(m.Payload)
 	b.put(func(p *post) {
-		if len(p.documents) < foundMost {
-			p.documents[topic] = true
+		if _, known := p.documents[m.Topic]; known || len(p.documents) < foundMost {
+			p.documents[m.Topic] = sum
 		}
 	})
 }

@@ -99,6 +99,7 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	} else if err := c.rivals(ctx, p); err != nil {
 		return err
 	}
+	c.book.correct(p.documents, now)
 	c.overrun(ctx, p.dropped)
 	for device := range p.devices {
 		delete(c.book.sent, device)
@@ -212,7 +213,7 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 	for _, s := range p.states {
 		kept = kept || s.retained
 		switch {
-		case s.BootID == c.boot:
+		case s.BootID == c.boot, s.BootID == "": // every controller has a boot
 		case first && (s.retained || s.State.State != wire.Online):
 			b.before[s.BootID] = true
 		case first || !b.outlived(s.State):
@@ -225,9 +226,6 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 	b.joined = p.seq
 	c.appear(ctx)
 	b.forgetTold()
-	for topic := range p.documents {
-		b.clear[topic] = true // unless it is told of
-	}
 	return nil
 }
 
@@ -237,12 +235,12 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 func (b *book) outlived(s wire.State) bool { return b.before[s.BootID] && !s.TS.After(b.born) }
 
 // rivals looks at what was said of the controller while the connection stood. A will of
-// one that is gone is contradicted.
+// one that is gone is contradicted, and whatever else it did not say itself.
 func (c *Controller) rivals(ctx context.Context, p post) error {
 	for _, s := range p.states {
 		switch {
 		case s.BootID == c.boot:
-		case s.State.State == wire.Online:
+		case s.State.State == wire.Online && s.BootID != "":
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		default:
 			c.appear(ctx)
