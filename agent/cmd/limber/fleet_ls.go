@@ -91,7 +91,9 @@ report; nobody knows since when a device is lost. --json has every figure.
 // warnUntracked says that there are more devices than a picture has room for.
 func warnUntracked(c *cobra.Command, fl *fleet.Client, name string) {
 	if fl.Registry().Counts().Untracked > 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "fleet %s has more than %d devices: these are not all\n", name, fleet.MaxDevices)
+		fmt.Fprintf(c.ErrOrStderr(),
+			"fleet %s has more than %d devices, or such that say far too much: these are not all\n",
+			name, fleet.MaxDevices)
 	}
 }
 

@@ -154,6 +154,8 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 		return nil, usagef("--soak %v: must not be under 0", a.soak)
 	case a.within < time.Millisecond:
 		return nil, usagef("--for %v: must be over 0", a.within)
+	case s.Observe < 1:
+		return nil, usagef("--observe: want 1 frame or more; with --gate success=0.95 alone a rollout needs none")
 	}
 	s.Where = a.where.expression
 	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))

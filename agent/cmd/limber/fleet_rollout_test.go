@@ -30,6 +30,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--soak", "-1s")...).complained(t, exitUsage, "--soak -1s")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--gate", "misses=1.2")...).complained(t, exitUsage, "1.2x is times")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--observe", "0")...).complained(t, exitUsage, "--observe")
 	file := filepath.Join(t.TempDir(), "stock.family")
 	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
 		t.Fatalf("family pack: %+v", got)

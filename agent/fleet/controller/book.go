@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -58,9 +59,16 @@ type book struct {
 	born   time.Time                     // when the first connection was joined
 	before map[string]bool               // boots of controllers whose state was there then
 	joined uint64                        // the connection that follows tell of
-	told   map[string][sha256.Size]byte  // what is retained, by topic
+	told   map[string]telling            // what is retained, by topic
+	heard  map[string][sha256.Size]byte  // what the broker retains, as it came last, by topic
 	clear  map[string]bool               // topics that have to be cleared
 	sent   map[string]map[string]sending // by device, and verb/id: its commands that are not answered
+}
+
+// telling is what was told on a topic, and when.
+type telling struct {
+	sum [sha256.Size]byte
+	at  time.Time
 }
 
 // sending is how often a command was sent since the device was there last, and when lastly.
@@ -259,9 +267,38 @@ func (b *book) commit(l *ledger) error {
 
 // forgetTold has all be told again: the connection is new, and the broker may be.
 func (b *book) forgetTold() {
-	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]sending{}
+	b.told, b.heard = map[string]telling{}, map[string][sha256.Size]byte{}
+	b.clear, b.sent = map[string]bool{}, map[string]map[string]sending{}
 	for _, e := range b.entries {
 		e.news = true
+	}
+}
+
+// disputed is how long what the broker retains may differ from what was told: that is on
+// its way.
+const disputed = 3 * time.Second
+
+// correct has a rollout told anew where the broker retains something else in its place, and
+// cleared what is of none.
+func (b *book) correct(retained map[string][sha256.Size]byte, now time.Time) {
+	for topic, sum := range retained {
+		if _, known := b.heard[topic]; known || len(b.heard) < foundMost {
+			b.heard[topic] = sum
+		}
+	}
+	for topic, sum := range b.heard {
+		is, _ := wire.ParseTopic(topic)
+		e := cmp.Or(b.find(is.ID), b.find(partOf(is.ID)))
+		told, known := b.told[topic]
+		switch {
+		case known && (told.sum == sum || now.Sub(told.at) < disputed), !known && sum == sha256.Sum256(nil):
+			continue
+		case e != nil:
+			e.news = true
+		}
+		delete(b.told, topic)
+		delete(b.heard, topic)
+		b.clear[topic] = true // unless it is told of
 	}
 }
 
@@ -274,12 +311,13 @@ func (c *Controller) tell(ctx context.Context, now time.Time) {
 	b.answers = nil
 	for _, e := range b.entries {
 		if e.news {
-			c.tellRollout(ctx, e)
+			c.tellRollout(ctx, e, now)
 		}
 	}
 	for topic := range b.clear {
 		c.client.Send(ctx, mqtt.Message{Topic: topic, QoS: 1, Retained: true})
 		delete(b.told, topic)
+		delete(b.heard, topic)
 	}
 	clear(b.clear)
 	for _, cmd := range b.unsent(c.client.Registry(), now) {
@@ -290,7 +328,7 @@ func (c *Controller) tell(ctx context.Context, now time.Time) {
 
 // tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
 // that who sees how it ended has seen how they did.
-func (c *Controller) tellRollout(ctx context.Context, e *entry) {
+func (c *Controller) tellRollout(ctx context.Context, e *entry, now time.Time) {
 	if e.State != e.logged {
 		e.logged = e.State
 		c.log.Info("rollout changed", "rollout", e.ID, "state", e.State, "why", e.Why)
@@ -307,8 +345,8 @@ func (c *Controller) tellRollout(ctx context.Context, e *entry) {
 			c.log.Error("rollout not told", "rollout", e.ID, "err", err)
 			continue
 		}
-		if sum := sha256.Sum256(payload); c.book.told[topic] != sum {
-			c.book.told[topic] = sum
+		if sum := sha256.Sum256(payload); c.book.told[topic].sum != sum {
+			c.book.told[topic] = telling{sum, now}
 			c.client.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Retained: true})
 		}
 	}

@@ -213,7 +213,7 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 		}
 		within, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		command := wire.RolloutCommand{Action: wire.RolloutResume, Rollout: "is-anybody-there"}
+		command := wire.RolloutCommand{Action: wire.RolloutResume, Rollout: "is-anybody-there.0"} // an id that none can have
 		_, err := r.Do(within, command, patience, nil)
 		if _, answered := errors.AsType[*wire.Refusal](err); answered {
 			return fmt.Errorf("fleet %s: %w; stop it, or let it be", c.cfg.Fleet, ErrTaken)

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,8 @@ const gather = 50 * time.Millisecond
 type picture struct {
 	seen     map[string]fleet.Device
 	evidence *rollout.Evidence
+	partial  bool // the registry had no room for some
+	flooded  bool // nor the inbox when it was emptied last
 }
 
 // loop decides, alone. Its error is ErrTaken.
@@ -97,6 +100,8 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	} else if err := c.rivals(ctx, p); err != nil {
 		return err
 	}
+	c.book.correct(p.documents, now)
+	c.overrun(ctx, p.dropped)
 	for device := range p.devices {
 		delete(c.book.sent, device)
 	}
@@ -122,6 +127,20 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 		c.tell(ctx, now)
 	}
 	return nil
+}
+
+// overrun says that more was sent than there is room for: once, and of what waits for the
+// loop that it is over.
+func (c *Controller) overrun(ctx context.Context, dropped int) {
+	if !c.picture.partial && c.client.Registry().Counts().Untracked > 0 {
+		c.picture.partial = true
+		c.log.Error("fleet is not seen whole", "detail", unseen())
+		c.appear(ctx)
+	}
+	if flooded := dropped > 0; flooded != c.picture.flooded {
+		c.picture.flooded = flooded
+		c.log.Warn("more was sent than can be looked at", "dropped", dropped)
+	}
 }
 
 // save stores what was decided, and tells whether it did. That it does not is said once,
@@ -163,10 +182,19 @@ func (c *Controller) refuse(ctx context.Context, commands []command) {
 // appear says that the controller is there, and what keeps it from working.
 func (c *Controller) appear(ctx context.Context) {
 	detail := ""
-	if c.book.failing != nil {
+	switch {
+	case c.book.failing != nil:
 		detail = c.book.failing.Error()
+	case c.picture.partial:
+		detail = unseen()
 	}
 	c.client.Send(ctx, c.state(wire.Online, c.book.joined, detail))
+}
+
+// unseen is what is wrong where the registry had no room.
+func unseen() string {
+	return fmt.Sprintf("not all devices are seen, and rollouts do not reach the others: there are more than %d, or such "+
+		"that say far too much; forget some, and restart the controller", fleet.MaxDevices)
 }
 
 // view is what a rollout sees.
@@ -186,7 +214,7 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 	for _, s := range p.states {
 		kept = kept || s.retained
 		switch {
-		case s.BootID == c.boot:
+		case s.BootID == c.boot, s.BootID == "": // every controller has a boot
 		case first && (s.retained || s.State.State != wire.Online):
 			b.before[s.BootID] = true
 		case first || !b.outlived(s.State):
@@ -200,9 +228,8 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 	c.appear(ctx)
 	b.forgetTold()
 	strange := 0
-	for topic := range p.documents {
-		b.clear[topic] = true // unless it is told of
-		if is, _ := wire.ParseTopic(topic); b.find(is.ID) == nil && b.find(partOf(is.ID)) == nil {
+	for topic, sum := range p.documents {
+		if is, _ := wire.ParseTopic(topic); sum != sha256.Sum256(nil) && b.find(is.ID) == nil && b.find(partOf(is.ID)) == nil {
 			strange++
 		}
 	}
@@ -219,12 +246,12 @@ func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
 func (b *book) outlived(s wire.State) bool { return b.before[s.BootID] && !s.TS.After(b.born) }
 
 // rivals looks at what was said of the controller while the connection stood. A will of
-// one that is gone is contradicted.
+// one that is gone is contradicted, and whatever else it did not say itself.
 func (c *Controller) rivals(ctx context.Context, p post) error {
 	for _, s := range p.states {
 		switch {
 		case s.BootID == c.boot:
-		case s.State.State == wire.Online:
+		case s.State.State == wire.Online && s.BootID != "":
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		default:
 			c.appear(ctx)
