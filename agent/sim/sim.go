@@ -60,6 +60,8 @@ type Config struct {
 	Broker  func(device string) mqtt.Broker
 	State   string // folder, best in memory: see StateFolder
 	Version string // of the program
+
+	Telemetry time.Duration // how often each device sends it; 0: as devices do
 }
 
 // MaxDevices is how many devices a fleet may have: the names have four digits.
