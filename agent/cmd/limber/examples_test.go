@@ -120,7 +120,7 @@ func TestEveryExampleOfTheFleetIsRun(t *testing.T) {
 	for _, e := range examples(t) {
 		credentials := slices.Contains(e.args, "--ca-file") || slices.Contains(e.args, "--password-file")
 		if len(e.args) > 1 && e.args[0] == "fleet" && (e.args[1] == "serve" || e.args[1] == "rollout") {
-			continue // which TestARolloutFromTheCommandLine runs
+			continue // which TestEveryExampleOfRolloutsIsRun runs
 		}
 		if len(e.args) > 1 && e.args[0] == "fleet" && !credentials { // those are tried with the brokers that want them
 			fleets = append(fleets, e)
