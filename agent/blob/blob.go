@@ -196,7 +196,8 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 	defer p.close()
 	ways, denied := f.ways(w)
 	pause := pauseFirst
-	var last error
+	last := make([]error, len(ways)) // of each way
+	given := func() error { return errors.Join(append([]error{ctx.Err()}, last...)...) }
 	for at, wrong := 0, 0; ; {
 		before := p.done
 		err := do(ctx, ways[at%len(ways)], p)
@@ -205,7 +206,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return errors.Join(ctx.Err(), last)
+			return given()
 		case isFatal:
 			return end.error
 		case errors.Is(err, errWrong):
@@ -219,12 +220,12 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			pause = pauseFirst
 			continue
 		}
-		last = err
+		last[at%len(ways)] = err
 		if at++; at%len(ways) > 0 {
 			continue
 		}
 		if sleep(ctx, pause/2+rand.N(pause/2)) != nil {
-			return errors.Join(ctx.Err(), last)
+			return given()
 		}
 		pause = min(2*pause, pauseMost)
 	}

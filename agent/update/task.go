@@ -204,7 +204,7 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, cause)
+		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, err) // with what it waited for
 	}
 	return err
 }
