@@ -1,13 +1,21 @@
 package agent_test
 
 import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/power"
 )
 
 // newPowerConfig is a device whose owner lets operators set the power mode.
@@ -49,26 +57,38 @@ func TestCommandSetsThePowerModeOnce(t *testing.T) {
 			t.Errorf("other bytes: got %+v, want rejected: conflict", other)
 		}
 		o.obeyed(cfg, "mode", "p1", `{"mode":"balanced","ttl_ms":60000}`) // ids belong to their verb
+		m.clock(2000, 2000)                                               // again
 		got, err := openClient(t, addr, fleet.CommandFilters("demo")).Command(t.Context(), "demo", "@all",
 			wire.Command{PowerMode: "clock-100"}, patience)
 		want := []fleet.Outcome{{Device: cfg.Device, State: wire.CommandSucceeded}}
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("for everybody: got %+v, %v; want %+v", got, err, want)
 		}
-		o.inPower(cfg, "clock-100")
-		// It was what somebody had made it: the repetition did nothing.
-		o.tells(cfg, wire.EventPower, "the board's power mode is clock-100; it was clock-75")
+		soon := o.command(cfg, cfg.Device, "power", "p2", `{"power_mode":"clock-75","ttl_ms":60000}`)
+		if soon.State != wire.CommandFailed || soon.Reason != wire.Busy {
+			t.Errorf("within ten seconds: got %+v, want failed: busy", soon)
+		}
+		o.fence()
+		told := 0
+		for _, m := range o.matching(self(cfg).Event(wire.SeverityInfo)) {
+			if decoded[wire.Event](t, m).Kind == wire.EventPower {
+				told++
+			}
+		}
+		if told != 1 { // the repetition did nothing
+			t.Errorf("%d events, want that of the first change alone", told)
+		}
 	})
 }
 
 func TestAPowerCommandThatHangsKeepsNoOtherClassWaitingNorTheDeviceFromStopping(t *testing.T) {
 	t.Parallel()
 	addr := serve(t)
-	cfg, m, o := newPowerConfig(t, addr), mustMachine(t), operate(t, addr)
-	m.nvpmodel()
+	cfg, m, o := newPowerConfig(t, addr), mustFake(t, "xavier-nx"), operate(t, addr)
+	m.write("fake/hangs")
 	d := start(t, cfg, m.under())
 	o.presence(cfg, wire.Online, 0)
-	const payload = `{"power_mode":"HANGS","ttl_ms":3600000}`
+	const payload = `{"power_mode":"MODE_15W","ttl_ms":3600000}`
 	o.publish(self(cfg).Cmd("power", "hangs"), []byte(payload))
 	if ack := decoded[wire.Ack](t, o.await(self(cfg).Ack("power", "hangs"), 3)); ack.State != wire.CommandExecuting {
 		t.Fatalf("got %+v, want it executing", ack)
@@ -86,5 +106,95 @@ func TestAPowerCommandThatHangsKeepsNoOtherClassWaitingNorTheDeviceFromStopping(
 		if slices.ContainsFunc(o.steps(cfg, "power", id), wire.Step.Final) {
 			t.Errorf("%s ended; want it left to the next start", id)
 		}
+	}
+}
+
+// nobody is a user without any rights, and its group.
+const nobody = 65534
+
+// mustPlace is a folder of nobody's, which holds this program as well.
+func mustPlace(t *testing.T) (dir, program string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "limber-nobody-") // those of tests are root's alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	program = filepath.Join(dir, "device")
+	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir, program
+}
+
+// help runs a power helper for a board as long as the test.
+func help(t *testing.T, m machine, socket string, cfg power.HelperConfig) {
+	t.Helper()
+	l, err := power.Listen(socket, nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- power.NewHelper(power.New(m.root), cfg, discard()).Run(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An agent that is nobody, a helper that is root, and a fake Xavier NX.
+func TestAnAgentWithoutPrivilegesSetsThePowerModeByTheHelper(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be a helper, and another user")
+	}
+	t.Parallel()
+	dir, program := mustPlace(t)
+	m, addr := mustFake(t, "xavier-nx"), serve(t)
+	board, path := filepath.Join(dir, "board"), filepath.Join(dir, "limber.toml")
+	cfg, o := newPowerConfig(t, addr), operate(t, addr)
+	cfg.State, cfg.Power.Socket = filepath.Join(dir, "state"), filepath.Join(dir, "power.sock")
+	err := errors.Join(os.Rename(m.root, board), os.Chmod(board, 0o755), os.Rename(writeConfig(t, cfg), path),
+		os.Chown(dir, nobody, nobody), os.Chown(path, nobody, nobody)) // but not the board
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.root = board
+	help(t, m, cfg.Power.Socket, power.HelperConfig{Allow: []string{"MODE_15W", "MODE_10W_2CORE"}, Peers: []uint32{0, nobody}})
+
+	c := exec.Command(program)
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	d := spawnBy(t, c, path, envBoard+"="+board, envSimulated+"=1ms")
+	defer d.stop()
+	o.inPower(cfg, "MODE_20W_6CORE")
+	if ack := o.command(cfg, cfg.Device, "power", "set", `{"power_mode":"MODE_15W","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
+		t.Errorf("got %+v, want it succeeded", ack)
+	}
+	o.inPower(cfg, "MODE_15W")
+	o.tells(cfg, wire.EventPower, "the board's power mode is MODE_15W; it was MODE_20W_6CORE")
+	for _, tt := range []struct {
+		id, mode string
+		state    wire.Step
+		reason   wire.Reason
+		detail   string
+	}{
+		{"other", "MODE_15W_4CORE", wire.CommandFailed, wire.Unauthorized, "may only set MODE_15W, MODE_10W_2CORE"},
+		{"soon", "MODE_10W_2CORE", wire.CommandFailed, wire.Busy, "try again in"},
+		{"none", "MODE_99W", wire.CommandRejected, wire.Invalid, "no such power mode"},
+	} {
+		ack := o.command(cfg, cfg.Device, "power", tt.id, `{"power_mode":"`+tt.mode+`","ttl_ms":60000}`)
+		if ack.State != tt.state || ack.Reason != tt.reason || !strings.Contains(ack.Detail, tt.detail) {
+			t.Errorf("%s: got %+v, want %s %s with %q", tt.id, ack, tt.state, tt.reason, tt.detail)
+		}
+	}
+	o.fence()
+	if err := os.Remove(cfg.Power.Socket); err != nil { // the agent is left to its own rights, which it has not
+		t.Fatal(err)
+	}
+	ack := o.command(cfg, cfg.Device, "power", "alone", `{"power_mode":"MODE_10W_2CORE","at_reboot":true,"ttl_ms":60000}`)
+	if ack.Reason != wire.Unauthorized || !strings.Contains(ack.Detail, "have `limber power-helper` run") {
+		t.Errorf("without a helper: got %+v, want unauthorized and the remedy", ack)
 	}
 }
