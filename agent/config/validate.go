@@ -83,7 +83,8 @@ func (c Config) Validate() error {
 	if allowed != nil {
 		allowed = fmt.Errorf("updates.sources: %w", allowed)
 	}
-	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), c.Power.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), c.Power.validate(), sources,
+		c.Schedule.Validate(), c.validateLink())...)
 }
 
 // longestSocket is the longest path that a socket may have on Linux, in bytes.
@@ -101,8 +102,8 @@ func (p Power) validate() error {
 		}
 	}
 	if s := p.Socket; s != "" && (!filepath.IsAbs(s) || len(s) > longestSocket) {
-		errs = append(errs, fmt.Errorf("power.socket: %q is not an absolute path of up to %d bytes, or empty for no helper",
-			s, longestSocket))
+		errs = append(errs, fmt.Errorf("power.socket: %q is not an absolute path of up to %d bytes, or empty for "+
+			"no helper", s, longestSocket))
 	}
 	return errors.Join(errs...)
 }

@@ -95,7 +95,8 @@ func (p *Power) restore(ctx context.Context, m *powerMemory) {
 }
 
 func (p *Power) warn(format string, args ...any) {
-	p.deps.Events.EventAtOnce(wire.SeverityWarning, wire.Event{Kind: wire.EventPower, Detail: fmt.Sprintf(format, args...)})
+	p.deps.Events.EventAtOnce(wire.SeverityWarning,
+		wire.Event{Kind: wire.EventPower, Detail: fmt.Sprintf(format, args...)})
 }
 
 // Status is the power modes of the board; nil where there is nothing to choose.
@@ -121,7 +122,8 @@ func (p *Power) prepare(_ context.Context, o Order) (Action, error) {
 	names := p.deps.Board.Modes().Names
 	switch {
 	case !p.cfg.SetMode:
-		return nil, wire.Refuse(wire.Unauthorized, "%w: its configuration must have power.set_mode = true", power.ErrForbidden)
+		return nil, wire.Refuse(wire.Unauthorized, "%w: its configuration must have power.set_mode = true",
+			power.ErrForbidden)
 	case o.AllowReboot && !p.cfg.AllowReboot:
 		return nil, wire.Refuse(wire.Unauthorized, "rebooting the board was not allowed on this device: its "+
 			"configuration must have power.allow_reboot = true")
@@ -208,19 +210,25 @@ func (p *Power) rebooted(mode string) (Outcome, error) {
 
 const unknownMode = "unknown"
 
-// change has the board changed, by its helper where there is one. It tells of a change
-// also where it failed half way.
+// order has the board changed, by its helper where there is one.
+func (p *Power) order(ctx context.Context, c power.Change) error {
+	if helper := p.deps.Board.Remote(p.cfg.Socket); helper.Present() {
+		_, err := helper.Set(ctx, c)
+		return err
+	}
+	own, err := p.deps.Board.Setter(power.Permission{SetMode: p.cfg.SetMode, Reboot: p.cfg.AllowReboot})
+	if err == nil {
+		_, err = own.Set(ctx, c)
+	}
+	return err
+}
+
+// change has the board changed. It tells of a change also where it failed half way.
 func (p *Power) change(ctx context.Context, c power.Change) (now string, err error) {
 	before := p.deps.Board.Modes().Current
 	limited, cancel := context.WithTimeout(ctx, powerPatience)
 	defer cancel()
-	if helper := p.deps.Board.Remote(p.cfg.Socket); helper.Present() {
-		now, err = helper.Set(limited, c)
-	} else if own, none := p.deps.Board.Setter(power.Permission{SetMode: p.cfg.SetMode, Reboot: p.cfg.AllowReboot}); none != nil {
-		err = none
-	} else {
-		now, err = own.Set(limited, c)
-	}
+	err = p.order(limited, c)
 	if now = p.deps.Board.Modes().Current; now != before {
 		p.log.Info("power mode changed", "mode", cmp.Or(now, unknownMode))
 		p.deps.Events.Event(wire.SeverityInfo, wire.Event{Kind: wire.EventPower, Detail: fmt.Sprintf(

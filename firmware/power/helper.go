@@ -119,14 +119,17 @@ func (h *Helper) obey(ctx context.Context, conn *net.UnixConn) (c Change, now st
 	return c, now, err
 }
 
-// readLine reads a line without its end.
+// readLine reads a line, or what there is until the other side has said all: half an
+// object is none.
 func readLine(r io.Reader) ([]byte, error) {
 	line, err := bufio.NewReaderSize(io.LimitReader(r, maxLine), maxLine).ReadSlice('\n')
-	if err == nil {
-		return line[:len(line)-1], nil
-	}
-	if len(line) == maxLine {
+	switch {
+	case err == nil:
+		return line, nil
+	case len(line) == maxLine:
 		return nil, fmt.Errorf("the line has more than %d bytes", maxLine)
+	case len(line) > 0 && errors.Is(err, io.EOF):
+		return line, nil
 	}
 	return nil, fmt.Errorf("the line has no end after %d bytes: %w", len(line), err)
 }

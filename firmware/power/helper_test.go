@@ -140,12 +140,13 @@ func TestC6_AHelperObeysALineAndNothingElse(t *testing.T) {
 	if got := b.read("fake/log"); got != "-m 3\n-q\n" {
 		t.Errorf("nvpmodel was told %q, want only what takes a reboot", got)
 	}
-	if got := say(t, socket, `{"at_reboot":false,"set":"MODE_15W"}`+"\n"); !got.OK || got.Mode != "MODE_15W" || got.Reason != "" {
+	if got := say(t, socket, "\t"+`{"at_reboot" :false, "set":"MODE_15W"}`+" \r\n"); !got.OK || got.Mode != "MODE_15W" || got.Reason != "" {
 		t.Errorf("got %+v, want that it is set", got)
 	}
-	want := `"detail":"power mode MODE_10W_2CORE: the mode changes at most once in ten seconds`
-	if got := say(t, socket, `{"set":"MODE_10W_2CORE"}`+"\n"); got.OK || got.Reason != "busy" || got.Mode != "MODE_15W" {
-		t.Errorf("got %+v, want busy with %s", got, want)
+	const soon = "power mode MODE_10W_2CORE: the mode changes at most once in ten seconds"
+	if got := say(t, socket, `{"set":"MODE_10W_2CORE"}`+"\n"); got.Reason != "busy" || got.Mode != "MODE_15W" ||
+		!strings.HasPrefix(got.Detail, soon) {
+		t.Errorf("got %+v, want busy with %q", got, soon)
 	}
 }
 
@@ -154,6 +155,16 @@ func TestAHelperLeavesAModeToTheNextStart(t *testing.T) {
 	got := say(t, b.helps(), `{"set":"MODE_10W_2CORE","at_reboot":true}`+"\n")
 	if want := (answer{OK: true, Mode: "MODE_20W_6CORE"}); got != want || b.read("var/lib/nvpmodel/status") != "pmode:0003 fmode:quiet\n" {
 		t.Errorf("got %+v and %q, want %+v and mode 3", got, b.read("var/lib/nvpmodel/status"), want)
+	}
+}
+
+func TestAHelperThatMayRebootsTheBoard(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	socket := b.helps(func(c *power.HelperConfig) { c.Reboot = true })
+	now, err := power.New(b.root).Remote(socket).Set(t.Context(), power.Change{Mode: "MODE_10W_2CORE", AllowReboot: true})
+	if err != nil || now != "MODE_20W_6CORE" || !b.has("fake/rebooted") {
+		t.Errorf("got %s, %v, rebooted %t; want that it restarts, and is in the former mode until then", now, err,
+			b.has("fake/rebooted"))
 	}
 }
 
@@ -170,6 +181,16 @@ func TestAPeerThatSendsNothingIsGivenUpAndTheNextServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
+	half, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer half.Close()
+	io.WriteString(half, `{"set":"MODE_15W"`)
+	half.(*net.UnixConn).CloseWrite()
+	if line, err := bufio.NewReader(half).ReadString('\n'); !strings.Contains(line, "the JSON object has no end") {
+		t.Errorf("got %q, %v; want what was missing", line, err)
+	}
 	if got := say(t, socket, `{"set":"MODE_15W"}`+"\n"); !got.OK {
 		t.Errorf("got %+v, want that it is set", got)
 	}
@@ -213,7 +234,8 @@ func asNobody(t *testing.T, socket string) string {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return string(out)
+	said, _, _ := strings.Cut(string(out), "\n")
+	return said
 }
 
 func TestAHelperServesItsUsersAlone(t *testing.T) {
@@ -225,7 +247,7 @@ func TestAHelperServesItsUsersAlone(t *testing.T) {
 	if err := os.Chmod(socket, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if got := asNobody(t, socket); got != "unauthorized user 65534 may not set power modes: only root and the user of the agent may\n" {
+	if got := asNobody(t, socket); got != "unauthorized user 65534 may not set power modes: only root and the user of the agent may" {
 		t.Errorf("the kernel says who it is: got %q", got)
 	}
 	if b.has("fake/log") {
@@ -235,7 +257,7 @@ func TestAHelperServesItsUsersAlone(t *testing.T) {
 	if err := os.Chmod(users, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if got := asNobody(t, users); got != "internal <nil>\n" || b.read("fake/live") != "0\n" {
+	if got := asNobody(t, users); got != "internal <nil>" || b.read("fake/live") != "0\n" {
 		t.Errorf("one of its users: got %q, and mode %q", got, b.read("fake/live"))
 	}
 }
@@ -307,8 +329,8 @@ func TestAHelperThatCannotBeAskedIsNamedWithARemedy(t *testing.T) {
 		{"nobody listens", left, syscall.ECONNREFUSED, "internal", "start it, `systemctl start limber-power.socket`"},
 		{"no socket", filepath.Join(t.TempDir(), "none"), fs.ErrNotExist, "internal", "start it"},
 		{"no answer", stranger(t, says("")), io.EOF, "internal", "no whole answer"},
-		{"half an answer", stranger(t, says(`{"ok":true,"mode":"MODE`)), io.EOF, "internal", "no whole answer: the line has no end after 23 bytes"},
-		{"an answer without an end", stranger(t, says(`{"ok":true,"mode":"MODE_15W"}`)), io.EOF, "internal", "no whole answer"},
+		{"half an answer", stranger(t, says(`{"ok":true,"mode":"MODE`)), nil, "internal", "no whole answer: unexpected end of JSON input"},
+		{"half an answer and the end of a line", stranger(t, says(`{"ok":true,"mode":"MODE_15W"`+"\n")), nil, "internal", "no whole answer"},
 		{"an answer for ever", stranger(t, says(strings.Repeat("x", 1<<20))), nil, "internal", "more than 4096 bytes"},
 		{"another answer", stranger(t, says("HTTP/1.1 400 Bad Request\n")), nil, "internal", "no whole answer: invalid character"},
 		{"it hangs", stranger(t, func(net.Conn) {}), context.DeadlineExceeded, "expired", "did not answer in time"},

@@ -55,7 +55,8 @@ reboots the board for a mode that takes it.`,
 
 func (a *helperArgs) run(c *cobra.Command) error {
 	if len(a.allow) == 0 {
-		return usagef("power-helper: --allow is missing: name the power modes that may be set; see `%s --help`", c.CommandPath())
+		return usagef("power-helper: --allow is missing: name the power modes that may be set; see `%s --help`",
+			c.CommandPath())
 	}
 	for _, mode := range a.allow {
 		if !wire.ValidName(mode) {
