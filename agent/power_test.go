@@ -3,6 +3,8 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,8 +147,16 @@ func help(t *testing.T, m machine, socket string, cfg power.HelperConfig) {
 	})
 }
 
-// An agent that is nobody, a helper that is root, and a fake Xavier NX.
-func TestAnAgentWithoutPrivilegesSetsThePowerModeByTheHelper(t *testing.T) {
+// unprivileged is a device that is nobody, on a fake Xavier NX, with a helper that is root.
+type unprivileged struct {
+	*operator
+	t     *testing.T
+	cfg   config.Config
+	board machine
+}
+
+func mustUnprivileged(t *testing.T) unprivileged {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be a helper, and another user")
 	}
@@ -163,38 +173,75 @@ func TestAnAgentWithoutPrivilegesSetsThePowerModeByTheHelper(t *testing.T) {
 	}
 	m.root = board
 	help(t, m, cfg.Power.Socket, power.HelperConfig{Allow: []string{"MODE_15W", "MODE_10W_2CORE"}, Peers: []uint32{0, nobody}})
-
 	c := exec.Command(program)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	d := spawnBy(t, c, path, envBoard+"="+board, envSimulated+"=1ms")
-	defer d.stop()
+	t.Cleanup(d.stop) // in order: it is still alive
 	o.inPower(cfg, "MODE_20W_6CORE")
-	if ack := o.command(cfg, cfg.Device, "power", "set", `{"power_mode":"MODE_15W","ttl_ms":60000}`); ack.State != wire.CommandSucceeded {
-		t.Errorf("got %+v, want it succeeded", ack)
+	return unprivileged{o, t, cfg, m}
+}
+
+// ends sends a command for a power mode, which must end so.
+func (u unprivileged) ends(id, command string, state wire.Step, reason wire.Reason, detail string) {
+	u.t.Helper()
+	ack := u.command(u.cfg, u.cfg.Device, "power", id, command)
+	if ack.State != state || ack.Reason != reason || !strings.Contains(ack.Detail, detail) {
+		u.t.Errorf("%s: got %+v, want %s %s with %q", command, ack, state, reason, detail)
 	}
-	o.inPower(cfg, "MODE_15W")
-	o.tells(cfg, wire.EventPower, "the board's power mode is MODE_15W; it was MODE_20W_6CORE")
-	for _, tt := range []struct {
-		id, mode string
-		state    wire.Step
-		reason   wire.Reason
-		detail   string
-	}{
-		{"other", "MODE_15W_4CORE", wire.CommandFailed, wire.Unauthorized, "may only set MODE_15W, MODE_10W_2CORE"},
-		{"soon", "MODE_10W_2CORE", wire.CommandFailed, wire.Busy, "try again in"},
-		{"none", "MODE_99W", wire.CommandRejected, wire.Invalid, "no such power mode"},
-	} {
-		ack := o.command(cfg, cfg.Device, "power", tt.id, `{"power_mode":"`+tt.mode+`","ttl_ms":60000}`)
-		if ack.State != tt.state || ack.Reason != tt.reason || !strings.Contains(ack.Detail, tt.detail) {
-			t.Errorf("%s: got %+v, want %s %s with %q", tt.id, ack, tt.state, tt.reason, tt.detail)
-		}
+}
+
+func TestAnAgentWithoutPrivilegesSetsThePowerModeByTheHelper(t *testing.T) {
+	u := mustUnprivileged(t)
+	u.ends("other", `{"power_mode":"MODE_15W_4CORE","ttl_ms":60000}`, wire.CommandFailed, wire.Unauthorized,
+		"may only set MODE_15W, MODE_10W_2CORE")
+	u.ends("set", `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "", "")
+	u.inPower(u.cfg, "MODE_15W")
+	u.tells(u.cfg, wire.EventPower, "the board's power mode is MODE_15W; it was MODE_20W_6CORE")
+	u.ends("soon", `{"power_mode":"MODE_10W_2CORE","ttl_ms":60000}`, wire.CommandFailed, wire.Busy, "try again in")
+	u.ends("none", `{"power_mode":"MODE_99W","ttl_ms":60000}`, wire.CommandRejected, wire.Invalid, "no such power mode")
+	if got, err := os.ReadFile(filepath.Join(u.board.root, "fake/live")); string(got) != "0\n" {
+		t.Errorf("the board is in %s, %v; want mode 0", got, err)
 	}
-	o.fence()
-	if err := os.Remove(cfg.Power.Socket); err != nil { // the agent is left to its own rights, which it has not
+}
+
+func TestWhatCannotBeSetHasItsReasonAndLeavesAgentAndHelperAlive(t *testing.T) {
+	u := mustUnprivileged(t)
+	tool := filepath.Join(u.board.root, "usr/sbin/nvpmodel")
+	u.ends("takes", `{"power_mode":"MODE_10W_2CORE","ttl_ms":60000}`, wire.CommandFailed, wire.NeedsReboot, "--at-reboot leaves it")
+	u.caps(u.cfg, func(c wire.Caps) bool {
+		return c.Power.List[3] == wire.PowerMode{Name: "MODE_10W_2CORE", ID: 3, Reboot: wire.RebootRequired}
+	}, "mode 3 takes a reboot")
+	os.Rename(tool, tool+".away")
+	u.ends("missing", `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandFailed, wire.Unsupported, "install NVIDIA's package")
+	os.Rename(tool+".away", tool)
+	u.board.write("fake/hangs")
+	u.ends("hangs", `{"power_mode":"MODE_15W","ttl_ms":1000}`, wire.CommandTimedOut, wire.Expired, "did not answer in time")
+	os.Remove(filepath.Join(u.board.root, "fake/hangs"))
+	u.ends("left", `{"power_mode":"MODE_10W_2CORE","at_reboot":true,"ttl_ms":60000}`, wire.CommandSucceeded, "",
+		"takes effect at the next start")
+	if got, err := os.ReadFile(filepath.Join(u.board.root, "var/lib/nvpmodel/status")); string(got) != "pmode:0003 fmode:quiet\n" {
+		t.Errorf("the status file has %q, %v; want mode 3", got, err)
+	}
+	u.inPower(u.cfg, "MODE_20W_6CORE") // until then
+	if err := os.Remove(u.cfg.Power.Socket); err != nil {
 		t.Fatal(err)
 	}
-	ack := o.command(cfg, cfg.Device, "power", "alone", `{"power_mode":"MODE_10W_2CORE","at_reboot":true,"ttl_ms":60000}`)
-	if ack.Reason != wire.Unauthorized || !strings.Contains(ack.Detail, "have `limber power-helper` run") {
-		t.Errorf("without a helper: got %+v, want unauthorized and the remedy", ack)
+	u.ends("alone", `{"power_mode":"MODE_15W","at_reboot":true,"ttl_ms":60000}`, wire.CommandFailed, wire.Unauthorized,
+		"have `limber power-helper` run")
+	l, err := net.Listen("unix", u.cfg.Power.Socket)
+	if err == nil {
+		err = os.Chmod(u.cfg.Power.Socket, 0o666)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			io.WriteString(conn, `{"ok":true,"mo`)
+			conn.Close()
+		}
+	}()
+	u.ends("half", `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandFailed, wire.Internal, "no whole answer")
+	u.obeyed(u.cfg, "mode", "still", `{"mode":"balanced","ttl_ms":60000}`)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -115,8 +116,35 @@ func (h *Helper) obey(ctx context.Context, conn *net.UnixConn) (c Change, now st
 		return c, "", refuse(ErrForbidden, "power mode %s: the helper on this device may only set %s, see its --allow",
 			c.Mode, strings.Join(h.cfg.Allow, ", "))
 	}
-	now, err = h.setter.Set(ctx, c)
+	conn.SetDeadline(time.Time{})
+	waited, stop := whileThere(ctx, conn)
+	defer stop()
+	now, err = h.setter.Set(waited, c)
 	return c, now, err
+}
+
+// lookPace is how often a helper looks whether its peer still waits.
+const lookPace = 100 * time.Millisecond
+
+// whileThere is a context that ends when the peer hangs up, as an agent does whose command
+// has expired: nothing is done later that nobody waits for. A peer that only says no more
+// still waits. After stop nothing uses the connection any more.
+func whileThere(ctx context.Context, conn *net.UnixConn) (waited context.Context, stop func()) {
+	waited, cancel := context.WithCancel(ctx)
+	var look sync.WaitGroup
+	look.Go(func() {
+		defer cancel()
+		for waited.Err() == nil {
+			if _, err := conn.Write(nil); errors.Is(err, syscall.EPIPE) {
+				return
+			}
+			pause(waited, lookPace)
+		}
+	})
+	return waited, func() {
+		cancel()
+		look.Wait()
+	}
 }
 
 // readLine reads a line, or what there is until the other side has said all: half an

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,6 +58,12 @@ func open(tb testing.TB) string {
 // helps runs a helper for a board, which serves root and whoever runs the test.
 func (b board) helps(change ...func(*power.HelperConfig)) (socket string) {
 	b.tb.Helper()
+	return b.helpsFor(soon, change...)
+}
+
+// helpsFor is helps with another patience.
+func (b board) helpsFor(patience time.Duration, change ...func(*power.HelperConfig)) (socket string) {
+	b.tb.Helper()
 	cfg := power.HelperConfig{Allow: []string{"MODE_15W", "MODE_10W_2CORE", "MODE_99W"}, Peers: []uint32{0, uint32(os.Geteuid())}}
 	for _, c := range change {
 		c(&cfg)
@@ -67,7 +74,7 @@ func (b board) helps(change ...func(*power.HelperConfig)) (socket string) {
 		b.tb.Fatal(err)
 	}
 	h := power.NewHelper(power.New(b.root), cfg, slog.New(slog.DiscardHandler))
-	h.Hasten(soon)
+	h.Hasten(patience)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- h.Run(ctx, l) }()
@@ -210,6 +217,40 @@ func TestAHelperKillsAToolThatHangs(t *testing.T) {
 	b.remove("usr/sbin/nvpmodel")
 	if got := say(t, socket, `{"set":"MODE_15W"}`+"\n"); got.Reason != "unsupported" || !strings.Contains(got.Detail, "install") {
 		t.Errorf("got %+v, want unsupported", got)
+	}
+}
+
+func TestAToolThatNobodyWaitsForIsKilled(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel("[ $1 = -q ] || { echo $$ >ROOT/fake/pid; sleep 600; }")
+	socket := b.helpsFor(time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	_, err := power.New(b.root).Remote(socket).Set(ctx, power.Change{Mode: "MODE_15W"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that time is over", err)
+	}
+	if got := say(t, socket, `{"set":"MODE_20W_6CORE"}`+"\n"); got.Reason != "unauthorized" { // the next one is served
+		t.Errorf("got %+v, want unauthorized", got)
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(b.read("fake/pid")))
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the tool, process %d: got %v, want that it is no more", pid, err)
+	}
+}
+
+func TestAPeerThatSaysNoMoreStillWaits(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel("[ $1 = -q ] || { sleep 0.3; printf 'pmode:0000' >ROOT/var/lib/nvpmodel/status; }")
+	conn, err := net.Dial("unix", b.helpsFor(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, `{"set":"MODE_15W"}`)
+	conn.(*net.UnixConn).CloseWrite()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != `{"ok":true,"mode":"MODE_15W"}`+"\n" {
+		t.Errorf("got %s, %v; want that it is set", line, err)
 	}
 }
 
