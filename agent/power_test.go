@@ -111,6 +111,36 @@ func TestAPowerCommandThatHangsKeepsNoOtherClassWaitingNorTheDeviceFromStopping(
 	}
 }
 
+func TestACommandThatRebootsTheBoardEndsWhenItIsBack(t *testing.T) {
+	brokers(t, func(t *testing.T, addr string) {
+		cfg, m, o := newPowerConfig(t, addr), mustFake(t, "xavier-nx"), operate(t, addr)
+		cfg.Power.AllowReboot = true
+		const boot = "proc/sys/kernel/random/boot_id"
+		m.write(boot, "first")
+		d := start(t, cfg, m.under())
+		o.presence(cfg, wire.Online, 0)
+		o.publish(self(cfg).Cmd("power", "p1"), []byte(`{"power_mode":"MODE_10W_2CORE","allow_reboot":true,"ttl_ms":60000}`))
+		o.caps(cfg, func(c wire.Caps) bool {
+			return c.Power.Mode == "MODE_20W_6CORE" && c.Power.List[3].Reboot == wire.RebootRequired
+		}, "the mode takes a reboot, and the former one is in force until then")
+		d.stop() // as the board does, which goes down
+
+		if err := os.Remove(filepath.Join(m.root, "fake/rebooted")); err != nil {
+			t.Fatal(err)
+		}
+		m.write("fake/live", 3)
+		m.write(boot, "second")
+		start(t, cfg, m.under())
+		if ack := o.final(self(cfg).Ack("power", "p1"), 0); ack.State != wire.CommandSucceeded {
+			t.Errorf("got %+v, want it succeeded", ack)
+		}
+		o.inPower(cfg, "MODE_10W_2CORE")
+		if _, err := os.Stat(filepath.Join(m.root, "fake/rebooted")); err == nil {
+			t.Error("it was rebooted again")
+		}
+	})
+}
+
 // nobody is a user without any rights, and its group.
 const nobody = 65534
 
