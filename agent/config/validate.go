@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -82,7 +83,29 @@ func (c Config) Validate() error {
 	if allowed != nil {
 		allowed = fmt.Errorf("updates.sources: %w", allowed)
 	}
-	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), c.Power.validate(), sources,
+		c.Schedule.Validate(), c.validateLink())...)
+}
+
+// longestSocket is the longest path that a socket may have on Linux, in bytes.
+const longestSocket = 107
+
+// validate names what would never take effect.
+func (p Power) validate() error {
+	var errs []error
+	for _, needs := range []struct {
+		key string
+		set bool
+	}{{"power.allow_reboot", p.AllowReboot}, {"power.keep", p.Keep}} {
+		if needs.set && !p.SetMode {
+			errs = append(errs, fmt.Errorf("%s: has no effect without power.set_mode = true", needs.key))
+		}
+	}
+	if s := p.Socket; s != "" && (!filepath.IsAbs(s) || len(s) > longestSocket) {
+		errs = append(errs, fmt.Errorf("power.socket: %q is not an absolute path of up to %d bytes, or empty for "+
+			"no helper", s, longestSocket))
+	}
+	return errors.Join(errs...)
 }
 
 func validateGroups(names []string) error {

@@ -66,7 +66,7 @@ var ranks = [][]imports{
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
 		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/wire", "family", "family/library", "store"}},
-		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "store"},
+		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
@@ -120,7 +120,7 @@ var ranks = [][]imports{
 			"agent/sim", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
-			"family/trial", "family/workshop", "store"},
+			"family/trial", "family/workshop", "firmware/power", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
