@@ -10,8 +10,9 @@
 // those of a family that a command line has: the same two parts, with the roles
 // exchanged. Sources that the configuration allows come first, the broker last. A way
 // that fails is followed by the next one; a way that got on before it failed is tried
-// again, where it was. Nobody having the blob is no error but a wait, which ends with
-// the caller's context.
+// again, where it was, unless it had become too slow. Nobody having the blob is no error
+// but a wait, which ends with the caller's context. What has no digest, such as signed
+// metadata, is read from sources alone, as a document.
 //
 // Over MQTT parts are pulled, with QoS 0: a few are asked for at a time, and asked for
 // again when those behind them came, or when nothing came for longer than round trips

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type Repository struct {
 	published set
 	staged    set
 	renewed   map[Role]bool // Snapshot, Timestamp: to be made anew
+	overtaken []Role        // of which something waited in a version that is visible with other content
 }
 
 // settings are repo.json.
@@ -138,6 +140,7 @@ func Open(dir string, keys []Key, now time.Time) (*Repository, error) {
 	if err == nil {
 		err = r.trusted()
 	}
+	r.giveUp()
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", dir, err)
 	}
@@ -174,6 +177,20 @@ func (r *Repository) trusted() error {
 		return nil
 	}
 	return errors.New("what it serves is not signed as it must be: take it from where you trust it")
+}
+
+// giveUp drops what waits in a version that is visible: a version never has two contents.
+func (r *Repository) giveUp() {
+	for _, role := range Roles() {
+		b := r.staged[role]
+		if b == nil || headOf(b).Signed.Version >= r.next(role) {
+			continue
+		}
+		delete(r.staged, role)
+		if role != Snapshot && role != Timestamp && !bytes.Equal(b, r.published[role]) {
+			r.overtaken = append(r.overtaken, role)
+		}
+	}
 }
 
 func (r *Repository) saveSettings() error {
