@@ -76,8 +76,8 @@ func TestARepositoryBeginsWithKeysForEveryRole(t *testing.T) {
 	if _, err := Init(d.dir, d.ring(), Setup{}, d.now); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("again: got %v", err)
 	}
-	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2}}, d.now)
-	for _, want := range []string{"role root wants 2 signatures and has 1 keys", "role snapshot", "keygen --role snapshot"} {
+	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2, Targets: 0}}, d.now)
+	for _, want := range []string{"role targets wants 0 signatures", "role root wants 2 signatures and has 1 keys", "role snapshot", "keygen --role snapshot"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
