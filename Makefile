@@ -11,7 +11,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test torture check arm64 bench data clean clean-all runtime
+.PHONY: build demo test torture check arm64 bench data clean clean-all runtime tuf
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
@@ -26,14 +26,14 @@ demo: build
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
 SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
-	family/workshop
+	family/workshop firmware/repo
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what
 # the race detector looks for, and it makes their arithmetic take five to ten times as
 # long. make torture has it nevertheless.
 ALONE = agent/fleet/rollout agent/frame agent/governor/replay family/ofa family/onnx
 
-test: runtime
+test: runtime tuf
 	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
 	GOGC=400 $(TESTED) -p 3 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
 		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
@@ -48,7 +48,7 @@ FLEETS   = ^TestAThousandBirths|^TestAFleetOutlives|^TestTwoHundredDevices
 TORTURE  = -tags torture -v -timeout 75m
 TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture' -- '*_test.go'))))
 
-torture: runtime
+torture: runtime tuf
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
 	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
@@ -96,8 +96,13 @@ data:
 runtime:
 	@family/ort/fetch.sh
 
+# python-tuf, a client of the same metadata as ours. Where there is no Python the tests
+# that need it say so and are skipped.
+tuf:
+	@firmware/repo/fetch.sh
+
 clean:
 	rm -rf bin
 
 clean-all: clean
-	rm -rf .onnxruntime .data
+	rm -rf .onnxruntime .data .tuf

@@ -123,8 +123,11 @@ type Power struct {
 	Socket      string `toml:"socket"`       // of the helper that has the rights; empty: there is none
 }
 
-// Updates is when and from where its owner has the device take other families.
+// Updates is when and from where its owner has the device take other families, and who
+// must have signed them.
 type Updates struct {
+	RootFile   string         `toml:"root_file"`   // of a repository; empty: families need not be signed
+	Repository []string       `toml:"repository"`  // URLs of that repository and of its mirrors
 	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
 	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound
 	Window     control.Window `toml:"window"`      // in which a family may be activated; empty: always
@@ -149,7 +152,7 @@ func Default() Config {
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 		Power:     Power{Socket: power.DefaultSocket},
-		Updates:   Updates{Sources: []string{}},
+		Updates:   Updates{Repository: []string{}, Sources: []string{}},
 	}
 }
 

@@ -103,7 +103,7 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
 	c.Governor.LogMiB = 1025
-	c.Updates.KiBS, c.Updates.Sources = -1, []string{"ftp://a"}
+	c.Updates.KiBS, c.Updates.Sources, c.Updates.Repository = -1, []string{"ftp://a"}, []string{"file:///etc"}
 	c.Power = config.Power{AllowReboot: true, Keep: true, Socket: "power.sock"}
 	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
 	c.Runtime.Providers = []string{"cuda"}
@@ -111,7 +111,7 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:", "updates.kib_s:", "updates.sources:", "power.allow_reboot:", "power.keep:", "power.socket:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:", "updates.kib_s:", "updates.sources:", "power.allow_reboot:", "power.keep:", "power.socket:", "updates.repository: source"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
 		}
@@ -253,6 +253,24 @@ func TestC9_APowerHelperIsASocketOrNone(t *testing.T) {
 		c.Power = config.Power{SetMode: true, AllowReboot: true, Keep: true, Socket: socket}
 		if err := c.Validate(); (err == nil) != sound || err != nil && !strings.HasPrefix(err.Error(), "power.socket: ") {
 			t.Errorf("%q: got %v, want sound %t", socket, err, sound)
+		}
+	}
+}
+
+func TestWhoMaySignIsAFileThatIsLookedAtBefore(t *testing.T) {
+	for _, tt := range []struct{ name, root, repository, want string }{
+		{"no file", "/nowhere/root.json", "http://a/r", "updates.root_file: open /nowhere/root.json"},
+		{"something else", configFile(t, "{}"), "http://a/r", "is not the root of a repository"},
+		{"no repository", "/nowhere/root.json", "", "updates.root_file: wants updates.repository"},
+		{"nobody who signs", "", "http://a/r", "updates.repository: without updates.root_file"},
+	} {
+		c := config.Default()
+		c.Updates.RootFile = tt.root
+		if tt.repository != "" {
+			c.Updates.Repository = []string{tt.repository}
+		}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
 	}
 }

@@ -25,7 +25,9 @@ func mustYard(t *testing.T) *yard {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	out := &stopper{stop: func() {}}
-	go func() { ended <- run(ctx, []string{"sim", "-n", "2", "--broker", y.url, "--pack", "families"}, out, out) }()
+	go func() {
+		ended <- run(ctx, []string{"sim", "-n", "2", "--broker", y.url, "--pack", "families"}, out, out)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if code := <-ended; code != exitDone {
