@@ -1,4 +1,4 @@
-# make build   the program, bin/limber, and the ONNX Runtime library it loads
+# make build   the program, bin/limber, the ONNX Runtime library it loads, and the launcher, bin/limber-boot
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector but for what runs alone
 # make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
@@ -15,6 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber-boot ./agent/cmd/limber-boot
 
 demo: build
 	@bin/limber demo $(DEMO_ARGS)

@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "family"},
 		{of: "family/chart"},
 		{of: "firmware/power"},
+		{of: "firmware/slot"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 		{of: "agent/mqtt/websocket", libraries: []string{"github.com/gorilla/websocket"}},
@@ -44,6 +45,7 @@ var ranks = [][]imports{
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
+		{of: "firmware/boot", ours: []string{"firmware/slot"}},
 		{of: "firmware/repo", ours: []string{"family"},
 			libraries: []string{"github.com/theupdateframework/go-tuf/v2", "github.com/sigstore/sigstore"}},
 		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
@@ -116,13 +118,14 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
+		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
 			"agent/sim", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
-			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "store"},
+			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
