@@ -27,7 +27,7 @@ demo: build
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
 SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
-	family/workshop
+	family/workshop firmware/repo
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what
 # the race detector looks for, and it makes their arithmetic take five to ten times as

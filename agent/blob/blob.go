@@ -10,8 +10,9 @@
 // those of a family that a command line has: the same two parts, with the roles
 // exchanged. Sources that the configuration allows come first, the broker last. A way
 // that fails is followed by the next one; a way that got on before it failed is tried
-// again, where it was. Nobody having the blob is no error but a wait, which ends with
-// the caller's context.
+// again, where it was, unless it had become too slow. Nobody having the blob is no error
+// but a wait, which ends with the caller's context. What has no digest, such as signed
+// metadata, is read from sources alone, as a document.
 //
 // Over MQTT parts are pulled, with QoS 0: a few are asked for at a time, and asked for
 // again when those behind them came, or when nothing came for longer than round trips
@@ -215,7 +216,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 	defer p.close()
 	ways, denied := f.ways(w)
 	pause := pauseFirst
-	var last error
+	last := make([]error, len(ways)) // of each way
 	for at, wrong := 0, 0; ; {
 		before := p.done
 		err := do(ctx, ways[at%len(ways)], p)
@@ -224,7 +225,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return errors.Join(ctx.Err(), last)
+			return &late{ctx.Err(), last}
 		case isFatal:
 			return end.error
 		case errors.Is(err, errWrong):
@@ -240,16 +241,37 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 				continue
 			}
 		}
-		last = err
+		last[at%len(ways)] = err
 		if at++; at%len(ways) > 0 {
 			continue
 		}
 		if sleep(ctx, pause/2+rand.N(pause/2)) != nil {
-			return errors.Join(ctx.Err(), last)
+			return &late{ctx.Err(), last}
 		}
 		pause = min(2*pause, pauseMost)
 	}
 }
+
+// late is the end of a wait for a blob.
+type late struct {
+	ended error   // ctx's
+	said  []error // by each way, at last; nil: nothing
+}
+
+func (l *late) Error() string {
+	var texts []string
+	for _, err := range l.said {
+		if err != nil {
+			texts = append(texts, err.Error())
+		}
+	}
+	if len(texts) == 0 {
+		return l.ended.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (l *late) Unwrap() []error { return append([]error{l.ended}, l.said...) }
 
 // ways are the sources that are allowed, and then the other side of the broker. denied
 // says why there is no source, where some were named.

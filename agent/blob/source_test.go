@@ -63,6 +63,18 @@ func TestC7_ARedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
+// TestWhoWaitsInVainIsToldWhatEachWaySaid: that the time is over is no help.
+func TestWhoWaitsInVainIsToldWhatEachWaySaid(t *testing.T) {
+	f, url := mustServe(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) })
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := f.Fetch(ctx, wantedOf(random(10), url), nil)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "redirects are not followed") ||
+		!errors.Is(err, errOffline) {
+		t.Errorf("got %v, want the end of its time, and what the source and the broker said", err)
+	}
+}
+
 func TestC7_NothingIsAskedOfASourceThatIsNotAllowed(t *testing.T) {
 	var asked atomic.Int32
 	f, url := mustServe(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })

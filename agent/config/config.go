@@ -24,6 +24,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -116,7 +117,10 @@ type Runtime struct {
 
 // Power is what its owner lets operators do to the board.
 type Power struct {
-	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
+	SetMode     bool   `toml:"set_mode"`     // change its power mode, for all programs
+	AllowReboot bool   `toml:"allow_reboot"` // reboot it for a mode that takes it
+	Keep        bool   `toml:"keep"`         // the mode that a command set last is set again when the agent starts
+	Socket      string `toml:"socket"`       // of the helper that has the rights; empty: there is none
 }
 
 // Updates is when and from where its owner has the device take other families, and who
@@ -148,6 +152,7 @@ func Default() Config {
 			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
+		Power:     Power{Socket: power.DefaultSocket},
 		Updates:   Updates{Repository: []string{}, Sources: []string{}, Trial: Duration{Duration: 5 * time.Minute}},
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +80,8 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // likewise
 	}
-	return errors.Join(append(errs, groups, c.Updates.validate(), c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	return errors.Join(append(errs, groups, c.Updates.validate(), c.Metrics.validate(), c.Power.validate(), sources,
+		c.Schedule.Validate(), c.validateLink())...)
 }
 
 // How long a release may have to prove itself. What it needs at least is the time to answer
@@ -92,9 +94,12 @@ const (
 // validate joins every complaint, with the root as it is now.
 func (u Updates) validate() error {
 	var errs []error
-	for key, urls := range map[string][]string{"sources": u.Sources, "repository": u.Repository} {
-		if _, err := blob.ParseAllowed(urls); err != nil {
-			errs = append(errs, fmt.Errorf("updates.%s: %w", key, err))
+	for _, list := range []struct {
+		key  string
+		urls []string
+	}{{"sources", u.Sources}, {"repository", u.Repository}} {
+		if _, err := blob.ParseAllowed(list.urls); err != nil {
+			errs = append(errs, fmt.Errorf("updates.%s: %w", list.key, err))
 		}
 	}
 	if t := u.Trial.Duration; t < trialLeast || t > trialMost {
@@ -110,6 +115,27 @@ func (u Updates) validate() error {
 		if _, err := repo.ReadRoot(u.RootFile); err != nil {
 			errs = append(errs, fmt.Errorf("updates.root_file: %w", err))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// longestSocket is the longest path that a socket may have on Linux, in bytes.
+const longestSocket = 107
+
+// validate names what would never take effect.
+func (p Power) validate() error {
+	var errs []error
+	for _, needs := range []struct {
+		key string
+		set bool
+	}{{"power.allow_reboot", p.AllowReboot}, {"power.keep", p.Keep}} {
+		if needs.set && !p.SetMode {
+			errs = append(errs, fmt.Errorf("%s: has no effect without power.set_mode = true", needs.key))
+		}
+	}
+	if s := p.Socket; s != "" && (!filepath.IsAbs(s) || len(s) > longestSocket) {
+		errs = append(errs, fmt.Errorf("power.socket: %q is not an absolute path of up to %d bytes, or empty for "+
+			"no helper", s, longestSocket))
 	}
 	return errors.Join(errs...)
 }

@@ -141,18 +141,29 @@ func (f *facts) software(c wire.Caps) {
 	f.add("groups", strings.Join(c.Groups, ", "))
 	f.add("verbs", strings.Join(c.Verbs, ", "))
 	if p := c.Power; p != nil {
-		f.add("power mode", fmt.Sprintf("%s of %s", cmp.Or(p.Mode, "unknown"), strings.Join(p.Modes, ", ")))
+		f.add("power mode", fmt.Sprintf("%s of %s", cmp.Or(p.Mode, "unknown"), strings.Join(powerModes(*p), ", ")))
 	}
 	if c.Family != nil {
 		f.add("family", familyName(*c.Family))
 	}
 	if p := c.Profile; p != nil {
-		text := fmt.Sprintf("measured %s by %s on %s", stamp(p.TS), p.Provider, count(p.Threads, "thread"))
+		text := fmt.Sprintf("measured %s by %s on %s", stamp(p.TS), p.Provider, Count(p.Threads, "thread"))
 		if p.OthersPercent != nil {
 			text += fmt.Sprintf(", others had %.0f %% of the CPU", *p.OthersPercent)
 		}
 		f.add("profile", text)
 	}
+}
+
+// powerModes are the names, with what is known of each.
+func powerModes(p wire.Power) (modes []string) {
+	for i, name := range p.Modes {
+		if i < len(p.List) && p.List[i].Reboot == wire.RebootRequired {
+			name += " (takes a reboot)"
+		}
+		modes = append(modes, name)
+	}
+	return modes
 }
 
 func familyName(f wire.Family) string { return f.Name + ", " + f.Digest }
@@ -180,8 +191,8 @@ func updateName(f wire.Family, r *wire.Release) string {
 	return familyName(f)
 }
 
-// count is so many of something.
-func count(n int, what string) string {
+// Count is so many of something, in words.
+func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
@@ -271,7 +282,7 @@ func (f *facts) telemetry(t *wire.Telemetry) {
 		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules),
 		value("%.4f s of processors an inference", t.CPUSeconds))
 	if t.Outbox > 0 {
-		f.add("outbox", count(t.Outbox, "message")+" waiting for the link")
+		f.add("outbox", Count(t.Outbox, "message")+" waiting for the link")
 	}
 	f.join("clock", value("an operator's is %+.0f ms ahead", t.ClockOffset))
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 const file = "update.lock"
@@ -47,6 +48,16 @@ func Share(ctx context.Context, folder string, waiting func()) (release func(), 
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// Try takes the lock as an activation does, for what must not meet one, and does not wait:
+// while anybody has it the error is a *wire.Refusal.
+func Try(folder string) (release func(), err error) {
+	release, err = take(folder, syscall.LOCK_EX)
+	if errors.Is(err, ErrHeld) {
+		return nil, &wire.Refusal{Reason: wire.Locked, Err: err}
+	}
+	return release, err
 }
 
 // take takes the lock in one of the ways of flock, and does not wait.

@@ -1,10 +1,13 @@
 package lock
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 func TestALockThatAnotherUserMadeCanBeTaken(t *testing.T) {
@@ -22,4 +25,33 @@ func TestALockThatAnotherUserMadeCanBeTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
+}
+
+func TestWhatMustNotMeetAnUpdateDoesNotWaitForTheLock(t *testing.T) {
+	folder := t.TempDir()
+	release, err := Try(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Try(folder); !refused(err) {
+		t.Errorf("locked twice: got %v", err)
+	}
+	release()
+	held, err := Share(t.Context(), folder, func() { t.Error("it waits") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Try(folder); !refused(err) {
+		t.Errorf("held by a user: got %v", err)
+	}
+	held()
+	if release, err = Try(folder); err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+func refused(err error) bool {
+	r, ok := errors.AsType[*wire.Refusal](err)
+	return ok && r.Reason == wire.Locked
 }

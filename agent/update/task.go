@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
@@ -180,9 +181,26 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, cause)
+		return &expiry{t.Phase, err}
 	}
 	return err
+}
+
+// expiry is the end of an update that was not through in time.
+type expiry struct {
+	phase wire.UpdatePhase // that it was in
+	err   error            // that what it did then ended with
+}
+
+func (e *expiry) Unwrap() error { return e.err }
+
+// Error adds what was waited for, where more is known than that the time is over.
+func (e *expiry) Error() string {
+	text, why := "it expired in the phase "+string(e.phase), e.err.Error()
+	if strings.HasSuffix(why, context.DeadlineExceeded.Error()) {
+		return text
+	}
+	return text + ": " + why
 }
 
 // succeed ends the update with its family in use.

@@ -58,11 +58,16 @@ type Ack struct {
 
 // Command is an action asked for; its verb and id are in the topic.
 type Command struct {
-	Schema       Schema   `json:"schema"`
-	Mode         string   `json:"mode,omitempty"`       // of the verb mode
-	Goal         *Goal    `json:"goal,omitempty"`       // of the verb goal
-	PowerMode    string   `json:"power_mode,omitempty"` // of the verb power
-	Cancel       string   `json:"cancel,omitempty"`     // of the verb cancel: the id of one of the verb family or release
+	Schema    Schema `json:"schema"`
+	Mode      string `json:"mode,omitempty"`       // of the verb mode
+	Goal      *Goal  `json:"goal,omitempty"`       // of the verb goal
+	PowerMode string `json:"power_mode,omitempty"` // of the verb power, with one of the two below or none
+	// leave the mode to the board's next start
+	AtReboot bool `json:"at_reboot,omitempty"`
+	// reboot the board now if the mode takes it
+	AllowReboot bool `json:"allow_reboot,omitempty"`
+
+	Cancel       string   `json:"cancel,omitempty"` // of the verb cancel: the id of one of the verb family or release
 	Update                // of the verb family
 	ReleaseOrder          // of the verb release, with Update's Sources and Retry
 	ExpiresAt    *Time    `json:"expires_at,omitempty"` // one of the two
@@ -141,6 +146,10 @@ func (c Command) Check(verb string) error {
 	switch {
 	case missing != nil:
 		return missing
+	case (c.AtReboot || c.AllowReboot) && verb != VerbPower:
+		return fmt.Errorf("at_reboot, allow_reboot: the verb %s takes none: use the verb %s", verb, VerbPower)
+	case c.AtReboot && c.AllowReboot:
+		return errors.New("both at_reboot and allow_reboot: set one of them")
 	case c.Goal != nil:
 		return c.Goal.Check()
 	case c.Family != nil:

@@ -123,9 +123,7 @@ func (l *launcher) run() int {
 		began := time.Now()
 		e, why := l.once(c)
 		if why == stopped {
-			if c.trial && l.open(c) {
-				l.note(l.slots.Uncount())
-			}
+			l.uncount(c)
 			return e.code
 		}
 		l.say("%s of slot %s ended: %s%s", filepath.Base(c.path), c.slot, e.how, why)
@@ -142,9 +140,12 @@ func (l *launcher) run() int {
 	}
 }
 
-// note says what went wrong with a record.
-func (l *launcher) note(err error) {
-	if err != nil {
+// uncount takes the start of a program back that was stopped, if it is on trial still.
+func (l *launcher) uncount(c choice) {
+	if !c.trial || !l.open(c) {
+		return
+	}
+	if err := l.slots.Uncount(); err != nil {
 		l.say("%v", err)
 	}
 }
@@ -184,23 +185,31 @@ func (l *launcher) judge(c choice, e ending, why cause) (another bool) {
 	case p.Slot != c.slot: // what ended has asked for the trial, unless it runs in its place
 		return !c.instead
 	case p.Verdict != "":
-		l.back(p.Verdict, e.tail)
+		l.back(p, p.Verdict, e.tail)
 	case why != "":
-		l.back(slot.Hang, e.tail)
+		l.back(p, slot.Hang, e.tail)
 	case p.Spent():
-		l.back(slot.Crash, e.tail)
+		l.back(p, slot.Crash, e.tail)
 	default:
 		return false
 	}
 	return true
 }
 
-// back goes back to the program before.
-func (l *launcher) back(r slot.Reason, tail string) slot.Phase {
-	p, err := l.slots.Back(r, tail)
-	l.note(err)
-	if err == nil {
-		l.say("release %s in trial failed (%s): back to slot %s", p.Version, r, p.Slot)
+// back goes back to the program before, and returns the phase to be acted on: that program
+// runs also while it cannot be recorded.
+func (l *launcher) back(p slot.Phase, r slot.Reason, tail string) slot.Phase {
+	back, err := l.slots.Back(r, tail)
+	if err != nil {
+		return l.without(p, err)
 	}
+	l.say("release %s in trial failed (%s): back to slot %s", back.Version, r, back.Slot)
+	return back
+}
+
+// without is a trial in which the program before runs, as something cannot be recorded.
+func (l *launcher) without(p slot.Phase, err error) slot.Phase {
+	l.say("%v: slot %s runs meanwhile", err, p.Previous)
+	p.Slot, p.Previous = p.Previous, slot.Package
 	return p
 }

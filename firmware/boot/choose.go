@@ -19,7 +19,9 @@ type choice struct {
 // choose decides by what is recorded, and by what can run.
 func (l *launcher) choose() choice {
 	p, err := l.slots.Phase()
-	l.note(err)
+	if err != nil {
+		l.say("%v: slot %s runs, by the link current", err, p.Slot)
+	}
 	instead := p.InTrial()
 	if instead {
 		var c choice
@@ -46,16 +48,14 @@ func (l *launcher) try(p slot.Phase) (choice, slot.Phase) {
 	path, err := l.program(p.Slot)
 	switch {
 	case p.Verdict != "":
-		return choice{}, l.back(p.Verdict, "")
+		return choice{}, l.back(p, p.Verdict, "")
 	case p.Spent():
-		return choice{}, l.back(slot.Crash, "")
+		return choice{}, l.back(p, slot.Crash, "")
 	case err != nil:
-		return choice{}, l.back(slot.Crash, err.Error())
+		return choice{}, l.back(p, slot.Crash, err.Error())
 	}
 	if err := l.slots.Count(); err != nil {
-		l.say("%v: slot %s runs meanwhile", err, p.Previous)
-		p.Slot, p.Previous = p.Previous, slot.Package
-		return choice{}, p
+		return choice{}, l.without(p, err)
 	}
 	if err := l.slots.Point(p); err != nil {
 		l.say("link current: %v", err)

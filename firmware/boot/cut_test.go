@@ -39,11 +39,14 @@ func (m moment) env(args ...string) string {
 }
 
 // underStrace runs this program again under strace, if it is the one that is meant. When
-// it is killed, so is the launcher.
+// it is killed, so is the launcher, unless it is to die alone.
 func underStrace(cut string) {
 	words := strings.Split(cut, "\n")
 	phase, _ := slot.Open(os.Args[2]).Phase()
 	if words[0] != roleOf(os.Args[1])+" "+phase.Phase {
+		return
+	}
+	if _, err := os.Stat(os.Getenv(aloneEnv)); err == nil { // it did
 		return
 	}
 	os.Unsetenv(cutEnv)
@@ -53,7 +56,11 @@ func underStrace(cut string) {
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err := c.Run()
 	if ws, ok := c.ProcessState.Sys().(syscall.WaitStatus); err != nil && ok && ws.Signaled() {
-		syscall.Kill(os.Getppid(), syscall.SIGKILL)
+		if alone := os.Getenv(aloneEnv); alone != "" {
+			note(alone, "killed")
+		} else {
+			syscall.Kill(os.Getppid(), syscall.SIGKILL)
+		}
 	}
 	os.Exit(c.ProcessState.ExitCode())
 }
@@ -232,23 +239,46 @@ func (d *desk) starts(role string) int {
 	return strings.Count("\n"+string(b), "\n"+role+"\n")
 }
 
+// A trouble comes at each moment of an update that succeeds and of one that goes back, or at
+// one of so many.
+type trouble struct {
+	every  int
+	inject string // as strace takes it, with the number of the call
+	alone  bool   // a program that is killed is so without its launcher
+	seen   func(*launched, moment)
+}
+
 func TestM17_APowerCutAtAnyMomentOfAnUpdateStartsTheOldOrTheNew(t *testing.T) {
-	eachMoment(t, 1, "signal=SIGKILL:when=%d", func(l *launched) {
+	trouble{every: 1, inject: "signal=SIGKILL:when=%d", seen: func(l *launched, _ moment) {
 		if code := l.ends(); code != -1 {
 			l.Fatalf("it ended with exit code %d, not by the cut; %s", code, &l.stderr)
 		}
-	})
+	}}.comes(t)
+}
+
+func TestM17_AProgramThatDiesAtAnyMomentOfAnUpdateIsStartedAgain(t *testing.T) {
+	trouble{every: everyTrouble, inject: "signal=SIGKILL:when=%d", alone: true, seen: func(l *launched, m moment) {
+		if m.process == "launcher" { // with which its program dies
+			l.ends()
+			return
+		}
+		l.until("serves ")
+		l.stops(syscall.SIGTERM)
+		if _, err := os.Stat(l.killed()); err != nil {
+			l.Fatal("it was not killed")
+		}
+	}}.comes(t)
 }
 
 func TestM17_AWriteThatFindsTheDiskFullLeavesTheOldOrTheNew(t *testing.T) {
-	eachMoment(t, everyFull, "error=ENOSPC:when=%d", servesMeanwhile)
+	trouble{every: everyTrouble, inject: "error=ENOSPC:when=%d", seen: servesMeanwhile}.comes(t)
 }
 
 func TestM17_ADiskThatIsFullFromAnyMomentOnLeavesTheOldOrTheNew(t *testing.T) {
-	eachMoment(t, everyFull, "error=ENOSPC:when=%d+", servesMeanwhile)
+	trouble{every: everyTrouble, inject: "error=ENOSPC:when=%d+", seen: servesMeanwhile}.comes(t)
 }
 
-func servesMeanwhile(l *launched) {
+func servesMeanwhile(l *launched, _ moment) {
 	l.until("serves ")
 	l.stops(syscall.SIGTERM)
 	if b, err := os.ReadFile(l.trace()); !bytes.Contains(b, []byte("(INJECTED)")) {
@@ -256,16 +286,15 @@ func servesMeanwhile(l *launched) {
 	}
 }
 
-// eachMoment disturbs an update that succeeds and one that goes back at one moment of so
-// many, and has them go on after it. Before and after an fsync a kill leaves the same.
-func eachMoment(t *testing.T, every int, injected string, disturbed func(*launched)) {
+// comes has it come, and the update go on after it.
+func (tr trouble) comes(t *testing.T) {
 	needStrace(t)
 	t.Parallel()
 	for _, role := range []string{"good", "canary"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			all := moments(t, role)
-			if strings.HasPrefix(injected, "signal") {
+			if strings.HasPrefix(tr.inject, "signal") { // before and after an fsync a kill leaves the same
 				all = slices.DeleteFunc(all, func(m moment) bool { return m.call == "fsync" })
 			}
 			t.Logf("%d system calls change a file", len(all))
@@ -273,24 +302,31 @@ func eachMoment(t *testing.T, every int, injected string, disturbed func(*launch
 				t.Errorf("got %d system calls, want 40 or more", len(all))
 			}
 			for i, m := range all {
-				if i%every > 0 {
-					continue
+				if i%tr.every == 0 {
+					t.Run(fmt.Sprint(i, " ", m.process, " ", m.call), func(t *testing.T) { tr.comesAt(t, m, role) })
 				}
-				t.Run(fmt.Sprint(i, " ", m.process, " ", m.call), func(t *testing.T) {
-					t.Parallel()
-					d := newDesk(t, "good")
-					d.release("2", role)
-					disturbed(d.launchAt(m, append(d.about(), "-o", d.trace(), "-e", "trace="+m.call,
-						"-e", fmt.Sprintf("inject=%s:%s", m.call, fmt.Sprintf(injected, m.nth)))...))
-					d.wantEnd(role)
-					if t.Failed() {
-						t.Log(m.line)
-					}
-				})
 			}
 		})
 	}
 }
+
+func (tr trouble) comesAt(t *testing.T, m moment, role string) {
+	t.Parallel()
+	d := newDesk(t, "good")
+	d.release("2", role)
+	if tr.alone {
+		d.env = append(d.env, aloneEnv+"="+d.killed())
+	}
+	tr.seen(d.launchAt(m, append(d.about(), "-o", d.trace(), "-e", "trace="+m.call,
+		"-e", "inject="+m.call+":"+fmt.Sprintf(tr.inject, m.nth))...), m)
+	d.wantEnd(role)
+	if t.Failed() {
+		t.Log(m.line)
+	}
+}
+
+// killed is a file that is there once a program was killed alone.
+func (d *desk) killed() string { return filepath.Join(d.dir, "killed") }
 
 func needStrace(t *testing.T) {
 	t.Helper()

@@ -2,5 +2,6 @@
 
 package boot
 
-// everyFull is how many moments of an update there are to one at which the disk is full.
-const everyFull = 1
+// everyTrouble is how many moments of an update there are to one that is disturbed otherwise
+// than by a power cut.
+const everyTrouble = 1

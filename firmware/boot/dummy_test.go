@@ -30,6 +30,7 @@ const (
 	playEnv  = "BOOT_TEST"       // launcher or program
 	hastyEnv = "BOOT_TEST_HASTY" // heartbeats are due soon
 	cutEnv   = "BOOT_TEST_CUT"   // the process to be put under strace, and how: see cut_test.go
+	aloneEnv = "BOOT_TEST_ALONE" // it dies alone
 	linkEnv  = "BOOT_TEST_LINK"  // there is a link
 	wantEnv  = "BOOT_TEST_WANT"  // folder of a release that an old program installs
 )

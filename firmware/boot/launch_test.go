@@ -377,7 +377,7 @@ func TestADeviceWhoseRecordsAreSpoiltRunsWhatCanRun(t *testing.T) {
 		runs  string
 		says  string
 	}{
-		"damaged phase": {damagePhase, "a", "phase.json: damaged"},
+		"damaged phase": {damagePhase, "a", "slot a runs, by the link current"},
 		"damaged phase, dangling current": {func(s string) error {
 			return errors.Join(damagePhase(s), remove("a")(s))
 		}, "package", "slot a"},

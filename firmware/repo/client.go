@@ -91,19 +91,19 @@ func ReadRoot(file string) ([]byte, error) {
 // Refresh brings what is kept up to date. Its errors are ctx's, those of the disk, and
 // of every source why it could not serve: ErrRefused if none of them was beyond reach.
 func (c *Client) Refresh(ctx context.Context) error {
-	_, err := c.refresh(ctx)
-	return err
+	return c.refresh(ctx, func(*trustedmetadata.TrustedMetadata) error { return nil })
 }
 
-// refresh returns what is trusted then.
-func (c *Client) refresh(ctx context.Context) (*trustedmetadata.TrustedMetadata, error) {
+// refresh asks one source after the other, until what is trusted then is judged well: a
+// mirror may be behind another one.
+func (c *Client) refresh(ctx context.Context, judge func(*trustedmetadata.TrustedMetadata) error) error {
 	if err := c.take(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	defer c.release()
 	now, err := c.now()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var errs []error
 	beyond := false
@@ -112,13 +112,16 @@ func (c *Client) refresh(ctx context.Context) (*trustedmetadata.TrustedMetadata,
 			return c.deps.Getter.Document(ctx, s, name, most)
 		}}
 		err := w.all()
+		if err == nil {
+			err = judge(w.trusted)
+		}
 		switch {
 		case err == nil:
-			return w.trusted, nil
+			return nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return ctx.Err()
 		case isFatal(err):
-			return nil, err
+			return err
 		}
 		beyond = beyond || !errors.Is(err, ErrRefused)
 		errs = append(errs, fmt.Errorf("%s: %w", s, err))
@@ -127,7 +130,7 @@ func (c *Client) refresh(ctx context.Context) (*trustedmetadata.TrustedMetadata,
 	if beyond && errors.Is(err, ErrRefused) {
 		err = errors.New(err.Error()) // one that is back may mend it
 	}
-	return nil, err
+	return err
 }
 
 // take waits for the turn to work.
@@ -201,11 +204,8 @@ func (c *Client) Signed(ctx context.Context, version string, d family.Digest) er
 // find judges what is signed, waiting for a source if need be.
 func (c *Client) find(ctx context.Context, judge func(*trustedmetadata.TrustedMetadata) error) error {
 	for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
-		t, err := c.refresh(ctx)
-		if err == nil {
-			return judge(t)
-		}
-		if ctx.Err() != nil || errors.Is(err, ErrRefused) || isFatal(err) {
+		err := c.refresh(ctx, judge)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrRefused) || isFatal(err) {
 			return err
 		}
 		if kept, e := c.kept(ctx); e == nil && judge(kept) == nil {

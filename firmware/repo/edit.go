@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type Repository struct {
 	published set
 	staged    set
 	renewed   map[Role]bool // Snapshot, Timestamp: to be made anew
+	overtaken []Role        // of which something waited in a version that is visible with other content
 }
 
 // settings are repo.json.
@@ -57,7 +59,10 @@ func Init(dir string, keys []Key, s Setup, now time.Time) (*Repository, error) {
 			return nil, err
 		}
 	}
-	return r, r.saveSettings()
+	if err := r.saveStaged(); err != nil {
+		return nil, err
+	}
+	return r, r.saveSettings() // last: with it there is a repository
 }
 
 // begin stages the first version of the documents that people sign.
@@ -66,7 +71,11 @@ func (r *Repository) begin(thresholds map[Role]int) error {
 	targets.Signed.Delegations = &metadata.Delegations{Keys: map[string]*metadata.Key{}}
 	var errs []error
 	for _, role := range Roles() {
-		keys, threshold, err := r.keysOf(role, thresholds[role])
+		threshold, said := thresholds[role]
+		if !said {
+			threshold = 1
+		}
+		keys, err := r.keysOf(role, threshold)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -88,19 +97,21 @@ func (r *Repository) begin(thresholds map[Role]int) error {
 	return errors.Join(errs...)
 }
 
-// keysOf are the keys with a role's name.
-func (r *Repository) keysOf(role Role, threshold int) (keys []Key, atLeast int, err error) {
+// keysOf are the keys with a role's name, of which so many must sign.
+func (r *Repository) keysOf(role Role, threshold int) (keys []Key, err error) {
 	for _, k := range r.keys {
 		if k.Role == role {
 			keys = append(keys, k)
 		}
 	}
-	threshold = max(threshold, 1)
-	if len(keys) < threshold {
-		return nil, 0, fmt.Errorf("role %s wants %d signatures and has %d keys: make one with `limber firmware keygen "+
+	switch {
+	case threshold < 1:
+		return nil, fmt.Errorf("role %s wants %d signatures: without one nobody signs", role, threshold)
+	case len(keys) < threshold:
+		return nil, fmt.Errorf("role %s wants %d signatures and has %d keys: make one with `limber firmware keygen "+
 			"--role %s --out KEYS/%s-NAME.pem`", role, threshold, len(keys), role, role)
 	}
-	return keys, threshold, nil
+	return keys, nil
 }
 
 func idsOf(keys []Key) (ids []string) {
@@ -138,6 +149,7 @@ func Open(dir string, keys []Key, now time.Time) (*Repository, error) {
 	if err == nil {
 		err = r.trusted()
 	}
+	r.giveUp()
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", dir, err)
 	}
@@ -174,6 +186,20 @@ func (r *Repository) trusted() error {
 		return nil
 	}
 	return errors.New("what it serves is not signed as it must be: take it from where you trust it")
+}
+
+// giveUp drops what waits in a version that is visible: a version never has two contents.
+func (r *Repository) giveUp() {
+	for _, role := range Roles() {
+		b := r.staged[role]
+		if b == nil || headOf(b).Signed.Version >= r.next(role) {
+			continue
+		}
+		delete(r.staged, role)
+		if role != Snapshot && role != Timestamp && !bytes.Equal(b, r.published[role]) {
+			r.overtaken = append(r.overtaken, role)
+		}
+	}
 }
 
 func (r *Repository) saveSettings() error {

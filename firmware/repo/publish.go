@@ -24,8 +24,9 @@ type Waiting struct {
 
 // Published is what Publish did.
 type Published struct {
-	Visible []Role    // with a new version, in the order of Roles
-	Waiting []Waiting // for signatures
+	Visible   []Role    // with a new version, in the order of Roles
+	Waiting   []Waiting // for signatures
+	Overtaken []Role    // of which an edit was given up: the same version is visible with another one
 }
 
 // Publish signs what waits with the keys at hand, makes visible what a device would take,
@@ -46,7 +47,7 @@ func (r *Repository) Publish() (Published, error) {
 	if err != nil {
 		return Published{}, err
 	}
-	var done Published
+	done := Published{Overtaken: r.overtaken}
 	if r.complete(next) {
 		if done.Visible, err = r.show(next); err != nil {
 			return Published{}, fmt.Errorf("repository %s: %w", r.dir, err)
@@ -253,14 +254,15 @@ func (r *Repository) Waiting() (all []Waiting) {
 
 // lacks says what a document waits for.
 func (r *Repository) lacks(role Role, b []byte, next set) string {
+	by := []set{next}
+	if role == Root { // whose forerunner signs as well
+		by = []set{r.published, next}
+	}
 	var lack []string
-	for _, by := range []set{r.published, next} {
-		ids, threshold := by.signers(role)
+	for _, s := range by {
+		ids, threshold := s.signers(role)
 		if have := signatures(b, ids); have < threshold {
 			lack = append(lack, fmt.Sprintf("%d of %d signatures by %s", have, threshold, short(ids)))
-		}
-		if role != Root { // which its forerunner signs as well
-			lack = lack[max(0, len(lack)-1):]
 		}
 	}
 	if lack = slices.Compact(lack); len(lack) > 0 {

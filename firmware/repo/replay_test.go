@@ -294,6 +294,9 @@ func TestC2_OldMetadataOfAMirrorDoesNotHideTheNewOfAnother(t *testing.T) {
 	})
 	v.restart(d.url+"/old", d.url)
 	v.takes("1.0.1")
+	late := d.device()
+	late.restart(d.url+"/old", d.url)
+	late.takes("1.0.1") // of which the first mirror does not know yet
 	v.restart(d.url + "/old")
 	v.refuses("1.0.1", "must be >=")
 }

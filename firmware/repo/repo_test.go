@@ -76,8 +76,8 @@ func TestARepositoryBeginsWithKeysForEveryRole(t *testing.T) {
 	if _, err := Init(d.dir, d.ring(), Setup{}, d.now); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("again: got %v", err)
 	}
-	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2}}, d.now)
-	for _, want := range []string{"role root wants 2 signatures and has 1 keys", "role snapshot", "keygen --role snapshot"} {
+	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2, Targets: 0}}, d.now)
+	for _, want := range []string{"role targets wants 0 signatures", "role root wants 2 signatures and has 1 keys", "role snapshot", "keygen --role snapshot"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -392,6 +392,54 @@ func TestM17_WhatWasCutWhileItBecameVisibleIsFinishedByTheNext(t *testing.T) {
 		v.takes("1.0.0")
 		if waiting := d.open().Waiting(); len(waiting) > 0 {
 			t.Errorf("after %d files: %+v waits", n, waiting)
+		}
+	}
+}
+
+func TestAVersionNeverHasTwoContents(t *testing.T) {
+	d := newDesk(t)
+	d.release("1.0.0")
+	r := d.open(Snapshot)
+	if err := r.WithdrawRelease("1.0.0", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	waiting := d.file("staged/releases.json")
+	d.publish(d.open())
+	d.release("1.0.1") // elsewhere, and then the copy comes along in which the first still waits
+	visible := d.backup()
+	if err := os.WriteFile(filepath.Join(d.dir, "staged/releases.json"), waiting, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	done, err := d.open().Publish()
+	if err != nil || !slices.Equal(done.Overtaken, []Role{Releases}) || len(done.Visible)+len(done.Waiting) > 0 {
+		t.Errorf("got %+v, %v; want it given up", done, err)
+	}
+	for name, b := range d.backup() {
+		if !bytes.Equal(b, visible[name]) {
+			t.Errorf("%s has another content", name)
+		}
+	}
+}
+
+func TestM17_ABeginningThatWasCutIsFinishedByTheNext(t *testing.T) {
+	d := newDesk(t)
+	all := d.published()
+	for n := range len(Roles()) { // of which the last ones are not there
+		for i, role := range Roles() {
+			err := os.WriteFile(filepath.Join(d.dir, stagedDir, role+".json"), all[role], 0o644)
+			if i >= n {
+				err = errors.Join(err, os.Remove(filepath.Join(d.dir, metadataDir, fileOf(role, 1))))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.publish(d.open())
+		if err := d.device().Refresh(t.Context()); err != nil {
+			t.Errorf("with %d files: %v", n, err)
 		}
 	}
 }

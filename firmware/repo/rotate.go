@@ -87,7 +87,10 @@ func (t Rotation) delegated(s *metadata.TargetsType) error {
 
 // apply returns the keys of a role after the rotation.
 func (t Rotation) apply(ids []string, threshold int) ([]string, int, error) {
-	if t.Threshold > 0 {
+	switch {
+	case t.Threshold < 0:
+		return nil, 0, fmt.Errorf("role %s wants %d signatures: without one nobody signs", t.Role, t.Threshold)
+	case t.Threshold > 0:
 		threshold = t.Threshold
 	}
 	ids = slices.Clone(ids)

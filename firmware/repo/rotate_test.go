@@ -149,6 +149,7 @@ func TestC13_ARoleIsNeverLeftWithTooFewKeys(t *testing.T) {
 		for what, rotation := range map[string]Rotation{
 			"the last one removed": {Role: role, Remove: ids},
 			"two of one":           {Role: role, Threshold: 2},
+			"fewer than none":      {Role: role, Threshold: -1},
 			"one that is not":      {Role: role, Remove: []string{"0123456789"}},
 			"all that begin so":    {Role: role, Remove: []string{""}},
 			"one that is there":    {Role: role, Add: d.theOne(role + "-a")},

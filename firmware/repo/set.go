@@ -165,10 +165,13 @@ func readPublished(dir string) (set, error) {
 	if version == 0 || err != nil {
 		return s, err
 	}
-	if err := s.load(at, Root, version); err != nil {
+	switch err := s.load(at, Timestamp, 0); {
+	case errors.Is(err, fs.ErrNotExist):
+		return set{}, nil // it was cut while the first became visible
+	case err != nil:
 		return nil, err
 	}
-	if err := s.load(at, Timestamp, 0); err != nil {
+	if err := s.load(at, Root, version); err != nil {
 		return nil, err
 	}
 	ts, err := read[metadata.TimestampType](s, Timestamp)

@@ -24,11 +24,8 @@ func (l *Launcher) count(n int) error {
 	})
 }
 
-// Back ends a trial with the return to the program before. The phase returned is to be
-// acted on whatever the error: then it could not be recorded, and is tried again at the
-// next start.
-func (l *Launcher) Back(r Reason, tail string) (Phase, error) {
-	var back Phase
+// Back ends a trial with the return to the program before, and returns the phase from then on.
+func (l *Launcher) Back(r Reason, tail string) (back Phase, err error) {
 	edit := func(p *Phase) error {
 		if !p.InTrial() {
 			return errNoTrial
@@ -37,8 +34,7 @@ func (l *Launcher) Back(r Reason, tail string) (Phase, error) {
 		back = *p
 		return nil
 	}
-	err := l.change(edit)
-	if err != nil && tail != "" {
+	if err = l.change(edit); err != nil && tail != "" {
 		tail = "" // which is most of it, where a disk is full
 		err = l.change(edit)
 	}

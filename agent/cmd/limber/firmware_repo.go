@@ -85,6 +85,9 @@ func (a *repoArgs) publish(w io.Writer, r *repo.Repository) error {
 	} else {
 		fmt.Fprintf(w, "devices see new versions of %s\n", strings.Join(done.Visible, ", "))
 	}
+	for _, role := range done.Overtaken {
+		fmt.Fprintf(w, "what waited of %s is given up: another copy of the repository was ahead of it; do it again\n", role)
+	}
 	for _, one := range done.Waiting {
 		fmt.Fprintf(w, "waiting: %s %d: %s\n", one.Role, one.Version, one.Why)
 	}

@@ -69,16 +69,16 @@ var ranks = [][]imports{
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // when its owner lets it be exchanged
-		{of: "agent/lock", ours: []string{"agent/control"}},
+		{of: "agent/lock", ours: []string{"agent/control", "agent/wire"}},
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
 		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "store"}},
 		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
-		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/repo", "store"},
+		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
+		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/lock", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/release", "agent/update", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "firmware/slot", "store"},
 			libraries: []string{"golang.org/x/sync"}},
@@ -129,7 +129,7 @@ var ranks = [][]imports{
 			"agent/release", "agent/sim", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
-			"family/trial", "family/workshop", "firmware/repo", "firmware/slot", "store"},
+			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

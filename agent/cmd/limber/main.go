@@ -23,6 +23,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
@@ -101,7 +102,7 @@ another controller serves the fleet, 4 another release is to take over.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
-		newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newVersion())
+		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see `%s --help`", err, c.CommandPath())
@@ -149,8 +150,8 @@ func group(name, short, example string) *cobra.Command {
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usagef("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
-				c.CommandPath())
+			return usagef("%s wants %s, got %s; see `%s --help`", c.CommandPath(), what,
+				fleet.Count(len(args), "argument"), c.CommandPath())
 		}
 		return nil
 	}
