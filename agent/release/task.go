@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
@@ -66,7 +67,7 @@ func (t *task) replace(ctx context.Context, p *slot.Phase) (control.Outcome, err
 }
 
 // activate waits until that may be, and records that the release is to run; then this
-// process ends. The lock is held until it has.
+// process ends. The lock is held until it stops.
 func (t *task) activate(ctx context.Context) error {
 	free, err := lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, func(why string) error {
 		t.enter(wire.UpdateLocked, why)
@@ -86,6 +87,10 @@ func (t *task) activate(ctx context.Context) error {
 	}
 	t.log.Info("this program ends for another release, which is on trial", "version", t.asked.Version)
 	t.deps.End(nil)
+	go func() {
+		<-t.deps.Stopping
+		free()
+	}()
 	return nil
 }
 
@@ -189,9 +194,26 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("it expired before release %s was on trial: %w", t.asked.Version, cause)
+		return &expiry{t.asked.Version, err}
 	}
 	return err
+}
+
+// expiry is the end of a command whose release was not on trial in time.
+type expiry struct {
+	version string
+	err     error // that what was done then ended with
+}
+
+func (e *expiry) Unwrap() error { return e.err }
+
+// Error adds what was waited for, where more is known than that the time is over.
+func (e *expiry) Error() string {
+	text, why := fmt.Sprintf("it expired before release %s was on trial", e.version), e.err.Error()
+	if strings.HasSuffix(why, context.DeadlineExceeded.Error()) {
+		return text
+	}
+	return text + ": " + why
 }
 
 // succeed ends the command with its release in use.
