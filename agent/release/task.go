@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
@@ -194,26 +193,9 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return &expiry{t.asked.Version, err}
+		return control.Expired("it expired before release "+t.asked.Version+" was on trial", err)
 	}
 	return err
-}
-
-// expiry is the end of a command whose release was not on trial in time.
-type expiry struct {
-	version string
-	err     error // that what was done then ended with
-}
-
-func (e *expiry) Unwrap() error { return e.err }
-
-// Error adds what was waited for, where more is known than that the time is over.
-func (e *expiry) Error() string {
-	text, why := fmt.Sprintf("it expired before release %s was on trial", e.version), e.err.Error()
-	if strings.HasSuffix(why, context.DeadlineExceeded.Error()) {
-		return text
-	}
-	return text + ": " + why
 }
 
 // succeed ends the command with its release in use.

@@ -2,7 +2,7 @@ package update
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"testing"
 	"time"
 
@@ -22,7 +22,7 @@ func (s *signer) May(ctx context.Context, d family.Digest) error {
 	select {
 	case <-s.open:
 	case <-ctx.Done():
-		return fmt.Errorf("repository out of reach: %w", ctx.Err())
+		return errors.Join(ctx.Err(), errors.New("repository out of reach"))
 	}
 	if d != s.signed {
 		return wire.Refuse(wire.Unauthorized, "family %s is not signed", d.Short())

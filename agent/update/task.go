@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
@@ -181,28 +180,9 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return &expiry{t.Phase, err}
+		return control.Expired("it expired in the phase "+string(t.Phase), err)
 	}
 	return err
-}
-
-// expiry is the end of an update that was not through in time.
-type expiry struct {
-	phase wire.UpdatePhase // that it was in
-	err   error            // that what it did then ended with
-}
-
-func (e *expiry) Unwrap() error { return e.err }
-
-// Error adds what was waited for, where more is known than that the time is over.
-func (e *expiry) Error() string {
-	text := "it expired in the phase " + string(e.phase)
-	for line := range strings.SplitSeq(e.err.Error(), "\n") { // of errors that were joined
-		if !strings.HasSuffix(line, context.DeadlineExceeded.Error()) {
-			text += "; " + line
-		}
-	}
-	return text
 }
 
 // succeed ends the update with its family in use.

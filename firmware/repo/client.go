@@ -215,16 +215,10 @@ func (c *Client) find(ctx context.Context, judge func(*trustedmetadata.TrustedMe
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return &late{ctx.Err(), err}
+			return errors.Join(ctx.Err(), err)
 		}
 	}
 }
-
-// late is the end of a wait, told by what was waited for.
-type late struct{ ended, why error }
-
-func (l *late) Error() string   { return l.why.Error() }
-func (l *late) Unwrap() []error { return []error{l.ended, l.why} }
 
 // signed looks for a target as TUF does: with targets first, then with the roles to which
 // these delegate its name, in their order. The first that has it decides.
