@@ -36,8 +36,8 @@ const (
 	clockTrip = 2 * clockOff
 )
 
-// builtAt is when the program was built, as far as it says.
-func builtAt() time.Time {
+// BuiltAt is when the program was built, as far as it says.
+func BuiltAt() time.Time {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if at, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil {

@@ -163,7 +163,7 @@ func New(cfg Config, state *store.Store, outbox *store.Outbox, log *slog.Logger)
 		sent:     &sent{again: make(chan publication), seqs: make(map[uint64]struct{})},
 		fetches:  make(chan publication, fetchesMost),
 		suspects: newSuspects(cfg, state, log),
-		clock:    &clock{boot: cfg.Boot, built: builtAt()},
+		clock:    &clock{boot: cfg.Boot, built: BuiltAt()},
 		conn:     newConnState(),
 		changed:  newChanges(),
 	}

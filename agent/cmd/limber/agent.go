@@ -58,6 +58,16 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 			return a.run(c, cfg)
 		},
 	}
+	a.register(c)
+	f := c.Flags()
+	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
+	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
+	c.AddCommand(newAgentLock())
+	return c
+}
+
+// register adds the flags that say which device it is.
+func (a *agentArgs) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&a.config, "config", "", "TOML file")
 	f.Var(&a.broker, "broker", "URL of the broker, mqtt://host:port, or with mqtts, ws or wss; several have commas "+
@@ -65,10 +75,6 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
 	f.StringVar(&a.device, "device", "", "name of this device")
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
-	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
-	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
-	c.AddCommand(newAgentLock())
-	return c
 }
 
 func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {

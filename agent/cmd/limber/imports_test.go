@@ -70,6 +70,8 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
+		{of: "agent/check", ours: []string{"agent/config", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "store"},
+			libraries: []string{"golang.org/x/sys"}},
 		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/update", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
@@ -114,7 +116,7 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
 			"agent/sim", "agent/update", "agent/wire",

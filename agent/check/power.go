@@ -1,0 +1,40 @@
+package check
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/limber-edge/limber/firmware/power"
+)
+
+// Power looks at the power modes of the board, and at whether they can be changed where
+// the owner allows it.
+type Power struct {
+	Board   *power.Board
+	SetMode bool // the owner allows it
+}
+
+// Run implements Check. A device that cannot do what its owner allows works as well
+// without, so that is a warning.
+func (p Power) Run(context.Context) Finding {
+	const check = "power"
+	modes := p.Board.Modes()
+	has := "this board has no power modes"
+	if len(modes.Names) > 0 {
+		has = "modes " + strings.Join(modes.Names, ", ")
+		if modes.Current != "" {
+			has += "; " + modes.Current + " is in force"
+		}
+	}
+	switch {
+	case !p.SetMode:
+		return holds(check, Warning, "%s; operators may not change it (power.set_mode)", has)
+	case len(modes.Names) == 0:
+		return fails(check, Warning, "set power.set_mode to false", "power.set_mode is true, but %s", has)
+	case os.Geteuid() != 0:
+		return fails(check, Warning, "run the agent as root, or set power.set_mode to false",
+			"power.set_mode is true, but this user may not change the mode: %s", has)
+	}
+	return holds(check, Warning, "%s", has)
+}
