@@ -84,7 +84,8 @@ func TestAnExpiredCertificateIsAnErrorBeforeTheBrokerRefusesIt(t *testing.T) {
 	cfg := device(t, m.Addr, expired, "cam-1")
 	cfg.Broker.CAFile = filepath.Join(fresh, "ca.crt")
 	found := mustFind(t, cfg)
-	expect(t, found["certificate"], false, check.Error, "expired on "+time.Now().UTC().AddDate(0, 0, -10).Format(time.DateOnly))
+	day := time.Now().UTC().AddDate(0, 0, -10).Format(time.DateOnly)
+	expect(t, found["certificate"], false, check.Error, "expired on "+day)
 	expect(t, found["certificate"], false, check.Error, "limber broker certs --renew --device cam-1")
 	expect(t, found["broker"], false, check.Error, m.Addr)
 	expect(t, found["access"], false, check.Error, "as for broker")
@@ -107,7 +108,8 @@ func TestADeviceWithTheCertificateOfAnotherIsTold(t *testing.T) {
 	cfg.Device = "cam-2"
 	found := mustFind(t, cfg)
 	expect(t, found["certificate"], false, check.Warning, `is of "cam-1", the device is called cam-2`)
-	expect(t, found["access"], false, check.Error, `what "cam-1" publishes to limber/v1/demo/cam-2/state does not come back`)
+	expect(t, found["access"], false, check.Error,
+		`what "cam-1" publishes to limber/v1/demo/cam-2/state does not come back`)
 	expect(t, found["access"], false, check.Error, "make them the same")
 }
 

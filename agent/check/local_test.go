@@ -39,7 +39,8 @@ func TestTheLibraryIsLoadedAndAskedForProviders(t *testing.T) {
 }
 
 func TestAClockBehindTheProgramIsAnError(t *testing.T) {
-	expect(t, check.Clock{Built: time.Now().Add(time.Hour)}.Run(t.Context()), false, check.Error, "before this program was built")
+	ahead := check.Clock{Built: time.Now().Add(time.Hour)}
+	expect(t, ahead.Run(t.Context()), false, check.Error, "before this program was built")
 	if f := (check.Clock{Built: time.Now().Add(-time.Hour)}).Run(t.Context()); !f.OK && f.Level != check.Warning {
 		t.Errorf("got %+v, want at most a warning of a clock that may be right", f)
 	}
@@ -69,7 +70,8 @@ func TestMemoryThatMayBeLockedIsEnoughOrAWarning(t *testing.T) {
 func TestAModeThatCannotBeChangedIsAWarningWhereItMay(t *testing.T) {
 	board := power.New(t.TempDir())
 	expect(t, check.Power{Board: board}.Run(t.Context()), true, check.Warning, "no power modes")
-	expect(t, check.Power{Board: board, SetMode: true}.Run(t.Context()), false, check.Warning, "set power.set_mode to false")
+	allowed := check.Power{Board: board, SetMode: true}
+	expect(t, allowed.Run(t.Context()), false, check.Warning, "set power.set_mode to false")
 }
 
 func TestTheSlotInUseIsOneThatCanRun(t *testing.T) {
@@ -118,8 +120,8 @@ func TestALineOfWhoWaitsForALockIsNoLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := strconv.FormatUint(st.Ino, 10)
-	mustWrite(t, filepath.Join(root, "proc", "locks"), "1: -> FLOCK  ADVISORY  WRITE 7 00:00:"+number+" 0 EOF\n2: POSIX\n\n"+
-		"3: FLOCK  ADVISORY  WRITE 7 ff:ff:"+number+" 0 EOF\n")
+	mustWrite(t, filepath.Join(root, "proc", "locks"), "1: -> FLOCK  ADVISORY  WRITE 7 00:00:"+number+" 0 EOF\n"+
+		"2: POSIX\n\n3: FLOCK  ADVISORY  WRITE 7 ff:ff:"+number+" 0 EOF\n")
 	expect(t, check.Lock{State: state, Root: root}.Run(t.Context()), true, check.Warning, "nobody has")
 	expect(t, check.Lock{State: state, Root: t.TempDir()}.Run(t.Context()), false, check.Warning, "not known")
 }

@@ -26,6 +26,7 @@ var ranks = [][]imports{
 	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
+		{of: "agent/systemd"},
 		{of: "family"},
 		{of: "family/chart"},
 		{of: "firmware/power"},
@@ -119,7 +120,7 @@ var ranks = [][]imports{
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
-			"agent/sim", "agent/update", "agent/wire",
+			"agent/sim", "agent/systemd", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "store"},
