@@ -195,7 +195,8 @@ func TestNobodyLearnsAnythingNewFromTheCheckOfAccess(t *testing.T) {
 	cfg := config.Default()
 	cfg.State, cfg.Broker.URL = t.TempDir(), mqtt.URLs{"mqtt://" + m.Addr}
 	watch := mqtt.Default()
-	watch.Broker, watch.ClientID, watch.Subscriptions = "tcp://"+m.Addr, "watch", []mqtt.Subscription{{Filter: "#", QoS: 1}}
+	watch.Broker, watch.ClientID = "tcp://"+m.Addr, "watch"
+	watch.Subscriptions = []mqtt.Subscription{{Filter: "#", QoS: 1}}
 	link, seen, _ := mustLink(t, watch)
 	await(t, seen.up)
 	expect(t, mustFind(t, cfg)["access"], true, check.Error, "written and read")

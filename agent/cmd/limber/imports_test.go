@@ -29,6 +29,7 @@ var ranks = [][]imports{
 		{of: "agent/systemd"},
 		{of: "family"},
 		{of: "family/chart"},
+		{of: "firmware/packaging"}, // units, scripts and the like, with tests in Go
 		{of: "firmware/power"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},

@@ -100,7 +100,7 @@ another controller serves the fleet.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newDemo(), newBench(),
-		newSim(), newHog(), newColdStart(), newProbe(), newVersion())
+		newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see `%s --help`", err, c.CommandPath())
