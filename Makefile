@@ -53,7 +53,7 @@ TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture
 torture: runtime
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
-	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
+	$(TESTED) $(TORTURE) -p 1 -skip '^TestPackage|^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
 	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections, 1,000 devices"; \
 	$(GO) test $(TORTURE) -p 1 -run '^TestR6_|$(FLEETS)' ./agent ./agent/sim || failed=1; \
 	echo "torture, 3 of 3: $(KILLS) kills of each device"; \
@@ -81,7 +81,7 @@ deb: runtime
 
 # Debian: debootstrap, lintian, systemd, qemu-user and a mirror. What is missing is said.
 package-test: runtime arm64
-	$(GO) test -tags torture -v -count=1 -timeout 60m -run '^TestPackage' ./firmware/packaging
+	$(GO) test -tags torture -v -count=1 -timeout 60m -run '^TestPackage' ./firmware/packaging ./agent/cmd/limber
 
 # The parity checkpoint, where it lies beside the project, has the shape of the
 # published ImageNet supernet.

@@ -72,6 +72,18 @@ func TestAModeThatCannotBeChangedIsAWarningWhereItMay(t *testing.T) {
 	expect(t, check.Power{Board: board}.Run(t.Context()), true, check.Warning, "no power modes")
 	allowed := check.Power{Board: board, SetMode: true}
 	expect(t, allowed.Run(t.Context()), false, check.Warning, "set power.set_mode to false")
+
+	root := t.TempDir()
+	cpufreq := filepath.Join(root, "sys/devices/system/cpu/cpu0/cpufreq")
+	mustWrite(t, filepath.Join(cpufreq, "cpuinfo_max_freq"), "2000000\n")
+	mustWrite(t, filepath.Join(cpufreq, "scaling_max_freq"), "2000000\n")
+	allowed.Board = power.New(root)
+	if os.Geteuid() != 0 {
+		expect(t, allowed.Run(t.Context()), false, check.Warning, "/etc/limber/power.env")
+	}
+	allowed.Socket = filepath.Join(root, "power.sock")
+	mustWrite(t, allowed.Socket, "")
+	expect(t, allowed.Run(t.Context()), true, check.Warning, "the helper at "+allowed.Socket)
 }
 
 func TestTheSlotInUseIsOneThatCanRun(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/limber-edge/limber/firmware/power"
 )
 
@@ -12,8 +14,12 @@ import (
 // the owner allows it.
 type Power struct {
 	Board   *power.Board
-	SetMode bool // the owner allows it
+	SetMode bool   // the owner allows it
+	Socket  string // of the helper that sets modes for agents without root
 }
+
+// helperSocket is where the unit of the package has it.
+const helperSocket = "/run/limber/power.sock"
 
 // Run implements Check. A device that cannot do what its owner allows works as well
 // without, so that is a warning.
@@ -32,9 +38,11 @@ func (p Power) Run(context.Context) Finding {
 		return holds(check, Warning, "%s; operators may not change it (power.set_mode)", has)
 	case len(modes.Names) == 0:
 		return fails(check, Warning, "set power.set_mode to false", "power.set_mode is true, but %s", has)
+	case unix.Access(p.Socket, unix.W_OK) == nil:
+		return holds(check, Warning, "%s; the helper at %s sets them", has, p.Socket)
 	case os.Geteuid() != 0:
-		return fails(check, Warning, "run the agent as root, or set power.set_mode to false",
-			"power.set_mode is true, but this user may not change the mode: %s", has)
+		return fails(check, Warning, "name the modes in /etc/limber/power.env and `systemctl start limber-power.socket`, "+
+			"or set power.set_mode to false", "power.set_mode is true, but this user may not change the mode: %s", has)
 	}
 	return holds(check, Warning, "%s", has)
 }
