@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -33,7 +35,28 @@ func OpenDocuments(dir string, opts Options, log *slog.Logger) (*Documents, erro
 	if err != nil {
 		return nil, err
 	}
+	d.compact(log)
 	return d, nil
+}
+
+// compact gives back what is free of a file that is mostly so, as after the blobs of a
+// family went. Where that is not possible the file stays as it is.
+func (d *Documents) compact(log *slog.Logger) {
+	if !d.file.wasteful() {
+		return
+	}
+	n, err := d.file.compact(context.Background())
+	if err == nil {
+		err = n.rename(d.file.path)
+	}
+	if err != nil {
+		log.Warn("state not compacted", "err", err)
+		return
+	}
+	err = errors.Join(SyncFolder(filepath.Dir(n.path)), d.file.close())
+	if d.file = n; err != nil {
+		log.Warn("file before compaction", "err", err)
+	}
 }
 
 // Quarantined returns the path of the damaged file that OpenDocuments set aside, or "".

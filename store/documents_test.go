@@ -51,6 +51,36 @@ func TestDocumentsOutliveTheProcessAndChangeTogether(t *testing.T) {
 	}
 }
 
+func TestDocumentsThatAreMostlyGoneLeaveASmallFileAtTheNextStart(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "controller.db")
+	d := mustDocuments(t, dir)
+	blob := bytes.Repeat([]byte("blob"), compactLeast/4)
+	mustChange(t, d, map[string][]byte{"blob": blob, "kept": []byte("value")})
+	mustChange(t, d, map[string][]byte{"blob": nil})
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := size(t, path)
+	d = mustDocuments(t, dir)
+	if after := size(t, path); before < compactLeast || after > 256<<10 {
+		t.Errorf("%d bytes, then %d; want it small, as hardly anything is left", before, after)
+	}
+	if got, err := d.Document("kept"); err != nil || string(got) != "value" {
+		t.Errorf("got %q, %v; want what was kept", got, err)
+	}
+	mustChange(t, d, map[string][]byte{"kept": []byte("changed")})
+	if _, err := OpenDocuments(dir, Options{}, quiet()); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mustDocuments(t, dir).Document("kept"); err != nil || string(got) != "changed" {
+		t.Errorf("got %q, %v; want what was changed since", got, err)
+	}
+}
+
 func TestDocumentsOfOneProcessAreLockedForOthers(t *testing.T) {
 	dir := t.TempDir()
 	mustDocuments(t, dir)

@@ -6,7 +6,7 @@
 //	limber.db.mark               one digest, which outlives the process, and mostly the machine
 //	outbox.db           Outbox   what waits for the broker, answers of jobs, gaps, numbers
 //	outbox.log                   its journal: groups that outbox.db has not taken over yet
-//	outbox.db.compact            a copy in the making, which is never read
+//	*.db.compact                 a copy in the making, which is never read
 //	controller.db       Documents  values under keys, of the controller alone
 //	NAME.corrupt-TIME            a damaged file that was set aside; the last two stay
 //
@@ -37,7 +37,8 @@
 //	                 that nobody holds while a disk, a channel or the log may let him wait
 //	Collect, Answer  read outbox.db while it is written, and again where it was exchanged
 //	Run              alone writes to the journal and outbox.db, and exchanges the file
-//	a compaction     reads outbox.db while it is read; the next commit makes it useless
+//	a compaction     reads outbox.db while it is read; the next commit makes it useless; one of controller.db
+//	                 is made when that is opened
 //
 // Records are of three classes, results, events and control, in one space of
 // numbers, and wait in four streams, as results made with the link and without it do

@@ -139,7 +139,6 @@ type Engine struct {
 	view     atomic.Pointer[view]
 	power    atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
 	counters pipeline.Counters              // of the jobs of all pipelines
-	away     atomic.Uint64                  // jobs that reached no pipeline
 	jobs     openJobs
 
 	calls   chan call     // to the supervisor

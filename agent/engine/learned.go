@@ -80,7 +80,11 @@ func (e *Engine) loadLearned(b *backend) {
 	if err == nil || errors.Is(err, store.ErrNotFound) || e.recall(b, b.cellBefore()) == nil {
 		return
 	}
-	e.log.Warn("experience not usable, the device learns anew", "err", err)
+	say := e.log.Warn
+	if saved, none := e.deps.State.Cell(b.cellLearned()); none == nil && b.others(saved) {
+		say = e.log.Info // so it is with every new family
+	}
+	say("experience not usable, the device learns anew", "err", err)
 }
 
 // recall gives a backend what a cell holds.

@@ -59,13 +59,13 @@ func TestWhatIsLearnedIsSavedNowAndThen(t *testing.T) {
 }
 
 func TestDamagedAndForeignExperienceIsIgnored(t *testing.T) {
-	for _, tt := range []struct{ name, cell, says string }{
-		{"damaged", `{"family":`, "unexpected end"},
-		{"empty", ``, "unexpected end"},
-		{"of another family", `{"family":"f00d","provider":"cpu"}`, "experience of family f00d"},
+	for _, tt := range []struct{ name, cell, level, says string }{
+		{"damaged", `{"family":`, "WARN", "unexpected end"},
+		{"empty", ``, "WARN", "unexpected end"},
+		{"of another family", `{"family":"f00d","provider":"cpu"}`, "INFO", "experience of family f00d"},
 		{"of another version", fmt.Sprintf(`{"family":%q,"provider":"cpu","learned":{"met":[1]}}`, testFamily().Digest()),
-			"this version knows"},
-		{"too large", strings.Repeat(" ", 64<<10) + "{}", "at most 65536"},
+			"WARN", "this version knows"},
+		{"too large", strings.Repeat(" ", 64<<10) + "{}", "WARN", "at most 65536"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			st := mustStore(t)
@@ -73,8 +73,9 @@ func TestDamagedAndForeignExperienceIsIgnored(t *testing.T) {
 				t.Fatal(err)
 			}
 			again(t, st, nil, func(t *testing.T, r *rig) {
-				if log := r.log.String(); !strings.Contains(log, "experience not usable") || !strings.Contains(log, tt.says) {
-					t.Errorf("got the log %s, want it to say %q", log, tt.says)
+				start := "level=" + tt.level + ` msg="experience not usable`
+				if log := r.log.String(); !strings.Contains(log, start) || !strings.Contains(log, tt.says) {
+					t.Errorf("got the log %s, want it to say %s, %q", log, start, tt.says)
 				}
 				r.wants(Ready, "")
 			})

@@ -228,6 +228,9 @@ func TestJobsThatWaitForAMemberGoToTheFamilyThatTakesOver(t *testing.T) {
 		if got := <-answers; got != "next " || slices.Max(r.cpu.made) > 0 {
 			t.Errorf("got an answer by %q after sessions of members %v", got, r.cpu.made)
 		}
+		if got := r.Snapshot().Counts; got != (pipeline.Counts{Jobs: 1}) {
+			t.Errorf("got %+v, want the job counted once, and not as refused", got)
+		}
 		r.closed(r.deps.Family)
 	})
 }

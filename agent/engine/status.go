@@ -77,8 +77,6 @@ type Snapshot struct {
 // Snapshot tells what the engine did and does.
 func (e *Engine) Snapshot() Snapshot {
 	s := Snapshot{Snapshot: e.counters.Snapshot()}
-	away := e.away.Load()
-	s.Jobs, s.Refused = s.Jobs+away, s.Refused+away
 	if v := e.view.Load(); v.backend != nil {
 		s.State, s.Members = v.backend.pipe.State(), v.Members
 		s.LogLost, s.LogFault = v.backend.pipe.LogLost()

@@ -81,8 +81,7 @@ const stillLoading = "the members as accurate as min_top1 asks are still being l
 // turnAway answers a job that reached no pipeline.
 func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answer) {
 	t := e.view.Load().tally
-	e.away.Add(1)
-	t.away.Add(1)
+	t.counters.Refuse(j.Counted)
 	a.Total = time.Since(j.Received)
 	answer(&Answer{Answer: a, Family: t.family})
 	e.jobs.end()
@@ -91,9 +90,13 @@ func (e *Engine) turnAway(j pipeline.Job, answer func(*Answer), a *pipeline.Answ
 // answer hands on what a pipeline made of a job, or the job to the one that serves now
 // where it ended before its turn.
 func (e *Engine) answer(b *backend, j *pipeline.Job, a *pipeline.Answer, answer func(*Answer)) {
-	if serving := e.view.Load().backend; a.Abandoned && serving != nil && serving != b {
-		e.offer(*j, answer)
-		return
+	if a.Abandoned {
+		j.Counted = true
+		if serving := e.view.Load().backend; serving != nil && serving != b {
+			e.offer(*j, answer)
+			return
+		}
+		b.counters.Refuse(j.Counted)
 	}
 	e.reword(a)
 	e.tellInfeasible(b, j, a)

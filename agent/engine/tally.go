@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/pipeline"
@@ -23,7 +22,7 @@ type Tally struct {
 func (e *Engine) Tally() Tally {
 	t := e.view.Load().tally
 	s := t.counters.Snapshot()
-	return Tally{Family: t.family, Answered: s.Infer.Count(), Missed: s.Missed, Refused: s.Refused + t.away.Load(),
+	return Tally{Family: t.family, Answered: s.Infer.Count(), Missed: s.Missed, Refused: s.Refused,
 		P95: s.Infer.Quantile(0.95)}
 }
 
@@ -32,7 +31,6 @@ func (e *Engine) Tally() Tally {
 type tally struct {
 	family   *family.Family
 	counters *pipeline.Counters // which are a part of the engine's
-	away     atomic.Uint64      // jobs that reached no pipeline
 }
 
 func (e *Engine) newTally(f *family.Family) *tally {

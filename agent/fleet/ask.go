@@ -40,6 +40,13 @@ func (c *Client) ask(ctx context.Context, m mqtt.Message, patience time.Duration
 	return c.follow(ctx, breaks, patience, back.heard, waiter.over)
 }
 
+// Give publishes a command, and waits until it comes back or is answered, for which the
+// client must be subscribed to commands. Its error is that it was not sent, or ErrDropped.
+func (c *Client) Give(ctx context.Context, id string, m mqtt.Message) error {
+	return c.ask(ctx, m, 0, func(wire.Topic, mqtt.Message) bool { return true },
+		route{wire.KindAck, id}, route{wire.KindCmd, id})
+}
+
 // follow waits for what becomes of a message that was acknowledged.
 func (c *Client) follow(ctx context.Context, breaks uint64, patience time.Duration, heard, over <-chan struct{}) error {
 	enough := time.After(patience)

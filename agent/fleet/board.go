@@ -195,7 +195,7 @@ func (b *Board) summary(all []*watched, trouble error) string {
 			updates++
 		}
 	}
-	line := fmt.Sprintf("fleet %s: %s, %d online, %d offline, %d lost", b.fleet, count(len(all), "device"),
+	line := fmt.Sprintf("fleet %s: %s, %d online, %d offline, %d lost", b.fleet, Count(len(all), "device"),
 		states[wire.Online], states[wire.Offline], states[wire.Lost])
 	if updates > 0 {
 		line += fmt.Sprintf(", %d updating", updates)

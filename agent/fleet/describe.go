@@ -144,7 +144,7 @@ func (f *facts) software(c wire.Caps) {
 		f.add("family", familyName(*c.Family))
 	}
 	if p := c.Profile; p != nil {
-		text := fmt.Sprintf("measured %s by %s on %s", stamp(p.TS), p.Provider, count(p.Threads, "thread"))
+		text := fmt.Sprintf("measured %s by %s on %s", stamp(p.TS), p.Provider, Count(p.Threads, "thread"))
 		if p.OthersPercent != nil {
 			text += fmt.Sprintf(", others had %.0f %% of the CPU", *p.OthersPercent)
 		}
@@ -154,8 +154,8 @@ func (f *facts) software(c wire.Caps) {
 
 func familyName(f wire.Family) string { return f.Name + ", " + f.Digest }
 
-// count is so many of something.
-func count(n int, what string) string {
+// Count is so many of something, in words.
+func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
@@ -245,7 +245,7 @@ func (f *facts) telemetry(t *wire.Telemetry) {
 		value("%.2f W more while one runs", t.ActiveW), value("%.3f J an inference", t.Joules),
 		value("%.4f s of processors an inference", t.CPUSeconds))
 	if t.Outbox > 0 {
-		f.add("outbox", count(t.Outbox, "message")+" waiting for the link")
+		f.add("outbox", Count(t.Outbox, "message")+" waiting for the link")
 	}
 	f.join("clock", value("an operator's is %+.0f ms ahead", t.ClockOffset))
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
@@ -10,14 +11,28 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// The bounds of a Registry. A document has at most wire.MaxControl bytes, so a
-// device is held in 6 × 64 KiB of documents and MaxEventBytes of events, counted as
-// JSON; one of the field publishes some 10 KiB in all.
+// The bounds of a Registry: what a device has of events, in JSON, and how many there are.
+// A document has at most wire.MaxControl bytes; a device of the field publishes some 10 KiB
+// in all.
 const (
 	MaxDevices    = 10_000          // devices, and groups with a desired state
 	MaxEvents     = 64              // of each device, the newest
 	MaxEventBytes = wire.MaxControl // bytes of JSON of a device's events; the oldest go first
 )
+
+// The room for documents, in bytes as weightOf has it: 64 KiB of JSON may be 3 MiB of
+// memory. Once all devices together have more than roomShared, a document that would take
+// its device beyond roomOfEach is not taken.
+const (
+	roomOfEach = 128 << 10
+	roomShared = 512 << 20
+	perValue   = 128 // of the greatest element of an array
+)
+
+// weightOf is how much memory the document of a message may take, at a guess.
+func weightOf(m mqtt.Message) int {
+	return len(m.Payload) + perValue*bytes.Count(m.Payload, []byte(","))
+}
 
 // Device is what a device has published of itself, what it is to pursue, and what
 // operators say of it.
@@ -55,12 +70,15 @@ func (d Device) In(target string) bool {
 // there tells whether the device has published anything: a desired state, or labels, may
 // be for one that never was.
 func (d Device) there() bool {
-	return d.State != nil || d.Caps != nil || d.Reported != nil || d.Telemetry != nil || len(d.Events) > 0
+	return d.retains() || d.Telemetry != nil || len(d.Events) > 0
 }
+
+// retains tells whether the broker retains anything that the device published.
+func (d Device) retains() bool { return d.State != nil || d.Caps != nil || d.Reported != nil }
 
 // RegistryCounts are totals of what a Registry did not take.
 type RegistryCounts struct {
-	Untracked  uint64 // messages of devices beyond MaxDevices
+	Untracked  uint64 // messages of devices beyond MaxDevices, or for which there was no room
 	Unreadable uint64 // messages that could not be decoded, or whose payload the link discarded
 }
 
@@ -73,12 +91,31 @@ type Registry struct {
 	devices       map[string]*entry // groups with a desired state as well
 	subscriptions map[*Subscription]struct{}
 	counts        RegistryCounts
+	weight        int // of all documents
 }
 
 // entry is the present value of a device. A change makes a new one of it.
 type entry struct {
 	Device
-	eventBytes []int // of each of its events
+	eventBytes []int   // of each of its events
+	weights    weights // of its documents
+}
+
+// weights are those of a device's documents, in the order of kinds.
+type weights [6]int
+
+// kinds are those of documents.
+func kinds() []wire.Kind {
+	return []wire.Kind{wire.KindState, wire.KindCaps, wire.KindReported, wire.KindLabels, wire.KindDesired,
+		wire.KindTelemetry}
+}
+
+// all is the weight of all of them.
+func (w weights) all() (sum int) {
+	for _, one := range w {
+		sum += one
+	}
+	return sum
 }
 
 // Devices returns the devices that have published anything, by name.
@@ -144,7 +181,7 @@ func (r *Registry) apply(t wire.Topic, m mqtt.Message) {
 		return
 	}
 	var woken []*Subscription
-	if r.put(t.Device, change) {
+	if r.put(t, weightOf(m), change) {
 		woken = r.mark(t.Device)
 	}
 	r.mu.Unlock()
@@ -153,22 +190,33 @@ func (r *Registry) apply(t wire.Topic, m mqtt.Message) {
 	}
 }
 
-// put makes the change, if there is room for the device; the lock is held.
-func (r *Registry) put(name string, change func(*entry)) bool {
-	was, known := r.devices[name]
+// put makes the change, if there is room for it; the lock is held.
+func (r *Registry) put(t wire.Topic, weight int, change func(*entry)) bool {
+	was, known := r.devices[t.Device]
 	if !known {
-		if len(r.devices) == MaxDevices {
-			r.counts.Untracked++
-			return false
-		}
-		was = &entry{Device: Device{Name: name}}
+		was = &entry{Device: Device{Name: t.Device}}
 	}
 	is := *was
 	change(&is)
-	if is.Desired == nil && is.Labels == nil && !is.there() {
-		delete(r.devices, name) // its retained messages were removed
-	} else {
-		r.devices[name] = &is
+	if at := slices.Index(kinds(), t.Kind); at >= 0 {
+		is.weights[at] = weight
+	}
+	if was.retains() && !is.retains() { // it was forgotten: what it said in passing goes as well
+		is.forgetHeard()
+	}
+	gone := is.Desired == nil && is.Labels == nil && !is.there() // its retained messages were removed
+	if gone {
+		is.weights = weights{}
+	}
+	more := is.weights.all() - was.weights.all()
+	if !known && len(r.devices) == MaxDevices ||
+		more > 0 && is.weights.all() > roomOfEach && r.weight+more > roomShared {
+		r.counts.Untracked++
+		return false
+	}
+	r.weight += more
+	if r.devices[t.Device] = &is; gone {
+		delete(r.devices, t.Device)
 	}
 	return true
 }
@@ -218,6 +266,12 @@ func document[M any](m mqtt.Message, put func(*entry, *M)) (func(*entry), error)
 func decoded[M any](m mqtt.Message) (*M, error) {
 	v := new(M)
 	return v, wire.Decode(m.Payload, v)
+}
+
+// forgetHeard forgets what nobody retains.
+func (e *entry) forgetHeard() {
+	e.Telemetry, e.Events, e.eventBytes, e.Heard = nil, nil, nil, 0
+	e.weights[slices.Index(kinds(), wire.KindTelemetry)] = 0
 }
 
 // label keeps what operators say of the device. Labels that break the contract are none.

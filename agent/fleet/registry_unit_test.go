@@ -46,6 +46,24 @@ func TestADeviceIsAllThatItPublished(t *testing.T) {
 	}
 }
 
+// TestADeviceThatWasForgottenIsNoneThoughItWasHeard: a rollout would wait for it for a day.
+func TestADeviceThatWasForgottenIsNoneThoughItWasHeard(t *testing.T) {
+	t.Parallel()
+	c := newClient()
+	receive(c, yard("cam-1").State(), `{"state":"lost"}`)
+	receive(c, yard("cam-1").Caps(), `{"groups":["@gate"]}`)
+	receive(c, yard("cam-1").Telemetry(), `{"jobs":3}`)
+	receive(c, yard("cam-1").Event("warning"), `{"kind":"gap","count":2}`)
+	receive(c, yard("cam-1").State(), "")
+	if d := c.Registry().Device("cam-1"); d.Telemetry == nil || len(d.Events) != 1 {
+		t.Errorf("got %+v, want what it was heard to say: it still has caps", d)
+	}
+	receive(c, yard("cam-1").Caps(), "")
+	if all := c.Registry().Devices(); len(all) > 0 {
+		t.Errorf("got %+v, want no device", all)
+	}
+}
+
 func TestAnEmptyMessageRemovesADocumentAndTheLastOneTheDevice(t *testing.T) {
 	t.Parallel()
 	c := newClient()
@@ -367,5 +385,31 @@ func TestLabelsAreThoseOfTheLastMessageAndMakeNoDevice(t *testing.T) {
 	receive(c, yard("cam-1").Labels(), "")
 	if len(r.devices) != 0 {
 		t.Errorf("%d entries are kept of nobody", len(r.devices))
+	}
+}
+
+// TestInventedDevicesTakeNoMoreMemoryThanThereIsForThem: 64 KiB of JSON may be megabytes.
+func TestInventedDevicesTakeNoMoreMemoryThanThereIsForThem(t *testing.T) {
+	c := newClient()
+	r := c.Registry()
+	heavy := `{"members":[` + strings.Repeat("{},", 21_000) + `{}]}`
+	receive(c, yard("honest").State(), `{"state":"online"}`)
+	for i := range 300 {
+		receive(c, yard(fmt.Sprint("invented-", i)).Caps(), heavy)
+	}
+	held := len(r.Devices()) - 1
+	if got := r.Counts().Untracked; held*len(heavy)*40 > roomShared || held < 50 || got != uint64(300-held) {
+		t.Errorf("%d of 300 were taken, %d counted as not; want what %d MiB hold", held, got, roomShared>>20)
+	}
+	receive(c, yard("honest").State(), `{"state":"offline","detail":"a longer one"}`)
+	if d := r.Device("honest"); d.Online() {
+		t.Error("an honest device is not heard any more")
+	}
+	for _, d := range r.Devices() {
+		receive(c, yard(d.Name).Caps(), "")
+		receive(c, yard(d.Name).State(), "")
+	}
+	if r.weight != 0 || len(r.devices) > 0 {
+		t.Errorf("%d bytes of %d devices are left, want nothing of what was removed", r.weight, len(r.devices))
 	}
 }

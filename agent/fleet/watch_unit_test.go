@@ -144,7 +144,7 @@ func TestAChangeIsToldOnceAndTelemetryIsNone(t *testing.T) {
 		receive(c, topic, "")
 	}
 	receive(c, yard("cam-1").Telemetry(), "")
-	want(at + "cam-1 - - - - - - ") // its events are still there
+	want(at + "cam-1 gone - - - - - ") // and so are its events
 }
 
 func TestABoardShowsFirstWhoIsToBeLookedAtAndNoMoreThanThereIsRoom(t *testing.T) {

@@ -18,6 +18,7 @@ type Job struct {
 	Floor    float64       // least top-1 the sender accepts, a fraction; 0 is none
 	Priority Priority      // served before those of lower priority, however urgent these are
 	Source   string        // who sent it; those that name none are one source
+	Counted  bool          // another pipeline of the same Counters took it, and abandoned it
 	Latest   bool          // a newer one of its source may take its place, where more wait than can be in time
 	Answer   func(*Answer) // called exactly once, from a goroutine of the pipeline or of Submit; must not block
 }

@@ -179,7 +179,9 @@ func (p *Pipeline) Submit(j Job) bool {
 	}
 	e := &entry{Job: j, arrived: j.Received.Sub(p.epoch)}
 	e.due = e.arrived + j.Deadline
-	p.cfg.Counters.submitted()
+	if !j.Counted {
+		p.cfg.Counters.submitted()
+	}
 	if err := p.inspect(e); err != nil {
 		p.refuseFrame(e, err)
 		return true

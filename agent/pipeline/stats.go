@@ -55,7 +55,7 @@ type Explained struct {
 // Counts of jobs since the counters began.
 type Counts struct {
 	Jobs    uint64 // submitted, those included whose place a newer frame took
-	Refused uint64 // answered with a reason
+	Refused uint64 // answered with a reason; those that were abandoned count by Counters.Refuse alone
 	Missed  uint64 // answered with classes, but after the deadline
 }
 
@@ -112,6 +112,17 @@ func (c *Counters) change(do func(*Snapshot)) {
 	}
 }
 
+// Refuse counts a job that no pipeline answers, or none any more: one that was abandoned
+// is counted already.
+func (c *Counters) Refuse(counted bool) {
+	c.change(func(s *Snapshot) {
+		s.Refused++
+		if !counted {
+			s.Jobs++
+		}
+	})
+}
+
 func (c *Counters) submitted() { c.change(func(s *Snapshot) { s.Jobs++ }) }
 
 func (c *Counters) answered(a *Answer) { c.change(func(s *Snapshot) { s.answered(a) }) }
@@ -121,7 +132,7 @@ func (c *Counters) switched(why governor.Reason) { c.change(func(s *Snapshot) { 
 func (s *Snapshot) answered(a *Answer) {
 	s.Busy += a.Infer / time.Duration(max(1, a.Batch))
 	switch {
-	case a.Superseded:
+	case a.Superseded, a.Abandoned:
 		return
 	case a.Reason != "":
 		s.Refused++

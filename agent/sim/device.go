@@ -40,6 +40,9 @@ func (f *Fleet) newDevice(i int) *device {
 	d.cfg.Broker.Broker = f.cfg.Broker(d.cfg.Device)
 	d.cfg.Outbox.FreeMiB = 0  // of memory that is not the device's
 	d.cfg.Runtime.Threads = 1 // a second profile and backend would show nothing
+	if every := f.cfg.Telemetry; every > 0 {
+		d.cfg.Telemetry.Every.Duration = every
+	}
 	d.camera = d.cfg.Address().Frame("camera")
 	return d
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,18 +40,20 @@ func mustBroker(tb testing.TB) mqtt.Broker {
 	return mqtt.Broker{URL: mqtt.URLs{"mqtt://" + b.Addr()}}
 }
 
-// until runs something until the test ends.
-func until(tb testing.TB, run func(context.Context) error) {
+// until runs something until the test ends, or end is called.
+func until(tb testing.TB, run func(context.Context) error) (end func()) {
 	tb.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx) }()
-	tb.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		stop()
 		if err := <-ended; err != nil {
 			tb.Error(err)
 		}
 	})
+	tb.Cleanup(end)
+	return end
 }
 
 // mustState is a folder in memory, as `limber sim` has it.
@@ -78,12 +81,18 @@ func config(tb testing.TB, n int, at mqtt.Broker) sim.Config {
 // begin runs a fleet until the test ends.
 func begin(tb testing.TB, cfg sim.Config) *sim.Fleet {
 	tb.Helper()
+	f, _ := beginUntil(tb, cfg)
+	return f
+}
+
+// beginUntil runs a fleet until the test ends, or end is called.
+func beginUntil(tb testing.TB, cfg sim.Config) (f *sim.Fleet, end func()) {
+	tb.Helper()
 	f, err := sim.New(cfg, slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	until(tb, f.Run)
-	return f
+	return f, until(tb, f.Run)
 }
 
 // mustOperator is connected, and can see all and command.

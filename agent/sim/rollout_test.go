@@ -63,9 +63,15 @@ func mustYardAt(tb testing.TB, at mqtt.Broker, n int, p *sim.Profile) *yard {
 	tb.Helper()
 	cfg := config(tb, n, at)
 	cfg.Profile = p
+	return mustYardOf(tb, at, cfg)
+}
+
+// mustYardOf has this fleet run there.
+func mustYardOf(tb testing.TB, at mqtt.Broker, cfg sim.Config) *yard {
+	tb.Helper()
 	begin(tb, cfg)
-	y := &yard{tb: tb, devices: n, profile: p, seen: mustOperator(tb, at), remote: mustRemote(tb, at)}
-	await(tb, y.seen, func(s sim.Seen) bool { return s.Online == n })
+	y := &yard{tb: tb, devices: cfg.Devices, profile: cfg.Profile, seen: mustOperator(tb, at), remote: mustRemote(tb, at)}
+	await(tb, y.seen, func(s sim.Seen) bool { return s.Online == y.devices })
 	return y
 }
 
@@ -136,24 +142,40 @@ func (y *yard) start(i int, s wire.RolloutSpec) {
 	ctx, stop := context.WithCancel(y.tb.Context())
 	defer stop()
 	go y.remote.Serve(ctx, f)
-	s.Family = &wire.Family{Name: f.Name, Digest: "sha256:" + string(f.Digest())}
+	s.Family = y.named(i)
 	y.do(wire.RolloutCommand{Action: wire.RolloutStart, Rollout: f.Name, Spec: &s})
+}
+
+// named is a family as commands name it.
+func (y *yard) named(i int) *wire.Family {
+	y.tb.Helper()
+	f := mustFolder(y.tb, y.profile, i)
+	return &wire.Family{Name: f.Name, Digest: "sha256:" + string(f.Digest())}
 }
 
 // becomes waits until a rollout is in a state, and says why.
 func (y *yard) becomes(id string, state wire.RolloutState, why string) (r wire.Rollout) {
 	y.tb.Helper()
-	ctx, cancel := context.WithTimeout(y.tb.Context(), patience)
-	defer cancel()
 	began := time.Now()
-	for r.State != state || !strings.Contains(r.Why, why) {
-		if err := y.remote.Changed(ctx); err != nil {
-			y.tb.Fatalf("rollout %s: %+v, and then %v; want %s, %q", id, r, err, state, why)
-		}
-		r, _ = y.remote.Rollout(id)
-	}
+	r = y.shows(id, func(r wire.Rollout) bool { return r.State == state && strings.Contains(r.Why, why) })
 	y.tb.Logf("rollout %s is %s after %v: %s", id, r.State, time.Since(began), r.Why)
 	return r
+}
+
+// shows waits until a rollout is as it should be.
+func (y *yard) shows(id string, should func(wire.Rollout) bool) wire.Rollout {
+	y.tb.Helper()
+	ctx, cancel := context.WithTimeout(y.tb.Context(), patience)
+	defer cancel()
+	for {
+		r, known := y.remote.Rollout(id)
+		if known && should(r) {
+			return r
+		}
+		if err := y.remote.Changed(ctx); err != nil {
+			y.tb.Fatalf("rollout %s: %+v, and then %v", id, r, err)
+		}
+	}
 }
 
 // uses fails unless a family is in use on so many devices, and the first on all others.

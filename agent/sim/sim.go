@@ -60,6 +60,8 @@ type Config struct {
 	Broker  func(device string) mqtt.Broker
 	State   string // folder, best in memory: see StateFolder
 	Version string // of the program
+
+	Telemetry time.Duration // how often each device sends it; 0: as devices do
 }
 
 // MaxDevices is how many devices a fleet may have: the names have four digits.
@@ -119,7 +121,10 @@ func New(cfg Config, log *slog.Logger) (*Fleet, error) {
 }
 
 // Name is that of a device, by its number from 0.
-func Name(i int) string { return fmt.Sprintf("sim-%04d", i) }
+func Name(i int) string { return fmt.Sprintf("%s%04d", prefix, i) }
+
+// prefix is what names of simulated devices begin with.
+const prefix = "sim-"
 
 // Counts are the totals of now.
 func (f *Fleet) Counts() Counts {

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/limber-edge/limber/agent/fleet"
 )
@@ -13,9 +14,9 @@ type Seen struct {
 	Online int // devices
 }
 
-// Watch counts what the picture of a fleet shows, and tells of each change of that until
-// ctx ends, which is its only error, or told is false. Two births of a device may be seen as one where whoever is
-// told takes longer than the device is away.
+// Watch counts what the picture of a fleet shows of simulated devices, and tells of each
+// change of that until ctx ends, which is its only error, or told is false. Two births of
+// a device may be seen as one where whoever is told takes longer than the device is away.
 func Watch(ctx context.Context, r *fleet.Registry, told func(Seen) bool) error {
 	s := r.Subscribe()
 	defer s.Close()
@@ -25,6 +26,9 @@ func Watch(ctx context.Context, r *fleet.Registry, told func(Seen) bool) error {
 		d, err := s.Next(ctx)
 		if err != nil {
 			return err
+		}
+		if !strings.HasPrefix(d.Name, prefix) {
+			continue // a real one, at the same broker
 		}
 		before := seen
 		if d.Online() && boots[d.Name] != d.State.BootID {

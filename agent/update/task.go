@@ -204,10 +204,19 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return fmt.Errorf("it expired in the phase %s: %w", t.Phase, cause)
+		return &expiry{t.Phase, cause}
 	}
 	return err
 }
+
+// expiry is the end of an update that was not through in time.
+type expiry struct {
+	phase wire.UpdatePhase // that it was in
+	cause error            // for who looks for it, and nobody reads it
+}
+
+func (e *expiry) Error() string { return "it expired in the phase " + string(e.phase) }
+func (e *expiry) Unwrap() error { return e.cause }
 
 // succeed ends the update with its family in use.
 func (t *task) succeed(detail string) control.Outcome {

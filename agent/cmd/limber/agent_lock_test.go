@@ -42,7 +42,7 @@ func TestALockedCommandRunsUnderTheLockAndItsExitCodeIsPassedOn(t *testing.T) {
 		{"the lock", []string{"--", "flock", "-n", "-x", path, "true"}, 1, ""},
 		{"another of its kind", []string{"--", "flock", "-n", "-s", path, "true"}, 0, ""},
 		{"no such command", []string{"--", "no-such-command"}, exitFailed, "no-such-command"},
-		{"no dashes", []string{"true"}, exitUsage, "wants its command behind --, got 1 arguments"},
+		{"no dashes", []string{"true"}, exitUsage, "wants its command behind --, got 1 argument;"},
 	} {
 		if errs, code := locked(t.Context(), dir, tt.command...); code != tt.code || !strings.Contains(errs, tt.stderr) {
 			t.Errorf("%s: got exit %d, %q; want %d with %q", tt.name, code, errs, tt.code, tt.stderr)

@@ -196,15 +196,21 @@ func TestC15_AViewerIsToldThatItMayNotSteer(t *testing.T) {
 				t.Fatalf("mosquitto_pub: %v, %s", err, out)
 			}
 		}
+		controller := wire.Address{Fleet: "demo", Device: wire.Controller}
+		if out, err := mosquittoClient(t, "mosquitto_pub", addr, dir, "operator", "-r", "-t", controller.State(),
+			"-m", `{"state":"online"}`); err != nil {
+			t.Fatalf("mosquitto_pub: %v, %s", err, out)
+		}
 		for _, args := range [][]string{
 			{"fleet", "mode", "desk", "balanced"},
+			{"fleet", "rollout", "abort", "night"},
 			{"fleet", "goal", "@all", "--prefer", "energy", "--ttl", "100ms"},
 			{"fleet", "set", "desk", "--mode", "balanced", "--wait", "1m"},
 		} {
 			t.Run(args[1], func(t *testing.T) {
 				t.Parallel()
 				limber(t, append(args, login(dir, "viewer", "mqtts://"+addr)...)...).complained(t, exitFailed,
-					"the broker dropped the command: this name may not steer")
+					"the broker dropped the command: this name may not steer; --cert-file and --key-file, or --user, name an operator")
 			})
 		}
 		t.Run("operator", func(t *testing.T) {

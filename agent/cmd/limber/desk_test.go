@@ -337,7 +337,7 @@ func (d *desk) labels(t *testing.T) {
 		{"fleet label cam-9 a=b", "a=b\n", "cam-9 has not been at this broker so far\n"},
 		{"fleet forget cam-9 --json", `{"device":"cam-9","cleared":["labels"]}` + "\n", ""},
 		{"fleet forget cam-9", "nothing was known of cam-9\n", ""},
-		{"fleet ls --where label.site=rome", "none of the 1 devices of fleet demo fits\n", ""},
+		{"fleet ls --where label.site=rome", "fleet demo has 1 device: none fits\n", ""},
 		{"fleet ls --where label.site=rome --json", "", ""},
 	} {
 		out, errs, code := d.limber(t, strings.Fields(tt.args)...)

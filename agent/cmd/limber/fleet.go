@@ -78,6 +78,8 @@ func withRemedy(err error) error {
 		return fmt.Errorf("%w (`limber broker` starts one for a desk)", err)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; --ca-file names the one to trust", err)
+	case errors.Is(err, fleet.ErrDropped):
+		return fmt.Errorf("%w; --cert-file and --key-file, or --user, name an operator", err)
 	case err != nil && strings.Contains(err.Error(), "tls: certificate required"):
 		return fmt.Errorf("%w; --cert-file and --key-file name this client's", err)
 	}

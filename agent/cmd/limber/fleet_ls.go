@@ -32,7 +32,7 @@ type whereArgs struct{ expression string }
 
 func (a *whereArgs) flags(c *cobra.Command) {
 	c.Flags().StringVar(&a.expression, "where", "",
-		"`EXPRESSION` that devices fit, such as state=online,label.site=berlin")
+		"`EXPRESSION` that devices fit, such as state=online,label.site=berlin (default: all)")
 }
 
 // parse reads the expression; what is wrong is shown beneath it.
@@ -91,7 +91,9 @@ report; nobody knows since when a device is lost. --json has every figure.
 // warnUntracked says that there are more devices than a picture has room for.
 func warnUntracked(c *cobra.Command, fl *fleet.Client, name string) {
 	if fl.Registry().Counts().Untracked > 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "fleet %s has more than %d devices: these are not all\n", name, fleet.MaxDevices)
+		fmt.Fprintf(c.ErrOrStderr(),
+			"fleet %s has more than %d devices, or such that say far too much: these are not all\n",
+			name, fleet.MaxDevices)
 	}
 }
 
@@ -105,7 +107,7 @@ func printDevices(c *cobra.Command, name string, all []fleet.Device, fits fleet.
 	if len(devices) == 0 && !asJSON {
 		text := fmt.Sprintf("no device of fleet %s has ever been at this broker; `limber agent` starts one", name)
 		if len(all) > 0 {
-			text = fmt.Sprintf("none of the %d devices of fleet %s fits", len(all), name)
+			text = fmt.Sprintf("fleet %s has %s: none fits", name, fleet.Count(len(all), "device"))
 		}
 		_, err := fmt.Fprintln(c.OutOrStdout(), text)
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,10 +25,10 @@ func newFleetRollout() *cobra.Command {
   limber fleet rollout show night
   limber fleet rollout abort night --rollback`)
 	c.AddCommand(newRolloutStart(), newRolloutLs(), newRolloutShow(), newRolloutWatch(),
-		newRolloutAct(wire.RolloutPause, "Start a rollout on no further device"),
+		newRolloutAct(wire.RolloutPause, "Start a rollout on no further device; those under way go on"),
 		newRolloutAct(wire.RolloutResume, "Go on with a rollout that was paused"),
 		newRolloutAct(wire.RolloutApprove, "Let the next phase of a rollout begin"),
-		newRolloutAct(wire.RolloutAbort, "End a rollout"),
+		newRolloutAct(wire.RolloutAbort, "End a rollout for good; without --rollback devices keep what they have"),
 		newRolloutAct(wire.RolloutRetry, "Have a rollout tried once more on the devices on which it failed"))
 	return c
 }
@@ -45,20 +46,29 @@ func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *cont
 	return withRemedy(r.While(c.Context(), func(ctx context.Context) error { return work(ctx, r) }))
 }
 
-// rollouts is remote, once all is known that the controller retains.
+// rollouts is remote, once all is known that a controller has retained, which need not be
+// there any more.
 func (a *operatorArgs) rollouts(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
 	return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
-		if err := r.Find(ctx); err != nil {
-			return err
+		absent := r.Find(ctx)
+		if absent != nil && !errors.Is(absent, controller.ErrAbsent) {
+			return absent
 		}
 		if _, err := r.List(ctx); err != nil {
 			return err
 		}
-		if detail := r.Detail(); detail != "" {
-			fmt.Fprintln(c.ErrOrStderr(), "the controller says:", fleet.Printable(detail))
+		if absent != nil && len(r.Rollouts()) == 0 {
+			return absent
 		}
 		return work(ctx, r)
 	})
+}
+
+// tellTrouble tells what keeps the controller from working, if anything does.
+func tellTrouble(c *cobra.Command, r *controller.Remote) {
+	if detail := r.Detail(); detail != "" {
+		fmt.Fprintln(c.ErrOrStderr(), "limber:", fleet.Printable(detail))
+	}
 }
 
 // rolloutTTL is how long the controller may take to answer a command, but for the time in
@@ -83,10 +93,14 @@ func command(ctx context.Context, r *controller.Remote, asked wire.RolloutComman
 func newRolloutAct(action, short string) *cobra.Command {
 	var a operatorArgs
 	var back bool
+	example := "  limber fleet rollout " + action + " night"
+	if action == wire.RolloutAbort {
+		example += "\n" + example + " --rollback"
+	}
 	c := &cobra.Command{
 		Use:     action + " ID",
 		Short:   short,
-		Example: "  limber fleet rollout " + action + " night",
+		Example: example,
 		Args:    exactly(1, "the id of a rollout"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
@@ -115,9 +129,15 @@ func newRolloutLs() *cobra.Command {
   limber fleet rollout ls --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.rollouts(c, func(_ context.Context, r *controller.Remote) error {
-				const head = "ROLLOUT\tKIND\tSTARTED\tPHASE\tSTATE\tWHY"
+				tellTrouble(c, r)
+				if len(r.Rollouts()) == 0 && !asJSON {
+					_, err := fmt.Fprintf(c.OutOrStdout(), "fleet %s had no rollout; `limber fleet rollout start` begins one\n",
+						a.fleet)
+					return err
+				}
+				const head = "ROLLOUT\tWHAT\tSTARTED\tPHASE\tSTATE\tWHY"
 				return printList(c.OutOrStdout(), asJSON, r.Rollouts(), 0, head, func(d wire.Rollout) string {
-					return strings.Join([]string{d.ID, d.Kind, started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
+					return strings.Join([]string{d.ID, rolledOut(d), started(d), fmt.Sprintf("%d/%d", d.Phase, len(d.Phases)),
 						string(d.State), fleet.Printable(d.Why)}, "\t")
 				})
 			})
@@ -132,7 +152,20 @@ func started(d wire.Rollout) string {
 	if d.TS == nil {
 		return "-"
 	}
-	return d.TS.Format("2006-01-02 15:04")
+	return d.TS.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+// rolledOut is what a rollout brings, such as "mode power-save".
+func rolledOut(d wire.Rollout) string {
+	what := d.Kind
+	switch s := d.Spec; {
+	case s == nil:
+	case s.Family != nil:
+		what += " " + s.Family.Name
+	default:
+		what += " " + wire.Aim{Mode: s.Mode, Goal: s.Goal}.String()
+	}
+	return fleet.Printable(what)
 }
 
 func newRolloutShow() *cobra.Command {
@@ -143,8 +176,8 @@ func newRolloutShow() *cobra.Command {
 		Short: "Show a rollout: its phases with their gates, and its devices",
 		Long: `Show a rollout. A phase has the devices of each state, and its gates: what was
 measured, of how many frames, the limit, and whether it passes, fails, or waits for
-evidence. A device that does not fit the expression any more keeps its place, and says
-so.`,
+evidence. SINCE is how long a device has been in its STATE. A device that does not fit
+the expression any more keeps its place, and says so.`,
 		Example: `  limber fleet rollout show night
   limber fleet rollout show night --json`,
 		Args: exactly(1, "the id of a rollout"),
@@ -154,6 +187,7 @@ so.`,
 				if !ok {
 					return noRollout(args[0])
 				}
+				tellTrouble(c, r)
 				if asJSON {
 					return json.NewEncoder(c.OutOrStdout()).Encode(d)
 				}
@@ -175,14 +209,22 @@ func printRollout(w io.Writer, d wire.Rollout) error {
 	return err
 }
 
-// phaseLines are how a rollout stands, and its phases as a table.
+// phaseLines are how a rollout stands, what it brings, and its phases as a table.
 func phaseLines(d wire.Rollout) []string {
 	head := fmt.Sprintf("rollout %s: %s", d.ID, d.State)
 	if d.Why != "" {
 		head += ", " + d.Why
 	}
+	lines := []string{fleet.Printable(head)}
+	if d.Spec != nil {
+		lines = append(lines, fleet.Printable(fmt.Sprintf("%s for %s, started %s", rolledOut(d),
+			cmp.Or(d.Spec.Where, "all devices"), started(d))))
+	}
 	rows := [][]string{{"PHASE", "SIZE", "STATE", "DEVICES", "GATES"}}
 	for n, p := range d.Phases {
+		if d.State.Final() && p.State == wire.PhaseRunning {
+			p.State = "unfinished"
+		}
 		var gates []string
 		for _, g := range p.Gates {
 			gates = append(gates, gateText(g))
@@ -190,7 +232,7 @@ func phaseLines(d wire.Rollout) []string {
 		rows = append(rows, []string{fmt.Sprint(n + 1), fmt.Sprint(p.Size), p.State, countText(p.Counts),
 			strings.Join(gates, "; ")})
 	}
-	return append([]string{fleet.Printable(head), ""}, table(rows)...)
+	return append(append(lines, ""), table(rows)...)
 }
 
 // gateText is a gate in words, such as "misses 0.01 of 0.012, 120 frames: wait".

@@ -60,7 +60,7 @@ take part when they are back, within --for.
 		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
   limber fleet rollout start --family mine.family --where label.site=berlin --probation 1000/10
-  limber fleet rollout start --deadline 50ms --min-top1 0.87 --where device=cam-* \
+  limber fleet rollout start --deadline 50ms --min-top1 0.87 --where 'device=cam-*' \
     --phases 1,10%,100% --gate success=0.9 --gate misses=1.1x --soak 5m --max-unavailable 1/site`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
@@ -74,7 +74,8 @@ take part when they are back, within --for.
 	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
 	f.StringVar(&a.phases, "phases", "",
 		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
-	f.StringArrayVar(&a.gates, "gate", nil, "NAME=LIMIT, once for each (default success=0.95, misses=1.2x, p95=1.2x)")
+	f.StringArrayVar(&a.gates, "gate", nil,
+		"NAME=LIMIT, once for each; with any, no other is asked for (default success=0.95, misses=1.2x, p95=1.2x)")
 	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
 	f.StringVar(&a.probation, "probation", "", fmt.Sprintf("FRAMES/MAX_MISSED: how many frames each device answers with "+
 		"the family, and how many may be late, before it gives up the one before (default %d/%d)",
@@ -147,6 +148,14 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 	s := &a.spec
 	if _, err := a.where.parse(); err != nil {
 		return nil, err
+	}
+	switch {
+	case a.soak < 0:
+		return nil, usagef("--soak %v: must not be under 0", a.soak)
+	case a.within < time.Millisecond:
+		return nil, usagef("--for %v: must be over 0", a.within)
+	case s.Observe < 1:
+		return nil, usagef("--observe: want 1 frame or more; with --gate success=0.95 alone a rollout needs none")
 	}
 	s.Where = a.where.expression
 	s.SoakMS, s.ForMS = new(wire.Millis(a.soak)), new(wire.Millis(a.within))

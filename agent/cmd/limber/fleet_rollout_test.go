@@ -22,11 +22,15 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("serve", "--state", state)...).complained(t, exitLocked, "in use by another process")
 	await(t, exitLocked, at("serve", "--state", t.TempDir())...)
 
+	limber(t, at("serve", "--state", state, "--log-level", "loud")...).complained(t, exitUsage, `--log-level "loud"`)
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
 	limber(t, at("rollout", "start", "--family", "f", "--probation", "few")...).complained(t, exitUsage, "FRAMES/MAX_MISSED")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--soak", "-1s")...).complained(t, exitUsage, "--soak -1s")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--gate", "misses=1.2")...).complained(t, exitUsage, "1.2x is times")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
+	limber(t, at("rollout", "start", "--mode", "balanced", "--observe", "0")...).complained(t, exitUsage, "--observe")
 	file := filepath.Join(t.TempDir(), "stock.family")
 	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
 		t.Fatalf("family pack: %+v", got)
@@ -36,17 +40,19 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		code int
 		args []string
 	}{
+		{"fleet demo had no rollout", exitDone, []string{"rollout", "ls"}},
 		{"", exitDone, []string{"label", "desk", "site=berlin"}},
-		{"1 devices in 1 phases", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
+		{"1 device in 1 phase", exitDone, []string{"rollout", "start", "--mode", "power-save", "--where", "label.site=berlin",
 			"--id", "night"}},
-		{"night", exitDone, []string{"rollout", "ls"}},
+		{"mode power-save", exitDone, []string{"rollout", "ls"}},
+		{"mode power-save for label.site=berlin, started 20", exitDone, []string{"rollout", "show", "night"}},
 		{"success", exitDone, []string{"rollout", "show", "night"}},
 		{`"id":"night"`, exitDone, []string{"rollout", "show", "night", "--json"}},
 		{"night", exitDone, []string{"rollout", "pause", "night"}},
 		{"night", exitDone, []string{"rollout", "resume", "night"}},
 		{"no phase that waits", exitFailed, []string{"rollout", "approve", "night"}},
 		{"failed on no device", exitFailed, []string{"rollout", "retry", "night"}},
-		{"night", exitDone, []string{"rollout", "abort", "night", "--rollback"}},
+		{"is about to end, and devices go back", exitDone, []string{"rollout", "abort", "night", "--rollback"}},
 		{"aborted", exitFailed, []string{"rollout", "watch", "night", "--wait"}},
 		{"done", exitDone, []string{"rollout", "start", "--deadline", "50ms", "--min-top1", "0.8", "--where", "device=desk*", "--phases",
 			"1,100%", "--gate", "success=0.9", "--soak", "0s", "--for", "1m", "--id", "day", "--wait"}},

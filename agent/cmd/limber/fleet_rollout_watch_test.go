@@ -39,6 +39,39 @@ func TestTheScreenOfARolloutWithThousandsOfDevicesFitsAndShowsThoseFirstThatFail
 	}
 }
 
+func TestAPhaseThatAnAbortCutShortDoesNotSeemToRun(t *testing.T) {
+	d := wire.Rollout{ID: "night", State: wire.RolloutAborted, Phases: []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning}}}
+	if text := strings.Join(phaseLines(d), "\n"); !strings.Contains(text, "unfinished") || strings.Contains(text, "running") {
+		t.Errorf("got %q, want that the phase is unfinished", text)
+	}
+}
+
+func TestRolloutsAreShownWithoutAController(t *testing.T) {
+	d := mustDesk(t)
+	at := wire.Address{Fleet: wire.DefaultFleet, Device: wire.Controller}
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.ClientID = d.url, "test"
+	box, err := fleet.OpenMailbox(cfg, newLogger(t.Output(), "error"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(wire.Rollout{ID: "r", Kind: wire.VerbMode, State: wire.RolloutRunning})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := box.While(t.Context(), func(ctx context.Context) error {
+		return box.Publish(ctx, mqtt.Message{Topic: at.Rollout("r"), Payload: b, QoS: 1, Retained: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"ls"}, {"show", "r"}} {
+		got := limber(t, append(append([]string{"fleet", "rollout"}, args...), "--broker", d.url)...)
+		if got.code != exitDone || !strings.Contains(got.stdout, "running") || !strings.Contains(got.stderr, "no controller serves") {
+			t.Errorf("rollout %v: got %+v, want how it stood, and that no controller is there", args, got)
+		}
+	}
+}
+
 func TestWhatADeviceSaysOfARolloutIsNotObeyedByTheTerminal(t *testing.T) {
 	d := wire.Rollout{ID: "night", State: wire.RolloutFailed, Why: "\033[2J", Devices: []wire.RolloutDevice{
 		{Device: "d", State: wire.DeviceFailed, Detail: "a\nb\033]0;c\a"}}}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,6 +49,9 @@ devices reach this machine.`,
 func (a *serveArgs) run(c *cobra.Command) (err error) {
 	if err := needed("limber fleet serve", "state", a.state); err != nil {
 		return err
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, a.logLevel) {
+		return usagef("--log-level %q is not debug, info, warn or error", a.logLevel)
 	}
 	cfg, err := a.link()
 	if err != nil {

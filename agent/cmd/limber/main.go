@@ -23,6 +23,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/store"
@@ -148,8 +149,8 @@ func group(name, short, example string) *cobra.Command {
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usagef("%s wants %s, got %d arguments; see `%s --help`", c.CommandPath(), what, len(args),
-				c.CommandPath())
+			return usagef("%s wants %s, got %s; see `%s --help`", c.CommandPath(), what,
+				fleet.Count(len(args), "argument"), c.CommandPath())
 		}
 		return nil
 	}

@@ -44,7 +44,9 @@ func newSim() *cobra.Command {
 inferences only take their time, the machine below them is simulated, and their state
 is in memory. See births, commands and rollouts of a whole fleet on one desk.
 
-Without --broker a broker is started on a free port, whose address is printed.
+Without --broker a broker is started on a free port, whose address is printed. The
+devices are called sim-0000 and so on: a second simulation at a broker needs a --fleet
+of its own.
 --churn is the share of the devices that end in a minute; they come back within ten
 seconds, every fourth as another device under its name, without its state. With --cut
 the link of each device is broken for that long, a tenth of all the time. The same
@@ -113,7 +115,7 @@ func (a *simArgs) run(c *cobra.Command) (err error) {
 	if err := a.config(); err != nil {
 		return err
 	}
-	if err := a.packAll(); err != nil {
+	if err := a.packAll(c); err != nil {
 		return err
 	}
 	if a.cfg.State, err = os.MkdirTemp(sim.StateFolder(), "limber-sim-"); err != nil {
@@ -139,7 +141,7 @@ func (a *simArgs) run(c *cobra.Command) (err error) {
 }
 
 // packAll writes the families, if that is asked for.
-func (a *simArgs) packAll() error {
+func (a *simArgs) packAll(c *cobra.Command) error {
 	if a.pack == "" {
 		return nil
 	}
@@ -151,13 +153,18 @@ func (a *simArgs) packAll() error {
 		if err != nil {
 			return err
 		}
-		file, err := os.Create(filepath.Join(a.pack, f.Name+".family"))
+		path := filepath.Join(a.pack, f.Name+".family")
+		file, err := os.Create(path)
 		if err != nil {
 			return err
 		}
 		err = family.Pack(file, &f.Family, f, func(family.Digest) bool { return false })
 		if err := errors.Join(err, file.Close()); err != nil {
 			return err
+		}
+		if !a.asJSON {
+			fmt.Fprintf(c.OutOrStdout(), "%s: family %s (%s), %s\n", path, f.Name, f.Digest().Short(),
+				fleet.Count(len(f.Members), "member"))
 		}
 	}
 	return nil
@@ -252,13 +259,14 @@ func (a *simArgs) say(c *cobra.Command, s simSummary) (err error) {
 	case a.asJSON:
 		err = json.NewEncoder(w).Encode(s)
 	case s.Broker != "":
-		_, err = fmt.Fprintf(w, "%d devices at %s; see `limber fleet ls --broker %[2]s --fleet %s`\n", s.Devices, s.Broker,
-			a.cfg.Fleet)
+		_, err = fmt.Fprintf(w, "%s at %s; see `limber fleet ls --broker %[2]s --fleet %s`\n",
+			fleet.Count(s.Devices, "device"), s.Broker, a.cfg.Fleet)
 	case n == nil:
-		_, err = fmt.Fprintf(w, "all %d devices were seen online after %.1f s\n", s.Devices, s.OnlineS)
+		_, err = fmt.Fprintf(w, "%s seen online after %.1f s\n", fleet.Count(s.Devices, "device"), s.OnlineS)
 	default:
-		_, err = fmt.Fprintf(w, "%d births, %d seen; %d ends, %d of them for good; %d broken links; %d frames\n", n.Births,
-			s.Seen, n.Ends, n.Others, n.Cuts, n.Frames)
+		_, err = fmt.Fprintf(w, "%s, %d seen; %s, %d of them for good; %s; %s\n", fleet.Count(int(n.Births), "birth"), s.Seen,
+			fleet.Count(int(n.Ends), "end"), n.Others, fleet.Count(int(n.Cuts), "broken link"),
+			fleet.Count(int(n.Frames), "frame"))
 	}
 	return err
 }

@@ -1,14 +1,17 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/rollout"
@@ -22,6 +25,7 @@ const (
 	keyRollout = "rollout/" // a rollout.Record
 	keyCommand = "command/" // a remembered
 	keyBlob    = "blob/"    // by 64 hexadecimal digits
+	keyUsed    = "used/"    // until when devices may know commands of a rollout that is gone, RFC 3339
 )
 
 // keyFleet is that of the fleet's name.
@@ -33,6 +37,8 @@ type entry struct {
 	where fleet.Where
 	dirty bool // it is not stored as it is
 	news  bool // it is not told as it is
+
+	logged wire.RolloutState
 }
 
 // touch notes that the rollout changed.
@@ -45,14 +51,43 @@ type book struct {
 	entries []*entry // the oldest first
 	changes map[string][]byte
 	answers []mqtt.Message
-	failing error  // why it is not stored; nil: it is
-	tidy    bool   // a rollout began: blobs may be there that none needs
-	fleet   string // its name, to be stored with what is stored first; "" if it is
+	failing error                // why it is not stored; nil: it is
+	used    map[string]time.Time // ids of rollouts that are gone, as keyUsed has them
+	tidy    bool                 // a rollout began: blobs may be there that none needs
+	fleet   string               // its name, to be stored with what is stored first; "" if it is
 
-	joined uint64                       // the connection that follows tell of
-	told   map[string][sha256.Size]byte // what is retained, by topic
-	clear  map[string]bool              // topics that have to be cleared
-	sent   map[string]map[string]bool   // commands by device
+	born   time.Time                     // when the first connection was joined
+	before map[string]bool               // boots of controllers whose state was there then
+	joined uint64                        // the connection that follows tell of
+	told   map[string]telling            // what is retained, by topic
+	heard  map[string][sha256.Size]byte  // what the broker retains, as it came last, by topic
+	clear  map[string]bool               // topics that have to be cleared
+	sent   map[string]map[string]sending // by device, and verb/id: its commands that are not answered
+}
+
+// telling is what was told on a topic, and when.
+type telling struct {
+	sum [sha256.Size]byte
+	at  time.Time
+}
+
+// sending is how often a command was sent since the device was there last, and when lastly.
+type sending struct {
+	at    time.Time
+	times int
+}
+
+// The times after which a command that is not answered is sent again: a broker with much
+// to hand on drops what is too much, also of QoS 1, and so an answer is lost. Each is twice
+// the one before.
+const (
+	againFirst = time.Minute
+	againMost  = 32 * time.Minute
+)
+
+// due tells whether a command that was sent so is to be sent now.
+func (s sending) due(now time.Time) bool {
+	return s.times == 0 || now.Sub(s.at) >= min(againFirst<<min(s.times-1, 8), againMost)
 }
 
 // belong has the fleet's name stored, in time, or tells that what is stored is another's: its
@@ -77,6 +112,9 @@ func loadEntries(s Store, log *slog.Logger) (entries []*entry, err error) {
 		err := json.Unmarshal(value, e.Record)
 		if err == nil {
 			e.where, err = fleet.ParseWhere(e.Spec.Where)
+		}
+		if e.Final() {
+			e.logged = e.State
 		}
 		if err != nil {
 			log.Error("rollout is damaged, and does not go on", "rollout", strings.TrimPrefix(key, keyRollout), "err", err)
@@ -124,7 +162,7 @@ func (b *book) change(key string, value []byte) {
 // thin gives up the oldest rollouts that have ended, beyond Kept, and the blobs that no
 // other needs. Those of a family whose rollout was refused, or which came in part, stay
 // until another rollout begins.
-func (b *book) thin(s *shelf, open int) error {
+func (b *book) thin(s *shelf, open int, now time.Time) error {
 	for i := 0; len(b.entries) > Kept && i < len(b.entries); {
 		e := b.entries[i]
 		if !e.Final() {
@@ -133,6 +171,7 @@ func (b *book) thin(s *shelf, open int) error {
 		}
 		b.entries = slices.Delete(b.entries, i, i+1)
 		b.change(keyRollout+e.ID, nil)
+		b.retire(e, now)
 		for topic := range b.told {
 			if is, _ := wire.ParseTopic(topic); is.ID == e.ID || partOf(is.ID) == e.ID {
 				b.clear[topic] = true
@@ -145,6 +184,45 @@ func (b *book) thin(s *shelf, open int) error {
 	}
 	b.tidy = false
 	return s.thin(b)
+}
+
+// usedMost is how many ids of rollouts that are gone are remembered: of those that devices
+// forget last.
+const usedMost = 4096
+
+// loadUsed reads the ids of rollouts that are gone.
+func loadUsed(s Store) (map[string]time.Time, error) {
+	used := map[string]time.Time{}
+	err := s.Each(keyUsed, func(key string, value []byte) {
+		until, err := time.Parse(time.RFC3339, string(value))
+		if err == nil { // one that is damaged is not remembered
+			used[strings.TrimPrefix(key, keyUsed)] = until
+		}
+	})
+	return used, err
+}
+
+// retire remembers the id of a rollout that is given up for as long as devices may know its
+// commands, and forgets those whose time is over.
+func (b *book) retire(e *entry, now time.Time) {
+	b.used[e.ID] = e.Known(now)
+	b.change(keyUsed+e.ID, []byte(b.used[e.ID].UTC().Format(time.RFC3339)))
+	ids := slices.SortedFunc(maps.Keys(b.used), func(a, o string) int { return b.used[a].Compare(b.used[o]) })
+	for i, id := range ids {
+		if now.After(b.used[id]) || i < len(ids)-usedMost {
+			delete(b.used, id)
+			b.change(keyUsed+id, nil)
+		}
+	}
+}
+
+// unused refuses an id under which devices may know other commands.
+func (b *book) unused(id string, now time.Time) error {
+	if until := b.used[id]; now.Before(until) {
+		return wire.Refuse(wire.Conflict, "rollout: there was one of the id %s, and devices may know its commands until %s: "+
+			"choose another", id, until.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // partOf is the rollout that an id is a part's of; "" for another.
@@ -189,14 +267,43 @@ func (b *book) commit(l *ledger) error {
 
 // forgetTold has all be told again: the connection is new, and the broker may be.
 func (b *book) forgetTold() {
-	b.told, b.clear, b.sent = map[string][sha256.Size]byte{}, map[string]bool{}, map[string]map[string]bool{}
+	b.told, b.heard = map[string]telling{}, map[string][sha256.Size]byte{}
+	b.clear, b.sent = map[string]bool{}, map[string]map[string]sending{}
 	for _, e := range b.entries {
 		e.news = true
 	}
 }
 
+// disputed is how long what the broker retains may differ from what was told: that is on
+// its way.
+const disputed = 3 * time.Second
+
+// correct has a rollout told anew where the broker retains something else in its place, and
+// cleared what is of none.
+func (b *book) correct(retained map[string][sha256.Size]byte, now time.Time) {
+	for topic, sum := range retained {
+		if _, known := b.heard[topic]; known || len(b.heard) < foundMost {
+			b.heard[topic] = sum
+		}
+	}
+	for topic, sum := range b.heard {
+		is, _ := wire.ParseTopic(topic)
+		e := cmp.Or(b.find(is.ID), b.find(partOf(is.ID)))
+		told, known := b.told[topic]
+		switch {
+		case known && (told.sum == sum || now.Sub(told.at) < disputed), !known && sum == sha256.Sum256(nil):
+			continue
+		case e != nil:
+			e.news = true
+		}
+		delete(b.told, topic)
+		delete(b.heard, topic)
+		b.clear[topic] = true // unless it is told of
+	}
+}
+
 // tell tells what is stored: answers, rollouts and commands of devices.
-func (c *Controller) tell(ctx context.Context) {
+func (c *Controller) tell(ctx context.Context, now time.Time) {
 	b := &c.book
 	for _, m := range b.answers {
 		c.client.Send(ctx, m)
@@ -204,20 +311,28 @@ func (c *Controller) tell(ctx context.Context) {
 	b.answers = nil
 	for _, e := range b.entries {
 		if e.news {
-			c.tellRollout(ctx, e)
+			c.tellRollout(ctx, e, now)
 		}
 	}
 	for topic := range b.clear {
 		c.client.Send(ctx, mqtt.Message{Topic: topic, QoS: 1, Retained: true})
 		delete(b.told, topic)
+		delete(b.heard, topic)
 	}
 	clear(b.clear)
-	c.command(ctx)
+	for _, cmd := range b.unsent(c.client.Registry(), now) {
+		to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
+		c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
+	}
 }
 
 // tellRollout has the broker retain a rollout, as far as it is new: its devices first, so
 // that who sees how it ended has seen how they did.
-func (c *Controller) tellRollout(ctx context.Context, e *entry) {
+func (c *Controller) tellRollout(ctx context.Context, e *entry, now time.Time) {
+	if e.State != e.logged {
+		e.logged = e.State
+		c.log.Info("rollout changed", "rollout", e.ID, "state", e.State, "why", e.Why)
+	}
 	documents := e.Document()
 	for n, doc := range slices.Backward(documents) {
 		topic := c.at.Rollout(doc.ID)
@@ -230,8 +345,8 @@ func (c *Controller) tellRollout(ctx context.Context, e *entry) {
 			c.log.Error("rollout not told", "rollout", e.ID, "err", err)
 			continue
 		}
-		if sum := sha256.Sum256(payload); c.book.told[topic] != sum {
-			c.book.told[topic] = sum
+		if sum := sha256.Sum256(payload); c.book.told[topic].sum != sum {
+			c.book.told[topic] = telling{sum, now}
 			c.client.Send(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Retained: true})
 		}
 	}
@@ -250,28 +365,31 @@ func partNumber(id string) (n int) {
 	return n
 }
 
-// command sends devices the commands that are not answered, once on a connection and
-// again when they are back. To those that are not there the broker would hand on each.
-func (c *Controller) command(ctx context.Context) {
-	sent := map[string]map[string]bool{}
-	for _, e := range c.book.entries {
+// unsent are the commands to be sent now, of those that are not answered: once when the
+// device is there, and again while it owes the answer. To those that are not there the
+// broker would hand on each.
+func (b *book) unsent(picture rollout.Picture, now time.Time) (due []rollout.Command) {
+	sent := map[string]map[string]sending{}
+	for _, e := range b.entries {
 		if e.Final() {
 			continue
 		}
 		for _, cmd := range e.Commands() {
-			if !c.client.Registry().Device(cmd.Device).Online() {
+			if !picture.Device(cmd.Device).Online() {
 				continue
 			}
 			name := cmd.Verb + "/" + cmd.ID
+			is := b.sent[cmd.Device][name]
+			if is.due(now) {
+				is = sending{now, is.times + 1}
+				due = append(due, cmd)
+			}
 			if sent[cmd.Device] == nil {
-				sent[cmd.Device] = map[string]bool{}
+				sent[cmd.Device] = map[string]sending{}
 			}
-			sent[cmd.Device][name] = true
-			if !c.book.sent[cmd.Device][name] {
-				to := wire.Address{Fleet: c.cfg.Fleet, Device: cmd.Device}
-				c.client.Send(ctx, mqtt.Message{Topic: to.Cmd(cmd.Verb, cmd.ID), Payload: cmd.Payload, QoS: 1})
-			}
+			sent[cmd.Device][name] = is
 		}
 	}
-	c.book.sent = sent
+	b.sent = sent
+	return due
 }

@@ -125,7 +125,7 @@ func readCommand(cmd command, now time.Time) (asked wire.RolloutCommand, err err
 	if err := wire.Decode(cmd.payload, &asked); err != nil {
 		return refuse(wire.Invalid, err)
 	}
-	if err := asked.Check(); err != nil {
+	if err := errors.Join(asked.Check(), saysWhere(cmd.payload)); err != nil {
 		return refuse(wire.Invalid, err)
 	}
 	expiry, err := asked.Expiry(cmd.at)
@@ -136,6 +136,20 @@ func readCommand(cmd command, now time.Time) (asked wire.RolloutCommand, err err
 		return refuse(wire.Expired, fmt.Errorf("the command expired at %s", expiry.UTC().Format(time.RFC3339)))
 	}
 	return asked, nil
+}
+
+// saysWhere tells whether a start says which devices it is for: unknown keys are no error,
+// and one that is misspelt must not mean the whole fleet.
+func saysWhere(payload []byte) error {
+	var asked struct {
+		Spec *struct {
+			Where *string `json:"where"`
+		} `json:"spec"`
+	}
+	if err := wire.Decode(payload, &asked); err != nil || asked.Spec == nil || asked.Spec.Where != nil {
+		return err
+	}
+	return errors.New(`spec: where is missing, which says what devices it is for: "" is all of them`)
 }
 
 // act does what is asked of a rollout.
@@ -151,7 +165,13 @@ func (c *Controller) act(asked wire.RolloutCommand, now time.Time) (detail strin
 		return "", err
 	}
 	e.touch()
-	return fmt.Sprintf("rollout %s is %s", e.ID, e.State), nil
+	switch {
+	case e.End == nil:
+		return fmt.Sprintf("rollout %s is %s", e.ID, e.State), nil
+	case e.End.Back:
+		return fmt.Sprintf("rollout %s is about to end, and devices go back: %s", e.ID, e.End.Why), nil
+	}
+	return fmt.Sprintf("rollout %s is about to end: %s", e.ID, e.End.Why), nil
 }
 
 // start begins a rollout.
@@ -174,6 +194,9 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 		len(spec.Sources) < wire.MaxSourceURLs && !slices.Contains(spec.Sources, source) {
 		spec.Sources = append(slices.Clone(spec.Sources), source)
 	}
+	if err := c.book.unused(asked.Rollout, now); err != nil {
+		return "", err
+	}
 	e := &entry{where: where, dirty: true, news: true}
 	if e.Record, err = rollout.New(asked.Rollout, spec, c.view(e), now); err != nil {
 		return "", err
@@ -184,7 +207,8 @@ func (c *Controller) start(asked wire.RolloutCommand, now time.Time) (detail str
 			other.touch()
 		}
 	}
-	return fmt.Sprintf("rollout %s: %d devices in %d phases", e.ID, len(e.Devices), len(e.Phases)), nil
+	return fmt.Sprintf("rollout %s: %s in %s", e.ID, fleet.Count(len(e.Devices), "device"),
+		fleet.Count(len(e.Phases), "phase")), nil
 }
 
 // ack is the answer to a command that ended so.

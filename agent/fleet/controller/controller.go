@@ -14,14 +14,16 @@
 // The rule that makes it correct: what was decided is on the disk, in one commit, before
 // anybody is told. Killed at any moment it goes on from its last commit, and says again
 // what follows from that: devices have the same commands, to the byte, whose ids they
-// remember, and what is retained is what it was. Nothing is decided while the link is
+// remember, and what is retained is what it was. A command that stays without an answer is
+// sent again as well, ever more seldom. Nothing is decided while the link is
 // down, nor before the broker has told all that it retains: a fleet of which half is
 // known looks like one that is half gone.
 //
 // There is one controller in a fleet. One that starts looks for another that answers, and
 // gives way to it. All have the same client id, so of two that start at once the broker
 // keeps one connection: who comes back to find the state of another there, and had its
-// own there before, was late, and stops for good.
+// own there before, was late, and stops for good. One that was gone already is no other:
+// a broker that was killed comes back with what it retained some time ago.
 //
 //	start ──▶ look for another ──answers──▶ ErrTaken
 //	               │ none
@@ -115,11 +117,14 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 	fetcher := blob.New(blob.Config{Dir: filepath.Join(cfg.Dir, "fetch")}, asker{c}, log)
 	c.shelf = newShelf(store, fetcher)
 	c.server = blob.NewServer(blob.ServerConfig{Blobs: c.shelf.cache, May: c.shelf.may}, c.client, log)
-	c.book.store = store
+	c.book.store, c.book.before = store, map[string]bool{}
 	if err := c.book.belong(cfg.Fleet); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
 	if c.book.entries, err = loadEntries(store, log); err != nil {
+		return nil, err
+	}
+	if c.book.used, err = loadUsed(store); err != nil {
 		return nil, err
 	}
 	if c.ledger, err = loadLedger(store); err != nil {
@@ -196,7 +201,7 @@ const patience = 3 * time.Second
 func (c *Controller) lookForAnother(ctx context.Context) error {
 	cfg := c.cfg.Broker
 	cfg.ClientID = "limber-" + fleet.NewID()[:12]
-	r, err := OpenRemote(cfg, c.cfg.Fleet, c.log)
+	r, err := OpenRemote(cfg, c.cfg.Fleet, slog.New(slog.DiscardHandler)) // its error says all
 	if err != nil {
 		return err
 	}
@@ -208,10 +213,12 @@ func (c *Controller) lookForAnother(ctx context.Context) error {
 		}
 		within, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		command := wire.RolloutCommand{Action: wire.RolloutResume, Rollout: "is-anybody-there"}
+		command := wire.RolloutCommand{Action: wire.RolloutResume, Rollout: "is-anybody-there.0"} // an id that none can have
 		_, err := r.Do(within, command, patience, nil)
 		if _, answered := errors.AsType[*wire.Refusal](err); answered {
 			return fmt.Errorf("fleet %s: %w; stop it, or let it be", c.cfg.Fleet, ErrTaken)
+		} else if errors.Is(err, fleet.ErrDropped) {
+			return err
 		}
 		return ctx.Err()
 	})

@@ -1,8 +1,11 @@
 package controller_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +22,10 @@ func TestARolloutOfAModeReachesAllDevicesAndEnds(t *testing.T) {
 	g := plants(t, addr, 5)
 	serve(t, addr, t.TempDir())
 	r := remote(t, addr)
-	do(t, r, start("r", spec(nil)))
+	ack, err := r.Do(t.Context(), start("r", spec(nil)), patience, nil)
+	if err != nil || ack.Detail != "rollout r: 5 devices in 2 phases" {
+		t.Errorf("got %q, %v; want how many devices and phases it has", ack.Detail, err)
+	}
 	doc := become(t, r, "r", wire.RolloutDone)
 	if got := doc.Phases[0].Counts.Succeeded + doc.Phases[1].Counts.Succeeded; got != 5 {
 		t.Errorf("got %d that succeeded, want 5", got)
@@ -125,6 +131,23 @@ func TestCommandsThatNobodyCanObeyAreRefusedWithTheReason(t *testing.T) {
 	}
 }
 
+func TestAStartThatDoesNotSayWhereIsRefused(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	plants(t, addr, 2)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("there", spec(nil)))
+	box := asker(t, addr)
+	box.publish(at(wire.Controller).Cmd(wire.VerbRollout, "typo"),
+		json.RawMessage(`{"action":"start","rollout":"r","spec":{"mode":"power-save","were":"device=d-0"},"ttl_ms":60000}`))
+	var ack wire.Ack
+	if err := wire.Decode(box.next().Payload, &ack); err != nil || ack.Reason != wire.Invalid ||
+		!strings.Contains(ack.Detail, "where is missing") {
+		t.Errorf("got %+v, %v; want that where is missing", ack, err)
+	}
+}
+
 func TestASecondControllerFindsTheFirstAndGivesWay(t *testing.T) {
 	t.Parallel()
 	addr := desk(t)
@@ -222,9 +245,37 @@ func TestTheOldestRolloutsThatEndedGoFromTheBrokerAndTheStore(t *testing.T) {
 	documents.Close()
 	serve(t, addr, dir)
 	late := remote(t, addr)
+	_, err = late.Do(t.Context(), start("r-0", spec(nil)), patience, nil)
+	if refusal, ok := errors.AsType[*wire.Refusal](err); !ok || refusal.Reason != wire.Conflict ||
+		!strings.Contains(err.Error(), "choose another") {
+		t.Errorf("got %v; want a conflict, as the device knows the commands of r-0", err)
+	}
 	until(t, "the newest are there again", kept(late))
 	if _, known := late.Rollout("ghost"); known {
 		t.Error("the rollout of another controller, which nobody carries out, is still retained")
+	}
+}
+
+func TestAHundredRolloutsTakeNoMoreRoomOnTheDiskThanThoseThatAreKept(t *testing.T) {
+	t.Parallel()
+	addr, dir := desk(t), t.TempDir()
+	plants(t, addr, 50)
+	serve(t, addr, dir)
+	r := remote(t, addr)
+	modes := []string{"low-latency", "balanced"}
+	var sizes []int64
+	for i := range 100 {
+		id := fmt.Sprintf("r-%d", i)
+		do(t, r, start(id, spec(func(s *wire.RolloutSpec) { s.Mode, s.Phases = modes[i%2], []string{"100%"} })))
+		become(t, r, id, wire.RolloutDone)
+		info, err := os.Stat(filepath.Join(dir, "controller.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, info.Size())
+	}
+	if full, last := sizes[controller.Kept+8], sizes[99]; last > full*3/2 {
+		t.Errorf("%d bytes with all that is kept, and %d after a hundred rollouts", full, last)
 	}
 }
 

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -190,5 +193,105 @@ func TestABlobThatNoRolloutCameOfGoesWithTheNextRollout(t *testing.T) {
 	defer documents.Close()
 	if blobs, err := documents.Keys("blob/"); err != nil || len(blobs) > 0 {
 		t.Errorf("got the blobs %v, %v; want none", blobs, err)
+	}
+}
+
+// TestABrokerThatIsBackWithTheStateOfAControllerBeforeIsNoRival: a broker that keeps
+// what it retains on the disk does so now and then, and comes back with that.
+func TestABrokerThatIsBackWithTheStateOfAControllerBeforeIsNoRival(t *testing.T) {
+	t.Parallel()
+	for _, was := range []wire.Presence{wire.Online, wire.Lost, wire.Offline} {
+		t.Run(string(was), func(t *testing.T) {
+			t.Parallel()
+			broker := brokertest.StartMosquitto(t, "allow_anonymous true", "persistence true",
+				"persistence_location "+t.TempDir()+"/", "autosave_interval 0")
+			g := plants(t, broker.Addr, 1)
+			g.retain(at(wire.Controller).State(), wire.State{State: was, BootID: "before", TS: wire.At(time.Now())})
+			broker.Stop() // which writes what it retains
+			broker.Start()
+			s := serve(t, broker.Addr, t.TempDir())
+			do(t, remote(t, broker.Addr), start("r", spec(func(s *wire.RolloutSpec) { s.Phases = []string{"100%"} })))
+			broker.Kill()
+			broker.Start()
+			r, err := controller.OpenRemote(link(broker.Addr), yard, discard())
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t, r.Run)
+			until(t, "the rollout is told anew", func() bool {
+				select {
+				case <-s.over:
+					t.Fatalf("it ended: %v", s.err)
+				default:
+				}
+				doc, _ := r.Rollout("r")
+				return doc.State == wire.RolloutDone
+			})
+		})
+	}
+}
+
+func TestAControllerThatDoesNotSeeAllDevicesSaysSo(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	g := plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	for i := range fleet.MaxDevices {
+		g.publish(at(fmt.Sprint("invented-", i)).Telemetry(), false, wire.Telemetry{})
+	}
+	until(t, "the state says that not all are seen", func() bool {
+		return strings.Contains(r.Detail(), "not all devices are seen")
+	})
+}
+
+// TestAControllerThatLooksForAnotherResumesNothing: its question is a command.
+func TestAControllerThatLooksForAnotherResumesNothing(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	plants(t, addr, 1)
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	box := listen(t, addr, at(wire.Controller).Filter(wire.KindCmd))
+	if err := serve(t, addr, t.TempDir()).ended(); !errors.Is(err, controller.ErrTaken) {
+		t.Errorf("got %v, want ErrTaken", err)
+	}
+	var asked wire.RolloutCommand
+	if err := wire.Decode(box.next().Payload, &asked); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Do(t.Context(), start(asked.Rollout, spec(nil)), patience, nil); err == nil {
+		t.Errorf("a rollout of the id %s was started, want none that may be asked for", asked.Rollout)
+	}
+}
+
+// TestWhatSomebodyWroteInPlaceOfTheControllerIsPutRight: who clears all that a broker
+// retains makes a fleet look as if it had no controller.
+func TestWhatSomebodyWroteInPlaceOfTheControllerIsPutRight(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	g := plants(t, addr, 1)
+	s := serve(t, addr, t.TempDir())
+	do(t, remote(t, addr), start("r", spec(nil)))
+	own := at(wire.Controller)
+	for _, payload := range []string{"", "{", "{}", `{"state":"lost"}`} {
+		for _, topic := range []string{own.State(), own.Rollout("r"), own.Rollout("r.1"), own.Rollout("invented")} {
+			m := mqtt.Message{Topic: topic, Payload: []byte(payload), QoS: 1, Retained: true}
+			if err := g.box.Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := remote(t, addr) // finds it by its state
+		become(t, r, "r", wire.RolloutDone)
+		late := remote(t, addr)
+		become(t, late, "r", wire.RolloutDone)
+		if all := late.Rollouts(); len(all) != 1 {
+			t.Errorf("got %d rollouts after %q, want one", len(all), payload)
+		}
+	}
+	select {
+	case <-s.over:
+		t.Errorf("it ended: %v", s.err)
+	default:
 	}
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"crypto/sha256"
 	"strings"
 	"sync"
 	"time"
@@ -43,8 +44,8 @@ func (e ear) Receive(m mqtt.Message, ack func()) {
 	switch t.Kind {
 	case wire.KindAck:
 		var a wire.Ack
-		if wire.Decode(m.Payload, &a) == nil && !m.Retained {
-			e.c.inbox.ack(t.Device, a)
+		if wire.Decode(m.Payload, &a) == nil && !m.Retained && a.ID == t.ID && a.Verb == t.Verb {
+			e.c.inbox.ack(t.Device, a, len(m.Payload))
 		}
 	case wire.KindSync:
 		if m.Retained {
@@ -65,9 +66,10 @@ func (c *Controller) hearOwn(t wire.Topic, m mqtt.Message) {
 	switch t.Kind {
 	case wire.KindState:
 		var s wire.State
-		if len(m.Payload) > 0 && wire.Decode(m.Payload, &s) == nil {
-			c.inbox.presence(s, m.Retained)
+		if wire.Decode(m.Payload, &s) != nil {
+			s = wire.State{} // somebody cleared it, or wrote what is none
 		}
+		c.inbox.presence(s, m.Retained)
 	case wire.KindCmd:
 		if t.Verb == wire.VerbRollout {
 			c.inbox.command(command{id: t.ID, payload: m.Payload, retained: m.Retained, at: time.Now()})
@@ -75,9 +77,7 @@ func (c *Controller) hearOwn(t wire.Topic, m mqtt.Message) {
 	case wire.KindBlob:
 		c.shelf.fetcher.Receive(t, m.Payload)
 	case wire.KindRollout:
-		if m.Retained && len(m.Payload) > 0 {
-			c.inbox.found(m.Topic)
-		}
+		c.inbox.found(m)
 	}
 }
 
@@ -88,6 +88,7 @@ const (
 	commandsMost = 256
 	acksMost     = 2 * fleet.MaxDevices
 	foundMost    = 4096
+	bytesMost    = 32 << 20 // of commands and acknowledgements
 )
 
 // inbox is what waits for the loop: of each kind what is newest, bounded.
@@ -100,13 +101,16 @@ type inbox struct {
 
 // post is what an inbox holds.
 type post struct {
-	seq       uint64 // of the connection that stands; 0: none does
-	listed    uint64 // of the one on which all that is retained is known
-	states    []presence
-	commands  []command
-	acks      map[ackOf]wire.Ack
-	devices   map[string]bool // that connected
-	documents map[string]bool // topics of rollouts that the broker retained
+	seq      uint64 // of the connection that stands; 0: none does
+	listed   uint64 // of the one on which all that is retained is known
+	states   []presence
+	commands []command
+	acks     map[ackOf]wire.Ack
+	devices  map[string]bool // that connected
+	// what the broker retains on topics of rollouts: SHA-256 of what came last
+	documents map[string][sha256.Size]byte
+	bytes     int // of commands and acknowledgements
+	dropped   int // of these, that found no room
 }
 
 // presence is a state of a controller.
@@ -127,7 +131,7 @@ func newInbox() *inbox {
 // clear empties it but for where the connection stands.
 func (p *post) clear() {
 	*p = post{seq: p.seq, listed: p.listed, acks: map[ackOf]wire.Ack{}, devices: map[string]bool{},
-		documents: map[string]bool{}}
+		documents: map[string][sha256.Size]byte{}}
 }
 
 // put changes the inbox and wakes the loop.
@@ -143,7 +147,7 @@ func (b *inbox) put(change func(*post)) {
 
 // lost forgets what the broker has told that retains it: the next connection is told anew.
 func (b *inbox) lost() {
-	b.put(func(p *post) { p.seq, p.states, p.documents = 0, nil, map[string]bool{} })
+	b.put(func(p *post) { p.seq, p.states, p.documents = 0, nil, map[string][sha256.Size]byte{} })
 }
 
 func (b *inbox) settled(seq uint64) { b.put(func(p *post) { p.listed = seq }) }
@@ -160,24 +164,39 @@ func (b *inbox) presence(s wire.State, retained bool) {
 
 func (b *inbox) command(c command) {
 	b.put(func(p *post) {
-		if len(p.commands) < commandsMost {
+		if len(p.commands) < commandsMost && p.room(len(c.payload)) {
 			p.commands = append(p.commands, c)
+		} else {
+			p.dropped++
 		}
 	})
 }
 
 // ack keeps the last acknowledgement of a command that may be one of a rollout's: the
 // id of these ends in a number.
-func (b *inbox) ack(device string, a wire.Ack) {
+func (b *inbox) ack(device string, a wire.Ack, bytes int) {
 	if i := strings.LastIndexByte(a.ID, '.'); i < 0 || strings.Trim(a.ID[i:], ".0123456789") != "" {
 		return
 	}
 	b.put(func(p *post) {
 		key := ackOf{device, a.Verb, a.ID}
-		if was, known := p.acks[key]; (!known && len(p.acks) < acksMost) || known && !was.State.Final() {
+		switch was, known := p.acks[key]; {
+		case known && was.State.Final():
+		case (known || len(p.acks) < acksMost) && p.room(bytes):
 			p.acks[key] = a
+		default:
+			p.dropped++
 		}
 	})
+}
+
+// room takes room for so many bytes, if there is.
+func (p *post) room(bytes int) bool {
+	if p.bytes+bytes > bytesMost {
+		return false
+	}
+	p.bytes += bytes
+	return true
 }
 
 func (b *inbox) back(device string) {
@@ -188,10 +207,11 @@ func (b *inbox) back(device string) {
 	})
 }
 
-func (b *inbox) found(topic string) {
+func (b *inbox) found(m mqtt.Message) {
+	sum := sha256.Sum256(m.Payload)
 	b.put(func(p *post) {
-		if len(p.documents) < foundMost {
-			p.documents[topic] = true
+		if _, known := p.documents[m.Topic]; known || len(p.documents) < foundMost {
+			p.documents[m.Topic] = sum
 		}
 	})
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,6 +22,8 @@ const gather = 50 * time.Millisecond
 type picture struct {
 	seen     map[string]fleet.Device
 	evidence *rollout.Evidence
+	partial  bool // the registry had no room for some
+	flooded  bool // nor the inbox when it was emptied last
 }
 
 // loop decides, alone. Its error is ErrTaken.
@@ -91,12 +94,14 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if c.book.joined != p.seq {
-		if err := c.join(ctx, p); err != nil {
+		if err := c.join(ctx, p, now); err != nil {
 			return err
 		}
 	} else if err := c.rivals(ctx, p); err != nil {
 		return err
 	}
+	c.book.correct(p.documents, now)
+	c.overrun(ctx, p.dropped)
 	for device := range p.devices {
 		delete(c.book.sent, device)
 	}
@@ -119,15 +124,29 @@ func (c *Controller) step(ctx context.Context, now time.Time) error {
 	}
 	if c.save(ctx) {
 		c.shelf.allow(c.book.entries)
-		c.tell(ctx)
+		c.tell(ctx, now)
 	}
 	return nil
+}
+
+// overrun says that more was sent than there is room for: once, and of what waits for the
+// loop that it is over.
+func (c *Controller) overrun(ctx context.Context, dropped int) {
+	if !c.picture.partial && c.client.Registry().Counts().Untracked > 0 {
+		c.picture.partial = true
+		c.log.Error("fleet is not seen whole", "detail", unseen())
+		c.appear(ctx)
+	}
+	if flooded := dropped > 0; flooded != c.picture.flooded {
+		c.picture.flooded = flooded
+		c.log.Warn("more was sent than can be looked at", "dropped", dropped)
+	}
 }
 
 // save stores what was decided, and tells whether it did. That it does not is said once,
 // in the log and in the state, and that it does again as well.
 func (c *Controller) save(ctx context.Context) bool {
-	err := c.book.thin(c.shelf, len(c.ledger.open))
+	err := c.book.thin(c.shelf, len(c.ledger.open), time.Now())
 	if err == nil {
 		err = c.book.commit(c.ledger)
 	}
@@ -163,10 +182,19 @@ func (c *Controller) refuse(ctx context.Context, commands []command) {
 // appear says that the controller is there, and what keeps it from working.
 func (c *Controller) appear(ctx context.Context) {
 	detail := ""
-	if c.book.failing != nil {
+	switch {
+	case c.book.failing != nil:
 		detail = c.book.failing.Error()
+	case c.picture.partial:
+		detail = unseen()
 	}
 	c.client.Send(ctx, c.state(wire.Online, c.book.joined, detail))
+}
+
+// unseen is what is wrong where the registry had no room.
+func unseen() string {
+	return fmt.Sprintf("not all devices are seen, and rollouts do not reach the others: there are more than %d, or such "+
+		"that say far too much; forget some, and restart the controller", fleet.MaxDevices)
 }
 
 // view is what a rollout sees.
@@ -177,33 +205,53 @@ func (c *Controller) view(e *entry) rollout.View {
 
 // join begins a connection: is born, unless another was since, and has everything told
 // anew.
-func (c *Controller) join(ctx context.Context, p post) error {
-	kept := false
+func (c *Controller) join(ctx context.Context, p post, now time.Time) error {
+	b := &c.book
+	first, kept := b.joined == 0, false
+	if first {
+		b.born = now
+	}
 	for _, s := range p.states {
 		kept = kept || s.retained
-		if s.BootID != c.boot && (c.book.joined > 0 || !s.retained && s.State.State == wire.Online) {
+		switch {
+		case s.BootID == c.boot, s.BootID == "": // every controller has a boot
+		case first && (s.retained || s.State.State != wire.Online):
+			b.before[s.BootID] = true
+		case first || !b.outlived(s.State):
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		}
 	}
-	if c.book.joined > 0 && !kept {
+	if !first && !kept {
 		c.log.Warn("the broker has forgotten what it retained: labels of devices are lost, set them again")
 	}
-	c.book.joined = p.seq
+	b.joined = p.seq
 	c.appear(ctx)
-	c.book.forgetTold()
-	for topic := range p.documents {
-		c.book.clear[topic] = true // unless it is told of
+	b.forgetTold()
+	strange := 0
+	for topic, sum := range p.documents {
+		if is, _ := wire.ParseTopic(topic); sum != sha256.Sum256(nil) && b.find(is.ID) == nil && b.find(partOf(is.ID)) == nil {
+			strange++
+		}
+	}
+	if strange > 0 {
+		c.log.Warn("rollouts that the broker retained are cleared, and do not go on: the state folder does not have them; "+
+			"if another has, serve from that", "documents", strange)
 	}
 	return nil
 }
 
+// outlived tells of another controller's state whether it is of one that was gone when
+// this one was born. The broker may have that again: what it keeps on the disk is as of
+// some time before it was killed.
+func (b *book) outlived(s wire.State) bool { return b.before[s.BootID] && !s.TS.After(b.born) }
+
 // rivals looks at what was said of the controller while the connection stood. A will of
-// one that is gone is contradicted.
+// one that is gone is contradicted, and whatever else it did not say itself.
 func (c *Controller) rivals(ctx context.Context, p post) error {
 	for _, s := range p.states {
 		switch {
 		case s.BootID == c.boot:
-		case s.State.State == wire.Online:
+		case s.State.State == wire.Online && s.BootID != "":
 			return fmt.Errorf("fleet %s: %w: it was started after this one", c.cfg.Fleet, ErrTaken)
 		default:
 			c.appear(ctx)

@@ -19,7 +19,8 @@ import (
 )
 
 // ErrAbsent says that no controller is there.
-var ErrAbsent = errors.New("no controller serves this fleet; `limber fleet serve --state DIR` starts one")
+var ErrAbsent = errors.New("no controller serves this fleet; `limber fleet serve --state DIR` starts one, " +
+	"from the folder of the one before if there was one")
 
 // The times of a Remote.
 const (
@@ -48,7 +49,8 @@ func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error)
 		documents: map[string]wire.Rollout{}, acks: map[string]wire.Ack{}}
 	var err error
 	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log,
-		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch))
+		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch),
+		r.at.Filter(wire.KindCmd))
 	return r, err
 }
 
@@ -152,7 +154,7 @@ func (r *Remote) Detail() string {
 // Do gives the controller a command, good for ttl, and waits for its answer, which told is
 // told of as far as it comes. The command is repeated, as the same, until it is answered;
 // while the controller says that it is at it, the wait goes on. An answer that is none of
-// success is a *wire.Refusal.
+// success is a *wire.Refusal; fleet.ErrDropped says that this user may not give commands.
 func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.Duration, told func(wire.Ack)) (
 	wire.Ack, error) {
 	id := fleet.NewID()
@@ -167,7 +169,10 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	end := time.Now().Add(ttl)
-	for r.Send(ctx, m); ; {
+	if err := r.Give(ctx, id, m); errors.Is(err, fleet.ErrDropped) {
+		return wire.Ack{}, err
+	} // what was lost with a connection is sent again
+	for {
 		ack, news := r.ack(id)
 		switch {
 		case ack.State == wire.CommandSucceeded:

@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -323,34 +320,4 @@ func (f *fetching) tell(ctx context.Context, done int64) {
 	f.told = now
 	f.c.client.Send(ctx, f.c.answerOf(wire.Ack{ID: f.id, Verb: wire.VerbRollout, State: wire.CommandExecuting,
 		TS: wire.At(now), Progress: &wire.Progress{Step: wire.UpdateFetching, Done: done}}))
-}
-
-// Source is the URL below which blobs are served by HTTP, as devices are told; "" if
-// there is none. Where the address is of no host, that is this machine's name.
-func (c *Controller) Source() string {
-	if c.http == nil {
-		return ""
-	}
-	host, _, _ := net.SplitHostPort(c.cfg.HTTP)
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host, _ = os.Hostname()
-	}
-	_, port, _ := net.SplitHostPort(c.http.Addr().String())
-	return "http://" + net.JoinHostPort(host, port) + "/"
-}
-
-// serveHTTP serves blobs to who knows their digests.
-func (c *Controller) serveHTTP(ctx context.Context) error {
-	if c.http == nil {
-		return nil
-	}
-	// who reads slowly may: a device takes a blob over a bad link
-	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-	ended := context.AfterFunc(ctx, func() { s.Close() })
-	defer ended()
-	if err := s.Serve(c.http); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve blobs: %w", err)
-	}
-	return nil
 }

@@ -13,6 +13,8 @@ func (r *Record) Act(c wire.RolloutCommand, v View, now time.Time) error {
 	switch {
 	case c.Action == wire.RolloutRetry:
 		return r.retry(v, now)
+	case r.State == wire.RolloutAborted:
+		return wire.Refuse(wire.Precondition, "rollout %s is aborted: start another", r.ID)
 	case r.Final():
 		return wire.Refuse(wire.Precondition, "rollout %s is %s: nothing can be asked of it but retry", r.ID, r.State)
 	case c.Action == wire.RolloutAbort:
@@ -33,7 +35,7 @@ func (r *Record) Act(c wire.RolloutCommand, v View, now time.Time) error {
 // to have those done go back.
 func (r *Record) abort(back bool) {
 	if r.End == nil {
-		r.End = &ending{State: wire.RolloutAborted, Why: "it was aborted"}
+		r.End = &ending{State: wire.RolloutAborted, Why: "an operator ended it"}
 	}
 	r.End.Back = r.End.Back || back
 }

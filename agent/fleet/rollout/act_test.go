@@ -45,14 +45,14 @@ func TestAnAbortedRolloutStartsNobody(t *testing.T) {
 	g.begin(wire.RolloutSpec{Mode: "low-latency", Phases: []string{"1", "100%"}})
 	first := g.order()[0]
 	g.act(wire.RolloutAbort)
-	g.want(wire.RolloutRunning, "it was aborted; commands are under way")
+	g.want(wire.RolloutRunning, "an operator ended it; commands are under way")
 	g.succeed()
-	g.want(wire.RolloutAborted, "it was aborted")
+	g.want(wire.RolloutAborted, "an operator ended it")
 	g.wantDevice(first, wire.DeviceSucceeded)
 	for _, action := range []string{wire.RolloutPause, wire.RolloutApprove, wire.RolloutAbort, wire.RolloutRetry} {
 		wantRefused(t, g.do(wire.RolloutCommand{Action: action}), wire.Precondition, "rollout r ")
 	}
-	g.want(wire.RolloutAborted, "it was aborted")
+	g.want(wire.RolloutAborted, "an operator ended it")
 }
 
 func TestRetryCommandsThoseThatFailedOnceMore(t *testing.T) {

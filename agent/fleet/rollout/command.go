@@ -217,6 +217,9 @@ func (r *Record) forget() (some bool) {
 func (r *Record) Commands() (all []Command) {
 	for i := range r.Devices {
 		d := &r.Devices[i]
+		if d.State != wire.DeviceRunning {
+			continue // or nobody waits for its answer any more
+		}
 		key := d.Sent
 		if d.Cancel > 0 {
 			key = d.Cancel
@@ -251,12 +254,16 @@ func (r *Record) Families(name string) (all []wire.Family) {
 // to be stored. What is told of another command, or for the second time, is not.
 func (r *Record) Ack(name string, a wire.Ack, now time.Time) (changed bool) {
 	i, ok := r.place(name)
-	if !ok || r.Devices[i].State != wire.DeviceRunning {
+	if !ok || r.Devices[i].Sent == 0 {
 		return false
 	}
 	d := &r.Devices[i]
 	was := *d
 	switch {
+	case d.State == wire.DeviceTimedOut:
+		if a.State.Final() && r.answers(a, d.Sent) {
+			r.answeredLate(d, a, now)
+		}
 	case r.answers(a, d.Cancel):
 		d.cancelled(a, now)
 	case !r.answers(a, d.Sent):
@@ -276,6 +283,19 @@ func (r *Record) Ack(name string, a wire.Ack, now time.Time) (changed bool) {
 func (r *Record) answers(a wire.Ack, key int) bool {
 	c, ok := r.Sent[key]
 	return ok && c.ID == a.ID && c.Verb == a.Verb
+}
+
+// answeredLate takes the answer of a device that timed out. How the rollout ended stays.
+func (r *Record) answeredLate(d *device, a wire.Ack, now time.Time) {
+	if !r.Final() {
+		r.answered(d, a, now)
+		return
+	}
+	what := string(a.State)
+	if a.Detail != "" {
+		what += ": " + a.Detail
+	}
+	d.Sent, d.Detail = 0, short("it told after the rollout had ended: "+what)
 }
 
 // answered ends a device as it says that its command did.

@@ -105,7 +105,7 @@ func TestADeviceThatIsOfflineGoesBackWhenItReturnsOrTimesOut(t *testing.T) {
 	g.wantCommanded(order[0])
 	g.succeed()
 	g.after(25 * time.Hour)
-	g.want(wire.RolloutAborted, "aborted")
+	g.want(wire.RolloutAborted, "ended")
 	for i, want := range []string{wire.DeviceRolledBack, wire.DeviceTimedOut, wire.DeviceCancelled} {
 		g.wantDevice(order[i], want)
 	}

@@ -141,7 +141,8 @@ func (r *Record) checkDevice(d *device) error {
 		return fmt.Errorf("device %.80q: %.40q is no state", d.Name, d.State)
 	case !wire.ValidName(d.Name):
 		return fmt.Errorf("device %.80q is no name", d.Name)
-	case d.Sent != 0 && !sent || d.Cancel > 0 && !cancel || (d.State == wire.DeviceRunning) != (d.Sent != 0):
+	case d.Sent != 0 && !sent || d.Cancel > 0 && !cancel || d.State == wire.DeviceRunning && d.Sent == 0 ||
+		d.Sent != 0 && d.State != wire.DeviceRunning && d.State != wire.DeviceTimedOut:
 		return fmt.Errorf("device %s: its command is not there", d.Name)
 	case d.Before < 0 || d.Before > len(r.Before) || d.Back && d.Before == 0:
 		return fmt.Errorf("device %s: what it goes back to is not there", d.Name)

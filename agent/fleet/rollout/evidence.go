@@ -35,6 +35,10 @@ type history struct {
 	count int
 }
 
+// framesMost is how many frames a second a device may have answered: counters that say more
+// are broken, and would be all the evidence there is.
+const framesMost = 50_000
+
 // counters are those of telemetry: they begin at 0 with each boot.
 type counters struct{ jobs, answered, missed uint64 }
 
@@ -98,6 +102,10 @@ func (h *history) take(boot string, is counters, p95 *float64, now time.Time) {
 		return
 	}
 	m := h.minute(since)
+	span := now.Sub(time.UnixMilli(m.start)) + time.Minute // telemetry that was held up comes all at once
+	if float64(m.frames)+float64(frames) > span.Seconds()*framesMost {
+		return
+	}
 	m.frames, m.missed = clamp(uint64(m.frames)+uint64(frames)), clamp(uint64(m.missed)+uint64(missed))
 	if p95 != nil && *p95 >= 0 && *p95 <= math.MaxFloat32 {
 		sum := float64(m.p95)*float64(m.timed) + *p95*float64(frames)
@@ -110,7 +118,10 @@ func (h *history) take(boot string, is counters, p95 *float64, now time.Time) {
 func (h *history) minute(since time.Time) *minute {
 	if h.count > 0 && !h.cut {
 		m := &h.ring[(h.first+h.count-1)%slots]
-		if since.UnixMilli()-m.start < time.Minute.Milliseconds() {
+		switch age := since.UnixMilli() - m.start; {
+		case age < 0: // the clock was put back: what is known would be of hours to come
+			h.first, h.count = 0, 0
+		case age < time.Minute.Milliseconds():
 			return m
 		}
 	}

@@ -249,7 +249,8 @@ func (m *model) watchDevice(d wire.RolloutDevice, p wire.RolloutPhase) {
 	}
 	was, ended := m.ended[d.Device]
 	back := was == wire.DeviceSucceeded && (m.r.End != nil || m.r.Final()) // on its way
-	if ended && was != d.State && !back {
+	late := was == wire.DeviceTimedOut && !m.over()                        // its answer came
+	if ended && was != d.State && !back && !late {
 		m.tb.Fatalf("%s went from %s to %s: %s", d.Device, was, d.State, d.Detail)
 	}
 	switch d.State {
@@ -258,6 +259,9 @@ func (m *model) watchDevice(d wire.RolloutDevice, p wire.RolloutPhase) {
 		m.ended[d.Device] = d.State
 	}
 }
+
+// over tells whether the rollout had ended when this event came.
+func (m *model) over() bool { return m.ended["r"] != "" }
 
 // watchCounts watches that each device is counted once.
 func (m *model) watchCounts(doc wire.Rollout) {

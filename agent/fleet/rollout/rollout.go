@@ -21,6 +21,8 @@
 //     against the success of their phase, also when that has passed.
 //   - An answer may be lost while the controller is dead. So a device that says of itself
 //     at its expiry that it has what it was commanded has done it.
+//   - What a device answers after its time is over still counts while the rollout lives: it
+//     was off, and did in time what it tells of. Once the rollout has ended its detail says so.
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
@@ -90,7 +92,7 @@ type device struct {
 	State   string      `json:"s"`           // one of wire's, but never offline, which Off tells
 	Off     bool        `json:"o,omitempty"` // it is not there
 	Stray   bool        `json:"x,omitempty"` // it does not fit any more, and keeps its place
-	Back    bool        `json:"k,omitempty"` // it is to go back, or is on its way back
+	Back    bool        `json:"k,omitempty"` // it is to go back, is on its way back, or was when it timed out
 	Heard   bool        `json:"h,omitempty"` // it has told of its command
 	Reason  wire.Reason `json:"r,omitempty"`
 	Detail  string      `json:"t,omitempty"` // of at most maxDetail bytes as JSON
@@ -324,7 +326,7 @@ func (r *Record) commands(name string) bool {
 // returns tells whether a device has still to go back.
 func (r *Record) returns(name string) bool {
 	i, ok := r.place(name)
-	return ok && r.Devices[i].Back
+	return ok && r.Devices[i].Back && r.Devices[i].open()
 }
 
 // open tells whether the device has not ended yet.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -244,6 +245,55 @@ func TestOneThatReturnsLateTakesPartWhileTheRolloutLives(t *testing.T) {
 	g.pass()
 	g.want(wire.RolloutDone, "")
 	g.wantDevice(first, wire.DeviceSucceeded)
+}
+
+func TestWhatIsAnsweredAfterItsTimeCountsWhileTheRolloutLivesAndIsToldOfLater(t *testing.T) {
+	late := func(g *rig, name string, c rollout.Command, a wire.Ack) {
+		a.ID, a.Verb = c.ID, c.Verb
+		g.r.Ack(name, a, g.now)
+		g.step()
+	}
+	begun := func(canaries string, others bool) (*rig, rollout.Command) {
+		g := newRig(t, 4)
+		g.begin(wire.RolloutSpec{Phases: []string{canaries, "100%"}, Gates: gates("success=0.5"), ForMS: new(3_600_000.0)})
+		c := g.r.Commands()[0]
+		g.off(c.Device)
+		if others {
+			g.succeed(g.order()[1])
+		}
+		return g, c
+	}
+	g, c := begun("2", true)
+	g.after(2 * time.Hour)
+	g.wantDevice(c.Device, wire.DeviceTimedOut)
+	g.on(c.Device)
+	late(g, c.Device, c, wire.Ack{State: wire.CommandSucceeded})
+	g.wantDevice(c.Device, wire.DeviceSucceeded)
+	if gate := g.r.Document()[0].Phases[0].Counts; gate.Succeeded != 2 || gate.TimedOut != 0 {
+		t.Errorf("got %+v; want both succeeded", gate)
+	}
+	g, c = begun("2", true)
+	g.after(2 * time.Hour)
+	g.on(c.Device)
+	g.obey(c.Device, c) // and its answer was lost
+	g.step()
+	g.wantDevice(c.Device, wire.DeviceSucceeded)
+
+	g, c = begun("2", true)
+	g.after(2 * time.Hour)
+	g.on(c.Device)
+	late(g, c.Device, c, wire.Ack{State: wire.CommandFailed, Reason: wire.Infeasible, Detail: "too slow"})
+	g.wantDevice(c.Device, wire.DeviceFailed)
+
+	g, c = begun("1", false)
+	g.after(2 * time.Hour)
+	g.want(wire.RolloutFailed, "success")
+	late(g, c.Device, c, wire.Ack{State: wire.CommandSucceeded})
+	g.want(wire.RolloutFailed, "success")
+	if d := g.device(c.Device); d.State != wire.DeviceTimedOut || !strings.Contains(d.Detail, "ended: succeeded") {
+		t.Errorf("got %+v; want it timed out, and told that it succeeded", d)
+	}
+	g.wantCommanded()
 }
 
 func TestOneThatReturnsLateAndFailsCountsAgainstItsPhase(t *testing.T) {

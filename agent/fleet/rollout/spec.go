@@ -197,8 +197,10 @@ func parseLimit(g wire.Gate) (limit, error) {
 		return limit{}, fmt.Errorf("%s: %.40q is no figure", g.Name, g.Limit)
 	case g.Name == wire.GateSuccess && relative:
 		return limit{}, fmt.Errorf("success: %.40q: it has no baseline, want a fraction", g.Limit)
-	case !relative && g.Name != wire.GateP95 && !fraction:
-		return limit{}, fmt.Errorf("%s: %.40q is not in [0, 1]", g.Name, g.Limit)
+	case g.Name == wire.GateSuccess && !fraction:
+		return limit{}, fmt.Errorf("success: %.40q is not in [0, 1]", g.Limit)
+	case g.Name == wire.GateMisses && !relative && !fraction:
+		return limit{}, fmt.Errorf("misses: %.40q is not in [0, 1]; %.40sx is times the hour before", g.Limit, g.Limit)
 	case (relative || g.Name == wire.GateP95) && !(v > 0):
 		return limit{}, fmt.Errorf("%s: %.40q is not over 0", g.Name, g.Limit)
 	}

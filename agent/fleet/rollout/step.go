@@ -86,10 +86,10 @@ func (r *Record) follower(name string, others []*Record) string {
 func (r *Record) before(o *Record) bool { return r.alike(o) && o.Start.After(r.Start.Time) }
 
 // see takes in how a device is, and lets it time out. One that has what it was commanded
-// has done it, though its answer was lost.
+// has done it, though its answer was lost, or comes when its time is over.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 	d.Off = !is.Online()
-	there := d.State == wire.DeviceRunning && r.arrived(d, is)
+	there := d.Sent > 0 && r.arrived(d, is)
 	d.Heard = d.Heard || there || d.State == wire.DeviceRunning && updates(is) == r.Sent[d.Sent].ID
 	if d.State == wire.DevicePending {
 		switch {
@@ -103,8 +103,20 @@ func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 	case over && there && updates(is) == "":
 		d.end(d.done(), "", "", now)
 	case over:
-		d.end(wire.DeviceTimedOut, wire.Expired, d.late(), now)
+		d.timeOut(now)
+	case there && d.State == wire.DeviceTimedOut && !d.Off && updates(is) == "":
+		d.end(d.done(), "", answerLost, now)
 	}
+}
+
+// answerLost is of a device that has what it was commanded, and whose time was over.
+const answerLost = "it was seen after its time that it is there"
+
+// timeOut ends the device. Its command is not answered, and may still be.
+func (d *device) timeOut(now time.Time) {
+	command, back := d.Sent, d.Back
+	d.end(wire.DeviceTimedOut, wire.Expired, d.late(), now)
+	d.Sent, d.Back = command, back
 }
 
 // arrived tells whether the device has what it was commanded, as it says itself.
@@ -150,6 +162,12 @@ func (r *Record) due(now time.Time) int64 {
 	whole := int64(*r.Spec.ForMS)
 	grain := max(1, whole/512)
 	return (now.UnixMilli() + whole + grain - 1) / grain * grain
+}
+
+// Known is until when a device may know a command of the rollout, which has none to give from
+// now on. It knows one till that expires, and for an hour after its last word on it.
+func (r *Record) Known(now time.Time) time.Time {
+	return time.UnixMilli(r.due(now)).Add(2 * time.Hour) // one of these for clocks that differ
 }
 
 // end ends what the rollout does with the device.
@@ -302,7 +320,8 @@ func (r *Record) stands() (wire.RolloutState, string) {
 	case r.Paused:
 		return wire.RolloutPaused, ""
 	case r.unapproved():
-		return wire.RolloutApproval, fmt.Sprintf("phase %d of %d may begin", r.Phase+1, len(r.Phases))
+		return wire.RolloutApproval, fmt.Sprintf("`limber fleet rollout approve %s` lets phase %d of %d begin", r.ID,
+			r.Phase+1, len(r.Phases))
 	case all.Running > 0 || all.Pending > 0 && r.Held == "":
 		return wire.RolloutRunning, ""
 	case all.Pending > 0:
