@@ -40,7 +40,8 @@ if [ -n "${VERSION:-}" ]; then
 elif tag=$(git describe --tags --abbrev=12 --match 'v[0-9]*' --dirty=+dirty 2>/dev/null); then
 	version=$(sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/' <<<"$tag")
 else
-	version=0~git$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$(git describe --always --abbrev=12 --exclude '*' --dirty=+dirty)
+	hash=$(git describe --always --abbrev=12 --exclude '*' --dirty=+dirty)
+	version=0~git$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$hash
 fi
 
 stage=$(mktemp -d)
@@ -69,8 +70,8 @@ install -m 644 "$stage/manual/completion/_limber" "$root/usr/share/zsh/vendor-co
 install -m 644 "$stage/manual/completion/limber.fish" "$root/usr/share/fish/vendor_completions.d/"
 
 install -m 644 "$here/copyright" "$doc/copyright"
-GOOS=linux GOARCH=$arch CGO_ENABLED=1 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' \
-	./agent/cmd/limber | sort -u | while read -r module of dir; do
+module='{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}'
+GOOS=linux GOARCH=$arch CGO_ENABLED=1 go list -deps -f "$module" ./agent/cmd/limber | sort -u | while read -r module of dir; do
 	printf '%s %s\n\n' "$module" "$of"
 	cat "$dir"/LICEN[CS]E* "$dir"/COPYING* "$dir"/NOTICE* 2>/dev/null || true
 	printf '\n\n'
@@ -85,9 +86,11 @@ limber ($version) unstable; urgency=medium
 END
 gzip -9n "$doc/modules" "$doc/changelog" "$root"/usr/share/man/man1/*
 
-glibc=$($triplet-readelf -V "$root/usr/bin/limber" "$root"/usr/lib/limber/*.so.* | grep -o 'GLIBC_[0-9.]*' | cut -d_ -f2 | sort -Vu | tail -1)
+glibc=$($triplet-readelf -V "$root/usr/bin/limber" "$root"/usr/lib/limber/*.so.* | grep -o 'GLIBC_[0-9.]*' |
+	cut -d_ -f2 | sort -Vu | tail -1)
 size=$((($(find "$root" -type f -printf '%s\n' | paste -sd+)) / 1024)) # KiB
-sed "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@GLIBC@/$glibc/; s/@SIZE@/$size/" "$here/DEBIAN/control" >"$root/DEBIAN/control"
+sed "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@GLIBC@/$glibc/; s/@SIZE@/$size/" "$here/DEBIAN/control" \
+	>"$root/DEBIAN/control"
 install -m 755 "$here"/DEBIAN/{postinst,prerm,postrm} "$root/DEBIAN/"
 install -m 644 "$here/DEBIAN/conffiles" "$root/DEBIAN/"
 (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum >DEBIAN/md5sums)

@@ -53,7 +53,8 @@ func TestPackageForArm64AnswersAFrameAndComputesTheLogitsOfAmd64(t *testing.T) {
 		out := t.TempDir()
 		there, here := filepath.Join(out, "arm64.f32"), filepath.Join(out, "amd64.f32")
 		b.mustRun(t, logitsCommand(t, dir, c, there)...)
-		if out, err := exec.CommandContext(t.Context(), os.Args[0], logitsCommand(t, dir, c, here)...).CombinedOutput(); err != nil {
+		own := exec.CommandContext(t.Context(), os.Args[0], logitsCommand(t, dir, c, here)...)
+		if out, err := own.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		if off := resident.Distance(familytest.Floats(t, there), familytest.Floats(t, here)); !(off <= 1e-4) {

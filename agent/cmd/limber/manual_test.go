@@ -41,7 +41,8 @@ func TestEveryCommandHasAManualPageThatManReads(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"limber.bash", "_limber", "limber.fish"} {
-		if b, err := os.ReadFile(filepath.Join(dir, "completion", name)); err != nil || !strings.Contains(string(b), "limber") {
+		b, err := os.ReadFile(filepath.Join(dir, "completion", name))
+		if err != nil || !strings.Contains(string(b), "limber") {
 			t.Errorf("completion %s: %v, %.100s", name, err, b)
 		}
 	}
