@@ -1,4 +1,4 @@
-# make build   the program, bin/limber, and the ONNX Runtime library it loads
+# make build   the program, bin/limber, the ONNX Runtime library it loads, and the launcher, bin/limber-boot
 # make demo    all of it on this desk: broker, agent, cameras, a load that comes and goes
 # make test    every test, with the race detector but for what runs alone
 # make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
@@ -13,10 +13,11 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test torture check deb package-test arm64 bench data clean clean-all runtime
+.PHONY: build demo test torture check deb package-test arm64 bench data clean clean-all runtime tuf
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber-boot ./agent/cmd/limber-boot
 
 demo: build
 	@bin/limber demo $(DEMO_ARGS)
@@ -28,14 +29,14 @@ demo: build
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
 SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
-	family/workshop
+	family/workshop firmware/repo
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what
 # the race detector looks for, and it makes their arithmetic take five to ten times as
 # long. make torture has it nevertheless.
 ALONE = agent/fleet/rollout agent/frame agent/governor/replay family/ofa family/onnx
 
-test: runtime
+test: runtime tuf
 	GOGC=400 $(GO) test $(addprefix $(MODULE)/,$(ALONE))
 	GOGC=400 $(TESTED) -p 3 -timeout 10m $(addprefix $(MODULE)/,$(SLOWEST)) \
 		$$($(GO) list ./... | grep -vxF $(ALONE:%=-e $(MODULE)/%))
@@ -50,7 +51,7 @@ FLEETS   = ^TestAThousandBirths|^TestAFleetOutlives|^TestTwoHundredDevices
 TORTURE  = -tags torture -v -timeout 75m
 TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture' -- '*_test.go'))))
 
-torture: runtime
+torture: runtime tuf
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
 	$(TESTED) $(TORTURE) -p 1 -skip '^TestPackage|^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
@@ -108,8 +109,13 @@ data:
 runtime:
 	@family/ort/fetch.sh
 
+# python-tuf, a client of the same metadata as ours. Where there is no Python the tests
+# that need it say so and are skipped.
+tuf:
+	@firmware/repo/fetch.sh
+
 clean:
 	rm -rf bin
 
 clean-all: clean
-	rm -rf .onnxruntime .data
+	rm -rf .onnxruntime .data .tuf

@@ -63,7 +63,6 @@ import (
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/firmware/power"
 )
 
 // ErrHung ends Run when only a new process helps: see engine.ErrHung.
@@ -77,6 +76,7 @@ type Agent struct {
 	uplink  *uplink.Uplink
 	engine  *engine.Engine
 	control *control.Control
+	power   *control.Power
 	updater *update.Updater // nil: the device takes no other family
 	fetcher *blob.Fetcher   // nil: it has another carrier, or none
 	jobs    *jobs
@@ -155,9 +155,14 @@ func (a *Agent) makeEngine() {
 
 func (a *Agent) makeControl() {
 	changed := func(d uplink.Document) func() { return func() { a.uplink.Changed(d) } }
-	setPower := control.Power(a.deps.Board, power.Permission{SetMode: a.cfg.Power.SetMode}, a.uplink, changed(uplink.Caps),
+	allowed := a.cfg.Power
+	a.power = control.NewPower(
+		control.PowerConfig{SetMode: allowed.SetMode, AllowReboot: allowed.AllowReboot, Keep: allowed.Keep,
+			Socket: allowed.Socket, Boot: a.deps.Machine.Boot()},
+		control.PowerDeps{Board: a.deps.Board, State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Caps),
+			Lock: func() (func(), error) { return update.TryLock(a.cfg.State) }},
 		a.log)
-	verbs := []control.Verb{setPower}
+	verbs := []control.Verb{a.power.Verb()}
 	if a.updater != nil {
 		verbs = append(verbs, a.updater.Verb())
 	}
@@ -193,10 +198,10 @@ func (a *Agent) work(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
 	a.uplink.Serve(handler{a.jobs, a.control, a.fetcher},
-		documents{a.cfg, a.deps, a.engine, a.control, a.updater, a.machine})
+		documents{a.cfg, a.deps, a.engine, a.control, a.power, a.updater, a.machine})
 	g.Go(func() error { return a.uplink.Run(working) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
-	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.deps.Store.Run} {
+	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.power.Run, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })
 	}
 	select {

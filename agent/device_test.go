@@ -29,6 +29,7 @@ import (
 	"github.com/limber-edge/limber/family/ort/orttest"
 	members "github.com/limber-edge/limber/family/resident"
 	"github.com/limber-edge/limber/family/stock"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -44,6 +45,9 @@ const envConfig = "LIMBER_TEST_CONFIG"
 const envSimulated = "LIMBER_TEST_SIMULATED"
 
 const deadly = "deadly"
+
+// envBoard names the folder that the files of that device's board lie in.
+const envBoard = "LIMBER_TEST_BOARD"
 
 // envGroup names the folder of a control group that the device goes into.
 const envGroup = "LIMBER_TEST_GROUP"
@@ -158,6 +162,9 @@ func beDevice(path string) error {
 	deps, err := agent.Open(cfg, options, log)
 	if err != nil {
 		return err
+	}
+	if root := os.Getenv(envBoard); root != "" {
+		deps.Board = power.New(root)
 	}
 	a, err := agent.New(cfg, deps, log)
 	if err == nil {
@@ -369,8 +376,13 @@ func writeConfig(tb testing.TB, cfg config.Config) string {
 // spawn runs a device until it is killed.
 func spawn(tb testing.TB, path string, env ...string) *process {
 	tb.Helper()
-	p := &process{tb: tb, exited: make(chan error, 1), log: newLogged()}
-	p.cmd = exec.Command(os.Args[0])
+	return spawnBy(tb, exec.Command(os.Args[0]), path, env...)
+}
+
+// spawnBy runs a device by a command for this program.
+func spawnBy(tb testing.TB, by *exec.Cmd, path string, env ...string) *process {
+	tb.Helper()
+	p := &process{tb: tb, cmd: by, exited: make(chan error, 1), log: newLogged()}
 	p.cmd.Env = append(append(os.Environ(), envConfig+"="+path, raceExit), env...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {

@@ -18,6 +18,7 @@ type documents struct {
 	deps    *Deps
 	engine  *engine.Engine
 	control *control.Control
+	power   *control.Power
 	updater *update.Updater // nil: the device takes no other family
 	machine string
 }
@@ -41,14 +42,11 @@ func (d documents) Caps() wire.Caps {
 	c := wire.Caps{
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
 		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
-		Members: []wire.Member{}, Machine: d.machine,
+		Members: []wire.Member{}, Machine: d.machine, Power: d.power.Status(),
 	}
 	if d.updater != nil {
 		u := d.updater.Status()
 		c.Update, c.LastUpdate = u.Step, u.Last
-	}
-	if m := d.deps.Board.Modes(); len(m.Names) > 0 {
-		c.Power = &wire.Power{Modes: m.Names, Mode: m.Current}
 	}
 	if s.Profile == nil {
 		return c

@@ -19,7 +19,9 @@ func TestR3_AClockThatStepsDownShowsInTelemetry(t *testing.T) {
 		return s.ClockPercent != nil && *s.ClockPercent == 100 && s.Throttled != nil && !*s.Throttled
 	}, "the clock is full")
 	caps := o.caps(cfg, func(wire.Caps) bool { return true }, "any")
-	want := wire.Power{Modes: []string{"clock-100", "clock-75", "clock-50"}, Mode: "clock-100"}
+	want := wire.Power{Modes: []string{"clock-100", "clock-75", "clock-50"}, Mode: "clock-100", List: []wire.PowerMode{
+		{Name: "clock-100", Reboot: wire.RebootNone}, {Name: "clock-75", ID: 1, Reboot: wire.RebootNone},
+		{Name: "clock-50", ID: 2, Reboot: wire.RebootNone}}}
 	if caps.Power == nil || !reflect.DeepEqual(*caps.Power, want) {
 		t.Errorf("got power modes %+v, want %+v", caps.Power, want)
 	}

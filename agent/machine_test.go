@@ -73,25 +73,16 @@ func (m machine) clock(now, limit int) {
 	}
 }
 
-// nvpmodel makes it a Jetson in the mode MAXN, with a stand-in for NVIDIA's tool
-// that does what the names of its modes say.
-func (m machine) nvpmodel() {
-	m.tb.Helper()
-	m.write("etc/nvpmodel.conf", `
-< POWER_MODEL ID=0 NAME=MAXN >
-< POWER_MODEL ID=1 NAME=MODE_15W >
-< POWER_MODEL ID=2 NAME=REBOOTS >
-< POWER_MODEL ID=3 NAME=FAILS >
-< POWER_MODEL ID=4 NAME=HANGS >
-< PM_CONFIG DEFAULT=0 >`)
-	m.write("var/lib/nvpmodel/status", "pmode:0000")
-	m.write("usr/sbin/nvpmodel", `#!/bin/sh
-case "$2" in
-2) echo 'Reboot required for changing to this power mode'; exit 0 ;;
-3) echo 'NVPM ERROR: out of order'; exit 3 ;;
-4) exec sleep 600 ;;
-esac
-printf 'pmode:%04d\n' "$2" >`+filepath.Join(m.root, "var/lib/nvpmodel/status"))
+// mustFake is a copy of a board of firmware/power's, with a stand-in for nvpmodel.
+func mustFake(tb testing.TB, name string) machine {
+	tb.Helper()
+	m := mustMachine(tb)
+	for _, part := range []string{"boards/" + name, "tool"} {
+		if err := os.CopyFS(m.root, os.DirFS(filepath.Join("../firmware/power/testdata", part))); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return m
 }
 
 // rail sets the power of the whole board, in watts.

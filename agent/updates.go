@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -49,12 +52,64 @@ func (a *Agent) makeUpdater() error {
 			KiBPerSecond: u.KiBS}, a.uplink, a.log)
 		carrier = a.fetcher
 	}
+	trusted, err := a.openRepository()
+	if err != nil {
+		return err
+	}
+	var signed update.Signer // else families need not be
+	if trusted != nil {
+		signed = signer{trusted}
+	}
 	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
 		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: carrier, Source: d.SourceOf,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
-		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now,
+		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now, Signer: signed,
 	}, a.log)
 	return nil
+}
+
+// repository is the folder of what is known of signed families, in that of the state.
+const repository = "repo"
+
+// openRepository opens what is known of what is signed, where the configuration says who
+// may sign; else it is nil.
+func (a *Agent) openRepository() (*repo.Client, error) {
+	u := a.cfg.Updates
+	if u.RootFile == "" {
+		return nil, nil
+	}
+	root, err := repo.ReadRoot(u.RootFile)
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := blob.ParseAllowed(u.Repository)
+	if err != nil {
+		return nil, err
+	}
+	mirrors := blob.New(blob.Config{Allowed: allowed}, a.uplink, a.log)
+	return repo.NewClient(
+		repo.Config{Dir: filepath.Join(a.cfg.State, repository), Root: root, Sources: u.Repository, Built: uplink.BuiltAt()},
+		repo.Deps{Getter: mirrors, Clock: time.Now, Confirmed: a.confirmed}, a.log)
+}
+
+// confirmed is what time it is, as an operator said; zero if none did.
+func (a *Agent) confirmed() time.Time {
+	behind, ok := a.uplink.Offset()
+	if !ok {
+		return time.Time{}
+	}
+	return time.Now().Add(behind)
+}
+
+// signer is what an update sees of a repository: an update.Signer.
+type signer struct{ *repo.Client }
+
+func (s signer) May(ctx context.Context, d family.Digest) error {
+	err := s.Client.May(ctx, d)
+	if errors.Is(err, repo.ErrRefused) {
+		return &wire.Refusal{Reason: wire.Unauthorized, Err: err}
+	}
+	return err
 }
 
 // serving is what an update sees of the agent: an update.Engine.

@@ -76,8 +76,8 @@ func parseSource(text string) (*url.URL, error) {
 		return nil, complain("wants http:// or https://")
 	case u.Opaque != "" || u.Hostname() == "":
 		return nil, complain("it has no host")
-	case u.User != nil:
-		return nil, complain("user information is not allowed in it")
+	case u.User != nil: // which may be a secret, and whoever reads the broker reads this
+		return nil, fmt.Errorf("source %.200q: user information is not allowed in it", u.Scheme+"://...@"+u.Host+u.Path)
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, complain("a query is not allowed in it: the name of the blob follows it")
 	case strings.Contains(text, "#"):

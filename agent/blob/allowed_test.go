@@ -64,6 +64,9 @@ func TestC7_OnlyWhatLiesBelowAnAllowedURLIsASource(t *testing.T) {
 		if err == nil && u.String() != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, %v; want %q", tt.source, u, err, tt.want)
 		}
+		if err != nil && strings.Contains(err.Error(), "user:secret") {
+			t.Errorf("%q: got %v, want no secret in it", tt.source, err)
+		}
 	}
 }
 

@@ -10,8 +10,9 @@
 // those of a family that a command line has: the same two parts, with the roles
 // exchanged. Sources that the configuration allows come first, the broker last. A way
 // that fails is followed by the next one; a way that got on before it failed is tried
-// again, where it was. Nobody having the blob is no error but a wait, which ends with
-// the caller's context.
+// again, where it was, unless it had become too slow. Nobody having the blob is no error
+// but a wait, which ends with the caller's context. What has no digest, such as signed
+// metadata, is read from sources alone, as a document.
 //
 // Over MQTT parts are pulled, with QoS 0: a few are asked for at a time, and asked for
 // again when those behind them came, or when nothing came for longer than round trips
@@ -78,8 +79,8 @@ type Counts struct {
 	Ignored uint64 // messages with a part that nobody asked for
 }
 
-// Fetcher brings blobs. Fetch, Size and Forget are for one goroutine at a time, the
-// rest for any.
+// Fetcher brings blobs. Fetch, FetchFile, Size and Forget are for one goroutine at a
+// time, the rest for any.
 type Fetcher struct {
 	cfg    Config
 	link   Link
@@ -115,17 +116,36 @@ func (f *Fetcher) Receive(t wire.Topic, payload []byte) {
 // ones, NoSpace where the disk is full, and Unauthorized where no source is allowed and
 // the other side of the broker never had it.
 func (f *Fetcher) Fetch(ctx context.Context, w Wanted, progress func(done int64)) (b []byte, err error) {
-	err = f.turns(ctx, w, progress, func(ctx context.Context, way way, p *partial) error {
-		if err := way.bring(ctx, p); err != nil {
-			return err
-		}
+	err = f.bring(ctx, w, progress, func(p *partial) error {
 		b, err = p.whole()
 		return err
 	})
+	return b, err
+}
+
+// FetchFile is Fetch for a blob that need not be in memory: it returns the file that has
+// it, whose bytes were read back from the disk. The caller may move it away; Forget
+// removes it otherwise.
+func (f *Fetcher) FetchFile(ctx context.Context, w Wanted, progress func(done int64)) (file string, err error) {
+	err = f.bring(ctx, w, progress, func(p *partial) error {
+		file = p.file.Name()
+		return p.settle()
+	})
+	return file, err
+}
+
+// bring has a blob come, and then taken.
+func (f *Fetcher) bring(ctx context.Context, w Wanted, progress func(done int64), take func(*partial) error) error {
+	err := f.turns(ctx, w, progress, func(ctx context.Context, way way, p *partial) error {
+		if err := way.bring(ctx, p); err != nil {
+			return err
+		}
+		return take(p)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", w.Digest.Short(), err)
+		return fmt.Errorf("blob %s: %w", w.Digest.Short(), err)
 	}
-	return b, nil
+	return nil
 }
 
 // Size returns how many bytes a blob has at most, without fetching it: as its source
@@ -196,7 +216,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 	defer p.close()
 	ways, denied := f.ways(w)
 	pause := pauseFirst
-	var last error
+	last := make([]error, len(ways)) // of each way
 	for at, wrong := 0, 0; ; {
 		before := p.done
 		err := do(ctx, ways[at%len(ways)], p)
@@ -205,7 +225,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return errors.Join(ctx.Err(), last)
+			return &late{ctx.Err(), last}
 		case isFatal:
 			return end.error
 		case errors.Is(err, errWrong):
@@ -217,18 +237,41 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			return wire.Refuse(wire.Unauthorized, "%w; and the controller: %w", denied, err)
 		case p.done > before:
 			pause = pauseFirst
-			continue
+			if !errors.Is(err, errStalled) { // another may be faster
+				continue
+			}
 		}
-		last = err
+		last[at%len(ways)] = err
 		if at++; at%len(ways) > 0 {
 			continue
 		}
 		if sleep(ctx, pause/2+rand.N(pause/2)) != nil {
-			return errors.Join(ctx.Err(), last)
+			return &late{ctx.Err(), last}
 		}
 		pause = min(2*pause, pauseMost)
 	}
 }
+
+// late is the end of a wait for a blob.
+type late struct {
+	ended error   // ctx's
+	said  []error // by each way, at last; nil: nothing
+}
+
+func (l *late) Error() string {
+	var texts []string
+	for _, err := range l.said {
+		if err != nil {
+			texts = append(texts, err.Error())
+		}
+	}
+	if len(texts) == 0 {
+		return l.ended.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (l *late) Unwrap() []error { return append([]error{l.ended}, l.said...) }
 
 // ways are the sources that are allowed, and then the other side of the broker. denied
 // says why there is no source, where some were named.
@@ -239,7 +282,7 @@ func (f *Fetcher) ways(w Wanted) (ways []way, denied error) {
 			denied = errors.Join(denied, err)
 			continue
 		}
-		ways = append(ways, source{f, at.JoinPath(string(w.Digest))})
+		ways = append(ways, source{f, at.JoinPath(string(w.Digest)), f.rate})
 	}
 	if len(ways) > 0 {
 		denied = nil

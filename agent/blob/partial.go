@@ -115,6 +115,21 @@ func (p *partial) whole() ([]byte, error) {
 	return b, nil
 }
 
+// settle has the disk keep the blob, which is complete, and reads it back.
+func (p *partial) settle() error {
+	if err := p.file.Sync(); err != nil {
+		return fatal{spaceless(err)}
+	}
+	p.sum.Reset()
+	if _, err := io.Copy(p.sum, io.NewSectionReader(p.file, 0, p.done)); err != nil {
+		return fatal{err}
+	}
+	if !p.complete() {
+		return p.wrong("the disk gives other bytes than it was given")
+	}
+	return nil
+}
+
 // spaceless is an error of the disk, as a refusal if that is full.
 func spaceless(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

@@ -14,14 +14,16 @@ import (
 )
 
 const (
-	// stall is how long a source may take for the next byte.
-	stall = 20 * time.Second
+	// stall is how long a source may take for the next stallBytes: one that gives a byte
+	// now and then would be waited for until the command expires.
+	stall      = 20 * time.Second
+	stallBytes = 2 << 10
 	// headerMost bounds the headers of an answer, in bytes.
 	headerMost = 16 << 10
 )
 
-// errStalled ends a request to a source that says nothing any more.
-var errStalled = fmt.Errorf("nothing came for %v", stall)
+// errStalled ends a request to a source that says next to nothing any more.
+var errStalled = fmt.Errorf("fewer than %d bytes came in %v", stallBytes, stall)
 
 // newClient asks for what is named and for nothing else: it neither follows a redirect
 // nor has anything compressed.
@@ -40,10 +42,11 @@ func newClient() *http.Client {
 	}
 }
 
-// source is a blob at a URL that is allowed.
+// source is a blob, or a document, at a URL that is allowed.
 type source struct {
 	*Fetcher
-	at *url.URL
+	at   *url.URL
+	pace *rate
 }
 
 // bring asks for one window after the other.
@@ -80,7 +83,7 @@ func (s source) size(ctx context.Context, p *partial) (int64, error) {
 
 // window asks for what follows what is there, and adds what comes.
 func (s source) window(ctx context.Context, p *partial) error {
-	n := min(s.rate.part(windowBytes), p.room())
+	n := min(s.pace.part(windowBytes), p.room())
 	return s.ask(ctx, http.MethodGet, byteRange(p.done, n), func(a *http.Response, body io.Reader) error {
 		span, err := s.answered(a, p, n)
 		if err != nil {
@@ -149,8 +152,8 @@ func statusError(a *http.Response) error {
 	return fmt.Errorf("it answers %s", a.Status)
 }
 
-// ask makes a request and has take look at the answer. The request ends when nothing
-// comes any more.
+// ask makes a request and has take look at the answer. The request ends when next to
+// nothing comes any more.
 func (s source) ask(ctx context.Context, method, bytes string, take func(*http.Response, io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -170,7 +173,7 @@ func (s source) ask(ctx context.Context, method, bytes string, take func(*http.R
 		if code := a.Header.Get("Content-Encoding"); code != "" && code != "identity" {
 			return fmt.Errorf("it sends %.40q, which was not asked for", code)
 		}
-		err = take(a, &moving{ctx, a.Body, silence, s.Fetcher})
+		err = take(a, &moving{ctx: ctx, body: a.Body, silence: silence, fetcher: s.Fetcher, rate: s.pace})
 	}
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
@@ -186,17 +189,19 @@ func withoutURL(err error) error {
 	return err
 }
 
-// moving is a body at the rate of its fetcher, which puts off the end of its request with
-// each byte.
+// moving is a body at a rate, which puts off the end of its request with every
+// stallBytes.
 type moving struct {
 	ctx     context.Context // of the request
 	body    io.Reader
 	silence *time.Timer
 	fetcher *Fetcher
+	rate    *rate
+	moved   int // bytes since the end was put off
 }
 
 func (m *moving) Read(b []byte) (int, error) {
-	rate := m.fetcher.rate
+	rate := m.rate
 	if wait := rate.wait(); wait > 0 {
 		if err := sleep(m.ctx, wait); err != nil {
 			return 0, err
@@ -205,7 +210,10 @@ func (m *moving) Read(b []byte) (int, error) {
 	}
 	n, err := m.body.Read(b[:min(int64(len(b)), rate.part(int64(len(b))))])
 	if n > 0 {
-		m.silence.Reset(stall)
+		if m.moved += n; m.moved >= stallBytes {
+			m.silence.Reset(stall)
+			m.moved = 0
+		}
 		rate.spend(int64(n))
 		m.fetcher.bytes.Add(uint64(n))
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/power"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -116,11 +117,17 @@ type Runtime struct {
 
 // Power is what its owner lets operators do to the board.
 type Power struct {
-	SetMode bool `toml:"set_mode"` // change its power mode, for all programs
+	SetMode     bool   `toml:"set_mode"`     // change its power mode, for all programs
+	AllowReboot bool   `toml:"allow_reboot"` // reboot it for a mode that takes it
+	Keep        bool   `toml:"keep"`         // the mode that a command set last is set again when the agent starts
+	Socket      string `toml:"socket"`       // of the helper that has the rights; empty: there is none
 }
 
-// Updates is when and from where its owner has the device take other families.
+// Updates is when and from where its owner has the device take other families, and who
+// must have signed them.
 type Updates struct {
+	RootFile   string         `toml:"root_file"`   // of a repository; empty: families need not be signed
+	Repository []string       `toml:"repository"`  // URLs of that repository and of its mirrors
 	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
 	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound
 	Window     control.Window `toml:"window"`      // in which a family may be activated; empty: always
@@ -144,7 +151,8 @@ func Default() Config {
 			EventsAge: Duration{Duration: 7 * 24 * time.Hour}, FreeMiB: 256, ReplayPerS: 200, ReplayKiBS: 1024},
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
-		Updates:   Updates{Sources: []string{}},
+		Power:     Power{Socket: power.DefaultSocket},
+		Updates:   Updates{Repository: []string{}, Sources: []string{}},
 	}
 }
 

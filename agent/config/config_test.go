@@ -62,6 +62,8 @@ func TestT4_ConfigIsReadStrictly(t *testing.T) {
 		{"no part of the day", "[updates]\nwindow = \"2-5\"", `line 2: updates.window: 2-5 is not a part of the day such as "02:00-05:00"`},
 		{"number for a part of the day", "[updates]\nwindow = 2", `updates.window: 2 is not a part of the day`},
 		{"number for yes or no", "[power]\nset_mode = 1", "line 2: power.set_mode: wants true or false, got a value of type integer"},
+		{"number for keep", "[power]\nset_mode = true\nkeep = 1", "line 3: power.keep: wants true or false, got a value of type integer"},
+		{"yes for a socket", "[power]\nsocket = true", "line 2: power.socket: wants a string, got a value of type bool"},
 		{"misspelt key of a source", "[[source]]\nname = \"a\"\ntopik = \"b\"", "line 3: unknown key source.topik"},
 		{"string for a rate", "[[source]]\nmax_fps = \"fast\"", "line 2: source.max_fps: wants a number, got a value of type string"},
 		{"string for a top-1", "[[source]]\nmin_top1 = \"good\"", "line 2: source.min_top1: wants a number, got a value of type string"},
@@ -101,14 +103,15 @@ func TestC9_ConfigIsJudgedAtOnce(t *testing.T) {
 	c.Groups = []string{"gate", "@all"}
 	c.Jobs.Queue, c.Jobs.PayloadMiB, c.Runtime.Threads, c.Outbox.MiB = 0, 17, 1_000_000, 0
 	c.Governor.LogMiB = 1025
-	c.Updates.KiBS, c.Updates.Sources = -1, []string{"ftp://a"}
+	c.Updates.KiBS, c.Updates.Sources, c.Updates.Repository = -1, []string{"ftp://a"}, []string{"file:///etc"}
+	c.Power = config.Power{AllowReboot: true, Keep: true, Socket: "power.sock"}
 	c.Telemetry.Every.Duration, c.Jobs.QueueMiB = 0, 2
 	c.Runtime.Providers = []string{"cuda"}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:", "updates.kib_s:", "updates.sources:"} {
+	for _, key := range []string{"fleet:", "device:", "mode:", "state:", "groups:", "@all", "jobs.queue:", "jobs.payload_mib:", "jobs.queue_mib:", "runtime.threads:", "runtime.providers:", "outbox.mib:", "telemetry.every:", "governor.log_mib:", "updates.kib_s:", "updates.sources:", "power.allow_reboot:", "power.keep:", "power.socket:", "updates.repository: source"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no complaint about %s in:\n%v", key, err)
 		}
@@ -241,4 +244,33 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("read %+v, wrote it, read %+v, %v", c, again, err)
 		}
 	})
+}
+
+func TestC9_APowerHelperIsASocketOrNone(t *testing.T) {
+	for socket, sound := range map[string]bool{"": true, "/run/limber/power.sock": true, "power.sock": false,
+		"/" + strings.Repeat("a", 106): true, "/" + strings.Repeat("a", 107): false} {
+		c := config.Default()
+		c.Power = config.Power{SetMode: true, AllowReboot: true, Keep: true, Socket: socket}
+		if err := c.Validate(); (err == nil) != sound || err != nil && !strings.HasPrefix(err.Error(), "power.socket: ") {
+			t.Errorf("%q: got %v, want sound %t", socket, err, sound)
+		}
+	}
+}
+
+func TestWhoMaySignIsAFileThatIsLookedAtBefore(t *testing.T) {
+	for _, tt := range []struct{ name, root, repository, want string }{
+		{"no file", "/nowhere/root.json", "http://a/r", "updates.root_file: open /nowhere/root.json"},
+		{"something else", configFile(t, "{}"), "http://a/r", "is not the root of a repository"},
+		{"no repository", "/nowhere/root.json", "", "updates.root_file: wants updates.repository"},
+		{"nobody who signs", "", "http://a/r", "updates.repository: without updates.root_file"},
+	} {
+		c := config.Default()
+		c.Updates.RootFile = tt.root
+		if tt.repository != "" {
+			c.Updates.Repository = []string{tt.repository}
+		}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
 }

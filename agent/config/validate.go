@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // ReservedName tells whether the device has the name of a user of the access list,
@@ -78,11 +80,54 @@ func (c Config) Validate() error {
 	if sources != nil {
 		c.Sources = nil // likewise
 	}
-	_, allowed := blob.ParseAllowed(c.Updates.Sources)
-	if allowed != nil {
-		allowed = fmt.Errorf("updates.sources: %w", allowed)
+	return errors.Join(append(errs, groups, c.Updates.validate(), c.Metrics.validate(), c.Power.validate(), sources,
+		c.Schedule.Validate(), c.validateLink())...)
+}
+
+// validate joins every complaint, with the root as it is now.
+func (u Updates) validate() error {
+	var errs []error
+	for _, list := range []struct {
+		key  string
+		urls []string
+	}{{"sources", u.Sources}, {"repository", u.Repository}} {
+		if _, err := blob.ParseAllowed(list.urls); err != nil {
+			errs = append(errs, fmt.Errorf("updates.%s: %w", list.key, err))
+		}
 	}
-	return errors.Join(append(errs, groups, allowed, c.Metrics.validate(), sources, c.Schedule.Validate(), c.validateLink())...)
+	switch {
+	case u.RootFile == "" && len(u.Repository) > 0:
+		errs = append(errs, errors.New("updates.repository: without updates.root_file nobody is trusted there: name its "+
+			"metadata/1.root.json, in a file on the device"))
+	case u.RootFile != "" && len(u.Repository) == 0:
+		errs = append(errs, errors.New("updates.root_file: wants updates.repository as well, the URLs where signed metadata lies"))
+	case u.RootFile != "":
+		if _, err := repo.ReadRoot(u.RootFile); err != nil {
+			errs = append(errs, fmt.Errorf("updates.root_file: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// longestSocket is the longest path that a socket may have on Linux, in bytes.
+const longestSocket = 107
+
+// validate names what would never take effect.
+func (p Power) validate() error {
+	var errs []error
+	for _, needs := range []struct {
+		key string
+		set bool
+	}{{"power.allow_reboot", p.AllowReboot}, {"power.keep", p.Keep}} {
+		if needs.set && !p.SetMode {
+			errs = append(errs, fmt.Errorf("%s: has no effect without power.set_mode = true", needs.key))
+		}
+	}
+	if s := p.Socket; s != "" && (!filepath.IsAbs(s) || len(s) > longestSocket) {
+		errs = append(errs, fmt.Errorf("power.socket: %q is not an absolute path of up to %d bytes, or empty for "+
+			"no helper", s, longestSocket))
+	}
+	return errors.Join(errs...)
 }
 
 func validateGroups(names []string) error {

@@ -228,6 +228,7 @@ type rig struct {
 	begun  governor.Mode // what it began with
 	ids    int
 	said   atomic.Int64 // how often the report may read differently
+	power  *Power       // nil: there is none
 	stop   func()
 }
 

@@ -138,7 +138,7 @@ func (f *facts) software(c wire.Caps) {
 	f.add("groups", strings.Join(c.Groups, ", "))
 	f.add("verbs", strings.Join(c.Verbs, ", "))
 	if p := c.Power; p != nil {
-		f.add("power mode", fmt.Sprintf("%s of %s", cmp.Or(p.Mode, "unknown"), strings.Join(p.Modes, ", ")))
+		f.add("power mode", fmt.Sprintf("%s of %s", cmp.Or(p.Mode, "unknown"), strings.Join(powerModes(*p), ", ")))
 	}
 	if c.Family != nil {
 		f.add("family", familyName(*c.Family))
@@ -150,6 +150,17 @@ func (f *facts) software(c wire.Caps) {
 		}
 		f.add("profile", text)
 	}
+}
+
+// powerModes are the names, with what is known of each.
+func powerModes(p wire.Power) (modes []string) {
+	for i, name := range p.Modes {
+		if i < len(p.List) && p.List[i].Reboot == wire.RebootRequired {
+			name += " (takes a reboot)"
+		}
+		modes = append(modes, name)
+	}
+	return modes
 }
 
 func familyName(f wire.Family) string { return f.Name + ", " + f.Digest }

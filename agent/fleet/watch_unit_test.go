@@ -144,7 +144,7 @@ func TestAChangeIsToldOnceAndTelemetryIsNone(t *testing.T) {
 		receive(c, topic, "")
 	}
 	receive(c, yard("cam-1").Telemetry(), "")
-	want(at + "cam-1 gone - - - - - ") // and so are its events
+	want(at + "cam-1 gone - - - - - ") // its events with it
 }
 
 func TestABoardShowsFirstWhoIsToBeLookedAtAndNoMoreThanThereIsRoom(t *testing.T) {
@@ -304,7 +304,7 @@ func TestAllThatIsKnownOfADeviceIsSaidWithUnits(t *testing.T) {
 		yard("cam-1").Caps(): `{"versions":{"agent":"v1","runtime":"1.30"},"verbs":["mode"],"groups":["@all","@gate"],"machine":"8aa3a67914c853eb",
 			"family":{"name":"stock","digest":"sha256:0f"},"profile":{"ts":"2026-11-01T00:00:00Z","provider":"cpu","threads":1,"others_percent":3},
 			"members":[{"name":"m","top1":0.8,"mmacs":5.8,"resolution":28,"p50_ms":1,"p95_ms":2},{"name":"l","top1":0.9,"mmacs":9,"resolution":32}],
-			"power":{"modes":["MAXN","15W"],"mode":"15W"},"update":{"id":"r.2","step":"locked","detail":"until 02:00","family":{"name":"yard","digest":"sha256:0a"}},
+			"power":{"modes":["MAXN","15W"],"mode":"15W","list":[{"name":"MAXN","id":0,"reboot":"required"},{"name":"15W","id":2,"reboot":"none"}]},"update":{"id":"r.2","step":"locked","detail":"until 02:00","family":{"name":"yard","digest":"sha256:0a"}},
 			"last_update":{"id":"r.1","state":"failed","reason":"infeasible","rolled_back":true,"detail":"21 late","ts":"2026-11-02T00:00:00Z","family":{"name":"yard","digest":"sha256:0a"}}}`,
 	} {
 		receive(c, topic, payload)
@@ -322,7 +322,7 @@ agent: v1
 runtime: 1.30
 groups: @all, @gate
 verbs: mode
-power mode: 15W of MAXN, 15W
+power mode: 15W of MAXN (takes a reboot), 15W
 family: stock, sha256:0f
 profile: measured 2026-11-01 00:00:00 UTC by cpu on 1 thread, others had 3 % of the CPU
 pursues: balanced

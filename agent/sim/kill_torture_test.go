@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
 )
@@ -177,21 +179,39 @@ func TestAControllerKilledAtAnyMomentOfARolloutEndsTheSame(t *testing.T) {
 	e.once(t, n, "dusk.1")
 }
 
-// TestABrokerThatForgetsAllWhileAFamilyIsFetchedChangesNothing kills it in each phase.
-func TestABrokerThatForgetsAllWhileAFamilyIsFetchedChangesNothing(t *testing.T) {
+// TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing kills it three times in each, on
+// a device that was not in the phase before.
+func TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		phase wire.UpdatePhase
+		slow  func(*sim.Member) // makes the phase last
+	}{
+		{wire.UpdateFetching, func(m *sim.Member) { m.KiB = 16 << 10 }},
+		{wire.UpdateActivating, func(m *sim.Member) { m.LoadMS = 200 }},
+		{wire.UpdateProbation, func(*sim.Member) {}}, // by its frames
+	} {
+		t.Run(string(tt.phase), func(t *testing.T) {
+			p := promising(t, 10)
+			p.Families[dusk].Members = slices.Clone(p.Families[dusk].Members)
+			for i := range p.Families[dusk].Members {
+				tt.slow(&p.Families[dusk].Members[i])
+			}
+			forgetsAll(t, p, tt.phase)
+		})
+	}
+}
+
+// forgetsAll kills a broker while devices are in a phase of the update to dusk.
+func forgetsAll(t *testing.T, p *sim.Profile, phase wire.UpdatePhase) {
 	const n = 6
 	broker := brokertest.StartMosquitto(t)
 	at := mqtt.Broker{URL: mqtt.URLs{"mqtt://" + broker.Addr}}
-	p := promising(t, 10)
-	for i := range p.Families[dusk].Members {
-		p.Families[dusk].Members[i].KiB = 16 << 10
-	}
 	mustServe(t, at)
 	y, e := mustYardAt(t, at, n, p), mustCount(t, at)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		y.start(dusk, spec(nil))
+		y.start(dusk, spec(func(s *wire.RolloutSpec) { s.Probation = &wire.Probation{Frames: 30, MaxMissed: 5} }))
 	}()
 	kills := map[string]bool{}
 	picture := y.seen.Registry().Subscribe()
@@ -203,7 +223,7 @@ func TestABrokerThatForgetsAllWhileAFamilyIsFetchedChangesNothing(t *testing.T) 
 		if err != nil {
 			t.Fatalf("%d kills: %v", len(kills), err)
 		}
-		if u := d.Caps; u != nil && u.Update != nil && u.Update.Step == wire.UpdateFetching && !kills[d.Name] {
+		if u := d.Caps; u != nil && u.Update != nil && u.Update.Step == phase && !kills[d.Name] {
 			kills[d.Name] = true
 			broker.Kill()
 			broker.Start()
@@ -211,7 +231,7 @@ func TestABrokerThatForgetsAllWhileAFamilyIsFetchedChangesNothing(t *testing.T) 
 	}
 	<-started
 	y.becomes("dusk", wire.RolloutDone, "")
-	t.Logf("the broker was killed while these fetched: %v", kills)
+	t.Logf("the broker was killed while these were in the phase %s: %v", phase, kills)
 	y.uses(dusk, n)
 	e.once(t, n, "dusk.1")
 }

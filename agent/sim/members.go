@@ -32,6 +32,10 @@ func (s members) shape(l *Loader) {
 	}
 	l.Latency = func(i int) time.Duration { return milliseconds(f.Members[i].LatencyMS) }
 	l.Takes = func(i int) time.Duration { return s.machine.slow(f.Members[i].takes()) }
+	l.Load = func(i int) error {
+		time.Sleep(s.machine.slow(milliseconds(f.Members[i].LoadMS)))
+		return nil
+	}
 	l.Astray = func(i int, mean float64) bool { return f.Members[i].astray(mean) }
 }
 

@@ -41,6 +41,8 @@ type Member struct {
 	// TakesMS is what an inference takes without load, where that is not what was measured:
 	// such a member misses deadlines that it promises to keep. 0: LatencyMS.
 	TakesMS float64 `json:"takes_ms,omitempty"`
+	// LoadMS is what it takes until the member can run; 0: nothing.
+	LoadMS float64 `json:"load_ms,omitempty"`
 	// CV is the coefficient of variation of what inferences take, which is log-normal.
 	CV float64 `json:"cv,omitempty"`
 	// Agreement is the share of pictures that the member gives to the class that all others
@@ -142,6 +144,9 @@ func (f Family) check() error {
 		if !within(m.LatencyMS, 0.01, maxMillis) || m.TakesMS != 0 && !within(m.TakesMS, 0.01, maxMillis) {
 			errs = append(errs, fmt.Errorf("member %q: latency_ms %v and takes_ms %v: want 0.01 to %d", m.Name, m.LatencyMS,
 				m.TakesMS, maxMillis))
+		}
+		if !within(m.LoadMS, 0, maxMillis) {
+			errs = append(errs, fmt.Errorf("member %q: load_ms %v: wants 0 to %d", m.Name, m.LoadMS, maxMillis))
 		}
 		if !within(m.CV, 0, 1) || !within(m.Agreement, 0, 1) {
 			errs = append(errs, fmt.Errorf("member %q: cv %v and agreement %v: want fractions", m.Name, m.CV, m.Agreement))

@@ -32,6 +32,7 @@ func TestAProfileIsReadStrictlyAndJudgedAtOnce(t *testing.T) {
 		{"no class", `"classes": 10`, `"classes": 1`, []string{"1 classes: wants at least two"}},
 		{"too many classes", `"classes": 10`, `"classes": 1000000000`, []string{"1000000000 classes: wants at most 1000"}},
 		{"no latency", `"latency_ms": 9`, `"latency_ms": 0`, []string{`member "middle": latency_ms 0`}},
+		{"a member that never loads", `"kib": 256`, `"load_ms": 1e9`, []string{"load_ms 1e+09: wants 0 to 600000"}},
 		{"a model that does not fit", `"kib": 256`, `"kib": 65537`, []string{"kib 65537: wants 0 to 65536"}},
 		{"no share", `"agreement": 0.9,`, `"agreement": 9,`, []string{"agreement 9: want fractions"}},
 	} {

@@ -17,8 +17,8 @@ import (
 func steady(tb testing.TB, fps float64, takes map[string]float64) *sim.Profile {
 	tb.Helper()
 	p := mustProfile(tb)
-	p.Load, p.FPS, p.DeadlineMS = nil, fps, 600
-	member := sim.Member{Name: "only", Top1: 0.75, LatencyMS: 200}
+	p.Load, p.FPS, p.DeadlineMS = nil, fps, 1500
+	member := sim.Member{Name: "only", Top1: 0.75, LatencyMS: 500}
 	p.Families = []sim.Family{{Name: "before", Classes: 10, Members: []sim.Member{member}}}
 	for name, ms := range takes {
 		member.TakesMS = ms
@@ -55,24 +55,24 @@ func TestAGateWithXHoldsAFamilyAgainstTheDevicesOwnHourBefore(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
-		takes float64 // ms; 200 before
+		takes float64 // ms; 500 before
 		state wire.RolloutState
 		why   string
 	}{
-		{"as good", 200, wire.RolloutDone, ""},
-		{"slower and in time", 280, wire.RolloutFailed, "phase 1: p95 is 2"},
-		{"late", 700, wire.RolloutFailed, "phase 1: misses is"},
+		{"as good", 500, wire.RolloutDone, ""},
+		{"slower and in time", 800, wire.RolloutFailed, "phase 1: p95 is"},
+		{"late", 1700, wire.RolloutFailed, "phase 1: misses is"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			at := mustBroker(t)
 			mustServe(t, at)
 			cfg := config(t, 3, at)
-			cfg.Telemetry, cfg.Profile = 500*time.Millisecond, steady(t, 3, map[string]float64{"next": tt.takes})
+			cfg.Telemetry, cfg.Profile = time.Second, steady(t, 1.1, map[string]float64{"next": tt.takes})
 			y := mustYardOf(t, at, cfg)
 			y.start(1, spec(func(s *wire.RolloutSpec) {
 				s.Probation = &wire.Probation{Frames: 1, MaxMissed: 1000} // the device itself does not mind
-				s.Phases, s.Observe = []string{"1", "100%"}, 8
+				s.Phases, s.Observe = []string{"1", "100%"}, 5
 				s.Gates = append(s.Gates, wire.Gate{Name: wire.GateMisses, Limit: "1.2x"}, wire.Gate{Name: wire.GateP95, Limit: "1.2x"})
 			}))
 			y.becomes("next", tt.state, tt.why)
@@ -82,7 +82,7 @@ func TestAGateWithXHoldsAFamilyAgainstTheDevicesOwnHourBefore(t *testing.T) {
 
 func TestAPhaseWithoutABaselineWaits(t *testing.T) {
 	t.Parallel()
-	y := mustYard(t, 2, steady(t, 0, map[string]float64{"next": 200}))
+	y := mustYard(t, 2, steady(t, 0, map[string]float64{"next": 500}))
 	y.start(1, atOnce(func(s *wire.RolloutSpec) {
 		s.Gates = append(s.Gates, wire.Gate{Name: wire.GateMisses, Limit: "1.2x"})
 	}))
@@ -92,7 +92,7 @@ func TestAPhaseWithoutABaselineWaits(t *testing.T) {
 
 func TestFollowTakesDevicesThatFitLaterIntoTheLastPhase(t *testing.T) {
 	t.Parallel()
-	y := mustYard(t, 4, steady(t, 0, map[string]float64{"next": 200}))
+	y := mustYard(t, 4, steady(t, 0, map[string]float64{"next": 500}))
 	y.label("site", "berlin", 0, 1)
 	y.start(1, atOnce(func(s *wire.RolloutSpec) {
 		s.Where, s.Follow, s.Approve, s.Phases = "label.site=berlin", true, true, []string{"1", "100%"}
@@ -108,7 +108,7 @@ func TestFollowTakesDevicesThatFitLaterIntoTheLastPhase(t *testing.T) {
 
 func TestASecondRolloutIsRefusedOrTakesWhatTheFirstHasNotStarted(t *testing.T) {
 	t.Parallel()
-	y := mustYard(t, 3, steady(t, 0, map[string]float64{"first": 200, "second": 201}))
+	y := mustYard(t, 3, steady(t, 0, map[string]float64{"first": 500, "second": 500}))
 	y.start(y.place("first"), atOnce(func(s *wire.RolloutSpec) { s.Approve, s.Phases = true, []string{"1", "100%"} }))
 	y.becomes("first", wire.RolloutApproval, "")
 	all := wire.RolloutSpec{Update: wire.Update{Family: y.named(y.place("second")), Sources: []string{"http://127.0.0.1:9/"}}}
@@ -127,7 +127,7 @@ func TestASecondRolloutIsRefusedOrTakesWhatTheFirstHasNotStarted(t *testing.T) {
 
 func TestNoMoreThanNOfALabelsValueAreUnavailableAtOnce(t *testing.T) {
 	t.Parallel()
-	y := mustYard(t, 4, steady(t, 4, map[string]float64{"next": 200}))
+	y := mustYard(t, 4, steady(t, 1.5, map[string]float64{"next": 500}))
 	y.label("site", "berlin", 0, 1)
 	y.label("site", "rome", 2, 3)
 	most := make(chan map[string]int, 1)
@@ -172,7 +172,7 @@ func TestTheSameNameWithAnotherMachineTakesTheRolloutAgain(t *testing.T) {
 	t.Parallel()
 	at := mustBroker(t)
 	mustServe(t, at)
-	p := steady(t, 0, map[string]float64{"next": 200})
+	p := steady(t, 0, map[string]float64{"next": 500})
 	fresh := func() sim.Config {
 		cfg := config(t, 1, at)
 		cfg.Profile = p

@@ -14,16 +14,19 @@ import (
 // spare is how much must be left on the file system, in bytes.
 const spare = 64 << 20
 
-// fetch brings what is missing of the family, and stages it.
+// fetch brings what is missing of the family, if it is signed, and stages it.
 func (t *task) fetch(ctx context.Context) (*family.Family, error) {
 	n, err := t.deps.Library.Names()
 	if err != nil {
 		return nil, err
 	}
 	if n.Staged != nil && n.Staged.Digest() == t.digest {
-		return n.Staged, nil
+		return n.Staged, t.signed(ctx)
 	}
 	if err := t.enter(wire.UpdateFetching); err != nil {
+		return nil, err
+	}
+	if err := t.signed(ctx); err != nil {
 		return nil, err
 	}
 	f, err := t.manifest(ctx)
@@ -40,6 +43,14 @@ func (t *task) fetch(ctx context.Context) (*family.Family, error) {
 		return nil, noSpace(err)
 	}
 	return f, t.enter(wire.UpdateVerified)
+}
+
+// signed returns nil if the family may be taken.
+func (t *task) signed(ctx context.Context) error {
+	if t.deps.Signer == nil {
+		return nil
+	}
+	return noSpace(t.deps.Signer.May(ctx, t.digest))
 }
 
 // manifest brings the manifest, which is the blob of the family's digest.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // lockFile is locked (flock) by whoever does not want a family to be activated, shared
@@ -39,6 +41,16 @@ func Hold(ctx context.Context, folder string, waiting func()) (release func(), e
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// TryLock takes the lock as an activation does, for what must not meet one, and does not
+// wait: while anybody has it the error is a *wire.Refusal.
+func TryLock(folder string) (release func(), err error) {
+	release, err = lock(folder, syscall.LOCK_EX)
+	if errors.Is(err, errHeld) {
+		return nil, &wire.Refusal{Reason: wire.Locked, Err: err}
+	}
+	return release, err
 }
 
 // lock takes the lock in one of the ways of flock, and does not wait.

@@ -181,6 +181,7 @@ type device struct {
 	ahead   atomic.Int64 // nanoseconds by which the clock on the wall was set
 	cfg     Config
 	sync    bool // limber.db is
+	signer  Signer
 	first   Left // that the first start is to take for what an earlier run left
 	left    Left
 	uplink  *uplink.Uplink
@@ -213,7 +214,7 @@ func (d *device) start() {
 	d.engine.serve(d.engine.running)
 	d.Updater = New(d.cfg, Deps{State: d.st, Library: d.lib, Engine: d.engine, Carrier: d.carrier,
 		Source: func(f *family.Family) (engine.Source, error) { return engine.Source{Family: f}, nil },
-		Free:   func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: d.now,
+		Free:   func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: d.now, Signer: d.signer,
 	}, discard())
 	link := mqtt.Default()
 	link.ClientID, link.Subscriptions = self.Device, []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}

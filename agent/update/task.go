@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -204,7 +205,7 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return &expiry{t.Phase, cause}
+		return &expiry{t.Phase, err}
 	}
 	return err
 }
@@ -212,11 +213,19 @@ func (t *task) because(ctx context.Context, err error) error {
 // expiry is the end of an update that was not through in time.
 type expiry struct {
 	phase wire.UpdatePhase // that it was in
-	cause error            // for who looks for it, and nobody reads it
+	err   error            // that what it did then ended with
 }
 
-func (e *expiry) Error() string { return "it expired in the phase " + string(e.phase) }
-func (e *expiry) Unwrap() error { return e.cause }
+func (e *expiry) Unwrap() error { return e.err }
+
+// Error adds what was waited for, where more is known than that the time is over.
+func (e *expiry) Error() string {
+	text, why := "it expired in the phase "+string(e.phase), e.err.Error()
+	if strings.HasSuffix(why, context.DeadlineExceeded.Error()) {
+		return text
+	}
+	return text + ": " + why
+}
 
 // succeed ends the update with its family in use.
 func (t *task) succeed(detail string) control.Outcome {

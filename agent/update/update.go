@@ -6,7 +6,8 @@
 //	   └─────────────┴──────────┴────────────┘               └─────▶ back
 //	        the family before, unchanged                   the family before, again
 //
-// Blobs come while the family in use answers. Those of the next one are staged in the
+// Where the owner of the device says who must have signed a family, a Signer is asked
+// before anything of it comes. Blobs come while the family in use answers. Those of the next one are staged in the
 // library; its members are made ready and take over in the engine; only then the
 // library has it in use, on trial, and the one before is kept whole until the trial has
 // ended. What it must show there: frames answered, few of them late.
@@ -71,8 +72,16 @@ type Carrier interface {
 	Forget(keep func(family.Digest) bool) error
 }
 
+// Signer knows what those have signed whom the owner of the device trusts.
+type Signer interface {
+	// May returns nil if a family is signed, and waits while nobody can be asked. Its errors
+	// are ctx's, those of the disk and a *wire.Refusal.
+	May(ctx context.Context, digest family.Digest) error
+}
+
 // Deps are what an Updater works with.
 type Deps struct {
+	Signer  Signer // nil: families need not be signed
 	State   *store.Store
 	Library *library.Library
 	Engine  Engine

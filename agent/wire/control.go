@@ -57,11 +57,16 @@ type Ack struct {
 
 // Command is an action asked for; its verb and id are in the topic.
 type Command struct {
-	Schema    Schema   `json:"schema"`
-	Mode      string   `json:"mode,omitempty"`       // of the verb mode
-	Goal      *Goal    `json:"goal,omitempty"`       // of the verb goal
-	PowerMode string   `json:"power_mode,omitempty"` // of the verb power
-	Cancel    string   `json:"cancel,omitempty"`     // of the verb cancel: the id of a command of the verb family
+	Schema    Schema `json:"schema"`
+	Mode      string `json:"mode,omitempty"`       // of the verb mode
+	Goal      *Goal  `json:"goal,omitempty"`       // of the verb goal
+	PowerMode string `json:"power_mode,omitempty"` // of the verb power, with one of the two below or none
+	// leave the mode to the board's next start
+	AtReboot bool `json:"at_reboot,omitempty"`
+	// reboot the board now if the mode takes it
+	AllowReboot bool `json:"allow_reboot,omitempty"`
+
+	Cancel    string   `json:"cancel,omitempty"` // of the verb cancel: the id of a command of the verb family
 	Update             // of the verb family
 	ExpiresAt *Time    `json:"expires_at,omitempty"` // one of the two
 	TTLMS     *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
@@ -134,6 +139,10 @@ func (c Command) Check(verb string) error {
 	switch {
 	case missing != nil:
 		return missing
+	case (c.AtReboot || c.AllowReboot) && verb != VerbPower:
+		return fmt.Errorf("at_reboot, allow_reboot: the verb %s takes none: use the verb %s", verb, VerbPower)
+	case c.AtReboot && c.AllowReboot:
+		return errors.New("both at_reboot and allow_reboot: set one of them")
 	case c.Goal != nil:
 		return c.Goal.Check()
 	case c.Family != nil:

@@ -176,7 +176,26 @@ type Power struct {
 	Modes []string `json:"modes"` // in the board's order
 	// in force when the device connected, or since a command set it; absent if unknown
 	Mode string `json:"mode,omitempty"`
+	// the same modes, with what is known of each; versions before had none
+	List []PowerMode `json:"list"`
 }
+
+// PowerMode is one power mode of a board.
+type PowerMode struct {
+	Name   string      `json:"name"`
+	ID     int         `json:"id"` // nvpmodel's number; where there is no nvpmodel, the place in the list
+	Reboot PowerReboot `json:"reboot"`
+}
+
+// PowerReboot tells whether setting a mode takes a reboot of the board.
+type PowerReboot string
+
+// What a board is known to need: the last attempt to set the mode decides.
+const (
+	RebootNone     PowerReboot = "none"
+	RebootRequired PowerReboot = "required"
+	RebootUnknown  PowerReboot = "unknown"
+)
 
 // Versions are those of the software on the device.
 type Versions struct {

@@ -100,7 +100,7 @@ const (
 	// another execution provider or number of threads took over, failed, or was given up; detail says why
 	EventProvider EventKind = "provider"
 	EventMemory   EventKind = "memory" // a member was taken out of use to make room in memory, or back into it
-	EventPower    EventKind = "power"  // a command changed the board's power mode
+	EventPower    EventKind = "power"  // the board's power mode changed, or is not what it should be
 	EventBadID    EventKind = "bad_id" // a job or command came with an id, or a frame with a source, that is no name
 	EventBusy     EventKind = "busy"   // more commands came than are answered; count says how many were not
 )

@@ -15,7 +15,34 @@ type Modes struct {
 	Current  string   // one of Names, or empty if unknown
 	Governor string   // cpufreq's governor of the first processor; empty if unknown
 
-	ids map[string]int // nvpmodel's number by name; nil where modes are limits of the clock
+	ids    map[string]int // nvpmodel's number by name; nil where modes are limits of the clock
+	kept   string         // that nvpmodel takes at the board's next start, by its status file; empty: unknown
+	awaits bool           // and that was left to it
+}
+
+// ID is nvpmodel's number of a mode; where modes are limits of the clock, its place in
+// Names.
+func (m Modes) ID(name string) (id int, ok bool) {
+	if m.ids != nil {
+		id, ok = m.ids[name]
+		return id, ok
+	}
+	id = slices.Index(m.Names, name)
+	return id, id >= 0
+}
+
+// Clocks tells whether the modes are limits of the clock, which end with a restart and
+// never take one.
+func (m Modes) Clocks() bool { return m.ids == nil }
+
+// name is that of a number of nvpmodel's; empty if there is none.
+func (m Modes) name(id int) string {
+	for name, known := range m.ids {
+		if known == id {
+			return name
+		}
+	}
+	return ""
 }
 
 // steps of the clock's limit that are modes where there is no nvpmodel, in
@@ -23,7 +50,9 @@ type Modes struct {
 var steps = [...]int{100, 75, 50}
 
 // Modes reads the power modes: those of nvpmodel on a Jetson; elsewhere, where
-// the processors' clocks can be limited, clock-100, clock-75 and clock-50.
+// the processors' clocks can be limited, clock-100, clock-75 and clock-50. It runs no
+// program: of nvpmodel's modes the current one is what Ask was told last, unless the
+// status file has changed since.
 func (b *Board) Modes() Modes {
 	m := Modes{}
 	for _, path := range b.glob(cpufreq + "/scaling_governor") {
@@ -34,7 +63,7 @@ func (b *Board) Modes() Modes {
 	}
 	if conf, ok := text(b.path("etc/nvpmodel.conf")); ok {
 		if list, standard := parseModes(conf); len(list) > 0 {
-			m.jetson(list, b.currentID(standard))
+			b.jetson(&m, list, standard)
 			return m
 		}
 	}
@@ -43,22 +72,33 @@ func (b *Board) Modes() Modes {
 }
 
 // jetson takes nvpmodel's modes.
-func (m *Modes) jetson(list []nvMode, current int) {
+func (b *Board) jetson(m *Modes, list []nvMode, standard int) {
 	m.ids = make(map[string]int, len(list))
 	for _, mode := range list {
 		m.Names = append(m.Names, mode.name)
 		m.ids[mode.name] = mode.id
-		if mode.id == current {
-			m.Current = mode.name
-		}
+	}
+	status := b.status()
+	m.kept = m.name(currentID(status, standard))
+	m.Current = m.kept
+	if f := b.found.Load(); f != nil && f.status == status {
+		m.Current, m.awaits = f.mode, f.awaits
 	}
 }
 
+// status is what nvpmodel keeps of the mode; empty where it was never told one.
+func (b *Board) status() string {
+	s, _ := text(b.path(statusFile))
+	return s
+}
+
+// statusFile is where nvpmodel keeps the mode that it takes when the board starts.
+const statusFile = "var/lib/nvpmodel/status"
+
 // currentID is the number of the mode that nvpmodel set last, or standard, with
-// which a board starts that was never told otherwise.
-func (b *Board) currentID(standard int) int {
-	status, ok := text(b.path("var/lib/nvpmodel/status"))
-	if !ok {
+// which a board starts that was never told otherwise; -1 if the status is damaged.
+func currentID(status string, standard int) int {
+	if status == "" {
 		return standard
 	}
 	if id, ok := parseStatus(status); ok {

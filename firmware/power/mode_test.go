@@ -3,11 +3,10 @@ package power_test
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/limber-edge/limber/firmware/power"
@@ -100,35 +99,43 @@ func TestWithoutPermissionNothingSetsAMode(t *testing.T) {
 	}
 }
 
+// set sets a mode.
+func set(tb testing.TB, b board, c power.Change) (now string, err error) {
+	tb.Helper()
+	return mustSetter(tb, b).Set(tb.Context(), c)
+}
+
 func TestSetOnAJetson(t *testing.T) {
-	const obeys = `printf 'pmode:%04d\n' "$2" > ROOT/var/lib/nvpmodel/status`
 	for _, tt := range []struct {
-		name, script, mode string
-		says               []string
-		is                 error
-		current            string
+		name, mode string
+		make       func(b board)
+		says       []string
+		is         error
+		reason     string
+		current    string
 	}{
-		{"it obeys", obeys, "MAXN", nil, nil, "MAXN"},
-		{"it leaves a child behind", "sleep 5 & " + obeys, "MAXN", nil, nil, "MAXN"},
-		{"it wants a reboot",
-			`echo 'NVPM WARN: Reboot required for changing to this power mode'; read answer; [ "$answer" = yes ] && ` + obeys +
-				"; exit 0",
-			"MAXN", []string{"MAXN", "takes a reboot", "nvpmodel -m 0"}, power.ErrReboot, "MODE_15W"},
-		{"it fails", `echo some; echo 'NVPM ERROR: failed to set power mode!' >&2; exit 3`, "MAXN",
-			[]string{"exit status 3", "NVPM ERROR"}, nil, "MODE_15W"},
-		{"it lies", "exit 0", "MAXN", []string{"content", "MODE_15W is in force"}, nil, "MODE_15W"},
-		{"no such mode", obeys, "clock-50", []string{"clock-50", "there are MAXN, MODE_15W, MODE_30W"}, power.ErrUnknown,
-			"MODE_15W"},
-		{"it is missing", "", "MAXN", []string{"nvpmodel", "no such file"}, os.ErrNotExist, "MODE_15W"},
+		{"it obeys", "MODE_15W", func(board) {}, nil, nil, "", "MODE_15W"},
+		{"it has this one already", "MODE_20W_6CORE", func(b board) { b.write("fake/hangs") }, nil, nil, "", "MODE_20W_6CORE"},
+		{"it leaves a child behind", "MODE_15W",
+			func(b board) { b.nvpmodel("sleep 5 & printf 'pmode:0000' > ROOT/var/lib/nvpmodel/status") }, nil, nil, "", "MODE_15W"},
+		{"it wants a reboot", "MODE_10W_2CORE", func(board) {}, []string{"power mode MODE_10W_2CORE: it takes a reboot",
+			"--at-reboot leaves it", "--allow-reboot"}, power.ErrReboot, "needs_reboot", "MODE_20W_6CORE"},
+		{"it fails", "MODE_15W", func(b board) { b.write("fake/fails") },
+			[]string{"exit status 255", "NVPM ERROR: failed to set power mode!"}, nil, "internal", "MODE_20W_6CORE"},
+		{"it lies", "MODE_15W", func(b board) { b.nvpmodel("exit 0") }, []string{"without an error, but MODE_20W_6CORE is in force"},
+			nil, "internal", "MODE_20W_6CORE"},
+		{"no such mode", "clock-50", func(board) {}, []string{"clock-50", "there are MODE_15W, MODE_15W_4CORE, "},
+			power.ErrUnknown, "invalid", "MODE_20W_6CORE"},
+		{"it is missing", "MODE_15W", func(b board) { b.remove("usr/sbin/nvpmodel") },
+			[]string{"no such file", "install NVIDIA's package"}, power.ErrUnsupported, "unsupported", "MODE_20W_6CORE"},
+		{"it prints for ever", "MODE_15W", func(b board) { b.nvpmodel("[ $1 = -q ] || yes | head -c 100000000; exit 3") },
+			[]string{"exit status 3"}, nil, "internal", "MODE_20W_6CORE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := mustBoard(t)
-			b.jetson()
-			b.write("var/lib/nvpmodel/status", "pmode:0001")
-			if tt.script != "" {
-				b.nvpmodel(tt.script)
-			}
-			err := mustSetter(t, b).Set(t.Context(), tt.mode)
+			t.Parallel()
+			b := mustFake(t, "xavier-nx")
+			tt.make(b)
+			now, err := set(t, b, power.Change{Mode: tt.mode})
 			if (err == nil) != (tt.says == nil) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Fatalf("got %v", err)
 			}
@@ -137,8 +144,11 @@ func TestSetOnAJetson(t *testing.T) {
 					t.Errorf("got %v, want it to say %q", err, s)
 				}
 			}
-			if m := power.New(b.root).Modes(); m.Current != tt.current {
-				t.Errorf("%s is in force, want %s", m.Current, tt.current)
+			if err != nil && power.Reason(err) != tt.reason {
+				t.Errorf("got the reason %s, want %s", power.Reason(err), tt.reason)
+			}
+			if m := power.New(b.root).Modes(); m.Current != tt.current || now != tt.current {
+				t.Errorf("%s is in force, and %s was returned; want %s", m.Current, now, tt.current)
 			}
 		})
 	}
@@ -146,16 +156,114 @@ func TestSetOnAJetson(t *testing.T) {
 
 // The shell leaves a child behind that holds its output.
 func TestAHangingToolIsKilledWhenTimeIsOver(t *testing.T) {
-	b := mustBoard(t)
-	b.jetson()
-	b.nvpmodel("sleep 5; true")
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel("sleep 600; true")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err := mustSetter(t, b).Set(ctx, "MAXN")
-	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(),
-		"MAXN: nvpmodel did not end in time") || took > 4*time.Second {
+	_, err := mustSetter(t, b).Set(ctx, power.Change{Mode: "MODE_15W"})
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || power.Reason(err) != "expired" ||
+		!strings.Contains(err.Error(), "MODE_15W: nvpmodel did not end in time") || took > 4*time.Second {
 		t.Errorf("got %v after %v, want that it was killed at once", err, took)
+	}
+}
+
+func TestTheToolGetsNothingOfTheEnvironment(t *testing.T) {
+	t.Setenv("LIMBER_SECRET", "x")
+	b := mustFake(t, "xavier-nx")
+	if _, err := set(t, b, power.Change{Mode: "MODE_15W"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.read("fake/log"); got != "-m 0\n-q\n" {
+		t.Errorf("got %q, want what it was told and nothing of the environment", got)
+	}
+}
+
+func TestAChangeLeftToTheNextStartIsKeptByTheStatusFile(t *testing.T) {
+	for _, tt := range []struct{ board, mode, was, status string }{
+		{"xavier-nx", "MODE_10W_2CORE", "MODE_20W_6CORE", "pmode:0003 fmode:quiet\n"},
+		{"orin-nano", "gate-night.2", "25W", "pmode:0012"}, // it was never set: no status
+		{"agx-orin", "MAXN", "MODE_30W", "pmode:0000"},
+		{"nano", "MAXN", "MAXN", "pmode:0000\n"},
+	} {
+		b := mustFake(t, tt.board)
+		p := power.New(b.root)
+		s, _ := p.Setter(power.Permission{SetMode: true})
+		now, err := s.Set(t.Context(), power.Change{Mode: tt.mode, AtReboot: true})
+		if err != nil || now != tt.was || p.Modes().Current != tt.was {
+			t.Errorf("%s: got %s, %v and %s in force; want %s", tt.board, now, err, p.Modes().Current, tt.was)
+		}
+		if got := b.read("var/lib/nvpmodel/status"); got != tt.status {
+			t.Errorf("%s: got %q, want %q", tt.board, got, tt.status)
+		}
+		if differs := p.Ask(t.Context()); differs != "" || p.Modes().Current != tt.was {
+			t.Errorf("%s: asked while it waits: got %q, %s", tt.board, differs, p.Modes().Current)
+		}
+		b.starts()
+		if m := power.New(b.root).Modes(); m.Current != tt.mode {
+			t.Errorf("%s: after a start got %s, want %s", tt.board, m.Current, tt.mode)
+		}
+	}
+	pc := mustFake(t, "pc")
+	if _, err := set(t, pc, power.Change{Mode: "clock-50", AtReboot: true}); !errors.Is(err, power.ErrUnsupported) {
+		t.Errorf("a PC: got %v, want ErrUnsupported", err)
+	}
+}
+
+func TestABoardIsRebootedWithPermissionAndOnlyWhereTheModeTakesIt(t *testing.T) {
+	allowed := power.Permission{SetMode: true, Reboot: true}
+	for _, tt := range []struct {
+		name     string
+		mode     string
+		may      power.Permission
+		is       error
+		now      string
+		rebooted bool
+	}{
+		{"it takes one", "7W", allowed, nil, "25W", true},
+		{"it takes none", "15W", allowed, nil, "15W", false},
+		{"it was not allowed", "7W", power.Permission{SetMode: true}, power.ErrForbidden, "25W", false},
+	} {
+		b := mustFake(t, "orin-nano")
+		p := power.New(b.root)
+		s, _ := p.Setter(tt.may)
+		now, err := s.Set(t.Context(), power.Change{Mode: tt.mode, AllowReboot: true})
+		if !errors.Is(err, tt.is) || now != tt.now || p.Modes().Current != tt.now || b.has("fake/rebooted") != tt.rebooted {
+			t.Errorf("%s: got %s, %v, %s in force, rebooted %t; want %s, %v, %t", tt.name, now, err, p.Modes().Current,
+				b.has("fake/rebooted"), tt.now, tt.is, tt.rebooted)
+		}
+	}
+}
+
+func TestChangesAreTenSecondsApart(t *testing.T) {
+	b := mustFake(t, "pc")
+	synctest.Test(t, func(t *testing.T) {
+		s := mustSetter(t, b)
+		try := func(mode string, want error) {
+			t.Helper()
+			if _, err := s.Set(t.Context(), power.Change{Mode: mode}); !errors.Is(err, want) {
+				t.Errorf("%s: got %v, want %v", mode, err, want)
+			}
+		}
+		try("clock-50", nil)
+		try("clock-50", nil) // it is in force: nothing changes
+		try("clock-75", power.ErrBusy)
+		time.Sleep(10*time.Second - 1)
+		try("clock-75", power.ErrBusy)
+		time.Sleep(1)
+		try("clock-75", nil)
+	})
+}
+
+func TestAMinuteHasSixTries(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.write("fake/fails")
+	s := mustSetter(t, b)
+	for i := range 8 {
+		_, err := s.Set(t.Context(), power.Change{Mode: "MODE_15W"})
+		if busy := errors.Is(err, power.ErrBusy); err == nil || busy != (i >= 6) || busy && power.Reason(err) != "busy" {
+			t.Errorf("try %d: got %v", i+1, err)
+		}
 	}
 }
 
@@ -163,26 +271,28 @@ func TestSetOnPlainLinuxLimitsEveryClock(t *testing.T) {
 	b := mustBoard(t)
 	b.cpu(0, 1, 2000000, 2000000)
 	b.cpu(1, 1, 1500000, 1500000)
-	s := mustSetter(t, b)
-	for _, mode := range []string{"clock-50", "clock-75", "clock-100"} {
-		if err := s.Set(t.Context(), mode); err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		s := mustSetter(t, b)
+		for _, mode := range []string{"clock-50", "clock-75", "clock-100"} {
+			if now, err := s.Set(t.Context(), power.Change{Mode: mode}); err != nil || now != mode {
+				t.Errorf("got %s, %v; want %s", now, err, mode)
+			}
+			if m := power.New(b.root).Modes(); m.Current != mode {
+				t.Errorf("%s is in force, want %s", m.Current, mode)
+			}
+			time.Sleep(time.Minute)
 		}
-		if m := power.New(b.root).Modes(); m.Current != mode {
-			t.Errorf("%s is in force, want %s", m.Current, mode)
+		if got := b.read("sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq"); got != "1500000" {
+			t.Errorf("got %s, want 1500000 kHz", got)
 		}
-	}
-	if got, err := os.ReadFile(filepath.Join(b.root,
-		"sys/devices/system/cpu/cpu1/cpufreq/scaling_max_freq")); string(got) != "1500000" {
-		t.Errorf("got %s, %v; want 1500000 kHz", got, err)
-	}
-	if err := s.Set(t.Context(), "clock-10"); !errors.Is(err, power.ErrUnknown) {
-		t.Errorf("got %v, want ErrUnknown", err)
-	}
-	b.remove("sys/devices/system/cpu")
-	if err := s.Set(t.Context(), "clock-50"); !errors.Is(err, power.ErrUnknown) {
-		t.Errorf("nothing to scale: got %v, want ErrUnknown", err)
-	}
+		if _, err := s.Set(t.Context(), power.Change{Mode: "clock-10"}); !errors.Is(err, power.ErrUnknown) {
+			t.Errorf("got %v, want ErrUnknown", err)
+		}
+		b.remove("sys/devices/system/cpu")
+		if _, err := s.Set(t.Context(), power.Change{Mode: "clock-50"}); !errors.Is(err, power.ErrUnknown) {
+			t.Errorf("nothing to scale: got %v, want ErrUnknown", err)
+		}
+	})
 }
 
 func FuzzModes(f *testing.F) {

@@ -5,7 +5,17 @@
 //	RAPL packages ──┴─▶ watts, joules ─┐
 //	GPU load ──────────────────────────┼─▶ Reading
 //	cpufreq ──────────▶ clock, cap ────┘
-//	nvpmodel, cpufreq ▶ modes ──▶ Setter, with a Permission only
+//	nvpmodel, cpufreq ▶ modes ──┬─▶ Setter: the rights of this process, with a Permission only
+//	                            └─▶ Remote ── socket ──▶ Helper ──▶ Setter, as root
+//
+// The Helper is the only part that needs root. It obeys a list of names that its owner
+// gave it, and users that the kernel names (SO_PEERCRED); what they send is one line of
+// JSON, {"set":NAME,"at_reboot":bool}, answered by {"ok","mode","reason","detail"}. A
+// program gets a number that was looked up here, and nothing of anybody's environment.
+//
+// nvpmodel asks before it sets a mode that takes a reboot, and forgets the mode where the
+// answer is no. Its status file is what it goes by when the board starts: a change can be
+// left to that, and the mode in force is then another one than the file says.
 //
 // A part that this board does not have is absent from a Reading, and so is one
 // that this process may not read: a board without rails is as usual as one with
@@ -28,6 +38,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +51,9 @@ type Board struct {
 	meter  meter
 	joules float64 // since the first Read
 	last   Reading
+
+	found   atomic.Pointer[found] // which mode is in force; nil: the status file says
+	changes changes               // of the mode, by this process
 }
 
 // pace is how long a reading is told again before the files are read anew: less

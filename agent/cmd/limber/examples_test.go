@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -120,7 +121,7 @@ func TestEveryExampleOfTheFleetIsRun(t *testing.T) {
 	for _, e := range examples(t) {
 		credentials := slices.Contains(e.args, "--ca-file") || slices.Contains(e.args, "--password-file")
 		if len(e.args) > 1 && e.args[0] == "fleet" && (e.args[1] == "serve" || e.args[1] == "rollout") {
-			continue // which TestARolloutFromTheCommandLine runs
+			continue // which TestEveryExampleOfRolloutsIsRun runs
 		}
 		if len(e.args) > 1 && e.args[0] == "fleet" && !credentials { // those are tried with the brokers that want them
 			fleets = append(fleets, e)
@@ -167,8 +168,12 @@ func TestExamplesThatNeedOnlyThisDeskAreRun(t *testing.T) {
 		}
 		mustWrite(t, "cat.jpg", picture)
 		mustWrite(t, "devices.txt", []byte("cam-17\ncam-18\n"))
+		mustExecutable(t, "take-samples")
 		switch args := slices.Clone(e.args); {
-		case strings.HasPrefix(line, "publish cat.jpg"), line == "broker check", line == "check":
+		case strings.HasPrefix(line, "publish "), line == "broker check", line == "check":
+			for i, arg := range args {
+				args[i] = strings.NewReplacer("cam-17", "desk", "frames/*.png", "cat.jpg").Replace(arg) // as a shell does
+			}
 			e.succeeds(t, append(args, "--broker", d.url))
 		case strings.HasPrefix(line, "sim "):
 			mustWrite(t, "fleet.json", sim.Example)
@@ -177,6 +182,11 @@ func TestExamplesThatNeedOnlyThisDeskAreRun(t *testing.T) {
 				args = append(args, "--broker", d.url, "--fleet", "examples")
 			}
 			e.succeeds(t, args)
+		case strings.HasPrefix(line, "agent lock "):
+			if i := slices.Index(args, "--state"); i > 0 {
+				args = slices.Delete(args, i, i+2)
+			}
+			e.succeeds(t, slices.Insert(args, 2, "--state", state))
 		case line == "agent --profile", strings.HasSuffix(line, "--check"):
 			e.succeeds(t, append(args, "--state", state)) // that of this machine is another's
 		case line == "version", line == "family show", line == "family verify", strings.HasPrefix(line, "broker certs "), strings.HasPrefix(line, "broker acl "),
@@ -186,11 +196,55 @@ func TestExamplesThatNeedOnlyThisDeskAreRun(t *testing.T) {
 	}
 }
 
+// TestExamplesThatNeedAFamilyAreRun runs those on a family that is there, which stands in
+// for all that they name; but none that needs pictures, or a supernet of its own.
+func TestExamplesThatNeedAFamilyAreRun(t *testing.T) {
+	all := examples(t)
+	dir, state := t.TempDir(), t.TempDir()
+	stock := filepath.Join(dir, "stock.family")
+	if got := limber(t, "family", "pack", "--out", stock); got.code != exitDone {
+		t.Fatalf("family pack: %+v", got)
+	}
+	b, err := os.ReadFile(stock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	seen := map[string]bool{}
+	for _, e := range all {
+		line := strings.Join(e.args, " ")
+		if seen[line] || e.args[0] != "family" || len(e.args) < 2 ||
+			!slices.Contains([]string{"diff", "export", "install", "pack", "profile", "show", "verify"}, e.args[1]) {
+			continue
+		}
+		seen[line] = true
+		for _, name := range []string{"mine", "better", "mine.family", "shop.family"} {
+			mustWrite(t, name, b)
+		}
+		args := slices.Clone(e.args)
+		if i := slices.Index(args, "small"); i > 0 { // a member of shop.family
+			args[i] = "9.7M"
+		}
+		if args[1] == "install" && !slices.Contains(args, "--state") {
+			args = append(args, "--state", state)
+		}
+		t.Run(line, func(t *testing.T) { e.succeeds(t, args) })
+	}
+}
+
 // succeeds runs an example as a process of its own, as this one has ONNX Runtime open.
 func (e example) succeeds(t *testing.T, args []string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput(); err != nil {
 		t.Errorf("%s: `%s`: %v, %s", e.where, e.line, err, out)
+	}
+}
+
+// mustExecutable makes a program that does nothing.
+func mustExecutable(t *testing.T, name string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
 	}
 }
 

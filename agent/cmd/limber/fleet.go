@@ -197,8 +197,12 @@ online set the mode.`,
 	return c
 }
 
+// rebootWait is how long a board may take to reboot and be back, where no --ttl is given.
+const rebootWait = 5 * time.Minute
+
 func newFleetPower() *cobra.Command {
 	var a commandArgs
+	var command wire.Command
 	c := &cobra.Command{
 		Use:   "power DEVICE|@GROUP MODE",
 		Short: "Set the power mode of a device or of a group, and wait for the answers",
@@ -207,23 +211,41 @@ MODE_15W; elsewhere clock-100, clock-75 or clock-50, which limit the clocks of t
 processors to that many percent. ` + "`limber fleet ls --json`" + ` has those of each board.
 
 It is for all programs on the board, so its owner must allow it in the agent's
-configuration, power.set_mode = true, and the agent must run as root. No board is
-rebooted: a mode that takes a reboot fails. nvpmodel keeps its mode over a reboot
-by itself; a limit of the clocks ends with it, and is not set again.
+configuration, power.set_mode = true, and have a power helper on the board, or the
+agent run as root. A board changes its mode at most once in ten seconds.
+
+A mode that takes a reboot fails, and says so. With --at-reboot it is left to the
+board's next start, whenever that comes. With --allow-reboot the board reboots now if
+the mode takes it, where its owner allows that too, power.allow_reboot = true, and
+nobody holds the update lock; the command ends when the board is back in that mode.
+nvpmodel keeps its mode over a reboot by itself; a limit of the clocks ends with it,
+unless power.keep = true sets it again.
 
 Everybody is in the group @all. The exit code is 0 when every device that is
 online set the power mode.`,
 		Example: `  limber fleet power desk clock-75
   limber fleet power @all MODE_15W
+  limber fleet power desk MODE_10W --at-reboot
+  limber fleet power desk MODE_10W --allow-reboot
   limber fleet power cam-17 MAXN --ttl 10s --json`,
 		Args: exactly(2, "a device or a group, and a power mode"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !wire.ValidName(args[1]) {
 				return usagef("%q is not a power mode; see `%s --help`", args[1], c.CommandPath())
 			}
-			return a.run(c, args[0], "power mode", wire.Command{PowerMode: args[1]})
+			if command.AtReboot && command.AllowReboot {
+				return usagef("both --at-reboot and --allow-reboot: give one of them; see `%s --help`", c.CommandPath())
+			}
+			if command.AllowReboot && !c.Flags().Changed("ttl") {
+				a.ttl = rebootWait
+			}
+			command.PowerMode = args[1]
+			return a.run(c, args[0], "power mode", command)
 		},
 	}
 	a.flags(c, 30*time.Second)
+	c.Flags().BoolVar(&command.AtReboot, "at-reboot", false, "leave the mode to the board's next start")
+	c.Flags().BoolVar(&command.AllowReboot, "allow-reboot", false,
+		"reboot the board now if the mode takes it, and wait five minutes for it unless --ttl says otherwise")
 	return c
 }

@@ -31,6 +31,7 @@ var ranks = [][]imports{
 		{of: "family/chart"},
 		{of: "firmware/packaging"}, // units, scripts and the like, with tests in Go
 		{of: "firmware/power"},
+		{of: "firmware/slot"},
 		{of: "family/train"}, // Python, with a test in Go
 		{of: "family/onnx", libraries: []string{"google.golang.org/protobuf"}},
 		{of: "agent/mqtt/websocket", libraries: []string{"github.com/gorilla/websocket"}},
@@ -46,6 +47,9 @@ var ranks = [][]imports{
 		{of: "family/ofa", ours: []string{"family", "family/onnx"}},
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
+		{of: "firmware/boot", ours: []string{"firmware/slot"}},
+		{of: "firmware/repo", ours: []string{"family"},
+			libraries: []string{"github.com/theupdateframework/go-tuf/v2", "github.com/sigstore/sigstore"}},
 		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
 	},
 	{ // put together from those
@@ -68,7 +72,7 @@ var ranks = [][]imports{
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
 		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/wire", "family", "family/library", "store"}},
-		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "store"},
+		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
@@ -76,7 +80,7 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sys"}},
 		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/update", "agent/uplink", "agent/wire",
-			"family", "family/library", "family/ort", "family/resident", "firmware/power", "store"},
+			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "broker-config/brokercheck", ours: []string{"agent/mqtt", "agent/wire"}},
@@ -118,13 +122,14 @@ var ranks = [][]imports{
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // programs
+		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
 		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
 			"agent/sim", "agent/systemd", "agent/update", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
-			"family/trial", "family/workshop", "store"},
+			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},
 			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }

@@ -303,6 +303,32 @@ func TestADeviceThatLostItsCommandGetsTheSameAgainWhenItIsBack(t *testing.T) {
 	}
 }
 
+func TestWhatADeviceTellsAfterItsRolloutHasEndedIsShown(t *testing.T) {
+	t.Parallel()
+	addr := desk(t)
+	g := plants(t, addr, 2)
+	g.outcome = func(device string, _ wire.Command) wire.Ack {
+		if device == "d-1" {
+			return wire.Ack{} // not yet
+		}
+		return wire.Ack{State: wire.CommandSucceeded}
+	}
+	serve(t, addr, t.TempDir())
+	r := remote(t, addr)
+	do(t, r, start("r", spec(func(s *wire.RolloutSpec) {
+		s.Phases, s.ForMS, s.Gates[0].Limit = []string{"100%"}, new(3000.0), "0.5"
+	})))
+	become(t, r, "r", wire.RolloutDone)
+	g.publish(at("d-1").Ack(wire.VerbMode, "r.1"), false, wire.Ack{ID: "r.1", Verb: wire.VerbMode,
+		State: wire.CommandSucceeded, TS: wire.At(time.Now())})
+	until(t, "it is shown", func() bool {
+		doc, _ := r.Rollout("r")
+		return slices.ContainsFunc(doc.Devices, func(d wire.RolloutDevice) bool {
+			return d.Device == "d-1" && d.State == wire.DeviceTimedOut && strings.Contains(d.Detail, "succeeded")
+		})
+	})
+}
+
 func TestTheControllerTellsADeviceWhatTimeItIs(t *testing.T) {
 	t.Parallel()
 	addr := desk(t)

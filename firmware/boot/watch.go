@@ -1,0 +1,78 @@
+package boot
+
+import (
+	"time"
+
+	"github.com/limber-edge/limber/firmware/slot"
+)
+
+// cause is why a program ended that did not do so itself, for a sentence.
+type cause string
+
+const (
+	stopped cause = ", as asked"
+	hung    cause = ", killed because it sent no heartbeat"
+	late    cause = ", killed because its trial was over without a verdict"
+)
+
+// watch waits for the end of a program, and brings it about when it hangs, when its trial
+// takes too long, and when it does not stop though it was asked to.
+func (l *launcher) watch(p process, c choice) (ending, cause) {
+	var why cause
+	beats := time.NewTicker(l.cfg.Beat)
+	defer beats.Stop()
+	over := time.NewTimer(c.limit)
+	defer over.Stop()
+	if !c.trial {
+		over.Stop()
+	}
+	var pulse pulse
+	if c.slot != slot.Package {
+		pulse.allowed = int(l.cfg.First / l.cfg.Beat)
+	}
+	for {
+		select {
+		case e := <-p.Ended():
+			return e, why
+		case s := <-l.signals:
+			why = stopped
+			p.Signal(s)
+			over.Reset(l.cfg.Stop)
+		case <-beats.C:
+			if why == "" && pulse.lost(p.Beats()) {
+				why = hung
+				p.Kill()
+			}
+		case <-over.C:
+			if why == "" && !l.open(c) {
+				continue
+			}
+			if why == "" {
+				why = late
+			}
+			p.Kill()
+		}
+	}
+}
+
+// open tells whether the trial of a program has no verdict yet.
+func (l *launcher) open(c choice) bool {
+	p, err := l.slots.Phase()
+	return err == nil && p.InTrial() && p.Slot == c.slot
+}
+
+// pulse counts heartbeats that are missed.
+type pulse struct {
+	allowed int // in a row; 0 for any number
+	missed  int
+}
+
+// lost tells whether it hangs, one more interval on, in which it had heartbeats or not.
+func (p *pulse) lost(beats bool) bool {
+	if beats {
+		p.allowed, p.missed = missed, 0
+		return false
+	}
+	p.missed++
+	return p.allowed > 0 && p.missed >= p.allowed
+}
