@@ -66,7 +66,7 @@ func All(cfg config.Config) ([]Check, error) {
 		Broker{Link: link, URLs: cfg.Broker.URL},
 		Certificate{cfg.Broker.Broker, cfg.Device},
 		Access{link, cfg.Address(), nameAt(cfg.Broker.Broker)},
-		Power{power.New("/"), cfg.Power.SetMode, helperSocket},
+		Power{power.New("/"), cfg.Power.SetMode, cfg.Power.Socket},
 		Slots{cfg.State},
 		Lock{cfg.State, "/"},
 	}, nil

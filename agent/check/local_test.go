@@ -1,10 +1,14 @@
 package check_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/pem"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/family/ort/orttest"
 	"github.com/limber-edge/limber/firmware/power"
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
 func mustWrite(tb testing.TB, path, text string) {
@@ -86,20 +91,43 @@ func TestAModeThatCannotBeChangedIsAWarningWhereItMay(t *testing.T) {
 	expect(t, allowed.Run(t.Context()), true, check.Warning, "the helper at "+allowed.Socket)
 }
 
+// mustRelease has a device switch to a release.
+func mustRelease(tb testing.TB, state string) {
+	tb.Helper()
+	const program, digest = "#!/bin/sh\n", "sha256:" + "00000000000000000000000000000000000000000000000000000000000000ab"
+	sum := sha256.Sum256([]byte(program))
+	r := slot.Release{Version: "1.0.0", Digest: digest, Files: []slot.File{{Path: slot.Program,
+		Digest: "sha256:" + hex.EncodeToString(sum[:]), Bytes: int64(len(program)), Mode: 0o755}}}
+	a := slot.Open(state).Agent(slot.Package)
+	err := a.Fetch(r.Version, digest, &slot.Command{ID: "1", Payload: []byte("{}")})
+	if err == nil {
+		err = a.Stage(tb.Context(), r, func(slot.File) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(program)), nil
+		})
+	}
+	if err == nil {
+		err = a.Switch(time.Minute)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func TestTheSlotInUseIsOneThatCanRun(t *testing.T) {
 	state := t.TempDir()
 	run := check.Slots{Folder: state}.Run
 	expect(t, run(t.Context()), true, check.Error, "the program of the package")
-	mustWrite(t, filepath.Join(state, "slots", "a", "limber"), "#!/bin/sh\n")
-	current := filepath.Join(state, "slots", "current")
-	if err := os.Symlink("a", current); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, run(t.Context()), true, check.Error, "slot a")
+	mustRelease(t, state)
+	expect(t, run(t.Context()), true, check.Error, "release 1.0.0 in slot a runs, on trial")
 	if err := os.Remove(filepath.Join(state, "slots", "a", "limber")); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, run(t.Context()), false, check.Error, "-> remove "+current)
+	if f := run(t.Context()); f.OK || (f.Level == check.Error) != (os.Geteuid() != 0) {
+		t.Errorf("got %+v of a slot without a program", f)
+	}
+	phase := filepath.Join(state, "slots", "phase.json")
+	mustWrite(t, phase, "{}")
+	expect(t, run(t.Context()), false, check.Error, phase)
 }
 
 func TestWhoHasALockIsTold(t *testing.T) {

@@ -18,9 +18,6 @@ type Power struct {
 	Socket  string // of the helper that sets modes for agents without root
 }
 
-// helperSocket is where the unit of the package has it.
-const helperSocket = "/run/limber/power.sock"
-
 // Run implements Check. A device that cannot do what its owner allows works as well
 // without, so that is a warning.
 func (p Power) Run(context.Context) Finding {

@@ -2,13 +2,10 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
 // Slots looks at which program the launcher starts.
@@ -16,20 +13,31 @@ type Slots struct {
 	Folder string // of the state
 }
 
-// Run implements Check.
+// Run implements Check. Where the release in use cannot be started the launcher starts the
+// one before; that a release did not prove itself is as it should be.
 func (s Slots) Run(context.Context) Finding {
 	const check = "slots"
-	current := filepath.Join(s.Folder, "slots", "current")
-	remedy := fmt.Sprintf("remove %s: the program of the package runs then", current)
-	slot, err := os.Readlink(current)
-	if errors.Is(err, fs.ErrNotExist) {
-		return holds(check, Error, "no release is installed: the program of the package runs")
-	} else if err != nil {
-		return failsBy(check, Error, remedy, err)
+	slots := slot.Open(s.Folder)
+	p, err := slots.Phase()
+	if err != nil {
+		return failsBy(check, Error, "remove it: the program of the package runs then", err)
 	}
-	program := filepath.Join(current, "limber")
-	if err := unix.Access(program, unix.X_OK); err != nil {
-		return fails(check, Error, remedy, "slot %s is in use, but %s cannot be run: %v", slot, program, err)
+	runs := "the program of the package runs"
+	if p.Slot != slot.Package {
+		r, err := slots.Release(p.Slot)
+		switch {
+		case err != nil && os.Geteuid() == 0: // who else may write there is another matter for the agent
+			return fails(check, Warning, "run this as the agent's user", "%v", err)
+		case err != nil:
+			return fails(check, Error, fmt.Sprintf("update again; %s runs meanwhile", p.Previous), "%v", err)
+		}
+		runs = fmt.Sprintf("release %s in slot %s runs", r.Version, p.Slot)
 	}
-	return holds(check, Error, "the release in slot %s runs", slot)
+	if p.InTrial() {
+		runs += ", on trial"
+	}
+	if l := p.Last; l != nil && l.Outcome != slot.Confirmed {
+		runs += fmt.Sprintf("; %s is %s: %s, see `limber firmware status`", l.Version, l.Outcome, l.Reason)
+	}
+	return holds(check, Error, "%s", runs)
 }

@@ -55,9 +55,7 @@ build() { # CGO OUT PACKAGE
 		-ldflags "-s -w -buildid= -X main.version=$version${5:+ $5}" -o "$2" "$3"
 }
 build 1 "$root/usr/bin/limber" ./agent/cmd/limber -buildmode=pie "-extldflags=-Wl,--build-id=none"
-if [ -d agent/cmd/limber-boot ]; then # until the slots are there
-	build 0 "$root/usr/lib/limber/limber-boot" ./agent/cmd/limber-boot
-fi
+build 0 "$root/usr/lib/limber/limber-boot" ./agent/cmd/limber-boot
 family/ort/fetch.sh "$arch"
 install -m 644 .onnxruntime/linux-"$arch"/libonnxruntime.so.* "$root/usr/lib/limber/"
 

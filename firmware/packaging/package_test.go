@@ -10,6 +10,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -157,6 +158,51 @@ func (s *system) more(before map[string]bool) []string {
 	return slices.Sorted(maps.Keys(now))
 }
 
+// execStart is what a unit starts, in words.
+func (s *system) execStart(unit string) []string {
+	s.tb.Helper()
+	_, line, ok := strings.Cut(mustRead(s.tb, s.file("lib/systemd/system/"+unit)), "\nExecStart=")
+	line, _, _ = strings.Cut(line, "\n")
+	if !ok {
+		s.tb.Fatalf("%s starts nothing", unit)
+	}
+	return strings.Fields(line)
+}
+
+// mustHelp has the power helper started by its socket, as systemd does, and asks it for a
+// mode that it may not set, and for one that the board of this test does not have.
+func (s *system) mustHelp() {
+	s.tb.Helper()
+	const socket = "/run/limber/power.sock"
+	allow := strings.NewReplacer("${LIMBER_POWER_ALLOW}", "MODE_15W", "$LIMBER_POWER_FLAGS", "")
+	words := strings.Fields(allow.Replace(strings.Join(s.execStart("limber-power.service"), " ")))
+	helper := s.command(append([]string{"systemd-socket-activate", "--listen=" + socket}, words...)...)
+	var log bytes.Buffer
+	helper.Stdout, helper.Stderr = &log, &log
+	if err := helper.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	defer helper.Wait()
+	defer helper.Process.Kill()
+	eventually(s.tb, socket, func() bool {
+		_, err := os.Stat(s.file(socket))
+		return err == nil
+	})
+	for mode, want := range map[string]string{"MODE_30W": "unauthorized", "MODE_15W": "invalid"} {
+		conn, err := net.Dial("unix", s.file(socket))
+		if err != nil {
+			s.tb.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, `{"set":%q}`+"\n", mode)
+		answer, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil || !strings.Contains(string(answer), `"ok":false`) || !strings.Contains(string(answer), want) {
+			s.tb.Errorf("%s: got %s, %v; want %s\n%s", mode, answer, err, want, log.String())
+		}
+	}
+}
+
 // agent is what the unit starts, as its user and with a socket to tell that it is ready.
 type agent struct {
 	tb      testing.TB
@@ -168,14 +214,6 @@ type agent struct {
 // mustStart starts what the unit says, as systemd does, and waits until it is ready.
 func (s *system) mustStart() *agent {
 	s.tb.Helper()
-	_, line, ok := strings.Cut(mustRead(s.tb, s.file("lib/systemd/system/limber.service")), "\nExecStart=")
-	line, _, _ = strings.Cut(line, "\n")
-	if !ok {
-		s.tb.Fatal("the unit starts nothing")
-	}
-	if _, err := os.Stat(s.file("usr/lib/limber/limber-boot")); err != nil { // until the slots are there
-		_, line, _ = strings.Cut(line, " -- ")
-	}
 	const socket = "/run/notify"
 	os.Remove(s.file(socket))
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: s.file(socket), Net: "unixgram"})
@@ -187,7 +225,7 @@ func (s *system) mustStart() *agent {
 	}
 	defer conn.Close()
 	a := &agent{tb: s.tb, ended: make(chan error, 1)}
-	a.process = s.command(asAgent(strings.Fields(line)...)...)
+	a.process = s.command(asAgent(s.execStart("limber.service")...)...)
 	a.process.Env = append(a.process.Env, "NOTIFY_SOCKET="+socket)
 	a.process.Stdout, a.process.Stderr = &a.log, &a.log
 	if err := a.process.Start(); err != nil {
@@ -266,6 +304,7 @@ func TestPackageInstallsAnswersUpgradesAndGoes(t *testing.T) {
 		t.Errorf("got %s, want an answer", answer)
 	}
 
+	s.mustHelp()
 	mustHave := mustListen(t, m.Addr)
 	valve.close() // what the agent says stays with it
 	for n := range frames {

@@ -76,8 +76,8 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent/check", ours: []string{"agent/config", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "store"},
-			libraries: []string{"golang.org/x/sys"}},
+		{of: "agent/check", ours: []string{"agent/config", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power",
+			"firmware/slot", "store"}, libraries: []string{"golang.org/x/sys"}},
 		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/update", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "store"},

@@ -48,21 +48,23 @@ func TestEveryCommandHasAManualPageThatManReads(t *testing.T) {
 	}
 }
 
-// TestWhatTheUnitStartsIsACommandLineThatIsTaken reads it, as far as reading goes.
-func TestWhatTheUnitStartsIsACommandLineThatIsTaken(t *testing.T) {
-	const path = "../../../firmware/packaging/root/lib/systemd/system/limber.service"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, line, _ := strings.Cut(string(text), "\nExecStart=")
-	line, _, _ = strings.Cut(line, "\n")
-	_, line, ok := strings.Cut(line, " -- /usr/bin/limber ")
-	c, rest, err := newRoot().Find(strings.Fields(line))
-	if err == nil {
-		err = c.ParseFlags(rest)
-	}
-	if !ok || err != nil || c.Name() != "agent" {
-		t.Errorf("got %q, %v; want an agent's command line behind the launcher's", line, err)
+// TestWhatTheUnitsStartIsACommandLineThatIsTaken reads it, as far as reading goes.
+func TestWhatTheUnitsStartIsACommandLineThatIsTaken(t *testing.T) {
+	for unit, want := range map[string]string{"limber": "agent", "limber-power": "power-helper"} {
+		text, err := os.ReadFile("../../../firmware/packaging/root/lib/systemd/system/" + unit + ".service")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(string(text), "\nExecStart=")
+		line, _, _ = strings.Cut(line, "\n")
+		_, line, ok := strings.Cut(line, "/usr/bin/limber ")
+		line = strings.ReplaceAll(line, " $LIMBER_POWER_FLAGS", "")
+		c, rest, err := newRoot().Find(strings.Fields(line))
+		if err == nil {
+			err = c.ParseFlags(rest)
+		}
+		if !ok || err != nil || c.Name() != want {
+			t.Errorf("%s: got %q, %v; want a command line of limber %s", unit, line, err, want)
+		}
 	}
 }
