@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/agent/governor/logbook"
 	"github.com/limber-edge/limber/agent/wire"
@@ -21,13 +22,16 @@ func TestTelemetryExplainsTheLastDecisions(t *testing.T) {
 	if got := decoded[wire.Telemetry](t, o.await(self(cfg).Telemetry(), 1)); got.Decisions != nil {
 		t.Errorf("before the first job: got %+v", got.Decisions)
 	}
+	var asked time.Time
 	for i := range 12 {
 		id := fmt.Sprintf("a-%d", i)
+		asked = time.Now().Truncate(time.Millisecond)
 		o.publish(self(cfg).Job(id), job(t, patient, pngFrame(t, i%10)))
 		o.await(self(cfg).Result(id), 1)
 	}
-	got := o.telemetry(cfg, func(t wire.Telemetry) bool { return t.Jobs == 12 && t.Decisions[0].InferMS != nil },
-		"twelve jobs are answered").Decisions
+	got := o.telemetry(cfg, func(t wire.Telemetry) bool {
+		return t.Jobs == 12 && t.Decisions[0].InferMS != nil && !t.Decisions[0].TS.Before(asked)
+	}, "twelve jobs are answered").Decisions
 	b, err := json.Marshal(got)
 	if err != nil || len(b) > 2<<10 || len(got) == 0 || len(got) > 3 {
 		t.Fatalf("got %d decisions in %d bytes, %v", len(got), len(b), err)

@@ -217,6 +217,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 	ways, denied := f.ways(w)
 	pause := pauseFirst
 	last := make([]error, len(ways)) // of each way
+	given := func() error { return errors.Join(append([]error{ctx.Err()}, last...)...) }
 	for at, wrong := 0, 0; ; {
 		before := p.done
 		err := do(ctx, ways[at%len(ways)], p)
@@ -225,7 +226,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return &late{ctx.Err(), last}
+			return given()
 		case isFatal:
 			return end.error
 		case errors.Is(err, errWrong):
@@ -246,32 +247,11 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			continue
 		}
 		if sleep(ctx, pause/2+rand.N(pause/2)) != nil {
-			return &late{ctx.Err(), last}
+			return given()
 		}
 		pause = min(2*pause, pauseMost)
 	}
 }
-
-// late is the end of a wait for a blob.
-type late struct {
-	ended error   // ctx's
-	said  []error // by each way, at last; nil: nothing
-}
-
-func (l *late) Error() string {
-	var texts []string
-	for _, err := range l.said {
-		if err != nil {
-			texts = append(texts, err.Error())
-		}
-	}
-	if len(texts) == 0 {
-		return l.ended.Error()
-	}
-	return strings.Join(texts, "; ")
-}
-
-func (l *late) Unwrap() []error { return append([]error{l.ended}, l.said...) }
 
 // ways are the sources that are allowed, and then the other side of the broker. denied
 // says why there is no source, where some were named.

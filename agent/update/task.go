@@ -220,11 +220,13 @@ func (e *expiry) Unwrap() error { return e.err }
 
 // Error adds what was waited for, where more is known than that the time is over.
 func (e *expiry) Error() string {
-	text, why := "it expired in the phase "+string(e.phase), e.err.Error()
-	if strings.HasSuffix(why, context.DeadlineExceeded.Error()) {
-		return text
+	text := "it expired in the phase " + string(e.phase)
+	for line := range strings.SplitSeq(e.err.Error(), "\n") { // of errors that were joined
+		if !strings.HasSuffix(line, context.DeadlineExceeded.Error()) {
+			text += "; " + line
+		}
 	}
-	return text + ": " + why
+	return text
 }
 
 // succeed ends the update with its family in use.
