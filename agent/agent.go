@@ -281,6 +281,9 @@ func (a *Agent) publishOffline(ctx context.Context) {
 // Ready is closed when the first member of the family can answer jobs.
 func (a *Agent) Ready() <-chan struct{} { return a.engine.Ready() }
 
+// Progress tells how far the work is, for who wants to know whether it goes on.
+func (a *Agent) Progress() engine.Progress { return a.engine.Progress() }
+
 // Receive takes a message as if the broker had delivered it. ack is called when the
 // broker would need it no more.
 func (a *Agent) Receive(m mqtt.Message, ack func()) { a.uplink.Receive(m, ack) }

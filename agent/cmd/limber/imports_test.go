@@ -26,8 +26,10 @@ var ranks = [][]imports{
 	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
+		{of: "agent/systemd"},
 		{of: "family"},
 		{of: "family/chart"},
+		{of: "firmware/packaging"}, // units, scripts and the like, with tests in Go
 		{of: "firmware/power"},
 		{of: "firmware/slot"},
 		{of: "family/train"}, // Python, with a test in Go
@@ -78,6 +80,8 @@ var ranks = [][]imports{
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
+		{of: "agent/check", ours: []string{"agent/config", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power",
+			"firmware/slot", "store"}, libraries: []string{"golang.org/x/sys"}},
 		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/lock", "agent/monitor",
 			"agent/mqtt", "agent/pipeline", "agent/release", "agent/update", "agent/uplink", "agent/wire",
 			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "firmware/slot", "store"},
@@ -123,10 +127,10 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
-			"agent/release", "agent/sim", "agent/wire",
+			"agent/release", "agent/sim", "agent/systemd", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},
