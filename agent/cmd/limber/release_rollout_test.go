@@ -28,6 +28,12 @@ func TestAReleaseIsRolledOutToARealDeviceAndBack(t *testing.T) {
 	f.release("1.5.0", same)
 	f.rollout(exitDone, "1.5.0", "done", "--repo", f.dir, "--soak", "0s", "--wait")
 	f.runs("1.5.0")
+	for _, args := range []string{"ls", "show r-1-5-0"} {
+		got := limber(t, append(strings.Fields("fleet rollout "+args), "--broker", f.url)...)
+		if got.code != exitDone || !strings.Contains(got.stdout, "release 1.5.0") {
+			t.Errorf("%s: got %+v; want what is rolled out", args, got)
+		}
+	}
 
 	f.release("1.6.0", map[string]string{"limber": "#!/bin/sh\necho 'panic: no such board' >&2\nexit 3\n"})
 	f.rollout(exitFailed, "1.6.0", "it went back: release 1.6.0 did not prove itself: crash", "--repository", f.site,

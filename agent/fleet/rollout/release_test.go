@@ -74,6 +74,31 @@ func TestAReleaseThatFailsAtTheCanaryGoesNoFurther(t *testing.T) {
 	}
 }
 
+func TestAReleaseIsJudgedByTheHourBeforeThoughItsCountersBeginAnew(t *testing.T) {
+	for name, tt := range map[string]struct {
+		missed uint64 // of 600 frames; 6 before
+		state  wire.RolloutState
+		why    string
+	}{
+		"as before": {6, wire.RolloutDone, ""},
+		"worse":     {60, wire.RolloutFailed, "misses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, 1)
+			g.begin(wire.RolloutSpec{Release: releaseOf("1.5.0"), Gates: gates("success=1", "misses=1.2x")})
+			g.wantCommanded("d-0000")
+			g.set("d-0000", func(d *fleet.Device) { d.State = &wire.State{State: wire.Online, BootID: "b2"} })
+			g.jobs["d-0000"] = wire.Telemetry{}
+			g.traffic(nil, 20, 20, 10) // what it answers on trial is not held against it
+			g.succeed()
+			g.traffic(nil, 600, tt.missed, 10)
+			g.traffic(nil, 600, tt.missed, 10)
+			g.after(10 * time.Minute)
+			g.want(tt.state, tt.why)
+		})
+	}
+}
+
 func TestAReleaseOnTrialIsNotThereYet(t *testing.T) {
 	g := newRig(t, 1)
 	g.begin(wire.RolloutSpec{Release: releaseOf("1.5.0"), ForMS: new(60_000.0)})

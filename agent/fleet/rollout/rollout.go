@@ -275,9 +275,7 @@ func present(d fleet.Device, kind string) (is before) {
 			is.Family = d.Caps.Family
 		}
 	case kind == wire.VerbRelease:
-		if d.Caps != nil && d.Caps.Release != nil && d.Caps.Release.Digest != "" { // else it is the package's program
-			is.Release = &wire.Release{Version: d.Caps.Release.Version, Digest: d.Caps.Release.Digest}
-		}
+		is.Release = releaseOf(d)
 	case d.Reported == nil:
 	case d.Reported.Goal != nil: // its mode is only the word for it
 		is.Aim.Goal = d.Reported.Goal
@@ -285,6 +283,19 @@ func present(d fleet.Device, kind string) (is before) {
 		is.Aim.Mode = d.Reported.Mode
 	}
 	return is
+}
+
+// releaseOf is the release that a device runs, without its slot; nil where that is the
+// program of its package, which has no digest, or cannot be commanded.
+func releaseOf(d fleet.Device) *wire.Release {
+	if d.Caps == nil || d.Caps.Release == nil {
+		return nil
+	}
+	r := d.Caps.Release
+	if (wire.ReleaseOrder{Version: r.Version, Digest: r.Digest}).Check() != nil {
+		return nil
+	}
+	return &wire.Release{Version: r.Version, Digest: r.Digest}
 }
 
 // clear makes way for the rollout: others that have devices of it still to change are
