@@ -46,9 +46,11 @@ type Installer interface {
 	Preflight(ctx context.Context) error
 
 	// Install writes an image, a file with an absolute path, to the slot that does not run,
-	// and has that start next. ErrRefused: nothing was written. Any other error: what lies
-	// in that slot is not started. When ctx ends the installation goes on, and all methods
-	// return ErrBusy until it has ended. Progress is told by this goroutine, and may be nil.
+	// and has that start next. It must not be called while the slot that runs is on trial:
+	// the other one is the way back. ErrRefused: nothing was written. After any other error
+	// Revert to the slot that runs, or Install again: whether the image starts next is then
+	// known. When ctx ends the installation goes on, and all methods return ErrBusy until it
+	// has ended. Progress is told by the goroutine that called, and may be nil.
 	Install(ctx context.Context, file string, progress func(percent int, step string)) error
 
 	// Active tells which slot runs, and which starts next.

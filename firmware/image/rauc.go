@@ -8,8 +8,8 @@ import (
 // SystemBus is where RAUC's service is found but in tests.
 const SystemBus = "unix:path=/run/dbus/system_bus_socket"
 
-// RAUC is an Installer: RAUC 1.5 or newer with its service, two slots of one class that
-// have boot names, and any boot loader that RAUC knows.
+// RAUC is an Installer: RAUC 1.3 or newer (the tests have Debian's 1.8) with its service, two
+// slots of one class that have boot names, and any boot loader that RAUC knows.
 type RAUC struct {
 	bus   string // address of a D-Bus
 	board tegra

@@ -144,6 +144,14 @@ func TestAnImageThatCannotBeWrittenDoesNotStart(t *testing.T) {
 	d.boot("A")
 }
 
+func TestAnImageStartsNextAlsoWhereRAUCLeavesThatToOthers(t *testing.T) {
+	t.Parallel()
+	d := mustDevice(t, "activate-installed=false")
+	d.install("1.4.0", image(1))
+	d.stands(slotA, slotB)
+	d.boot("B")
+}
+
 func TestAnInstallationThatIsNotWaitedForKeepsOthersOut(t *testing.T) {
 	t.Parallel()
 	d := mustDevice(t)

@@ -38,9 +38,9 @@ type device struct {
 	stop func() // the service
 }
 
-// mustDevice starts a device in slot A. What it takes is gone when this process is,
-// whatever ends it.
-func mustDevice(tb testing.TB) *device {
+// mustDevice starts a device in slot A, with lines for RAUC's configuration. But for its
+// folder, what it takes is gone when this process is, whatever ends it.
+func mustDevice(tb testing.TB, system ...string) *device {
 	tb.Helper()
 	for _, program := range []string{"rauc", "dbus-daemon", "mksquashfs"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -60,11 +60,13 @@ func mustDevice(tb testing.TB) *device {
 		tb.Fatal(err)
 	}
 	d := &device{tb: tb, dir: dir, stop: func() {}}
+	ours, a, b := d.key("ours")+".crt", d.mustLoop("A"), d.mustLoop("B")
 	mustWrite(tb, d.path("system.conf"), fmt.Sprintf(`[system]
 compatible=%s
 bootloader=custom
 mountprefix=%s
 statusfile=%s
+%s
 
 [handlers]
 bootloader-custom-backend=%s
@@ -81,7 +83,7 @@ bootname=A
 device=%s
 type=raw
 bootname=B
-`, compatible, d.path("mnt"), d.path("status"), backend, d.key("ours")+".crt", d.mustLoop("A"), d.mustLoop("B")))
+`, compatible, d.path("mnt"), d.path("status"), strings.Join(system, "\n"), backend, ours, a, b))
 	bus := d.mustBus()
 	d.env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+bus, "BOOT_STATE="+d.path("boot"))
 	d.RAUC = NewRAUC(bus, d.path("root"))
