@@ -18,7 +18,9 @@
 // A program that ends without having been asked to has failed, whatever its exit code, as it
 // was to run for ever. In a trial the third such end goes back; a hang, which took time to
 // show, goes back at once, as the verdict of the release on itself does. Everywhere else the
-// program is started again and again, as nobody else will.
+// program is started again and again, as nobody else will; one that cannot be started at
+// all, since its bytes are no program any more, gives way to the one before and to that of
+// the package, for as long.
 //
 // Heartbeats are demanded of every release in a slot, from half a minute after its start: all
 // that can lie there know of them, so that silence is a hang. Of the program of the package
@@ -121,7 +123,7 @@ func (l *launcher) run() int {
 	for {
 		c := l.choose()
 		began := time.Now()
-		e, why := l.once(c)
+		e, why := l.once(&c)
 		if why == stopped {
 			l.uncount(c)
 			return e.code
@@ -167,13 +169,19 @@ func (l *launcher) pause() bool {
 	}
 }
 
-// once starts a program and waits for its end.
-func (l *launcher) once(c choice) (ending, cause) {
-	p, err := l.start(c)
+// once starts a program and waits for its end. In the place of one that cannot be started,
+// and is not on trial, another one is.
+func (l *launcher) once(c *choice) (ending, cause) {
+	p, err := l.start(*c)
+	for noProgram(err) && len(c.rest) > 0 {
+		l.say("%v: it cannot run", err)
+		*c = l.first(c.rest, c.instead)
+		p, err = l.start(*c)
+	}
 	if err != nil {
 		return ending{code: 1, how: err.Error(), tail: err.Error()}, ""
 	}
-	return l.watch(p, c)
+	return l.watch(p, *c)
 }
 
 // judge ends a trial that is lost, and tells whether another program is to run now.

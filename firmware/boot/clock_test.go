@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -167,6 +168,24 @@ func (r *rig) confirmed() {
 	r.Helper()
 	r.must(r.staged("2", slot.Package).Switch(time.Minute))
 	r.must(slot.Open(r.cfg.State).Agent(slot.A).Confirm())
+}
+
+func TestT5_AReleaseIsWaitedForWhileNothingCanBeStarted(t *testing.T) {
+	inTime(t, func(r *rig) {
+		a := r.staged("2", slot.Package)
+		r.must(a.Switch(time.Minute))
+		r.must(slot.Open(r.cfg.State).Agent(slot.A).Confirm())
+		r.scripts[slot.A] = (*fake).live
+		can := r.launcher.start
+		r.launcher.start = func(c choice) (process, error) {
+			if time.Since(r.began) < 2*time.Second {
+				return nil, fmt.Errorf("start %s: %w", c.path, syscall.EAGAIN)
+			}
+			return can(c)
+		}
+		r.runs(time.Minute)
+		r.wants(slot.Confirmed, slot.A, 3)
+	})
 }
 
 func TestT5_AMinuteOfRunningEndsTheGrowthOfPauses(t *testing.T) {

@@ -259,6 +259,33 @@ func TestAReleaseThatIsNoProgramGivesWay(t *testing.T) {
 	l.stops(syscall.SIGTERM)
 }
 
+func TestT5_AConfirmedReleaseThatCannotBeStartedAnyMoreGivesWayForAsLong(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "package")
+	d.installed("1", "good")
+	program := filepath.Join(d.state(), "slots/a/limber")
+	whole, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, bytes.Repeat([]byte{1}, len(whole)), 0o755); err != nil { // as a worn disk has it
+		t.Fatal(err)
+	}
+	d.env = nil
+	l := d.launch()
+	l.until("serves package")
+	if code := l.stops(syscall.SIGTERM); code != 0 || !strings.Contains(l.stderr.String(), "exec format error: it cannot run") {
+		t.Errorf("got exit code %d, %s", code, &l.stderr)
+	}
+	d.wants(slot.Confirmed, slot.A)
+	if err := os.WriteFile(program, whole, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l = d.launch()
+	l.until("serves a")
+	l.stops(syscall.SIGTERM)
+}
+
 func TestMegabytesOnStderrArePassedOnAndTheLastOfThemHeld(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, "good")
