@@ -314,6 +314,25 @@ func TestNothingOfAProgramIsLeftWhenTheNextStarts(t *testing.T) {
 }
 
 // What leaves its group is not found, but nothing waits for it.
+func TestAProgramThatIsGoneIsSentNothingAsItsNumberMayBeAnothers(t *testing.T) {
+	t.Parallel()
+	other := exec.Command("sleep", "3600")
+	other.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &child{pid: other.Process.Pid}
+	p.gone.Store(true)
+	p.Signal(syscall.SIGTERM)
+	p.Kill()
+	if err := other.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if other.Wait(); !strings.Contains(other.ProcessState.String(), "interrupt") {
+		t.Errorf("it got %v", other.ProcessState)
+	}
+}
+
 func TestWhoHoldsThePipesOfAProgramThatIsGoneHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, "good")
