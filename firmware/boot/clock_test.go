@@ -367,6 +367,28 @@ func TestStopsInATrialAreNoFailures(t *testing.T) {
 	})
 }
 
+func TestWhoAsksAgainToStopDoesNotPutTheEndOff(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.Package] = func(f *fake) { <-f.killed }
+		asks := time.NewTicker(10 * time.Second)
+		defer asks.Stop()
+		done := make(chan int)
+		go func() { done <- r.run() }()
+		for {
+			select {
+			case <-asks.C:
+				r.stop <- syscall.SIGTERM
+				continue
+			case <-done:
+			}
+			break
+		}
+		if took := time.Since(r.began); took != 10*time.Second+r.cfg.Stop {
+			r.Errorf("it ended after %v", took)
+		}
+	})
+}
+
 func TestAPauseEndsWithTheLauncher(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.scripts[slot.Package] = (*fake).crash

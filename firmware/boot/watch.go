@@ -35,9 +35,11 @@ func (l *launcher) watch(p process, c choice) (ending, cause) {
 		case e := <-p.Ended():
 			return e, why
 		case s := <-l.signals:
-			why = stopped
 			p.Signal(s)
-			over.Reset(l.cfg.Stop)
+			if why != stopped {
+				over.Reset(l.cfg.Stop)
+			}
+			why = stopped
 		case <-beats.C:
 			if why == "" && pulse.lost(p.Beats()) {
 				why = hung
