@@ -38,6 +38,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/limber-edge/limber/firmware/slot"
@@ -79,11 +80,27 @@ func Run(cfg Config, signals <-chan os.Signal, stderr io.Writer) (code int, err 
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		return 0, err
 	}
+	if err := alone(cfg.State); err != nil {
+		return 0, err
+	}
 	// The kernel ends a program together with the thread that started it.
 	runtime.LockOSThread()
 	l := launcher{cfg: cfg, slots: slot.Open(cfg.State).Launcher(), signals: signals, stderr: stderr}
 	l.start = l.startProcess
 	return l.run(), nil
+}
+
+// alone locks a state folder, until this process ends: who starts a second launcher by hand
+// would have a release on trial fail, which finds its state in use.
+func alone(state string) error {
+	fd, err := syscall.Open(state, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err == syscall.EWOULDBLOCK {
+		return fmt.Errorf("another limber-boot runs with the state in %s: stop that one first", state)
+	}
+	return nil // without a folder, or a lock, there is still a program to run
 }
 
 // A launcher runs one program after another.

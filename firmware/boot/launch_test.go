@@ -314,6 +314,19 @@ func TestNothingOfAProgramIsLeftWhenTheNextStarts(t *testing.T) {
 }
 
 // What leaves its group is not found, but nothing waits for it.
+func TestASecondLauncherOfADeviceEndsBeforeItSpoilsATrial(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "good")
+	first := d.launch()
+	first.until("serves package")
+	second := d.launch()
+	if code := second.ends(); code != 99 || !strings.Contains(second.stderr.String(), "another limber-boot runs") {
+		t.Errorf("got exit code %d, %s", code, &second.stderr)
+	}
+	first.stops(syscall.SIGTERM)
+	d.launch().until("serves package")
+}
+
 func TestAProgramThatIsGoneIsSentNothingAsItsNumberMayBeAnothers(t *testing.T) {
 	t.Parallel()
 	other := exec.Command("sleep", "3600")

@@ -6,8 +6,8 @@
 // The word behind -- is the program of the package. Where a slot is in use, its program is
 // started in its place, with the same arguments. See firmware/boot.
 //
-// Exit codes: that of the program, once it was asked to stop, and 0 if none ran then; 1 the
-// working folder is gone; 2 wrong usage.
+// Exit codes: that of the program, once it was asked to stop, and 0 if none ran then; 1 another
+// limber-boot runs with the same state; 2 wrong usage.
 package main
 
 import (
