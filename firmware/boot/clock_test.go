@@ -367,6 +367,28 @@ func TestStopsInATrialAreNoFailures(t *testing.T) {
 	})
 }
 
+func TestAProgramThatDoesNotEndAfterItsLastWordIsKilled(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.Package] = func(f *fake) {
+			if a := slot.Open(r.cfg.State).Agent(slot.Package); len(r.starts) == 1 {
+				r.must(a.Switch(5 * time.Minute))
+			}
+			f.live()
+		}
+		r.scripts[slot.A] = func(f *fake) {
+			f.beat(2)
+			r.must(slot.Open(r.cfg.State).Agent(slot.A).Fail(slot.Canary))
+			f.live()
+		}
+		r.staged("2", slot.Package)
+		r.runs(4 * time.Minute)
+		r.wants(slot.RolledBack, slot.Package, 0, 30, 70)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Canary || p.Last.Tail != "last words" {
+			r.Errorf("got %+v", p.Last)
+		}
+	})
+}
+
 func TestWhoAsksAgainToStopDoesNotPutTheEndOff(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.scripts[slot.Package] = func(f *fake) { <-f.killed }

@@ -274,7 +274,8 @@ func TestT5_AConfirmedReleaseThatCannotBeStartedAnyMoreGivesWayForAsLong(t *test
 	d.env = nil
 	l := d.launch()
 	l.until("serves package")
-	if code := l.stops(syscall.SIGTERM); code != 0 || !strings.Contains(l.stderr.String(), "exec format error: it cannot run") {
+	says := "exec format error: it cannot run"
+	if code := l.stops(syscall.SIGTERM); code != 0 || !strings.Contains(l.stderr.String(), says) {
 		t.Errorf("got exit code %d, %s", code, &l.stderr)
 	}
 	d.wants(slot.Confirmed, slot.A)
