@@ -3,6 +3,8 @@
 # make test    every test, with the race detector but for what runs alone
 # make torture what takes longer: real agents, members and load, thousands of kills (90 minutes)
 # make check   what CI runs: format, vet, the cgo-free arm64 build, the tests, the demo
+# make deb     the packages for amd64 and arm64, in bin; the same commit makes the same bytes
+# make package-test  what a package is held to: built twice, installed, upgraded, removed (Debian, root)
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
 # make data    CIFAR-10, for `limber family eval` on all 10,000 test images
@@ -11,7 +13,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test torture check arm64 bench data clean clean-all runtime tuf
+.PHONY: build demo test torture check deb package-test arm64 bench data clean clean-all runtime tuf
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
@@ -52,7 +54,7 @@ TORTURED = $(addprefix ./,$(sort $(dir $(shell git grep -l '^//go:build.*torture
 torture: runtime tuf
 	@failed=0; \
 	echo "torture, 1 of 3: $(TORTURED)"; \
-	$(TESTED) $(TORTURE) -p 1 -skip '^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
+	$(TESTED) $(TORTURE) -p 1 -skip '^TestPackage|^TestR6_|^TestN2_KillsUnderTraffic|$(FLEETS)' $(TORTURED) $(ALONE:%=./%) || failed=1; \
 	echo "torture, 2 of 3: 410,000 jobs and 1,000 connections, 1,000 devices"; \
 	$(GO) test $(TORTURE) -p 1 -run '^TestR6_|$(FLEETS)' ./agent ./agent/sim || failed=1; \
 	echo "torture, 3 of 3: $(KILLS) kills of each device"; \
@@ -71,6 +73,16 @@ check: runtime
 # says so and is skipped.
 arm64:
 	@! command -v qemu-aarch64 >/dev/null || family/ort/fetch.sh arm64
+
+# DEBS=amd64 leaves the other out, for which it needs gcc-aarch64-linux-gnu.
+DEBS ?= amd64 arm64
+
+deb: runtime
+	@for arch in $(DEBS); do firmware/packaging/deb.sh $$arch || exit 1; done
+
+# Debian: debootstrap, lintian, systemd, qemu-user and a mirror. What is missing is said.
+package-test: runtime arm64
+	$(GO) test -tags torture -v -count=1 -timeout 60m -run '^TestPackage' ./firmware/packaging ./agent/cmd/limber
 
 # The parity checkpoint, where it lies beside the project, has the shape of the
 # published ImageNet supernet.

@@ -33,7 +33,9 @@
 //	9 uplink/deliver.go      as above
 //
 // A command for a family has most of these as well, but it is package update that
-// carries it out: it fetches, has the engine exchange the family, and watches it.
+// carries it out: it fetches, has the engine exchange the family, and watches it. One for
+// a release of the program package release carries out, in two or three runs: Run ends
+// when another program is to take over.
 //
 // The link starts first, so that a device which measures its members says how far
 // it is. Everything stops in the order of the arrows: no new requests, then those
@@ -59,7 +61,9 @@ import (
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/frame"
+	"github.com/limber-edge/limber/agent/lock"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
@@ -70,18 +74,22 @@ var ErrHung = engine.ErrHung
 
 // Agent is one device.
 type Agent struct {
-	cfg     config.Config
-	deps    *Deps
-	log     *slog.Logger
-	uplink  *uplink.Uplink
-	engine  *engine.Engine
-	control *control.Control
-	power   *control.Power
-	updater *update.Updater // nil: the device takes no other family
-	fetcher *blob.Fetcher   // nil: it has another carrier, or none
-	jobs    *jobs
-	left    update.Left // by an earlier run
-	machine string      // names it; empty: not known
+	cfg         config.Config
+	deps        *Deps
+	log         *slog.Logger
+	uplink      *uplink.Uplink
+	engine      *engine.Engine
+	control     *control.Control
+	power       *control.Power
+	updater     *update.Updater  // nil: the device takes no other family
+	releaser    *release.Updater // nil: nor another release
+	fetcher     *blob.Fetcher    // nil: it has another carrier, or none
+	jobs        *jobs
+	left        update.Left   // by an earlier run
+	leftRelease release.Left  // likewise
+	ends        chan error    // why Run is to end by itself
+	stopping    chan struct{} // closed when Run ends
+	machine     string        // names it; empty: not known
 }
 
 // How long a stopping agent works on what it has, and then tries to say so.
@@ -103,7 +111,11 @@ func New(cfg config.Config, deps *Deps, log *slog.Logger) (*Agent, error) {
 	id := make([]byte, 8)
 	rand.Read(id) // never fails, since Go 1.24
 	boot := hex.EncodeToString(id)
-	a := &Agent{cfg: cfg, deps: deps, log: log, machine: deps.machineID()}
+	a := &Agent{cfg: cfg, deps: deps, log: log, machine: deps.machineID(), ends: make(chan error, 1),
+		stopping: make(chan struct{})}
+	if err := a.settleRelease(); err != nil {
+		return nil, err
+	}
 	if err := a.settle(); err != nil {
 		return nil, err
 	}
@@ -131,11 +143,14 @@ func (a *Agent) makeUplink(boot string) error {
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
 	}
-	cfg.Acquit = a.left.OnTrial
-	if id := a.left.ID; id != "" {
-		m := mqtt.Message{Topic: cfg.Self.Cmd(wire.VerbFamily, id), Payload: a.left.Payload, QoS: 1}
-		cfg.Resumed = append(cfg.Resumed, m)
+	cfg.Acquit = a.left.OnTrial || a.leftRelease.OnTrial
+	resume := func(verb, id string, payload []byte) {
+		if id != "" {
+			cfg.Resumed = append(cfg.Resumed, mqtt.Message{Topic: cfg.Self.Cmd(verb, id), Payload: payload, QoS: 1})
+		}
 	}
+	resume(wire.VerbFamily, a.left.ID, a.left.Payload)
+	resume(wire.VerbRelease, a.leftRelease.ID, a.leftRelease.Payload)
 	for _, s := range a.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, uplink.Source{Name: s.Name, Filter: s.Topic, ResultTopic: s.ResultTopic})
 	}
@@ -160,11 +175,14 @@ func (a *Agent) makeControl() {
 		control.PowerConfig{SetMode: allowed.SetMode, AllowReboot: allowed.AllowReboot, Keep: allowed.Keep,
 			Socket: allowed.Socket, Boot: a.deps.Machine.Boot()},
 		control.PowerDeps{Board: a.deps.Board, State: a.deps.Store, Events: a.uplink, Changed: changed(uplink.Caps),
-			Lock: func() (func(), error) { return update.TryLock(a.cfg.State) }},
+			Lock: func() (func(), error) { return lock.Try(a.cfg.State) }},
 		a.log)
 	verbs := []control.Verb{a.power.Verb()}
 	if a.updater != nil {
 		verbs = append(verbs, a.updater.Verb())
+	}
+	if a.releaser != nil {
+		verbs = append(verbs, a.releaser.Verb())
 	}
 	a.control = control.New(
 		control.Config{Self: a.cfg.Address(), Mode: a.cfg.Mode, Schedule: a.cfg.Schedule},
@@ -173,15 +191,17 @@ func (a *Agent) makeControl() {
 }
 
 // Run works until ctx ends, then stops in order. Being asked to stop is not an
-// error.
+// error. It ends by itself with ErrSwitch, and with an error that says why this program,
+// being on trial, is not to go on.
 func (a *Agent) Run(ctx context.Context) error {
 	storing, endStoring := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStoring()
 	stored := make(chan error, 1)
 	go func() { stored <- a.deps.Outbox.Run(storing) }()
 	a.tellStart()
+	a.tellRelease(ctx)
 	err := a.work(ctx)
-	if err == nil {
+	if err == nil || errors.Is(err, ErrSwitch) {
 		a.uplink.EndInOrder()
 		if a.updater != nil {
 			a.updater.EndInOrder()
@@ -198,23 +218,27 @@ func (a *Agent) work(ctx context.Context) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(working)
 	a.uplink.Serve(handler{a.jobs, a.control, a.fetcher},
-		documents{a.cfg, a.deps, a.engine, a.control, a.power, a.updater, a.machine})
+		documents{a.cfg, a.deps, a.engine, a.control, a.power, a.updater, a.releaser, a.machine})
 	g.Go(func() error { return a.uplink.Run(working) })
 	g.Go(func() error { return a.control.Run(gctx, a.engine) })
 	for _, part := range []func(context.Context) error{a.engine.Run, a.jobs.pace, a.observe, a.power.Run, a.deps.Store.Run} {
 		g.Go(func() error { return part(gctx) })
 	}
+	var ended error
 	select {
 	case <-ctx.Done():
 		a.finish(context.WithoutCancel(ctx))
+	case ended = <-a.ends:
+		a.finish(context.WithoutCancel(ctx))
 	case <-gctx.Done(): // a part failed
 	}
+	close(a.stopping)
 	a.publishOffline(context.WithoutCancel(ctx))
 	stop()
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
-		return err
+		ended = errors.Join(ended, err)
 	}
-	return nil
+	return ended
 }
 
 // handler takes what the uplink receives.
@@ -256,6 +280,9 @@ func (a *Agent) publishOffline(ctx context.Context) {
 
 // Ready is closed when the first member of the family can answer jobs.
 func (a *Agent) Ready() <-chan struct{} { return a.engine.Ready() }
+
+// Progress tells how far the work is, for who wants to know whether it goes on.
+func (a *Agent) Progress() engine.Progress { return a.engine.Progress() }
 
 // Receive takes a message as if the broker had delivered it. ack is called when the
 // broker would need it no more.

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -14,13 +16,14 @@ import (
 // documents are what the device says of itself: functions of what the engine and
 // the control say of themselves. It is an uplink.Documents.
 type documents struct {
-	cfg     config.Config
-	deps    *Deps
-	engine  *engine.Engine
-	control *control.Control
-	power   *control.Power
-	updater *update.Updater // nil: the device takes no other family
-	machine string
+	cfg      config.Config
+	deps     *Deps
+	engine   *engine.Engine
+	control  *control.Control
+	power    *control.Power
+	updater  *update.Updater  // nil: the device takes no other family
+	releaser *release.Updater // nil: nor another release
+	machine  string
 }
 
 // Detail is what its engine's status says.
@@ -47,6 +50,10 @@ func (d documents) Caps() wire.Caps {
 	if d.updater != nil {
 		u := d.updater.Status()
 		c.Update, c.LastUpdate = u.Step, u.Last
+	}
+	if d.releaser != nil {
+		r := d.releaser.Status()
+		c.Release, c.Update, c.LastUpdate = &r.Running, cmp.Or(c.Update, r.Step), newest(c.LastUpdate, r.Last)
 	}
 	if s.Profile == nil {
 		return c

@@ -20,6 +20,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/firmware/power"
+	"github.com/limber-edge/limber/firmware/slot"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -46,6 +47,8 @@ type Deps struct {
 	Carrier update.Carrier // of the blobs of other families; nil: sources and the controller
 	Rest    time.Duration  // see engine.Config
 
+	Slots     *slot.Agent      // of releases; nil: no launcher started this program
+	canaries  canaries         // that members failed
 	inference Inference        // nil: there is no runtime
 	library   *library.Library // nil where the family is simulated
 	closers   []func() error
@@ -71,7 +74,7 @@ func (d *Deps) SourceOf(f *family.Family) (s engine.Source, err error) {
 	}
 	open, fault := d.inference.Members(f, d.library)
 	if s.Fault = fault; fault == nil {
-		s.Open = open
+		s.Open = d.canaries.watch(open)
 	}
 	return s, nil
 }
@@ -125,6 +128,7 @@ type Options struct {
 	Family    *family.Family // of simulated members, of which nothing is stored; nil: the device's own
 	Carried   *family.Folder // what a new device gets; nil: the stock family
 	Store     store.Options
+	Slots     *slot.Agent // nil: no launcher started this program
 }
 
 // rest keeps the preparation of a family like the stock one under a minute.
@@ -133,7 +137,7 @@ const rest = 45 * time.Second
 // Open opens state, family and runtime. The error is store.ErrLocked when another
 // process uses the state folder.
 func Open(cfg config.Config, o Options, log *slog.Logger) (*Deps, error) {
-	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"),
+	d := &Deps{Version: o.Version, Cores: runtime.GOMAXPROCS(0), Machine: monitor.New("/"), Board: power.New("/"), Slots: o.Slots,
 		Trim: debug.FreeOSMemory, Rest: rest}
 	if err := d.open(cfg, o, log); err != nil {
 		return nil, errors.Join(err, d.Close())

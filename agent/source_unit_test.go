@@ -80,7 +80,7 @@ func TestTheDocumentsNameTheFamilyThatTookOver(t *testing.T) {
 	if err := a.engine.Replace(ctx, source); err != nil {
 		t.Fatal(err)
 	}
-	said := documents{cfg, deps, a.engine, a.control, a.power, a.updater, a.machine}
+	said := documents{cfg, deps, a.engine, a.control, a.power, a.updater, nil, a.machine}
 	if c := said.Caps(); c.Family.Name != "other" || c.Family.Digest != "sha256:"+string(other.Digest()) ||
 		len(c.Members) != 2 || c.Members[0].Name != other.Members[0].Name {
 		t.Errorf("caps: got %+v with members %+v", c.Family, c.Members)

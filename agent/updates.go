@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/blob"
@@ -44,7 +45,7 @@ func (a *Agent) makeUpdater() error {
 	}
 	carrier := d.Carrier
 	if carrier == nil {
-		allowed, err := blob.ParseAllowed(u.Sources)
+		allowed, err := blob.ParseAllowed(slices.Concat(u.Sources, blobsBelow(u.Repository)))
 		if err != nil {
 			return err
 		}
@@ -60,6 +61,7 @@ func (a *Agent) makeUpdater() error {
 	if trusted != nil {
 		signed = signer{trusted}
 	}
+	a.makeReleaser(trusted, carrier)
 	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
 		State: d.Store, Library: d.library, Engine: serving{a}, Carrier: carrier, Source: d.SourceOf,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
@@ -101,11 +103,15 @@ func (a *Agent) confirmed() time.Time {
 	return time.Now().Add(behind)
 }
 
-// signer is what an update sees of a repository: an update.Signer.
+// signer is what an update sees of a repository: an update.Signer and a release.Signer.
 type signer struct{ *repo.Client }
 
 func (s signer) May(ctx context.Context, d family.Digest) error {
-	err := s.Client.May(ctx, d)
+	return refusedAs(s.Client.May(ctx, d))
+}
+
+// refusedAs words what nobody signed for who asked for it.
+func refusedAs(err error) error {
 	if errors.Is(err, repo.ErrRefused) {
 		return &wire.Refusal{Reason: wire.Unauthorized, Err: err}
 	}

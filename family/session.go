@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// ErrCanary says that a session does not give the logits that are stored with its member.
+var ErrCanary = errors.New("canary")
+
 // ErrNoRoom says that a session could not be made because the disk is full. It may
 // be asked for again once there is room.
 var ErrNoRoom = errors.New("the disk is full")

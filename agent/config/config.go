@@ -130,8 +130,9 @@ type Updates struct {
 	Repository []string       `toml:"repository"`  // URLs of that repository and of its mirrors
 	Sources    []string       `toml:"sources"`     // URLs below which blobs may lie; else the controller is asked
 	KiBS       int            `toml:"kib_s"`       // KiB of blobs a second; 0: no bound
-	Window     control.Window `toml:"window"`      // in which a family may be activated; empty: always
+	Window     control.Window `toml:"window"`      // in which a family or release may be activated; empty: always
 	AllowForce bool           `toml:"allow_force"` // also outside of it and under the lock, where a command says so
+	Trial      Duration       `toml:"trial"`       // that another release of the program has to prove itself
 }
 
 // Default is the device `desk` of the fleet `demo`, which meets `limber broker`
@@ -152,7 +153,7 @@ func Default() Config {
 		Telemetry: Telemetry{Every: Duration{Duration: 5 * time.Second}},
 		Runtime:   Runtime{Providers: []string{ort.CPU}},
 		Power:     Power{Socket: power.DefaultSocket},
-		Updates:   Updates{Repository: []string{}, Sources: []string{}},
+		Updates:   Updates{Repository: []string{}, Sources: []string{}, Trial: Duration{Duration: 5 * time.Minute}},
 	}
 }
 

@@ -84,6 +84,13 @@ func (c Config) Validate() error {
 		c.Schedule.Validate(), c.validateLink())...)
 }
 
+// How long a release may have to prove itself. What it needs at least is the time to answer
+// 20 frames.
+const (
+	trialLeast = 10 * time.Second
+	trialMost  = 24 * time.Hour
+)
+
 // validate joins every complaint, with the root as it is now.
 func (u Updates) validate() error {
 	var errs []error
@@ -94,6 +101,9 @@ func (u Updates) validate() error {
 		if _, err := blob.ParseAllowed(list.urls); err != nil {
 			errs = append(errs, fmt.Errorf("updates.%s: %w", list.key, err))
 		}
+	}
+	if t := u.Trial.Duration; t < trialLeast || t > trialMost {
+		errs = append(errs, fmt.Errorf("updates.trial: %v is not from %v to %v", t, trialLeast, trialMost))
 	}
 	switch {
 	case u.RootFile == "" && len(u.Repository) > 0:

@@ -15,6 +15,10 @@ import (
 // ErrCancelled is the cause of a context's end where the command was taken back.
 var ErrCancelled = errors.New("it was cancelled")
 
+// ErrLeft is of an action that the next start is to go on with: the command is handed in
+// again there, and has no last state here.
+var ErrLeft = errors.New("it is left to the next start")
+
 // Course is the way of a command whose verb has its commands alone: what it tells
 // meanwhile, and whether it may still be taken back.
 type Course struct {

@@ -247,3 +247,56 @@ func TestAFailureSaysThatTheOneBeforeIsBack(t *testing.T) {
 		}
 	})
 }
+
+const aRelease = `{"version":"1.5.0",
+	"digest":"sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","ttl_ms":600000}`
+
+// newRelease is an exclusive verb whose commands are alone, beside a serial one.
+func newRelease() (release, family *aloneVerb) {
+	release, family = newAlone(), newAlone()
+	release.Name, release.Class = wire.VerbRelease, Exclusive
+	return release, family
+}
+
+func TestAnExclusiveCommandMayBeAloneAndCancelled(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v, serial := newRelease()
+		r := mustRig(t, dir, withVerbs(v.Verb, serial.Verb))
+		f := r.command(wire.VerbFamily, aFamily)
+		p := r.send(wire.VerbRelease, "u1", aRelease)
+		serial.goOn <- struct{}{} // it has waited for that
+		synctest.Wait()
+		f.succeeds(t)
+		r.command(wire.VerbRelease, aRelease).fails(t, wire.CommandRejected, wire.Locked,
+			"another command of this verb is under way")
+		second := r.command(wire.VerbFamily, aFamily)
+		<-time.After(time.Second)
+		second.fails(t, wire.CommandRejected, wire.Locked, "an exclusive command is running")
+		r.command(wire.VerbCancel, cancelOf("u1")).succeeds(t)
+		synctest.Wait()
+		p.fails(t, wire.CommandCancelled, "", "")
+	})
+}
+
+func TestAnExclusiveCommandThatIsLateAfterACutGoesBackToItsVerb(t *testing.T) {
+	next := t.TempDir()
+	bubble(t, func(t *testing.T, dir string) {
+		v, serial := newRelease()
+		r := mustRig(t, dir, withVerbs(v.Verb, serial.Verb))
+		r.send(wire.VerbRelease, "cut", aRelease)
+		synctest.Wait()
+		r.cut(next)
+		v.goOn <- struct{}{}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		<-time.After(time.Hour)
+		v, serial := newRelease()
+		r := mustRig(t, next, withVerbs(v.Verb, serial.Verb))
+		p := r.send(wire.VerbRelease, "cut", aRelease)
+		synctest.Wait()
+		p.fails(t, wire.CommandTimedOut, wire.Expired, "")
+		if !p.last().RolledBack { // only the verb says so
+			t.Errorf("got %+v, want what the verb says", p.last())
+		}
+	})
+}

@@ -268,13 +268,13 @@ func (c *Control) execute(ctx, limited context.Context, l *lane, r request, o Or
 }
 
 // giveUp ends a command that met an error: with a state, as timed out where its time
-// is over, as cancelled where it was taken back, or without any where the device stops:
-// the broker will deliver it to the next start.
+// is over, as cancelled where it was taken back, or without any where the device stops
+// or the next start is to go on: the broker will deliver it to that.
 func (c *Control) giveUp(
 	ctx context.Context, r request, expires time.Time, step wire.Step, out Outcome, err error,
 ) {
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, ErrLeft):
 		r.reply.Release()
 	case errors.Is(err, ErrCancelled):
 		c.finish(r, expires, wire.CommandCancelled, out, nil)

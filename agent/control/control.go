@@ -17,7 +17,7 @@
 // of its own, so that one which hangs holds up nobody else; exclusive ones wait for
 // the serial ones under way, and keep others from beginning. Whatever the class, a
 // command has until its expiry: what is not done then is given up and not done later.
-// A serial verb may have its commands alone: one that comes while another is under way
+// A verb that is not instant may have its commands alone: one that comes while another is under way
 // is refused, and the one under way tells how far it is and can be cancelled, until
 // it says itself that it has begun. What a cut leaves of one goes back to its verb, be it
 // late or the disk full: nobody else knows what is to be undone.

@@ -45,7 +45,7 @@ type Outcome struct {
 	// be: it has succeeded, and does so again if the command is repeated
 	Undo       func(ctx context.Context)
 	Detail     string // of a success
-	RolledBack bool   // of a failure: the family before is in use again
+	RolledBack bool   // of a failure: the family or release before is in use again
 }
 
 // Verb is what a device can be told to do.
@@ -53,8 +53,8 @@ type Verb struct {
 	Name  string
 	Class Class
 	// Most is how many commands may wait; of verbs that share a lane the first one's
-	// counts. With 0, of a serial verb, none does: others are refused as locked while one
-	// is under way, and that one can be cancelled until it has begun.
+	// counts. With 0, unless it is instant, none does: others are refused as locked while
+	// one is under way, and that one can be cancelled until it has begun.
 	Most int
 	// Prepare says what a command does. Its error is a *wire.Refusal, or ctx's at
 	// the command's expiry.
@@ -62,7 +62,7 @@ type Verb struct {
 }
 
 // alone tells whether others are refused while one is under way.
-func (v Verb) alone() bool { return v.Class == Serial && v.Most == 0 }
+func (v Verb) alone() bool { return v.Class != Instant && v.Most == 0 }
 
 // lane is the commands that wait for one another.
 type lane struct {
@@ -118,6 +118,12 @@ func (c *Control) enter(ctx context.Context, class Class) (leave func(), err err
 		}
 	case Exclusive:
 		for held < cap(c.free) {
+			select { // one that an earlier run began, and that is late, finds all free
+			case <-c.free:
+				held++
+				continue
+			default:
+			}
 			select {
 			case <-c.free:
 				held++

@@ -83,3 +83,23 @@ func (e *Engine) Snapshot() Snapshot {
 	}
 	return s
 }
+
+// Progress is by what an engine that works is told from one that stands still.
+type Progress struct {
+	inferred uint64 // jobs that were answered with classes
+	emptied  uint64 // times that no job was left
+	open     int64  // jobs that have no answer yet
+}
+
+// Progress tells how far the engine is.
+func (e *Engine) Progress() Progress {
+	s := e.counters.Snapshot()
+	return Progress{inferred: s.Infer.Count(), emptied: e.jobs.emptied.Load(), open: e.jobs.open.Load()}
+}
+
+// Moved tells whether an inference ended since an earlier moment, or there was nothing to
+// infer. Answers that only say no do not count: those are given beside an inference that
+// hangs as well.
+func (p Progress) Moved(earlier Progress) bool {
+	return p.open == 0 || p.inferred != earlier.inferred || p.emptied != earlier.emptied
+}

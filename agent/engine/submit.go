@@ -141,12 +141,14 @@ func (e *Engine) Drain(ctx context.Context) {
 // whether it is too late for one.
 type openJobs struct {
 	open     atomic.Int64
+	emptied  atomic.Uint64 // times that open came down to nothing
 	draining atomic.Bool
 	settled  chan struct{} // holds a token when open came down to nothing
 }
 
 func (o *openJobs) end() {
 	if o.open.Add(-1) == 0 {
+		o.emptied.Add(1)
 		token(o.settled)
 	}
 }

@@ -72,18 +72,20 @@ func (t Told) Words() string {
 		parts = append(parts, t.Detail)
 	}
 	if t.RolledBack {
-		parts = append(parts, "the family before is in use again")
+		parts = append(parts, backTo(t.Verb == wire.VerbRelease))
 	}
 	return Printable(strings.Join(parts, "; "))
 }
 
-// progressWords is how far a family is on its way.
+// progressWords is how far a family or a release is on its way.
 func progressWords(p wire.Progress) string {
 	switch p.Step {
 	case wire.UpdateFetching:
 		if p.Of > 0 {
 			return fmt.Sprintf("%s, %.1f of %.1f MiB", p.Step, float64(p.Done)/(1<<20), float64(p.Of)/(1<<20))
 		}
+	case wire.UpdateTrial:
+		return fmt.Sprintf("%s, %d frames answered", p.Step, p.Frames)
 	case wire.UpdateProbation:
 		text := fmt.Sprintf("%s, %d frames answered, %d late", p.Step, p.Frames, p.Missed)
 		if p.P95MS != nil {

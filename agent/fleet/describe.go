@@ -134,6 +134,9 @@ func labelList(labels map[string]string) string {
 func (f *facts) software(c wire.Caps) {
 	f.add("machine", c.Machine)
 	f.add("agent", c.Versions.Agent)
+	if r := c.Release; r != nil {
+		f.add("release", releaseName(*r)+", in slot "+r.Slot)
+	}
 	f.add("runtime", c.Versions.Runtime)
 	f.add("groups", strings.Join(c.Groups, ", "))
 	f.add("verbs", strings.Join(c.Verbs, ", "))
@@ -164,6 +167,29 @@ func powerModes(p wire.Power) (modes []string) {
 }
 
 func familyName(f wire.Family) string { return f.Name + ", " + f.Digest }
+
+func releaseName(r wire.Release) string {
+	if r.Digest == "" {
+		return r.Version
+	}
+	return r.Version + ", " + r.Digest
+}
+
+// backTo says what an update that was rolled back has left in use.
+func backTo(release bool) string {
+	if release {
+		return "the release before runs again"
+	}
+	return "the family before is in use again"
+}
+
+// updateName is what an update is of.
+func updateName(f wire.Family, r *wire.Release) string {
+	if r != nil {
+		return "release " + releaseName(*r)
+	}
+	return familyName(f)
+}
 
 // Count is so many of something, in words.
 func Count(n int, what string) string {
@@ -212,7 +238,7 @@ func (f *facts) members(c wire.Caps, operating string) {
 
 func (f *facts) updates(c wire.Caps) {
 	if u := c.Update; u != nil {
-		text := fmt.Sprintf("%s, %s, by command %s", u.Step, familyName(u.Family), u.ID)
+		text := fmt.Sprintf("%s, %s, by command %s", u.Step, updateName(u.Family, u.Release), u.ID)
 		if u.Detail != "" {
 			text += ": " + u.Detail
 		}
@@ -224,9 +250,9 @@ func (f *facts) updates(c wire.Caps) {
 			text += fmt.Sprintf(" (%s)", u.Reason)
 		}
 		if u.RolledBack {
-			text += ", the family before is in use again"
+			text += ", " + backTo(u.Release != nil)
 		}
-		text += fmt.Sprintf(", %s, by command %s at %s", familyName(u.Family), u.ID, stamp(u.TS))
+		text += fmt.Sprintf(", %s, by command %s at %s", updateName(u.Family, u.Release), u.ID, stamp(u.TS))
 		if u.Detail != "" {
 			text += ": " + u.Detail
 		}

@@ -349,3 +349,26 @@ event: 2026-11-28 11:00:00 UTC  warning switch from l to m: slack [2J (2 of this
 		t.Errorf("of nobody: got %v", got)
 	}
 }
+
+func TestAReleaseIsToldOfBySlotAndDigest(t *testing.T) {
+	c := newClient()
+	receive(c, yard("cam-1").State(), `{"state":"online","boot_id":"b3f1","conn_seq":1,"ts":"2026-11-28T09:00:00Z"}`)
+	receive(c, yard("cam-1").Caps(), `{"versions":{"agent":"1.4.0"},"release":{"version":"1.4.0","digest":"sha256:0c","slot":"b"},
+		"update":{"id":"r.2","step":"trial","release":{"version":"1.5.1","digest":"sha256:0b"}},
+		"last_update":{"id":"r.1","state":"failed","reason":"internal","rolled_back":true,"detail":"no_link","ts":"2026-11-02T00:00:00Z",
+			"release":{"version":"1.5.0","digest":"sha256:0a"}}}`)
+	var got strings.Builder
+	for _, f := range c.Registry().Whole("cam-1").Facts(time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)) {
+		if strings.Contains(f.Value, "1.") {
+			fmt.Fprintf(&got, "%s: %s\n", f.Name, f.Value)
+		}
+	}
+	const want = `agent: 1.4.0
+release: 1.4.0, sha256:0c, in slot b
+update: trial, release 1.5.1, sha256:0b, by command r.2
+last update: failed (internal), the release before runs again, release 1.5.0, sha256:0a, by command r.1 at 2026-11-02 00:00:00 UTC: no_link
+`
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
+}

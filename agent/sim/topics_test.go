@@ -294,6 +294,9 @@ func walk(t *testing.T, s *stranger, at mqtt.Broker) {
 		"cmd/family/{id}": func() {
 			s.commands(root, "family", "f", "succeeded", `{%s,"probation":{"frames":0,"max_missed":9},"ttl_ms":60000}`, named)
 		},
+		"cmd/release/{id}": func() { // which nothing can start here
+			s.commands(root, "release", "r", "rejected", `{"version":"1.5.0","digest":"sha256:%064d","ttl_ms":60000}`, 1)
+		},
 		"cmd/cancel/{id}": func() {
 			s.tells(root+"/cmd/family/lost", 1, false, `{"family":{"name":"x","digest":"sha256:%064d"},"ttl_ms":60000}`, 1)
 			s.hears(root+"/ack/family/lost", `"executing"`)

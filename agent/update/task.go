@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/lock"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/store"
@@ -77,37 +76,13 @@ func (t *task) takeOver(ctx context.Context) error {
 	return t.activate(ctx, f)
 }
 
-// awaitPace is how often the clock on the wall is looked at, which may be set, and the
-// lock.
-const awaitPace = time.Second
-
 // await waits for the window, and for the lock, which it returns with. A command with
 // force waits for neither.
 func (t *task) await(ctx context.Context) (release func(), err error) {
 	if t.update.Force {
 		return func() {}, nil
 	}
-	said := ""
-	for {
-		why := "until " + t.cfg.Window.Opens()
-		if t.cfg.Window.Open(t.deps.Clock()) {
-			if release, err = lock(t.cfg.Folder, syscall.LOCK_EX); !errors.Is(err, errHeld) {
-				return release, err
-			}
-			why = err.Error()
-		}
-		if why != said {
-			if err := t.wait(why); err != nil {
-				return nil, err
-			}
-			said = why
-		}
-		select {
-		case <-time.After(awaitPace):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+	return lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, t.wait)
 }
 
 // wait tells what the family waits for.
@@ -205,28 +180,9 @@ func (t *task) because(ctx context.Context, err error) error {
 	case errors.Is(cause, control.ErrCancelled):
 		return cause
 	case cause != nil && errors.Is(err, ctx.Err()):
-		return &expiry{t.Phase, err}
+		return control.Expired("it expired in the phase "+string(t.Phase), err)
 	}
 	return err
-}
-
-// expiry is the end of an update that was not through in time.
-type expiry struct {
-	phase wire.UpdatePhase // that it was in
-	err   error            // that what it did then ended with
-}
-
-func (e *expiry) Unwrap() error { return e.err }
-
-// Error adds what was waited for, where more is known than that the time is over.
-func (e *expiry) Error() string {
-	text := "it expired in the phase " + string(e.phase)
-	for line := range strings.SplitSeq(e.err.Error(), "\n") { // of errors that were joined
-		if !strings.HasSuffix(line, context.DeadlineExceeded.Error()) {
-			text += "; " + line
-		}
-	}
-	return text
 }
 
 // succeed ends the update with its family in use.
@@ -287,7 +243,7 @@ func (t *task) goBack(ctx context.Context) error {
 		if r, ok := errors.AsType[*wire.Refusal](err); !ok || r.Reason != wire.NoSpace {
 			return err
 		}
-		time.Sleep(awaitPace)
+		time.Sleep(lock.Pace)
 	}
 }
 

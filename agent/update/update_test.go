@@ -2,8 +2,6 @@ package update
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/lock"
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -103,7 +102,7 @@ func TestForceIsTheOwnersToAllow(t *testing.T) {
 		d.stop()
 		d.cfg.AllowForce, d.cfg.Window = true, mustWindow(t, "02:00-05:00")
 		d.start()
-		release, err := lock(d.dir, syscall.LOCK_SH)
+		release, err := lock.Share(t.Context(), d.dir, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +300,7 @@ func TestAClockThatIsSetOpensTheWindow(t *testing.T) {
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		d.stands(wire.UpdateLocked, "until 22:00")
 		d.ahead.Add(int64(11 * time.Hour))
-		pass(awaitPace)
+		pass(lock.Pace)
 		d.stands(wire.UpdateProbation, "")
 		d.ahead.Add(-int64(11 * time.Hour)) // what has begun goes on
 		d.engine.answer(200, 0)
@@ -324,11 +323,11 @@ func TestAClockThatIsSetDoesNotChangeWhenACommandExpires(t *testing.T) {
 
 func TestWhileTheLockIsHeldTheActivationWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
-		one, err := lock(d.dir, syscall.LOCK_SH)
+		one, err := lock.Share(t.Context(), d.dir, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		two, err := Hold(t.Context(), d.dir, func() { t.Error("it waits for another of its kind") })
+		two, err := lock.Share(t.Context(), d.dir, func() { t.Error("it waits for another of its kind") })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -338,7 +337,7 @@ func TestWhileTheLockIsHeldTheActivationWaits(t *testing.T) {
 		pass(time.Minute)
 		d.stands(wire.UpdateLocked, "update.lock is held by another process")
 		two()
-		pass(2 * awaitPace)
+		pass(2 * lock.Pace)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 	})
 }
@@ -349,7 +348,7 @@ func TestWhoWantsTheLockWaitsForAnActivation(t *testing.T) {
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		waiting, held := 0, make(chan func(), 1)
 		go func() {
-			release, err := Hold(t.Context(), d.dir, func() { waiting++ })
+			release, err := lock.Share(t.Context(), d.dir, func() { waiting++ })
 			if err != nil {
 				t.Error(err)
 			}
@@ -376,7 +375,7 @@ func TestWhatHasNotBegunToActivateIsTakenBack(t *testing.T) {
 				d.carrier.hold = make(chan struct{})
 				if phase == wire.UpdateLocked {
 					close(d.carrier.hold)
-					release, err := lock(d.dir, syscall.LOCK_SH)
+					release, err := lock.Share(t.Context(), d.dir, func() {})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -425,7 +424,7 @@ func TestAnUpdateGoesOnAfterAKillInEachPhase(t *testing.T) {
 					d.carrier.hold = make(chan struct{})
 				case wire.UpdateLocked:
 					var err error
-					if release, err = lock(d.dir, syscall.LOCK_SH); err != nil {
+					if release, err = lock.Share(t.Context(), d.dir, func() {}); err != nil {
 						t.Fatal(err)
 					}
 				case wire.UpdateActivating:
@@ -437,7 +436,7 @@ func TestAnUpdateGoesOnAfterAKillInEachPhase(t *testing.T) {
 				d.carrier.hold, d.engine.hold = nil, nil
 				d.cut()
 				release()
-				pass(2 * awaitPace)
+				pass(2 * lock.Pace)
 				d.stands(wire.UpdateProbation, "")
 				d.engine.answer(5, 0) // counted anew
 				pass(time.Second)
@@ -468,17 +467,17 @@ func TestASecondCutOnTrialGoesBack(t *testing.T) {
 
 func TestOrderlyEndsBeforeATrialDoNotMakeUpForCutsOnIt(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
-		release, err := lock(d.dir, syscall.LOCK_SH)
+		release, err := lock.Share(t.Context(), d.dir, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		for range 4 {
 			d.restart()
-			d.stands(wire.UpdateLocked, errHeld.Error())
+			d.stands(wire.UpdateLocked, lock.ErrHeld.Error())
 		}
 		release()
-		pass(2 * awaitPace)
+		pass(2 * lock.Pace)
 		d.stands(wire.UpdateProbation, "")
 		d.cut()
 		d.cut()
@@ -542,7 +541,7 @@ func TestAFamilyThatFailedIsKeptWholeUntilTheOneBeforeHasRoomAgain(t *testing.T)
 		d.stands(wire.UpdateProbation, "going back to family cifar10")
 		d.wants("next", "", stockName)
 		d.engine.refuse(stockName, nil)
-		pass(2 * awaitPace)
+		pass(2 * lock.Pace)
 		d.ends("u1", wire.CommandFailed, wire.Infeasible, "21 of 100 frames", true)
 		d.wants(stockName, "", "")
 		if d.engine.running.Name != stockName {
@@ -573,23 +572,6 @@ func TestAFamilyOfTheStockFamilysNameIsRefusedBeforeItsBlobsCome(t *testing.T) {
 			t.Errorf("fetched %q, want the manifest alone", got)
 		}
 	})
-}
-
-func TestALockThatAnotherUserMadeCanBeTaken(t *testing.T) {
-	dir := t.TempDir()
-	release, err := lock(dir, syscall.LOCK_SH)
-	if err != nil {
-		t.Fatal(err)
-	}
-	release()
-	path := filepath.Join(dir, lockFile)
-	if s, err := os.Stat(path); err != nil || s.Mode().Perm()&0o444 != 0o444 {
-		t.Errorf("got %v, %v; want what everybody may read", s.Mode(), err)
-	}
-	if release, err = lock(dir, syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	release()
 }
 
 func TestASecondCutWhileItIsActivatedGivesItUp(t *testing.T) {

@@ -58,6 +58,7 @@ type connState struct {
 	// attempt is closed when the connection that is up breaks, or the one that is being made
 	// does not come up: messages may come before it is known to be up
 	attempt atomic.Pointer[chan struct{}]
+	taken   atomic.Uint64 // records that the broker acknowledged
 	dropped atomic.Uint64 // telemetry that it had no room for
 	moved   chan struct{} // holds one token when the link came up, broke, could not come up or delivered a record
 }

@@ -207,6 +207,8 @@ func (s *sender) delivered(d delivery) {
 	if d.err != nil {
 		// Sending it again would fail again, and hold up all the others.
 		s.log.Error("message cannot be sent", "seq", d.Seq, "err", d.err)
+	} else {
+		s.Uplink.conn.taken.Add(1)
 	}
 	if d.repeat {
 		give(d.acks)

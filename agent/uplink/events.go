@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -42,11 +43,19 @@ func (u *Uplink) Event(s wire.Severity, e wire.Event) { u.events.tell(s, e) }
 // EventAtOnce publishes an event, however many of its kind there are. It never
 // blocks.
 func (u *Uplink) EventAtOnce(s wire.Severity, e wire.Event) {
+	u.Keep(s, e)
+}
+
+// Keep is EventAtOnce for who wants to know when the event cannot be lost any more, as it
+// is on the disk, or with the broker: then kept is true.
+func (u *Uplink) Keep(s wire.Severity, e wire.Event) (kept func() bool) {
 	stream := store.Event
 	if s == wire.SeverityError {
 		stream = store.Control
 	}
-	u.post(stream, message(u.cfg.Self.Event(s), e))
+	var durable atomic.Bool
+	seq, ok := u.post(stream, message(u.cfg.Self.Event(s), e), func() { durable.Store(true) })
+	return func() bool { return ok && (durable.Load() || !u.outbox.Waits(seq)) }
 }
 
 func (p *pacer) tell(s wire.Severity, e wire.Event) {

@@ -72,3 +72,23 @@ func TestAnEventAtOnceIsNotHeldBack(t *testing.T) {
 		t.Errorf("%d events, want the 3 and the first of those that are paced", n)
 	}
 }
+
+func TestAnEventIsKeptOnceItIsOnTheDiskOrWithTheBroker(t *testing.T) {
+	d := mustDevice(t, nil)
+	delivered := d.Keep(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate})
+	written := d.Keep(wire.SeverityError, wire.Event{Kind: wire.EventUpdate})
+	if delivered() || written() {
+		t.Error("what is in memory alone is kept")
+	}
+	d.outbox.Delivered(d.records()[0].Seq)
+	if !delivered() || written() {
+		t.Errorf("kept: %t, %t; want the one that the broker has", delivered(), written())
+	}
+	d.commit()
+	if !written() {
+		t.Error("what is on the disk is not kept")
+	}
+	if late := d.Keep(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate}); late() {
+		t.Error("what the outbox did not take is kept")
+	}
+}

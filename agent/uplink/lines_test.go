@@ -17,7 +17,7 @@ import (
 // fill puts records into a stream.
 func (d *device) fill(s store.Stream, n int) {
 	for range n {
-		d.post(s, mqtt.Message{Topic: self.Result("a"), Payload: []byte("x")})
+		d.post(s, mqtt.Message{Topic: self.Result("a"), Payload: []byte("x")}, nil)
 	}
 }
 

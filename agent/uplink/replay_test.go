@@ -151,7 +151,7 @@ func TestC8_AResultDoesNotWaitForAFloodOfOrders(t *testing.T) {
 		<-d.conn.moved
 	}
 	for range flood {
-		d.post(store.Control, mqtt.Message{Topic: self.Ack("mode", "a"), Payload: []byte("x")})
+		d.post(store.Control, mqtt.Message{Topic: self.Ack("mode", "a"), Payload: []byte("x")}, nil)
 	}
 	took := c.median("during", 20)
 	if waiting := d.Status().Records; waiting < flood/2 {

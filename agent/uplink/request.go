@@ -135,7 +135,7 @@ func (r *Request) stream() store.Stream {
 
 // Say puts an earlier state of the request into the outbox. Nothing is acknowledged.
 func (r *Request) Say(topic string, payload []byte) {
-	r.uplink.post(store.Control, mqtt.Message{Topic: topic, Payload: payload})
+	r.uplink.post(store.Control, mqtt.Message{Topic: topic, Payload: payload}, nil)
 }
 
 // Tell is Say for what nobody wants later: without the link it does nothing.

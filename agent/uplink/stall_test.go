@@ -89,7 +89,7 @@ func TestTheReaderWaitsForNobodyAndTheFarewellKeepsItsBudget(t *testing.T) {
 	b.stall()
 	large := bytes.Repeat([]byte("x"), 64<<10)
 	for range 2 * inFlight {
-		d.post(store.Live, mqtt.Message{Topic: self.Result("large"), Payload: large})
+		d.post(store.Live, mqtt.Message{Topic: self.Result("large"), Payload: large}, nil)
 	}
 	d.Changed(State)
 	d.Changed(Caps)
@@ -205,7 +205,7 @@ func TestS8_AGapIsToldOfOnceOverARestart(t *testing.T) {
 		stop := d.bubbled()
 		const records = 100
 		for range records {
-			d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)})
+			d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 10<<10)}, nil)
 		}
 		lost := records - d.Status().Records
 		time.Sleep(10 * time.Second) // of the bubble, as below: there is no link
@@ -241,7 +241,7 @@ func TestAGapIsToldOfWhenThereIsALink(t *testing.T) {
 		d := mustDevice(t, func(d *device) { d.options.Quota = 64 << 10 })
 		defer d.bubbled()()
 		for range 8 {
-			d.post(store.Event, mqtt.Message{Topic: self.Event(wire.SeverityInfo), Payload: make([]byte, 10<<10)})
+			d.post(store.Event, mqtt.Message{Topic: self.Event(wire.SeverityInfo), Payload: make([]byte, 10<<10)}, nil)
 		}
 		time.Sleep(10 * gapEvery)
 		if !d.outbox.Gaps() {
@@ -264,7 +264,7 @@ func TestS8_AnnouncedEqualsLostHoweverOftenTheLinkBreaks(t *testing.T) {
 		posted, delivered, told := 0, 0, 0
 		for round := range 6 {
 			for range 100 {
-				d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 5<<10)})
+				d.post(store.Late, mqtt.Message{Topic: self.Result("a"), Payload: make([]byte, 5<<10)}, nil)
 				posted++
 			}
 			d.Connected(uint64(round+1), true)

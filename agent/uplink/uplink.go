@@ -119,6 +119,7 @@ type Status struct {
 	Records  int    // that wait in the outbox
 	Bytes    int64  // of them
 	Seq      uint64 // of the last result of this run
+	Taken    uint64 // records that the broker acknowledged
 	Dropped  uint64 // telemetry that the link had no room for
 	Retained uint64 // old frames that were left alone
 	Unsynced uint64 // answers to sync that did not count
@@ -203,7 +204,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 func (u *Uplink) Status() Status {
 	s := Status{
 		Online: u.conn.online.Load(), ConnSeq: u.conn.seq.Load(), Attempts: u.conn.failed.Load(),
-		Seq: u.inbox.last.Load(), Dropped: u.conn.dropped.Load(), Retained: u.frames.retained.Load(),
+		Seq: u.inbox.last.Load(), Taken: u.conn.taken.Load(), Dropped: u.conn.dropped.Load(), Retained: u.frames.retained.Load(),
 	}
 	s.Records, s.Bytes = u.outbox.Depth()
 	s.Unsynced = u.clock.count()
@@ -301,12 +302,14 @@ func retained(topic string, document any) mqtt.Message {
 	return m
 }
 
-// post appends a message to the outbox that nobody waits for.
-func (u *Uplink) post(s store.Stream, m mqtt.Message) {
-	_, err := u.outbox.Append(func(uint64) (store.Record, error) {
+// post appends a message to the outbox that nobody waits for. durable, unless nil, is
+// called when it is on the disk. It returns the number of the message, if it has one.
+func (u *Uplink) post(s store.Stream, m mqtt.Message, durable func()) (seq uint64, ok bool) {
+	seq, err := u.outbox.Append(func(uint64) (store.Record, error) {
 		return store.Record{Topic: m.Topic, Payload: m.Payload, Stream: s}, nil
-	}, nil)
+	}, durable)
 	if err != nil {
 		u.log.Error("message lost", "topic", m.Topic, "err", err)
 	}
+	return seq, err == nil
 }

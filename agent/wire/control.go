@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -48,9 +49,9 @@ type Ack struct {
 	Reason  Reason `json:"reason,omitempty"`
 	Nearest *Goal  `json:"nearest,omitempty"` // to an infeasible goal, that can be had
 	Detail  string `json:"detail,omitempty"`
-	// Progress is how far a family is on its way, while it is executed.
+	// Progress is how far a family or a release is on its way, while it is executed.
 	Progress *Progress `json:"progress,omitempty"`
-	// RolledBack tells of a failed family that the one before is in use again.
+	// RolledBack tells of a failed family or release that the one before is in use again.
 	RolledBack bool `json:"rolled_back,omitempty"`
 	TS         Time `json:"ts"`
 }
@@ -66,19 +67,21 @@ type Command struct {
 	// reboot the board now if the mode takes it
 	AllowReboot bool `json:"allow_reboot,omitempty"`
 
-	Cancel    string   `json:"cancel,omitempty"` // of the verb cancel: the id of a command of the verb family
-	Update             // of the verb family
-	ExpiresAt *Time    `json:"expires_at,omitempty"` // one of the two
-	TTLMS     *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
+	Cancel       string   `json:"cancel,omitempty"` // of the verb cancel: the id of one of the verb family or release
+	Update                // of the verb family
+	ReleaseOrder          // of the verb release, with Update's Sources and Retry
+	ExpiresAt    *Time    `json:"expires_at,omitempty"` // one of the two
+	TTLMS        *float64 `json:"ttl_ms,omitempty"`     // counts from receipt, up to a year
 }
 
 // The verbs there are.
 const (
-	VerbMode   = "mode"
-	VerbGoal   = "goal"
-	VerbPower  = "power"
-	VerbFamily = "family"
-	VerbCancel = "cancel"
+	VerbMode    = "mode"
+	VerbGoal    = "goal"
+	VerbPower   = "power"
+	VerbFamily  = "family"
+	VerbRelease = "release"
+	VerbCancel  = "cancel"
 )
 
 // Verb is the one that the command belongs to.
@@ -88,6 +91,8 @@ func (c Command) Verb() string {
 		return VerbPower
 	case c.Family != nil:
 		return VerbFamily
+	case c.Version != "":
+		return VerbRelease
 	case c.Cancel != "":
 		return VerbCancel
 	case c.Goal != nil:
@@ -127,6 +132,8 @@ func (c Command) Check(verb string) error {
 		{"goal", VerbGoal, c.Goal != nil},
 		{"power_mode", VerbPower, c.PowerMode != ""},
 		{"family", VerbFamily, c.Family != nil},
+		{"version", VerbRelease, c.Version != ""},
+		{"digest", VerbRelease, c.Digest != ""},
 		{"cancel", VerbCancel, c.Cancel != ""},
 	} {
 		switch {
@@ -147,6 +154,8 @@ func (c Command) Check(verb string) error {
 		return c.Goal.Check()
 	case c.Family != nil:
 		return c.Update.Check()
+	case c.Version != "":
+		return cmp.Or(c.ReleaseOrder.Check(), checkSources(c.Sources))
 	case c.Cancel != "" && !ValidName(c.Cancel):
 		return fmt.Errorf("cancel: %.80q is not [A-Za-z0-9_.-]{1,64}", c.Cancel)
 	}

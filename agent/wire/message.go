@@ -167,8 +167,9 @@ type Caps struct {
 	Power    *Power   `json:"power,omitempty"`   // absent where there is nothing to choose
 	// of the machine, not of the name that it was given: 16 hexadecimal digits
 	Machine    string      `json:"machine,omitempty"`
-	Update     *UpdateStep `json:"update,omitempty"`      // under way
-	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended
+	Release    *Release    `json:"release,omitempty"`     // that runs; absent where no launcher started it
+	Update     *UpdateStep `json:"update,omitempty"`      // under way, of a family or a release
+	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended, of either
 }
 
 // Power is the power modes of a board.
@@ -240,8 +241,10 @@ type Event struct {
 	Count uint64 `json:"count,omitempty"`
 	// of a gap: "result", "event" or "control"
 	Class string `json:"class,omitempty"`
-	// of a gap, why: "quota", "age", "count", "space", "disk" or "damage"
+	// of a gap, why: "quota", "age", "count", "space", "disk" or "damage"; of an update that went back:
+	// "crash", "hang", "no_link", "canary", "inference" or "state"
 	Reason string `json:"reason,omitempty"`
+	Tail   string `json:"tail,omitempty"`  // of an update that went back: its last words on stderr, up to 16 KiB
 	Bytes  int64  `json:"bytes,omitempty"` // of a gap: topics and payloads that were lost, as far as known
 	// of a gap: the first number that was lost. None of its class from there to last was or will be delivered.
 	First uint64 `json:"first,omitempty"`

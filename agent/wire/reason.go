@@ -103,6 +103,7 @@ const (
 	EventPower    EventKind = "power"  // the board's power mode changed, or is not what it should be
 	EventBadID    EventKind = "bad_id" // a job or command came with an id, or a frame with a source, that is no name
 	EventBusy     EventKind = "busy"   // more commands came than are answered; count says how many were not
+	EventUpdate   EventKind = "update" // a release proved itself, or went back; reason says why, tail has its last words
 )
 
 // Refusal is an error with the reason that an answer gives for it. Its text is

@@ -282,6 +282,8 @@ func TestSchemasRefuseWhatTheAgentRefuses(t *testing.T) {
 		{"command", `{"ttl_ms":1,"family":{"name":"a","digest":"sha256:0a"}}`},
 		{"command", `{"ttl_ms":1,"family":{"name":"a/b","digest":"sha256:` + strings.Repeat("0a", 32) + `"}}`},
 		{"command", `{"ttl_ms":1,"cancel":"a/b"}`},
+		{"command", `{"ttl_ms":1,"version":"a/b"}`},
+		{"command", `{"ttl_ms":1,"digest":"sha256:0a"}`},
 		{"command", `{"ttl_ms":1,"probation":{"frames":-1,"max_missed":0}}`},
 		{"labels", `{"schema":1,"labels":{"a b":"c"}}`},
 		{"labels", `{"schema":1,"labels":{"a":""}}`},

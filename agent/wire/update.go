@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -36,7 +37,32 @@ func (p Probation) Check() error {
 // DefaultProbation is that of a command that names none.
 func DefaultProbation() Probation { return Probation{Frames: 200, MaxMissed: 20} }
 
-// The bounds of a command of the verb family.
+// ReleaseOrder is what a command of the verb release asks for: that another release of the
+// program runs on a device, and the one before again if it does not prove itself. Until
+// the command's expiry it must be on trial; how long that may take the device says.
+type ReleaseOrder struct {
+	Version   string `json:"version,omitempty"`
+	Digest    string `json:"digest,omitempty"`    // of its manifest: "sha256:" and hex digits
+	Downgrade bool   `json:"downgrade,omitempty"` // also if it is older than the one that runs
+	OneWay    bool   `json:"one_way,omitempty"`   // also if the one that runs cannot read the state that it leaves
+}
+
+// Check tells why no device can obey.
+func (o ReleaseOrder) Check() error {
+	if !ValidName(o.Version) {
+		return fmt.Errorf("version: %.80q is not [A-Za-z0-9_.-]{1,64}", o.Version)
+	}
+	return checkDigest("digest", o.Digest)
+}
+
+// Release names a release of the program, and the digest of its manifest.
+type Release struct {
+	Version string `json:"version"`
+	Digest  string `json:"digest,omitempty"` // absent of the program that was installed as a package
+	Slot    string `json:"slot,omitempty"`   // of the one that runs: "a", "b", or "package"
+}
+
+// The bounds of a command of the verb family or release.
 const (
 	MaxSourceURLs      = 8
 	MaxProbationFrames = 1_000_000
@@ -49,18 +75,25 @@ func (u Update) Check() error {
 		return errors.New("the command has no family")
 	case !ValidName(u.Family.Name):
 		return fmt.Errorf("family.name: %.80q is not [A-Za-z0-9_.-]{1,64}", u.Family.Name)
-	case !strings.HasPrefix(u.Family.Digest, "sha256:") || !validDigest(u.Family.Digest[len("sha256:"):]):
-		return fmt.Errorf(`family.digest: %.80q is not "sha256:" and 64 hexadecimal digits`, u.Family.Digest)
-	case len(u.Sources) > MaxSourceURLs:
-		return fmt.Errorf("sources: %d are more than %d", len(u.Sources), MaxSourceURLs)
 	}
-	for _, s := range u.Sources {
+	return cmp.Or(checkDigest("family.digest", u.Family.Digest), checkSources(u.Sources), u.Proof().Check())
+}
+
+func checkDigest(field, d string) error {
+	if digits, ok := strings.CutPrefix(d, "sha256:"); !ok || !validDigest(digits) {
+		return fmt.Errorf(`%s: %.80q is not "sha256:" and 64 hexadecimal digits`, field, d)
+	}
+	return nil
+}
+
+func checkSources(urls []string) error {
+	if len(urls) > MaxSourceURLs {
+		return fmt.Errorf("sources: %d are more than %d", len(urls), MaxSourceURLs)
+	}
+	for _, s := range urls {
 		if at, err := url.Parse(s); err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
 			return fmt.Errorf("sources: %.200q is not an http or https URL", s)
 		}
-	}
-	if u.Probation != nil {
-		return u.Probation.Check()
 	}
 	return nil
 }
@@ -73,7 +106,7 @@ func (u Update) Proof() Probation {
 	return *u.Probation
 }
 
-// UpdatePhase is how far a family is on its way.
+// UpdatePhase is how far a family or a release is on its way.
 type UpdatePhase string
 
 // The phases, in their order.
@@ -81,37 +114,40 @@ const (
 	UpdateFetching   UpdatePhase = "fetching"   // blobs come
 	UpdateVerified   UpdatePhase = "verified"   // all are there, and are what they should be
 	UpdateLocked     UpdatePhase = "locked"     // waits for the window or for the update lock
-	UpdateActivating UpdatePhase = "activating" // its members are made ready, and take over
-	UpdateProbation  UpdatePhase = "probation"  // it answers, and may have to go back
+	UpdateActivating UpdatePhase = "activating" // its members are made ready, and take over; the program ends for it
+	UpdateProbation  UpdatePhase = "probation"  // of a family: it answers, and may have to go back
+	UpdateTrial      UpdatePhase = "trial"      // of a release: it runs, and may have to go back
 )
 
-// Progress is how far a command of the verb family is.
+// Progress is how far a command of the verb family or release is.
 type Progress struct {
 	Step   UpdatePhase `json:"step"`
 	Done   int64       `json:"done"`             // bytes of blobs that are there
 	Of     int64       `json:"of"`               // bytes of blobs that were missing; 0: not known yet
-	Frames int         `json:"frames,omitempty"` // answered on probation
+	Frames int         `json:"frames,omitempty"` // answered on probation, or on trial
 	P95MS  *float64    `json:"p95_ms,omitempty"` // of infer, on probation
 	Missed int         `json:"missed,omitempty"` // of the frames, after their deadline
 }
 
 // UpdateStep is an update under way.
 type UpdateStep struct {
-	ID     string      `json:"id"` // of the command
-	Family Family      `json:"family"`
-	Step   UpdatePhase `json:"step"`
-	Detail string      `json:"detail,omitempty"` // what it waits for
+	ID      string      `json:"id"`                // of the command
+	Family  Family      `json:"family,omitzero"`   // one of the two
+	Release *Release    `json:"release,omitempty"` // likewise
+	Step    UpdatePhase `json:"step"`
+	Detail  string      `json:"detail,omitempty"` // what it waits for
 }
 
 // LastUpdate is how the last update ended.
 type LastUpdate struct {
-	ID         string `json:"id"` // of the command
-	Family     Family `json:"family"`
-	State      Step   `json:"state"` // of the command: a final one
-	Reason     Reason `json:"reason,omitempty"`
-	Detail     string `json:"detail,omitempty"`
-	RolledBack bool   `json:"rolled_back,omitempty"`
-	TS         Time   `json:"ts"`
+	ID         string   `json:"id"`                // of the command
+	Family     Family   `json:"family,omitzero"`   // one of the two
+	Release    *Release `json:"release,omitempty"` // likewise
+	State      Step     `json:"state"`             // of the command: a final one
+	Reason     Reason   `json:"reason,omitempty"`
+	Detail     string   `json:"detail,omitempty"`
+	RolledBack bool     `json:"rolled_back,omitempty"`
+	TS         Time     `json:"ts"`
 }
 
 // The sizes of what Fetch may ask for, in bytes.

@@ -35,6 +35,34 @@ func TestAnUpdateThatNoDeviceCanObeyIsRefusedByName(t *testing.T) {
 	}
 }
 
+func TestAReleaseThatNoDeviceCanTakeIsRefusedByName(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	for _, tt := range []struct{ json, err string }{
+		{`{"ttl_ms":1}`, "the command has no "},
+		{`{"ttl_ms":1,"version":"1.5.0"}`, "the command has no digest"},
+		{`{"ttl_ms":1,"digest":"` + digest + `"}`, "the command has no version"},
+		{`{"ttl_ms":1,"version":"1.5.0/../a","digest":"` + digest + `"}`, "version: "},
+		{`{"ttl_ms":1,"version":"1.5.0","digest":"` + strings.ToUpper(digest) + `"}`, "digest: "},
+		{`{"ttl_ms":1,"version":"1.5.0","digest":"` + digest + `","sources":["file:///etc"]}`, "sources: "},
+		{`{"ttl_ms":1,"version":"1.5.0","digest":"` + digest + `","mode":"balanced"}`, "mode: the verb release takes none"},
+		{`{"ttl_ms":1,"version":"1.5.0","digest":"` + digest + `","sources":["https://files.example/"],"retry":true,` +
+			`"downgrade":true,"one_way":true}`, ""},
+	} {
+		var c wire.Command
+		if err := wire.Decode([]byte(tt.json), &c); err != nil {
+			t.Errorf("%s: %v", tt.json, err)
+			continue
+		}
+		err := c.Check(wire.VerbRelease)
+		if (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+			t.Errorf("%s: got %v, want %q", tt.json, err, tt.err)
+		}
+		if tt.err == "" && c.Verb() != wire.VerbRelease {
+			t.Errorf("%s is a command of the verb %s", tt.json, c.Verb())
+		}
+	}
+}
+
 func TestARolloutCommandAsksForOneThing(t *testing.T) {
 	for _, tt := range []struct{ json, err string }{
 		{`{"action":"start","rollout":"r-1","ttl_ms":1}`, "spec: start has one"},

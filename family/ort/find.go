@@ -15,8 +15,9 @@ import (
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
 // Find returns the path of the ONNX Runtime library: the value of
-// ONNXRUNTIME_LIB, else the first of: beside the executable, in .onnxruntime
-// of the project the executable was built in, in the system's library folders.
+// ONNXRUNTIME_LIB, else the first of: beside the executable, in lib/limber beside its
+// folder, as the package has it, in .onnxruntime of the project the executable was built
+// in, in the system's library folders.
 // Its error wraps ErrMissing.
 func Find() (string, error) {
 	if path := os.Getenv("ONNXRUNTIME_LIB"); path != "" {
@@ -55,7 +56,8 @@ func places() []string {
 			exe = real
 		}
 		dir := filepath.Dir(exe)
-		dirs = append(dirs, dir, InProject(filepath.Dir(dir)))
+		up := filepath.Dir(dir)
+		dirs = append(dirs, dir, filepath.Join(up, "lib", "limber"), InProject(up))
 	}
 	dirs = append(dirs, "/usr/local/lib", "/usr/lib", "/usr/lib/"+multiarch()+"-linux-gnu", "/opt/onnxruntime/lib")
 	patterns := make([]string, len(dirs))

@@ -45,8 +45,8 @@ func (s *Shelf) stored(m *family.Member) (input, logits []float32, err error) {
 
 func agrees(got, want []float32) error {
 	if off := Distance(got, want); !(off <= canaryTolerance) {
-		return fmt.Errorf("canary: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the "+
-			"member is not used",
+		return fmt.Errorf("%w: a logit is %.3g standard deviations from the stored one, at most %g is allowed; the "+
+			"member is not used", family.ErrCanary,
 			off, canaryTolerance)
 	}
 	return nil

@@ -20,8 +20,10 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/systemd"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
+	"github.com/limber-edge/limber/firmware/slot"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -58,6 +60,16 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 			return a.run(c, cfg)
 		},
 	}
+	a.register(c)
+	f := c.Flags()
+	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
+	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
+	c.AddCommand(newAgentLock())
+	return c
+}
+
+// register adds the flags that say which device it is.
+func (a *agentArgs) register(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&a.config, "config", "", "TOML file")
 	f.Var(&a.broker, "broker", "URL of the broker, mqtt://host:port, or with mqtts, ws or wss; several have commas "+
@@ -65,10 +77,6 @@ the device at /metrics, and /healthz says whether a fault stands.`,
 	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
 	f.StringVar(&a.device, "device", "", "name of this device")
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
-	f.BoolVar(&a.check, "check", false, "print what would run, and do not run it")
-	f.BoolVar(&a.profile, "profile", false, "measure the members on this device again, and do not run")
-	c.AddCommand(newAgentLock())
-	return c
 }
 
 func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {
@@ -105,8 +113,12 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	if a.check {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
+	launched := slot.Launched()
+	stopBeats := beat(launched)
+	defer stopBeats()
+	slots := slotsOf(launched, cfg.State)
 	// A device works on without a disk; a profile that is not stored is of no use.
-	deps, err := openDevice(cfg, store.Options{StayUp: !a.profile}, log)
+	deps, err := openLaunched(cfg, store.Options{StayUp: !a.profile}, slots, log)
 	if err != nil {
 		return err
 	}
@@ -118,6 +130,11 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		}
 		return printProfile(c.OutOrStdout(), deps.Family, profile)
 	}
+	return serve(c.Context(), cfg, deps, log)
+}
+
+// serve runs a device until it is asked to stop, or to give way.
+func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.Logger) error {
 	dev, err := agent.New(cfg, deps, log)
 	if err != nil {
 		return err
@@ -126,16 +143,62 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		debug.SetGCPercent(garbage)
 	}
 	log.Info("agent starts", "fleet", cfg.Fleet, "state", cfg.State, "version", version)
-	err = runAgent(c.Context(), cfg.Metrics, dev, log)
+	stopTelling, err := tellManager(ctx, dev, log)
+	if err != nil {
+		return err
+	}
+	defer stopTelling()
+	err = runAgent(ctx, cfg.Metrics, dev, log)
 	if errors.Is(err, agent.ErrHung) {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
+	}
+	if errors.Is(err, agent.ErrSwitch) {
+		return exitError{exitSwitch}
 	}
 	if err != nil {
 		return err
 	}
 	log.Info("agent stopped")
 	return nil
+}
+
+// tellManager tells systemd, where it waits for this process, that the device is up, and
+// how it is until stop is called. It is up once all that could keep it from starting has
+// gone well: its configuration is sound, its state open and its own. Neither the link nor
+// the first member is waited for. One may be away for days and the other take minutes, and
+// a device works on its outbox or says how far it is meanwhile, while a unit that does not
+// become ready is killed, and started again to no avail.
+func tellManager(ctx context.Context, dev *agent.Agent, log *slog.Logger) (stop func(), err error) {
+	manager, err := systemd.FromEnvironment(os.Getenv, os.Getpid(), os.Getppid())
+	if err == nil {
+		err = manager.Tell(systemd.Ready)
+	}
+	if err != nil {
+		return nil, err
+	}
+	unregister := context.AfterFunc(ctx, func() {
+		if err := manager.Tell(systemd.Stopping); err != nil {
+			log.Warn("service manager not told of the stop", "err", err)
+		}
+	})
+	watching, end := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		last := dev.Progress()
+		manager.Watch(watching, func() bool {
+			now := dev.Progress()
+			moved := now.Moved(last)
+			last = now
+			return moved
+		})
+	}()
+	return func() {
+		unregister()
+		end()
+		<-ended
+	}, nil
 }
 
 // runAgent runs a device, and lets it be read meanwhile if that was asked for.
@@ -152,10 +215,9 @@ func runAgent(ctx context.Context, cfg config.Metrics, dev *agent.Agent, log *sl
 }
 
 // openDevice opens the state, family and runtime of a device.
-func openDevice(cfg config.Config, state store.Options, log *slog.Logger) (*agent.Deps, error) {
-	return agent.Open(cfg, agent.Options{Version: version, Store: state, Inference: func() (agent.Inference, error) {
-		return agent.OpenONNXRuntime(cfg.State, newTrial())
-	}}, log)
+func openDevice(cfg config.Config, state store.Options, slots *slot.Agent, log *slog.Logger) (*agent.Deps, error) {
+	inference := func() (agent.Inference, error) { return agent.OpenONNXRuntime(cfg.State, newTrial()) }
+	return agent.Open(cfg, agent.Options{Version: version, Store: state, Slots: slots, Inference: inference}, log)
 }
 
 // garbage is how much may come together, in percent of what is in use, before it is
@@ -201,7 +263,7 @@ func printCheck(w io.Writer, cfg config.Config) error {
 		_, err = fmt.Fprintln(w, "# no state yet: the first start installs the stock family and measures it")
 		return err
 	}
-	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, nil, slog.New(slog.DiscardHandler))
 	if errors.Is(err, store.ErrLocked) {
 		_, err = fmt.Fprintln(w, "# the state is in use: an agent is running")
 		return err

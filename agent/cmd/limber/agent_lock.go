@@ -11,17 +11,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/limber-edge/limber/agent/config"
-	"github.com/limber-edge/limber/agent/update"
+	"github.com/limber-edge/limber/agent/lock"
 )
 
 func newAgentLock() *cobra.Command {
 	var state string
 	c := &cobra.Command{
 		Use:   "lock [-- COMMAND...]",
-		Short: "Keep the device from activating another family",
-		Long: `Keep the device from activating another family while COMMAND runs, and end with its
-exit code; without COMMAND, until a signal comes. Blobs are fetched meanwhile, and a
-family that is on trial already ends its trial. Several may hold the lock.
+		Short: "Keep the device from activating another family or release",
+		Long: `Keep the device from activating another family or release while COMMAND runs, and end
+with its exit code; without COMMAND, until a signal comes. Blobs are fetched meanwhile,
+and what is on trial already ends its trial. Several may hold the lock.
 
 The lock is STATE/update.lock (flock): it ends with its holder, whatever ends that.`,
 		Example: `  limber agent lock
@@ -41,7 +41,7 @@ The lock is STATE/update.lock (flock): it ends with its holder, whatever ends th
 // runLocked runs a command under the update lock.
 func runLocked(c *cobra.Command, state string, command []string) error {
 	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "limber: "+format+"\n", args...) }
-	release, err := update.Hold(c.Context(), state, func() { say("waiting: a family is being activated") })
+	release, err := lock.Share(c.Context(), state, func() { say("waiting: a family is being activated") })
 	if err != nil {
 		return err
 	}

@@ -25,12 +25,28 @@ CPU revision	: 1
 
 `
 
-// board runs the program, built for arm64 with cgo, under emulation.
-type board struct{ program, root, library string }
+// board runs a program for arm64 under emulation.
+type board struct {
+	program, root string
+	library       string // empty: the program finds it
+}
 
-// mustBoard builds it. Where a tool is missing the test is skipped; `make arm64`
-// says which.
+// mustBoard builds the program, with cgo, and has the library that was fetched.
 func mustBoard(t *testing.T) board {
+	t.Helper()
+	b := mustEmulator(t)
+	b.program = filepath.Join(t.TempDir(), "limber")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1", "GOARCH=arm64", "CC=aarch64-linux-gnu-gcc")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build for arm64: %v\n%s", err, out)
+	}
+	return b
+}
+
+// mustEmulator is a board without a program. Where a tool is missing the test is
+// skipped; `make arm64` says which.
+func mustEmulator(t *testing.T) board {
 	t.Helper()
 	project, err := filepath.Abs(filepath.Join("..", "..", ".."))
 	if err != nil {
@@ -45,13 +61,7 @@ func mustBoard(t *testing.T) board {
 			t.Skipf("no %s: install Debian's qemu-user and gcc-aarch64-linux-gnu", tool)
 		}
 	}
-	dir := t.TempDir()
-	b := board{program: filepath.Join(dir, "limber"), root: filepath.Join(dir, "root"), library: found[0]}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1", "GOARCH=arm64", "CC=aarch64-linux-gnu-gcc")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build for arm64: %v\n%s", err, out)
-	}
+	b := board{root: filepath.Join(t.TempDir(), "root"), library: found[0]}
 	err = os.MkdirAll(filepath.Join(b.root, "proc"), 0o700)
 	if err == nil {
 		err = os.Symlink("/usr/aarch64-linux-gnu/lib", filepath.Join(b.root, "lib"))
@@ -65,11 +75,15 @@ func mustBoard(t *testing.T) board {
 	return b
 }
 
-func (b board) mustRun(t *testing.T, args ...string) string {
-	t.Helper()
+func (b board) command(t *testing.T, args ...string) *exec.Cmd {
 	c := exec.CommandContext(t.Context(), "qemu-aarch64", append([]string{"-L", b.root, b.program}, args...)...)
 	c.Env = append(os.Environ(), "ONNXRUNTIME_LIB="+b.library)
-	out, err := c.CombinedOutput()
+	return c
+}
+
+func (b board) mustRun(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := b.command(t, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("limber %s on arm64: %v\n%.4000s", strings.Join(args, " "), err, out)
 	}
@@ -82,13 +96,8 @@ func TestArm64AnswersAFrameAndComputesTheSameLogits(t *testing.T) {
 	if out := b.mustRun(t, "version"); !strings.Contains(out, "linux/arm64") {
 		t.Errorf("got version %q, want one for arm64", out)
 	}
-	// An agent whose member passes its canary, and that answers a frame: emulated, the
-	// library takes seconds to optimise each member, so that the device has the smallest.
-	f := familytest.Stock(t)
-	f.Name, f.Members = "smallest", f.Members[:1]
-	state := filepath.Join(t.TempDir(), "state")
-	says(t, 0, "1 members", "family", "install", "--family", mustPack(t, f), "--state", state)
-	b.mustRun(t, "coldstart", "--state", state)
+	// An agent whose member passes its canary, and that answers a frame.
+	b.mustRun(t, "coldstart", "--state", mustSmallest(t))
 
 	dir := filepath.Join(fixtures, "imagenet")
 	cases, _ := familytest.Cases(t, dir)
@@ -99,4 +108,15 @@ func TestArm64AnswersAFrameAndComputesTheSameLogits(t *testing.T) {
 			t.Errorf("%s: a logit is %.2g standard deviations from PyTorch's, want at most 1e-4", c.Logits, off)
 		}
 	}
+}
+
+// mustSmallest is the state of a device that has the smallest member alone: emulated, the
+// library takes seconds to optimise each.
+func mustSmallest(t *testing.T) (state string) {
+	t.Helper()
+	f := familytest.Stock(t)
+	f.Name, f.Members = "smallest", f.Members[:1]
+	state = filepath.Join(t.TempDir(), "state")
+	says(t, 0, "1 members", "family", "install", "--family", mustPack(t, f), "--state", state)
+	return state
 }

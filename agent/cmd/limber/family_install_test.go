@@ -94,7 +94,7 @@ func installed(t *testing.T, state string) string {
 	t.Helper()
 	cfg := config.Default()
 	cfg.State = state
-	deps, err := openDevice(cfg, store.Options{}, slog.New(slog.DiscardHandler))
+	deps, err := openDevice(cfg, store.Options{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

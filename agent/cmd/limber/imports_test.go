@@ -26,8 +26,10 @@ var ranks = [][]imports{
 	{ // pure: the standard library and nothing else, but for the format of ONNX and that of a WebSocket
 		{of: "agent/wire"},
 		{of: "agent/governor"},
+		{of: "agent/systemd"},
 		{of: "family"},
 		{of: "family/chart"},
+		{of: "firmware/packaging"}, // units, scripts and the like, with tests in Go
 		{of: "firmware/power"},
 		{of: "firmware/slot"},
 		{of: "family/train"}, // Python, with a test in Go
@@ -68,15 +70,21 @@ var ranks = [][]imports{
 		{of: "agent/engine", ours: []string{"agent/governor", "agent/monitor", "agent/pipeline", "agent/wire", "family", "store"}},
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
+	{ // when its owner lets it be exchanged
+		{of: "agent/lock", ours: []string{"agent/control", "agent/wire"}},
+	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
-		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/wire", "family", "family/library", "store"}},
+		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "store"}},
+		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
 		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
 	{ // the device, the operator, and who makes families
-		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/monitor",
-			"agent/mqtt", "agent/pipeline", "agent/update", "agent/uplink", "agent/wire",
-			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "store"},
+		{of: "agent/check", ours: []string{"agent/config", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power",
+			"firmware/slot", "store"}, libraries: []string{"golang.org/x/sys"}},
+		{of: "agent", ours: []string{"agent/blob", "agent/config", "agent/control", "agent/engine", "agent/frame", "agent/governor", "agent/host", "agent/lock", "agent/monitor",
+			"agent/mqtt", "agent/pipeline", "agent/release", "agent/update", "agent/uplink", "agent/wire",
+			"family", "family/library", "family/ort", "family/resident", "firmware/power", "firmware/repo", "firmware/slot", "store"},
 			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/fleet", ours: []string{"agent/mqtt", "agent/wire"}},
 		{of: "broker-config/brokercheck", ours: []string{"agent/mqtt", "agent/wire"}},
@@ -119,10 +127,10 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
-			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/metrics", "agent/mqtt", "agent/pipeline",
-			"agent/sim", "agent/update", "agent/wire",
+			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
+			"agent/release", "agent/sim", "agent/systemd", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},

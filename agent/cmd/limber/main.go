@@ -7,7 +7,7 @@
 //	broker ──▶ agent ──▶ pipeline (decode, governor, session) ──▶ outbox ──▶ broker
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or another
-// controller serves the fleet.
+// controller serves the fleet, 4 another release of the program is to take over.
 package main
 
 import (
@@ -38,6 +38,7 @@ const (
 	exitFailed
 	exitUsage
 	exitLocked
+	exitSwitch
 )
 
 func main() {
@@ -97,11 +98,11 @@ func newRoot() *cobra.Command {
 	root.Long = root.Short + `.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
-another controller serves the fleet.`
+another controller serves the fleet, 4 another release is to take over.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
-		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newVersion())
+	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
+		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see `%s --help`", err, c.CommandPath())

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/limber-edge/limber/agent"
+	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/release"
+	"github.com/limber-edge/limber/firmware/slot"
+	"github.com/limber-edge/limber/store"
+)
+
+// beatPace is how often limber-boot hears that this program is alive. It wants to every 5 s.
+const beatPace = 2 * time.Second
+
+// beat tells limber-boot that this program is alive, if it started it, until stop is called.
+func beat(launched *slot.Child) (stop func()) {
+	ended := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(beatPace)
+		defer tick.Stop()
+		for {
+			launched.Beat()
+			select {
+			case <-tick.C:
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() { close(ended) }
+}
+
+// slotsOf are those of releases; nil where limber-boot did not start this program.
+func slotsOf(launched *slot.Child, state string) *slot.Agent {
+	if launched == nil {
+		return nil
+	}
+	return slot.Open(state).Agent(launched.Slot)
+}
+
+// openLaunched opens a device. That it cannot be opened is the fault of a release on
+// trial, unless another process has the state.
+func openLaunched(cfg config.Config, state store.Options, slots *slot.Agent, log *slog.Logger) (*agent.Deps, error) {
+	if slots == nil {
+		return openDevice(cfg, state, nil, log)
+	}
+	if err := release.Keep(cfg.State, slots); err != nil {
+		return nil, err
+	}
+	deps, err := openDevice(cfg, state, slots, log)
+	if err != nil && !errors.Is(err, store.ErrLocked) {
+		err = release.Unreadable(slots, err)
+	}
+	return deps, err
+}

@@ -1,0 +1,143 @@
+package release
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/slot"
+)
+
+// linkPace is how often it is looked whether there is a link.
+const linkPace = 200 * time.Millisecond
+
+// decide judges a release that had no link, as the program before it.
+func (t *task) decide(ctx context.Context, p *slot.Phase) (control.Outcome, error) {
+	t.course.Begin()
+	if p.Provisional {
+		stands, err := t.stands(ctx)
+		if err != nil {
+			return control.Outcome{}, control.ErrLeft
+		}
+		if stands {
+			return t.lose()
+		}
+	}
+	t.enter(wire.UpdateLocked, "release "+t.asked.Version+" had no link, and there is none: it is tried again with one")
+	err := t.awaitLink(ctx)
+	if err == nil {
+		err = t.activate(ctx)
+	}
+	switch {
+	case err == nil:
+		return control.Outcome{}, control.ErrLeft
+	case stopped(ctx):
+		return control.Outcome{}, err
+	}
+	if err := t.tellEnd(ctx); err != nil {
+		t.log.Warn("how the release ended may be told again", "err", err)
+	}
+	return t.fail(t.because(ctx, err), true)
+}
+
+// stands waits for a link as long as the release had, and tells whether its verdict stands
+// then: it is refused. The error is that the device stops, or the disk's.
+func (t *task) stands(ctx context.Context) (bool, error) {
+	ctx, cancel := t.unlimited(ctx)
+	defer cancel()
+	within, end := context.WithTimeout(ctx, time.Until(t.cfg.Started.Add(t.cfg.Trial)))
+	defer end()
+	t.enter(wire.UpdateTrial, "release "+t.asked.Version+" had no link: whether there is one is found out")
+	linked := t.awaitLink(within) == nil
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	record := t.deps.Slots.Withdraw
+	if linked {
+		record = t.deps.Slots.Stand
+	}
+	for record() != nil { // a full disk
+		if err := pause(ctx, retryPace); err != nil {
+			return false, err
+		}
+	}
+	p, err := t.deps.Slots.Phase()
+	return p.IsRefused(t.asked.Digest), err
+}
+
+func (t *task) awaitLink(ctx context.Context) error {
+	for !t.deps.Link.Online() {
+		if err := pause(ctx, linkPace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lose ends the command of a release that went back.
+func (t *task) lose() (control.Outcome, error) {
+	last, _, _ := t.deps.Slots.Untold()
+	why := wire.Refuse(wire.Internal, "%s", wordsOf(last))
+	if err := t.tellEnd(context.Background()); err != nil {
+		t.log.Warn("how the release ended may be told again", "err", err)
+	}
+	return t.fail(why, true)
+}
+
+// keepPatience is how long it may take until an event cannot be lost any more.
+const keepPatience = 5 * time.Second
+
+// tellEnd tells how the last update ended, and records that when it cannot be lost.
+func (u *Updater) tellEnd(ctx context.Context) error {
+	last, _, ok := u.deps.Slots.Untold()
+	if !ok {
+		return nil
+	}
+	e := wire.Event{Kind: wire.EventUpdate, Reason: string(last.Reason), Detail: wordsOf(last), Tail: last.Tail}
+	severity := wire.SeverityError
+	if last.Outcome == slot.Confirmed {
+		severity = wire.SeverityInfo
+	}
+	kept := u.tell(severity, e)
+	for until := time.Now().Add(keepPatience); !kept(); {
+		if time.Now().After(until) {
+			return fmt.Errorf("its event is not on the disk after %v", keepPatience)
+		}
+		if err := pause(ctx, linkPace); err != nil {
+			return err
+		}
+	}
+	return u.deps.Slots.Told()
+}
+
+func (u *Updater) tell(s wire.Severity, e wire.Event) (kept func() bool) {
+	e.TS = wire.At(u.deps.Clock())
+	return u.deps.Link.Keep(s, e)
+}
+
+// wordsOf says how an update ended.
+func wordsOf(l slot.Last) string {
+	switch l.Outcome {
+	case slot.Confirmed:
+		return fmt.Sprintf("release %s is confirmed", l.Version)
+	case slot.Undecided:
+		return fmt.Sprintf("release %s had no link, and neither had this one: it is undecided", l.Version)
+	}
+	words := fmt.Sprintf("release %s %s: %s; this one runs again", l.Version, ErrUnproved, l.Reason)
+	if said := lastLine(l.Tail); said != "" {
+		words += ". It said last: " + said
+	}
+	return words
+}
+
+// lineMost bounds a line that is repeated in a sentence, in bytes.
+const lineMost = 300
+
+func lastLine(tail string) string {
+	tail = strings.TrimRight(tail, "\n\r ")
+	line := tail[strings.LastIndexByte(tail, '\n')+1:]
+	return strings.ToValidUTF8(line[max(0, len(line)-lineMost):], "")
+}

@@ -1,0 +1,97 @@
+package release
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/repo"
+	"github.com/limber-edge/limber/firmware/slot"
+)
+
+// keeps has a start keep or put back what is to be, and wants the copy to be there or not.
+func (d *device) keeps(want bool) {
+	d.Helper()
+	d.stop()
+	if err := Keep(d.dir, slot.Open(d.dir).Agent(d.phase().Slot)); err != nil {
+		d.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "slots", kept, "limber.db")); (err == nil) != want {
+		d.Errorf("the copy: %v, want one: %t", err, want)
+	}
+}
+
+func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T) {
+	for name, tt := range map[string]struct {
+		back bool
+		want string // of the cell that the release changes
+	}{"it goes back": {true, "old"}, "it is confirmed": {false, "new"}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(d *device) {
+				set := func(value string) {
+					if err := d.st.SetCell("horizon", []byte(value)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				set("old")
+				m := d.offer("1.5.0", func(m *repo.Manifest) { m.State = repo.OneWay })
+				d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
+				d.wants(slot.Trial, slot.A, 0)
+				d.keeps(true)
+				d.must(slot.Open(d.dir).Launcher().Count())
+				d.starts(slot.A)
+				set("new")
+				d.keeps(true) // a second start of the trial leaves the copy as it is
+				if tt.back {
+					_, err := slot.Open(d.dir).Launcher().Back(slot.Crash, "")
+					d.must(err)
+				} else {
+					d.starts(slot.A)
+					pass(10 * time.Second)
+					d.wants(slot.Confirmed, slot.A, 0)
+					if _, err := os.Stat(keptIn(d.dir)); err == nil {
+						t.Error("the copy is there though it would come back")
+					}
+				}
+				d.keeps(false)
+				d.starts(d.phase().Slot)
+				if b, err := d.st.Cell("horizon"); string(b) != tt.want {
+					t.Errorf("got %q, %v; want %q", b, err, tt.want)
+				}
+				if tt.back {
+					d.ends("u1", wire.CommandFailed, wire.Internal, "crash", true)
+				}
+			})
+		})
+	}
+}
+
+func TestAReleaseWhoseStateCannotBeKeptIsNotTried(t *testing.T) {
+	bubble(t, func(d *device) {
+		m := d.offer("1.5.0", func(m *repo.Manifest) { m.State = repo.OneWay })
+		d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
+		d.stop()
+		d.must(os.WriteFile(filepath.Join(d.dir, "slots", kept+".new"), nil, 0o600))
+		d.must(os.Chmod(filepath.Join(d.dir, "limber.db"), 0o600))
+		d.must(os.Remove(filepath.Join(d.dir, "outbox.db")))
+		d.must(os.Mkdir(filepath.Join(d.dir, "outbox.db"), 0o700)) // which cannot be read as a file
+		if err := Keep(d.dir, slot.Open(d.dir).Agent(slot.A)); err == nil {
+			t.Error("it goes on")
+		}
+		if p := d.phase(); p.Verdict != slot.State {
+			t.Errorf("got %+v, want its verdict", p)
+		}
+		if _, err := os.Stat(filepath.Join(d.dir, "slots", kept+".new")); err == nil {
+			t.Error("half a copy is left")
+		}
+	})
+}
+
+func (d *device) must(err error) {
+	d.Helper()
+	if err != nil {
+		d.Fatal(err)
+	}
+}

@@ -1,0 +1,6 @@
+//go:build linux && torture
+
+package release
+
+// everyState is how many states that a kill may leave there are to one that is started from.
+const everyState = 1

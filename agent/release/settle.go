@@ -1,0 +1,137 @@
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/slot"
+	"github.com/limber-edge/limber/store"
+)
+
+// Left is what a start found of a release.
+type Left struct {
+	ID      string // of the command that is to be handed in again; empty: none
+	Payload []byte
+	OnTrial bool // this program is, and may be why the earlier run ended
+}
+
+// Settle decides whether a command that an earlier run left goes on. The error wraps
+// ErrUnproved where this program, which is on trial, cannot read the state that the one
+// before left: it ends then, and that is recorded. Else it says what is not known any more.
+func Settle(st *store.Store, slots *slot.Agent, damage []string) (Left, error) {
+	p, err := slots.Phase()
+	if err != nil || p.Command == nil {
+		return Left{}, err
+	}
+	payload, err := payloadOf(p.Command)
+	if err != nil {
+		return Left{}, err
+	}
+	left := Left{ID: p.Command.ID, Payload: payload, OnTrial: p.InTrial() && p.Slot == slots.Running()}
+	if left.OnTrial {
+		return left, Unreadable(slots, unread(st, left, damage))
+	}
+	if !isOpen(st, left) && (p.Phase == slot.Fetch || p.Phase == slot.Stage) {
+		return Left{}, slots.Drop()
+	}
+	return left, nil
+}
+
+// isOpen tells whether the ledger has a command, and no end of it.
+func isOpen(st *store.Store, c Left) bool {
+	known, err := st.Command(key(c.ID))
+	return err == nil && known.Request == store.DigestOf(c.Payload) && !wire.Step(known.State).Final()
+}
+
+// Unreadable records that this program, if it is on trial, cannot read the state that the
+// one before left, and words that; nil if why is.
+func Unreadable(slots *slot.Agent, why error) error {
+	p, err := slots.Phase()
+	if why == nil || err != nil || !p.InTrial() || p.Slot != slots.Running() {
+		return why
+	}
+	why = fmt.Errorf("release %s %w: %s: %w", p.Version, ErrUnproved, slot.State, why)
+	return errors.Join(why, slots.Fail(slot.State))
+}
+
+// unread is why the state that the release before left is not what it was.
+func unread(st *store.Store, left Left, damage []string) error {
+	known, err := st.Command(key(left.ID))
+	switch {
+	case len(damage) > 0:
+		return fmt.Errorf("damaged: %s", damage[0])
+	case err != nil:
+		return fmt.Errorf("the command that asked for this release: %w", err)
+	case known.Request != store.DigestOf(left.Payload):
+		return errors.New("the command that asked for this release is there with other bytes")
+	}
+	return nil
+}
+
+// key is a command's name in the ledger.
+func key(id string) string { return wire.VerbRelease + "/" + id }
+
+// payloadOf is a command as it came.
+func payloadOf(c *slot.Command) ([]byte, error) {
+	var s string
+	if err := json.Unmarshal(c.Payload, &s); err != nil || !wire.ValidName(c.ID) {
+		return nil, fmt.Errorf("the command of the release: %w", errors.Join(err, errors.New("it has no name")))
+	}
+	return []byte(s), nil
+}
+
+// Begin tells how an update ended that an earlier run could not tell of. It is for the
+// start, when the outbox works and no command is carried out yet.
+func (u *Updater) Begin(ctx context.Context) error {
+	last, c, ok := u.deps.Slots.Untold()
+	if !ok {
+		return nil
+	}
+	p, err := u.deps.Slots.Phase()
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return u.tellEnd(ctx)
+	}
+	payload, err := payloadOf(c)
+	switch left := (Left{ID: c.ID, Payload: payload}); {
+	case err != nil: // Settle has said so
+	case last.Outcome == slot.Undecided && !p.IsRefused(p.Digest) && isOpen(u.deps.State, left):
+		return nil // the command goes on
+	default:
+		if err := u.settle(left, &p, last); err != nil {
+			return err
+		}
+	}
+	return u.tellEnd(ctx)
+}
+
+// ledgerKeep is how long an end is remembered of a command that the ledger did not know.
+const ledgerKeep = time.Hour
+
+// settle gives a command its last state in the ledger, which answers it with that when it
+// is handed in.
+func (u *Updater) settle(c Left, p *slot.Phase, l slot.Last) error {
+	known, err := u.deps.State.Command(key(c.ID))
+	if err == nil && wire.Step(known.State).Final() {
+		return nil
+	}
+	if err != nil {
+		known.Expires = u.deps.Clock().Add(ledgerKeep)
+	}
+	now := wire.At(u.deps.Clock())
+	ack := wire.Ack{ID: c.ID, Verb: wire.VerbRelease, State: wire.CommandSucceeded, TS: now}
+	if l.Outcome != slot.Confirmed {
+		ack.State, ack.Reason, ack.Detail, ack.RolledBack = wire.CommandFailed, wire.Internal, wordsOf(l), true
+	}
+	end := wire.LastUpdate{ID: c.ID, Release: &wire.Release{Version: l.Version, Digest: p.Digest}, State: ack.State,
+		Reason: ack.Reason, Detail: ack.Detail, RolledBack: ack.RolledBack, TS: now}
+	u.show(nil, &end)
+	return u.deps.State.SetCommand(store.Command{ID: key(c.ID), Request: store.DigestOf(c.Payload), State: string(ack.State),
+		Answer: encode(ack), Expires: known.Expires}, cells(end)...)
+}

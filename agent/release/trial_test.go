@@ -1,0 +1,181 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/firmware/slot"
+)
+
+// fakeDevice is an engine and a link, both of which a test moves.
+type fakeDevice struct {
+	mu        sync.Mutex
+	state     engine.State
+	loading   bool
+	frames    uint64
+	canary    error
+	asked     int
+	deaf      bool // it does not answer what is asked
+	online    bool
+	delivered uint64
+	lost      bool // events are
+	events    []wire.Event
+}
+
+func (d *fakeDevice) Status() engine.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return engine.Status{State: d.state, Loading: d.loading, Detail: "no member passed"}
+}
+
+func (d *fakeDevice) Answered() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.frames
+}
+
+func (d *fakeDevice) Canary() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.canary
+}
+
+func (d *fakeDevice) Ask() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked++
+	if !d.deaf {
+		d.frames++
+	}
+}
+
+func (d *fakeDevice) Online() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.online
+}
+
+func (d *fakeDevice) Delivered() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.delivered
+}
+
+func (d *fakeDevice) Keep(_ wire.Severity, e wire.Event) func() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.events = append(d.events, e)
+	kept := !d.lost
+	return func() bool { return kept }
+}
+
+// change moves it.
+func (d *fakeDevice) change(do func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	do()
+}
+
+// sound is a device that has all that a release must show.
+func sound() *fakeDevice { return &fakeDevice{state: engine.Ready, online: true, delivered: 1} }
+
+func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
+	const long = 5 * time.Minute
+	for _, tt := range []struct {
+		name   string
+		device *fakeDevice
+		after  time.Duration // that it is changed
+		change func(*fakeDevice)
+		want   slot.Reason // empty: it proves itself
+		why    string
+		least  time.Duration
+		most   time.Duration
+	}{
+		{"all is well at once", sound(), 0, nil, "", "", 0, 5 * time.Second},
+		{"members load for a minute", &fakeDevice{state: engine.Ready, loading: true, online: true, delivered: 1}, time.Minute,
+			func(d *fakeDevice) { d.loading = false }, "", "", time.Minute, 65 * time.Second},
+		{"some members are missing", &fakeDevice{state: engine.Degraded, online: true, delivered: 1}, 0, nil, "", "", 0, 5 * time.Second},
+		{"the link comes late", &fakeDevice{state: engine.Ready}, 4 * time.Minute,
+			func(d *fakeDevice) { d.online, d.delivered = true, 1 }, "", "", 4 * time.Minute, 241 * time.Second},
+		{"the link was there", &fakeDevice{state: engine.Ready, loading: true, online: true}, time.Minute,
+			func(d *fakeDevice) { d.online, d.loading, d.delivered = false, false, 3 }, "", "", time.Minute, 65 * time.Second},
+		{"a canary that fails", sound(), time.Second, func(d *fakeDevice) { d.canary = errors.New("canary: a logit") },
+			slot.Canary, "a logit", time.Second, 2 * time.Second},
+		{"a canary that fails without a link", &fakeDevice{canary: errors.New("canary: a logit")}, 0, nil, slot.Canary, "", 0, time.Second},
+		{"no member", &fakeDevice{state: engine.Unavailable, online: true, delivered: 1}, 0, nil, slot.Inference,
+			"the engine is unavailable: no member passed", long, long},
+		{"members that are never ready", &fakeDevice{online: true, delivered: 1}, 0, nil, slot.Inference, "preparing", long, long},
+		{"nothing is answered", &fakeDevice{state: engine.Ready, deaf: true, online: true, delivered: 1}, 0, nil, slot.Inference,
+			"0 of 20 frames answered", long, long},
+		{"neither frames nor a link", &fakeDevice{state: engine.Ready, deaf: true}, 0, nil, slot.Inference, "", long, long},
+		{"no link", &fakeDevice{state: engine.Ready}, 0, nil, slot.NoLink, "no broker", long, long},
+		{"a broker that takes nothing", &fakeDevice{state: engine.Ready, online: true}, 0, nil, slot.NoLink, "took no message", long, long},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				if tt.name == "a canary that fails" {
+					tt.device.loading = true
+				}
+				time.AfterFunc(tt.after, func() {
+					if tt.change != nil {
+						tt.device.change(func() { tt.change(tt.device) })
+					}
+				})
+				try := trial{engine: tt.device, link: tt.device, until: began.Add(long)}
+				err := try.run(t.Context(), func(uint64) {})
+				f, failed := errors.AsType[*failing](err)
+				switch took := time.Since(began); {
+				case failed != (tt.want != "") || failed && (f.reason != tt.want || !strings.Contains(f.why, tt.why)):
+					t.Errorf("got %v, want %q with %q", err, tt.want, tt.why)
+				case took < tt.least || took > tt.most:
+					t.Errorf("it took %v, want from %v to %v", took, tt.least, tt.most)
+				}
+			})
+		})
+	}
+}
+
+func TestATrialAsksForNothingWhileJobsCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDevice{state: engine.Ready, online: true, delivered: 1}
+		stop := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-time.After(lookPace / 4):
+					d.change(func() { d.frames++ })
+				case <-stop:
+					return
+				}
+			}
+		}()
+		var told []uint64
+		try := trial{engine: d, link: d, until: time.Now().Add(time.Minute)}
+		if err := try.run(t.Context(), func(n uint64) { told = append(told, n) }); err != nil {
+			t.Error(err)
+		}
+		close(stop)
+		if d.asked > 1 || len(told) < 5 || told[len(told)-1] < framesLeast { // the first look knows of no job yet
+			t.Errorf("asked for %d frames, told of %v; want the camera's", d.asked, told)
+		}
+	})
+}
+
+func TestATrialEndsWithItsDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, stop)
+		try := trial{engine: &fakeDevice{}, link: &fakeDevice{}, until: time.Now().Add(time.Minute)}
+		if err := try.run(ctx, func(uint64) {}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that it was stopped", err)
+		}
+	})
+}

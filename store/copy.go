@@ -1,0 +1,37 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Copy makes the files of a device in one folder those in another, which must be there. A
+// file is there whole or as it was before; after a cut Copy is to be called again. Neither
+// folder may be in use.
+func Copy(from, to string) error {
+	for _, name := range []string{"limber.db", "outbox.db", "outbox.log"} {
+		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			return fmt.Errorf("copy of the state: %w", err)
+		}
+	}
+	return SyncFolder(to)
+}
+
+// copyFile copies a file, or the lack of one.
+func copyFile(from, to string) error {
+	f, err := os.Open(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return removed(to)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	return fillFile(to, 0o600, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
+}
