@@ -128,7 +128,7 @@ func TestPowerCommandsAreJudged(t *testing.T) {
 		detail  string // part of it
 	}{
 		{"nvpmodel obeys", nil, allowed, `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
-		{"in force already", as("hangs"), allowed, `{"power_mode":"MODE_20W_6CORE","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
+		{"in force already", as("fails"), allowed, `{"power_mode":"MODE_20W_6CORE","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
 		{"it takes a reboot", nil, allowed, `{"power_mode":"MODE_10W_2CORE","ttl_ms":60000}`, wire.CommandFailed,
 			wire.NeedsReboot, "--at-reboot leaves it to the board's next start"},
 		{"it is left to the next start", nil, allowed, `{"power_mode":"MODE_10W_2CORE","at_reboot":true,"ttl_ms":60000}`,

@@ -10,3 +10,6 @@ var (
 
 // Hasten shortens the patience of a helper, with its peers and with nvpmodel.
 func (h *Helper) Hasten(d time.Duration) { h.patience, h.setter.patience = d, d }
+
+// Rest forgets how often the mode was changed of late.
+func (b *Board) Rest() { b.changes = changes{} }

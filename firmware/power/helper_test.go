@@ -175,6 +175,53 @@ func TestAHelperThatMayRebootsTheBoard(t *testing.T) {
 	}
 }
 
+// TestABoardThatTakesItsToolAlongRestarts: systemd ends all programs while nvpmodel waits.
+func TestABoardThatTakesItsToolAlongRestarts(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel("[ $1 = -q ] && exit; echo 'DO YOU WANT TO REBOOT NOW?'; read answer; kill -TERM $$")
+	socket := b.helps(func(c *power.HelperConfig) { c.Reboot = true })
+	now, err := power.New(b.root).Remote(socket).Set(t.Context(), power.Change{Mode: "MODE_10W_2CORE", AllowReboot: true})
+	if err != nil || now != "MODE_20W_6CORE" {
+		t.Errorf("got %s, %v; want that it restarts", now, err)
+	}
+}
+
+// TestAHelperThatStartsAnewTakesNoStatusFileForWhatIsInForce: nobody knows what it did before.
+func TestAHelperThatStartsAnewTakesNoStatusFileForWhatIsInForce(t *testing.T) {
+	for _, tt := range []struct {
+		name, mode, waits, live string
+		is                      error
+		now, after              string
+	}{
+		{"the mode waits, and takes a reboot", "MODE_10W_2CORE", "MODE_10W_2CORE", "8", power.ErrReboot, "MODE_20W_6CORE", "8\n"},
+		{"the mode waits, and takes none", "MODE_15W", "MODE_15W", "8", nil, "MODE_15W", "0\n"},
+		{"another one is in force", "MODE_15W", "", "2", nil, "MODE_15W", "0\n"},
+	} {
+		b := mustFake(t, "xavier-nx")
+		b.write("fake/live", tt.live)
+		p := power.New(b.root)
+		if tt.waits != "" {
+			p.Remote(b.helps()).Set(t.Context(), power.Change{Mode: tt.waits, AtReboot: true})
+		} else {
+			b.write("var/lib/nvpmodel/status", "pmode:0000")
+		}
+		now, err := p.Remote(b.helps()).Set(t.Context(), power.Change{Mode: tt.mode})
+		if !errors.Is(err, tt.is) || now != tt.now || p.Modes().Current != tt.now || b.read("fake/live") != tt.after {
+			t.Errorf("%s: got %s, %v, %s in force and %s; want %s, %v, %s", tt.name, now, err, p.Modes().Current,
+				b.read("fake/live"), tt.now, tt.is, tt.after)
+		}
+	}
+}
+
+func TestAToolThatPrintsALongLineIsStillToldOf(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel(`[ $1 = -q ] || printf '%5000d' 0 | tr ' ' '\1'; exit 3`)
+	_, err := power.New(b.root).Remote(b.helps()).Set(t.Context(), power.Change{Mode: "MODE_15W"})
+	if err == nil || !strings.Contains(err.Error(), "nvpmodel: exit status 3") {
+		t.Errorf("got %v, want how it ended", err)
+	}
+}
+
 func TestAPeerThatSendsNothingIsGivenUpAndTheNextServed(t *testing.T) {
 	b := mustFake(t, "xavier-nx")
 	socket := b.helps()
