@@ -8,8 +8,8 @@ var (
 	ParseQuery = parseQuery
 )
 
-// Hasten shortens the patience of a helper, with its peers and with nvpmodel.
-func (h *Helper) Hasten(d time.Duration) { h.patience, h.setter.patience = d, d }
+// Hasten sets the patience of a helper, with its peers and with nvpmodel.
+func (h *Helper) Hasten(peers, tool time.Duration) { h.patience, h.setter.patience = peers, tool }
 
 // Rest forgets how often the mode was changed of late.
 func (b *Board) Rest() { b.changes = changes{} }
