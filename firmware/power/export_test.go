@@ -2,10 +2,11 @@ package power
 
 import "time"
 
-// ParseLine and ParseQuery read what comes from outside.
+// ParseLine and ParseQuery read what comes from outside, and Give gives a socket away.
 var (
 	ParseLine  = parseLine
 	ParseQuery = parseQuery
+	Give       = give
 )
 
 // Hasten sets the patience of a helper, with its peers and with nvpmodel.

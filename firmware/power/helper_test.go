@@ -389,6 +389,25 @@ func TestC14_TheSocketIsForItsOwnerAndGroup(t *testing.T) {
 	}
 }
 
+func TestC14_AFileThatALinkInPlaceOfTheSocketLeadsToIsNotGivenAway(t *testing.T) {
+	secret, path := filepath.Join(t.TempDir(), "shadow"), filepath.Join(t.TempDir(), "power.sock")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, put := range []func(from, to string) error{os.Symlink, os.Link} {
+		os.Remove(path)
+		if err := put(secret, path); err != nil {
+			t.Fatal(err)
+		}
+		if err := power.Give(path, os.Getegid()); err == nil || !strings.Contains(err.Error(), "no socket any more") {
+			t.Errorf("got %v, want that it is no socket", err)
+		}
+		if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("got %v, %v; want 0600 as before", info.Mode(), err)
+		}
+	}
+}
+
 // stranger listens at a socket and does something with the first connection.
 func stranger(t *testing.T, does func(net.Conn)) (socket string) {
 	t.Helper()
