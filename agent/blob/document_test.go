@@ -67,6 +67,21 @@ func TestM3_AMirrorOfAByteASecondIsGivenUpAndAnotherGoesOnWhereItWas(t *testing.
 	})
 }
 
+func TestM3_AMirrorOfAByteASecondIsGivenUpAlsoWhereTheRateIsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const kib = 64
+		b := random(20 * kib << 10)
+		allowed := mustAllow(t, "http://slow.example", "http://fast.example")
+		f := New(Config{Dir: t.TempDir(), Allowed: allowed, KiBPerSecond: kib}, nowhere{}, discard())
+		f.client.Transport = slowly(b, map[string]int{})
+		began := time.Now()
+		mustComplete(t, f, wantedOf(b, "http://slow.example", "http://fast.example"))
+		if took := time.Since(began); took < stall+18*time.Second || took > stall+25*time.Second {
+			t.Errorf("it took %v, want a stall of %v and 20s of blob", took, stall)
+		}
+	})
+}
+
 func TestM3_ADocumentOfAByteASecondIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := random(50_000)

@@ -173,7 +173,9 @@ func (s source) ask(ctx context.Context, method, bytes string, take func(*http.R
 		if code := a.Header.Get("Content-Encoding"); code != "" && code != "identity" {
 			return fmt.Errorf("it sends %.40q, which was not asked for", code)
 		}
-		err = take(a, &moving{ctx: ctx, body: a.Body, silence: silence, fetcher: s.Fetcher, rate: s.pace})
+		body := &moving{ctx: ctx, body: a.Body, silence: silence, fetcher: s.Fetcher, rate: s.pace}
+		body.until(time.Now().Add(stall))
+		err = take(a, body)
 	}
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
@@ -195,23 +197,30 @@ type moving struct {
 	ctx     context.Context // of the request
 	body    io.Reader
 	silence *time.Timer
+	end     time.Time // of the request, unless it is put off
 	fetcher *Fetcher
 	rate    *rate
 	moved   int // bytes since the end was put off
 }
 
+// until puts off the end of the request.
+func (m *moving) until(end time.Time) {
+	m.end = end
+	m.silence.Reset(time.Until(end))
+}
+
 func (m *moving) Read(b []byte) (int, error) {
 	rate := m.rate
 	if wait := rate.wait(); wait > 0 {
+		m.until(m.end.Add(wait)) // which is none of the source's
 		if err := sleep(m.ctx, wait); err != nil {
 			return 0, err
 		}
-		m.silence.Reset(stall)
 	}
 	n, err := m.body.Read(b[:min(int64(len(b)), rate.part(int64(len(b))))])
 	if n > 0 {
 		if m.moved += n; m.moved >= stallBytes {
-			m.silence.Reset(stall)
+			m.until(time.Now().Add(stall))
 			m.moved = 0
 		}
 		rate.spend(int64(n))
