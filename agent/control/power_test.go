@@ -324,6 +324,21 @@ func TestACommandRebootsTheBoardOnceAndEndsAfterIt(t *testing.T) {
 	}
 }
 
+func TestABoardThatDoesNotGoDownKeepsNobodyFromTheUpdateLock(t *testing.T) {
+	t.Parallel()
+	m, cfg, released := mustFake(t, "xavier-nx"), allowed, new(atomic.Bool)
+	cfg.AllowReboot = true
+	r := mustRig(t, t.TempDir(), withPower(m, cfg, new(atomic.Int64), func(d *PowerDeps) {
+		d.Lock = func() (func(), error) { return func() { released.Store(true) }, nil }
+	}))
+	r.power.goesDown = 10 * time.Millisecond
+	r.sends("p", `{"power_mode":"MODE_10W_2CORE","allow_reboot":true,"ttl_ms":86400000}`).fails(t, wire.CommandFailed,
+		wire.Internal, "was to restart for power mode MODE_10W_2CORE, and has not within 10ms")
+	if !released.Load() {
+		t.Error("it has the lock still")
+	}
+}
+
 func TestABoardIsNotRebootedUnderTheUpdateLock(t *testing.T) {
 	t.Parallel()
 	m, cfg := mustFake(t, "xavier-nx"), allowed
