@@ -47,10 +47,10 @@ func (b *Board) Setter(p Permission) (*Setter, error) {
 }
 
 // Set puts a mode of Modes in force, makes sure that it is, and returns the one that is
-// now, also beside an error. Where nvpmodel has not said that it is in force already it is
-// asked to set it: its status file may name a mode that waits for the board's next start. That is another one without an error where the change was
+// now, also beside an error. That is another one without an error where the change was
 // left to the board's next start, and where AllowReboot was asked for and the board is
-// about to restart.
+// about to restart. Only where nvpmodel has said that the mode is in force it is not asked
+// to set it: its status file may name one that waits for the board's next start.
 //
 // What its error stands for is said by errors.Is and Reason: ErrReboot where the mode
 // takes a reboot that was not asked for, ErrUnknown, ErrUnsupported, ErrBusy with more
