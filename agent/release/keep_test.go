@@ -40,7 +40,7 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 				d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
 				d.wants(slot.Trial, slot.A, 0)
 				d.keeps(true)
-				d.must(slot.Open(d.dir).Launcher().Count())
+				d.must(slot.Open(d.dir).Launcher().Count(""))
 				d.starts(slot.A)
 				set("new")
 				d.keeps(true) // a second start of the trial leaves the copy as it is

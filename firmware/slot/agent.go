@@ -114,7 +114,8 @@ func (a *Agent) Switch(within time.Duration) error {
 			return fmt.Errorf("switch to release %s: %w", r.Version, ErrRefused)
 		}
 		p.Phase, p.Slot, p.Previous = Trial, to, a.running
-		p.Starts, p.Trials, p.TrialS = 0, p.Trials+1, int((within+time.Second-1)/time.Second)
+		p.Starts, p.Cuts, p.Boot = 0, 0, ""
+		p.Trials, p.TrialS = p.Trials+1, int((within+time.Second-1)/time.Second)
 		return nil
 	})
 }
