@@ -173,6 +173,30 @@ func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 	})
 }
 
+func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) {
+	logit := errors.New("canary: a logit")
+	bubble(t, func(d *device) {
+		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		same := sound()
+		same.canaries = d.shown.canaries
+		d.switched(same)
+		pass(10 * time.Second)
+		d.ends("u1", wire.CommandSucceeded, "", "", false)
+	})
+	bubble(t, func(d *device) {
+		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		more := sound()
+		more.canaries = map[string]error{"desk/5M on cpu": logit, "desk/5M on cuda": logit}
+		d.switched(more)
+		pass(10 * time.Second)
+		if err := <-d.ended; !errors.Is(err, ErrUnproved) || !strings.Contains(err.Error(), "5M on cuda: canary: a logit") {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}
+
 func TestTheReleaseBeforeHasALinkSoTheNewOneIsRefused(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))

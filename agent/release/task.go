@@ -80,7 +80,10 @@ func (t *task) activate(ctx context.Context) error {
 		return control.ErrCancelled
 	}
 	t.enter(wire.UpdateActivating, "")
-	if err := t.deps.Slots.Switch(t.cfg.Trial); err != nil {
+	if err = t.noteUnfit(); err == nil {
+		err = t.deps.Slots.Switch(t.cfg.Trial)
+	}
+	if err != nil {
 		free()
 		return noSpace(err)
 	}
@@ -102,7 +105,7 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	t.enter(wire.UpdateTrial, "")
 	t.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate, // a record for the broker, if there is no other
 		Detail: fmt.Sprintf("release %s is on trial in slot %s", t.asked.Version, p.Slot)})
-	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit())}
+	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
 		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
 	})
@@ -234,7 +237,7 @@ func cells(last wire.LastUpdate) []store.Cell {
 	return []store.Cell{{Name: cellLast, Value: encode(last)}}
 }
 
-func encode[T wire.LastUpdate | wire.Ack | string](v T) []byte {
+func encode[T wire.LastUpdate | wire.Ack | string | []string](v T) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("release: a document cannot be encoded: " + err.Error())
