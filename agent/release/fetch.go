@@ -17,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/firmware/slot"
+	"github.com/limber-edge/limber/store"
 )
 
 const (
@@ -206,15 +207,24 @@ func (t *task) fetchFiles(ctx context.Context, r slot.Release, held func(digest 
 	return paths, nil
 }
 
-// room refuses a release that would fill the file system.
+// room refuses a release that would fill the file system, with the copy of the state that
+// one is kept of.
 func (t *task) room(bytes int64) error {
 	free, err := t.deps.Free()
 	if err != nil {
 		return err
 	}
+	what := "the release takes"
+	if t.order.OneWay {
+		state, err := store.Size(t.cfg.Folder)
+		if err != nil {
+			return err
+		}
+		bytes, what = bytes+state, "the release and a copy of the state take"
+	}
 	if free < bytes+spare {
-		return wire.Refuse(wire.NoSpace, "%d MiB are left on the file system of the state, the release takes %d KiB and "+
-			"%d MiB must stay free; make room", free>>20, bytes>>10, spare>>20)
+		return wire.Refuse(wire.NoSpace, "%d MiB are left on the file system of the state, %s %d KiB and %d MiB must stay "+
+			"free; make room", free>>20, what, bytes>>10, spare>>20)
 	}
 	return nil
 }
