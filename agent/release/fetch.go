@@ -121,6 +121,10 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 	if err := m.MayReplace(here); err != nil {
 		return &wire.Refusal{Reason: wire.Precondition, Err: err}
 	}
+	if !t.cfg.Runtime && !m.HasRuntime() {
+		return wire.Refuse(wire.Precondition, "release %s brings no ONNX Runtime, and from a slot that of the package is not "+
+			"found; add libonnxruntime.so.* to its folder, beside limber", m.Version)
+	}
 	switch older := repo.ValidVersion(here) && repo.CompareVersions(m.Version, here) < 0; {
 	case older && !t.order.Downgrade:
 		return wire.Refuse(wire.Precondition, "release %s is older than this one, %s; take it with downgrade", m.Version,

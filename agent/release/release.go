@@ -55,6 +55,7 @@ type Config struct {
 	Version string         // of this program
 	Arch    string         // as Go names it
 	Model   string         // of the board; empty: not known
+	Runtime bool           // programs share an ONNX Runtime, so that a release may do without its own
 	Started time.Time      // this program, by the running clock
 }
 

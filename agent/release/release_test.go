@@ -85,6 +85,8 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 			m.From = &[2]string{"1.0.0", "1.2.0"}
 		}, `,"downgrade":true`, wire.CommandFailed, wire.Precondition, "1.4.0"},
 		{"one way", nil, func(m *repo.Manifest) { m.State = repo.OneWay }, "", wire.CommandFailed, wire.Precondition, "with one_way"},
+		{"no ONNX Runtime", nil, func(m *repo.Manifest) { m.Files = m.Files[1:] }, "", wire.CommandFailed, wire.Precondition,
+			"beside limber"},
 		{"no room", func(d *device) { d.free = spare + 10 }, nil, "", wire.CommandFailed, wire.NoSpace, "make room"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
