@@ -80,10 +80,7 @@ func (t *task) activate(ctx context.Context) error {
 		return control.ErrCancelled
 	}
 	t.enter(wire.UpdateActivating, "")
-	if err = t.noteUnfit(); err == nil {
-		err = t.deps.Slots.Switch(t.cfg.Trial)
-	}
-	if err != nil {
+	if err := t.switchOver(); err != nil {
 		free()
 		return noSpace(err)
 	}
@@ -94,6 +91,20 @@ func (t *task) activate(ctx context.Context) error {
 		free()
 	}()
 	return nil
+}
+
+// switchOver records the trial. One that can be read, and may not have reached the disk, is
+// one: limber-boot goes by it, and where a power cut loses it this program goes on.
+func (t *task) switchOver() error {
+	if err := t.noteUnfit(); err != nil {
+		return err
+	}
+	err := t.deps.Slots.Switch(t.cfg.Trial)
+	if p, e := t.deps.Slots.Phase(); err != nil && e == nil && p.InTrial() && p.Digest == t.asked.Digest {
+		t.log.Warn("a power cut may undo that a release is on trial", "err", err)
+		return nil
+	}
+	return err
 }
 
 // prove has this program, which is the release, prove itself. The command's expiry is not

@@ -182,6 +182,33 @@ func TestAStartThatEndedWithTheMachineIsNoFailureUpToTenTimes(t *testing.T) {
 	}
 }
 
+// The disk may be full when the name of the file that was recorded is to reach it: then what
+// was recorded can be read, and is to be recorded once more.
+func TestAVerdictThatDidNotReachTheDiskIsRecordedAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		reason Reason
+		record func(*Agent) error
+		phase  string
+	}{
+		"confirmed": {"", (*Agent).Confirm, Confirmed}, "it stands": {NoLink, (*Agent).Stand, RolledBack},
+		"it is withdrawn": {NoLink, (*Agent).Withdraw, Undecided},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t)
+			d.tried(sample("2"))
+			if tt.reason != "" {
+				d.back(tt.reason, "")
+			}
+			d.must(tt.record(d.agent))
+			first := d.phase()
+			d.must(tt.record(d.agent))
+			if p := d.phase(); p.Phase != tt.phase || !reflect.DeepEqual(p, first) {
+				t.Errorf("got %+v, want %+v", p, first)
+			}
+		})
+	}
+}
+
 func TestAFullTailOfAnyBytesCanBeRead(t *testing.T) {
 	d := newDevice(t)
 	d.tried(sample("2"))
