@@ -74,7 +74,7 @@ func (d *Deps) SourceOf(f *family.Family) (s engine.Source, err error) {
 	}
 	open, fault := d.inference.Members(f, d.library)
 	if s.Fault = fault; fault == nil {
-		s.Open = d.canaries.watch(open)
+		s.Open = d.canaries.watch(f, open)
 	}
 	return s, nil
 }

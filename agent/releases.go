@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/png"
+	"maps"
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +24,7 @@ import (
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/store"
 )
@@ -53,8 +58,9 @@ func (a *Agent) makeReleaser(trusted *repo.Client, carrier update.Carrier) {
 	if d.Slots == nil || !ok {
 		return
 	}
+	_, unshared := ort.FindShared()
 	cfg := release.Config{Folder: a.cfg.State, Window: u.Window, Trial: u.Trial.Duration,
-		Sources: blobsBelow(u.Repository), Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(), Started: time.Now()}
+		Sources: blobsBelow(u.Repository), Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(), Runtime: unshared == nil, Started: time.Now()}
 	shown := &tried{Agent: a}
 	deps := release.Deps{State: d.Store, Slots: d.Slots, Engine: shown, Link: shown, Carrier: files,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
@@ -109,7 +115,21 @@ func (t *tried) Answered() uint64 {
 	return s.Infer.Count()
 }
 
-func (t *tried) Canary() error { return t.deps.canaries.failed() }
+func (t *tried) Canaries() map[string]error { return t.deps.canaries.all() }
+
+// Unfit implements release.Engine. A member that could not be used when the profile was
+// taken is not always tried again.
+func (t *tried) Unfit() []string {
+	unfit := slices.Collect(maps.Keys(t.deps.canaries.all()))
+	if s := t.engine.Status(); s.Profile != nil {
+		for i, m := range s.Profile.Members {
+			if m.Fault != "" {
+				unfit = append(unfit, canaryOf(s.Family, i, s.Variant))
+			}
+		}
+	}
+	return unfit
+}
 
 // askDeadline is that of a picture that nobody waits for: as long as any job may have.
 const askDeadline = time.Minute
@@ -139,19 +159,37 @@ func (t *tried) Keep(s wire.Severity, e wire.Event) (kept func() bool) {
 	return t.uplink.Keep(s, e)
 }
 
-// canaries hold the first canary that a member failed.
-type canaries struct{ first atomic.Pointer[error] }
+// canaries hold those that members failed, each by its family, member and provider.
+type canaries struct {
+	mu     sync.Mutex
+	failed map[string]error
+}
 
-func (c *canaries) failed() error {
-	if err := c.first.Load(); err != nil {
-		return *err
+func (c *canaries) note(f *family.Family, member int, on family.Variant, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil {
+		c.failed = map[string]error{}
 	}
-	return nil
+	c.failed[canaryOf(f, member, on)] = err
+}
+
+func (c *canaries) all() map[string]error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.failed)
+}
+
+// canaryOf names one. How many threads there are is not in it: that is another thing from
+// one release to the next.
+func canaryOf(f *family.Family, member int, on family.Variant) string {
+	return fmt.Sprintf("%s/%s of %s on %s", f.Name, f.Members[member].Name, f.Digest().Short(), on.Provider)
 }
 
 // watched are members whose canaries are watched.
 type watched struct {
 	engine.Loader
+	family   *family.Family
 	canaries *canaries
 }
 
@@ -159,19 +197,19 @@ type watched struct {
 func (w watched) Session(i int) (family.Session, error) {
 	s, err := w.Loader.Session(i)
 	if errors.Is(err, family.ErrCanary) {
-		w.canaries.first.CompareAndSwap(nil, &err)
+		w.canaries.note(w.family, i, w.Variant(), err)
 	}
 	return s, err
 }
 
-// watch is open with the canaries of what it opens watched.
-func (c *canaries) watch(open Members) Members {
+// watch is open with the canaries of what it opens of a family watched.
+func (c *canaries) watch(f *family.Family, open Members) Members {
 	return func(v family.Variant) (engine.Loader, error) {
 		l, err := open(v)
 		if err != nil {
 			return nil, err
 		}
-		return watched{l, c}, nil
+		return watched{l, f, c}, nil
 	}
 }
 

@@ -13,12 +13,29 @@ import (
 // file is there whole or as it was before; after a cut Copy is to be called again. Neither
 // folder may be in use.
 func Copy(from, to string) error {
-	for _, name := range []string{"limber.db", "outbox.db", "outbox.log"} {
+	for _, name := range files() {
 		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
 			return fmt.Errorf("copy of the state: %w", err)
 		}
 	}
 	return SyncFolder(to)
+}
+
+// files are those of a device.
+func files() []string { return []string{"limber.db", "outbox.db", "outbox.log"} }
+
+// Size is how many bytes a copy of a device's files takes now.
+func Size(folder string) (bytes int64, err error) {
+	for _, name := range files() {
+		info, err := os.Stat(filepath.Join(folder, name))
+		switch {
+		case err == nil:
+			bytes += info.Size()
+		case !errors.Is(err, fs.ErrNotExist):
+			return 0, fmt.Errorf("size of the state: %w", err)
+		}
+	}
+	return bytes, nil
 }
 
 // copyFile copies a file, or the lack of one.

@@ -14,6 +14,9 @@ func TestACopyOfTheStateHasWhatIsThereAndNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n, err := Size(from); n != 2 || err != nil {
+		t.Errorf("got %d bytes, %v; want 2", n, err)
+	}
 	for range 2 {
 		if err := Copy(from, to); err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/firmware/slot"
+	"github.com/limber-edge/limber/store"
 )
 
 const (
@@ -120,6 +121,10 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 	if err := m.MayReplace(here); err != nil {
 		return &wire.Refusal{Reason: wire.Precondition, Err: err}
 	}
+	if !t.cfg.Runtime && !m.HasRuntime() {
+		return wire.Refuse(wire.Precondition, "release %s brings no ONNX Runtime, and from a slot that of the package is not "+
+			"found; add libonnxruntime.so.* to its folder, beside limber", m.Version)
+	}
 	switch older := repo.ValidVersion(here) && repo.CompareVersions(m.Version, here) < 0; {
 	case older && !t.order.Downgrade:
 		return wire.Refuse(wire.Precondition, "release %s is older than this one, %s; take it with downgrade", m.Version,
@@ -206,15 +211,24 @@ func (t *task) fetchFiles(ctx context.Context, r slot.Release, held func(digest 
 	return paths, nil
 }
 
-// room refuses a release that would fill the file system.
+// room refuses a release that would fill the file system, with the copy of the state that
+// one is kept of.
 func (t *task) room(bytes int64) error {
 	free, err := t.deps.Free()
 	if err != nil {
 		return err
 	}
+	what := "the release takes"
+	if t.order.OneWay {
+		state, err := store.Size(t.cfg.Folder)
+		if err != nil {
+			return err
+		}
+		bytes, what = bytes+state, "the release and a copy of the state take"
+	}
 	if free < bytes+spare {
-		return wire.Refuse(wire.NoSpace, "%d MiB are left on the file system of the state, the release takes %d KiB and "+
-			"%d MiB must stay free; make room", free>>20, bytes>>10, spare>>20)
+		return wire.Refuse(wire.NoSpace, "%d MiB are left on the file system of the state, %s %d KiB and %d MiB must stay "+
+			"free; make room", free>>20, what, bytes>>10, spare>>20)
 	}
 	return nil
 }

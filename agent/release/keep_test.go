@@ -9,6 +9,7 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/firmware/slot"
+	"github.com/limber-edge/limber/store"
 )
 
 // keeps has a start keep or put back what is to be, and wants the copy to be there or not.
@@ -40,7 +41,7 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 				d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
 				d.wants(slot.Trial, slot.A, 0)
 				d.keeps(true)
-				d.must(slot.Open(d.dir).Launcher().Count())
+				d.must(slot.Open(d.dir).Launcher().Count(""))
 				d.starts(slot.A)
 				set("new")
 				d.keeps(true) // a second start of the trial leaves the copy as it is
@@ -66,6 +67,24 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 			})
 		})
 	}
+}
+
+func TestAReleaseIsRefusedBeforeItIsFetchedWhereTheStateCannotBeKept(t *testing.T) {
+	bubble(t, func(d *device) {
+		m := d.offer("1.5.0", func(m *repo.Manifest) { m.State = repo.OneWay })
+		d.free = spare + 1000
+		d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
+		d.ends("u1", wire.CommandFailed, wire.NoSpace, "and a copy of the state", false)
+		if len(d.carrier.fetched) > 0 {
+			t.Errorf("fetched %q", d.carrier.fetched)
+		}
+		d.wants(slot.Idle, slot.Package, 0)
+		of, err := store.Size(d.dir)
+		d.must(err)
+		d.free += of
+		d.send(wire.VerbRelease, "u2", asked(m, `,"one_way":true`))
+		d.wants(slot.Trial, slot.A, 0)
+	})
 }
 
 func TestAReleaseWhoseStateCannotBeKeptIsNotTried(t *testing.T) {

@@ -38,7 +38,7 @@ func (d *device) play(crashes bool) {
 	case p.InTrial() && (p.Verdict != "" || crashes || p.Spent()):
 		p, err = l.Back(slot.Crash, "no such board")
 	case p.InTrial():
-		err = l.Count()
+		err = l.Count("")
 	}
 	if err == nil {
 		err = Keep(d.dir, slot.Open(d.dir).Agent(p.Slot))

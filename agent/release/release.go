@@ -55,6 +55,7 @@ type Config struct {
 	Version string         // of this program
 	Arch    string         // as Go names it
 	Model   string         // of the board; empty: not known
+	Runtime bool           // programs share an ONNX Runtime, so that a release may do without its own
 	Started time.Time      // this program, by the running clock
 }
 
@@ -62,9 +63,11 @@ type Config struct {
 type Engine interface {
 	Status() engine.Status
 	Answered() uint64 // frames, with classes, since the start
-	// Canary is why a member was not taken into use that gave other logits than it must; nil
-	// while there was none.
-	Canary() error
+	// Canaries are why members were not taken into use that gave other logits than they must,
+	// each by a name that lasts.
+	Canaries() map[string]error
+	// Unfit are the names of all members that cannot be used, for whatever reason.
+	Unfit() []string
 	// Ask has a picture of no importance answered, if it is not at one. It does not block.
 	Ask()
 }

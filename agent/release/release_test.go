@@ -88,6 +88,8 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 			m.From = &[2]string{"1.0.0", "1.2.0"}
 		}, `,"downgrade":true`, wire.CommandFailed, wire.Precondition, "1.4.0"},
 		{"one way", nil, func(m *repo.Manifest) { m.State = repo.OneWay }, "", wire.CommandFailed, wire.Precondition, "with one_way"},
+		{"no ONNX Runtime", nil, func(m *repo.Manifest) { m.Files = m.Files[1:] }, "", wire.CommandFailed, wire.Precondition,
+			"beside limber"},
 		{"no room", func(d *device) { d.free = spare + 10 }, nil, "", wire.CommandFailed, wire.NoSpace, "make room"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,6 +174,30 @@ func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 		}
 		if p := d.phase(); p.Verdict != slot.NoLink {
 			t.Errorf("got %+v, want its verdict", p)
+		}
+	})
+}
+
+func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) {
+	logit := errors.New("canary: a logit")
+	bubble(t, func(d *device) {
+		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		same := sound()
+		same.canaries = d.shown.canaries
+		d.switched(same)
+		pass(10 * time.Second)
+		d.ends("u1", wire.CommandSucceeded, "", "", false)
+	})
+	bubble(t, func(d *device) {
+		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		more := sound()
+		more.canaries = map[string]error{"desk/5M on cpu": logit, "desk/5M on cuda": logit}
+		d.switched(more)
+		pass(10 * time.Second)
+		if err := <-d.ended; !errors.Is(err, ErrUnproved) || !strings.Contains(err.Error(), "5M on cuda: canary: a logit") {
+			t.Errorf("it ended with %v", err)
 		}
 	})
 }

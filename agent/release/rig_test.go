@@ -219,7 +219,7 @@ func (d *device) switched(shown *fakeDevice) {
 		d.Fatalf("it goes on, %+v", d.Updater.Status().Step)
 	}
 	d.stop()
-	if err := slot.Open(d.dir).Launcher().Count(); err != nil {
+	if err := slot.Open(d.dir).Launcher().Count(""); err != nil {
 		d.Fatal(err)
 	}
 	d.starts(d.phase().Slot)

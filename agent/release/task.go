@@ -80,7 +80,7 @@ func (t *task) activate(ctx context.Context) error {
 		return control.ErrCancelled
 	}
 	t.enter(wire.UpdateActivating, "")
-	if err := t.deps.Slots.Switch(t.cfg.Trial); err != nil {
+	if err := t.switchOver(); err != nil {
 		free()
 		return noSpace(err)
 	}
@@ -93,6 +93,20 @@ func (t *task) activate(ctx context.Context) error {
 	return nil
 }
 
+// switchOver records the trial. One that can be read, and may not have reached the disk, is
+// one: limber-boot goes by it, and where a power cut loses it this program goes on.
+func (t *task) switchOver() error {
+	if err := t.noteUnfit(); err != nil {
+		return err
+	}
+	err := t.deps.Slots.Switch(t.cfg.Trial)
+	if p, e := t.deps.Slots.Phase(); err != nil && e == nil && p.InTrial() && p.Digest == t.asked.Digest {
+		t.log.Warn("a power cut may undo that a release is on trial", "err", err)
+		return nil
+	}
+	return err
+}
+
 // prove has this program, which is the release, prove itself. The command's expiry is not
 // asked any more: it was to be on trial by then.
 func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error) {
@@ -102,7 +116,7 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	t.enter(wire.UpdateTrial, "")
 	t.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate, // a record for the broker, if there is no other
 		Detail: fmt.Sprintf("release %s is on trial in slot %s", t.asked.Version, p.Slot)})
-	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit())}
+	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
 		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
 	})
@@ -234,7 +248,7 @@ func cells(last wire.LastUpdate) []store.Cell {
 	return []store.Cell{{Name: cellLast, Value: encode(last)}}
 }
 
-func encode[T wire.LastUpdate | wire.Ack | string](v T) []byte {
+func encode[T wire.LastUpdate | wire.Ack | string | []string](v T) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("release: a document cannot be encoded: " + err.Error())

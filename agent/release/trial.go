@@ -2,7 +2,10 @@ package release
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/engine"
@@ -59,6 +62,7 @@ type trial struct {
 	engine Engine
 	link   Link
 	until  time.Time // by the running clock: it has proved itself, or has not
+	unfit  []string  // members that could not be used under the release before
 	seen   seen
 	asked  uint64 // frames answered when one was asked for last
 }
@@ -91,8 +95,8 @@ func (t *trial) look() {
 	s := &t.seen
 	now := t.engine.Status()
 	s.engine, s.loading, s.detail = now.State, now.Loading, now.Detail
-	if err := t.engine.Canary(); err != nil {
-		s.canary = err
+	if s.canary == nil {
+		s.canary = t.firstNew(t.engine.Canaries())
 	}
 	s.frames = t.engine.Answered()
 	s.linked = s.linked || t.link.Online()
@@ -101,6 +105,34 @@ func (t *trial) look() {
 		t.engine.Ask()
 	}
 	t.asked = s.frames
+}
+
+// firstNew is the first canary that failed of a member that the release before could use.
+func (t *trial) firstNew(failed map[string]error) error {
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		if !slices.Contains(t.unfit, name) {
+			return fmt.Errorf("%s: %w", name, failed[name])
+		}
+	}
+	return nil
+}
+
+// cellUnfit holds the names of the members that could not be used before a release was
+// tried, as a list in JSON.
+const cellUnfit = "release-unfit"
+
+// noteUnfit keeps those that cannot be used now, which no other release is to blame for.
+func (u *Updater) noteUnfit() error {
+	return u.deps.State.SetCell(cellUnfit, encode(u.deps.Engine.Unfit()))
+}
+
+// notedUnfit are none where nothing can be read, as after a release that did not note them.
+func (u *Updater) notedUnfit() (names []string) {
+	b, err := u.deps.State.Cell(cellUnfit)
+	if err != nil || json.Unmarshal(b, &names) != nil {
+		return nil
+	}
+	return names
 }
 
 // failing is why a release has not proved itself.

@@ -3,6 +3,8 @@ package release
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +22,7 @@ type fakeDevice struct {
 	state     engine.State
 	loading   bool
 	frames    uint64
-	canary    error
+	canaries  map[string]error
 	asked     int
 	deaf      bool // it does not answer what is asked
 	online    bool
@@ -41,11 +43,13 @@ func (d *fakeDevice) Answered() uint64 {
 	return d.frames
 }
 
-func (d *fakeDevice) Canary() error {
+func (d *fakeDevice) Canaries() map[string]error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.canary
+	return maps.Clone(d.canaries)
 }
+
+func (d *fakeDevice) Unfit() []string { return slices.Collect(maps.Keys(d.Canaries())) }
 
 func (d *fakeDevice) Ask() {
 	d.mu.Lock()
@@ -88,6 +92,7 @@ func sound() *fakeDevice { return &fakeDevice{state: engine.Ready, online: true,
 
 func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
 	const long = 5 * time.Minute
+	bad := map[string]error{"desk/5M on cpu": errors.New("canary: a logit")}
 	for _, tt := range []struct {
 		name   string
 		device *fakeDevice
@@ -106,9 +111,9 @@ func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
 			func(d *fakeDevice) { d.online, d.delivered = true, 1 }, "", "", 4 * time.Minute, 241 * time.Second},
 		{"the link was there", &fakeDevice{state: engine.Ready, loading: true, online: true}, time.Minute,
 			func(d *fakeDevice) { d.online, d.loading, d.delivered = false, false, 3 }, "", "", time.Minute, 65 * time.Second},
-		{"a canary that fails", sound(), time.Second, func(d *fakeDevice) { d.canary = errors.New("canary: a logit") },
+		{"a canary that fails", sound(), time.Second, func(d *fakeDevice) { d.canaries = bad },
 			slot.Canary, "a logit", time.Second, 2 * time.Second},
-		{"a canary that fails without a link", &fakeDevice{canary: errors.New("canary: a logit")}, 0, nil, slot.Canary, "", 0, time.Second},
+		{"a canary that fails without a link", &fakeDevice{canaries: bad}, 0, nil, slot.Canary, "", 0, time.Second},
 		{"no member", &fakeDevice{state: engine.Unavailable, online: true, delivered: 1}, 0, nil, slot.Inference,
 			"the engine is unavailable: no member passed", long, long},
 		{"members that are never ready", &fakeDevice{online: true, delivered: 1}, 0, nil, slot.Inference, "preparing", long, long},

@@ -26,8 +26,22 @@ func Find() (string, error) {
 		}
 		return path, nil
 	}
+	return find(append(beside(), shared()...))
+}
+
+// FindShared is Find of a program in a folder of its own, without a library beside it.
+func FindShared() (string, error) {
+	if os.Getenv("ONNXRUNTIME_LIB") != "" {
+		return Find()
+	}
+	return find(shared())
+}
+
+// find returns the first library in folders, in the order of preference.
+func find(dirs []string) (string, error) {
 	var wrong error
-	for _, pattern := range places() {
+	for _, dir := range dirs {
+		pattern := filepath.Join(dir, "libonnxruntime.so*")
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			return "", fmt.Errorf("look for ONNX Runtime in %s: %w", pattern, err)
@@ -48,23 +62,23 @@ func Find() (string, error) {
 		ErrMissing, MinVersion)
 }
 
-// places are glob patterns in the order of preference.
-func places() []string {
-	var dirs []string
-	if exe, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = real
-		}
-		dir := filepath.Dir(exe)
-		up := filepath.Dir(dir)
-		dirs = append(dirs, dir, filepath.Join(up, "lib", "limber"), InProject(up))
+// beside are the folders that belong to this executable.
+func beside() []string {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil
 	}
-	dirs = append(dirs, "/usr/local/lib", "/usr/lib", "/usr/lib/"+multiarch()+"-linux-gnu", "/opt/onnxruntime/lib")
-	patterns := make([]string, len(dirs))
-	for i, dir := range dirs {
-		patterns[i] = filepath.Join(dir, "libonnxruntime.so*")
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
 	}
-	return patterns
+	dir := filepath.Dir(exe)
+	up := filepath.Dir(dir)
+	return []string{dir, filepath.Join(up, "lib", "limber"), InProject(up)}
+}
+
+// shared are the folders of all programs.
+func shared() []string {
+	return []string{"/usr/local/lib", "/usr/lib", "/usr/lib/" + multiarch() + "-linux-gnu", "/opt/onnxruntime/lib"}
 }
 
 // InProject is the ignored folder of a source tree that `make build` fetches

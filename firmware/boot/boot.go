@@ -15,6 +15,11 @@
 // trial is counted before it. A start that cannot be counted is not made: the program before
 // runs instead.
 //
+// A start that ended with the machine, by a power cut or a reset, says nothing of a release: the
+// kernel has another boot id then, and the next start takes its place. Ten times in a trial, as a
+// release may be what brings the machine down. That this process was killed with its program while
+// the machine went on does count: memory that ran out or a watchdog did it, for what it ran.
+//
 // A program that ends without having been asked to has failed, whatever its exit code, as it
 // was to run for ever. In a trial the third such end goes back; a hang, which took time to
 // show, goes back at once, as the verdict of the release on itself does. Everywhere else the
@@ -32,6 +37,7 @@
 package boot
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +54,7 @@ import (
 type Config struct {
 	State string   // the state folder, in which the slots are
 	Argv  []string // the program of the package, and the arguments of whatever runs
+	Boot  string   // names the machine's run since it was started; empty: not known
 	Timing
 }
 
@@ -66,6 +73,13 @@ type Timing struct {
 func DefaultTiming() Timing {
 	return Timing{Beat: 5 * time.Second, First: 30 * time.Second, Grace: time.Minute, Stop: 25 * time.Second,
 		Pause: time.Second, Most: time.Minute, Steady: time.Minute}
+}
+
+// BootID is the kernel's name for the machine's run since it was started; empty where there
+// is none.
+func BootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(bytes.TrimSpace(b))
 }
 
 // missed is how many heartbeats in a row make a hang.

@@ -65,12 +65,12 @@ func (l *launcher) try(p slot.Phase) (choice, slot.Phase) {
 	switch {
 	case p.Verdict != "":
 		return choice{}, l.back(p, p.Verdict, "")
-	case p.Spent():
+	case p.Spent() && !p.Cut(l.cfg.Boot):
 		return choice{}, l.back(p, slot.Crash, "")
 	case err != nil:
 		return choice{}, l.back(p, slot.Crash, err.Error())
 	}
-	if err := l.slots.Count(); err != nil {
+	if err := l.slots.Count(l.cfg.Boot); err != nil {
 		return choice{}, l.without(p, err)
 	}
 	if err := l.slots.Point(p); err != nil {

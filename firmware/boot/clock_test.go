@@ -230,7 +230,7 @@ func TestAStartThatCannotBeCountedIsNotMade(t *testing.T) {
 		a := r.staged("2", slot.Package)
 		r.must(a.Switch(time.Minute))
 		for range 3 {
-			r.must(r.launcher.slots.Count())
+			r.must(r.launcher.slots.Count(""))
 		}
 		r.must(os.Mkdir(filepath.Join(r.cfg.State, "slots/phase.json.new"), 0o700))
 		r.scripts[slot.Package] = (*fake).live

@@ -32,6 +32,7 @@ const (
 	cutEnv   = "BOOT_TEST_CUT"   // the process to be put under strace, and how: see cut_test.go
 	aloneEnv = "BOOT_TEST_ALONE" // it dies alone
 	linkEnv  = "BOOT_TEST_LINK"  // there is a link
+	bootEnv  = "BOOT_TEST_BOOT"  // names the machine's run
 	wantEnv  = "BOOT_TEST_WANT"  // folder of a release that an old program installs
 )
 
@@ -74,7 +75,8 @@ func playLauncher() int {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	state, program := os.Args[1], os.Args[2]
-	code, err := Run(Config{State: state, Argv: []string{program, state}, Timing: timing()}, signals, os.Stderr)
+	code, err := Run(Config{State: state, Argv: []string{program, state}, Boot: os.Getenv(bootEnv), Timing: timing()},
+		signals, os.Stderr)
 	if err != nil {
 		tell(os.Stderr, err)
 		return 99
@@ -154,6 +156,9 @@ func (p *player) do(word string) int {
 		return 7
 	case "hangs":
 		tell(os.Stderr, "waiting for nothing")
+		select {}
+	case "waits": // too short a time to hang
+		tell(os.Stdout, "waits")
 		select {}
 	case "closes": // its heartbeat pipe
 		p.child.Beat()

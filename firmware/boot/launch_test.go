@@ -487,3 +487,32 @@ func damagePhase(slots string) error {
 func remove(name string) func(slots string) error {
 	return func(slots string) error { return os.RemoveAll(filepath.Join(slots, name)) }
 }
+
+// dies starts a launcher in the run of the machine that boot names, and kills it with its
+// program when that says so.
+func (d *desk) dies(boot, says string) {
+	d.Helper()
+	was := d.env
+	d.env = append(d.env[:len(d.env):len(d.env)], bootEnv+"="+boot)
+	l := d.launch()
+	d.env = was
+	l.until(says)
+	l.stops(syscall.SIGKILL)
+}
+
+func TestPowerCutsInATrialAreNoCrashOfTheRelease(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "good")
+	d.release("2", "waits")
+	for i := range 6 {
+		d.dies(fmt.Sprint("boot-", i), "waits")
+		if p := d.phase(); !p.InTrial() || p.Starts != 1 || p.Cuts != i {
+			t.Fatalf("got %s, %d starts and %d cuts; want a trial, 1 and %d", p.Phase, p.Starts, p.Cuts, i)
+		}
+	}
+	for range 2 {
+		d.dies("boot-5", "waits") // of the launcher, while the machine goes on
+	}
+	d.dies("boot-5", "serves package")
+	d.wants(slot.RolledBack, slot.Package)
+}

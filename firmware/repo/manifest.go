@@ -195,6 +195,11 @@ func (m *Manifest) Compact() []byte {
 	return b
 }
 
+// HasRuntime tells whether ONNX Runtime is in a release, where its program looks first.
+func (m *Manifest) HasRuntime() bool {
+	return slices.ContainsFunc(m.Files, func(f File) bool { return strings.HasPrefix(f.Path, "libonnxruntime.so") })
+}
+
 // Fits says why a release is not for a board. An empty model is one that nobody knows.
 func (m *Manifest) Fits(arch, model string) error {
 	fits := len(m.Boards) == 0 || slices.ContainsFunc(m.Boards, func(b string) bool {

@@ -114,7 +114,8 @@ func (a *Agent) Switch(within time.Duration) error {
 			return fmt.Errorf("switch to release %s: %w", r.Version, ErrRefused)
 		}
 		p.Phase, p.Slot, p.Previous = Trial, to, a.running
-		p.Starts, p.Trials, p.TrialS = 0, p.Trials+1, int((within+time.Second-1)/time.Second)
+		p.Starts, p.Cuts, p.Boot = 0, 0, ""
+		p.Trials, p.TrialS = p.Trials+1, int((within+time.Second-1)/time.Second)
 		return nil
 	})
 }
@@ -122,10 +123,14 @@ func (a *Agent) Switch(within time.Duration) error {
 // errNoTrial is for a verdict where this program is not on trial.
 var errNoTrial = errors.New("this program is not on trial")
 
-// Confirm records that this program has proved itself.
+// Confirm records that this program has proved itself. After an error it is to be called
+// again, until it is on the disk; so are Stand and Withdraw.
 func (a *Agent) Confirm() error {
 	return a.change(func(p *Phase) error {
-		if !p.InTrial() || p.Slot != a.running || p.Verdict != "" {
+		switch {
+		case p.Phase == Confirmed && p.Slot == a.running:
+			return nil // it may not have reached the disk
+		case !p.InTrial() || p.Slot != a.running || p.Verdict != "":
 			return errNoTrial
 		}
 		p.judged(Confirmed, "", "", time.Now())
@@ -153,7 +158,10 @@ var errDecided = errors.New("no verdict is provisional")
 // none.
 func (a *Agent) Stand() error {
 	return a.change(func(p *Phase) error {
-		if !p.Provisional {
+		switch {
+		case p.Phase == RolledBack && p.IsRefused(p.Digest):
+			return nil // it may not have reached the disk
+		case !p.Provisional:
 			return errDecided
 		}
 		p.Provisional = false
@@ -166,7 +174,10 @@ func (a *Agent) Stand() error {
 // follow when there is one, twice; after that the release is refused.
 func (a *Agent) Withdraw() error {
 	return a.change(func(p *Phase) error {
-		if !p.Provisional {
+		switch {
+		case p.Phase == Undecided:
+			return nil // it may not have reached the disk
+		case !p.Provisional:
 			return errDecided
 		}
 		p.Provisional = false

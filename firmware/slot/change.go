@@ -47,6 +47,6 @@ func (s *Slots) record(p Phase) error {
 // judged ends an update.
 func (p *Phase) judged(outcome string, r Reason, tail string, now time.Time) {
 	tail = strings.ToValidUTF8(tail[max(0, len(tail)-MaxTail):], "\uFFFD")
-	p.Phase, p.Starts, p.TrialS, p.Verdict = outcome, 0, 0, ""
+	p.Phase, p.Starts, p.Cuts, p.Boot, p.TrialS, p.Verdict = outcome, 0, 0, "", 0, ""
 	p.Last = &Last{Version: p.Version, Outcome: outcome, Reason: r, Tail: tail, TS: now.UTC().Truncate(time.Millisecond)}
 }

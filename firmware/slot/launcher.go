@@ -8,18 +8,30 @@ type Launcher struct{ *Slots }
 // Launcher returns the slots for limber-boot.
 func (s *Slots) Launcher() *Launcher { return &Launcher{&Slots{s.dir, true}} }
 
-// Count records a start of the release on trial, before it.
-func (l *Launcher) Count() error { return l.count(1) }
+// Count records a start of the release on trial, before it, in the run of the machine that
+// boot names. It takes the place of one that was cut.
+func (l *Launcher) Count(boot string) error {
+	return l.count(func(p *Phase) {
+		if p.Cut(boot) {
+			p.Cuts++
+		} else {
+			p.Starts++
+		}
+		p.Boot = boot
+	})
+}
 
 // Uncount takes a start back: it was stopped, and did not fail.
-func (l *Launcher) Uncount() error { return l.count(-1) }
+func (l *Launcher) Uncount() error {
+	return l.count(func(p *Phase) { p.Starts = max(0, p.Starts-1) })
+}
 
-func (l *Launcher) count(n int) error {
+func (l *Launcher) count(edit func(*Phase)) error {
 	return l.change(func(p *Phase) error {
 		if !p.InTrial() {
 			return errNoTrial
 		}
-		p.Starts = max(0, p.Starts+n)
+		edit(p)
 		return nil
 	})
 }

@@ -44,7 +44,8 @@ func (r Reason) valid() bool {
 const (
 	maxPhase    = 512 << 10 // bytes of phase.json
 	maxRefused  = 64        // digests; the oldest is forgotten
-	maxStarts   = 3         // of a release in one trial
+	maxStarts   = 3         // of a release in one trial that failed
+	maxCuts     = 10        // of a release in one trial that ended with the machine, before such a one is a failure
 	maxTrials   = 3         // of a release that never had a link
 	maxPayload  = 64 << 10  // bytes of a command
 	maxWord     = 128       // bytes of a version, or of an id
@@ -62,7 +63,9 @@ type Phase struct {
 	Previous    Name     `json:"previous"`              // what runs if that cannot
 	Version     string   `json:"version,omitempty"`     // of the release that is fetched, staged, on trial or judged
 	Digest      string   `json:"digest,omitempty"`      // of its manifest
-	Starts      int      `json:"starts,omitempty"`      // in this trial
+	Starts      int      `json:"starts,omitempty"`      // in this trial, but for those that ended with the machine
+	Cuts        int      `json:"cuts,omitempty"`        // starts that did
+	Boot        string   `json:"boot,omitempty"`        // names the machine's run of the last start
 	Trials      int      `json:"trials,omitempty"`      // of this digest since it was last allowed
 	TrialS      int      `json:"trial_s,omitempty"`     // seconds until the verdict
 	Verdict     Reason   `json:"verdict,omitempty"`     // of the release on itself: it failed
@@ -114,8 +117,8 @@ func (p *Phase) validate() error {
 		return fmt.Errorf("slot %.80q or previous %.80q is not known", p.Slot, p.Previous)
 	case trial && (p.Slot == Package || p.Slot == p.Previous || p.Digest == "" || p.TrialS < 1):
 		return errors.New("a trial lacks its slot, its digest or its time")
-	case p.Starts < 0 || p.Trials < 0 || p.TrialS < 0 || p.TrialS > maxTrialSec:
-		return errors.New("starts, trials or trial_s out of range")
+	case min(p.Starts, p.Cuts, p.Trials, p.TrialS) < 0 || p.TrialS > maxTrialSec:
+		return errors.New("starts, cuts, trials or trial_s out of range")
 	case p.Verdict != "" && (!p.Verdict.valid() || !trial):
 		return fmt.Errorf("verdict %.80q in phase %s", p.Verdict, p.Phase)
 	case p.Provisional && p.Phase != RolledBack:
@@ -128,8 +131,8 @@ func known(n Name) bool { return n == Package || n == A || n == B }
 
 func (p *Phase) validateNames() error {
 	switch {
-	case len(p.Version) > maxWord:
-		return fmt.Errorf("version of %d bytes", len(p.Version))
+	case len(p.Version) > maxWord, len(p.Boot) > maxWord:
+		return fmt.Errorf("version or boot of %d bytes", max(len(p.Version), len(p.Boot)))
 	case p.Digest != "" && !validDigest(p.Digest):
 		return fmt.Errorf("digest %.80q is none", p.Digest)
 	case len(p.Refused) > maxRefused:
@@ -174,6 +177,13 @@ func (p *Phase) InTrial() bool { return p.Phase == Trial }
 
 // Spent tells whether a trial had all its starts.
 func (p *Phase) Spent() bool { return p.Starts >= maxStarts }
+
+// Cut tells whether the last start ended with the machine, of whose present run boot is the
+// name, "" if that is not known. It is none of those that failed then, as long as there are
+// not too many: a release may be why its machine goes down.
+func (p *Phase) Cut(boot string) bool {
+	return p.Starts > 0 && p.Cuts < maxCuts && boot != "" && p.Boot != "" && p.Boot != boot
+}
 
 // IsRefused tells whether a digest may not be tried, until it is allowed again.
 func (p *Phase) IsRefused(digest string) bool { return slices.Contains(p.Refused, digest) }

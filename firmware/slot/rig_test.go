@@ -80,7 +80,7 @@ func (d *device) tried(m made) {
 func (d *device) switched() {
 	d.Helper()
 	d.must(d.agent.Switch(5 * time.Minute))
-	d.must(d.slots.Launcher().Count())
+	d.must(d.slots.Launcher().Count(""))
 	d.runs(d.phase().Slot)
 }
 

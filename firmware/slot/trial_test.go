@@ -3,6 +3,7 @@ package slot
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -122,7 +123,7 @@ func TestStepsOutOfTurnAreRefused(t *testing.T) {
 		"withdraw":                   d.agent.Withdraw(),
 		"drop":                       d.agent.Drop(),
 		"told":                       d.agent.Told(),
-		"count":                      d.slots.Launcher().Count(),
+		"count":                      d.slots.Launcher().Count(""),
 	} {
 		if err == nil {
 			t.Errorf("%s: want an error", name)
@@ -147,10 +148,64 @@ func TestAStartThatWasStoppedDoesNotCount(t *testing.T) {
 		if p := d.phase(); p.Spent() {
 			t.Errorf("%d starts are all it has", p.Starts)
 		}
-		d.must(d.slots.Launcher().Count())
+		d.must(d.slots.Launcher().Count(""))
 	}
 	if p := d.phase(); !p.Spent() {
 		t.Errorf("%d starts are not all it has", p.Starts)
+	}
+}
+
+func TestAStartThatEndedWithTheMachineIsNoFailureUpToTenTimes(t *testing.T) {
+	d := newDevice(t)
+	d.tried(sample("2"))
+	l := d.slots.Launcher()
+	d.must(l.Uncount())
+	d.must(l.Count("boot"))
+	for i := range 10 {
+		p := d.phase()
+		if p.Starts != 1 || p.Spent() {
+			t.Fatalf("got %d starts after %d cuts, want 1", p.Starts, i)
+		}
+		if p.Cut("") || p.Cut(p.Boot) {
+			t.Error("a cut in the same run of the machine, or in one that has no name")
+		}
+		d.must(l.Count(fmt.Sprint("boot-", i)))
+	}
+	d.must(l.Count("boot-10"))
+	d.must(l.Count("boot-11"))
+	if p := d.phase(); !p.Spent() || p.Cut("boot-12") {
+		t.Errorf("got %d starts and %d cuts, want that they are all it has", p.Starts, p.Cuts)
+	}
+	d.back(Crash, "")
+	if p := d.phase(); p.Starts != 0 || p.Cuts != 0 || p.Boot != "" {
+		t.Errorf("got %+v, want nothing left of the starts", p)
+	}
+}
+
+// The disk may be full when the name of the file that was recorded is to reach it: then what
+// was recorded can be read, and is to be recorded once more.
+func TestAVerdictThatDidNotReachTheDiskIsRecordedAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		reason Reason
+		record func(*Agent) error
+		phase  string
+	}{
+		"confirmed": {"", (*Agent).Confirm, Confirmed}, "it stands": {NoLink, (*Agent).Stand, RolledBack},
+		"it is withdrawn": {NoLink, (*Agent).Withdraw, Undecided},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t)
+			d.tried(sample("2"))
+			if tt.reason != "" {
+				d.back(tt.reason, "")
+			}
+			d.must(tt.record(d.agent))
+			first := d.phase()
+			d.must(tt.record(d.agent))
+			if p := d.phase(); p.Phase != tt.phase || !reflect.DeepEqual(p, first) {
+				t.Errorf("got %+v, want %+v", p, first)
+			}
+		})
 	}
 }
 

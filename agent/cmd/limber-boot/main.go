@@ -66,7 +66,8 @@ func run(args []string, signals <-chan os.Signal, stdout, stderr io.Writer) int 
 		flags.Usage()
 		return exitUsage
 	}
-	code, err := boot.Run(boot.Config{State: *state, Argv: flags.Args(), Timing: boot.DefaultTiming()}, signals, stderr)
+	code, err := boot.Run(boot.Config{State: *state, Argv: flags.Args(), Boot: boot.BootID(), Timing: boot.DefaultTiming()},
+		signals, stderr)
 	if err != nil {
 		fmt.Fprintf(stderr, "limber-boot: %v\n", err)
 		return 1

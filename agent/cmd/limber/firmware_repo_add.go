@@ -78,6 +78,10 @@ func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
 		if err := to.AddRelease(m); err != nil {
 			return err
 		}
+		if !m.HasRuntime() {
+			fmt.Fprintf(c.ErrOrStderr(), "limber: release %s has no libonnxruntime.so.* beside limber: devices that have "+
+				"ONNX Runtime from the package alone refuse it\n", m.Version)
+		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(),
 			len(m.Files))
 		return err

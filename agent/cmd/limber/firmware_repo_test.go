@@ -42,6 +42,21 @@ func releaseFolder(t *testing.T) string {
 	return dir
 }
 
+func TestAReleaseWithoutAnONNXRuntimeIsAddedWithAWarning(t *testing.T) {
+	keys, dir, folder := keyring(t), filepath.Join(t.TempDir(), "repo"), releaseFolder(t)
+	mustLimber(t, "firmware", "repo", "init", "--repo", dir, "--keys", keys)
+	add := func(version string) ran {
+		return limber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", version, "--arch", "arm64", folder)
+	}
+	if got := add("1.4.0"); got.code != exitDone || !strings.Contains(got.stderr, "1.4.0 has no libonnxruntime.so.*") {
+		t.Errorf("got %+v, want a warning", got)
+	}
+	mustWrite(t, filepath.Join(folder, "libonnxruntime.so.1.30.0"), []byte("a library"))
+	if got := add("1.5.0"); got.code != exitDone || got.stderr != "" {
+		t.Errorf("got %+v, want none", got)
+	}
+}
+
 func TestARepositoryIsKeptByCommands(t *testing.T) {
 	keys, dir := keyring(t), filepath.Join(t.TempDir(), "repo")
 	mustLimber(t, "firmware", "repo", "init", "--repo", dir, "--keys", keys, "--expires", "timestamp=14d,snapshot=36h")

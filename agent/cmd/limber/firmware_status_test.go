@@ -22,7 +22,7 @@ func mustStage(t *testing.T, state, version string) {
 	r := slot.Release{Version: version, Digest: empty, Files: []slot.File{program}}
 	open := func(slot.File) (io.ReadCloser, error) { return io.NopCloser(new(bytes.Reader)), nil }
 	err := errors.Join(a.Fetch(version, empty, nil), a.Stage(t.Context(), r, open), a.Switch(time.Minute),
-		slot.Open(state).Launcher().Count())
+		slot.Open(state).Launcher().Count(""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheckPrintsWhereMetricsAreReadAndByWhom(t *testing.T) {
@@ -35,6 +36,27 @@ func TestCheckPrintsWhereMetricsAreReadAndByWhom(t *testing.T) {
 		"set metrics.token_file")
 }
 
+// awaitPage waits until a page has this text: what an engine lacks it finds out after its
+// metrics are served.
+func awaitPage(t *testing.T, url, want string) {
+	t.Helper()
+	for until := time.Now().Add(time.Minute); ; {
+		answer, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err == nil && strings.Contains(string(text), want) {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%s: got %s %q, %v; want %q", url, answer.Status, text, err, want)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
 func TestAnAgentIsReadWhileItRuns(t *testing.T) {
 	t.Setenv("ONNXRUNTIME_LIB", filepath.Join(t.TempDir(), "none"))
 	path := filepath.Join(t.TempDir(), "limber.toml")
@@ -55,15 +77,7 @@ func TestAnAgentIsReadWhileItRuns(t *testing.T) {
 	}
 	go io.Copy(io.Discard, log)
 	for page, want := range map[string]string{"/metrics": "limber_link_up 0\n", "/healthz": "ONNX Runtime"} {
-		answer, err := http.Get(url + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("%s: got %s %q, %v; want %q", page, answer.Status, text, err, want)
-		}
+		awaitPage(t, url+page, want)
 	}
 	stop()
 	if code := <-ended; code != exitDone {
