@@ -387,7 +387,7 @@ func TestWhatIsDamagedOfThePhaseIsTold(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(d.dir, "slots", "phase.json"), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if left, err := Settle(d.st, d.slots, nil); err == nil || !strings.Contains(err.Error(), want) || left.ID != "" {
+			if left, err := Settle(d.st, d.slots); err == nil || !strings.Contains(err.Error(), want) || left.ID != "" {
 				t.Errorf("%s: got %+v, %v; want an error with %q", content, left, err, want)
 			}
 		}

@@ -128,7 +128,7 @@ func (d *device) start(n slot.Name) error {
 	d.slots = slot.Open(d.dir).Agent(n)
 	d.ended = make(chan error, 1)
 	d.stop = sync.OnceFunc(func() { d.box.Close(); d.st.Close() })
-	if d.left, err = Settle(d.st, d.slots, nil); err != nil {
+	if d.left, err = Settle(d.st, d.slots); err != nil {
 		return err
 	}
 	d.run()
