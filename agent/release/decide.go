@@ -68,8 +68,10 @@ func (t *task) stands(ctx context.Context) (bool, error) {
 	return p.IsRefused(t.asked.Digest), err
 }
 
+// awaitLink waits for what the release was to show of a link. The command's own
+// acknowledgement is a record that waits for it.
 func (t *task) awaitLink(ctx context.Context) error {
-	for !t.deps.Link.Online() {
+	for !t.deps.Link.Online() || t.deps.Link.Delivered() == 0 {
 		if err := pause(ctx, linkPace); err != nil {
 			return err
 		}

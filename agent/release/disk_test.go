@@ -98,7 +98,7 @@ func TestWhatIsDecidedOfALinkIsRecordedWhenItCanBe(t *testing.T) {
 				old := dark()
 				d.back(slot.NoLink, "", old)
 				d.block(true)
-				old.change(func() { old.online = tt.online })
+				old.change(func() { old.online, old.delivered = tt.online, 1 })
 				pass(6 * time.Minute)
 				d.wants(slot.RolledBack, slot.Package, 0)
 				d.block(false)

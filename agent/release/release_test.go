@@ -184,7 +184,7 @@ func TestTheReleaseBeforeHasALinkSoTheNewOneIsRefused(t *testing.T) {
 		if len(old.events) > 0 {
 			t.Errorf("told %+v before it was decided", old.events)
 		}
-		old.change(func() { old.online = true })
+		old.change(func() { old.online, old.delivered = true, 1 })
 		pass(time.Second)
 		d.ends("u1", wire.CommandFailed, wire.Internal, "no broker could be reached", true)
 		d.wants(slot.RolledBack, slot.Package, 1)
@@ -207,7 +207,7 @@ func TestWithoutALinkOnEitherSideAReleaseIsTriedTwiceMoreAtMost(t *testing.T) {
 			d.restart()
 			pass(time.Minute)
 			d.wants(slot.Undecided, slot.Package, 0)
-			old.change(func() { old.online = true })
+			old.change(func() { old.online, old.delivered = true, 1 })
 			pass(2 * time.Second)
 			d.wants(slot.Trial, slot.A, 0)
 			if len(old.events) > 0 {
@@ -223,6 +223,22 @@ func TestWithoutALinkOnEitherSideAReleaseIsTriedTwiceMoreAtMost(t *testing.T) {
 		if got := told(old); !slices.Equal(got, []string{"no_link"}) {
 			t.Errorf("told of %q", got)
 		}
+	})
+}
+
+func TestABrokerThatTakesNothingFromEitherSideLeavesAReleaseUndecided(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		full, old := dark(), dark()
+		full.online, old.online = true, true
+		d.switched(full)
+		d.back(slot.NoLink, "the broker took no message\n", old)
+		pass(5*time.Minute + time.Second)
+		d.wants(slot.Undecided, slot.Package, 0)
+		d.stands(wire.UpdateLocked, "tried again")
+		old.change(func() { old.delivered = 1 })
+		pass(2 * time.Second)
+		d.wants(slot.Trial, slot.A, 0)
 	})
 }
 
