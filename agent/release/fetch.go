@@ -52,9 +52,10 @@ func (t *task) bring(ctx context.Context, p *slot.Phase) error {
 	return nil
 }
 
-// staged tells whether an earlier run has brought it.
+// staged tells whether an earlier run has brought it, for this command: the phase names whose
+// release is tried.
 func (t *task) staged(p *slot.Phase) bool {
-	if p.Phase != slot.Stage || p.Digest != t.asked.Digest {
+	if p.Phase != slot.Stage || p.Digest != t.asked.Digest || p.Command == nil || p.Command.ID != t.order.ID {
 		return false
 	}
 	return slices.ContainsFunc([]slot.Name{slot.A, slot.B}, func(n slot.Name) bool {
