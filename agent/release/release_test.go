@@ -296,6 +296,34 @@ func TestACommandCanBeCancelledAndExpiresWhileItWaitsForTheLock(t *testing.T) {
 	}
 }
 
+func TestACommandEndsAtTheRestartOfADeviceThatNobodyMaySignForAnyMore(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.carrier.hold = make(chan struct{})
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.signer = nil
+		d.restart()
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "updates.root_file", false)
+		d.wants(slot.Idle, slot.Package, 0)
+	})
+}
+
+func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
+	bubble(t, func(d *device) {
+		m := d.offer("1.5.0")
+		d.send(wire.VerbRelease, "u1", asked(m, ""))
+		d.switched(dark())
+		old := dark()
+		d.back(slot.NoLink, "", old)
+		pass(5*time.Minute + time.Second)
+		d.wants(slot.Undecided, slot.Package, 0)
+		delete(d.carrier.signed, m.Digest())
+		old.change(func() { old.online, old.delivered = true, 1 })
+		pass(2 * time.Second)
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", true)
+		d.wants(slot.Undecided, slot.Package, 0)
+	})
+}
+
 func TestARestartGoesOnWhereItWas(t *testing.T) {
 	bubble(t, func(d *device) {
 		free, err := lock.Share(t.Context(), d.dir, func() {})
