@@ -156,6 +156,27 @@ func TestWhatIsNotOnTheDiskYetIsToldAgain(t *testing.T) {
 	})
 }
 
+func TestATrialAndNoJobIsBlamedForItsEndUntilItIsToldOf(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		if d.left.Tried {
+			t.Error("before there was one")
+		}
+		d.switched(dark())
+		if !d.left.Tried {
+			t.Error("not on trial")
+		}
+		d.back(slot.Crash, "boom", dark())
+		if !d.left.Tried {
+			t.Error("not by the release before")
+		}
+		d.restart()
+		if d.left.Tried {
+			t.Error("of a trial that was told of")
+		}
+	})
+}
+
 func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))

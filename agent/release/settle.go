@@ -16,7 +16,7 @@ import (
 type Left struct {
 	ID      string // of the command that is to be handed in again; empty: none
 	Payload []byte
-	OnTrial bool // this program is, and may be why the earlier run ended
+	Tried   bool // a release was in the earlier run, and may be why that ended
 }
 
 // Settle decides whether a command that an earlier run left goes on. The error wraps
@@ -31,8 +31,9 @@ func Settle(st *store.Store, slots *slot.Agent) (Left, error) {
 	if err != nil {
 		return Left{}, err
 	}
-	left := Left{ID: p.Command.ID, Payload: payload, OnTrial: slots.OnTrial()}
-	if left.OnTrial {
+	back := p.Phase == slot.RolledBack && p.Last != nil && !p.Last.Told
+	left := Left{ID: p.Command.ID, Payload: payload, Tried: p.InTrial() || back}
+	if slots.OnTrial() {
 		return left, Unreadable(slots, unread(st, left))
 	}
 	if !isOpen(st, left) && (p.Phase == slot.Fetch || p.Phase == slot.Stage) {
