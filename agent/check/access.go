@@ -42,9 +42,9 @@ func (a Access) Run(ctx context.Context) Finding {
 		return holds(check, Warning, "not tried: this broker knows a client by its name alone, and a visit would take "+
 			"the device's session")
 	}
-	filters := append(a.Link.Subscriptions[:len(a.Link.Subscriptions):len(a.Link.Subscriptions)],
-		mqtt.Subscription{Filter: a.Self.State(), QoS: 1})
-	v, o, err := open(ctx, a.Link, true, filters)
+	// The state first, so that it comes before all that may wait for the device.
+	filters := append([]mqtt.Subscription{{Filter: a.Self.State(), QoS: 1}}, a.Link.Subscriptions...)
+	v, o, err := open(ctx, a.Link, true, a.Self.State(), filters)
 	if err != nil {
 		return fails(check, Error, "as for broker", "the broker accepts a connection but no subscriptions: %v", err)
 	}
@@ -82,28 +82,25 @@ func (a Access) roundTrip(ctx context.Context, v *visit) error {
 	if err := v.Probe(ctx); err != nil { // what is retained has come by then
 		return err
 	}
-	payload, err := a.retained(v)
+	payload, err := v.retained()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answers)
 	defer cancel()
-	topic := a.Self.State()
-	if err := v.Publish(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1}); err != nil {
+	if err := v.Publish(ctx, mqtt.Message{Topic: v.topic, Payload: payload, QoS: 1}); err != nil {
 		return err
 	}
-	return v.await(ctx, func(m mqtt.Message) bool {
-		return m.Topic == topic && !m.Retained && bytes.Equal(m.Payload, payload)
-	})
+	return v.await(ctx, func(m mqtt.Message) bool { return !m.Retained && bytes.Equal(m.Payload, payload) })
 }
 
 // retained is the state that the broker keeps, or else one for a device that never was
 // there.
-func (a Access) retained(v *visit) ([]byte, error) {
+func (v *visit) retained() ([]byte, error) {
 	for {
 		select {
 		case m := <-v.arrived:
-			if m.Retained && m.Topic == a.Self.State() {
+			if m.Retained {
 				return m.Payload, nil
 			}
 		default:
