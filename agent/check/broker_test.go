@@ -134,8 +134,10 @@ func TestOneOfTwoBrokersIsAWarning(t *testing.T) {
 	m := brokertest.StartMosquitto(t)
 	cfg := config.Default()
 	cfg.State, cfg.Broker.URL = t.TempDir(), mqtt.URLs{"mqtt://cam:secret@127.0.0.1:1", "mqtt://" + m.Addr}
-	f := mustFind(t, cfg)["broker"]
+	found := mustFind(t, cfg)
+	f := found["broker"]
 	expect(t, f, false, check.Warning, m.Addr+" answers")
+	expect(t, found["access"], true, check.Error, "written and read")
 	if strings.Contains(f.Detail, "secret") {
 		t.Errorf("got %q, with the password", f.Detail)
 	}
