@@ -433,6 +433,13 @@ func TestATrialWhoseStartCannotBeCountedIsTriedAgainAfterAMinute(t *testing.T) {
 		d.stop()
 		d.starts(slot.Package) // as limber-boot has it run meanwhile
 		d.stands(wire.UpdateTrial, "could not be recorded")
+		d.free = 0 // it would not be recorded now either
+		pass(10 * recount)
+		d.stands(wire.UpdateTrial, "could not be recorded")
+		if len(d.ended) > 0 {
+			t.Error("it ends though there is no room")
+		}
+		d.free = 1 << 40
 		pass(recount + time.Second)
 		d.switched(sound())
 		pass(10 * time.Second)
