@@ -5,6 +5,7 @@ go 1.26.4
 require (
 	github.com/eclipse/paho.mqtt.golang v1.5.1
 	github.com/gen2brain/jpegn v0.6.1
+	github.com/godbus/dbus/v5 v5.2.4
 	github.com/gorilla/websocket v1.5.3
 	github.com/mochi-mqtt/server/v2 v2.7.9
 	github.com/nats-io/nats-server/v2 v2.15.3

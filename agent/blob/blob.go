@@ -238,7 +238,7 @@ func (f *Fetcher) turns(ctx context.Context, w Wanted, progress func(int64),
 			return wire.Refuse(wire.Unauthorized, "%w; and the controller: %w", denied, err)
 		case p.done > before:
 			pause = pauseFirst
-			if !errors.Is(err, errStalled) { // another may be faster
+			if p.done-before >= stallBytes && !errors.Is(err, errStalled) { // else another may be faster
 				continue
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -65,6 +67,56 @@ func TestM3_AMirrorOfAByteASecondIsGivenUpAndAnotherGoesOnWhereItWas(t *testing.
 				asked["slow.example"])
 		}
 	})
+}
+
+// crumbs is a mirror that answers, a second after it was asked, with the one byte that
+// follows; whole says that this is all that there was to be in the answer.
+func crumbs(b []byte, whole bool) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		if err := sleep(r.Context(), time.Second); err != nil {
+			return nil, err
+		}
+		from := 0
+		fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+		body, last := io.Reader(bytes.NewReader(b[from:from+1])), from
+		if !whole {
+			body, last = io.MultiReader(body, iotest.ErrReader(io.ErrUnexpectedEOF)), from+100
+		}
+		a := &http.Response{StatusCode: http.StatusPartialContent, Header: http.Header{}, Body: io.NopCloser(body)}
+		a.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, last, len(b)))
+		return a, nil
+	}
+}
+
+func TestM3_AMirrorIsGivenUpHoweverItTakesItsTime(t *testing.T) {
+	b := random(200_000)
+	fast := slowly(b, map[string]int{})
+	for name, tt := range map[string]struct {
+		slow roundTrip
+		rate int // KiB/s
+	}{
+		"a byte a second at a bounded rate": {fast, 64},
+		"a byte an answer":                  {crumbs(b, true), 0},
+		"answers that break off":            {crumbs(b, false), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := New(Config{Dir: t.TempDir(), Allowed: mustAllow(t, "http://slow.example", "http://fast.example"),
+					KiBPerSecond: tt.rate}, nowhere{}, discard())
+				f.client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Hostname() == "slow.example" {
+						return tt.slow(r)
+					}
+					return fast(r)
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 2*stall)
+				defer cancel()
+				if _, err := f.Fetch(ctx, wantedOf(b, "http://slow.example", "http://fast.example"), nil); err != nil {
+					t.Errorf("the fast one is not asked: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestM3_ADocumentOfAByteASecondIsGivenUp(t *testing.T) {

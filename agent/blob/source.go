@@ -49,14 +49,19 @@ type source struct {
 	pace *rate
 }
 
-// bring asks for one window after the other.
+// bring asks for one window after the other, as long as they are more than crumbs.
 func (s source) bring(ctx context.Context, p *partial) error {
-	for !p.complete() {
+	for mark, since := p.done, time.Now(); !p.complete(); {
 		if p.room() == 0 {
 			return p.wrong("%s: it has more than %d bytes, or others", s.at, p.want.Max)
 		}
 		if err := s.window(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", s.at, err)
+		}
+		if p.done-mark >= stallBytes {
+			mark, since = p.done, time.Now()
+		} else if time.Since(since) >= stall && !p.complete() {
+			return fmt.Errorf("%s: %w", s.at, errStalled)
 		}
 	}
 	return nil
@@ -157,7 +162,7 @@ func statusError(a *http.Response) error {
 func (s source) ask(ctx context.Context, method, bytes string, take func(*http.Response, io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	silence := time.AfterFunc(stall, func() { cancel(errStalled) })
+	due, silence := time.Now().Add(stall), time.AfterFunc(stall, func() { cancel(errStalled) })
 	defer silence.Stop()
 	r, err := http.NewRequestWithContext(ctx, method, s.at.String(), nil)
 	if err != nil {
@@ -173,7 +178,7 @@ func (s source) ask(ctx context.Context, method, bytes string, take func(*http.R
 		if code := a.Header.Get("Content-Encoding"); code != "" && code != "identity" {
 			return fmt.Errorf("it sends %.40q, which was not asked for", code)
 		}
-		err = take(a, &moving{ctx: ctx, body: a.Body, silence: silence, fetcher: s.Fetcher, rate: s.pace})
+		err = take(a, &moving{ctx: ctx, body: a.Body, silence: silence, due: due, fetcher: s.Fetcher, rate: s.pace})
 	}
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		return cause
@@ -190,11 +195,12 @@ func withoutURL(err error) error {
 }
 
 // moving is a body at a rate, which puts off the end of its request with every
-// stallBytes.
+// stallBytes, and by as long as it waits for the rate.
 type moving struct {
 	ctx     context.Context // of the request
 	body    io.Reader
 	silence *time.Timer
+	due     time.Time // when silence ends the request
 	fetcher *Fetcher
 	rate    *rate
 	moved   int // bytes since the end was put off
@@ -203,21 +209,26 @@ type moving struct {
 func (m *moving) Read(b []byte) (int, error) {
 	rate := m.rate
 	if wait := rate.wait(); wait > 0 {
+		m.putOff(m.due.Add(wait))
 		if err := sleep(m.ctx, wait); err != nil {
 			return 0, err
 		}
-		m.silence.Reset(stall)
 	}
 	n, err := m.body.Read(b[:min(int64(len(b)), rate.part(int64(len(b))))])
 	if n > 0 {
 		if m.moved += n; m.moved >= stallBytes {
-			m.silence.Reset(stall)
+			m.putOff(time.Now().Add(stall))
 			m.moved = 0
 		}
 		rate.spend(int64(n))
 		m.fetcher.bytes.Add(uint64(n))
 	}
 	return n, err
+}
+
+func (m *moving) putOff(due time.Time) {
+	m.due = due
+	m.silence.Reset(time.Until(due))
 }
 
 // add adds what a body has, up to its end. What came before it broke off is kept.

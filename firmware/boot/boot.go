@@ -19,7 +19,9 @@
 // was to run for ever. In a trial the third such end goes back; a hang, which took time to
 // show, goes back at once, as the verdict of the release on itself does. One that was asked
 // to stop and had to be killed has failed as well. Everywhere else the program is started
-// again and again, as nobody else will.
+// again and again, as nobody else will; one that cannot be started at all, since its bytes
+// are no program any more, gives way to the one before and to that of the package, for as
+// long.
 //
 // Heartbeats are demanded of every release in a slot, from half a minute after its start: all
 // that can lie there know of them, so that silence is a hang. Of the program of the package
@@ -37,6 +39,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/limber-edge/limber/firmware/slot"
@@ -78,11 +81,27 @@ func Run(cfg Config, signals <-chan os.Signal, stderr io.Writer) (code int, err 
 	if cfg.State, err = filepath.Abs(cfg.State); err != nil {
 		return 0, err
 	}
+	if err := alone(cfg.State); err != nil {
+		return 0, err
+	}
 	// The kernel ends a program together with the thread that started it.
 	runtime.LockOSThread()
 	l := launcher{cfg: cfg, slots: slot.Open(cfg.State).Launcher(), signals: signals, stderr: stderr}
 	l.start = l.startProcess
 	return l.run(), nil
+}
+
+// alone locks a state folder, until this process ends: who starts a second launcher by hand
+// would have a release on trial fail, which finds its state in use.
+func alone(state string) error {
+	fd, err := syscall.Open(state, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err == syscall.EWOULDBLOCK {
+		return fmt.Errorf("another limber-boot runs with the state in %s: stop that one first", state)
+	}
+	return nil // without a folder, or a lock, there is still a program to run
 }
 
 // A launcher runs one program after another.
@@ -122,7 +141,7 @@ func (l *launcher) run() int {
 	for {
 		c := l.choose()
 		began := time.Now()
-		e, why := l.once(c)
+		e, why := l.once(&c)
 		switch why {
 		case stopped:
 			l.uncount(c)
@@ -171,13 +190,19 @@ func (l *launcher) pause() bool {
 	}
 }
 
-// once starts a program and waits for its end.
-func (l *launcher) once(c choice) (ending, cause) {
-	p, err := l.start(c)
+// once starts a program and waits for its end. In the place of one that cannot be started,
+// and is not on trial, another one is.
+func (l *launcher) once(c *choice) (ending, cause) {
+	p, err := l.start(*c)
+	for noProgram(err) && len(c.rest) > 0 {
+		l.say("%v: it cannot run", err)
+		*c = l.first(c.rest, c.instead)
+		p, err = l.start(*c)
+	}
 	if err != nil {
 		return ending{code: 1, how: err.Error(), tail: err.Error()}, ""
 	}
-	return l.watch(p, c)
+	return l.watch(p, *c)
 }
 
 // judge ends a trial that is lost, and tells whether another program is to run now.

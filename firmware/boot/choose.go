@@ -1,7 +1,10 @@
 package boot
 
 import (
+	"errors"
 	"os/exec"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/limber-edge/limber/firmware/slot"
@@ -14,6 +17,7 @@ type choice struct {
 	trial   bool          // it was counted
 	limit   time.Duration // of the trial
 	instead bool          // of a release on trial that may not or cannot be started
+	rest    []slot.Name   // what to start if this cannot be
 }
 
 // choose decides by what is recorded, and by what can run.
@@ -32,14 +36,26 @@ func (l *launcher) choose() choice {
 	if err := l.slots.Point(p); err != nil {
 		l.say("link current: %v", err)
 	}
-	for _, n := range p.Candidates() {
+	return l.first(p.Candidates(), instead)
+}
+
+// first is the first program that is there and whole.
+func (l *launcher) first(all []slot.Name, instead bool) choice {
+	for i, n := range all {
 		path, err := l.program(n)
 		if err == nil {
-			return choice{slot: n, path: path, instead: instead}
+			return choice{slot: n, path: path, instead: instead, rest: all[i+1:]}
 		}
 		l.say("%v: it cannot run", err)
 	}
 	return choice{slot: slot.Package, path: l.cfg.Argv[0], instead: instead} // whose start will say why not
+}
+
+// noProgram tells whether a start failed because of what was to be started, or of where it
+// lies, and not for want of memory or the like.
+func noProgram(err error) bool {
+	all := []error{syscall.ENOEXEC, syscall.EACCES, syscall.ENOENT, syscall.ELIBBAD, syscall.EIO}
+	return slices.ContainsFunc(all, func(one error) bool { return errors.Is(err, one) })
 }
 
 // try counts a start of the release on trial. If there is none any more, or it cannot be

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -167,6 +168,24 @@ func (r *rig) confirmed() {
 	r.Helper()
 	r.must(r.staged("2", slot.Package).Switch(time.Minute))
 	r.must(slot.Open(r.cfg.State).Agent(slot.A).Confirm())
+}
+
+func TestT5_AReleaseIsWaitedForWhileNothingCanBeStarted(t *testing.T) {
+	inTime(t, func(r *rig) {
+		a := r.staged("2", slot.Package)
+		r.must(a.Switch(time.Minute))
+		r.must(slot.Open(r.cfg.State).Agent(slot.A).Confirm())
+		r.scripts[slot.A] = (*fake).live
+		can := r.launcher.start
+		r.launcher.start = func(c choice) (process, error) {
+			if time.Since(r.began) < 2*time.Second {
+				return nil, fmt.Errorf("start %s: %w", c.path, syscall.EAGAIN)
+			}
+			return can(c)
+		}
+		r.runs(time.Minute)
+		r.wants(slot.Confirmed, slot.A, 3)
+	})
 }
 
 func TestT5_AMinuteOfRunningEndsTheGrowthOfPauses(t *testing.T) {
@@ -367,6 +386,50 @@ func TestAReleaseThatDoesNotStopWhenAskedGoesBackAfterThreeStarts(t *testing.T) 
 		r.wants(slot.RolledBack, slot.Package, 0, 145, 290, 435)
 		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Crash {
 			t.Errorf("got %+v, want a crash", p.Last)
+		}
+	})
+}
+
+func TestAProgramThatDoesNotEndAfterItsLastWordIsKilled(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.Package] = func(f *fake) {
+			if a := slot.Open(r.cfg.State).Agent(slot.Package); len(r.starts) == 1 {
+				r.must(a.Switch(5 * time.Minute))
+			}
+			f.live()
+		}
+		r.scripts[slot.A] = func(f *fake) {
+			f.beat(2)
+			r.must(slot.Open(r.cfg.State).Agent(slot.A).Fail(slot.Canary))
+			f.live()
+		}
+		r.staged("2", slot.Package)
+		r.runs(4 * time.Minute)
+		r.wants(slot.RolledBack, slot.Package, 0, 30, 70)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Canary || p.Last.Tail != "last words" {
+			r.Errorf("got %+v", p.Last)
+		}
+	})
+}
+
+func TestWhoAsksAgainToStopDoesNotPutTheEndOff(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.Package] = func(f *fake) { <-f.killed }
+		asks := time.NewTicker(10 * time.Second)
+		defer asks.Stop()
+		done := make(chan int)
+		go func() { done <- r.run() }()
+		for {
+			select {
+			case <-asks.C:
+				r.stop <- syscall.SIGTERM
+				continue
+			case <-done:
+			}
+			break
+		}
+		if took := time.Since(r.began); took != 10*time.Second+r.cfg.Stop {
+			r.Errorf("it ended after %v", took)
 		}
 	})
 }

@@ -259,6 +259,34 @@ func TestAReleaseThatIsNoProgramGivesWay(t *testing.T) {
 	l.stops(syscall.SIGTERM)
 }
 
+func TestT5_AConfirmedReleaseThatCannotBeStartedAnyMoreGivesWayForAsLong(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "package")
+	d.installed("1", "good")
+	program := filepath.Join(d.state(), "slots/a/limber")
+	whole, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, bytes.Repeat([]byte{1}, len(whole)), 0o755); err != nil { // as a worn disk has it
+		t.Fatal(err)
+	}
+	d.env = nil
+	l := d.launch()
+	l.until("serves package")
+	says := "exec format error: it cannot run"
+	if code := l.stops(syscall.SIGTERM); code != 0 || !strings.Contains(l.stderr.String(), says) {
+		t.Errorf("got exit code %d, %s", code, &l.stderr)
+	}
+	d.wants(slot.Confirmed, slot.A)
+	if err := os.WriteFile(program, whole, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l = d.launch()
+	l.until("serves a")
+	l.stops(syscall.SIGTERM)
+}
+
 func TestMegabytesOnStderrArePassedOnAndTheLastOfThemHeld(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, "good")
@@ -287,6 +315,38 @@ func TestNothingOfAProgramIsLeftWhenTheNextStarts(t *testing.T) {
 }
 
 // What leaves its group is not found, but nothing waits for it.
+func TestASecondLauncherOfADeviceEndsBeforeItSpoilsATrial(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "good")
+	first := d.launch()
+	first.until("serves package")
+	second := d.launch()
+	if code := second.ends(); code != 99 || !strings.Contains(second.stderr.String(), "another limber-boot runs") {
+		t.Errorf("got exit code %d, %s", code, &second.stderr)
+	}
+	first.stops(syscall.SIGTERM)
+	d.launch().until("serves package")
+}
+
+func TestAProgramThatIsGoneIsSentNothingAsItsNumberMayBeAnothers(t *testing.T) {
+	t.Parallel()
+	other := exec.Command("sleep", "3600")
+	other.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &child{pid: other.Process.Pid}
+	p.gone.Store(true)
+	p.Signal(syscall.SIGTERM)
+	p.Kill()
+	if err := other.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if other.Wait(); !strings.Contains(other.ProcessState.String(), "interrupt") {
+		t.Errorf("it got %v", other.ProcessState)
+	}
+}
+
 func TestWhoHoldsThePipesOfAProgramThatIsGoneHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, "good")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 // child is a process in a group of its own, which ends with this one.
 type child struct {
 	pid   int
-	beats *os.File // the pipe
+	gone  atomic.Bool // its number may be another's
+	beats *os.File    // the pipe
 	tail  tail
 	ended chan ending
 }
@@ -75,6 +77,7 @@ func (p *child) await(words *os.File, l *launcher) {
 	}()
 	status := reap(p.pid)
 	p.Kill() // what it started and left behind
+	p.gone.Store(true)
 	select {
 	case <-read:
 	case <-time.After(drain):
@@ -107,12 +110,16 @@ func told(s syscall.WaitStatus) ending {
 }
 
 func (p *child) Signal(s os.Signal) {
-	if n, ok := s.(syscall.Signal); ok {
+	if n, ok := s.(syscall.Signal); ok && !p.gone.Load() {
 		syscall.Kill(p.pid, n)
 	}
 }
 
-func (p *child) Kill() { syscall.Kill(-p.pid, syscall.SIGKILL) }
+func (p *child) Kill() {
+	if !p.gone.Load() {
+		syscall.Kill(-p.pid, syscall.SIGKILL)
+	}
+}
 
 func (p *child) Beats() bool {
 	pipe, err := p.beats.SyscallConn()

@@ -14,10 +14,11 @@ const (
 	deaf    cause = ", killed because it did not stop when asked"
 	hung    cause = ", killed because it sent no heartbeat"
 	late    cause = ", killed because its trial was over without a verdict"
+	stuck   cause = ", killed because it did not end after its last word"
 )
 
 // watch waits for the end of a program, and brings it about when it hangs, when its trial
-// takes too long, and when it does not stop though it was asked to.
+// takes too long, and when it does not stop though it was asked to, or said that it would.
 func (l *launcher) watch(p process, c choice) (ending, cause) {
 	var why cause
 	beats := time.NewTicker(l.cfg.Beat)
@@ -36,13 +37,20 @@ func (l *launcher) watch(p process, c choice) (ending, cause) {
 		case e := <-p.Ended():
 			return e, why
 		case s := <-l.signals:
-			why = stopped
 			p.Signal(s)
-			over.Reset(l.cfg.Stop)
+			if why != stopped {
+				over.Reset(l.cfg.Stop)
+			}
+			why = stopped
 		case <-beats.C:
-			if why == "" && pulse.lost(p.Beats()) {
+			switch lost := pulse.lost(p.Beats()); {
+			case why != "":
+			case lost:
 				why = hung
 				p.Kill()
+			case l.over(c):
+				why = stuck
+				over.Reset(l.cfg.Stop)
 			}
 		case <-over.C:
 			switch {
@@ -62,6 +70,13 @@ func (l *launcher) watch(p process, c choice) (ending, cause) {
 func (l *launcher) open(c choice) bool {
 	p, err := l.slots.Phase()
 	return err == nil && p.InTrial() && p.Slot == c.slot
+}
+
+// over tells whether a program has said its last word: that it has failed, or that another
+// is to run.
+func (l *launcher) over(c choice) bool {
+	p, err := l.slots.Phase()
+	return err == nil && p.InTrial() && (p.Slot == c.slot && p.Verdict != "" || p.Slot != c.slot && !c.instead)
 }
 
 // pulse counts heartbeats that are missed.

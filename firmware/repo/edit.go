@@ -299,7 +299,7 @@ func (r *Repository) addTarget(role Role, name string, b []byte) error {
 	}
 	d := family.DigestOf(b)
 	for _, file := range []string{filepath.Join(r.dir, consistent(name, d)), r.blobFile(d)} {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := makeFolder(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
 		if err := writeWhole(file, b, 0o644); err != nil {

@@ -67,7 +67,7 @@ func (s scanner) object(depth int) error {
 			return err
 		}
 		text, _ := key.(string)
-		folded := strings.ToLower(text) // as encoding/json takes either for a field
+		folded := strings.ToLower(strings.ToUpper(text)) // as encoding/json folds names of fields, a long s too
 		if seen[folded] {
 			return fmt.Errorf("key %.80q comes twice", text)
 		}

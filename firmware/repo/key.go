@@ -97,7 +97,10 @@ func writeNew(file, kind string, der []byte, mode os.FileMode) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = syncFolder(filepath.Dir(file))
+	}
+	if err != nil {
 		return fmt.Errorf("key file %s: %w", file, errors.Join(err, os.Remove(file)))
 	}
 	return nil

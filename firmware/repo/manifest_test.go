@@ -86,6 +86,8 @@ func TestAManifestIsReadStrictly(t *testing.T) {
 	for _, tt := range []struct{ old, new, want string }{
 		{`"schema":1`, `"schema":2`, "schema 2"},
 		{`"schema":1,`, ``, "schema 0"},
+		{`"version":"1.4.0"`, `"version":"1.4.0","Version":"9.9.9"`, "comes twice"},
+		{`"version":"1.4.0"`, `"version":"1.4.0","verſion":"9.9.9"`, "comes twice"},
 		{`1.4.0`, `1.4`, "version"},
 		{`1.4.0`, `../../x`, "version"},
 		{`arm64`, `../x`, "arch"},

@@ -17,7 +17,7 @@ import (
 // manifest. What is neither a file nor a folder is an error.
 func (r *Repository) Pack(folder string, m *Manifest) error {
 	blobs := filepath.Join(r.dir, blobsDir)
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
+	if err := makeFolder(blobs, 0o755); err != nil {
 		return err
 	}
 	m.Schema = manifestSchema

@@ -16,7 +16,7 @@ type Agent struct {
 }
 
 // Agent returns the slots for the program that runs from one of them, see Launched.
-func (s *Slots) Agent(running Name) *Agent { return &Agent{s, running} }
+func (s *Slots) Agent(running Name) *Agent { return &Agent{&Slots{s.dir, true}, running} }
 
 // Running is the slot of this program.
 func (a *Agent) Running() Name { return a.running }

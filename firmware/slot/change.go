@@ -1,6 +1,7 @@
 package slot
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,12 +28,15 @@ func (s *Slots) record(p Phase) error {
 	if err := p.validate(); err != nil {
 		return fmt.Errorf("record the phase of the firmware: %w", err)
 	}
-	b, err := json.MarshalIndent(p, "", "  ")
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // nor indented: a command would grow, beyond what is read again
+	err := e.Encode(p)
 	if _, absent := os.Lstat(s.path("phase.json")); absent != nil && err == nil {
 		err = makeFolder(s.dir)
 	}
 	if err == nil {
-		err = replace(s.path("phase.json"), b)
+		err = replace(s.path("phase.json"), b.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("record the phase of the firmware: %w", err)

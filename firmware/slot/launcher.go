@@ -6,7 +6,7 @@ import "time"
 type Launcher struct{ *Slots }
 
 // Launcher returns the slots for limber-boot.
-func (s *Slots) Launcher() *Launcher { return &Launcher{s} }
+func (s *Slots) Launcher() *Launcher { return &Launcher{&Slots{s.dir, true}} }
 
 // Count records a start of the release on trial, before it.
 func (l *Launcher) Count() error { return l.count(1) }

@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"syscall"
 )
@@ -54,11 +55,13 @@ func (n Name) other() Name {
 
 // Slots are those of one device. Only whoever made a Launcher or an Agent of them writes.
 type Slots struct {
-	dir string // STATE/slots
+	dir  string // STATE/slots
+	runs bool   // what lies there, as this user
 }
 
-// Open returns the slots below a state folder, which need not be there yet.
-func Open(state string) *Slots { return &Slots{filepath.Join(state, "slots")} }
+// Open returns the slots below a state folder, which need not be there yet, for whoever
+// asks what lies there.
+func Open(state string) *Slots { return &Slots{dir: filepath.Join(state, "slots")} }
 
 func (s *Slots) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
@@ -95,7 +98,8 @@ func (s *Slots) unknown() Phase {
 }
 
 // Release says what lies in a slot. The error names what is wrong with it, and such a slot
-// is not to be run: one that is not whole, or that others than root and this user may write.
+// is not to be run: one that is not whole, or that others than root and the user who runs
+// it may write.
 func (s *Slots) Release(n Name) (Release, error) {
 	r, err := s.release(n)
 	if err != nil {
@@ -120,23 +124,43 @@ func (s *Slots) release(n Name) (Release, error) {
 	if err != nil {
 		return Release{}, fmt.Errorf("%s: %w", marker, err)
 	}
-	dir, err := os.Lstat(root.Name())
-	if err == nil && !dir.IsDir() {
-		err = fmt.Errorf("%s is no folder of its own", root.Name())
+	return r, s.check(root, r)
+}
+
+// check compares a slot with what was staged, but for the bytes of its files.
+func (s *Slots) check(root *os.Root, r Release) error {
+	user, err := s.user()
+	if err == nil {
+		err = user.owns(os.Stat(s.dir)) // which may be a link to where there is room
 	}
 	if err == nil {
-		err = ours(dir)
+		err = user.owns(os.Lstat(root.Name()))
 	}
 	for _, f := range r.Files {
 		if err == nil {
-			err = f.check(root)
+			err = user.check(root, f)
 		}
 	}
-	return r, err
+	return err
 }
 
-// check compares a file in a slot with what was staged, but for its bytes.
-func (f File) check(root *os.Root) error {
+// user is who runs what lies in slots.
+type user uint32
+
+// user is this one, or else whose folder it is.
+func (s *Slots) user() (user, error) {
+	if s.runs {
+		return user(os.Geteuid()), nil
+	}
+	info, err := os.Stat(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	st, _ := info.Sys().(*syscall.Stat_t)
+	return user(st.Uid), nil
+}
+
+func (u user) check(root *os.Root, f File) error {
 	info, err := root.Lstat(f.Path)
 	switch {
 	case err != nil:
@@ -148,17 +172,31 @@ func (f File) check(root *os.Root) error {
 	case info.Mode().Perm() != f.Mode:
 		return fmt.Errorf("%s has the mode %04o, not %04o", f.Path, info.Mode().Perm(), f.Mode)
 	}
-	return ours(info)
+	err = u.alone(info)
+	for dir := path.Dir(f.Path); dir != "." && err == nil; dir = path.Dir(dir) {
+		err = u.owns(root.Lstat(dir))
+	}
+	return err
 }
 
-// ours tells whether only root and this user can have written something.
-func ours(info fs.FileInfo) error {
-	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s may be written by others", info.Name())
+// owns wants a folder in which only root and the user can have put something.
+func (u user) owns(info fs.FileInfo, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder of its own", info.Name())
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if uid := os.Geteuid(); ok && st.Uid != 0 && st.Uid != uint32(uid) {
-		return fmt.Errorf("%s belongs to user %d, neither to root nor to this one, %d", info.Name(), st.Uid, uid)
+	return u.alone(info)
+}
+
+// alone wants something that only root and the user can have written.
+func (u user) alone(info fs.FileInfo) error {
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s may be written by others; chmod go-w takes that from them", info.Name())
+	}
+	if st, _ := info.Sys().(*syscall.Stat_t); st.Uid != 0 && st.Uid != uint32(u) {
+		return fmt.Errorf("%s belongs to user %d, neither to root nor to user %d, who runs it", info.Name(), st.Uid, u)
 	}
 	return nil
 }

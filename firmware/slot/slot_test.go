@@ -2,6 +2,7 @@ package slot
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -80,11 +81,15 @@ func TestASlotThatIsNotAsItWasStagedIsNotRun(t *testing.T) {
 		"others write":    {func(s string) error { return os.Chmod(s, 0o777) }, "written by others"},
 		"another user's":  {func(s string) error { return os.Chown(s+"/limber", 65534, 0) }, "belongs to user 65534"},
 		"another's slot":  {func(s string) error { return os.Chown(s, 65534, 0) }, "belongs to user 65534"},
+		"another's slots": {func(s string) error { return os.Chown(filepath.Dir(s), 65534, 0) }, "belongs to user 65534"},
+		"others' slots":   {func(s string) error { return os.Chmod(filepath.Dir(s), 0o770) }, "written by others"},
+		"others' folder":  {func(s string) error { return os.Chmod(s+"/share/doc", 0o703) }, "written by others"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t)
 			d.staged(sample("2"))
-			if _, err := d.slots.Program(A); err != nil {
+			l := d.slots.Launcher()
+			if _, err := l.Program(A); err != nil {
 				t.Fatal(err)
 			}
 			if err := tt.spoil(d.slots.path("a")); errors.Is(err, os.ErrPermission) {
@@ -92,10 +97,27 @@ func TestASlotThatIsNotAsItWasStagedIsNotRun(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := d.slots.Program(A); err == nil || !strings.Contains(err.Error(), tt.says) {
+			if _, err := l.Program(A); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want it to say %q", err, tt.says)
 			}
 		})
+	}
+}
+
+func TestRootReadsWhatAnotherUserRuns(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives a file away")
+	}
+	d := newDevice(t)
+	d.staged(sample("2"))
+	d.must(filepath.WalkDir(d.slots.dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 65534, 0))
+	}))
+	if r, err := d.slots.Release(A); r.Version != "2" {
+		t.Errorf("whoever asks is told of %+v, %v", r, err)
+	}
+	if _, err := d.slots.Launcher().Program(A); err == nil {
+		t.Error("root runs what another user may write")
 	}
 }
 

@@ -163,6 +163,26 @@ func TestAFullTailOfAnyBytesCanBeRead(t *testing.T) {
 	}
 }
 
+func TestACommandOfAnyJSONCanBeRead(t *testing.T) {
+	for name, payload := range map[string]string{
+		"many elements": "[1" + strings.Repeat(",1", maxPayload/2-2) + "]",
+		"deep":          strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
+		"of HTML":       `"` + strings.Repeat("<", maxPayload-2) + `"`,
+		"spaced":        "{" + strings.Repeat("\n ", 1000) + "}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t)
+			d.must(d.agent.Fetch("1", digestOf("1"), &Command{"c1", []byte(payload)}))
+			d.must(d.agent.Drop())
+			d.must(d.agent.Fetch("2", digestOf("2"), &Command{"c2", []byte(payload)}))
+			d.must(d.agent.Allow(digestOf("2"))) // reads and writes it again
+			if p := d.phase(); p.Command == nil || p.Command.ID != "c2" {
+				t.Errorf("got %+v", p.Command)
+			}
+		})
+	}
+}
+
 func TestTheOldestRefusalsAreForgotten(t *testing.T) {
 	var p Phase
 	for i := range 100 {
@@ -195,19 +215,19 @@ func TestPhasesThatMakeNoSenseAreDamaged(t *testing.T) {
 	b, err := os.ReadFile(d.slots.path("phase.json"))
 	d.must(err)
 	for _, change := range [][2]string{
-		{`"schema": 1`, `"schema": 2`}, {`"trial"`, `"try"`}, {`"a"`, `"c"`}, {`"package"`, `"a"`}, {`"package"`, `""`},
-		{`sha256`, `sha1`}, {`"trial_s": 300`, `"trial_s": 0`}, {`"trial_s": 300`, `"trial_s": 1e5`},
-		{`"starts": 1`, `"starts": -1`}, {`"starts": 1`, `"verdict": "mood"`}, {`"starts": 1`, `"provisional": true`},
-		{`"starts": 1`, `"last": {"outcome": "won"}`}, {`"starts": 1`, `"last": {"outcome": "confirmed", "reason": "mood"}`},
-		{`"starts": 1`, `"refused": ["x"]`}, {`"c-2"`, `""`}, {`{}`, ``}, {`}`, ``},
-		{`"version": "2"`, `"version": "` + strings.Repeat("2", 200) + `"`},
+		{`"schema":1`, `"schema":2`}, {`"trial"`, `"try"`}, {`"a"`, `"c"`}, {`"package"`, `"a"`}, {`"package"`, `""`},
+		{`sha256`, `sha1`}, {`"trial_s":300`, `"trial_s":0`}, {`"trial_s":300`, `"trial_s":1e5`},
+		{`"starts":1`, `"starts":-1`}, {`"starts":1`, `"verdict":"mood"`}, {`"starts":1`, `"provisional":true`},
+		{`"starts":1`, `"last":{"outcome":"won"}`}, {`"starts":1`, `"last":{"outcome":"confirmed", "reason":"mood"}`},
+		{`"starts":1`, `"refused":["x"]`}, {`"c-2"`, `""`}, {`{}`, ``}, {`}`, ``},
+		{`"version":"2"`, `"version":"` + strings.Repeat("2", 200) + `"`},
 	} {
 		changed := strings.Replace(string(b), change[0], change[1], 1)
 		if _, err := Parse([]byte(changed)); err == nil || changed == string(b) {
 			t.Errorf("%s for %s is taken", change[1], change[0])
 		}
 	}
-	if _, err := Parse([]byte(strings.Replace(string(b), `"schema"`, `"new": {}, "schema"`, 1))); err != nil {
+	if _, err := Parse([]byte(strings.Replace(string(b), `"schema"`, `"new":{}, "schema"`, 1))); err != nil {
 		t.Errorf("what a newer release adds: %v", err)
 	}
 }

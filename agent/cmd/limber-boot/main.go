@@ -6,7 +6,8 @@
 // The word behind -- is the program of the package. Where a slot is in use, its program is
 // started in its place, with the same arguments. See firmware/boot.
 //
-// Exit codes: that of the program, once it was asked to stop; 2 wrong usage.
+// Exit codes: that of the program, once it was asked to stop, and 0 if none ran then; 1 another
+// limber-boot runs with the same state; 2 wrong usage.
 package main
 
 import (
@@ -28,6 +29,9 @@ const exitUsage = 2
 func main() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, stopSignals()...)
+	if !signal.Ignored(syscall.SIGPIPE) { // which would end it once nobody reads its stderr
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	}
 	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"debug/elf"
 	"os"
 	"os/exec"
@@ -63,15 +64,51 @@ func TestVersionAndHelpExitWith0(t *testing.T) {
 	}
 }
 
+func mustBuild(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "limber-boot")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+func TestALauncherThatNobodyReadsGoesOn(t *testing.T) {
+	t.Parallel()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer write.Close()
+	read.Close()
+	once := filepath.Join(t.TempDir(), "once")
+	c := exec.CommandContext(t.Context(), mustBuild(t), "--state", t.TempDir(), "--", "sh", "-c",
+		`echo words >&2; mkdir "$0" && exit 3; echo again; exec cat`, once)
+	c.Stderr = write
+	if _, err := c.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := bufio.NewReader(out).ReadString('\n'); said != "again\n" {
+		t.Errorf("got %q, %v; want the program started again", said, err)
+	}
+	c.Process.Signal(syscall.SIGTERM)
+	if c.Wait(); c.ProcessState.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("got %v, want the exit code of the program", c.ProcessState)
+	}
+}
+
 // The program of the package gets the arguments as they are, and its exit code is that of
 // the launcher once it was asked to stop.
 func TestTheProgramGetsItsArgumentsAndSaysHowItEnds(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "limber-boot")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	c := exec.CommandContext(t.Context(), path, "--state", t.TempDir(), "--", "sh", "-c",
+	c := exec.CommandContext(t.Context(), mustBuild(t), "--state", t.TempDir(), "--", "sh", "-c",
 		`trap 'exit 5' TERM; echo "$@"; read line`, "sh", "--config", "a b")
 	if _, err := c.StdinPipe(); err != nil {
 		t.Fatal(err)

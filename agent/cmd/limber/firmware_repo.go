@@ -166,7 +166,7 @@ func lifetimes(by map[string]string) (map[repo.Role]time.Duration, error) {
 		if days, ok := strings.CutSuffix(by[role], "d"); ok {
 			var n int
 			n, err = strconv.Atoi(days)
-			d = time.Duration(n) * 24 * time.Hour
+			d = time.Duration(max(-1, min(n, 1<<15))) * 24 * time.Hour // more would overflow, and is refused
 		}
 		if err != nil || d < time.Minute || d > 20*365*24*time.Hour {
 			return nil, usagef("--expires: %s=%s is not from 1m to twenty years, such as 12h or 7d", role, by[role])

@@ -96,6 +96,7 @@ func TestAWrongLineOnARepositorySaysWhatIsWrong(t *testing.T) {
 		{"repo init --repo " + dir, "--keys is missing", exitUsage},
 		{"repo init --keys " + keys, "--repo is missing", exitUsage},
 		{"repo init --repo R --keys K --expires timestamp=soon", "such as 12h or 7d", exitUsage},
+		{"repo init --repo R --keys K --expires timestamp=213504d", "such as 12h or 7d", exitUsage}, // 2^64 ns and a little
 		{"repo init --repo R --keys K --expires time=7d", `there is no role "time"`, exitUsage},
 		{"repo init --repo R --keys K --threshold boss=2", `there is no role "boss"`, exitUsage},
 		{"repo init --repo R --keys K --threshold root=2", "keygen --role root", exitFailed},

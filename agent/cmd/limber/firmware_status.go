@@ -63,7 +63,7 @@ func printFirmware(w, stderr io.Writer, state string, asJSON bool) error {
 	}
 	s, err := readFirmware(state)
 	if errors.Is(err, fs.ErrPermission) {
-		return err
+		return fmt.Errorf("%w: run it as root, or as the user of the agent", err)
 	} else if err != nil { // the device goes on as well
 		fmt.Fprintf(stderr, "limber: %v\n", err)
 	}

@@ -69,5 +69,11 @@ func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
 		t.Fatal(err)
 	}
 	limber(t, "firmware", "status", "--state", state).complained(t, exitFailed, "no such file")
+	if err := os.Mkdir(state, 0o000); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // who may read everything
+		limber(t, "firmware", "status", "--state", state).complained(t, exitFailed, "run it as root")
+	}
 	limber(t, "firmware", "status").complained(t, exitUsage, "--state is missing")
 }

@@ -48,6 +48,7 @@ var ranks = [][]imports{
 		{of: "family/ort", libraries: []string{"github.com/yalue/onnxruntime_go"}},
 		{of: "family/stock", ours: []string{"family"}},
 		{of: "firmware/boot", ours: []string{"firmware/slot"}},
+		{of: "firmware/image", libraries: []string{"github.com/godbus/dbus/v5"}},
 		{of: "firmware/repo", ours: []string{"family"},
 			libraries: []string{"github.com/theupdateframework/go-tuf/v2", "github.com/sigstore/sigstore"}},
 		{of: "store", libraries: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
