@@ -110,16 +110,20 @@ func (a Access) roundTrip(ctx context.Context, v *visit) error {
 	return v.await(ctx, func(m mqtt.Message) bool { return !m.Retained && bytes.Equal(m.Payload, payload) })
 }
 
+// handing is how long what has come may take to be handed on.
+const handing = time.Second
+
 // retained is the state that the broker keeps, or else one for a device that never was
 // there.
 func (v *visit) retained() ([]byte, error) {
+	none := time.After(handing)
 	for {
 		select {
 		case m := <-v.arrived:
 			if m.Retained {
 				return m.Payload, nil
 			}
-		default:
+		case <-none:
 			return json.Marshal(wire.State{State: wire.Offline, BootID: "0000000000000000", TS: wire.At(time.Now())})
 		}
 	}

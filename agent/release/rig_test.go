@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,7 +83,7 @@ type device struct {
 	dir     string
 	carrier *fakeCarrier
 	signer  Signer
-	free    int64
+	free    atomic.Int64
 	cfg     Config
 	sync    bool        // what is written is on the disk
 	shown   *fakeDevice // by the run that is
@@ -111,8 +112,10 @@ func bubble(t *testing.T, test func(*device)) {
 
 func newDevice(t *testing.T, dir string) *device {
 	c := &fakeCarrier{dir: t.TempDir(), blobs: family.MemoryBlobs{}, signed: map[family.Digest]string{}}
-	return &device{T: t, dir: dir, carrier: c, signer: c, free: 1 << 40, shown: sound(), cfg: Config{Folder: dir,
+	d := &device{T: t, dir: dir, carrier: c, signer: c, shown: sound(), cfg: Config{Folder: dir,
 		Trial: 5 * time.Minute, Version: "1.4.0", Arch: "arm64", Model: "Board X"}}
+	d.free.Store(1 << 40)
+	return d
 }
 
 // start is one of the program in a slot. Its error is that it ended at once.
@@ -146,7 +149,7 @@ func (d *device) run() {
 		signer = d.signer
 	}
 	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Link: d.shown, Carrier: d.carrier, Signer: signer,
-		Free: func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: time.Now,
+		Free: func() (int64, error) { return d.free.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
 	d.connect()
 	ctrl := control.New(control.Config{Self: self, Mode: "balanced"}, control.Deps{State: d.st, Events: d.up, Offset: d.up.Offset,
