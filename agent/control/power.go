@@ -20,6 +20,7 @@ import (
 const (
 	powerMost     = 8 // commands
 	powerPatience = 30 * time.Second
+	rebootMost    = 5 * time.Minute // from nvpmodel's word to the end of this process
 )
 
 // PowerConfig is what the owner of a board allows, and who may change it.
@@ -49,11 +50,13 @@ type Power struct {
 	log    *slog.Logger
 	ready  chan struct{} // closed when Run is through: what an earlier run left is known
 	memory atomic.Pointer[powerMemory]
+
+	goesDown time.Duration // rebootMost, but for a test
 }
 
 // NewPower assembles it. It starts nothing.
 func NewPower(cfg PowerConfig, deps PowerDeps, log *slog.Logger) *Power {
-	p := &Power{cfg: cfg, deps: deps, log: log, ready: make(chan struct{})}
+	p := &Power{cfg: cfg, deps: deps, log: log, ready: make(chan struct{}), goesDown: rebootMost}
 	p.memory.Store(p.recall())
 	return p
 }
@@ -189,10 +192,15 @@ func (p *Power) reboot(ctx context.Context, id, mode string) (Outcome, error) {
 		m.Before, m.Boot, m.Command = "", "", ""
 		return Outcome{Remember: p.remember(p.learn(&m, c, before, now, nil))}, nil
 	}
-	p.remember(p.learn(&m, c, before, now, power.ErrReboot))
+	out := Outcome{Remember: p.remember(p.learn(&m, c, before, now, power.ErrReboot))}
 	p.log.Info("the board restarts", "mode", mode)
-	<-ctx.Done()
-	return Outcome{}, fmt.Errorf("the board was to restart for power mode %s, and has not: %w", mode, ctx.Err())
+	select {
+	case <-ctx.Done():
+		return out, fmt.Errorf("the board was to restart for power mode %s, and has not: %w", mode, ctx.Err())
+	case <-time.After(p.goesDown): // nobody is to be kept from the lock for as long as the command is good
+		return out, fmt.Errorf("the board was to restart for power mode %s, and has not within %v: reboot it by hand", mode,
+			p.goesDown)
+	}
 }
 
 // rebooted ends a command for which the board restarted.

@@ -128,7 +128,7 @@ func TestPowerCommandsAreJudged(t *testing.T) {
 		detail  string // part of it
 	}{
 		{"nvpmodel obeys", nil, allowed, `{"power_mode":"MODE_15W","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
-		{"in force already", as("hangs"), allowed, `{"power_mode":"MODE_20W_6CORE","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
+		{"in force already", as("fails"), allowed, `{"power_mode":"MODE_20W_6CORE","ttl_ms":60000}`, wire.CommandSucceeded, "", ""},
 		{"it takes a reboot", nil, allowed, `{"power_mode":"MODE_10W_2CORE","ttl_ms":60000}`, wire.CommandFailed,
 			wire.NeedsReboot, "--at-reboot leaves it to the board's next start"},
 		{"it is left to the next start", nil, allowed, `{"power_mode":"MODE_10W_2CORE","at_reboot":true,"ttl_ms":60000}`,
@@ -321,6 +321,21 @@ func TestACommandRebootsTheBoardOnceAndEndsAfterIt(t *testing.T) {
 				t.Errorf("got %q, want that mode 3 takes a reboot", got)
 			}
 		})
+	}
+}
+
+func TestABoardThatDoesNotGoDownKeepsNobodyFromTheUpdateLock(t *testing.T) {
+	t.Parallel()
+	m, cfg, released := mustFake(t, "xavier-nx"), allowed, new(atomic.Bool)
+	cfg.AllowReboot = true
+	r := mustRig(t, t.TempDir(), withPower(m, cfg, new(atomic.Int64), func(d *PowerDeps) {
+		d.Lock = func() (func(), error) { return func() { released.Store(true) }, nil }
+	}))
+	r.power.goesDown = 10 * time.Millisecond
+	r.sends("p", `{"power_mode":"MODE_10W_2CORE","allow_reboot":true,"ttl_ms":86400000}`).fails(t, wire.CommandFailed,
+		wire.Internal, "was to restart for power mode MODE_10W_2CORE, and has not within 10ms")
+	if !released.Load() {
+		t.Error("it has the lock still")
 	}
 }
 

@@ -35,8 +35,11 @@ func TestMain(m *testing.M) {
 	fmt.Println(power.Reason(err), err)
 }
 
-// soon is a patience that a test can wait for.
-const soon = 300 * time.Millisecond
+// soon is a patience that a test can wait for, long one that is never over.
+const (
+	soon = 300 * time.Millisecond
+	long = time.Minute
+)
 
 // nobody is a user without any rights.
 const nobody = 65534
@@ -58,11 +61,11 @@ func open(tb testing.TB) string {
 // helps runs a helper for a board, which serves root and whoever runs the test.
 func (b board) helps(change ...func(*power.HelperConfig)) (socket string) {
 	b.tb.Helper()
-	return b.helpsFor(soon, change...)
+	return b.helpsFor(long, long, change...)
 }
 
-// helpsFor is helps with another patience.
-func (b board) helpsFor(patience time.Duration, change ...func(*power.HelperConfig)) (socket string) {
+// helpsFor is helps with another patience, with peers and with nvpmodel.
+func (b board) helpsFor(peers, tool time.Duration, change ...func(*power.HelperConfig)) (socket string) {
 	b.tb.Helper()
 	cfg := power.HelperConfig{Allow: []string{"MODE_15W", "MODE_10W_2CORE", "MODE_99W"}, Peers: []uint32{0, uint32(os.Geteuid())}}
 	for _, c := range change {
@@ -74,7 +77,7 @@ func (b board) helpsFor(patience time.Duration, change ...func(*power.HelperConf
 		b.tb.Fatal(err)
 	}
 	h := power.NewHelper(power.New(b.root), cfg, slog.New(slog.DiscardHandler))
-	h.Hasten(patience)
+	h.Hasten(peers, tool)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- h.Run(ctx, l) }()
@@ -119,7 +122,6 @@ func TestC6_AHelperObeysALineAndNothingElse(t *testing.T) {
 		{"no JSON", "MODE_15W\n", "invalid", "the line is no JSON object"},
 		{"nothing", "\n", "invalid", "the line is no JSON object"},
 		{"a list", `["MODE_15W"]` + "\n", "invalid", "the line is no JSON object"},
-		{"no end of the line", `{"set":"MODE_15W"}`, "invalid", "the line has no end after 18 bytes"},
 		{"no end of the object", `{"set":"MODE_15W"` + "\n", "invalid", "JSON"},
 		{"no name", `{}` + "\n", "invalid", `set: "" is not`},
 		{"an empty name", `{"set":""}` + "\n", "invalid", `set: "" is not`},
@@ -143,6 +145,10 @@ func TestC6_AHelperObeysALineAndNothingElse(t *testing.T) {
 		if got := say(t, socket, tt.text); got.OK || got.Reason != tt.reason || !strings.Contains(got.Detail, tt.detail) {
 			t.Errorf("%s: got %+v, want %s with %q", tt.name, got, tt.reason, tt.detail)
 		}
+	}
+	if got := say(t, b.helpsFor(soon, long), `{"set":"MODE_15W"}`); got.Reason != "invalid" ||
+		!strings.Contains(got.Detail, "the line has no end after 18 bytes") {
+		t.Errorf("no end of the line: got %+v", got)
 	}
 	if got := b.read("fake/log"); got != "-m 3\n-q\n" {
 		t.Errorf("nvpmodel was told %q, want only what takes a reboot", got)
@@ -175,9 +181,56 @@ func TestAHelperThatMayRebootsTheBoard(t *testing.T) {
 	}
 }
 
+// TestABoardThatTakesItsToolAlongRestarts: systemd ends all programs while nvpmodel waits.
+func TestABoardThatTakesItsToolAlongRestarts(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel("[ $1 = -q ] && exit; echo 'DO YOU WANT TO REBOOT NOW?'; read answer; kill -TERM $$")
+	socket := b.helps(func(c *power.HelperConfig) { c.Reboot = true })
+	now, err := power.New(b.root).Remote(socket).Set(t.Context(), power.Change{Mode: "MODE_10W_2CORE", AllowReboot: true})
+	if err != nil || now != "MODE_20W_6CORE" {
+		t.Errorf("got %s, %v; want that it restarts", now, err)
+	}
+}
+
+// TestAHelperThatStartsAnewTakesNoStatusFileForWhatIsInForce: nobody knows what it did before.
+func TestAHelperThatStartsAnewTakesNoStatusFileForWhatIsInForce(t *testing.T) {
+	for _, tt := range []struct {
+		name, mode, waits, live string
+		is                      error
+		now, after              string
+	}{
+		{"the mode waits, and takes a reboot", "MODE_10W_2CORE", "MODE_10W_2CORE", "8", power.ErrReboot, "MODE_20W_6CORE", "8\n"},
+		{"the mode waits, and takes none", "MODE_15W", "MODE_15W", "8", nil, "MODE_15W", "0\n"},
+		{"another one is in force", "MODE_15W", "", "2", nil, "MODE_15W", "0\n"},
+	} {
+		b := mustFake(t, "xavier-nx")
+		b.write("fake/live", tt.live)
+		p := power.New(b.root)
+		if tt.waits != "" {
+			p.Remote(b.helps()).Set(t.Context(), power.Change{Mode: tt.waits, AtReboot: true})
+		} else {
+			b.write("var/lib/nvpmodel/status", "pmode:0000")
+		}
+		now, err := p.Remote(b.helps()).Set(t.Context(), power.Change{Mode: tt.mode})
+		if !errors.Is(err, tt.is) || now != tt.now || p.Modes().Current != tt.now || b.read("fake/live") != tt.after {
+			t.Errorf("%s: got %s, %v, %s in force and %s; want %s, %v, %s", tt.name, now, err, p.Modes().Current,
+				b.read("fake/live"), tt.now, tt.is, tt.after)
+		}
+	}
+}
+
+func TestAToolThatPrintsALongLineIsStillToldOf(t *testing.T) {
+	b := mustFake(t, "xavier-nx")
+	b.nvpmodel(`[ $1 = -q ] || printf '%5000d' 0 | tr ' ' '\1'; exit 3`)
+	_, err := power.New(b.root).Remote(b.helps()).Set(t.Context(), power.Change{Mode: "MODE_15W"})
+	if err == nil || !strings.Contains(err.Error(), "nvpmodel: exit status 3") {
+		t.Errorf("got %v, want how it ended", err)
+	}
+}
+
 func TestAPeerThatSendsNothingIsGivenUpAndTheNextServed(t *testing.T) {
 	b := mustFake(t, "xavier-nx")
-	socket := b.helps()
+	socket := b.helpsFor(soon, long)
 	mute, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +261,7 @@ func TestAPeerThatSendsNothingIsGivenUpAndTheNextServed(t *testing.T) {
 
 func TestAHelperKillsAToolThatHangs(t *testing.T) {
 	b := mustFake(t, "xavier-nx")
-	socket := b.helps()
+	socket := b.helpsFor(long, soon)
 	b.write("fake/hangs")
 	if got := say(t, socket, `{"set":"MODE_15W"}`+"\n"); got.Reason != "expired" || got.Mode != "MODE_20W_6CORE" ||
 		!strings.Contains(got.Detail, "nvpmodel did not end in time and was killed") {
@@ -223,17 +276,24 @@ func TestAHelperKillsAToolThatHangs(t *testing.T) {
 func TestAToolThatNobodyWaitsForIsKilled(t *testing.T) {
 	b := mustFake(t, "xavier-nx")
 	b.nvpmodel("[ $1 = -q ] || { echo $$ >ROOT/fake/pid; sleep 600; }")
-	socket := b.helpsFor(time.Minute)
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	_, err := power.New(b.root).Remote(socket).Set(ctx, power.Change{Mode: "MODE_15W"})
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want that time is over", err)
+	if err := syscall.Mkfifo(filepath.Join(b.root, "fake/pid"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket := b.helps()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := power.New(b.root).Remote(socket).Set(ctx, power.Change{Mode: "MODE_15W"})
+		ended <- err
+	}()
+	pid, _ := strconv.Atoi(strings.TrimSpace(b.read("fake/pid"))) // it runs
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that nobody waits", err)
 	}
 	if got := say(t, socket, `{"set":"MODE_20W_6CORE"}`+"\n"); got.Reason != "unauthorized" { // the next one is served
 		t.Errorf("got %+v, want unauthorized", got)
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(b.read("fake/pid")))
 	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the tool, process %d: got %v, want that it is no more", pid, err)
 	}
@@ -242,7 +302,7 @@ func TestAToolThatNobodyWaitsForIsKilled(t *testing.T) {
 func TestAPeerThatSaysNoMoreStillWaits(t *testing.T) {
 	b := mustFake(t, "xavier-nx")
 	b.nvpmodel("[ $1 = -q ] || { sleep 0.3; printf 'pmode:0000' >ROOT/var/lib/nvpmodel/status; }")
-	conn, err := net.Dial("unix", b.helpsFor(time.Minute))
+	conn, err := net.Dial("unix", b.helps())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +389,25 @@ func TestC14_TheSocketIsForItsOwnerAndGroup(t *testing.T) {
 	}
 }
 
+func TestC14_AFileThatALinkInPlaceOfTheSocketLeadsToIsNotGivenAway(t *testing.T) {
+	secret, path := filepath.Join(t.TempDir(), "shadow"), filepath.Join(t.TempDir(), "power.sock")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, put := range []func(from, to string) error{os.Symlink, os.Link} {
+		os.Remove(path)
+		if err := put(secret, path); err != nil {
+			t.Fatal(err)
+		}
+		if err := power.Give(path, os.Getegid()); err == nil || !strings.Contains(err.Error(), "no socket any more") {
+			t.Errorf("got %v, want that it is no socket", err)
+		}
+		if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("got %v, %v; want 0600 as before", info.Mode(), err)
+		}
+	}
+}
+
 // stranger listens at a socket and does something with the first connection.
 func stranger(t *testing.T, does func(net.Conn)) (socket string) {
 	t.Helper()
@@ -362,6 +441,7 @@ func TestAHelperThatCannotBeAskedIsNamedWithARemedy(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
+	patience := map[bool]time.Duration{false: long, true: soon}
 	for _, tt := range []struct {
 		name, socket string
 		is           error
@@ -380,7 +460,7 @@ func TestAHelperThatCannotBeAskedIsNamedWithARemedy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := mustFake(t, "xavier-nx")
-			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			ctx, cancel := context.WithTimeout(t.Context(), patience[errors.Is(tt.is, context.DeadlineExceeded)])
 			defer cancel()
 			now, err := power.New(b.root).Remote(tt.socket).Set(ctx, power.Change{Mode: "MODE_15W"})
 			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || power.Reason(err) != tt.reason ||

@@ -51,15 +51,37 @@ func Listen(path string, group int) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = os.Chmod(path, 0o660)
-	if err == nil && group >= 0 {
-		err = os.Chown(path, -1, group)
-	}
-	if err != nil {
+	if err := give(path, group); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
+}
+
+// openPath is O_PATH, which the standard library does not name.
+const openPath = 0x200000
+
+// give lets a group use a socket. Whoever may write its folder could have put a link to
+// another file in its place: what that leads to stays as it is.
+func give(path string, group int) error {
+	fd, err := syscall.Open(path, openPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	var is syscall.Stat_t
+	if err := syscall.Fstat(fd, &is); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if is.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
+		return fmt.Errorf("%s is no socket any more: somebody else may write its folder", path)
+	}
+	itself := "/proc/self/fd/" + strconv.Itoa(fd)
+	err = os.Chmod(itself, 0o660)
+	if err == nil && group >= 0 {
+		err = os.Chown(itself, -1, group)
+	}
+	return err
 }
 
 // abandoned tells whether there is a socket, and nobody who listens at it.

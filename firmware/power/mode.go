@@ -18,6 +18,7 @@ type Modes struct {
 	ids    map[string]int // nvpmodel's number by name; nil where modes are limits of the clock
 	kept   string         // that nvpmodel takes at the board's next start, by its status file; empty: unknown
 	awaits bool           // and that was left to it
+	sure   bool           // Current is what nvpmodel said, and no guess by its status file
 }
 
 // ID is nvpmodel's number of a mode; where modes are limits of the clock, its place in
@@ -82,7 +83,7 @@ func (b *Board) jetson(m *Modes, list []nvMode, standard int) {
 	m.kept = m.name(currentID(status, standard))
 	m.Current = m.kept
 	if f := b.found.Load(); f != nil && f.status == status {
-		m.Current, m.awaits = f.mode, f.awaits
+		m.Current, m.awaits, m.sure = f.mode, f.awaits, !f.awaits
 	}
 }
 

@@ -44,6 +44,12 @@ func (b *Board) Ask(ctx context.Context) (differs string) {
 		mode, statusFile, known(m.kept))
 }
 
+// Anew is Ask where a mode was set just now: none is left to the board's next start.
+func (b *Board) Anew(ctx context.Context) {
+	b.found.Store(nil)
+	b.Ask(ctx)
+}
+
 // Await tells of a change that was left to the board's next start: as long as nvpmodel's
 // status file names next, it is now that is in force.
 func (b *Board) Await(next, now string) {

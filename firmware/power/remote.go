@@ -49,7 +49,7 @@ func (r *Remote) Set(ctx context.Context, c Change) (now string, err error) {
 	case answer.Mode != c.Mode: // left to the next start, or it restarts
 		r.board.Await(c.Mode, answer.Mode)
 	default:
-		r.board.Ask(ctx)
+		r.board.Anew(ctx)
 	}
 	return answer.Mode, nil
 }

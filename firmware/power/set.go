@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -48,7 +49,8 @@ func (b *Board) Setter(p Permission) (*Setter, error) {
 // Set puts a mode of Modes in force, makes sure that it is, and returns the one that is
 // now, also beside an error. That is another one without an error where the change was
 // left to the board's next start, and where AllowReboot was asked for and the board is
-// about to restart.
+// about to restart. Only where nvpmodel has said that the mode is in force it is not asked
+// to set it: its status file may name one that waits for the board's next start.
 //
 // What its error stands for is said by errors.Is and Reason: ErrReboot where the mode
 // takes a reboot that was not asked for, ErrUnknown, ErrUnsupported, ErrBusy with more
@@ -67,7 +69,7 @@ func (s *Setter) Set(ctx context.Context, c Change) (now string, err error) {
 	case c.AtReboot && m.ids == nil:
 		return m.Current, refuse(ErrUnsupported, "power mode %s: a limit of the clock ends with a restart: "+
 			"power.keep = true sets it again", c.Mode)
-	case !c.AtReboot && m.Current == c.Mode && (m.ids == nil || m.kept == c.Mode):
+	case !c.AtReboot && m.Current == c.Mode && (m.ids == nil || m.sure && m.kept == c.Mode):
 		return m.Current, nil
 	}
 	if err := s.board.changes.begin(time.Now()); err != nil {
@@ -99,7 +101,10 @@ func (s *Setter) set(ctx context.Context, m Modes, c Change, id int) (now string
 			s.board.Await(c.Mode, m.Current)
 			return m.Current, err
 		}
-		if !errors.Is(err, context.DeadlineExceeded) { // it would hang again
+		switch {
+		case err == nil:
+			s.board.Anew(ctx)
+		case !errors.Is(err, context.DeadlineExceeded): // it would hang again
 			s.board.Ask(ctx)
 		}
 	}
@@ -130,6 +135,8 @@ func (s *Setter) nvpmodel(ctx context.Context, c Change, id int) (restarts bool,
 	out, err := s.board.run(limited, answer, "-m", strconv.Itoa(id))
 	asked := takesReboot(out)
 	switch {
+	case asked && c.AllowReboot && interrupted(limited, err):
+		return true, nil // the board goes down, and takes the tool along, or this process
 	case err != nil && limited.Err() != nil:
 		return false, fmt.Errorf("nvpmodel did not end in time and was killed: %w", limited.Err())
 	case asked && !c.AllowReboot:
@@ -140,6 +147,13 @@ func (s *Setter) nvpmodel(ctx context.Context, c Change, id int) (restarts bool,
 		return false, fmt.Errorf("nvpmodel: %w: %s", err, lastLine(out))
 	}
 	return asked, nil
+}
+
+// interrupted tells whether a tool was ended from outside, and not for taking too long.
+func interrupted(ctx context.Context, err error) bool {
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	signalled := ended && exit.ProcessState.ExitCode() < 0
+	return signalled && !errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
 // takesReboot tells whether nvpmodel said so, or asked for one.

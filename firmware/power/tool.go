@@ -3,6 +3,7 @@ package power
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
 	"strings"
@@ -50,8 +51,13 @@ func (h *head) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// lastLine is the end of a program's output, which says what went wrong.
+// lastLine is the end of a program's output, which says what went wrong, without what is
+// beyond lineMost of it: it goes into an answer that is bounded.
 func lastLine(out string) string {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+	return fmt.Sprintf("%.*s", lineMost, strings.TrimSpace(lines[len(lines)-1]))
 }
+
+// lineMost is how much of a line of a tool is told, in characters: each may take six bytes
+// of an answer.
+const lineMost = 400

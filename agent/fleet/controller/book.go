@@ -291,7 +291,10 @@ func (b *book) correct(retained map[string][sha256.Size]byte, now time.Time) {
 		e := cmp.Or(b.find(is.ID), b.find(partOf(is.ID)))
 		told, known := b.told[topic]
 		switch {
-		case known && (told.sum == sum || now.Sub(told.at) < disputed), !known && sum == sha256.Sum256(nil):
+		case known && (told.sum == sum || now.Sub(told.at) < disputed):
+			continue
+		case !known && sum == sha256.Sum256(nil):
+			delete(b.heard, topic)
 			continue
 		case e != nil:
 			e.news = true

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -51,5 +53,23 @@ func TestACommandWhoseAnswerWasLostIsSentAgain(t *testing.T) {
 	}
 	if got := b.unsent(here, now); len(got) != 1 || got[0].ID != "r.1" {
 		t.Errorf("got %v when it is back, want its command at once", got)
+	}
+}
+
+// TestTopicsThatWereClearedTakeNoRoom: in the end what somebody wrote would stay.
+func TestTopicsThatWereClearedTakeNoRoom(t *testing.T) {
+	var b book
+	b.forgetTold()
+	controller := wire.Address{Fleet: "yard", Device: wire.Controller}
+	cleared := map[string][sha256.Size]byte{}
+	for i := range foundMost {
+		cleared[controller.Rollout(fmt.Sprint("gone-", i))] = sha256.Sum256(nil)
+	}
+	now := time.Now()
+	b.correct(cleared, now)
+	strange := controller.Rollout("strange")
+	b.correct(map[string][sha256.Size]byte{strange: sha256.Sum256([]byte("{}"))}, now.Add(disputed))
+	if !b.clear[strange] || len(b.clear) != 1 {
+		t.Errorf("%d topics are to be cleared, want the one that somebody wrote", len(b.clear))
 	}
 }

@@ -316,7 +316,7 @@ func TestWhatADeviceTellsAfterItsRolloutHasEndedIsShown(t *testing.T) {
 	serve(t, addr, t.TempDir())
 	r := remote(t, addr)
 	do(t, r, start("r", spec(func(s *wire.RolloutSpec) {
-		s.Phases, s.ForMS, s.Gates[0].Limit = []string{"100%"}, new(3000.0), "0.5"
+		s.Phases, s.ForMS, s.Gates[0].Limit = []string{"100%"}, new(8000.0), "0.5"
 	})))
 	become(t, r, "r", wire.RolloutDone)
 	g.publish(at("d-1").Ack(wire.VerbMode, "r.1"), false, wire.Ack{ID: "r.1", Verb: wire.VerbMode,

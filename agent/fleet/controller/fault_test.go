@@ -107,8 +107,8 @@ func TestADeviceThatIsOffIsNotSentItsCommandOnEachConnectionOfTheController(t *t
 	serve(t, addr, dir)
 	until(t, "the controller is back", func() bool { return r.Find(t.Context()) == nil })
 	do(t, r, wire.RolloutCommand{Action: wire.RolloutPause, Rollout: "r"}) // behind what it sent when it came
-	box.publish(at("d-1").Cmd(wire.VerbMode, "mark"), wire.Command{})
-	if got := box.next().Topic; got != at("d-1").Cmd(wire.VerbMode, "mark") {
+	box.publish(at("d-1").Cmd(wire.VerbMode, mark), wire.Command{})
+	if got := box.next().Topic; got != at("d-1").Cmd(wire.VerbMode, mark) {
 		t.Errorf("got %s, want no command for a device that is off: the broker keeps each for it", got)
 	}
 	g.deafen("d-1", false)

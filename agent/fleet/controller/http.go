@@ -40,14 +40,20 @@ func (c *Controller) serveHTTP(ctx context.Context) error {
 	if c.http == nil {
 		return nil
 	}
-	s := &http.Server{Handler: blob.NewHandler(c.shelf.cache, c.shelf.alive), ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	s := newServer(blob.NewHandler(c.shelf.cache, c.shelf.alive))
 	ended := context.AfterFunc(ctx, func() { s.Close() })
 	defer ended()
 	if err := s.Serve(newDoor(c.http, readersMost)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve blobs: %w", err)
 	}
 	return nil
+}
+
+// newServer bounds how long who asks may take to say what, the body of a request included,
+// which is of no use but would be waited for.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTime, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10}
 }
 
 // door is a listener with so many connections at once. Another one is closed at once.

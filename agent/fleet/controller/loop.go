@@ -137,10 +137,13 @@ func (c *Controller) overrun(ctx context.Context, dropped int) {
 		c.log.Error("fleet is not seen whole", "detail", unseen())
 		c.appear(ctx)
 	}
-	if flooded := dropped > 0; flooded != c.picture.flooded {
-		c.picture.flooded = flooded
-		c.log.Warn("more was sent than can be looked at", "dropped", dropped)
+	switch {
+	case dropped > 0 && !c.picture.flooded:
+		c.log.Warn("more is sent than can be looked at; what is dropped is to be sent again", "dropped", dropped)
+	case dropped == 0 && c.picture.flooded:
+		c.log.Info("all that is sent is looked at again")
 	}
+	c.picture.flooded = dropped > 0
 }
 
 // save stores what was decided, and tells whether it did. That it does not is said once,

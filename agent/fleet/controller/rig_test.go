@@ -189,6 +189,9 @@ type garden struct {
 	outcome func(device string, c wire.Command) wire.Ack // of a command that has an effect; State "": none yet
 }
 
+// mark is the id of a command that no device takes: who sees it has seen what was sent before.
+const mark = "mark"
+
 // plant is a device.
 type plant struct {
 	obeyed  map[string][]byte // commands by verb/id
@@ -295,7 +298,7 @@ func (g *garden) take(t wire.Topic, payload []byte) (ack wire.Ack, answered bool
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d, ok := g.devices[t.Device]
-	if !ok || d.deaf {
+	if !ok || d.deaf || t.ID == mark {
 		return ack, false
 	}
 	key := t.Verb + "/" + t.ID

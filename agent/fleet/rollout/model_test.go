@@ -17,7 +17,6 @@ import (
 type model struct {
 	*rig
 	rand  *rand.Rand
-	twin  *rollout.Record           // what was stored, of which each event has to come to the same
 	open  map[string]openCommand    // the last command of each device but for cancels
 	ended map[string]string         // by device, the state in which it ended
 	said  map[string]map[string]int // by device, the attempts of each command's bytes
