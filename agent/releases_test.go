@@ -19,7 +19,8 @@ func mustTrial(tb testing.TB, state string) *slot.Agent {
 	tb.Helper()
 	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // of nothing
 	a := slot.Open(state).Agent(slot.Package)
-	r := slot.Release{Version: "2", Digest: digest, Files: []slot.File{{Path: slot.Program, Digest: digest, Mode: 0o755}}}
+	r := slot.Release{Version: "2", Digest: digest}
+	r.Files = []slot.File{{Path: slot.Program, Digest: digest, Mode: 0o755}}
 	nothing := func(slot.File) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }
 	for _, step := range []func() error{
 		func() error { return a.Fetch(r.Version, digest, nil) },
@@ -44,7 +45,8 @@ func TestAStateThatAReleaseOnTrialCannotReadIsLeftToTheOneBefore(t *testing.T) {
 		if err := os.WriteFile(path, []byte("of another version"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		o := agent.Options{Slots: mustTrial(t, cfg.State), Inference: func() (agent.Inference, error) { return nil, os.ErrNotExist }}
+		o := agent.Options{Slots: mustTrial(t, cfg.State)}
+		o.Inference = func() (agent.Inference, error) { return nil, os.ErrNotExist }
 		if _, err := agent.Open(cfg, o, discard()); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v, want that it is damaged", name, err)
 		}
