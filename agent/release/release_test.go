@@ -85,7 +85,7 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 			m.From = &[2]string{"1.0.0", "1.2.0"}
 		}, `,"downgrade":true`, wire.CommandFailed, wire.Precondition, "1.4.0"},
 		{"one way", nil, func(m *repo.Manifest) { m.State = repo.OneWay }, "", wire.CommandFailed, wire.Precondition, "with one_way"},
-		{"no room", func(d *device) { d.free.Store(spare + 10) }, nil, "", wire.CommandFailed, wire.NoSpace, "make room"},
+		{"no room", func(d *device) { d.free = spare + 10 }, nil, "", wire.CommandFailed, wire.NoSpace, "make room"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(d *device) {
@@ -433,13 +433,13 @@ func TestATrialWhoseStartCannotBeCountedIsTriedAgainAfterAMinute(t *testing.T) {
 		d.stop()
 		d.starts(slot.Package) // as limber-boot has it run meanwhile
 		d.stands(wire.UpdateTrial, "could not be recorded")
-		d.free.Store(0) // it would not be recorded now either
+		d.used.Store(d.free) // it would not be recorded now either
 		pass(10 * recount)
 		d.stands(wire.UpdateTrial, "could not be recorded")
 		if len(d.ended) > 0 {
 			t.Error("it ends though there is no room")
 		}
-		d.free.Store(1 << 40)
+		d.used.Store(0)
 		pass(recount + time.Second)
 		d.switched(sound())
 		pass(10 * time.Second)

@@ -83,10 +83,11 @@ type device struct {
 	dir     string
 	carrier *fakeCarrier
 	signer  Signer
-	free    atomic.Int64
+	free    int64
 	cfg     Config
-	sync    bool        // what is written is on the disk
-	shown   *fakeDevice // by the run that is
+	used    atomic.Int64 // of what is free
+	sync    bool         // what is written is on the disk
+	shown   *fakeDevice  // by the run that is
 
 	st    *store.Store
 	box   *store.Outbox
@@ -112,10 +113,8 @@ func bubble(t *testing.T, test func(*device)) {
 
 func newDevice(t *testing.T, dir string) *device {
 	c := &fakeCarrier{dir: t.TempDir(), blobs: family.MemoryBlobs{}, signed: map[family.Digest]string{}}
-	d := &device{T: t, dir: dir, carrier: c, signer: c, shown: sound(), cfg: Config{Folder: dir,
+	return &device{T: t, dir: dir, carrier: c, signer: c, free: 1 << 40, shown: sound(), cfg: Config{Folder: dir,
 		Trial: 5 * time.Minute, Version: "1.4.0", Arch: "arm64", Model: "Board X"}}
-	d.free.Store(1 << 40)
-	return d
 }
 
 // start is one of the program in a slot. Its error is that it ended at once.
@@ -149,7 +148,7 @@ func (d *device) run() {
 		signer = d.signer
 	}
 	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Link: d.shown, Carrier: d.carrier, Signer: signer,
-		Free: func() (int64, error) { return d.free.Load(), nil }, Changed: func() {}, Clock: time.Now,
+		Free: func() (int64, error) { return d.free - d.used.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
 	d.connect()
 	ctrl := control.New(control.Config{Self: self, Mode: "balanced"}, control.Deps{State: d.st, Events: d.up, Offset: d.up.Offset,
