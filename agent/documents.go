@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"runtime"
 	"time"
 
 	"github.com/limber-edge/limber/agent/config"
@@ -45,7 +46,7 @@ func (d documents) Caps() wire.Caps {
 	c := wire.Caps{
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
 		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
-		Members: []wire.Member{}, Machine: d.machine, Power: d.power.Status(),
+		Members: []wire.Member{}, Machine: d.machine, Arch: runtime.GOARCH, Power: d.power.Status(),
 	}
 	if d.updater != nil {
 		u := d.updater.Status()

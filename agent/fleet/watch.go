@@ -89,6 +89,9 @@ func (d Device) Note() string {
 	}
 	if u := d.caps().Update; u != nil {
 		text := "update " + string(u.Step) + " " + u.Family.Name
+		if u.Release != nil {
+			text = "update " + string(u.Step) + " release " + u.Release.Version
+		}
 		if u.Detail != "" {
 			text += ": " + u.Detail
 		}

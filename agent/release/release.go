@@ -138,6 +138,10 @@ func New(cfg Config, deps Deps, log *slog.Logger) *Updater {
 	if r, err := deps.Slots.Release(deps.Slots.Running()); err == nil {
 		s.Running.Version, s.Running.Digest = r.Version, r.Digest
 	}
+	if p, err := deps.Slots.Phase(); err == nil && p.InTrial() && p.Command != nil { // so that none takes it for confirmed
+		s.Step = &wire.UpdateStep{ID: p.Command.ID, Release: &wire.Release{Version: p.Version, Digest: p.Digest},
+			Step: wire.UpdateTrial}
+	}
 	if b, err := deps.State.Cell(cellLast); err == nil && json.Unmarshal(b, &s.Last) != nil {
 		s.Last = nil // unreadable: as on a device that had none
 	}

@@ -22,6 +22,9 @@ func TestAReleaseThatProvesItselfIsConfirmedAndTheNextFetchesOnlyWhatIsNew(t *te
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		d.wants(slot.Trial, slot.A, 0)
 		d.switched(sound())
+		if s := New(d.cfg, d.Updater.deps, discard()).Status().Step; s == nil || s.ID != "u1" || s.Step != wire.UpdateTrial {
+			t.Errorf("got %+v before the command goes on; want that it is on trial", s)
+		}
 		d.stands(wire.UpdateTrial, "")
 		pass(10 * time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -43,6 +44,12 @@ func (f *Fleet) newDevice(i int) *device {
 	if every := f.cfg.Telemetry; every > 0 {
 		d.cfg.Telemetry.Every.Duration = every
 	}
+	if r := f.cfg.Releases; r.asked() {
+		d.cfg.Updates.RootFile, d.cfg.Updates.Repository = r.RootFile, r.Repository
+		if r.Trial > 0 {
+			d.cfg.Updates.Trial.Duration = r.Trial
+		}
+	}
 	d.camera = d.cfg.Address().Frame("camera")
 	return d
 }
@@ -59,8 +66,14 @@ const othersShare = 0.25
 
 // run has the device live, end and come back until ctx ends.
 func (d *device) run(ctx context.Context) error {
+	var ended error // why the last program gave way to another
 	for {
-		if err := d.live(ctx); err != nil || ctx.Err() != nil {
+		err := d.live(ctx, ended)
+		if ended = nil; gaveWay(err) {
+			ended = err
+			continue
+		}
+		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
 		d.counts.ends.Add(1)
@@ -76,9 +89,13 @@ func (d *device) run(ctx context.Context) error {
 	}
 }
 
-// live runs the agent until churn ends it, or ctx does.
-func (d *device) live(ctx context.Context) (err error) {
-	a, deps, err := d.open(ctx)
+// live runs the agent until churn ends it, or ctx does, or it gives way to another one.
+func (d *device) live(ctx context.Context, ended error) (err error) {
+	is, err := d.launch(ended)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.cfg.Device, err)
+	}
+	a, deps, err := d.open(ctx, is)
 	if err != nil {
 		return err
 	}
@@ -100,21 +117,23 @@ func (d *device) live(ctx context.Context) (err error) {
 
 // open assembles the agent. Only so many do at once: the others' first sessions would
 // wait for all of them.
-func (d *device) open(ctx context.Context) (*agent.Agent, *agent.Deps, error) {
+func (d *device) open(ctx context.Context, is program) (*agent.Agent, *agent.Deps, error) {
 	select {
 	case d.opening <- struct{}{}:
 		defer func() { <-d.opening }()
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	deps, err := agent.Open(d.cfg, agent.Options{Version: d.Fleet.cfg.Version, Carried: d.shared.carried,
+	deps, err := agent.Open(d.cfg, agent.Options{Version: is.version, Slots: is.slots, Carried: d.shared.carried,
 		Inference: func() (agent.Inference, error) { return Inference{Shape: d.shared.members.shape}, nil },
 		Store:     store.Options{NoSync: true, Sparse: true}}, d.log)
 	if err != nil {
 		return nil, nil, err
 	}
 	deps.Machine, deps.Board, deps.Tables, deps.Trim = d.shared.machine, d.shared.board, d.shared.tables, func() {}
-	deps.Dial = d.cable.Dial
+	if deps.Dial = d.cable.Dial; is.deaf {
+		deps.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errCut }
+	}
 	a, err := agent.New(d.cfg, deps, d.log.With("device", d.cfg.Device))
 	if err != nil {
 		return nil, nil, errors.Join(err, deps.Close())

@@ -24,6 +24,8 @@ type Profile struct {
 	// FPS is frames a second that each device is sent, by a camera beside it; 0: none.
 	FPS        float64 `json:"fps"`
 	DeadlineMS float64 `json:"deadline_ms"` // of each frame
+	// Releases are those of the program that fail.
+	Releases []Release `json:"releases,omitempty"`
 }
 
 // Family is one whose members only take their time.
@@ -71,6 +73,7 @@ var Example []byte
 // Limits of a profile: no device in the field is beyond them.
 const (
 	maxFamilies = 16
+	maxReleases = 1000
 	maxClasses  = 1000
 	maxStages   = 1000
 	maxMillis   = 600_000 // ms, of an inference and of a deadline
@@ -117,6 +120,12 @@ func (p *Profile) check() error {
 		seen[f.Name] = true
 		if err := f.check(); err != nil {
 			errs = append(errs, fmt.Errorf("family %q: %w", f.Name, err))
+		}
+	}
+	complain(len(p.Releases) > maxReleases, "%d releases: wants at most %d", len(p.Releases), maxReleases)
+	for _, r := range p.Releases {
+		if err := r.check(); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	for i, s := range p.Load {

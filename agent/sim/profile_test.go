@@ -34,6 +34,7 @@ func TestAProfileIsReadStrictlyAndJudgedAtOnce(t *testing.T) {
 		{"no latency", `"latency_ms": 9`, `"latency_ms": 0`, []string{`member "middle": latency_ms 0`}},
 		{"a member that never loads", `"kib": 256`, `"load_ms": 1e9`, []string{"load_ms 1e+09: wants 0 to 600000"}},
 		{"a model that does not fit", `"kib": 256`, `"kib": 65537`, []string{"kib 65537: wants 0 to 65536"}},
+		{"a release that fails in no way", `"crash"`, `"rain"`, []string{`release "1.6.0": fails "rain": wants crash or no_link`}},
 		{"no share", `"agreement": 0.9,`, `"agreement": 9,`, []string{"agreement 9: want fractions"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

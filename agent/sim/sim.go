@@ -14,9 +14,11 @@
 //	     for a while          in its place, without its state
 //
 // What is real: every line that an agent runs from its socket to its session, the
-// broker's protocol, stores, ledgers, governors, and how other families come to a device. What is not: inferences, which sleep,
-// the proc and sys of the machine, which are a few small files, the disk, and the
-// network, which is loopback. So a fleet here shows what an operator's side and a
+// broker's protocol, stores, ledgers, governors, how other families and releases come to a
+// device, and the trial of a release. What is not: inferences, which sleep, the proc and
+// sys of the machine, which are a few small files, the disk, the network, which is
+// loopback, and limber-boot: whatever a release has for a program, this one goes on under
+// its version, and the profile says which of them fail. So a fleet here shows what an operator's side and a
 // broker have to bear, and how commands and rollouts end; it shows nothing of what
 // inferences cost.
 //
@@ -61,8 +63,20 @@ type Config struct {
 	State   string // folder, best in memory: see StateFolder
 	Version string // of the program
 
+	Releases Releases // where other releases come from
+
 	Telemetry time.Duration // how often each device sends it; 0: as devices do
 }
+
+// Releases are where devices have other releases of the program from, as their
+// configuration has it. The zero value: they take none.
+type Releases struct {
+	Repository []string      // URLs
+	RootFile   string        // who may sign
+	Trial      time.Duration // that they have to prove themselves; 0: as devices give them
+}
+
+func (r Releases) asked() bool { return r.RootFile != "" }
 
 // MaxDevices is how many devices a fleet may have: the names have four digits.
 const MaxDevices = 10_000

@@ -40,6 +40,12 @@ func TestAThousandBirthsAreSeenAndAModeIsAnsweredByAll(t *testing.T) {
 // TestTwoHundredDevicesAreSparedAFamilyThatMissesDeadlines has evidence wait as well.
 func TestTwoHundredDevicesAreSparedAFamilyThatMissesDeadlines(t *testing.T) { rolledOut(t, 200, 2) }
 
+// TestABadReleaseSparesNinetyNineDevicesAndAGoodOneReachesAHundred is the short test with
+// ten times as many devices.
+func TestABadReleaseSparesNinetyNineDevicesAndAGoodOneReachesAHundred(t *testing.T) {
+	releasesRolledOut(t, 100)
+}
+
 // TestAFleetOutlivesANodeOfItsCluster kills one of three: whoever was connected to it
 // comes to another one. The devices start one after the other: NATS makes a consumer on
 // all nodes for each subscription, and refuses some of those that come in a rush.

@@ -157,7 +157,7 @@ func fleetMessages() []message {
 		{"ack-trial", wire.Ack{ID: "r-3.1", Verb: wire.VerbRelease, State: wire.CommandExecuting, TS: noon(),
 			Progress: &wire.Progress{Step: wire.UpdateTrial, Done: 31_457_280, Of: 31_457_280, Frames: 12}}},
 		{"caps-release", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.4.0"}, Verbs: []string{"mode", "release"},
-			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{},
+			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{}, Arch: "arm64",
 			Release: &wire.Release{Version: "1.4.0", Digest: family.Digest, Slot: "a"},
 			Update: &wire.UpdateStep{ID: "r-3.2", Release: &wire.Release{Version: "1.5.1", Digest: family.Digest},
 				Step: wire.UpdateFetching},
@@ -171,6 +171,10 @@ func fleetMessages() []message {
 		{"rollout_command-start", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-1", Spec: &spec, TTLMS: new(10_000.0)}},
 		{"rollout_command-mode", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-2", ExpiresAt: &expiry,
 			Spec: &wire.RolloutSpec{Mode: "low-latency"}}},
+		{"rollout_command-release", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-4", ExpiresAt: &expiry,
+			Spec: &wire.RolloutSpec{Update: wire.Update{Sources: asked.Sources, Retry: true}, Release: &wire.RolloutRelease{
+				Version: "1.5.0", Manifests: []wire.ReleaseFor{{Arch: "amd64", Digest: family.Digest}, {Arch: "arm64", Digest: family.Digest}}, Downgrade: true,
+				OneWay: true}}}},
 		{"rollout_command-abort", wire.RolloutCommand{Action: wire.RolloutAbort, Rollout: "r-1", Rollback: true, TTLMS: new(10_000.0)}},
 		{"rollout-running", wire.Rollout{ID: "r-1", Kind: wire.VerbFamily, TS: &expiry, State: wire.RolloutWaiting,
 			Why: "120 of 200 frames are known", Spec: &spec, Phase: 1, Phases: []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning,
@@ -180,6 +184,11 @@ func fleetMessages() []message {
 				TS: &expiry}}}},
 		{"rollout-large", wire.Rollout{ID: "r-3", Kind: wire.VerbMode, State: wire.RolloutDone, Parts: 2,
 			Phases: []wire.RolloutPhase{{Size: 1000, State: wire.PhasePassed, Counts: wire.RolloutCounts{Succeeded: 990, Already: 10}}}}},
+		{"rollout-release", wire.Rollout{ID: "r-4", Kind: wire.VerbRelease, State: wire.RolloutRunning, Phase: 1,
+			Spec: &wire.RolloutSpec{Release: &wire.RolloutRelease{Version: "1.5.0",
+				Manifests: []wire.ReleaseFor{{Arch: "arm64", Digest: family.Digest}}}},
+			Phases:  []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning, Counts: wire.RolloutCounts{Running: 1}}},
+			Devices: []wire.RolloutDevice{{Device: "cam-1", State: wire.DeviceRunning, Detail: "trial", Attempt: 1, TS: &expiry}}}},
 		{"rollout-part", wire.Rollout{ID: "r-3", Devices: []wire.RolloutDevice{{Device: "cam-7", State: wire.DeviceAlready}}}},
 	}
 }

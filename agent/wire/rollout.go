@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,11 +61,12 @@ func RolloutActions() []string {
 }
 
 // RolloutSpec is what is rolled out, to whom, and what it must show on the way. It asks
-// for a family, a mode or a goal, one of the three.
+// for a family, a release, a mode or a goal, one of the four.
 type RolloutSpec struct {
-	Update        // a family, and how a device takes it
-	Mode   string `json:"mode,omitempty"`
-	Goal   *Goal  `json:"goal,omitempty"`
+	Update                  // a family, and how a device takes it; sources and retry are a release's as well
+	Release *RolloutRelease `json:"release,omitempty"`
+	Mode    string          `json:"mode,omitempty"`
+	Goal    *Goal           `json:"goal,omitempty"`
 
 	Where  string   `json:"where"`            // which devices; empty: all
 	Canary []string `json:"canary,omitempty"` // devices of the first phase, before the others
@@ -83,6 +85,49 @@ type RolloutSpec struct {
 	Follow    bool `json:"follow,omitempty"`    // devices that come to fit later are taken into the last phase
 	Supersede bool `json:"supersede,omitempty"` // a rollout of the same kind that overlaps ends
 	Rollback  bool `json:"rollback,omitempty"`  // where a gate fails, those done go back
+}
+
+// RolloutRelease is a release of the program, for devices of several architectures.
+type RolloutRelease struct {
+	Version   string       `json:"version"`
+	Manifests []ReleaseFor `json:"manifests"`           // one for each architecture
+	Downgrade bool         `json:"downgrade,omitempty"` // as of ReleaseOrder
+	OneWay    bool         `json:"one_way,omitempty"`   // likewise
+}
+
+// ReleaseFor names the manifest of a release for an architecture.
+type ReleaseFor struct {
+	Arch   string `json:"arch"`   // as Caps have it
+	Digest string `json:"digest"` // "sha256:" and hex digits
+}
+
+// maxArchs is for how many architectures there may be a release.
+const maxArchs = 16
+
+// Check tells why no device can take it.
+func (r RolloutRelease) Check() error {
+	if n := len(r.Manifests); n < 1 || n > maxArchs {
+		return fmt.Errorf("release.manifests: %d: want those of 1 to %d architectures", n, maxArchs)
+	}
+	for i, m := range r.Manifests {
+		if !ValidName(m.Arch) || r.Digest(m.Arch) != m.Digest {
+			return fmt.Errorf("release.manifests: %d: %.80q is no architecture such as arm64, or is named twice", i, m.Arch)
+		}
+		if err := (ReleaseOrder{Version: r.Version, Digest: m.Digest}).Check(); err != nil {
+			return fmt.Errorf("release.%w", err)
+		}
+	}
+	return nil
+}
+
+// Digest is that of the manifest for an architecture; "" where there is none.
+func (r RolloutRelease) Digest(arch string) string {
+	for _, m := range r.Manifests {
+		if m.Arch == arch {
+			return m.Digest
+		}
+	}
+	return ""
 }
 
 // Gate is a limit that a phase must keep.
@@ -105,11 +150,13 @@ type Unavailable struct {
 	Label string `json:"label"`
 }
 
-// Kind is what the spec rolls out: "family", "mode" or "goal".
+// Kind is what the spec rolls out: "family", "release", "mode" or "goal".
 func (s RolloutSpec) Kind() string {
 	switch {
 	case s.Family != nil:
 		return VerbFamily
+	case s.Release != nil:
+		return VerbRelease
 	case s.Goal != nil:
 		return VerbGoal
 	}
@@ -119,20 +166,32 @@ func (s RolloutSpec) Kind() string {
 // Check tells why no controller can do it, as far as the form shows.
 func (s RolloutSpec) Check() error {
 	asked := 0
-	for _, given := range []bool{s.Family != nil, s.Goal != nil, s.Mode != ""} {
+	for _, given := range []bool{s.Family != nil, s.Release != nil, s.Goal != nil, s.Mode != ""} {
 		if given {
 			asked++
 		}
 	}
 	switch {
 	case asked != 1:
-		return errors.New("spec: want one of family, mode and goal")
+		return errors.New("spec: want one of family, release, mode and goal")
 	case s.Family != nil:
 		return s.Update.Check()
+	case s.Release != nil:
+		return s.checkRelease()
 	case s.Goal != nil:
 		return s.Goal.Check()
 	}
 	return nil
+}
+
+func (s RolloutSpec) checkRelease() error {
+	switch {
+	case s.Probation != nil || s.Force:
+		return errors.New("probation, force: they are of a family; a release has a trial, and waits for the lock")
+	case s.Rollback && s.Release.OneWay:
+		return errors.New("rollback: the version before cannot read the state that a one-way release leaves")
+	}
+	return cmp.Or(s.Release.Check(), checkSources(s.Sources))
 }
 
 // Check tells why no controller can obey.

@@ -64,14 +64,30 @@ func TestAReleaseThatNoDeviceCanTakeIsRefusedByName(t *testing.T) {
 }
 
 func TestARolloutCommandAsksForOneThing(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	arm := `{"arch":"arm64","digest":"` + digest + `"}`
+	arm2 := strings.Replace(arm, "0a", "0b", 1)
+	release := func(of, more string) string {
+		return `{"action":"start","rollout":"r-1","ttl_ms":1,"spec":{"where":"","release":{"version":"1.5.0","manifests":[` + of +
+			`]}` + more + `}}`
+	}
 	for _, tt := range []struct{ json, err string }{
 		{`{"action":"start","rollout":"r-1","ttl_ms":1}`, "spec: start has one"},
 		{`{"action":"pause","rollout":"r-1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, "spec: start has one"},
-		{`{"action":"start","rollout":"r-1","spec":{"where":""},"ttl_ms":1}`, "spec: want one of family, mode and goal"},
+		{`{"action":"start","rollout":"r-1","spec":{"where":""},"ttl_ms":1}`, "spec: want one of family, release, mode and goal"},
 		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"a","goal":{"min_top1":0.7}},"ttl_ms":1}`, "spec: want one of"},
 		{`{"action":"start","rollout":"r 1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, "rollout: "},
 		{`{"action":"halt","rollout":"r-1","ttl_ms":1}`, "action: "},
 		{`{"action":"abort","rollout":"r-1","rollback":true,"ttl_ms":1}`, ""},
+		{release(arm, ``), ""},
+		{release(``, ``), "release.manifests: 0: want"},
+		{release(arm+`,`+arm2, ``), "release.manifests: 1: "},
+		{release(`{"arch":"arm 64","digest":"`+digest+`"}`, ``), "release.manifests: 0: "},
+		{release(`{"arch":"arm64","digest":"0a"}`, ``), "release.digest: "},
+		{release(arm, `,"mode":"balanced"`), "spec: want one of"},
+		{release(arm, `,"force":true`), "probation, force: "},
+		{release(arm, `,"sources":["file:///etc"]`), "sources: "},
+		{strings.Replace(release(arm, `,"rollback":true`), `"version"`, `"one_way":true,"version"`, 1), "rollback: "},
 		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, ""},
 	} {
 		var c wire.RolloutCommand

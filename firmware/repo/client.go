@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/limber-edge/limber/family"
@@ -190,15 +191,45 @@ func (c *Client) Signed(ctx context.Context, version string, d family.Digest) er
 		return refuse("release %.80q is no version", version)
 	}
 	return c.find(ctx, func(t *trustedmetadata.TrustedMetadata) error {
-		for _, m := range t.Targets {
-			for name := range m.Signed.Targets {
-				if path.Dir(name) == path.Dir(releaseTarget(version, "any")) && signed(t, name, d) {
-					return nil
-				}
+		for _, of := range manifests(t, version) {
+			if of == d {
+				return nil
 			}
 		}
 		return refuse("release %s with manifest %s is not signed, or was withdrawn", version, d.Short())
 	})
+}
+
+// Manifests are the digests of those that are signed for a version, by architecture. It
+// asks each source once; its errors are those of Refresh.
+func (c *Client) Manifests(ctx context.Context, version string) (all map[string]family.Digest, err error) {
+	err = c.refresh(ctx, func(t *trustedmetadata.TrustedMetadata) error {
+		if all = manifests(t, version); len(all) == 0 {
+			return refuse("release %s is not signed, or was withdrawn", version)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// manifests are the digests of those that are signed for a version, by architecture.
+func manifests(t *trustedmetadata.TrustedMetadata, version string) map[string]family.Digest {
+	all := map[string]family.Digest{}
+	for _, m := range t.Targets {
+		for name, of := range m.Signed.Targets {
+			d := family.Digest(hex.EncodeToString(of.Hashes["sha256"]))
+			if arch, ok := archOf(name, version); ok && signed(t, name, d) {
+				all[arch] = d
+			}
+		}
+	}
+	return all
+}
+
+// archOf is the architecture of the target of a version; false for another target.
+func archOf(target, version string) (string, bool) {
+	arch, ok := strings.CutSuffix(path.Base(target), ".json")
+	return arch, ok && target == releaseTarget(version, arch)
 }
 
 // find judges what is signed, waiting for a source if need be.

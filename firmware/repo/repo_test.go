@@ -57,6 +57,35 @@ func TestC14_AKeyIsItsOwnersAloneAndNeverWrittenOver(t *testing.T) {
 	}
 }
 
+func TestARepositoryNamesTheManifestOfAVersionForEachArchitecture(t *testing.T) {
+	d := newDesk(t)
+	want := map[string]family.Digest{}
+	d.release("1.5.1")
+	d.edit(func(r *Repository) error {
+		var errs []error
+		for _, arch := range []string{"amd64", "arm64"} {
+			m := &Manifest{Version: "1.5.0", Arch: arch, State: TwoWay}
+			errs = append(errs, r.Pack(d.folder("1.5.0"), m), r.AddRelease(m))
+			want[arch] = m.Digest()
+		}
+		return errors.Join(errs...)
+	})
+	if got := d.open().Manifests("1.5.0"); !maps.Equal(got, want) {
+		t.Errorf("the folder: got %v, want %v", got, want)
+	}
+	v := d.device()
+	if got, err := v.Manifests(t.Context(), "1.5.0"); err != nil || !maps.Equal(got, want) {
+		t.Errorf("a client: got %v, %v; want %v", got, err, want)
+	}
+	if got, err := v.Manifests(t.Context(), "1.6.0"); !errors.Is(err, ErrRefused) {
+		t.Errorf("of one that is not there: got %v, %v", got, err)
+	}
+	v.restart("http://127.0.0.1:1")
+	if got, err := v.Manifests(t.Context(), "1.5.0"); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("of nobody: got %v, %v; want that it is said at once", got, err)
+	}
+}
+
 func TestAKeyFileThatIsNoneSaysWhy(t *testing.T) {
 	rsa := "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 	for text, want := range map[string]string{"": "PEM", "x": "PEM", rsa: "RSA PRIVATE KEY",

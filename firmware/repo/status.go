@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/limber-edge/limber/family"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
 
@@ -53,6 +54,17 @@ func (r *Repository) Status() (all []RoleStatus) {
 
 // Targets lists what devices may take, by name.
 func (r *Repository) Targets() []Target { return r.published.list() }
+
+// Manifests are the digests of those that devices may take of a version, by architecture.
+func (r *Repository) Manifests(version string) map[string]family.Digest {
+	all := map[string]family.Digest{}
+	for _, t := range r.Targets() {
+		if arch, ok := archOf(t.Target, version); ok {
+			all[arch] = family.Digest(t.SHA256)
+		}
+	}
+	return all
+}
 
 func (s set) list() (all []Target) {
 	for _, role := range []Role{Releases, Families} {

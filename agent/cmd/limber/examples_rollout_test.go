@@ -3,18 +3,23 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // yard is a fleet of simulated devices that stands in for those that examples name.
 type yard struct {
-	url string
-	n   int // rollouts so far
+	url        string
+	site, root string // of a repository, ./repo
+	n          int    // rollouts so far
 }
 
 // mustYard has two devices of the site berlin, in a folder with what examples need.
@@ -22,11 +27,13 @@ func mustYard(t *testing.T) *yard {
 	t.Helper()
 	y := &yard{url: "mqtt://" + mustBroker(t)}
 	t.Chdir(t.TempDir())
+	y.mustRepository(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	out := &stopper{stop: func() {}}
 	go func() {
-		ended <- run(ctx, []string{"sim", "-n", "2", "--broker", y.url, "--pack", "families"}, out, out)
+		ended <- run(ctx, []string{"sim", "-n", "2", "--broker", y.url, "--pack", "families", "--repository", y.site,
+			"--root-file", y.root}, out, out)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -52,6 +59,27 @@ func mustYard(t *testing.T) *yard {
 	return y
 }
 
+// mustRepository has ./repo be a repository that is served, of releases that examples name.
+func (y *yard) mustRepository(t *testing.T) {
+	t.Helper()
+	keys := keyring(t)
+	mustLimber(t, "firmware", "repo", "init", "--repo", "repo", "--keys", keys)
+	for _, v := range []string{"1.4.0", "1.5.0", "1.6.0"} {
+		mustLimber(t, "firmware", "repo", "add", "--repo", "repo", "--keys", keys, "--version", v, "--arch", runtime.GOARCH,
+			releaseFolder(t))
+	}
+	folder, err := os.OpenRoot("repo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := httptest.NewServer(repo.NewHandler(folder))
+	t.Cleanup(func() { site.Close(); folder.Close() })
+	if y.root, err = filepath.Abs("repo/metadata/1.root.json"); err != nil {
+		t.Fatal(err)
+	}
+	y.site = site.URL
+}
+
 // limber calls a command of the fleet.
 func (y *yard) limber(t *testing.T, args ...string) ran {
 	t.Helper()
@@ -68,7 +96,7 @@ func (y *yard) must(t *testing.T, args ...string) {
 // as are the arguments of an example, with what there is here for what it names.
 func (y *yard) as(e example, id string) (args []string) {
 	other := map[string]string{"night": id, "device=cam-*": "device=sim-*", "device=desk": "device=sim-*", "group=@gate": "group=@all", "cam-1": "sim-0001",
-		"mqtts://broker:8883": y.url, "192.0.2.10:8080": "127.0.0.1:0"}
+		"mqtts://broker:8883": y.url, "192.0.2.10:8080": "127.0.0.1:0", "https://files.example/repo": y.site}
 	for _, arg := range e.args {
 		if is, ok := other[arg]; ok {
 			arg = is
@@ -164,7 +192,7 @@ func (y *yard) runs(t *testing.T, e example) {
 		ctx, out.stop = soon, cancel
 	}
 	want := exitDone
-	if slices.Contains(e.args, "families/night.family") { // which misses deadlines on purpose
+	if slices.Contains(e.args, "families/night.family") || slices.Contains(e.args, "1.6.0") { // which fail on purpose
 		want = exitFailed
 	}
 	if code := run(ctx, y.as(e, id), out, out); code != want {
@@ -173,12 +201,14 @@ func (y *yard) runs(t *testing.T, e example) {
 	y.end(t)
 }
 
-// end aborts what goes on, so that the next is not in its way.
+// end aborts what goes on, and waits for that, so that the next is not in its way.
 func (y *yard) end(t *testing.T) {
 	t.Helper()
 	for line := range strings.Lines(y.limber(t, "rollout", "ls", "--json").stdout) {
 		_, id, _ := strings.Cut(line, `"id":"`)
 		id, _, _ = strings.Cut(id, `"`)
-		y.limber(t, "rollout", "abort", id) // one that has ended refuses that
+		if y.limber(t, "rollout", "abort", id).code == exitDone { // one that has ended refuses that
+			y.becomes(t, id, "aborted")
+		}
 	}
 }

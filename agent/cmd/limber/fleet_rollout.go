@@ -19,7 +19,8 @@ import (
 )
 
 func newFleetRollout() *cobra.Command {
-	c := group("rollout", "Bring a family, a mode or a goal to many devices, in phases that must prove themselves",
+	c := group("rollout",
+		"Bring a family, a release, a mode or a goal to many devices, in phases that must prove themselves",
 		`  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout ls
   limber fleet rollout show night
@@ -162,6 +163,8 @@ func rolledOut(d wire.Rollout) string {
 	case s == nil:
 	case s.Family != nil:
 		what += " " + s.Family.Name
+	case s.Release != nil:
+		what += " " + s.Release.Version
 	default:
 		what += " " + wire.Aim{Mode: s.Mode, Goal: s.Goal}.String()
 	}

@@ -20,6 +20,7 @@ import (
 type rolloutStart struct {
 	rolloutWatch
 	goal         goalArgs
+	release      rolloutRelease
 	where        whereArgs
 	id, family   string
 	gates        []string
@@ -31,15 +32,11 @@ type rolloutStart struct {
 	spec         wire.RolloutSpec
 }
 
-func newRolloutStart() *cobra.Command {
-	var a rolloutStart
-	c := &cobra.Command{
-		Use:   "start",
-		Short: "Bring a family, a mode or a goal to the devices that fit, in phases",
-		Long: `Bring a family, a mode or a goal to the devices that fit --where, in phases. A phase
-ends when its devices have succeeded, its gates pass, on --observe frames at least, and
-it was observed for --soak; only then does the next one begin. Where a gate fails
-nothing starts any more, and with --rollback the devices that succeeded go back.
+const rolloutStartHelp = `Bring a family, a release of the program, a mode or a goal to the devices that fit
+--where, in phases. A phase ends when its devices have succeeded, its gates pass, on
+--observe frames at least, and it was observed for --soak; only then does the next one
+begin. Where a gate fails nothing starts any more, and with --rollback the devices that
+succeeded go back.
 
   success  of the devices that ended, those that succeeded; a fraction
   misses   of the frames that were answered, those that were late; a fraction
@@ -56,10 +53,27 @@ and goes back if more of them are late. A device that gets no frames is on proba
 until --for is over: have it take the family with --probation 0/0. Devices that are off
 take part when they are back, within --for.
 
-` + whereHelp,
+A release comes from a repository, see "limber firmware repo": this command reads there
+which manifest is signed for which architecture, and each device gets that of its own,
+if it runs under limber-boot. It has the release on trial and goes back by itself, which
+is a failure here. With --rollback the others go back to the release that they had, as
+far as its manifest lets it take the place of this one; the program of a package is no
+release, and nothing goes back to it.
+
+`
+
+func newRolloutStart() *cobra.Command {
+	var a rolloutStart
+	c := &cobra.Command{
+		Use:   "start",
+		Short: "Bring a family, a release, a mode or a goal to the devices that fit, in phases",
+		Long:  rolloutStartHelp + whereHelp,
 		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
   limber fleet rollout start --family mine.family --where label.site=berlin --probation 1000/10
+  limber fleet rollout start --release 1.5.0 --repo ./repo --where group=@gate --canary cam-1
+  limber fleet rollout start --release 1.5.0 --repository https://files.example/repo \
+    --root-file ./repo/metadata/1.root.json --where label.site=berlin --rollback
   limber fleet rollout start --deadline 50ms --min-top1 0.87 --where 'device=cam-*' \
     --phases 1,10%,100% --gate success=0.9 --gate misses=1.1x --soak 5m --max-unavailable 1/site`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
@@ -69,6 +83,7 @@ take part when they are back, within --for.
 	f := c.Flags()
 	f.StringVar(&a.family, "family", "", "a family's folder, or file of \"family pack\"")
 	f.StringVar(&a.spec.Mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal, in figures")
+	a.release.flags(c)
 	a.where.flags(c)
 	f.StringVar(&a.id, "id", "", "name of the rollout (default: one that nobody else uses)")
 	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
@@ -180,28 +195,35 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 		case err != nil:
 			return nil, usagef("--probation: %w", err)
 		case a.family == "":
-			return nil, usagef("--probation is of a family; a mode and a goal have none")
+			return nil, usagef("--probation is of a family; a mode and a goal have none, a release has a trial")
 		}
 		s.Probation = &p
+	}
+	if err := a.release.check(); err != nil {
+		return nil, err
 	}
 	return a.what(c)
 }
 
-// what reads what is rolled out: one of a family, a mode and a goal.
+// what reads what is rolled out: one of a family, a release, a mode and a goal.
 func (a *rolloutStart) what(c *cobra.Command) (folder *family.Folder, err error) {
 	asked := 0
-	for _, given := range []bool{a.family != "", a.spec.Mode != "", a.goal.asked(c)} {
+	for _, given := range []bool{a.family != "", a.release.version != "", a.spec.Mode != "", a.goal.asked(c)} {
 		if given {
 			asked++
 		}
 	}
 	switch {
 	case asked != 1:
-		return nil, usagef("want one of --family, --mode and a goal; see `%s --help`", c.CommandPath())
+		return nil, usagef("want one of --family, --release, --mode and a goal; see `%s --help`", c.CommandPath())
 	case a.spec.Mode != "":
 		if _, err = governor.ParseMode(a.spec.Mode); err != nil {
 			err = usagef("--mode: %w", err)
 		}
+		return nil, err
+	case a.release.version != "":
+		a.spec.Sources = a.release.sources()
+		a.spec.Release, err = a.release.spec(c.Context())
 		return nil, err
 	case a.family == "":
 		a.spec.Goal, err = a.goal.goal(c)

@@ -26,6 +26,19 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
+	for flags, want := range map[string]string{
+		"--release 1.5.0": "--repo DIR, or --repository URL",
+		"--release 1.5":   "is no version",
+		"--release 1.5.0 --repository http://127.0.0.1":                        "one wants the other",
+		"--release 1.5.0 --repo d --root-file f":                               "one wants the other",
+		"--release 1.5.0 --repo d --repository http://127.0.0.1 --root-file f": "--repo DIR, or --repository URL",
+		"--mode balanced --downgrade":                                          "are of a --release",
+		"--release 1.5.0 --repo d --mode balanced":                             "want one of",
+		"--release 1.5.0 --repo d --probation 1/1":                             "has a trial",
+	} {
+		limber(t, at(append([]string{"rollout", "start"}, strings.Fields(flags)...)...)...).complained(t, exitUsage, want)
+	}
+	limber(t, at("rollout", "start", "--release", "1.5.0", "--repo", t.TempDir())...).complained(t, exitFailed, "release 1.5.0: ", "repo init")
 	limber(t, at("rollout", "start", "--family", "f", "--probation", "few")...).complained(t, exitUsage, "FRAMES/MAX_MISSED")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--soak", "-1s")...).complained(t, exitUsage, "--soak -1s")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--gate", "misses=1.2")...).complained(t, exitUsage, "1.2x is times")

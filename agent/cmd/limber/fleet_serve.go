@@ -21,7 +21,7 @@ func newFleetServe() *cobra.Command {
 	var a serveArgs
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "Roll families, modes and goals out to the fleet, until it is stopped",
+		Short: "Roll families, releases, modes and goals out to the fleet, until it is stopped",
 		Long: `Serve a fleet as its controller, in the foreground: it carries out rollouts, answers
 devices that ask what time it is as "fleet sync" does, and gives devices the blobs of
 the families that are rolled out to them. Run one for a fleet. Another that finds it

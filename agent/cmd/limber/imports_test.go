@@ -113,7 +113,7 @@ var ranks = [][]imports{
 	},
 	{ // benchmarks
 		{of: "agent/sim", ours: []string{"agent", "agent/config", "agent/engine", "agent/fleet", "agent/governor", "agent/monitor",
-			"agent/mqtt", "agent/wire", "family", "firmware/power", "store"},
+			"agent/mqtt", "agent/release", "agent/wire", "family", "firmware/power", "firmware/slot", "store"},
 			libraries: []string{"golang.org/x/sync"}},
 		{of: "agent/bench", ours: []string{"agent/bench/camera", "agent/bench/desk", "agent/bench/figure", "agent/bench/load",
 			"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/frame", "agent/governor", "agent/governor/replay", "agent/monitor", "agent/mqtt", "agent/pipeline", "agent/wire",
@@ -128,10 +128,10 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/blob", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
-			"agent/release", "agent/sim", "agent/systemd", "agent/wire",
+			"agent/release", "agent/sim", "agent/systemd", "agent/uplink", "agent/wire",
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},

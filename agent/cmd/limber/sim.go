@@ -58,7 +58,10 @@ misses deadlines that its profile promises to keep: a rollout has to find out.
 agreement is the share of pictures that it gives to the class all others give; cv is
 the coefficient of variation of its times, kib the size of its model. load is repeated:
 slowdown is that of each inference. Each device is sent fps frames a second, with a
-deadline of deadline_ms each. Without --profile it is this one:
+deadline of deadline_ms each. With --repository and --root-file devices take releases
+of the program that are signed there, and run on under their versions, whatever is in
+them; those that releases names fail, by crash, or by no_link, as they reach no broker.
+Without --profile it is this one:
 
 ` + string(sim.Example) + `
 It runs until it is interrupted, or for --for, and prints totals then: births of agents
@@ -79,6 +82,8 @@ when all devices were seen online.`,
 	f.DurationVar(&a.cfg.Cut, "cut", 0, "how long links are broken, now and then; 0: never")
 	f.Var(&a.operator.broker.URL, "broker", "URL of the broker; several have commas between them; default: one is started")
 	f.StringVar(&a.cfg.Fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	f.StringSliceVar(&a.cfg.Releases.Repository, "repository", nil, "URL of a repository of releases, and of its mirrors")
+	f.StringVar(&a.cfg.Releases.RootFile, "root-file", "", "metadata/1.root.json of the repository")
 	f.StringVar(&a.pack, "pack", "", "folder to write the families to")
 	f.DurationVar(&a.length, "for", 0, "how long it runs; 0: until it is interrupted")
 	f.BoolVar(&a.asJSON, "json", false, "print JSON objects")
@@ -96,6 +101,8 @@ func (a *simArgs) config() error {
 		return usagef("-n %d: wants 1 to %d devices", a.cfg.Devices, sim.MaxDevices)
 	case a.cfg.Cut < 0 || a.length < 0 || a.cfg.Ramp < 0:
 		return usagef("--cut, --for and --ramp: must not be under 0")
+	case (a.cfg.Releases.Repository == nil) != (a.cfg.Releases.RootFile == ""):
+		return usagef("--repository and --root-file: one wants the other")
 	}
 	a.cfg.Churn, a.cfg.Version, a.operator.fleet = share/100, version, a.cfg.Fleet
 	text := sim.Example

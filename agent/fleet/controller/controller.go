@@ -1,5 +1,5 @@
-// Package controller rolls families, modes and goals out to a fleet, as the rules of
-// package rollout have it. It adds to them what they do not know: the network, the disk
+// Package controller rolls families, releases, modes and goals out to a fleet, as the
+// rules of package rollout have it. It adds to them what they do not know: the network, the disk
 // and the clock.
 //
 //	changes of devices ─┐                    ┌─ acknowledgements of commands
@@ -36,7 +36,8 @@
 //
 // A family reaches it as it reaches devices, with the roles exchanged: who asks for the
 // rollout answers what the controller fetches. Devices may then have from it, by MQTT or
-// HTTP, the blobs of rollouts that live and name them.
+// HTTP, the blobs of rollouts that live and name them. A release does not: devices have it
+// from its repository.
 package controller
 
 import (

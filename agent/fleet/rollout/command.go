@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -25,8 +26,9 @@ type starter struct {
 type making struct {
 	attempt int
 	retry   bool
-	before  int // of a way back
-	cancel  int // what is taken back
+	before  int    // of a way back
+	arch    string // of a release
+	cancel  int    // what is taken back
 }
 
 func (r *Record) starter(now time.Time, v View) *starter {
@@ -57,10 +59,13 @@ func (s *starter) start(d *device) (held string) {
 		value = is.Labels[u.Label]
 	}
 	switch {
-	case !d.Back && (s.Spec.Family != nil || d.Attempt == 0) && s.has(is):
+	case !d.Back && (updating(s.Spec) || d.Attempt == 0) && s.has(is):
 		d.end(wire.DeviceAlready, "", "", s.now)
 		return ""
-	case s.Spec.Family != nil && updates(is) != "":
+	case !d.Back && s.lacks(is) != "":
+		d.end(wire.DeviceFailed, wire.Unsupported, s.lacks(is), s.now)
+		return ""
+	case updating(s.Spec) && updates(is) != "":
 		return d.Name + " is at another update"
 	case slices.ContainsFunc(s.view.Others, s.awaited(d)):
 		return d.Name + " has still to answer another rollout"
@@ -80,10 +85,27 @@ func (s *starter) start(d *device) (held string) {
 	d.Reason, d.Detail, d.Heard, d.Stray, d.Cancel = "", "", false, false, 0
 	d.Attempt++
 	making := making{attempt: d.Attempt, retry: d.Attempt > 1}
-	if d.Back {
+	switch {
+	case d.Back:
 		making.before = d.Before
+	case s.Spec.Release != nil:
+		making.arch = is.Caps.Arch
 	}
 	d.Sent = s.command(making, d.Due)
+	return ""
+}
+
+// lacks says why there is nothing for a device in a release; "" if there is.
+func (s *starter) lacks(is fleet.Device) string {
+	r := s.Spec.Release
+	switch {
+	case r == nil:
+		return ""
+	case is.Caps == nil || is.Caps.Arch == "":
+		return "it does not say for which architecture its program is"
+	case r.Digest(is.Caps.Arch) == "":
+		return fmt.Sprintf("there is no release %s for %s", r.Version, is.Caps.Arch)
+	}
 	return ""
 }
 
@@ -91,7 +113,7 @@ func (s *starter) start(d *device) (held string) {
 // back comes after those of the rollouts that were started later.
 func (s *starter) awaited(d *device) func(*Record) bool {
 	return func(o *Record) bool {
-		return s.rivals(o) && (o.commands(d.Name) || d.Back && s.before(o) && o.returns(d.Name))
+		return s.excludes(o) && (o.commands(d.Name) || d.Back && s.before(o) && o.returns(d.Name))
 	}
 }
 
@@ -105,7 +127,7 @@ func (s *starter) full(value string) bool {
 		s.busy = map[string]int{}
 		s.count(s.Record)
 		for _, o := range s.view.Others {
-			if s.rivals(o) {
+			if s.excludes(o) {
 				s.count(o)
 			}
 		}
@@ -130,7 +152,7 @@ func (s *starter) cancel(d *device) {
 
 // remember is the place of what a device goes back to; 0 where that is nothing.
 func (r *Record) remember(b before) int {
-	if b.Family == nil && b.Aim == (wire.Aim{}) {
+	if b.same(before{}) {
 		return 0
 	}
 	for i, known := range r.Before {
@@ -165,13 +187,23 @@ func (s *starter) content(of making) (c wire.Command) {
 	case of.before > 0:
 		b := s.Before[of.before-1]
 		c.Mode, c.Goal = b.Aim.Mode, b.Aim.Goal
-		if b.Family != nil {
+		switch {
+		case b.Release != nil:
+			c.ReleaseOrder = wire.ReleaseOrder{Version: b.Release.Version, Digest: b.Release.Digest, Downgrade: true,
+				OneWay: true} // whatever it is, as it was there before
+			c.Sources, c.Retry = s.Spec.Sources, true
+		case b.Family != nil:
 			c.Update = wire.Update{Family: b.Family, Sources: s.Spec.Sources, Retry: true, Force: s.Spec.Force,
 				Probation: &wire.Probation{MaxMissed: wire.MaxProbationFrames}} // it is no trial: nothing else is left
 		}
 	case s.Spec.Family != nil:
 		c.Update = s.Spec.Update
 		c.Retry = c.Retry || of.retry // a device refuses what failed on it
+	case s.Spec.Release != nil:
+		r := s.Spec.Release
+		c.ReleaseOrder = wire.ReleaseOrder{Version: r.Version, Digest: r.Digest(of.arch), Downgrade: r.Downgrade,
+			OneWay: r.OneWay}
+		c.Sources, c.Retry = s.Spec.Sources, s.Spec.Retry || of.retry // likewise
 	default:
 		c.Mode, c.Goal = s.Spec.Mode, s.Spec.Goal
 	}

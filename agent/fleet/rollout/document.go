@@ -146,7 +146,7 @@ func (r *Record) checkDevice(d *device) error {
 		return fmt.Errorf("device %s: its command is not there", d.Name)
 	case d.Before < 0 || d.Before > len(r.Before) || d.Back && d.Before == 0:
 		return fmt.Errorf("device %s: what it goes back to is not there", d.Name)
-	case d.Before > 0 && (r.Before[d.Before-1].Family == nil) == (r.Spec.Family != nil):
+	case d.Before > 0 && !r.Before[d.Before-1].of(r.Spec.Kind()):
 		return fmt.Errorf("device %s: it goes back to something else", d.Name)
 	}
 	return nil

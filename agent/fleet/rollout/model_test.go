@@ -59,8 +59,11 @@ func play(tb testing.TB, seed uint64) {
 
 // spec is one at random.
 func (m *model) spec() (s wire.RolloutSpec) {
-	if m.one(3) {
+	switch m.rand.IntN(4) {
+	case 0:
 		s.Mode = "low-latency"
+	case 1:
+		s.Release = releaseOf("1.5.0")
 	}
 	if m.one(2) {
 		s.MaxUnavailable = &wire.Unavailable{N: 1 + m.rand.IntN(2), Label: "site"}
@@ -102,7 +105,8 @@ func (m *model) event() {
 		if machine != m.devices[name].Caps.Machine {
 			replaced = name
 		}
-		m.set(name, func(d *fleet.Device) { d.Caps.Machine = machine })
+		arch := []string{"arm64", "arm64", "amd64"}[m.rand.IntN(3)]
+		m.set(name, func(d *fleet.Device) { d.Caps.Machine, d.Caps.Arch = machine, arch })
 	case 4, 5, 6, 7:
 		m.tell(name)
 	case 8:

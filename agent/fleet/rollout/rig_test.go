@@ -72,7 +72,7 @@ func newRig(tb testing.TB, n int) *rig {
 func (g *rig) join(name string) {
 	old := family("old")
 	g.devices[name] = fleet.Device{Name: name, State: &wire.State{State: wire.Online, BootID: "b1"},
-		Caps:     &wire.Caps{Machine: "m-" + name, Family: &old},
+		Caps:     &wire.Caps{Machine: "m-" + name, Family: &old, Arch: "arm64", Release: release("1.4.0")},
 		Reported: &wire.Reported{Mode: "balanced"}, Labels: map[string]string{"site": "berlin"}}
 }
 
@@ -135,7 +135,7 @@ func (g *rig) begin(spec wire.RolloutSpec) {
 }
 
 func (g *rig) new(id string, spec wire.RolloutSpec) (*rollout.Record, error) {
-	if spec.Mode == "" && spec.Goal == nil && spec.Family == nil {
+	if spec.Mode == "" && spec.Goal == nil && spec.Family == nil && spec.Release == nil {
 		spec.Family = new(family("new"))
 	}
 	return rollout.New(id, spec, g.view(), g.now)
@@ -206,6 +206,8 @@ func (g *rig) obey(name string, c rollout.Command) {
 		switch {
 		case asked.Family != nil:
 			d.Caps.Family = asked.Family
+		case asked.Version != "":
+			d.Caps.Release = &wire.Release{Version: asked.Version, Digest: asked.Digest, Slot: "a"}
 		case asked.Cancel == "":
 			d.Reported = &wire.Reported{Mode: asked.Mode, Goal: asked.Goal}
 		}
@@ -309,6 +311,16 @@ func wantRefused(tb testing.TB, err error, reason wire.Reason, text string) {
 		!strings.Contains(err.Error(), text) {
 		tb.Fatalf("got %v; want a refusal %s: ...%s...", err, reason, text)
 	}
+}
+
+// release is one by its version; the digest is of that.
+func release(version string) *wire.Release {
+	return &wire.Release{Version: version, Digest: fmt.Sprintf("sha256:%064x", version), Slot: "b"}
+}
+
+// releaseOf is what a rollout of a release asks for, for devices of arm64.
+func releaseOf(version string) *wire.RolloutRelease {
+	return &wire.RolloutRelease{Version: version, Manifests: []wire.ReleaseFor{{Arch: "arm64", Digest: release(version).Digest}}}
 }
 
 // updateTo is what a rollout of a family asks for.

@@ -1,5 +1,5 @@
-// Package rollout holds the rules by which a family, a mode or a goal reaches the
-// devices of a fleet. It knows no network, no disk and no clock: a Record is told what
+// Package rollout holds the rules by which a family, a release of the program, a mode or a
+// goal reaches the devices of a fleet. It knows no network, no disk and no clock: a Record is told what
 // happened and what time it is, and says what is to be sent.
 //
 //	rollout: running ⇄ waiting ⇄ approval, paused → done
@@ -26,9 +26,14 @@
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
-//   - A rollout that ends takes families back that have not begun to activate; those that
-//     come through nevertheless go back if they should, unless a later rollout took them
-//     since.
+//   - A rollout that ends takes families and releases back that have not begun to activate;
+//     those that come through nevertheless go back if they should, unless a later rollout
+//     took them since.
+//   - A device takes one family or release at a time. So it is not commanded while it is at
+//     one, or has still to answer another rollout of either kind.
+//   - A device goes back to the release before by a command, as to an older one. Whether that
+//     may take the place of the one that runs says its manifest, which the device reads: it
+//     refuses what may not, and stays. The program of a package is no release to go back to.
 package rollout
 
 import (
@@ -112,18 +117,23 @@ type sent struct {
 	Payload json.RawMessage `json:"payload"`
 }
 
-// before is what devices had before the rollout: a family, or a mode or goal.
+// before is what devices had before the rollout: a family, a release, or a mode or goal.
 type before struct {
-	Family *wire.Family `json:"family,omitempty"`
-	Aim    wire.Aim     `json:"aim,omitzero"`
+	Family  *wire.Family  `json:"family,omitempty"`
+	Release *wire.Release `json:"release,omitempty"` // without its slot
+	Aim     wire.Aim      `json:"aim,omitzero"`
 }
 
 // same tells whether two are.
 func (b before) same(o before) bool {
-	if b.Family != nil && o.Family != nil {
-		return *b.Family == *o.Family
-	}
-	return b.Family == o.Family && b.Aim.Same(o.Aim)
+	return equal(b.Family, o.Family) && equal(b.Release, o.Release) && b.Aim.Same(o.Aim)
+}
+
+func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// of tells whether it is what a kind of rollout changes.
+func (b before) of(kind string) bool {
+	return (b.Family != nil) == (kind == wire.VerbFamily) && (b.Release != nil) == (kind == wire.VerbRelease)
 }
 
 // Picture is the fleet as it is known. *fleet.Registry is one.
@@ -245,11 +255,14 @@ func word(s string) string {
 	return s
 }
 
-// has tells whether the device is where the rollout leads.
+// has tells whether the device is where the rollout leads. A release on trial may go back.
 func (r *Record) has(d fleet.Device) bool {
 	is := present(d, r.Spec.Kind())
-	if r.Spec.Family != nil {
+	switch {
+	case r.Spec.Family != nil:
 		return is.Family != nil && is.Family.Digest == r.Spec.Family.Digest
+	case r.Spec.Release != nil:
+		return is.Release != nil && is.Release.Digest == r.Spec.Release.Digest(d.Caps.Arch) && updates(d) == ""
 	}
 	return is.Aim != wire.Aim{} && is.Aim.Same(wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal})
 }
@@ -261,6 +274,8 @@ func present(d fleet.Device, kind string) (is before) {
 		if d.Caps != nil {
 			is.Family = d.Caps.Family
 		}
+	case kind == wire.VerbRelease:
+		is.Release = releaseOf(d)
 	case d.Reported == nil:
 	case d.Reported.Goal != nil: // its mode is only the word for it
 		is.Aim.Goal = d.Reported.Goal
@@ -268,6 +283,19 @@ func present(d fleet.Device, kind string) (is before) {
 		is.Aim.Mode = d.Reported.Mode
 	}
 	return is
+}
+
+// releaseOf is the release that a device runs, without its slot; nil where that is the
+// program of its package, which has no digest, or cannot be commanded.
+func releaseOf(d fleet.Device) *wire.Release {
+	if d.Caps == nil || d.Caps.Release == nil {
+		return nil
+	}
+	r := d.Caps.Release
+	if (wire.ReleaseOrder{Version: r.Version, Digest: r.Digest}).Check() != nil {
+		return nil
+	}
+	return &wire.Release{Version: r.Version, Digest: r.Digest}
 }
 
 // clear makes way for the rollout: others that have devices of it still to change are
@@ -298,8 +326,24 @@ func (r *Record) rivals(o *Record) bool { return !o.Final() && r.alike(o) }
 // alike tells whether another rollout changes the same of a device. Modes and goals are
 // one: what the device pursues.
 func (r *Record) alike(o *Record) bool {
-	return o.ID != r.ID && (o.Spec.Family != nil) == (r.Spec.Family != nil)
+	return o.ID != r.ID && subject(o.Spec) == subject(r.Spec)
 }
+
+// subject is what a rollout changes of a device.
+func subject(s wire.RolloutSpec) string {
+	if s.Kind() == wire.VerbGoal {
+		return wire.VerbMode
+	}
+	return s.Kind()
+}
+
+// excludes tells of another rollout that lives whether a device obeys one of the two at a time.
+func (r *Record) excludes(o *Record) bool {
+	return r.rivals(o) || o.ID != r.ID && !o.Final() && updating(o.Spec) && updating(r.Spec)
+}
+
+// updating tells whether a rollout has devices take what they fetch: one at a time.
+func updating(s wire.RolloutSpec) bool { return s.Family != nil || s.Release != nil }
 
 // shared are the devices of the rollout that the other has still to change.
 func (r *Record) shared(o *Record) (names []string) {

@@ -270,19 +270,27 @@ func (s *starter) stop(d *device) {
 	switch {
 	case d.State == wire.DevicePending:
 		d.end(wire.DeviceCancelled, "", "", s.now)
-	case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && s.Spec.Family != nil:
+	case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && updating(s.Spec):
 		s.cancel(d)
 	case d.State != wire.DeviceSucceeded || !s.End.Back:
 	case s.taker(d.Name) != "":
 		d.Back, d.Due, d.Detail = false, 0, "rollout "+s.taker(d.Name)+" took it since"
 	case d.Before == 0:
-		d.Detail = "it had nothing to go back to"
+		d.Detail = s.nothing()
 	case !d.Back:
 		d.Back, d.Due = true, s.due(s.now)
 		s.stop(d)
 	case !d.Off:
 		s.start(d)
 	}
+}
+
+// nothing says why a device cannot go back.
+func (r *Record) nothing() string {
+	if r.Spec.Release != nil {
+		return "it ran the program of its package before, which is no release to go back to"
+	}
+	return "it had nothing to go back to"
 }
 
 // taker is the rollout that was started after this one and has changed the same of a
