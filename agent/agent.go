@@ -143,7 +143,7 @@ func (a *Agent) makeUplink(boot string) error {
 	if len(a.cfg.Broker.URL) > 1 {
 		cfg.Again = clusterSettles
 	}
-	cfg.Acquit = a.left.OnTrial || a.leftRelease.OnTrial
+	cfg.Acquit = a.left.OnTrial || a.leftRelease.Tried
 	resume := func(verb, id string, payload []byte) {
 		if id != "" {
 			cfg.Resumed = append(cfg.Resumed, mqtt.Message{Topic: cfg.Self.Cmd(verb, id), Payload: payload, QoS: 1})

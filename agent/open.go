@@ -163,6 +163,7 @@ func (d *Deps) open(cfg config.Config, o Options, log *slog.Logger) error {
 		}
 		opened <- rt
 	}()
+	o.Store.Intact = o.Slots != nil && o.Slots.OnTrial() // the release before may read what this one cannot
 	err := d.openState(cfg, o, log)
 	if rt := <-opened; d.Fault == nil {
 		d.inference, d.Runtime = rt, rt.Version()
@@ -204,7 +205,7 @@ const cellHorizon = "horizon"
 func (d *Deps) openOutbox(cfg config.Config, opts store.Options, log *slog.Logger) error {
 	o := cfg.Outbox.Options()
 	o.Alias, o.Lost = uplink.Alias, formerGap(d.Store, log)
-	o.NoSync, o.Sparse, o.StayUp = opts.NoSync, opts.Sparse, opts.StayUp
+	o.NoSync, o.Sparse, o.StayUp, o.Intact = opts.NoSync, opts.Sparse, opts.StayUp, opts.Intact
 	if b, err := d.Store.Cell(cellHorizon); err == nil {
 		o.Floor, _ = strconv.ParseUint(string(b), 10, 64) // unreadable: 0, and the clock decides
 	}

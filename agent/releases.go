@@ -38,11 +38,7 @@ func (a *Agent) settleRelease() (err error) {
 	if a.deps.Slots == nil {
 		return nil
 	}
-	aside := a.deps.Outbox.Quarantined()
-	if q := a.deps.Store.Quarantined(); q != "" {
-		aside = append(aside, q)
-	}
-	a.leftRelease, err = release.Settle(a.deps.Store, a.deps.Slots, aside)
+	a.leftRelease, err = release.Settle(a.deps.Store, a.deps.Slots)
 	if err != nil && !errors.Is(err, release.ErrUnproved) {
 		a.left.Told = append(a.left.Told, err)
 		return nil

@@ -284,6 +284,30 @@ func TestS4_DamageHealsWhileRecordsKeepComing(t *testing.T) {
 	})
 }
 
+func TestADamagedFileThatIsToBeIntactStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mustFill(t, dir)
+	for name, open := range map[string]func() error{
+		"limber.db": func() error { _, err := Open(dir, Options{Intact: true, StayUp: true}, quiet()); return err },
+		"outbox.db": func() error {
+			_, err := OpenOutbox(dir, OutboxOptions{Intact: true, StayUp: true}, quiet())
+			return err
+		},
+	} {
+		path, damaged := filepath.Join(dir, name), []byte("of another version")
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v, want an error that names the damage", name, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, damaged) {
+			t.Errorf("%s: got %.40q, %v; want it as it was", name, b, err)
+		}
+	}
+}
+
 func TestS6_S14_DamagedFilesAreSetAside(t *testing.T) {
 	t.Parallel()
 	page := os.Getpagesize()

@@ -48,6 +48,7 @@ type fileOptions struct {
 	noSync bool
 	stayUp bool // in memory rather than not at all
 	holds  bool // what is written while in memory is kept there, for the disk
+	intact bool // what is damaged is an error
 }
 
 // A database is what bbolt has open.
@@ -76,7 +77,7 @@ func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.T
 ) {
 	f = &file{path: path, opts: opts, log: log}
 	db, quarantined, err := f.onDisk(load)
-	if err != nil && opts.stayUp && !errors.Is(err, ErrLocked) {
+	if err != nil && opts.stayUp && !errors.Is(err, ErrLocked) && !(opts.intact && errors.Is(err, errDamaged)) {
 		db, err = f.inMemory(load, err)
 	}
 	if err != nil {
@@ -93,7 +94,7 @@ func openFile(path string, opts fileOptions, log *slog.Logger, load func(*bolt.T
 // onDisk opens the file where it belongs.
 func (f *file) onDisk(load func(*bolt.Tx) error) (db *database, quarantined string, err error) {
 	db, err = f.tryOpen(load)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, errDamaged) && !f.opts.intact {
 		cause := err
 		if quarantined, err = quarantine(f.path, f.log); err != nil {
 			return nil, "", err

@@ -66,9 +66,14 @@ type OutboxOptions struct {
 	// StayUp is that of Options. In memory the file holds what it held on the disk,
 	// and is not written: records wait as they do while a disk is full.
 	StayUp bool
+
+	// Intact is that of Options.
+	Intact bool
 }
 
-func (o OutboxOptions) file() fileOptions { return fileOptions{noSync: o.NoSync, stayUp: o.StayUp} }
+func (o OutboxOptions) file() fileOptions {
+	return fileOptions{noSync: o.NoSync, stayUp: o.StayUp, intact: o.Intact}
+}
 
 const (
 	defaultQuota  = 64 << 20

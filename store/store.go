@@ -129,6 +129,10 @@ type Options struct {
 	// written: the file is in memory then, with what it held on the disk if that can
 	// be read, and Fault says why. Run takes it to the disk. ErrLocked remains.
 	StayUp bool
+
+	// Intact has a damaged file be an error, and stay where it is: what cannot read it may
+	// not be what wrote it, which is to find it as it was.
+	Intact bool
 }
 
 // Open opens limber.db in dir, which it creates if need be. It returns
@@ -139,7 +143,7 @@ func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
 	}
 	s := &Store{}
 	var err error
-	how := fileOptions{noSync: opts.NoSync, stayUp: opts.StayUp, holds: true}
+	how := fileOptions{noSync: opts.NoSync, stayUp: opts.StayUp, holds: true, intact: opts.Intact}
 	if s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), how, log, s.load); err != nil {
 		return nil, err
 	}

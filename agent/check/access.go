@@ -24,7 +24,8 @@ const answers = 5 * time.Second
 // It is published as the broker has it retained, without being retained again, so whoever
 // reads it learns nothing new; where there is none yet it says offline.
 type Access struct {
-	Link mqtt.Config
+	Link mqtt.Config // but for its broker
+	URLs mqtt.URLs   // of which the first that answers is asked
 	Self wire.Address
 	Name string // by which the broker knows this client, as far as that can be told
 }
@@ -32,19 +33,19 @@ type Access struct {
 // Run implements Check.
 func (a Access) Run(ctx context.Context) Finding {
 	const check = "access"
-	ctx, cancel := context.WithTimeout(ctx, reach)
-	defer cancel()
-	known, err := knock(ctx, a.Link)
+	link, known, err := a.reach(ctx)
 	if err != nil {
 		return fails(check, Error, "as for broker", "not known without a connection")
 	}
+	ctx, cancel := context.WithTimeout(ctx, reach)
+	defer cancel()
 	if known {
 		return holds(check, Warning, "not tried: this broker knows a client by its name alone, and a visit would take "+
 			"the device's session")
 	}
-	filters := append(a.Link.Subscriptions[:len(a.Link.Subscriptions):len(a.Link.Subscriptions)],
-		mqtt.Subscription{Filter: a.Self.State(), QoS: 1})
-	v, o, err := open(ctx, a.Link, true, filters)
+	// The state first, so that it comes before all that may wait for the device.
+	filters := append([]mqtt.Subscription{{Filter: a.Self.State(), QoS: 1}}, link.Subscriptions...)
+	v, o, err := open(ctx, link, true, a.Self.State(), filters)
 	if err != nil {
 		return fails(check, Error, "as for broker", "the broker accepts a connection but no subscriptions: %v", err)
 	}
@@ -60,6 +61,21 @@ func (a Access) Run(ctx context.Context) Finding {
 		return failsBy(check, Error, a.remedy(), err)
 	}
 	return holds(check, Error, "%s is written and read, %d filters are granted", a.Self.State(), len(filters))
+}
+
+// reach is the link to the first broker that answers, and whether that has a session of the
+// device for a visitor.
+func (a Access) reach(ctx context.Context) (link mqtt.Config, known bool, err error) {
+	link = a.Link
+	for _, link.Broker = range a.URLs {
+		limited, cancel := context.WithTimeout(ctx, reach)
+		known, err = knock(limited, link)
+		cancel()
+		if err == nil {
+			break
+		}
+	}
+	return link, known, err
 }
 
 // who is the client in words.
@@ -82,31 +98,32 @@ func (a Access) roundTrip(ctx context.Context, v *visit) error {
 	if err := v.Probe(ctx); err != nil { // what is retained has come by then
 		return err
 	}
-	payload, err := a.retained(v)
+	payload, err := v.retained()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answers)
 	defer cancel()
-	topic := a.Self.State()
-	if err := v.Publish(ctx, mqtt.Message{Topic: topic, Payload: payload, QoS: 1}); err != nil {
+	if err := v.Publish(ctx, mqtt.Message{Topic: v.topic, Payload: payload, QoS: 1}); err != nil {
 		return err
 	}
-	return v.await(ctx, func(m mqtt.Message) bool {
-		return m.Topic == topic && !m.Retained && bytes.Equal(m.Payload, payload)
-	})
+	return v.await(ctx, func(m mqtt.Message) bool { return !m.Retained && bytes.Equal(m.Payload, payload) })
 }
+
+// handing is how long what has come may take to be handed on.
+const handing = time.Second
 
 // retained is the state that the broker keeps, or else one for a device that never was
 // there.
-func (a Access) retained(v *visit) ([]byte, error) {
+func (v *visit) retained() ([]byte, error) {
+	none := time.After(handing)
 	for {
 		select {
 		case m := <-v.arrived:
-			if m.Retained && m.Topic == a.Self.State() {
+			if m.Retained {
 				return m.Payload, nil
 			}
-		default:
+		case <-none:
 			return json.Marshal(wire.State{State: wire.Offline, BootID: "0000000000000000", TS: wire.At(time.Now())})
 		}
 	}

@@ -3,6 +3,7 @@ package check_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -133,8 +134,10 @@ func TestOneOfTwoBrokersIsAWarning(t *testing.T) {
 	m := brokertest.StartMosquitto(t)
 	cfg := config.Default()
 	cfg.State, cfg.Broker.URL = t.TempDir(), mqtt.URLs{"mqtt://cam:secret@127.0.0.1:1", "mqtt://" + m.Addr}
-	f := mustFind(t, cfg)["broker"]
+	found := mustFind(t, cfg)
+	f := found["broker"]
 	expect(t, f, false, check.Warning, m.Addr+" answers")
+	expect(t, found["access"], true, check.Error, "written and read")
 	if strings.Contains(f.Detail, "secret") {
 		t.Errorf("got %q, with the password", f.Detail)
 	}
@@ -220,6 +223,27 @@ func TestNobodyLearnsAnythingNewFromTheCheckOfAccess(t *testing.T) {
 	}
 	if m := await(t, seen.heard); m.Topic != "end" {
 		t.Errorf("got %s %s as well", m.Topic, m.Payload)
+	}
+}
+
+func TestTheCheckOfAccessFindsTheStateOfADeviceAmongAllThatComesForIt(t *testing.T) {
+	m := brokertest.StartMosquitto(t)
+	cfg := config.Default()
+	cfg.State, cfg.Broker.URL = t.TempDir(), mqtt.URLs{"mqtt://" + m.Addr}
+	cfg.Sources = []config.Source{{Name: "gate", Topic: "cam/#"}}
+	sender := mqtt.Default()
+	sender.Broker, sender.ClientID = "tcp://"+m.Addr, "sender"
+	sender.Subscriptions = []mqtt.Subscription{{Filter: cfg.Address().State(), QoS: 1}}
+	link, seen, _ := mustLink(t, sender)
+	await(t, seen.up)
+	for i := range 200 { // far more than a visit keeps
+		mustPublish(t, link, mqtt.Message{Topic: fmt.Sprintf("cam/%d", i), Payload: []byte("frame"), Retained: true})
+	}
+	mustPublish(t, link, mqtt.Message{Topic: cfg.Address().State(), Payload: []byte("online"), Retained: true})
+	await(t, seen.heard)
+	expect(t, mustFind(t, cfg)["access"], true, check.Error, "written and read")
+	if got := await(t, seen.heard); string(got.Payload) != "online" {
+		t.Errorf("got %s of a device that is online", got.Payload)
 	}
 }
 

@@ -65,7 +65,7 @@ func All(cfg config.Config) ([]Check, error) {
 		Memlock{lockedMemory},
 		Broker{Link: link, URLs: cfg.Broker.URL},
 		Certificate{cfg.Broker.Broker, cfg.Device},
-		Access{link, cfg.Address(), nameAt(cfg.Broker.Broker)},
+		Access{link, cfg.Broker.URL, cfg.Address(), nameAt(cfg.Broker.Broker)},
 		Power{power.New("/"), cfg.Power.SetMode, cfg.Power.Socket},
 		Slots{cfg.State},
 		Lock{cfg.State, "/"},

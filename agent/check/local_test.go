@@ -128,6 +128,10 @@ func TestTheSlotInUseIsOneThatCanRun(t *testing.T) {
 	phase := filepath.Join(state, "slots", "phase.json")
 	mustWrite(t, phase, "{}")
 	expect(t, run(t.Context()), false, check.Error, phase)
+	if err := os.Symlink("a", filepath.Join(state, "slots", "current")); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, run(t.Context()), false, check.Error, "-> remove it, what runs already, slot a, goes on")
 }
 
 func TestWhoHasALockIsTold(t *testing.T) {

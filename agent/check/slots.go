@@ -2,7 +2,9 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/limber-edge/limber/firmware/slot"
@@ -19,8 +21,10 @@ func (s Slots) Run(context.Context) Finding {
 	const check = "slots"
 	slots := slot.Open(s.Folder)
 	p, err := slots.Phase()
-	if err != nil {
-		return failsBy(check, Error, "remove it: the program of the package runs then", err)
+	if errors.Is(err, fs.ErrPermission) {
+		return failsBy(check, Warning, "run this as the agent's user", err)
+	} else if err != nil {
+		return failsBy(check, Error, fmt.Sprintf("remove it, what runs already, slot %s, goes on", p.Slot), err)
 	}
 	runs := "the program of the package runs"
 	if p.Slot != slot.Package {

@@ -9,14 +9,15 @@ import (
 	"github.com/limber-edge/limber/agent/mqtt"
 )
 
-// visitRoom is how many messages a visit keeps; what finds no room is dropped.
+// visitRoom is how many messages of its topic a visit keeps; what finds no room is dropped.
 const visitRoom = 64
 
 // visit is one connection, which is not made again when it is lost.
 type visit struct {
 	*mqtt.Link
-	clean   bool // the broker forgets it afterwards
-	known   bool // the broker had a session for it; the link's own
+	clean   bool   // the broker forgets it afterwards
+	topic   string // whose messages it keeps; all else that comes for the device is dropped
+	known   bool   // the broker had a session for it; the link's own
 	opening chan opened
 	lost    chan error
 	arrived chan mqtt.Message
@@ -30,12 +31,13 @@ type opened struct {
 	denied []string // filters that it refuses
 }
 
-// open visits a broker as a device does, under another id and without a will. What comes
-// to a visit that is not clean is left to whose session it is.
-func open(ctx context.Context, cfg mqtt.Config, clean bool, filters []mqtt.Subscription) (*visit, opened, error) {
+// open visits a broker as a device does, under another id and without a will, for the
+// messages of a topic. What comes to a visit that is not clean is left to whose session it is.
+func open(ctx context.Context, cfg mqtt.Config, clean bool, topic string, filters []mqtt.Subscription) (
+	*visit, opened, error) {
 	cfg.ClientID = "limber-check-" + cfg.ClientID
 	cfg.CleanSession, cfg.Subscriptions, cfg.Will, cfg.Former = clean, filters, nil, nil
-	v := &visit{clean: clean, opening: make(chan opened, 1), lost: make(chan error, 1),
+	v := &visit{clean: clean, topic: topic, opening: make(chan opened, 1), lost: make(chan error, 1),
 		arrived: make(chan mqtt.Message, visitRoom), ended: make(chan struct{})}
 	var err error
 	if v.Link, err = mqtt.New(cfg, v, slog.New(slog.DiscardHandler)); err != nil {
@@ -62,7 +64,7 @@ func open(ctx context.Context, cfg mqtt.Config, clean bool, filters []mqtt.Subsc
 // for a visitor who was never there before: then it is the device's, which a clean visit
 // would end.
 func knock(ctx context.Context, cfg mqtt.Config) (known bool, err error) {
-	v, o, err := open(ctx, cfg, false, nil)
+	v, o, err := open(ctx, cfg, false, "", nil)
 	if err != nil {
 		return false, err
 	}
@@ -70,7 +72,7 @@ func knock(ctx context.Context, cfg mqtt.Config) (known bool, err error) {
 	if o.known {
 		return true, nil
 	}
-	if v, _, err = open(ctx, cfg, true, nil); err == nil {
+	if v, _, err = open(ctx, cfg, true, "", nil); err == nil {
 		v.close()
 	}
 	return false, err
@@ -128,6 +130,9 @@ func (v *visit) Receive(m mqtt.Message, ack func()) {
 		return
 	}
 	ack()
+	if m.Topic != v.topic {
+		return
+	}
 	select {
 	case v.arrived <- m:
 	default: // far more than is looked at

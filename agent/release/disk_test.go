@@ -50,6 +50,27 @@ func TestASwitchThatCannotBeRecordedLeavesThisReleaseAndIsClearedAwayLater(t *te
 	})
 }
 
+func TestAReleaseThatLiesThereOfAnotherCommandIsTriedForTheOneThatAsksNow(t *testing.T) {
+	bubble(t, func(d *device) {
+		free, err := lock.Share(t.Context(), d.dir, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := d.offer("1.5.0")
+		d.send(wire.VerbRelease, "u1", asked(m, ""))
+		d.block(true)
+		free()
+		pass(2 * time.Second)
+		d.ends("u1", wire.CommandFailed, wire.Internal, "record the phase", false)
+		d.block(false)
+		d.send(wire.VerbRelease, "u2", asked(m, ""))
+		d.switched(sound())
+		pass(10 * time.Second)
+		d.wants(slot.Confirmed, slot.A, 0)
+		d.ends("u2", wire.CommandSucceeded, "", "", false)
+	})
+}
+
 func TestAProofThatCannotBeRecordedIsUntilItCan(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
@@ -98,7 +119,7 @@ func TestWhatIsDecidedOfALinkIsRecordedWhenItCanBe(t *testing.T) {
 				old := dark()
 				d.back(slot.NoLink, "", old)
 				d.block(true)
-				old.change(func() { old.online = tt.online })
+				old.change(func() { old.online, old.delivered = tt.online, 1 })
 				pass(6 * time.Minute)
 				d.wants(slot.RolledBack, slot.Package, 0)
 				d.block(false)

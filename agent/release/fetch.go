@@ -34,7 +34,7 @@ func digestOf(d string) family.Digest { return family.Digest(strings.TrimPrefix(
 // bring has the release lie in the slot that does not run.
 func (t *task) bring(ctx context.Context, p *slot.Phase) error {
 	t.enter(wire.UpdateFetching, "")
-	if err := t.deps.Signer.Signed(ctx, t.asked.Version, digestOf(t.asked.Digest)); err != nil {
+	if err := t.signed(ctx); err != nil {
 		return err
 	}
 	if !t.staged(p) {
@@ -53,9 +53,19 @@ func (t *task) bring(ctx context.Context, p *slot.Phase) error {
 	return nil
 }
 
-// staged tells whether an earlier run has brought it.
+// signed says why the release may not be taken now: the configuration may have changed since
+// the command came, and the release may have been withdrawn.
+func (t *task) signed(ctx context.Context) error {
+	if t.deps.Signer == nil {
+		return noSigner()
+	}
+	return t.deps.Signer.Signed(ctx, t.asked.Version, digestOf(t.asked.Digest))
+}
+
+// staged tells whether an earlier run has brought it, for this command: the phase names whose
+// release is tried.
 func (t *task) staged(p *slot.Phase) bool {
-	if p.Phase != slot.Stage || p.Digest != t.asked.Digest {
+	if p.Phase != slot.Stage || p.Digest != t.asked.Digest || p.Command == nil || p.Command.ID != t.order.ID {
 		return false
 	}
 	return slices.ContainsFunc([]slot.Name{slot.A, slot.B}, func(n slot.Name) bool {

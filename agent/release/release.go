@@ -179,8 +179,7 @@ func (u *Updater) prepare(_ context.Context, o control.Order) (control.Action, e
 func (u *Updater) judge(o control.Order, p *slot.Phase) error {
 	switch {
 	case u.deps.Signer == nil:
-		return wire.Refuse(wire.Unauthorized, "releases must be signed: the configuration of this device must say who "+
-			"may sign, with updates.root_file")
+		return noSigner()
 	case p.InTrial() || p.Provisional:
 		return wire.Refuse(wire.Locked, "release %s is not judged yet", p.Version)
 	case p.IsRefused(o.Digest) && !o.Retry:
@@ -188,6 +187,11 @@ func (u *Updater) judge(o control.Order, p *slot.Phase) error {
 			howFailed(p, o.Version))
 	}
 	return nil
+}
+
+func noSigner() error {
+	return wire.Refuse(wire.Unauthorized, "releases must be signed: the configuration of this device must say who "+
+		"may sign, with updates.root_file")
 }
 
 // howFailed says how the release of a version failed, if it was the last.

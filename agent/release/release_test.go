@@ -161,6 +161,27 @@ func TestWhatIsNotOnTheDiskYetIsToldAgain(t *testing.T) {
 	})
 }
 
+func TestATrialAndNoJobIsBlamedForItsEndUntilItIsToldOf(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		if d.left.Tried {
+			t.Error("before there was one")
+		}
+		d.switched(dark())
+		if !d.left.Tried {
+			t.Error("not on trial")
+		}
+		d.back(slot.Crash, "boom", dark())
+		if !d.left.Tried {
+			t.Error("not by the release before")
+		}
+		d.restart()
+		if d.left.Tried {
+			t.Error("of a trial that was told of")
+		}
+	})
+}
+
 func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
@@ -213,7 +234,7 @@ func TestTheReleaseBeforeHasALinkSoTheNewOneIsRefused(t *testing.T) {
 		if len(old.events) > 0 {
 			t.Errorf("told %+v before it was decided", old.events)
 		}
-		old.change(func() { old.online = true })
+		old.change(func() { old.online, old.delivered = true, 1 })
 		pass(time.Second)
 		d.ends("u1", wire.CommandFailed, wire.Internal, "no broker could be reached", true)
 		d.wants(slot.RolledBack, slot.Package, 1)
@@ -236,7 +257,7 @@ func TestWithoutALinkOnEitherSideAReleaseIsTriedTwiceMoreAtMost(t *testing.T) {
 			d.restart()
 			pass(time.Minute)
 			d.wants(slot.Undecided, slot.Package, 0)
-			old.change(func() { old.online = true })
+			old.change(func() { old.online, old.delivered = true, 1 })
 			pass(2 * time.Second)
 			d.wants(slot.Trial, slot.A, 0)
 			if len(old.events) > 0 {
@@ -252,6 +273,22 @@ func TestWithoutALinkOnEitherSideAReleaseIsTriedTwiceMoreAtMost(t *testing.T) {
 		if got := told(old); !slices.Equal(got, []string{"no_link"}) {
 			t.Errorf("told of %q", got)
 		}
+	})
+}
+
+func TestABrokerThatTakesNothingFromEitherSideLeavesAReleaseUndecided(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		full, old := dark(), dark()
+		full.online, old.online = true, true
+		d.switched(full)
+		d.back(slot.NoLink, "the broker took no message\n", old)
+		pass(5*time.Minute + time.Second)
+		d.wants(slot.Undecided, slot.Package, 0)
+		d.stands(wire.UpdateLocked, "tried again")
+		old.change(func() { old.delivered = 1 })
+		pass(2 * time.Second)
+		d.wants(slot.Trial, slot.A, 0)
 	})
 }
 
@@ -307,6 +344,34 @@ func TestACommandCanBeCancelledAndExpiresWhileItWaitsForTheLock(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestACommandEndsAtTheRestartOfADeviceThatNobodyMaySignForAnyMore(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.carrier.hold = make(chan struct{})
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.signer = nil
+		d.restart()
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "updates.root_file", false)
+		d.wants(slot.Idle, slot.Package, 0)
+	})
+}
+
+func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
+	bubble(t, func(d *device) {
+		m := d.offer("1.5.0")
+		d.send(wire.VerbRelease, "u1", asked(m, ""))
+		d.switched(dark())
+		old := dark()
+		d.back(slot.NoLink, "", old)
+		pass(5*time.Minute + time.Second)
+		d.wants(slot.Undecided, slot.Package, 0)
+		delete(d.carrier.signed, m.Digest())
+		old.change(func() { old.online, old.delivered = true, 1 })
+		pass(2 * time.Second)
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", true)
+		d.wants(slot.Undecided, slot.Package, 0)
+	})
 }
 
 func TestARestartGoesOnWhereItWas(t *testing.T) {
@@ -397,6 +462,13 @@ func TestATrialWhoseStartCannotBeCountedIsTriedAgainAfterAMinute(t *testing.T) {
 		d.stop()
 		d.starts(slot.Package) // as limber-boot has it run meanwhile
 		d.stands(wire.UpdateTrial, "could not be recorded")
+		d.used.Store(d.free) // it would not be recorded now either
+		pass(10 * recount)
+		d.stands(wire.UpdateTrial, "could not be recorded")
+		if len(d.ended) > 0 {
+			t.Error("it ends though there is no room")
+		}
+		d.used.Store(0)
 		pass(recount + time.Second)
 		d.switched(sound())
 		pass(10 * time.Second)
@@ -416,7 +488,7 @@ func TestWhatIsDamagedOfThePhaseIsTold(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(d.dir, "slots", "phase.json"), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if left, err := Settle(d.st, d.slots, nil); err == nil || !strings.Contains(err.Error(), want) || left.ID != "" {
+			if left, err := Settle(d.st, d.slots); err == nil || !strings.Contains(err.Error(), want) || left.ID != "" {
 				t.Errorf("%s: got %+v, %v; want an error with %q", content, left, err, want)
 			}
 		}

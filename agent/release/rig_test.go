@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,8 +85,9 @@ type device struct {
 	signer  Signer
 	free    int64
 	cfg     Config
-	sync    bool        // what is written is on the disk
-	shown   *fakeDevice // by the run that is
+	used    atomic.Int64 // of what is free
+	sync    bool         // what is written is on the disk
+	shown   *fakeDevice  // by the run that is
 
 	st    *store.Store
 	box   *store.Outbox
@@ -128,7 +130,7 @@ func (d *device) start(n slot.Name) error {
 	d.slots = slot.Open(d.dir).Agent(n)
 	d.ended = make(chan error, 1)
 	d.stop = sync.OnceFunc(func() { d.box.Close(); d.st.Close() })
-	if d.left, err = Settle(d.st, d.slots, nil); err != nil {
+	if d.left, err = Settle(d.st, d.slots); err != nil {
 		return err
 	}
 	d.run()
@@ -146,7 +148,7 @@ func (d *device) run() {
 		signer = d.signer
 	}
 	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Link: d.shown, Carrier: d.carrier, Signer: signer,
-		Free: func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: time.Now,
+		Free: func() (int64, error) { return d.free - d.used.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
 	d.connect()
 	ctrl := control.New(control.Config{Self: self, Mode: "balanced"}, control.Deps{State: d.st, Events: d.up, Offset: d.up.Offset,

@@ -16,13 +16,13 @@ import (
 type Left struct {
 	ID      string // of the command that is to be handed in again; empty: none
 	Payload []byte
-	OnTrial bool // this program is, and may be why the earlier run ended
+	Tried   bool // a release was in the earlier run, and may be why that ended
 }
 
 // Settle decides whether a command that an earlier run left goes on. The error wraps
 // ErrUnproved where this program, which is on trial, cannot read the state that the one
 // before left: it ends then, and that is recorded. Else it says what is not known any more.
-func Settle(st *store.Store, slots *slot.Agent, damage []string) (Left, error) {
+func Settle(st *store.Store, slots *slot.Agent) (Left, error) {
 	p, err := slots.Phase()
 	if err != nil || p.Command == nil {
 		return Left{}, err
@@ -31,9 +31,10 @@ func Settle(st *store.Store, slots *slot.Agent, damage []string) (Left, error) {
 	if err != nil {
 		return Left{}, err
 	}
-	left := Left{ID: p.Command.ID, Payload: payload, OnTrial: p.InTrial() && p.Slot == slots.Running()}
-	if left.OnTrial {
-		return left, Unreadable(slots, unread(st, left, damage))
+	back := p.Phase == slot.RolledBack && p.Last != nil && !p.Last.Told
+	left := Left{ID: p.Command.ID, Payload: payload, Tried: p.InTrial() || back}
+	if slots.OnTrial() {
+		return left, Unreadable(slots, unread(st, left))
 	}
 	if !isOpen(st, left) && (p.Phase == slot.Fetch || p.Phase == slot.Stage) {
 		return Left{}, slots.Drop()
@@ -50,8 +51,8 @@ func isOpen(st *store.Store, c Left) bool {
 // Unreadable records that this program, if it is on trial, cannot read the state that the
 // one before left, and words that; nil if why is.
 func Unreadable(slots *slot.Agent, why error) error {
-	p, err := slots.Phase()
-	if why == nil || err != nil || !p.InTrial() || p.Slot != slots.Running() {
+	p, _ := slots.Phase()
+	if why == nil || !slots.OnTrial() {
 		return why
 	}
 	why = fmt.Errorf("release %s %w: %s: %w", p.Version, ErrUnproved, slot.State, why)
@@ -59,11 +60,9 @@ func Unreadable(slots *slot.Agent, why error) error {
 }
 
 // unread is why the state that the release before left is not what it was.
-func unread(st *store.Store, left Left, damage []string) error {
+func unread(st *store.Store, left Left) error {
 	known, err := st.Command(key(left.ID))
 	switch {
-	case len(damage) > 0:
-		return fmt.Errorf("damaged: %s", damage[0])
 	case err != nil:
 		return fmt.Errorf("the command that asked for this release: %w", err)
 	case known.Request != store.DigestOf(left.Payload):

@@ -163,7 +163,7 @@ func (t *task) confirm(ctx context.Context) bool {
 }
 
 // recount is when this program, which runs since a start of the release on trial could not
-// be counted, gives way to it again.
+// be counted, gives way to it again: where there is room, else it looks again.
 const recount = time.Minute
 
 func (t *task) tryAgain(ctx context.Context) (control.Outcome, error) {
@@ -171,8 +171,11 @@ func (t *task) tryAgain(ctx context.Context) (control.Outcome, error) {
 	ctx, cancel := t.unlimited(ctx)
 	defer cancel()
 	t.enter(wire.UpdateTrial, "its start could not be recorded")
-	if pause(ctx, recount) == nil {
-		t.deps.End(nil)
+	for pause(ctx, recount) == nil {
+		if t.room(0) == nil {
+			t.deps.End(nil)
+			break
+		}
 	}
 	return control.Outcome{}, control.ErrLeft
 }

@@ -22,10 +22,11 @@
 //
 // A program that ends without having been asked to has failed, whatever its exit code, as it
 // was to run for ever. In a trial the third such end goes back; a hang, which took time to
-// show, goes back at once, as the verdict of the release on itself does. Everywhere else the
-// program is started again and again, as nobody else will; one that cannot be started at
-// all, since its bytes are no program any more, gives way to the one before and to that of
-// the package, for as long.
+// show, goes back at once, as the verdict of the release on itself does. One that was asked
+// to stop and had to be killed has failed as well. Everywhere else the program is started
+// again and again, as nobody else will; one that cannot be started at all, since its bytes
+// are no program any more, gives way to the one before and to that of the package, for as
+// long.
 //
 // Heartbeats are demanded of every release in a slot, from half a minute after its start: all
 // that can lie there know of them, so that silence is a hang. Of the program of the package
@@ -155,8 +156,11 @@ func (l *launcher) run() int {
 		c := l.choose()
 		began := time.Now()
 		e, why := l.once(&c)
-		if why == stopped {
+		switch why {
+		case stopped:
 			l.uncount(c)
+			return e.code
+		case deaf: // the start stays counted: a manager that waits in vain for a program to be ready asks it, too
 			return e.code
 		}
 		l.say("%s of slot %s ended: %s%s", filepath.Base(c.path), c.slot, e.how, why)

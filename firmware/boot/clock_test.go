@@ -367,6 +367,29 @@ func TestStopsInATrialAreNoFailures(t *testing.T) {
 	})
 }
 
+func TestAReleaseThatDoesNotStopWhenAskedGoesBackAfterThreeStarts(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.Package] = (*fake).live
+		r.scripts[slot.A] = func(f *fake) { // systemd waits in vain for it to be ready, and asks it to stop
+			for {
+				select {
+				case f.beats <- true:
+				case <-f.killed:
+					return
+				}
+			}
+		}
+		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
+		for range 4 {
+			r.runs(2 * time.Minute)
+		}
+		r.wants(slot.RolledBack, slot.Package, 0, 145, 290, 435)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Crash {
+			t.Errorf("got %+v, want a crash", p.Last)
+		}
+	})
+}
+
 func TestAProgramThatDoesNotEndAfterItsLastWordIsKilled(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.scripts[slot.Package] = func(f *fake) {

@@ -108,7 +108,7 @@ type player struct {
 func play(path, state string) int {
 	p := player{child: slot.Launched(), asked: make(chan os.Signal, 8)}
 	signal.Notify(p.asked, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	if p.child == nil {
+	if p.child == nil || p.child.State != state {
 		return 98
 	}
 	p.agent = slot.Open(state).Agent(p.child.Slot)

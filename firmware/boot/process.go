@@ -34,7 +34,7 @@ func (l *launcher) startProcess(c choice) (process, error) {
 	defer syscall.Close(words[1])
 	argv := append([]string{c.path}, l.cfg.Argv[1:]...)
 	pid, _, err := syscall.StartProcess(c.path, argv, &syscall.ProcAttr{
-		Env:   environ(os.Environ(), c.slot),
+		Env:   environ(os.Environ(), c.slot, l.cfg.State),
 		Files: []uintptr{0, 1, uintptr(words[1]), uintptr(beats[1])},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
@@ -53,15 +53,15 @@ func (l *launcher) startProcess(c choice) (process, error) {
 // environ is the environment of a program that runs from a slot. systemd's WATCHDOG_PID
 // names this process, while the program is the one that has something to say; without it,
 // what it says is taken.
-func environ(ours []string, n slot.Name) (env []string) {
+func environ(ours []string, n slot.Name, state string) (env []string) {
 	for _, kv := range ours {
 		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "WATCHDOG_PID", slot.EnvSlot, slot.EnvFD:
+		case "WATCHDOG_PID", slot.EnvSlot, slot.EnvFD, slot.EnvState:
 		default:
 			env = append(env, kv)
 		}
 	}
-	return append(env, slot.EnvSlot+"="+string(n), slot.EnvFD+"=3")
+	return append(env, slot.EnvSlot+"="+string(n), slot.EnvFD+"=3", slot.EnvState+"="+state)
 }
 
 // drain is how long the last words of a program are waited for, once it is gone: somebody

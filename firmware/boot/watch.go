@@ -11,6 +11,7 @@ type cause string
 
 const (
 	stopped cause = ", as asked"
+	deaf    cause = ", killed because it did not stop when asked"
 	hung    cause = ", killed because it sent no heartbeat"
 	late    cause = ", killed because its trial was over without a verdict"
 	stuck   cause = ", killed because it did not end after its last word"
@@ -52,10 +53,12 @@ func (l *launcher) watch(p process, c choice) (ending, cause) {
 				over.Reset(l.cfg.Stop)
 			}
 		case <-over.C:
-			if why == "" && !l.open(c) {
+			switch {
+			case why == stopped:
+				why = deaf
+			case why == "" && !l.open(c):
 				continue
-			}
-			if why == "" {
+			case why == "":
 				why = late
 			}
 			p.Kill()

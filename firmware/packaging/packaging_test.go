@@ -86,6 +86,20 @@ func TestUnitsAreWhatSystemdUnderstandsAndAreConfined(t *testing.T) {
 	}
 }
 
+// TestTheUnitOfTheAgentLeavesToItWhatItCanDoBetter: a device without a network starts, and
+// what becomes of a release that takes too much memory is the launcher's to judge.
+func TestTheUnitOfTheAgentLeavesToItWhatItCanDoBetter(t *testing.T) {
+	unit := mustRead(t, filepath.Join(units, "limber.service"))
+	for _, target := range []string{"time-sync.target", "network-online.target"} {
+		if strings.Contains(unit, target) {
+			t.Errorf("it waits for %s, which may never come", target)
+		}
+	}
+	if !strings.Contains(unit, "\nOOMPolicy=continue\n") {
+		t.Error("the kernel's end of one process stops the launcher, whose count of starts forgets a clean stop")
+	}
+}
+
 func TestTheConfigurationOfThePackageIsValidAlsoWithWhatItProposes(t *testing.T) {
 	text := mustRead(t, "root/etc/limber/limber.toml")
 	var proposed []string

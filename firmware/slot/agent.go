@@ -21,6 +21,12 @@ func (s *Slots) Agent(running Name) *Agent { return &Agent{&Slots{s.dir, true}, 
 // Running is the slot of this program.
 func (a *Agent) Running() Name { return a.running }
 
+// OnTrial tells whether this program is, as far as can be read.
+func (a *Agent) OnTrial() bool {
+	p, err := a.Phase()
+	return err == nil && p.InTrial() && p.Slot == a.running
+}
+
 // Fetch records that a release is to be brought, by a command that may be nil. It fails
 // with ErrRefused for one that did not prove itself, and while another is not judged.
 func (a *Agent) Fetch(version, digest string, c *Command) error {

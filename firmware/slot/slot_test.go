@@ -138,9 +138,10 @@ func TestAChildSaysThatItIsAliveAndItsOwnChildrenCannot(t *testing.T) {
 	defer w.Close()
 	t.Setenv(EnvSlot, "b")
 	t.Setenv(EnvFD, itoa(w.Fd()))
+	t.Setenv(EnvState, "/state")
 	c := Launched()
-	if c == nil || c.Slot != B {
-		t.Fatalf("got %+v, want a child in b", c)
+	if c == nil || c.Slot != B || c.State != "/state" {
+		t.Fatalf("got %+v, want a child in b, and its state", c)
 	}
 	c.Beat()
 	if n, err := r.Read(make([]byte, 9)); n != 1 || err != nil {

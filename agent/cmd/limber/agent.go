@@ -116,7 +116,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 	launched := slot.Launched()
 	stopBeats := beat(launched)
 	defer stopBeats()
-	slots := slotsOf(launched, cfg.State)
+	slots := slotsOf(launched, cfg.State, log)
 	// A device works on without a disk; a profile that is not stored is of no use.
 	deps, err := openLaunched(cfg, store.Options{StayUp: !a.profile}, slots, log)
 	if err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/limber-edge/limber/agent"
@@ -33,12 +35,30 @@ func beat(launched *slot.Child) (stop func()) {
 	return func() { close(ended) }
 }
 
-// slotsOf are those of releases; nil where limber-boot did not start this program.
-func slotsOf(launched *slot.Child, state string) *slot.Agent {
+// slotsOf are those of releases; nil where limber-boot did not start this program, or acts on
+// those of another state: a release would be on trial there for ever, and never run.
+func slotsOf(launched *slot.Child, state string, log *slog.Logger) *slot.Agent {
 	if launched == nil {
 		return nil
 	}
+	if launched.State != "" && !sameFolder(launched.State, state) {
+		log.Warn("no release will be taken: limber-boot has another state folder; start it with --state "+state,
+			"boot", launched.State)
+		return nil
+	}
 	return slot.Open(state).Agent(launched.Slot)
+}
+
+// sameFolder tells whether two paths are those of one folder, which need not be there yet.
+func sameFolder(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	if err1 == nil && err2 == nil {
+		return os.SameFile(x, y)
+	}
+	a, err1 = filepath.Abs(a)
+	b, err2 = filepath.Abs(b)
+	return err1 == nil && err2 == nil && a == b
 }
 
 // openLaunched opens a device. That it cannot be opened is the fault of a release on

@@ -41,7 +41,7 @@ The lock is STATE/update.lock (flock): it ends with its holder, whatever ends th
 // runLocked runs a command under the update lock.
 func runLocked(c *cobra.Command, state string, command []string) error {
 	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "limber: "+format+"\n", args...) }
-	release, err := lock.Share(c.Context(), state, func() { say("waiting: a family is being activated") })
+	release, err := lock.Share(c.Context(), state, func() { say("waiting: a family or release is being activated") })
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func TestALockThatWaitsSaysForWhat(t *testing.T) {
 	defer release()
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, []string{"agent", "lock", "--state", dir, "--", "true"}, said, said) }()
-	said.await(t, "waiting: a family is being activated")
+	said.await(t, "waiting: a family or release is being activated")
 	signal()
 	if code := <-ended; code != exitFailed {
 		t.Errorf("interrupted: got exit %d, want 1", code)

@@ -24,7 +24,8 @@ write other files than you.
 
 Nothing is changed and nobody disturbed: the agent may be running. The broker is
 visited under another client id, and what the device's state is there is published
-once more, to see whether it comes back.`,
+once more, to see whether it comes back. A broker that knows clients by their names
+alone takes the visit for the device, whose link is back a moment later.`,
 		Example: `  limber check
   sudo -u limber limber check --config /etc/limber/limber.toml
   limber check --config /etc/limber/limber.toml --json`,
