@@ -44,6 +44,12 @@ func OpenONNXRuntime(state string, guard resident.Guard) (Inference, error) {
 // Close implements Inference.
 func (r ONNXRuntime) Close() error { return errors.Join(r.Runtime.Close(), os.RemoveAll(r.lent)) }
 
+// Shared implements Inference.
+func (ONNXRuntime) Shared() bool {
+	_, err := ort.FindShared()
+	return err == nil
+}
+
 // Members implements Inference.
 func (r ONNXRuntime) Members(f *family.Family, blobs family.Blobs) (Members, error) {
 	shelf, err := r.Cache.Open(f, blobs)

@@ -114,6 +114,9 @@ type Members func(family.Variant) (engine.Loader, error)
 // Inference is what runs members, such as ONNX Runtime.
 type Inference interface {
 	Version() string
+	// Shared tells whether another release of the program, in a folder of its own, has it
+	// as well.
+	Shared() bool
 	// Members makes those of a family, whose blobs come from the device's store.
 	Members(*family.Family, family.Blobs) (Members, error)
 	Close() error

@@ -24,7 +24,6 @@ import (
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
-	"github.com/limber-edge/limber/family/ort"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/store"
 )
@@ -54,9 +53,9 @@ func (a *Agent) makeReleaser(trusted *repo.Client, carrier update.Carrier) {
 	if d.Slots == nil || !ok {
 		return
 	}
-	_, unshared := ort.FindShared()
 	cfg := release.Config{Folder: a.cfg.State, Window: u.Window, Trial: u.Trial.Duration,
-		Sources: blobsBelow(u.Repository), Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(), Runtime: unshared == nil, Started: time.Now()}
+		Sources: blobsBelow(u.Repository), Version: d.Version, Arch: runtime.GOARCH, Model: boardModel(),
+		Runtime: d.inference != nil && d.inference.Shared(), Started: time.Now()}
 	shown := &tried{Agent: a}
 	deps := release.Deps{State: d.Store, Slots: d.Slots, Engine: shown, Link: shown, Carrier: files,
 		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },

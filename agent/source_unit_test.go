@@ -21,6 +21,7 @@ type idle struct {
 }
 
 func (idle) Version() string { return "1" }
+func (idle) Shared() bool    { return true }
 func (idle) Close() error    { return nil }
 
 func (idle) Members(f *family.Family, _ family.Blobs) (Members, error) {

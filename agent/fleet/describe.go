@@ -134,7 +134,7 @@ func labelList(labels map[string]string) string {
 func (f *facts) software(c wire.Caps) {
 	f.add("machine", c.Machine)
 	f.add("agent", c.Versions.Agent)
-	f.add("architecture", c.Arch)
+	f.add("arch", c.Arch)
 	if r := c.Release; r != nil {
 		f.add("release", releaseName(*r)+", in slot "+r.Slot)
 	}

@@ -22,6 +22,9 @@ type Inference struct {
 // Version is what profiles are said to be of.
 func (Inference) Version() string { return Runtime }
 
+// Shared tells that it comes with every program.
+func (Inference) Shared() bool { return true }
+
 // Close does nothing: nothing is open.
 func (Inference) Close() error { return nil }
 
