@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,9 +153,20 @@ func TestAToolThatHangsIsKilledWithWhatItStarted(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	status := "/proc/" + strings.TrimSpace(string(pid)) + "/stat"
-	if b, err := os.ReadFile(status); err == nil && !strings.Contains(string(b), ") Z ") {
-		t.Errorf("what it started goes on: %s", b)
+	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.PidfdOpen(n, 0)
+	if err == unix.ESRCH {
+		return // gone, and reaped
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	ends := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if got, err := unix.Poll(ends, 10_000); got != 1 { // a kill takes effect a moment later
+		t.Errorf("what it started goes on (%d, %v)", got, err)
 	}
 }
 
