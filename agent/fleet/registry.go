@@ -47,6 +47,7 @@ type Device struct {
 
 	Desired   *wire.Desired   `json:"-"` // of its own, not of its groups
 	Telemetry *wire.Telemetry `json:"-"` // the last
+	Pace      Pace            `json:"-"` // since the one before
 	Events    []Event         `json:"-"` // the last MaxEvents, oldest first
 	Heard     uint64          `json:"-"` // how many events there were, with those that went
 }
@@ -240,7 +241,7 @@ func changeOf(t wire.Topic, m mqtt.Message) (func(*entry), error) {
 	case t.Kind == wire.KindReported:
 		return document(m, func(e *entry, v *wire.Reported) { e.Reported = v })
 	case t.Kind == wire.KindTelemetry:
-		return document(m, func(e *entry, v *wire.Telemetry) { e.Telemetry = v })
+		return document(m, func(e *entry, v *wire.Telemetry) { e.Pace, e.Telemetry = paceOf(e.Telemetry, v), v })
 	case t.Kind == wire.KindEvent:
 		return document(m, func(e *entry, v *wire.Event) { e.keepEvent(t.Severity, v, len(m.Payload)) })
 	}
@@ -270,7 +271,7 @@ func decoded[M any](m mqtt.Message) (*M, error) {
 
 // forgetHeard forgets what nobody retains.
 func (e *entry) forgetHeard() {
-	e.Telemetry, e.Events, e.eventBytes, e.Heard = nil, nil, nil, 0
+	e.Telemetry, e.Pace, e.Events, e.eventBytes, e.Heard = nil, Pace{}, nil, nil, 0
 	e.weights[slices.Index(kinds(), wire.KindTelemetry)] = 0
 }
 
