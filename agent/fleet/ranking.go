@@ -45,6 +45,9 @@ const (
 	LookOnline   Look = "online" // there is none
 )
 
+// Looks are all there are.
+func Looks() []Look { return []Look{LookLost, LookFault, LookUpdating, LookOffline, LookOnline} }
+
 // Look is the first of the reasons that the device has.
 func (d Device) Look() Look {
 	switch {
@@ -62,7 +65,7 @@ func (d Device) Look() Look {
 
 // rank is less for who is to be looked at sooner.
 func (l Look) rank() int {
-	return slices.Index([]Look{LookUpdating, LookOffline, LookOnline}, l) // -1 for the two before
+	return max(slices.Index(Looks(), l), 1) // the first two are alike
 }
 
 // Ranking is a live list of the devices that fit: those first that somebody should look
@@ -105,8 +108,8 @@ func (k *Ranking) Update() {
 
 func (k *Ranking) put(d Device) {
 	delete(k.others, d.Name)
-	if !d.there() || !k.where.Fits(d) {
-		if d.there() {
+	if !d.There() || !k.where.Fits(d) {
+		if d.There() {
 			k.others[d.Name] = struct{}{}
 		}
 		k.remove(d.Name)

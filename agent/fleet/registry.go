@@ -68,9 +68,9 @@ func (d Device) In(target string) bool {
 		d.Caps != nil && slices.Contains(d.Caps.Groups, target)
 }
 
-// there tells whether the device has published anything: a desired state, or labels, may
+// There tells whether the device has published anything: a desired state, or labels, may
 // be for one that never was.
-func (d Device) there() bool {
+func (d Device) There() bool {
 	return d.retains() || d.Telemetry != nil || len(d.Events) > 0
 }
 
@@ -124,7 +124,7 @@ func (r *Registry) Devices() []Device {
 	r.mu.Lock()
 	var devices []Device
 	for _, e := range r.devices {
-		if e.there() {
+		if e.There() {
 			devices = append(devices, e.Device)
 		}
 	}
@@ -205,7 +205,7 @@ func (r *Registry) put(t wire.Topic, weight int, change func(*entry)) bool {
 	if was.retains() && !is.retains() { // it was forgotten: what it said in passing goes as well
 		is.forgetHeard()
 	}
-	gone := is.Desired == nil && is.Labels == nil && !is.there() // its retained messages were removed
+	gone := is.Desired == nil && is.Labels == nil && !is.There() // its retained messages were removed
 	if gone {
 		is.weights = weights{}
 	}

@@ -172,7 +172,7 @@ func rolloutScreen(d wire.Rollout, trouble string, columns, rows int) []string {
 	}
 	room := max(rows-len(lines)-len([]string{"the head", "how many more"}), 0)
 	devices := slices.Clone(d.Devices)
-	slices.SortStableFunc(devices, func(a, b wire.RolloutDevice) int { return cmp.Compare(urgency(a), urgency(b)) })
+	slices.SortStableFunc(devices, controller.ByUrgency)
 	shown := min(room, len(devices))
 	lines = append(lines, deviceLines(devices[:shown])...)
 	if more := len(devices) - shown; more > 0 {
@@ -182,16 +182,6 @@ func rolloutScreen(d wire.Rollout, trouble string, columns, rows int) []string {
 		lines[i] = fleet.Clipped(l, columns)
 	}
 	return lines[:min(len(lines), max(rows, 0))]
-}
-
-// urgency is less for a device that is to be looked at sooner.
-func urgency(d wire.RolloutDevice) int {
-	first := []string{wire.DeviceFailed, wire.DeviceTimedOut, wire.DeviceRolledBack, wire.DeviceRunning,
-		wire.DeviceOffline, wire.DevicePending}
-	if i := slices.Index(first, d.State); i >= 0 {
-		return i
-	}
-	return len(first)
 }
 
 // outcome is the exit of a rollout that was waited for.

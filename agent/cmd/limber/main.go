@@ -101,7 +101,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
 another controller serves the fleet, 4 another release is to take over.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
+	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newDash(), newExplain(), newFamily(), newFirmware(),
 		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

@@ -37,6 +37,7 @@ type Remote struct {
 	changed chan struct{} // holds one token when something came
 
 	mu        sync.Mutex // guards what follows
+	heard     uint64     // messages
 	state     *wire.State
 	documents map[string]wire.Rollout // by the id of the topic
 	acks      map[string]*answered    // of each command that waits
@@ -81,6 +82,7 @@ func (r *Remote) Receive(m mqtt.Message, ack func()) {
 
 func (r *Remote) hear(t wire.Topic, payload []byte) {
 	r.mu.Lock()
+	r.heard++
 	waits := r.acks[t.ID]
 	switch t.Kind {
 	case wire.KindState:
@@ -132,6 +134,13 @@ func (r *Remote) Changed(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Heard is how often something came: who looks again only then misses nothing.
+func (r *Remote) Heard() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard
 }
 
 // Find looks for the controller: ErrAbsent where its state does not say that it is there.
@@ -281,4 +290,17 @@ func (r *Remote) Rollout(id string) (doc wire.Rollout, known bool) {
 		doc.Devices = append(doc.Devices, r.documents[fmt.Sprintf("%s.%d", id, n+1)].Devices...)
 	}
 	return doc, known && doc.State != ""
+}
+
+// ByUrgency compares devices of a rollout: those come first that are to be looked at sooner.
+func ByUrgency(a, b wire.RolloutDevice) int {
+	first := []string{wire.DeviceFailed, wire.DeviceTimedOut, wire.DeviceRolledBack, wire.DeviceRunning,
+		wire.DeviceOffline, wire.DevicePending}
+	rank := func(d wire.RolloutDevice) int {
+		if i := slices.Index(first, d.State); i >= 0 {
+			return i
+		}
+		return len(first)
+	}
+	return cmp.Compare(rank(a), rank(b))
 }

@@ -1,0 +1,151 @@
+// Package dash is the page on which people look at a fleet: its server, and in web/ its
+// sources and what is built from them.
+//
+//	broker ──▶ controller.Remote ──▶ Registry ──▶ history: rings of points, last commands
+//	                 │                   │               │
+//	                 │                   └──▶ Ranking ──▶ stream ──▶ GET api/events
+//	                 └──▶ rollouts ──────────────────────▶│ (one for each screen)
+//
+//	POST api/... ──▶ guard: Host, Origin, token ──▶ Command, Do ──▶ outcome
+//
+// A stream is one goroutine, that of its request. Four times a second it looks at what is
+// on its screen, and writes what changed since it wrote last: while a reader is slow
+// nothing is looked at, so there is no queue, and what it reads next is the newest. What
+// is not on the screen costs a stream no more than its place in the order.
+//
+// The history has one writer, which reads the Registry as everybody does and keeps of each
+// device a ring of points; acknowledgements come to it from the link's reader. So a device
+// that is opened shows what was before.
+//
+// The rule that makes it safe: who cannot show the token reads, and never steers. What
+// another page, or a name that another made point here, asks for is refused before
+// anything is looked at; without a token file there is nothing that steers. The broker has
+// the last word: what it drops is told of as what it is.
+package dash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/controller"
+	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/wire"
+)
+
+// Config says what is shown, to whom.
+type Config struct {
+	Broker mqtt.Config
+	Fleet  string
+	Listen string   // HOST:PORT
+	Hosts  []string // names under which it is reached, beside localhost and addresses
+	Token  string   // who has it may steer; "" nobody may
+}
+
+// Server serves the page of a fleet.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	web     net.Listener
+	remote  *controller.Remote
+	history *history
+	link    standing
+	page    *page
+	streams chan struct{} // a token for each
+	denied  atomic.Bool   // the broker dropped the last that was to steer
+}
+
+// streamsMost is how many screens are served at once.
+const streamsMost = 64
+
+// New assembles a server and listens; nothing is answered before Run.
+func New(cfg Config, log *slog.Logger) (*Server, error) {
+	s, err := assemble(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if s.web, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	return s, nil
+}
+
+// assemble is New but for listening.
+func assemble(cfg Config, log *slog.Logger) (*Server, error) {
+	page, err := newPage()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost)}
+	s.remote, err = controller.OpenRemoteBehind(func(r *controller.Remote) mqtt.Handler { return ears{r, s} },
+		cfg.Broker, cfg.Fleet, log, filters(cfg.Fleet)...)
+	return s, err
+}
+
+// filters are what the page is made of.
+func filters(name string) []string {
+	return append(fleet.RegistryFilters(name), wire.FleetFilter(name, wire.KindAck), wire.FleetFilter(name, wire.KindCmd))
+}
+
+// URL is where the page is.
+func (s *Server) URL() string { return "http://" + s.web.Addr().String() + "/" }
+
+// Run serves until ctx ends. A broker that is not there, or is lost, is told of on the page.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	over := make(chan error, 3)
+	for _, part := range []func(context.Context) error{s.remote.Run, s.observe, s.serve} {
+		go func() { over <- part(ctx) }()
+	}
+	var errs []error
+	for range cap(over) {
+		errs = append(errs, <-over)
+		stop()
+	}
+	return errors.Join(errs...)
+}
+
+// observe keeps the history, and finds out when the picture of the fleet is complete.
+func (s *Server) observe(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !s.link.isSettled() && ctx.Err() == nil {
+			if _, err := s.remote.Connection(ctx, 0); err != nil {
+				return // ctx has ended
+			}
+			if _, err := s.remote.List(ctx); err == nil {
+				s.link.settle()
+			}
+		}
+	}()
+	s.history.keep(ctx, s.remote.Registry())
+	<-done
+	return nil
+}
+
+// The times that a reader may take.
+const (
+	headerTime = 10 * time.Second
+	writeTime  = time.Minute
+)
+
+// serve answers requests until ctx ends.
+func (s *Server) serve(ctx context.Context) error {
+	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	ended := context.AfterFunc(ctx, func() { server.Close() })
+	defer ended()
+	if err := server.Serve(s.web); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("page: %w", err)
+	}
+	return nil
+}
