@@ -131,16 +131,18 @@ func (s *Server) observe(ctx context.Context) error {
 	return nil
 }
 
-// The times that a reader may take.
+// What a reader may take.
 const (
-	headerTime = 10 * time.Second
-	writeTime  = time.Minute
+	readTime        = 10 * time.Second // until the request is here
+	writeTime       = time.Minute      // for a message
+	connectionsMost = 256              // at once: each is a file, as is the connection to the broker
+	ahead           = 64 << 10         // bytes that the kernel keeps for one who is slow
 )
 
 // serve answers requests until ctx ends.
 func (s *Server) serve(ctx context.Context) error {
-	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+	server := &http.Server{Handler: s.handler(), ReadTimeout: readTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: narrow, ConnState: counted(),
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	ended := context.AfterFunc(ctx, func() { server.Close() })
 	defer ended()
@@ -148,4 +150,27 @@ func (s *Server) serve(ctx context.Context) error {
 		return fmt.Errorf("page: %w", err)
 	}
 	return nil
+}
+
+// counted closes connections that are more than there may be.
+func counted() func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, is http.ConnState) {
+		switch is {
+		case http.StateNew:
+			if open.Add(1) > connectionsMost {
+				c.Close()
+			}
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+}
+
+// narrow has the kernel keep little of what a reader does not take: it would be old.
+func narrow(ctx context.Context, c net.Conn) context.Context {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(ahead)
+	}
+	return ctx
 }

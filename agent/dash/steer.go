@@ -108,10 +108,13 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, give func(cont
 		refuse(w, http.StatusServiceUnavailable, errDown)
 		return
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it was read, and would end with that
 	ctx, cancel := context.WithTimeout(r.Context(), answerTime+sendTime)
 	defer cancel()
 	o, err := give(ctx)
-	s.denied.Store(errors.Is(err, fleet.ErrDropped))
+	if dropped := errors.Is(err, fleet.ErrDropped); dropped || err == nil {
+		s.denied.Store(dropped)
+	}
 	switch {
 	case err == nil:
 		answer(w, http.StatusOK, o)

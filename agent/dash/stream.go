@@ -37,7 +37,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	st := s.stream(q)
 	defer st.close()
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // that of the request, which was read; where there is none, nothing ends it
+	_ = out.SetReadDeadline(time.Time{}) // the request was read, and would end with that
 	for spoke := time.Now(); ; {
 		line := st.news()
 		if line == nil && time.Since(spoke) >= beat {
@@ -45,7 +45,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		}
 		if line != nil {
 			spoke = time.Now()
-			_ = out.SetWriteDeadline(spoke.Add(writeTime)) // likewise
+			_ = out.SetWriteDeadline(spoke.Add(writeTime)) // whose error the next line has as well
 			if _, err := w.Write(line); err != nil || out.Flush() != nil {
 				return
 			}
