@@ -12,7 +12,7 @@ export function Aims({ d, steering }: { d: DeviceScreen; steering: Steering }) {
         <dt>Pursues</dt>
         <dd><b class="pursues">{aimText(aim) || 'not known'}</b></dd>
         {aim.desired && <><dt>Desired</dt><dd>{aimText(aim.desired)}<span class="muted"> version {aim.desired.version} of {aim.desired.of}</span></dd></>}
-        {aim.status && aim.desired && (
+        {aim.status && (aim.desired || aim.reason) && (
           <><dt>Answer</dt><dd class={aim.status === 'rejected' ? 'wrong' : ''}>{aim.status}{aim.reason && ', ' + aim.reason}{aim.detail && ': ' + aim.detail}</dd></>
         )}
         {aim.nearest && <><dt>Nearest</dt><dd>{goalText(aim.nearest)}</dd></>}

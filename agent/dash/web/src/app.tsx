@@ -6,6 +6,7 @@ import { Mark } from './mark'
 import { RolloutView } from './rollout'
 import { Rollouts } from './rollouts'
 import { address, go, useRoute, type Route } from './route'
+import { Said } from './said'
 import { useSteering, type Steering } from './steer'
 import { useStream, type Picture } from './stream'
 import type { Look } from './wire'
@@ -114,7 +115,7 @@ function Trouble({ picture }: { picture: Picture }) {
   } else if (picture.link && !picture.link.ok) {
     text = (
       <><strong>No connection to the broker</strong> at <code>{picture.link.broker}</code>{picture.link.since && ` for ${age(picture.link.since)}`}
-        {picture.link.trouble && <>: {picture.link.trouble}</>}. Does it run, and is this its address? <code>limber dash</code> tries again by itself.
+        {picture.link.trouble && <>: <Said text={picture.link.trouble} /></>}. Does it run, and is this its address? <code>limber dash</code> tries again by itself.
         {picture.link.since && asOf(Date.parse(picture.link.since))}</>
     )
   } else if (picture.steer === 'denied') {

@@ -236,17 +236,18 @@ function Nobody({ picture, where, only, setOnly, counts }: Props & { counts: Cou
 }
 
 function EmptyFleet({ picture }: { picture: Picture }) {
-  const broker = picture.link?.broker ?? 'mqtt://127.0.0.1:1883'
-  const fleet = picture.fleet && picture.fleet !== 'demo' ? ` --fleet ${picture.fleet}` : ''
+  const broker = picture.link?.broker ?? ''
+  const flags = `--broker ${broker}` + (picture.fleet === 'demo' ? '' : ` --fleet ${picture.fleet}`)
   return (
     <div class="nobody">
       <h2>No device has told this broker of itself yet</h2>
-      <p>The page listens at <code>{broker}</code> for the fleet <code>{picture.fleet}</code>. Devices appear here by themselves.</p>
-      <p>A fleet of simulated devices, on this desk:</p>
-      <Command text={`limber sim -n 50 --broker ${broker}${fleet}`} />
-      <p>A device writes <code>url = "{broker}"</code> below <code>[broker]</code> in its configuration, and runs:</p>
-      <Command text="limber agent --config limber.toml" />
-      <p class="muted">Devices that should be here and are not: do they have the same broker and the same fleet, and may this page's user read it?</p>
+      <p>This page listens at <code>{broker}</code> for the fleet <code>{picture.fleet}</code>. Devices appear here by themselves.</p>
+      <p>This machine as a device:</p>
+      <Command text={`limber agent ${flags} --device cam-1`} />
+      <p>Fifty simulated ones:</p>
+      <Command text={`limber sim -n 50 ${flags}`} />
+      <p class="muted">A device that should be here and is not: does it have this broker and this fleet in its configuration, and may the
+        user of this page read it?</p>
     </div>
   )
 }

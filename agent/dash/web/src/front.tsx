@@ -17,7 +17,7 @@ export interface Point {
 const height = 268
 const left = 44
 const right = 16
-const top = 12
+const top = 26
 const foot = 40
 
 export function Front({ points, deadline, least }: { points: Point[]; deadline?: number; least?: number }) {
@@ -58,7 +58,7 @@ function Drawing({ points, deadline, least, width }: {
         <text key={v} x={x.at(v)} y={bottom + 16} text-anchor="middle">{v.toFixed(x.digits)}</text>
       ))}
       <text class="axis" x={width - right} y={height - 4} text-anchor="end">inference, ms</text>
-      <text class="axis" x={left + 6} y={top + 4}>top-1, %</text>
+      <text class="axis" x={0} y={12}>top-1, %</text>
       {near && (
         <g class="limit">
           <path d={`M${x.at(deadline)} ${top}V${bottom}`} />

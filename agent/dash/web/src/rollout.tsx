@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks'
 import { CountBar, State, countText, devices, what } from './rollouts'
 import { address, go } from './route'
+import { Said } from './said'
 import { Outcomes, useRequest, type Steering } from './steer'
 import type { Picture } from './stream'
 import type { Rollout, RolloutDevice, RolloutGate, RolloutPhase, RolloutScreen } from './wire'
@@ -21,7 +22,7 @@ export function RolloutView({ picture, id, steering, shown, more }: Props) {
       <p class="back"><a href={address({ screen: 'rollouts' })}>‹ Rollouts</a></p>
       <h1 tabIndex={-1}>{id}</h1>
       {!r && <p class="muted wait">Reading the rollout …</p>}
-      {r?.trouble && <p class="trouble">{r.trouble}</p>}
+      {r?.trouble && <p class="trouble"><Said text={r.trouble} /></p>}
       {r?.known === false && (
         <div class="nobody">
           <p>The controller retains no rollout <code>{id}</code>: it keeps those that live, and the newest.</p>
@@ -39,15 +40,15 @@ function Known({ r, doc, steering, shown, more }: { r: RolloutScreen; doc: Rollo
     <>
       <div class={'presence ' + doc.state}>
         <p><State state={doc.state} /> <span class="muted">{what(doc)}{doc.ts && `, started ${clock(doc.ts)}`}</span></p>
-        {doc.why && <p class="why-line">{doc.why}</p>}
+        {doc.why && <p class="why-line"><Said text={doc.why} /></p>}
       </div>
       {steering.allowed && !final(doc.state) && <Actions doc={doc} steering={steering} />}
       <div class="cards">
         <ol class="phases">
           {phases.map((p, i) => <Phase key={i} p={p} at={i + 1} now={doc.phase === i + 1 && !final(doc.state)} of={phases.length} />)}
         </ol>
-        <Spec doc={doc} />
         <Devices r={r} shown={shown} more={more} />
+        <Spec doc={doc} />
       </div>
     </>
   )

@@ -1,9 +1,10 @@
 import { Mark, type Shape } from './mark'
 import { address } from './route'
+import { Said } from './said'
 import { goalText } from './steer'
 import type { Picture } from './stream'
 import type { Rollout, RolloutCounts, RolloutPhase, RolloutSpec } from './wire'
-import { Command } from './command'
+import { Command, flagsOf } from './command'
 import { clock, count, plural } from './words'
 
 export function Rollouts({ picture }: { picture: Picture }) {
@@ -12,9 +13,9 @@ export function Rollouts({ picture }: { picture: Picture }) {
   return (
     <>
       <h1 tabIndex={-1}>Rollouts</h1>
-      {r?.trouble && <p class="trouble">{r.trouble}</p>}
+      {r?.trouble && <p class="trouble"><Said text={r.trouble} /></p>}
       {!r && <p class="muted wait">Reading the rollouts …</p>}
-      {r && all.length === 0 && <None />}
+      {r && all.length === 0 && <None flags={flagsOf(picture)} />}
       <ul class="rollouts">
         {all.map((doc) => <Row key={doc.id} doc={doc} />)}
       </ul>
@@ -22,15 +23,15 @@ export function Rollouts({ picture }: { picture: Picture }) {
   )
 }
 
-function None() {
+function None({ flags }: { flags: string }) {
   return (
     <div class="nobody">
       <h2>No rollout has been started</h2>
       <p>A rollout brings a family, a release, a mode or a goal to the devices of an expression, phase by phase, and stops where a gate is not kept.
         The controller runs it:</p>
-      <Command text="limber fleet serve" />
-      <p>and one is started with:</p>
-      <Command text="limber fleet rollout start night --family night.family --where label.site=berlin" />
+      <Command text={'limber fleet serve --state ./controller' + flags} />
+      <p>One is started with:</p>
+      <Command text={'limber fleet rollout start --family mine.family --where label.site=berlin' + flags} />
     </div>
   )
 }
@@ -62,7 +63,7 @@ function Row({ doc }: { doc: Rollout }) {
         {doc.ts && <span class="muted">started {clock(doc.ts)}</span>}
       </div>
       <PhaseBars phases={phases} />
-      {doc.why && <p class="why-line">{doc.why}</p>}
+      {doc.why && <p class="why-line"><Said text={doc.why} /></p>}
     </li>
   )
 }

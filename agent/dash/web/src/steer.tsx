@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
+import { Said } from './said'
 import type { ActBody, AimBody, Fault, Goal, Outcome } from './wire'
 import { ms, percent } from './words'
 
@@ -55,7 +56,7 @@ function TokenDialog({ answer }: { answer: (token: string | null) => void }) {
         <label for="token">Token</label>
         <input id="token" type="password" autocomplete="off" required value={token} aria-invalid={wrong !== ''}
           aria-describedby="token-wrong" onInput={(e) => setToken(e.currentTarget.value)} />
-        <p id="token-wrong" class="wrong" role="alert">{wrong}</p>
+        <p id="token-wrong" class="wrong" role="alert"><Said text={wrong} /></p>
         <div class="row">
           <button type="submit" class="first">Continue</button>
           <button type="button" onClick={() => answer(null)}>Cancel</button>
@@ -65,7 +66,7 @@ function TokenDialog({ answer }: { answer: (token: string | null) => void }) {
   )
 }
 
-export interface Said {
+export interface Answer {
   ok: boolean
   text: string // a sentence
   nearest?: Goal // that can be had
@@ -73,7 +74,7 @@ export interface Said {
 }
 
 // post asks the server for something, and says what came of it in words.
-export async function post(path: string, body: AimBody | ActBody, token: string): Promise<Said> {
+export async function post(path: string, body: AimBody | ActBody, token: string): Promise<Answer> {
   let answer: Response
   try {
     answer = await fetch('./api/' + path, {
@@ -97,14 +98,14 @@ export async function post(path: string, body: AimBody | ActBody, token: string)
 
 export interface Request {
   busy: boolean
-  said: Said | null
+  said: Answer | null
   send: (path: string, body: AimBody | ActBody) => Promise<void>
 }
 
 // useRequest sends one request at a time, and has what came of the last.
 export function useRequest(steering: Steering): Request {
   const [busy, setBusy] = useState(false)
-  const [said, setSaid] = useState<Said | null>(null)
+  const [said, setSaid] = useState<Answer | null>(null)
   const send = async (path: string, body: AimBody | ActBody) => {
     const token = await steering.ask()
     if (!token) return
@@ -122,7 +123,7 @@ export function Outcomes({ request }: { request: Request }) {
   const { busy, said } = request
   return (
     <p class={'outcome ' + (said ? (said.ok ? 'ok' : 'wrong') : 'muted')} role="status">
-      {busy ? 'Waiting for the answer …' : said?.text}
+      {busy ? 'Waiting for the answer …' : said && <Said text={said.text} />}
       {said?.nearest && <> Nearest that can be had: {goalText(said.nearest)}.</>}
     </p>
   )

@@ -20,35 +20,49 @@ interface Props {
 
 const words = { lost: 'lost', fault: 'fault', updating: 'updating', offline: 'offline', online: '' }
 
+const manyWait = 20 // messages for the link: a few do at any moment
+
 const style = (b: Box) => ({ left: b.left + 'px', top: b.top + 'px', width: b.width + 'px', height: b.height + 'px' })
 
 // TileView is drawn anew only if something of it changed.
 export const TileView = memo(function TileView({ name, tile: t, box, where, at, of, since, tall, stop, onFocus }: Props) {
   const word = words[t.look]
+  const note = t.note || (t.look === 'lost' ? 'its connection broke, nobody knows when' : labelList(t.labels))
+  const held = t.outbox !== undefined && t.outbox >= manyWait
   return (
     <li class={'tile ' + t.look} style={style(box)} aria-setsize={of} aria-posinset={at + 1}>
       <div class="top">
         <Mark of={t.look} />
         <a class="clip" href={address({ screen: 'device', device: name, where })} tabIndex={stop ? 0 : -1} data-at={at}
           title={name} onFocus={onFocus}>{name}</a>
-        {!word && t.labels && <span class="word labels clip" title={labelList(t.labels)}>{labelList(t.labels)}</span>}
+        {!word && !held && <span class="word labels clip">{labelList(t.labels)}</span>}
         {word && <span class="word">{word}{since && ' ' + since}</span>}
-        {t.outbox !== undefined && t.outbox > 0 && <span class="word" title="messages waiting for the link">{t.outbox} waiting</span>}
+        {held && <span class="word bad">{t.outbox} in outbox</span>}
       </div>
       <div class="runs">
         <span class="mode clip">{t.mode ?? dash}</span>
         <span class="member clip">{t.member ?? dash}{t.members && t.member_at ? <Steps at={t.member_at} of={t.members} /> : ''}</span>
       </div>
-      <div class="figures">
-        <span>{fixed(t.jobs_s, 1)}<span class="unit">/s</span></span>
-        <span class={t.late !== undefined && t.late >= 0.05 ? 'bad' : ''}>{percent(t.late, t.late !== undefined && t.late >= 0.0995 ? 0 : 1)}<span class="unit"> % late</span></span>
-        <span>{ms(t.p95_ms)}<span class="unit"> ms</span></span>
-        <span>{fixed(t.temp_c)}<span class="unit"> °C</span></span>
-      </div>
-      {tall && <div class="note clip" title={t.note || labelList(t.labels)}>{t.note || labelList(t.labels)}</div>}
+      {t.jobs_s !== undefined || t.p95_ms !== undefined || t.temp_c !== undefined ? <Figures of={t} /> : (
+        <div class="note clip">{[t.family, t.version].filter(Boolean).join(', ')}</div>
+      )}
+      {tall && <div class="note clip" title={note}>{note}</div>}
     </li>
   )
 })
+
+function Figures({ of: t }: { of: Tile }) {
+  return (
+    <div class="figures">
+      <span>{fixed(t.jobs_s, 1)}<span class="unit">/s</span></span>
+      <span class={t.late !== undefined && t.late >= 0.05 ? 'bad' : ''}>
+        {percent(t.late, t.late !== undefined && t.late >= 0.0995 ? 0 : 1)}<span class="unit"> % late</span>
+      </span>
+      <span>{ms(t.p95_ms)}<span class="unit"> ms</span></span>
+      <span>{fixed(t.temp_c)}<span class="unit"> °C</span></span>
+    </div>
+  )
+}
 
 // Steps shows which of the members runs, the fastest being the lowest.
 function Steps({ at, of }: { at: number; of: number }) {
