@@ -74,7 +74,9 @@ func (r *rig) says(topic, payload string) {
 }
 
 // online is a device that is there.
-func (r *rig) online(name string) { r.says(at(name).State(), `{"state":"online","ts":"2026-11-28T09:00:00Z"}`) }
+func (r *rig) online(name string) {
+	r.says(at(name).State(), `{"state":"online","ts":"2026-11-28T09:00:00Z"}`)
+}
 
 // measures is telemetry of a device at a second.
 func (r *rig) measures(name string, second int, rest string) {
@@ -144,7 +146,11 @@ func (r *rig) open(query string) *screen {
 		b, _ := io.ReadAll(got.Body)
 		r.tb.Fatalf("got %s: %s", got.Status, b)
 	}
-	return &screen{tb: r.tb, body: got.Body, read: bufio.NewReader(got.Body)}
+	return newScreen(r.tb, got.Body)
+}
+
+func newScreen(tb testing.TB, body io.ReadCloser) *screen {
+	return &screen{tb: tb, body: body, read: bufio.NewReader(body)}
 }
 
 func (s *screen) close() { s.body.Close() }

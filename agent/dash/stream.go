@@ -33,6 +33,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
 	h.Set("X-Accel-Buffering", "no") // nginx would keep back what a screen waits for
 	st := s.stream(q)
 	defer st.close()

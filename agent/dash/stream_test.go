@@ -13,7 +13,7 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// TestAtMostFourMessagesASecondWhateverTheFleet has 1,000 devices say something 20 times a
+// TestAtMostFourMessagesASecondWhateverTheFleet has 1,000 devices say something ten times a
 // second, all of them together.
 func TestAtMostFourMessagesASecondWhateverTheFleet(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
@@ -22,11 +22,11 @@ func TestAtMostFourMessagesASecondWhateverTheFleet(t *testing.T) {
 		}
 		s := r.open("from=0&to=60&device=cam-0000")
 		over := s.collect()
-		for n := range 200 {
+		for n := range 40 {
 			for i := range 1000 {
 				r.measures(fmt.Sprintf("cam-%04d", i), n, fmt.Sprintf(`,"jobs":%d,"queue":%d`, n, n))
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(time.Second)
 		s.close()
@@ -36,8 +36,8 @@ func TestAtMostFourMessagesASecondWhateverTheFleet(t *testing.T) {
 				t.Fatalf("5 messages came within %v", s.all[i].at.Sub(s.all[i-4].at))
 			}
 		}
-		if n := len(s.all); n < 30 || n > 45 {
-			t.Errorf("%d messages came in 11 s, want about four a second", n)
+		if n := len(s.all); n < 12 || n > 21 {
+			t.Errorf("%d messages came in 5 s, want about four a second", n)
 		}
 		shown := map[string]int{}
 		for _, m := range s.all {
@@ -46,7 +46,7 @@ func TestAtMostFourMessagesASecondWhateverTheFleet(t *testing.T) {
 			}
 		}
 		for i := range 60 {
-			if name := fmt.Sprintf("cam-%04d", i); shown[name] != 199 {
+			if name := fmt.Sprintf("cam-%04d", i); shown[name] != 39 {
 				t.Errorf("%s: got %d, want what was said last", name, shown[name])
 			}
 		}
@@ -283,7 +283,9 @@ func TestCommandsAreToldWithWhatBecameOfThem(t *testing.T) {
 		s := r.open("device=cam-1")
 		defer s.close()
 		s.next()
-		ack := func(verb, id, rest string) { r.says(at("cam-1").Ack(verb, id), `{"ts":"2026-11-28T12:00:00Z",`+rest+`}`) }
+		ack := func(verb, id, rest string) {
+			r.says(at("cam-1").Ack(verb, id), `{"ts":"2026-11-28T12:00:00Z",`+rest+`}`)
+		}
 		for _, tt := range []struct {
 			name string
 			says func()
