@@ -181,8 +181,9 @@ func (s *screen) take() (h heard, err error) {
 	}
 }
 
-// collect reads until the stream ends. What was read is in all, once that is waited for.
-func (s *screen) collect() (over chan struct{}) {
+// collect reads until the stream ends, and rests after each third message. What was read is
+// in all, once over is waited for.
+func (s *screen) collect(rest time.Duration) (over chan struct{}) {
 	over = make(chan struct{})
 	go func() {
 		defer close(over)
@@ -191,7 +192,9 @@ func (s *screen) collect() (over chan struct{}) {
 			if err != nil {
 				return
 			}
-			s.all = append(s.all, h)
+			if s.all = append(s.all, h); len(s.all)%3 == 0 {
+				time.Sleep(rest)
+			}
 		}
 	}()
 	return over

@@ -40,7 +40,6 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	st := s.stream(q)
 	defer st.close()
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // the request was read, and would end with that
 	for spoke := time.Now(); ; {
 		line := st.news()
 		if line == nil && time.Since(spoke) >= beat {
