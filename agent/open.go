@@ -187,8 +187,10 @@ func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (err er
 	if err := d.openOutbox(cfg, o.Store, log); err != nil {
 		return err
 	}
-	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
-		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
+	if link, err := cfg.Link(); err == nil { // else New tells of it
+		if d.Former, err = uplink.RecallFilters(d.Store, link.Subscriptions); err != nil {
+			log.Warn("filters not remembered, those taken out later will still be served", "err", err)
+		}
 	}
 	if d.Family = o.Family; d.Family != nil {
 		return nil
