@@ -202,19 +202,20 @@ func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) {
 	logit := errors.New("canary: a logit")
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		same := sound()
-		same.canaries = d.shown.canaries
+		same.canaries.note("desk/5M on cpu", logit)
 		d.switched(same)
 		pass(10 * time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 	})
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		more := sound()
-		more.canaries = map[string]error{"desk/5M on cpu": logit, "desk/5M on cuda": logit}
+		more.canaries.note("desk/5M on cpu", logit)
+		more.canaries.note("desk/5M on cuda", logit)
 		d.switched(more)
 		pass(10 * time.Second)
 		if err := <-d.ended; !errors.Is(err, ErrUnproved) || !strings.Contains(err.Error(), "5M on cuda: canary: a logit") {

@@ -42,7 +42,7 @@ type fakeCarrier struct {
 
 func (c *fakeCarrier) Signed(_ context.Context, version string, d family.Digest) error {
 	if c.signed[d] != version {
-		return wire.Refuse(wire.Unauthorized, "release %s is not signed", version)
+		return fmt.Errorf("release %s is not signed: %w", version, repo.ErrRefused)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ type device struct {
 	slots *slot.Agent
 	up    *uplink.Uplink
 	left  Left
-	ended chan error // why the run ended by itself; nil for another release
+	ended chan error // why the run ended by itself
 	stop  func()
 	*Updater
 }
@@ -147,7 +147,8 @@ func (d *device) run() {
 	if d.signer != nil {
 		signer = d.signer
 	}
-	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Link: d.shown, Carrier: d.carrier, Signer: signer,
+	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Canaries: &d.shown.canaries,
+		Link: fakeLink{d.shown}, Carrier: d.carrier, Signer: signer,
 		Free: func() (int64, error) { return d.free - d.used.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
 	d.connect()
@@ -214,7 +215,7 @@ func (d *device) switched(shown *fakeDevice) {
 	d.shown = shown
 	select {
 	case err := <-d.ended:
-		if err != nil {
+		if err != ErrSwitch {
 			d.Fatalf("it ended: %v", err)
 		}
 	default:

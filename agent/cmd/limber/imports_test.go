@@ -75,8 +75,8 @@ var ranks = [][]imports{
 		{of: "agent/lock", ours: []string{"agent/control", "agent/wire"}},
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
-		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "store"}},
-		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
+		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "firmware/repo", "store"}},
+		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/pipeline", "agent/uplink", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
 		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},
