@@ -104,7 +104,7 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 					d.restart()
 				}
 				d.send(wire.VerbRelease, "u1", asked(m, tt.more))
-				d.acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
+				d.Acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
 				d.wants(slot.Idle, slot.Package, 0)
 				if len(d.carrier.fetched) > 1 {
 					t.Errorf("fetched %q", d.carrier.fetched)
@@ -140,7 +140,7 @@ func TestAReleaseThatWentBackIsToldOfOnceAndRefusedUntilRetry(t *testing.T) {
 		}
 		d.wants(slot.RolledBack, slot.Package, 1)
 		d.send(wire.VerbRelease, "u2", asked(m, ""))
-		d.acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
+		d.Acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
 		d.send(wire.VerbRelease, "u3", asked(m, `,"retry":true`))
 		d.wants(slot.Trial, slot.A, 0)
 	})
@@ -422,7 +422,7 @@ func TestAReleaseThatCannotReadTheStateEndsAtOnce(t *testing.T) {
 		}
 		after := sound()
 		d.back(slot.State, "", after)
-		d.acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
+		d.Acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
 		if got := told(after); !slices.Equal(got, []string{"state"}) {
 			t.Errorf("told of %q", got)
 		}

@@ -72,6 +72,7 @@ var ranks = [][]imports{
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // when its owner lets it be exchanged
+		{of: "agent/control/controltest", ours: []string{"agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "store"}},
 		{of: "agent/lock", ours: []string{"agent/control", "agent/wire"}},
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
