@@ -74,7 +74,9 @@ func (r *rig) says(topic, payload string) {
 }
 
 // online is a device that is there.
-func (r *rig) online(name string) { r.says(at(name).State(), `{"state":"online","ts":"2026-11-28T09:00:00Z"}`) }
+func (r *rig) online(name string) {
+	r.says(at(name).State(), `{"state":"online","ts":"2026-11-28T09:00:00Z"}`)
+}
 
 // measures is telemetry of a device at a second.
 func (r *rig) measures(name string, second int, rest string) {
@@ -144,7 +146,11 @@ func (r *rig) open(query string) *screen {
 		b, _ := io.ReadAll(got.Body)
 		r.tb.Fatalf("got %s: %s", got.Status, b)
 	}
-	return &screen{tb: r.tb, body: got.Body, read: bufio.NewReader(got.Body)}
+	return newScreen(r.tb, got.Body)
+}
+
+func newScreen(tb testing.TB, body io.ReadCloser) *screen {
+	return &screen{tb: tb, body: body, read: bufio.NewReader(body)}
 }
 
 func (s *screen) close() { s.body.Close() }
@@ -175,8 +181,9 @@ func (s *screen) take() (h heard, err error) {
 	}
 }
 
-// collect reads until the stream ends. What was read is in all, once that is waited for.
-func (s *screen) collect() (over chan struct{}) {
+// collect reads until the stream ends, and rests after each third message. What was read is
+// in all, once over is waited for.
+func (s *screen) collect(rest time.Duration) (over chan struct{}) {
 	over = make(chan struct{})
 	go func() {
 		defer close(over)
@@ -185,7 +192,9 @@ func (s *screen) collect() (over chan struct{}) {
 			if err != nil {
 				return
 			}
-			s.all = append(s.all, h)
+			if s.all = append(s.all, h); len(s.all)%3 == 0 {
+				time.Sleep(rest)
+			}
 		}
 	}()
 	return over

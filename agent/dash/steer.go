@@ -108,7 +108,6 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, give func(cont
 		refuse(w, http.StatusServiceUnavailable, errDown)
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it was read, and would end with that
 	ctx, cancel := context.WithTimeout(r.Context(), answerTime+sendTime)
 	defer cancel()
 	o, err := give(ctx)

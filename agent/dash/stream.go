@@ -33,11 +33,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
 	h.Set("X-Accel-Buffering", "no") // nginx would keep back what a screen waits for
 	st := s.stream(q)
 	defer st.close()
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // the request was read, and would end with that
 	for spoke := time.Now(); ; {
 		line := st.news()
 		if line == nil && time.Since(spoke) >= beat {
