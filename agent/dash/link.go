@@ -71,8 +71,6 @@ func (s *standing) settle() {
 	s.mu.Unlock()
 }
 
-func (s *standing) isSettled() bool { return s.now().Settled }
-
 func (s *standing) now() link {
 	s.mu.Lock()
 	defer s.mu.Unlock()

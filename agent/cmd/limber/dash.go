@@ -55,6 +55,11 @@ func (a *dashArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range a.hosts {
+		if name == "" || strings.ContainsAny(name, ":/ ") {
+			return usagef("--host %q: want the name alone, such as fleet.example.com", name)
+		}
+	}
 	token, err := a.token()
 	if err != nil {
 		return err
