@@ -100,7 +100,7 @@ export interface DeviceScreen {
   tile?: Tile;
   facts?: Fact[]; // in words with units, in order; several may have one name
   front?: Member[]; // the Pareto front, fastest first
-  modes?: string[]; // that it can be set to
+  modes?: string[]; // that it can be set to; {member} stands for the name of each
   aim?: Aim;
   series?: Series; // points to append
   events?: DeviceEvent[]; // to append, oldest first
