@@ -295,3 +295,12 @@ func TestAPageIsServedBeforeThereIsABroker(t *testing.T) {
 	broker(t, addr, nil)
 	until("the broker", settled)
 }
+
+func TestAUserWhoMayNotReadTheFleetIsToldSo(t *testing.T) {
+	t.Parallel()
+	addr, _ := broker(t, "127.0.0.1:0", map[string]string{"cam-1": "c"})
+	s := serveTo(t, linkTo(addr, "cam-1", "c"))
+	watch(t, s, "from=0&to=9")("why nothing is there", func(m message) bool {
+		return m.Link != nil && strings.Contains(m.Link.Trouble, "does not let this user read")
+	})
+}

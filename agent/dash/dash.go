@@ -33,6 +33,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -98,37 +100,31 @@ func (s *Server) URL() string { return "http://" + s.web.Addr().String() + "/" }
 
 // Run serves until ctx ends. A broker that is not there, or is lost, is told of on the page.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	over := make(chan error, 3)
-	for _, part := range []func(context.Context) error{s.remote.Run, s.observe, s.serve} {
-		go func() { over <- part(ctx) }()
-	}
-	var errs []error
-	for range cap(over) {
-		errs = append(errs, <-over)
-		stop()
-	}
-	return errors.Join(errs...)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.remote.Run(ctx) })
+	g.Go(func() error { return s.serve(ctx) })
+	g.Go(func() error {
+		s.history.keep(ctx, s.remote.Registry())
+		return nil
+	})
+	g.Go(func() error {
+		s.settle(ctx)
+		return nil
+	})
+	return g.Wait()
 }
 
-// observe keeps the history, and finds out when the picture of the fleet is complete.
-func (s *Server) observe(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !s.link.isSettled() && ctx.Err() == nil {
-			if _, err := s.remote.Connection(ctx, 0); err != nil {
-				return // ctx has ended
-			}
-			if _, err := s.remote.List(ctx); err == nil {
-				s.link.settle()
-			}
+// settle waits until the picture of the fleet is complete for once.
+func (s *Server) settle(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := s.remote.Connection(ctx, 0); err != nil {
+			return // ctx has ended
 		}
-	}()
-	s.history.keep(ctx, s.remote.Registry())
-	<-done
-	return nil
+		if _, err := s.remote.List(ctx); err == nil {
+			s.link.settle()
+			return
+		}
+	}
 }
 
 // What a reader may take.

@@ -65,6 +65,10 @@ func TestOnlyThePageOfThisServerSteersAndOnlyWithItsToken(t *testing.T) {
 		{"a program, which has no origin", func(r *http.Request) { r.Header.Del("Origin"); r.Header.Del("Sec-Fetch-Site") }, 503, ""},
 		{"localhost", host("localhost:8080"), 503, ""},
 		{"a name that it was given", host("Fleet.example.com"), 503, ""},
+		{"behind a proxy with TLS", func(r *http.Request) {
+			host("fleet.example.com")(r)
+			r.Header.Set("Origin", "https://fleet.example.com")
+		}, 503, ""},
 		{"an address of version 6", host("[::1]:8080"), 503, ""},
 		{"no token", func(r *http.Request) { r.Header.Del("Authorization") }, 401, "--token-file"},
 		{"a wrong token", header("Authorization", "Bearer "+secret+"0"), 401, "--token-file"},
@@ -192,6 +196,9 @@ func TestThePageIsServedSoThatNothingForeignRuns(t *testing.T) {
 	}
 	if again := get("/", header("If-None-Match", w.Header().Get("ETag"))); again.Code != 304 || again.Body.Len() > 0 {
 		t.Errorf("of the same: got %d, %d bytes", again.Code, again.Body.Len())
+	}
+	if w := get("/", func(r *http.Request) { r.Host = "evil.example" }); w.Code != 421 {
+		t.Errorf("by a name that was made to point here: got %d", w.Code)
 	}
 	for _, path := range []string{"/nothing", "/assets", "/../dash.go", "/web/dist/index.html", "/api/devices/cam-1/mode"} {
 		if w := get(path, func(*http.Request) {}); w.Code != 404 && w.Code != 307 && w.Code != 301 {

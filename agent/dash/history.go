@@ -12,11 +12,11 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// The bounds of the history. All together it is under 130 MiB for fleet.MaxDevices, and
-// some 10 MiB for 1,000 devices.
+// The bounds of the history: of a device some 12 KiB, and at most 25 KiB, so 250 MiB for
+// fleet.MaxDevices.
 const (
 	pointsMost   = 240 // of a device: 20 minutes of telemetry every 5 s
-	membersMost  = 255 // names of members that a device's points have
+	membersMost  = 64  // names of members that a device's points have
 	commandsMost = 8   // of a device, the last
 	ordersMost   = 64  // commands to groups whose words are remembered, the last
 	detailMost   = 400 // bytes of a command's detail

@@ -21,14 +21,17 @@ type ears struct {
 func (e ears) Connected(connSeq uint64, present bool) {
 	e.Remote.Connected(connSeq, present)
 	e.s.link.set(true, "", time.Now())
+	e.s.denied.Store(false) // it may have another access list
 }
 
 // Denied implements mqtt.Handler.
 func (e ears) Denied(filters []string) {
 	e.Remote.Denied(filters)
+	trouble := ""
 	if len(filters) > 0 {
-		e.s.link.set(true, fmt.Sprintf("the broker does not let this user read %v", filters), time.Now())
+		trouble = fmt.Sprintf("the broker does not let this user read %v", filters)
 	}
+	e.s.link.set(true, trouble, time.Now())
 }
 
 // Lost implements mqtt.Handler.
@@ -70,8 +73,6 @@ func (s *standing) settle() {
 	s.link.Settled = true
 	s.mu.Unlock()
 }
-
-func (s *standing) isSettled() bool { return s.now().Settled }
 
 func (s *standing) now() link {
 	s.mu.Lock()

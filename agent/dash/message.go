@@ -90,7 +90,7 @@ type deviceScreen struct {
 	Tile      *tile         `json:"tile,omitempty"`
 	Facts     *[]fact       `json:"facts,omitempty"` // in words with units, in order; several may have one name
 	Front     *[]member     `json:"front,omitempty"` // the Pareto front, fastest first
-	Modes     *[]string     `json:"modes,omitempty"` // that it can be set to
+	Modes     *[]string     `json:"modes,omitempty"` // that it can be set to; {member} stands for the name of each
 	Aim       *aim          `json:"aim,omitempty"`
 	Series    *series       `json:"series,omitempty"`    // points to append
 	Events    []deviceEvent `json:"events,omitempty"`    // to append, oldest first

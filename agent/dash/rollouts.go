@@ -41,7 +41,8 @@ func (st *stream) rolloutNews() *rolloutScreen {
 	}
 	is.Total = fresh(st.told, "the rollout's total", len(devices))
 	st.rowNews(&is, devices)
-	if is.Known == nil && is.Trouble == nil && is.Doc == nil && is.Total == nil && is.Order == nil && len(is.Devices) == 0 {
+	if is.Known == nil && is.Trouble == nil && is.Doc == nil && is.Total == nil && is.Order == nil &&
+		len(is.Devices) == 0 {
 		return nil
 	}
 	return &is

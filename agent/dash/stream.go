@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
@@ -31,14 +32,17 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, errCrowded)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	if r.Method == http.MethodHead {
-		return
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep back what a screen waits for
+	if r.Method != http.MethodHead {
+		st := s.stream(q)
+		defer st.close()
+		st.tell(r.Context(), w)
 	}
-	h.Set("X-Accel-Buffering", "no") // nginx would keep back what a screen waits for
-	st := s.stream(q)
-	defer st.close()
+}
+
+// tell writes what there is to tell, until ctx ends or nobody reads any more.
+func (st *stream) tell(ctx context.Context, w http.ResponseWriter) {
 	out := http.NewResponseController(w)
 	for spoke := time.Now(); ; {
 		line := st.news()
@@ -54,7 +58,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-time.After(pace):
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return
 		}
 	}

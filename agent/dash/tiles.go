@@ -87,14 +87,21 @@ func tileOf(d fleet.Device) tile {
 	return t
 }
 
-// measure adds the figures of the last telemetry.
+// measure adds the figures of the last telemetry, with as many places as a tile shows: what
+// looks the same is no news.
 func (t *tile) measure(d fleet.Device) {
 	is := d.Telemetry
-	t.P95MS, t.TempC, t.Queue, t.Outbox = is.P95MS, fleet.Hottest(is), is.Queue, is.Outbox
+	t.P95MS, t.TempC = rounded(is.P95MS, 100), rounded(fleet.Hottest(is), 10)
+	t.Queue, t.Outbox = is.Queue, is.Outbox
 	if d.Pace.Known {
-		t.JobsS = &d.Pace.PerSecond
-		if !math.IsNaN(d.Pace.Late) {
-			t.Late = &d.Pace.Late
-		}
+		t.JobsS, t.Late = rounded(&d.Pace.PerSecond, 100), rounded(&d.Pace.Late, 1000)
 	}
+}
+
+// rounded is a figure in parts of so many of one; nil if it is not known.
+func rounded(v *float64, parts float64) *float64 {
+	if v == nil || math.IsNaN(*v) {
+		return nil
+	}
+	return new(math.Round(*v*parts) / parts)
 }

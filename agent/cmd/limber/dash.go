@@ -45,7 +45,8 @@ the Host on, and does not keep back what is sent.`,
 	a.flags(c)
 	f := c.Flags()
 	f.StringVar(&a.listen, "listen", "127.0.0.1:8080", "HOST:PORT to listen on; port 0 is any that is free")
-	f.StringVar(&a.tokenFile, "token-file", "", "file whose first line is what one must know to steer (default: nobody may)")
+	f.StringVar(&a.tokenFile, "token-file", "",
+		"file whose first line is what one must know to steer (default: nobody may)")
 	f.StringSliceVar(&a.hosts, "host", nil, "name under which the page is reached, beside localhost; may be repeated")
 	return c
 }
@@ -54,6 +55,11 @@ func (a *dashArgs) run(c *cobra.Command) error {
 	broker, err := a.link()
 	if err != nil {
 		return err
+	}
+	for _, name := range a.hosts {
+		if name == "" || strings.ContainsAny(name, ":/ ") {
+			return usagef("--host %q: want the name alone, such as fleet.example.com", name)
+		}
 	}
 	token, err := a.token()
 	if err != nil {

@@ -100,7 +100,7 @@ export interface DeviceScreen {
   tile?: Tile;
   facts?: Fact[]; // in words with units, in order; several may have one name
   front?: Member[]; // the Pareto front, fastest first
-  modes?: string[]; // that it can be set to
+  modes?: string[]; // that it can be set to; {member} stands for the name of each
   aim?: Aim;
   series?: Series; // points to append
   events?: DeviceEvent[]; // to append, oldest first
@@ -319,6 +319,7 @@ export interface RolloutSpec {
   // URLs below which its blobs lie, by the 64 digits of their digests. The device
   // takes those that its configuration allows; without one it asks the controller.
   sources?: string[];
+  shadow?: Shadow; // absent: it is not compared with the one in use
   probation?: Probation;
   retry?: boolean; // also if it failed on this device before
   force?: boolean; // do not wait for the window or the lock
@@ -332,8 +333,8 @@ export interface RolloutSpec {
   phases?: string[];
   gates?: Gate[];
   observe?: number; // frames that a gate needs; 0: 200
-  soak_ms?: number; // how long a phase is observed at least; nil: 10 minutes
-  for_ms?: number; // how long it may take on a device from its start; nil: 24 hours
+  soak_ms?: number; // how long a phase is observed at least; absent: 10 minutes
+  for_ms?: number; // how long it may take on a device from its start; absent: 24 hours
   max_unavailable?: Unavailable;
   approve?: boolean; // each phase waits for Approve
   follow?: boolean; // devices that come to fit later are taken into the last phase
@@ -359,6 +360,15 @@ export interface ReleaseFor {
 export interface Family {
   name: string;
   digest: string; // "sha256:" and hex digits
+}
+
+/** Shadow is how a family is compared with the one in use before anything is changed: it
+ * answers frames that the other one has answered, for nobody to see. */
+export interface Shadow {
+  percent?: number; // of the frames answered, and of a processor's time, at most; absent: 10
+  frames?: number; // that both must have answered; absent: 200
+  agreement?: number; // least share of these with the same first class; absent: only told
+  only?: boolean; // that ends it: the family is not taken into use
 }
 
 /** Probation is what a family must show before the one that it follows is given up. */
