@@ -109,19 +109,24 @@ function Rights({ picture, steering }: { picture: Picture; steering: Steering })
 }
 
 function Trouble({ picture }: { picture: Picture }) {
+  const { link } = picture
   let text = null
+  let calm = false
   if (picture.deaf) {
-    text = <><strong>limber dash does not answer.</strong> Is it still running? This page tries again by itself.{asOf(picture.heard)}</>
-  } else if (picture.link && !picture.link.ok) {
-    text = (
-      <><strong>No connection to the broker</strong> at <code>{picture.link.broker}</code>{picture.link.since && ` for ${age(picture.link.since)}`}
-        {picture.link.trouble && <>: <Said text={picture.link.trouble} /></>}. Does it run, and is this its address? <code>limber dash</code> tries again by itself.
-        {picture.link.since && asOf(Date.parse(picture.link.since))}</>
-    )
+    text = <><strong>limber dash does not answer.</strong> Is it still running, and has it fewer than 64 screens open? This page tries
+      again by itself.{asOf(picture.heard)}</>
+  } else if (link && !link.ok) {
+    text = <><strong>No connection to the broker</strong> at <code>{link.broker}</code>{link.since && ` for ${age(link.since)}`}
+      {link.trouble && <>: <Said text={link.trouble} /></>}. Does it run, and is this its address? <code>limber dash</code> tries again by
+      itself.{link.since && asOf(Date.parse(link.since))}</>
+  } else if (link?.trouble) {
+    text = <Said text={link.trouble} />
+    calm = true
   } else if (picture.steer === 'denied') {
-    text = <>The broker dropped what was sent: its user may not steer. <code>limber dash --user NAME</code> of an operator may.</>
+    text = <>The broker dropped what was sent: this page's user may not steer. Start <code>limber dash</code> as an operator to steer.</>
+    calm = true
   }
-  return <div role="status">{text && <div class={'banner ' + (picture.steer === 'denied' && !picture.deaf && picture.link?.ok ? 'calm' : '')}><p>{text}</p></div>}</div>
+  return <div role="status">{text && <div class={calm ? 'banner calm' : 'banner'}><p>{text}</p></div>}</div>
 }
 
 const asOf = (t: number) => (t > 0 ? ` What is shown is as of ${clock(t)}.` : '')

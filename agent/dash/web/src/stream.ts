@@ -10,19 +10,32 @@ export interface Picture extends Message {
   deaf: boolean // the server does not answer
 }
 
-const points = 720 // of a series, that are kept: more than a screen has pixels for
+const points = 240 // of a series, that are kept, as the server does
 const lines = 200 // of events and decisions, likewise
+const again = 5000 // ms
 
 export function useStream(query: string): Picture {
   const [picture, setPicture] = useState<Picture>({ query: '', heard: 0, deaf: false })
   useEffect(() => {
-    const events = new EventSource('./api/events?' + query)
-    events.onmessage = (e) => {
-      const m = JSON.parse(e.data as string) as Message
-      setPicture((was) => ({ ...merge(was, m), query, heard: Date.now(), deaf: false }))
+    let events: EventSource
+    let timer = 0
+    const connect = () => {
+      events = new EventSource('./api/events?' + query)
+      events.onmessage = (e) => {
+        const m = JSON.parse(e.data as string) as Message
+        setPicture((was) => ({ ...merge(was, m), query, heard: Date.now(), deaf: false }))
+      }
+      events.onerror = () => {
+        setPicture((was) => ({ ...was, deaf: true }))
+        // What was refused, by a proxy or as too many look already, does not try again by itself.
+        if (events.readyState === EventSource.CLOSED) timer = setTimeout(connect, again)
+      }
     }
-    events.onerror = () => setPicture((was) => ({ ...was, deaf: true }))
-    return () => events.close()
+    connect()
+    return () => {
+      clearTimeout(timer)
+      events.close()
+    }
   }, [query])
   return picture
 }

@@ -11,10 +11,10 @@ export const patience = 20_000 // ms
 
 export const sizes = { wide: { width: 1280, height: 800 }, narrow: { width: 390, height: 844 } }
 
-const complaints = []
+let complaints = 0
 
 export function complain(text) {
-  complaints.push(text)
+  complaints++
   console.error(text)
 }
 
@@ -35,21 +35,22 @@ export async function run(look) {
   } finally {
     await browser.close()
   }
-  process.exitCode = complaints.length > 0 ? 1 : 0
+  process.exit(complaints > 0 ? 1 : 0)
 }
 
 // open opens the page as somebody does who has never seen it, and watches what it does:
 // an error it logs, another host it asks, the script that it loads.
-export async function open(browser, url, { size, scheme = 'light', expected = [] }) {
+export async function open(browser, url, { size, scheme = 'light', expected = [], host = url }) {
   const context = await browser.newContext({ viewport: size, colorScheme: scheme, reducedMotion: 'reduce', deviceScaleFactor: 1 })
   const page = await context.newPage()
   page.setDefaultTimeout(patience)
   page.scripts = 0
+  page.origin = new URL(host).origin
   page.on('console', (m) => {
     if (m.type() === 'error' && !expected.some((e) => m.text().includes(e))) complain(`console at ${size.width} px: ${m.text()}`)
   })
   page.on('pageerror', (err) => complain(`page at ${size.width} px: ${err.stack}`))
-  page.on('request', (r) => expect(new URL(r.url()).host === new URL(url).host, `another host is asked: ${r.url()}`))
+  page.on('request', (r) => expect(r.url().startsWith(page.origin), `another host is asked: ${r.url()}`))
   page.on('response', async (r) => {
     if (r.request().resourceType() === 'script') page.scripts += (await r.body()).length
   })
