@@ -181,21 +181,14 @@ func TestInABrowserAnEmptyFleetAndALostBrokerSayWhatToDo(t *testing.T) {
 	}, "trouble.js", s.URL())
 }
 
-// TestThePictureOfTheReadme makes it anew where it is asked for: LIMBER_PICTURE=page.png.
+// TestThePictureOfTheReadme makes it anew where it is asked for, of the demo of a program
+// that was built: `make picture`.
 func TestThePictureOfTheReadme(t *testing.T) {
-	file := os.Getenv("LIMBER_PICTURE")
+	file, program := os.Getenv("LIMBER_PICTURE"), os.Getenv("LIMBER_PROGRAM")
 	if file == "" {
 		t.Skip("LIMBER_PICTURE names no file to write it to")
 	}
-	file, err := filepath.Abs(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, _ := broker(t, "127.0.0.1:0", nil)
-	s := serveTo(t, linkTo(addr, "", ""))
-	simulate(t, 3, addr, time.Second)
-	time.Sleep(time.Minute) // of the load that comes and goes
-	look(t, nil, "picture.js", s.URL()+"#/device/sim-0001", file)
+	look(t, nil, "picture.js", program, file)
 }
 
 // TestThePageIsBuiltFromItsSources builds it anew: what is committed is that, byte for byte.

@@ -109,11 +109,13 @@ function Why({ d }: { d: DeviceScreen }) {
     <section class="card why" aria-labelledby="why">
       <h2 id="why">{operating ? <>Why {operating.name} runs</> : 'What it can run'}</h2>
       <Front points={points} deadline={last && last.slack_ms > 0 ? last.slack_ms : goal?.deadline_ms} least={goal?.min_top1} />
-      <p class="legend-line muted">
-        <span><i class="dot-key" /> alone, median, tail to p95</span>
-        <span><i class="ring-key" /> expected now</span>
-        <span><i class="operating-key" /> operating</span>
-      </p>
+      {points.length > 0 && (
+        <p class="legend-line muted">
+          <span><i class="dot-key" /> alone: median, and a tail to p95</span>
+          <span><i class="ring-key" /> expected now</span>
+          <span><i class="operating-key" /> operating</span>
+        </p>
+      )}
       {last ? <LastDecision of={last} /> : (
         <p class="muted">No decision has been told of yet: the device explains the last ones with its telemetry, once it answers frames.</p>
       )}

@@ -34,7 +34,8 @@ export function Front({ points, deadline, least }: { points: Point[]; deadline?:
 function Drawing({ points, deadline, least, width }: {
   points: Point[]; deadline: number | undefined; least: number | undefined; width: number
 }) {
-  const latest = Math.max(...points.flatMap((p) => [p.p50_ms ?? 0, p.p95_ms ?? 0, p.now_ms ?? 0]))
+  const slowest = Math.max(...points.flatMap((p) => [p.p50_ms ?? 0, p.now_ms ?? 0]))
+  const latest = Math.max(slowest, Math.min(2 * slowest, Math.max(...points.map((p) => p.p95_ms ?? 0)))) // of what is drawn
   const near = deadline != null && deadline <= 2.5 * latest
   const x = linear(0, near ? Math.max(latest, deadline) : latest, left, width - right, width < 420 ? 4 : 6)
   const all = points.map((p) => 100 * p.top1)
@@ -73,7 +74,7 @@ function Drawing({ points, deadline, least, width }: {
       )}
       {now.length > 1 && <path class="front-now" d={'M' + now.join('L')} />}
       {alone.length > 1 && <path class="front-line" d={'M' + alone.join('L')} />}
-      {points.map((p) => <Dot key={p.member} p={p} x={x.at} y={y.at(100 * p.top1)} />)}
+      {points.map((p) => <Dot key={p.member} p={p} x={x.at} y={y.at(100 * p.top1)} end={width - right} />)}
       {labels(points, x.at, y.at, width).map((l) => (
         <text key={l.text} class={l.operating ? 'label operating' : 'label'} x={l.x} y={l.y} text-anchor={l.anchor}>{l.text}</text>
       ))}
@@ -81,12 +82,13 @@ function Drawing({ points, deadline, least, width }: {
   )
 }
 
-function Dot({ p, x, y }: { p: Point; x: (v: number) => number; y: number }) {
+function Dot({ p, x, y, end }: { p: Point; x: (v: number) => number; y: number; end: number }) {
+  const tail = p.p50_ms != null && p.p95_ms != null && (x(p.p95_ms) <= end ? `H${x(p.p95_ms)}m0 -3v6` : `H${end}`)
   return (
     <g class={p.operating ? 'dot operating' : 'dot'}>
       <title>{sentence(p)}</title>
       {p.now_ms != null && p.p50_ms != null && <path class="shift" d={`M${x(p.p50_ms)} ${y}H${x(p.now_ms)}`} />}
-      {p.p50_ms != null && p.p95_ms != null && <path class="tail" d={`M${x(p.p50_ms)} ${y}H${x(p.p95_ms)}m0 -3v6`} />}
+      {tail && <path class="tail" d={`M${x(p.p50_ms!)} ${y}${tail}`} />}
       {p.p50_ms != null && <circle cx={x(p.p50_ms)} cy={y} r={p.operating ? 5 : 3.5} />}
       {p.now_ms != null && <circle class="ring" cx={x(p.now_ms)} cy={y} r={p.operating ? 7 : 5} />}
     </g>
