@@ -59,6 +59,8 @@ type counts struct {
 	Updating int `json:"updating"`
 	Offline  int `json:"offline"`
 	Online   int `json:"online"`
+	// there is no room for all devices of the fleet, or for all that they say
+	More bool `json:"more,omitempty"`
 }
 
 // tile is a device in short. What is not known is absent; of one that is not online the

@@ -135,7 +135,7 @@ func TestAChipNarrowsTheListAndNotTheCounts(t *testing.T) {
 		} {
 			s := r.open("from=0&to=9" + tt.query)
 			m := s.next()
-			if want := (counts{6, 6, 2, 1, 1, 1, 1}); *m.Counts != want || !slices.Equal(*m.Order, tt.order) {
+			if want := (counts{6, 6, 2, 1, 1, 1, 1, false}); *m.Counts != want || !slices.Equal(*m.Order, tt.order) {
 				t.Errorf("%s: got %+v, %v; want %v", tt.query, *m.Counts, *m.Order, tt.order)
 			}
 			s.close()
@@ -384,6 +384,23 @@ func TestRolloutsAreToldAsFarAsTheyAreOnTheScreen(t *testing.T) {
 		r.says(at(wire.Controller).Rollout("night"), "")
 		if is := one.next().Rollout; *is.Known || is.Doc != nil || len(*is.Order) != 0 {
 			t.Errorf("got %+v, want that it is not kept any more", is)
+		}
+	})
+}
+
+func TestAFleetForWhichThereIsNoRoomIsSaidToBeMore(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		for i := range fleet.MaxDevices {
+			r.online(fmt.Sprintf("cam-%05d", i))
+		}
+		s := r.open("from=0&to=9")
+		defer s.close()
+		if m := s.next(); m.Counts.Fit != fleet.MaxDevices || m.Counts.More || len(m.Tiles) != 9 {
+			t.Errorf("got %+v", m.Counts)
+		}
+		r.online("another")
+		if m := s.next(); m.Counts.Fit != fleet.MaxDevices || !m.Counts.More {
+			t.Errorf("got %+v, want that these are not all", m.Counts)
 		}
 	})
 }

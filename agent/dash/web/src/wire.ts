@@ -69,6 +69,7 @@ export interface Counts {
   updating: number;
   offline: number;
   online: number;
+  more?: boolean; // there is no room for all devices of the fleet, or for all that they say
 }
 
 /** Tile is a device in short. What is not known is absent; of one that is not online the
