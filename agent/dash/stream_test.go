@@ -350,6 +350,20 @@ func TestCommandsAreToldWithWhatBecameOfThem(t *testing.T) {
 	})
 }
 
+func TestALongDetailOfACommandIsCutWhereALetterEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		synctest.Wait()
+		r.says(at("cam-1").Ack("mode", "a"), `{"state":"failed","detail":"x`+strings.Repeat("ü", detailMost)+`"}`)
+		s := r.open("device=cam-1")
+		defer s.close()
+		want := "x" + strings.Repeat("ü", (detailMost-1)/2) + "..."
+		if all := *s.next().Device.Commands; len(all) != 1 || all[0].Detail != want {
+			t.Errorf("got %+v, want %s", all, want)
+		}
+	})
+}
+
 func TestRolloutsAreToldAsFarAsTheyAreOnTheScreen(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		tell := func(id, rest string) {
