@@ -23,6 +23,8 @@
 //     at its expiry that it has what it was commanded has done it.
 //   - What a device answers after its time is over still counts while the rollout lives: it
 //     was off, and did in time what it tells of. Once the rollout has ended its detail says so.
+//   - Another machine under the name of a device takes the rollout anew, up to five times:
+//     after that it is a failure, so that devices which share a name keep no phase open.
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
@@ -92,8 +94,8 @@ type phase struct {
 // device is where the rollout stands on a device. Its keys are short, as a Record has
 // up to fleet.MaxDevices of them.
 type device struct {
+	identity
 	Name    string      `json:"d"`
-	Machine string      `json:"m,omitempty"`
 	State   string      `json:"s"`           // one of wire's, but never offline, which Off tells
 	Off     bool        `json:"o,omitempty"` // it is not there
 	Stray   bool        `json:"x,omitempty"` // it does not fit any more, and keeps its place
@@ -108,6 +110,12 @@ type device struct {
 	Cancel  int         `json:"q,omitempty"` // what takes that back, likewise; -1: it was in vain
 	Before  int         `json:"b,omitempty"` // what it goes back to, of Record.Before, from 1
 	Base    tally       `json:"l,omitzero"`  // its own hour before
+}
+
+// identity is which machine has the name of a device.
+type identity struct {
+	Machine string `json:"m,omitempty"`
+	Changes int    `json:"w,omitempty"` // how often it was another one
 }
 
 // sent is a command, which may be that of several devices.
@@ -265,7 +273,8 @@ func arch(d fleet.Device) string {
 
 // newDevice is one that the rollout has not come to, or that is there already.
 func (r *Record) newDevice(d fleet.Device, now time.Time) device {
-	is := device{Name: d.Name, Machine: machine(d), State: wire.DevicePending, Off: !d.Online(), Since: now.UnixMilli()}
+	is := device{identity: identity{Machine: machine(d)}, Name: d.Name, State: wire.DevicePending, Off: !d.Online(),
+		Since: now.UnixMilli()}
 	if r.has(d) {
 		is.State = wire.DeviceAlready
 	}
