@@ -184,9 +184,11 @@ func (m *model) tell(name string) {
 	if a.State == wire.CommandExecuting {
 		a.Progress = &wire.Progress{Step: wire.UpdateFetching}
 	}
-	if !m.one(3) {
-		a.Shadow = shadow(m.rand.IntN(201), 0)
-		a.Shadow.Agreed = a.Shadow.Frames - m.rand.IntN(1+a.Shadow.Frames/20)
+	switch frames := m.rand.IntN(201); {
+	case a.State == wire.CommandSucceeded: // which no device says before it is through
+		a.Shadow = shadow(200, 200)
+	case !m.one(3):
+		a.Shadow = shadow(frames, frames-m.rand.IntN(1+frames/20))
 	}
 	for _, c := range m.r.Commands() {
 		if c.Device == name && !m.one(4) {
