@@ -51,29 +51,28 @@ With "x" behind it, a limit of misses or p95 is times what the device had in its
 before, less what devices without the rollout changed meanwhile. Too little evidence is
 no evidence: then the phase waits.
 
-A family is compared with the one in use before it answers, where the gate agreement is
-asked for: each device has it answer --observe of its own frames as well, for nobody to
-see, no more than --shadow-percent of them and only while no job waits. One that agrees
-too little on a device has failed there, and once --observe frames of a phase are known
-and too few agree, all stop. With --shadow-only that is all: devices keep what they
-have, all begin at once unless --phases says otherwise, and "limber fleet rollout show"
-has a table of what they found. A device without frames compares none: --for ends it.
-
 A family comes from a file that "limber family pack" wrote, or from a folder; this
 command gives the controller what it does not have, and may end once it says that the
-rollout was started. Each device judges it by itself first, by the frames of --probation,
-and goes back if more of them are late. A device that gets no frames is on probation
-until --for is over: have it take the family with --probation 0/0, and without the gate
-agreement. Devices that are off
-take part when they are back, within --for.
+rollout was started. Where the gate agreement is asked for, each device compares it with
+the family in use before it answers: on --observe of its own frames, for nobody to see,
+no more than --shadow-percent of them and only while no job waits. A device on which too
+few agree has failed, and once --observe frames of a phase are known and too few agree,
+all stop. Then each judges it by the frames of --probation, and goes back if more of them
+are late. A device that gets no frames stays where it is until --for is over: have it
+take the family with --probation 0/0, and without agreement. Devices that are off take
+part when they are back, within --for.
+
+With --shadow-only a family is compared, and that is all: devices keep what they have,
+all begin at once unless --phases says otherwise, and "limber fleet rollout show" has a
+table of what they found.
 
 A release comes from a repository, see "limber firmware repo": this command reads there
 which manifest is signed for which architecture, and each device gets that of its own,
 if it runs under limber-boot; where there is none for a device that fits, nothing
-starts: --where arch=arm64 leaves others out. It has the release on trial and goes back by itself, which
-is a failure here. With --rollback the others go back to the release that they had, as
-far as its manifest lets it take the place of this one; the program of a package is no
-release, and nothing goes back to it.
+starts: --where arch=arm64 leaves others out. It has the release on trial and goes back
+by itself, which is a failure here. With --rollback the others go back to the release
+that they had, as far as its manifest lets it take the place of this one; the program of
+a package is no release, and nothing goes back to it.
 
 `
 
