@@ -96,7 +96,8 @@ func (y *yard) must(t *testing.T, args ...string) {
 // as are the arguments of an example, with what there is here for what it names.
 func (y *yard) as(e example, id string) (args []string) {
 	other := map[string]string{"night": id, "device=cam-*": "device=sim-*", "device=desk": "device=sim-*", "group=@gate": "group=@all", "cam-1": "sim-0001",
-		"mqtts://broker:8883": y.url, "192.0.2.10:8080": "127.0.0.1:0", "https://files.example/repo": y.site}
+		"group=@gate,arch=arm64": "group=@all,arch=" + runtime.GOARCH,
+		"mqtts://broker:8883":    y.url, "192.0.2.10:8080": "127.0.0.1:0", "https://files.example/repo": y.site}
 	for _, arg := range e.args {
 		if is, ok := other[arg]; ok {
 			arg = is

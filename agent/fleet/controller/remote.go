@@ -50,11 +50,13 @@ type answered struct {
 	came chan struct{} // holds one token when one came
 }
 
-// OpenRemote assembles a Remote. Its While connects.
-func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error) {
+// OpenRemote assembles a Remote, which subscribes to more filters for what else is to be in
+// its picture. Its While connects.
+func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger, more ...string) (*Remote, error) {
 	at := wire.Address{Fleet: name, Device: wire.Controller}
-	return OpenRemoteBehind(func(r *Remote) mqtt.Handler { return r }, cfg, name, log, at.State(),
-		at.Filter(wire.KindAck), at.Filter(wire.KindFetch), at.Filter(wire.KindCmd))
+	filters := append([]string{at.State(), at.Filter(wire.KindAck), at.Filter(wire.KindFetch), at.Filter(wire.KindCmd)},
+		more...)
+	return OpenRemoteBehind(func(r *Remote) mqtt.Handler { return r }, cfg, name, log, filters...)
 }
 
 // OpenRemoteBehind is OpenRemote for who hears more than the controller, by filters that

@@ -311,6 +311,16 @@ export interface RolloutDevice {
   detail?: string;
   attempt?: number; // commands that it was sent, from 1
   ts?: string; // since when
+  shadow?: Agreement; // what it found when it compared the family with its own
+}
+
+/** Agreement is what came of comparing a family with the one in use. */
+export interface Agreement {
+  frames: number; // that both answered
+  agreed: number; // of these, with the same first class, by its label
+  agreement?: number; // the share of those; absent without frames
+  p95_ms?: number; // of the new family's infer; absent without frames
+  missed: number; // frames that would have been answered after their deadline
 }
 
 /** RolloutSpec is what is rolled out, to whom, and what it must show on the way. It asks
