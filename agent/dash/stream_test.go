@@ -402,6 +402,28 @@ func TestRolloutsAreToldAsFarAsTheyAreOnTheScreen(t *testing.T) {
 	})
 }
 
+func TestWhatAComparisonFoundIsToldByDeviceAndByLabel(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		for name, site := range map[string]string{"cam-1": "berlin", "cam-2": "berlin", "cam-3": "rome"} {
+			r.says(at(name).Labels(), fmt.Sprintf(`{"labels":{"site":%q}}`, site))
+		}
+		r.says(at(wire.Controller).Rollout("night"), `{"id":"night","state":"running","devices":[
+			{"device":"cam-1","state":"succeeded","shadow":{"frames":100,"agreed":90,"agreement":0.9,"p95_ms":4,"missed":1}},
+			{"device":"cam-2","state":"running","shadow":{"frames":300,"agreed":300,"agreement":1,"p95_ms":8,"missed":0}},
+			{"device":"cam-3","state":"pending"}]}`)
+		s := r.open("rollout=night&from=0&to=1")
+		defer s.close()
+		is := s.next().Rollout
+		if len(is.Devices) != 1 || is.Devices["cam-2"].Shadow.Agreed != 300 {
+			t.Errorf("got %+v, want the one that is at it, with what it found", is.Devices)
+		}
+		if by := *is.ByLabel; len(by) != 1 || by[0].Value != "berlin" || by[0].Devices != 2 || by[0].Frames != 400 ||
+			by[0].Agreed != 390 || *by[0].P95MS != 7 {
+			t.Errorf("got %+v, want berlin's two together, though one is not on the screen", by)
+		}
+	})
+}
+
 func TestAFleetForWhichThereIsNoRoomIsSaidToBeMore(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for i := range fleet.MaxDevices {

@@ -63,7 +63,7 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	if a.asJSON || terminal == nil {
 		err := f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
 		if s := f.last.Spec; !a.asJSON && f.last.State.Final() && s != nil && s.Shadow != nil && s.Shadow.Only {
-			fmt.Fprintln(c.OutOrStdout(), strings.Join(shadowLines(f.last, labelsOf(r.Registry())), "\n")) // which is what came of it
+			fmt.Fprintln(c.OutOrStdout(), strings.Join(shadowLines(f.last, r.Labels), "\n")) // which is what came of it
 		}
 		return err
 	}
@@ -78,7 +78,7 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	if ctx.Err() != nil || within.Err() == nil {
 		return err
 	}
-	return errors.Join(printRollout(c.OutOrStdout(), f.last, labelsOf(r.Registry())), f.end())
+	return errors.Join(printRollout(c.OutOrStdout(), f.last, r.Labels), f.end())
 }
 
 // followed is a rollout that is looked at again and again.

@@ -293,16 +293,3 @@ func (r *Remote) Rollout(id string) (doc wire.Rollout, known bool) {
 	}
 	return doc, known && doc.State != ""
 }
-
-// ByUrgency compares devices of a rollout: those come first that are to be looked at sooner.
-func ByUrgency(a, b wire.RolloutDevice) int {
-	first := []string{wire.DeviceFailed, wire.DeviceTimedOut, wire.DeviceRolledBack, wire.DeviceRunning,
-		wire.DeviceOffline, wire.DevicePending}
-	rank := func(d wire.RolloutDevice) int {
-		if i := slices.Index(first, d.State); i >= 0 {
-			return i
-		}
-		return len(first)
-	}
-	return cmp.Compare(rank(a), rank(b))
-}

@@ -220,6 +220,21 @@ export interface RolloutScreen {
   total?: number; // devices in it
   order?: string[]; // names in the window
   devices?: Record<string, RolloutDevice>; // of the window, those that changed
+  // what all its devices found that compared a family, by the values of their labels
+  by_label?: Labelled[];
+}
+
+/** Labelled is what the devices with a value of a label found, all together. Its p95 is the
+ * mean of theirs, by their frames. */
+export interface Labelled {
+  label: string;
+  value: string;
+  devices: number;
+  frames: number;
+  agreed: number;
+  agreement?: number;
+  p95_ms?: number;
+  missed: number;
 }
 
 /** AimBody is the body of a request that a device be set to a mode, or to a goal. */
