@@ -146,8 +146,8 @@ func (a *simArgs) read() (err error) {
 	}
 	for _, trial := range a.trials {
 		name, reason, ok := strings.Cut(trial, "=")
-		families := a.cfg.Profile.Families
-		if !ok || !repo.ValidVersion(name) && !slices.ContainsFunc(families, func(f sim.Family) bool { return f.Name == name }) {
+		named := func(f sim.Family) bool { return f.Name == name }
+		if !ok || !repo.ValidVersion(name) && !slices.ContainsFunc(a.cfg.Profile.Families, named) {
 			return usagef("--trial %q: wants a family of the profile or a version, and how it fails, such as 1.6.0=crash", trial)
 		}
 		if err := a.cfg.Profile.Fail(name, reason); err != nil {

@@ -76,8 +76,8 @@ func TestAReleaseIsRehearsedFromTheCommandLine(t *testing.T) {
 	}
 	y := mustYard(t, "--trial", "1.5.0=hang")
 	serveFleet(t, "fleet", "serve", "--state", filepath.Join(t.TempDir(), "state"), "--broker", y.url)
-	got := y.limber(t, "rollout", "start", "--release", "1.5.0", "--repo", "repo", "--where", "arch=*", "--gate", "success=0.95",
-		"--id", "bad", "--wait")
+	got := y.limber(t, "rollout", "start", "--release", "1.5.0", "--repo", "repo", "--where", "arch=*", "--id", "bad",
+		"--gate", "success=0.95", "--wait")
 	shown := y.limber(t, "rollout", "show", "bad")
 	if got.code != exitFailed || !strings.Contains(shown.stdout, "release 1.5.0 did not prove itself: hang") {
 		t.Errorf("got %+v, and %s; want that it hung at the canary", got, shown.stdout)
