@@ -54,7 +54,9 @@ func agreements(devices []wire.RolloutDevice) (all []wire.RolloutDevice) {
 			all = append(all, d)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b wire.RolloutDevice) int { return cmp.Compare(agreed(*a.Shadow), agreed(*b.Shadow)) })
+	slices.SortStableFunc(all, func(a, b wire.RolloutDevice) int {
+		return cmp.Compare(agreed(*a.Shadow), agreed(*b.Shadow))
+	})
 	return all
 }
 

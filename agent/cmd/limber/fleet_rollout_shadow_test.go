@@ -18,7 +18,8 @@ func compared() wire.Rollout {
 	d := wire.Rollout{ID: "r", Kind: wire.VerbFamily, State: wire.RolloutFailed}
 	for i, of := range []wire.Agreement{{Frames: 100, Agreed: 99, P95MS: new(8.0), Missed: 1}, {Frames: 300, Agreed: 150,
 		P95MS: new(12.0), Missed: 5}, {Frames: 200, Agreed: 190}} {
-		d.Devices = append(d.Devices, wire.RolloutDevice{Device: fmt.Sprintf("cam-%d", i), State: wire.DeviceSucceeded, Shadow: &of})
+		d.Devices = append(d.Devices, wire.RolloutDevice{Device: fmt.Sprintf("cam-%d", i), State: wire.DeviceSucceeded,
+			Shadow: &of})
 	}
 	d.Devices = append(d.Devices, wire.RolloutDevice{Device: "cam-3", State: wire.DeviceFailed})
 	return d
@@ -95,8 +96,9 @@ func TestShowHasWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testing.T) {
 		ByLabel []labelled           `json:"by_label"`
 	}
 	got = limber(t, "fleet", "rollout", "show", "r", "--json", "--broker", url)
-	if err := json.Unmarshal([]byte(got.stdout), &is); err != nil || len(is.ByLabel) != 3 || is.Devices[1].Shadow.Agreed != 150 ||
-		is.ByLabel[1].Value != "berlin" || *is.ByLabel[1].Agreement.Agreement != 0.6225 || *is.ByLabel[1].P95MS != 11 {
+	if err := json.Unmarshal([]byte(got.stdout), &is); err != nil || len(is.ByLabel) != 3 ||
+		is.Devices[1].Shadow.Agreed != 150 || is.ByLabel[1].Value != "berlin" ||
+		*is.ByLabel[1].Agreement.Agreement != 0.6225 || *is.ByLabel[1].P95MS != 11 {
 		t.Errorf("got %+v, %v; want the same figures", got, err)
 	}
 }

@@ -68,7 +68,8 @@ const canary = "d-0"
 func (c course) outcome(device string, asked wire.Command) wire.Ack {
 	switch {
 	case asked.Shadow != nil: // it goes on once that is known
-		return wire.Ack{State: wire.CommandExecuting, Progress: &wire.Progress{Step: wire.UpdateShadow}, Shadow: c.compared(1)}
+		return wire.Ack{State: wire.CommandExecuting, Progress: &wire.Progress{Step: wire.UpdateShadow},
+			Shadow: c.compared(1)}
 	case c.bad && device != canary:
 		return wire.Ack{State: wire.CommandFailed, Reason: wire.Internal, RolledBack: true}
 	}
