@@ -19,7 +19,7 @@ import (
 func beside(tb testing.TB, agreement map[string]float64) *sim.Profile {
 	tb.Helper()
 	p := mustProfile(tb)
-	p.Load, p.FPS, p.DeadlineMS = nil, 20, 1500
+	p.Load, p.FPS, p.DeadlineMS = nil, 40, 1500
 	member := sim.Member{Name: "only", Top1: 0.75, LatencyMS: 4}
 	p.Families = []sim.Family{{Name: "before", Classes: 10, Members: []sim.Member{member}}}
 	for name, share := range agreement {
@@ -98,7 +98,7 @@ func (a *answers) more(tb testing.TB, family string, n int) {
 // swift is a comparison on all frames, which takes seconds.
 func swift(change func(*wire.RolloutSpec)) wire.RolloutSpec {
 	return spec(func(s *wire.RolloutSpec) {
-		s.Shadow, s.Observe = &wire.Shadow{Percent: new(100.0)}, 60
+		s.Shadow, s.Observe = &wire.Shadow{Percent: new(100.0)}, 40
 		s.Gates = []wire.Gate{{Name: wire.GateAgreement, Limit: "0.9"}, {Name: wire.GateSuccess, Limit: "0.9"}}
 		if change != nil {
 			change(s)
@@ -124,7 +124,7 @@ func TestARolloutWhoseCandidateAgreesTooLittleStopsInShadowNeverHavingAnswered(t
 	if c.Failed+c.Cancelled != 1 || c.Succeeded != 0 || r.Phases[1].Counts.Cancelled+r.Phases[2].Counts.Cancelled != n-1 {
 		t.Errorf("got %+v; want that one compared, and no other began", r.Phases)
 	}
-	if is := r.Devices[0].Shadow; is == nil || is.Frames < 60 || *is.Agreement > 0.8 {
+	if is := r.Devices[0].Shadow; is == nil || is.Frames < 40 || *is.Agreement > 0.8 {
 		t.Errorf("got %+v; want what its comparison came to", is)
 	}
 	y.uses(day, n)
@@ -137,8 +137,8 @@ func TestACandidateThatAgreesIsComparedOnEachDeviceAndTakenByAll(t *testing.T) {
 	y.start(1, swift(nil))
 	r := y.becomes("like", wire.RolloutDone, "")
 	for _, d := range r.Devices {
-		if d.State != wire.DeviceSucceeded || d.Shadow == nil || d.Shadow.Frames != 60 || d.Shadow.Agreed != 60 {
-			t.Errorf("got %+v of %+v; want it succeeded with 60 frames, which all agree", d.Shadow, d)
+		if d.State != wire.DeviceSucceeded || d.Shadow == nil || d.Shadow.Frames != 40 || d.Shadow.Agreed != 40 {
+			t.Errorf("got %+v of %+v; want it succeeded with 40 frames, which all agree", d.Shadow, d)
 		}
 	}
 	y.uses(1, n)
@@ -151,7 +151,7 @@ func TestARolloutThatOnlyComparesTellsFiguresOfAllAndDevicesKeepWhatTheyHad(t *t
 	mustServe(t, at)
 	a := mustAnswers(t, at)
 	y := mustYardAt(t, at, n, beside(t, map[string]float64{"near": 0.8}))
-	y.start(1, wire.RolloutSpec{Update: wire.Update{Shadow: &wire.Shadow{Percent: new(100.0), Only: true}}, Observe: 200})
+	y.start(1, wire.RolloutSpec{Update: wire.Update{Shadow: &wire.Shadow{Percent: new(100.0), Only: true}}, Observe: 100})
 	r := y.becomes("near", wire.RolloutFailed, "phase 1: agreement is 0.")
 	a.more(t, "before", 10*n)
 	if got := a.of("near"); got != 0 {
@@ -159,9 +159,9 @@ func TestARolloutThatOnlyComparesTellsFiguresOfAllAndDevicesKeepWhatTheyHad(t *t
 	}
 	for _, d := range r.Devices {
 		is := d.Shadow
-		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 200 || math.Abs(*is.Agreement-0.8) > 0.15 ||
+		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 100 || math.Abs(*is.Agreement-0.8) > 0.15 ||
 			*is.P95MS < 4 {
-			t.Errorf("got %+v of %+v; want 200 frames, of which some 0.8 agree, at 4 ms", is, d)
+			t.Errorf("got %+v of %+v; want 100 frames, of which some 0.8 agree, at 4 ms", is, d)
 		}
 	}
 	y.uses(day, n)

@@ -293,6 +293,9 @@ func TestAnAbortOfARolloutThatOnlyComparesHasNobodyGoBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wantDevice("d-0000", wire.DeviceSucceeded)
+	if g.r.End.Back {
+		t.Error("it is said that devices go back")
+	}
 	if verb, _ := g.asked("d-0001"); verb != wire.VerbCancel {
 		t.Errorf("got %s; want the other one's command taken back", verb)
 	}
