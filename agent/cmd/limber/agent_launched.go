@@ -67,7 +67,7 @@ func openLaunched(cfg config.Config, state store.Options, slots *slot.Agent, log
 	if slots == nil {
 		return openDevice(cfg, state, nil, log)
 	}
-	if err := release.Keep(cfg.State, slots); err != nil {
+	if err := release.Keep(cfg.State, slots, log); err != nil {
 		return nil, err
 	}
 	deps, err := openDevice(cfg, state, slots, log)
