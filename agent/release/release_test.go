@@ -372,7 +372,9 @@ func TestAReleaseThatIsWithdrawnWhileItWaitsIsNotTried(t *testing.T) {
 // slowSigner has everything signed, after a time.
 type slowSigner struct{ takes time.Duration }
 
-func (s slowSigner) Signed(ctx context.Context, _ string, _ family.Digest) error { return pause(ctx, s.takes) }
+func (s slowSigner) Signed(ctx context.Context, _ string, _ family.Digest) error {
+	return pause(ctx, s.takes)
+}
 
 func TestACommandCanBeCancelledWhileItIsFoundOutWhetherItsReleaseIsSignedStill(t *testing.T) {
 	bubble(t, func(d *device) {
