@@ -417,6 +417,24 @@ func TestWhoAsksToStopWhatIsBeingKilledDoesNotHideWhy(t *testing.T) {
 	}
 }
 
+func TestAVerdictStandsWhereItsProgramIsAskedToStopBeforeItEnds(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.A] = func(f *fake) {
+			f.beat(2)
+			r.must(slot.Open(r.cfg.State).Agent(slot.A).Fail(slot.Canary))
+			<-f.killed
+		}
+		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
+		if code := r.runs(20 * time.Second); code != 137 {
+			t.Errorf("got exit code %d", code)
+		}
+		r.wants(slot.RolledBack, slot.Package, 0)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Canary {
+			t.Errorf("got %+v", p.Last)
+		}
+	})
+}
+
 func TestAReleaseIsNotStoppedForEver(t *testing.T) {
 	inTime(t, func(r *rig) { // it is never ready, and systemd asks it to stop each time
 		r.scripts[slot.A], r.scripts[slot.Package] = (*fake).live, (*fake).live
