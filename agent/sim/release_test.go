@@ -2,11 +2,13 @@ package sim_test
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +191,31 @@ func releasesRolledOut(t *testing.T, n int) {
 func TestABadReleaseStopsAtTheCanaryAndAGoodOneReachesAll(t *testing.T) {
 	t.Parallel()
 	releasesRolledOut(t, 10)
+}
+
+// TestAReleaseFailsItsTrialWithTheReasonThatItIsToldTo is of those that do not take the time
+// of a trial.
+func TestAReleaseFailsItsTrialWithTheReasonThatItIsToldTo(t *testing.T) {
+	t.Parallel()
+	at := mustBroker(t)
+	mustServe(t, at)
+	reasons := map[string]slot.Reason{"2.0.1": slot.Hang, "2.0.2": slot.Canary, "2.0.3": slot.Inference, "2.0.4": slot.State}
+	d := mustDepot(t, 0, slices.Collect(maps.Keys(reasons))...)
+	cfg := config(t, 1, at)
+	cfg.Version, cfg.Profile.FPS = old, 0
+	for version, reason := range reasons {
+		if err := cfg.Profile.Fail(version, string(reason)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.Releases = sim.Releases{Repository: []string{d.url}, RootFile: filepath.Join(d.dir, "metadata", "1.root.json")}
+	y := mustYardOf(t, at, cfg)
+	for version, reason := range reasons {
+		y.release(d, version, spec(nil))
+		y.becomes(idOf(version), wire.RolloutFailed, "success")
+		y.runs(old, 0)
+		y.wentBack(sim.Name(0), version, string(reason))
+	}
 }
 
 func TestAReleaseWithoutALinkGoesBackOnEachDevice(t *testing.T) {

@@ -16,10 +16,12 @@ import (
 
 // compared is a rollout of which two devices of a site, and one of another, told figures.
 func compared() wire.Rollout {
-	d := wire.Rollout{ID: "r", Kind: wire.VerbFamily, State: wire.RolloutFailed}
+	d := wire.Rollout{ID: "r", Kind: wire.VerbFamily, State: wire.RolloutFailed, Spec: &wire.RolloutSpec{
+		Update: wire.Update{Family: &wire.Family{Name: "new"}, Shadow: &wire.Shadow{Only: true}}}}
 	for i, of := range []wire.Agreement{{Frames: 100, Agreed: 99, P95MS: new(8.0), Missed: 1}, {Frames: 300, Agreed: 150,
 		P95MS: new(12.0), Missed: 5}, {Frames: 200, Agreed: 190}} {
-		d.Devices = append(d.Devices, wire.RolloutDevice{Device: fmt.Sprintf("cam-%d", i), State: wire.DeviceSucceeded, Shadow: &of})
+		d.Devices = append(d.Devices, wire.RolloutDevice{Device: fmt.Sprintf("cam-%d", i), State: wire.DeviceSucceeded,
+			Shadow: &of})
 	}
 	d.Devices = append(d.Devices, wire.RolloutDevice{Device: "cam-3", State: wire.DeviceFailed})
 	return d
@@ -62,7 +64,7 @@ func TestWhatDevicesFoundIsATableByDeviceAndByTheValuesOfLabels(t *testing.T) {
 	}
 }
 
-func TestShowHasWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testing.T) {
+func TestShowAndWatchHaveWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testing.T) {
 	url := "mqtt://" + mustBroker(t)
 	at := wire.Address{Fleet: wire.DefaultFleet, Device: wire.Controller}
 	cfg := mqtt.Default()
@@ -87,17 +89,20 @@ func TestShowHasWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	got := limber(t, "fleet", "rollout", "show", "r", "--broker", url)
-	if !slices.Contains(rows(strings.Split(got.stdout, "\n")), "site=berlin 2 400 0.6225 11 ms 6") {
-		t.Errorf("got %+v; want what the devices of berlin found", got)
+	for _, args := range [][]string{{"show", "r"}, {"watch", "r", "--wait"}} {
+		got := limber(t, append(append([]string{"fleet", "rollout"}, args...), "--broker", url)...)
+		if !slices.Contains(rows(strings.Split(got.stdout, "\n")), "site=berlin 2 400 0.6225 11 ms 6") {
+			t.Errorf("%v: got %+v; want what the devices of berlin found", args, got)
+		}
 	}
 	var is struct {
 		Devices []wire.RolloutDevice  `json:"devices"`
 		ByLabel []controller.Labelled `json:"by_label"`
 	}
-	got = limber(t, "fleet", "rollout", "show", "r", "--json", "--broker", url)
-	if err := json.Unmarshal([]byte(got.stdout), &is); err != nil || len(is.ByLabel) != 3 || is.Devices[1].Shadow.Agreed != 150 ||
-		is.ByLabel[1].Value != "berlin" || *is.ByLabel[1].Agreement.Agreement != 0.6225 || *is.ByLabel[1].P95MS != 11 {
+	got := limber(t, "fleet", "rollout", "show", "r", "--json", "--broker", url)
+	if err := json.Unmarshal([]byte(got.stdout), &is); err != nil || len(is.ByLabel) != 3 ||
+		is.Devices[1].Shadow.Agreed != 150 || is.ByLabel[1].Value != "berlin" ||
+		*is.ByLabel[1].Agreement.Agreement != 0.6225 || *is.ByLabel[1].P95MS != 11 {
 		t.Errorf("got %+v, %v; want the same figures", got, err)
 	}
 }

@@ -143,7 +143,8 @@ func (a *rolloutStart) run(c *cobra.Command) error {
 	if a.shadow.only {
 		more = append(more, a.labels())
 	}
-	return a.remote(c, func(ctx context.Context, r *controller.Remote) error { return a.start(ctx, c, r, folder) }, more...)
+	work := func(ctx context.Context, r *controller.Remote) error { return a.start(ctx, c, r, folder) }
+	return a.remote(c, work, more...)
 }
 
 // start has the controller start it, and gives it the family's blobs meanwhile.

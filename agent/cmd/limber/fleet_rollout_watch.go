@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +62,9 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	if a.asJSON || terminal == nil {
 		err := f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
 		if s := f.last.Spec; !a.asJSON && f.last.State.Final() && s != nil && s.Shadow != nil && s.Shadow.Only {
-			fmt.Fprintln(c.OutOrStdout(), strings.Join(shadowLines(f.last, r.Labels), "\n")) // which is what came of it
+			for _, line := range shadowLines(f.last, r.Labels) { // which is what came of it
+				fmt.Fprintln(c.OutOrStdout(), line)
+			}
 		}
 		return err
 	}

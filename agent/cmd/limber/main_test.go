@@ -136,7 +136,8 @@ func TestEveryCommandWithWhereTellsWhatItTakes(t *testing.T) {
 	for c := range everyCommand(newRoot()) {
 		if c.Flags().Lookup("where") != nil {
 			commands++
-			limber(t, append(strings.Fields(c.CommandPath())[1:], "--where", "shade=red")...).complained(t, exitUsage, "is none of device")
+			args := append(strings.Fields(c.CommandPath())[1:], "--where", "shade=red")
+			limber(t, args...).complained(t, exitUsage, "is none of device")
 			if !strings.Contains(c.Long, whereHelp) {
 				t.Errorf("%s: its help does not tell what --where takes", c.CommandPath())
 			}

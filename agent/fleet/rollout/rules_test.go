@@ -468,7 +468,8 @@ func TestAFailedGateStopsAllStarts(t *testing.T) {
 	if c := g.r.Document()[0].Phases[1].Counts; c.Cancelled != 7 {
 		t.Errorf("got %+v; want seven cancelled", c)
 	}
-	if success, misses := g.gate("success"), g.gate("misses"); success.Verdict != wire.GateFail || misses.Verdict != wire.GateWait {
+	success, misses := g.gate("success"), g.gate("misses")
+	if success.Verdict != wire.GateFail || misses.Verdict != wire.GateWait {
 		t.Errorf("got %+v, %+v; want success failed, misses waiting", success, misses)
 	}
 }

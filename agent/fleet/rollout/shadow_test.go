@@ -54,7 +54,8 @@ func TestAFamilyIsComparedUnlessTheGatesLeaveThatOut(t *testing.T) {
 	if is = asked(wire.RolloutSpec{Gates: gates("success=0.9")}); is != nil {
 		t.Errorf("got %+v; want none without the gate", is)
 	}
-	if is = asked(wire.RolloutSpec{Observe: 2_000_000, Gates: gates("agreement=0.97")}); is.Wants() != wire.MaxShadowFrames {
+	is = asked(wire.RolloutSpec{Observe: 2_000_000, Gates: gates("agreement=0.97")})
+	if is.Wants() != wire.MaxShadowFrames {
 		t.Errorf("got %d frames; want as many as there can be", is.Wants())
 	}
 	if is = asked(wire.RolloutSpec{Mode: "low-latency", Gates: gates("success=0.9")}); is != nil {
@@ -107,7 +108,8 @@ func TestACandidateThatAgreesTooLittleStopsBeforeAnyDeviceHasTakenIt(t *testing.
 	if c := doc.Phases[0].Counts; c.Cancelled != 10 || doc.Phases[1].Counts.Cancelled != 30 {
 		t.Errorf("got %+v; want that all were left out", doc.Phases)
 	}
-	if is := g.device(first[0]).Shadow; is == nil || is.Frames != 20 || *is.Agreement != 0.9 || *is.P95MS != 8.25 || is.Missed != 2 {
+	is := g.device(first[0]).Shadow
+	if is == nil || is.Frames != 20 || *is.Agreement != 0.9 || *is.P95MS != 8.25 || is.Missed != 2 {
 		t.Errorf("got %+v; want what the device told", is)
 	}
 }
@@ -192,8 +194,9 @@ func TestWhatIsToldMeanwhileIsWrittenDownATenthAtATime(t *testing.T) {
 func TestWhatNoComparisonCanFindIsNotTaken(t *testing.T) {
 	g := newRig(t, 1)
 	g.begin(wire.RolloutSpec{Gates: gates("agreement=0.97")})
-	for _, told := range []wire.Agreement{{Frames: 200, Agreed: 201}, {Frames: 200, Agreed: -1}, {Frames: -1}, {Frames: 2_000_000},
-		{Frames: 200, Missed: 201}, {Frames: 200, Missed: -1}, {Frames: 200, P95MS: new(-1.0)}, {Frames: 200, P95MS: new(1e300)}} {
+	for _, told := range []wire.Agreement{{Frames: 200, Agreed: 201}, {Frames: 200, Agreed: -1}, {Frames: -1},
+		{Frames: 2_000_000}, {Frames: 200, Missed: 201}, {Frames: 200, Missed: -1}, {Frames: 200, P95MS: new(-1.0)},
+		{Frames: 200, P95MS: new(1e300)}} {
 		g.answer("d-0000", wire.Ack{State: wire.CommandExecuting, Shadow: &told})
 		if is := g.device("d-0000").Shadow; is != nil {
 			t.Errorf("%+v was taken as %+v", told, is)
@@ -204,7 +207,8 @@ func TestWhatNoComparisonCanFindIsNotTaken(t *testing.T) {
 func TestAnAgreementWhoseAnswerWasLostIsReadFromTheDevice(t *testing.T) {
 	for _, only := range []bool{false, true} {
 		g := newRig(t, 1)
-		spec := wire.RolloutSpec{Update: updateTo("new"), Gates: gates("agreement=0.97"), SoakMS: new(0.0), ForMS: new(60_000.0)}
+		spec := wire.RolloutSpec{Update: updateTo("new"), Gates: gates("agreement=0.97"), SoakMS: new(0.0),
+			ForMS: new(60_000.0)}
 		spec.Shadow = &wire.Shadow{Only: only}
 		g.begin(spec)
 		g.obey("d-0000", g.r.Commands()[0])
@@ -244,7 +248,8 @@ func TestARolloutThatOnlyComparesEndsWithFiguresOfAllAndChangesNothing(t *testin
 		g.succeed(all[3])
 		g.want(tt.state, tt.why)
 		for _, name := range all {
-			if d := g.device(name); d.State != wire.DeviceSucceeded || d.Shadow == nil || g.devices[name].Caps.Family.Name != "old" {
+			d, uses := g.device(name), g.devices[name].Caps.Family.Name
+			if d.State != wire.DeviceSucceeded || d.Shadow == nil || uses != "old" {
 				t.Errorf("got %+v; want it succeeded, with figures, and the family before", d)
 			}
 		}
@@ -288,6 +293,9 @@ func TestAnAbortOfARolloutThatOnlyComparesHasNobodyGoBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wantDevice("d-0000", wire.DeviceSucceeded)
+	if g.r.End.Back {
+		t.Error("it is said that devices go back")
+	}
 	if verb, _ := g.asked("d-0001"); verb != wire.VerbCancel {
 		t.Errorf("got %s; want the other one's command taken back", verb)
 	}

@@ -300,7 +300,7 @@ func (s *starter) stop(d *device) {
 		d.end(wire.DeviceCancelled, "", "", s.now)
 	case d.State == wire.DeviceRunning && !d.Back && d.Cancel == 0 && updating(s.Spec):
 		s.cancel(d)
-	case d.State != wire.DeviceSucceeded || !s.End.Back || s.only():
+	case d.State != wire.DeviceSucceeded || !s.End.Back:
 	case s.taker(d.Name) != "":
 		d.Back, d.Due, d.Detail = false, 0, "rollout "+s.taker(d.Name)+" took it since"
 	case d.Before == 0:
