@@ -1,11 +1,8 @@
 package dash
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -175,7 +172,7 @@ func TestAReaderThatTakesNothingIsLeftAndAStreamWithoutNewsLasts(t *testing.T) {
 		defer quiet.close()
 		quiet.next()
 		over := quiet.collect(0)
-		for n := range 3 * int(writeTime/time.Second) {
+		for n := range 180 {
 			r.measures("cam-1", n, fmt.Sprintf(`,"queue":%d`, n))
 			time.Sleep(time.Second)
 		}
@@ -213,29 +210,6 @@ func TestScreensAreBounded(t *testing.T) {
 		for _, s := range all {
 			s.close()
 		}
-		synctest.Wait()
-		r.open("to=0").close()
-	})
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T, r *rig) {
-		dial := func() net.Conn {
-			c, err := r.web.dial(t.Context(), "tcp", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-			return c
-		}
-		first := dial()
-		for range connectionsMost - 1 {
-			dial()
-		}
-		if n, err := dial().Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("one too many: got %d bytes, %v; want it closed", n, err)
-		}
-		first.Close()
 		synctest.Wait()
 		r.open("to=0").close()
 	})
