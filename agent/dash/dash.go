@@ -25,16 +25,14 @@ package dash
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/mqtt"
@@ -53,7 +51,6 @@ type Config struct {
 // Server serves the page of a fleet.
 type Server struct {
 	cfg     Config
-	log     *slog.Logger
 	web     net.Listener
 	remote  *controller.Remote
 	history *history
@@ -72,9 +69,11 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.web, err = net.Listen("tcp", cfg.Listen); err != nil {
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
+	s.web = narrow{l}
 	return s, nil
 }
 
@@ -84,7 +83,7 @@ func assemble(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost)}
+	s := &Server{cfg: cfg, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost)}
 	s.remote, err = controller.OpenRemoteBehind(func(r *controller.Remote) mqtt.Handler { return ears{r, s} },
 		cfg.Broker, cfg.Fleet, log, filters(cfg.Fleet)...)
 	return s, err
@@ -127,46 +126,26 @@ func (s *Server) settle(ctx context.Context) {
 	}
 }
 
-// What a reader may take.
-const (
-	readTime        = 10 * time.Second // until the request is here
-	writeTime       = time.Minute      // for a message
-	connectionsMost = 256              // at once: each is a file, as is the connection to the broker
-	ahead           = 64 << 10         // bytes that the kernel keeps for one who is slow
-)
-
 // serve answers requests until ctx ends.
 func (s *Server) serve(ctx context.Context) error {
-	server := &http.Server{Handler: s.handler(), ReadTimeout: readTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: narrow, ConnState: counted(),
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	ended := context.AfterFunc(ctx, func() { server.Close() })
-	defer ended()
-	if err := server.Serve(s.web); !errors.Is(err, http.ErrServerClosed) {
+	if err := blob.Serve(ctx, s.web, s.handler()); err != nil {
 		return fmt.Errorf("page: %w", err)
 	}
 	return nil
 }
 
-// counted closes connections that are more than there may be.
-func counted() func(net.Conn, http.ConnState) {
-	var open atomic.Int64
-	return func(c net.Conn, is http.ConnState) {
-		switch is {
-		case http.StateNew:
-			if open.Add(1) > connectionsMost {
-				c.Close()
-			}
-		case http.StateClosed:
-			open.Add(-1)
-		}
-	}
-}
+// narrow is a listener whose connections have the kernel keep little of what their readers
+// do not take: it would be old.
+type narrow struct{ net.Listener }
 
-// narrow has the kernel keep little of what a reader does not take: it would be old.
-func narrow(ctx context.Context, c net.Conn) context.Context {
+// ahead is how much, in bytes.
+const ahead = 64 << 10
+
+// Accept implements net.Listener.
+func (n narrow) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(ahead)
 	}
-	return ctx
+	return c, err
 }

@@ -21,8 +21,9 @@ var (
 	errReading = errors.New("this page is for looking only: nobody may steer, as `limber dash` was started without " +
 		"--token-file")
 	errToken = errors.New("the token is wrong: it is the first line of the file that --token-file of `limber dash` names")
-	errSite  = errors.New("another web page asks for this: only the page of this server may")
-	errType  = errors.New(`the request must have the content type "application/json"`)
+	errSite  = errors.New("another web page asks for this: only the page of this server may " +
+		"(a reverse proxy in front must pass the Host on)")
+	errType = errors.New(`the request must have the content type "application/json"`)
 )
 
 // handler answers all requests.

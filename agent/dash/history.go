@@ -2,9 +2,9 @@ package dash
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -206,7 +206,7 @@ func short(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	return fmt.Sprintf("%.*s...", most/4, s) // in characters, of up to four bytes
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // given keeps a command to a device, or the words of one to a group.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
 )
 
@@ -59,6 +60,8 @@ type counts struct {
 	Updating int `json:"updating"`
 	Offline  int `json:"offline"`
 	Online   int `json:"online"`
+	// there is no room for all devices of the fleet, or for all that they say
+	More bool `json:"more,omitempty"`
 }
 
 // tile is a device in short. What is not known is absent; of one that is not online the
@@ -220,6 +223,8 @@ type rolloutScreen struct {
 	Total   *int                           `json:"total,omitempty"`   // devices in it
 	Order   *[]string                      `json:"order,omitempty"`   // names in the window
 	Devices map[string]*wire.RolloutDevice `json:"devices,omitempty"` // of the window, those that changed
+	// what all its devices found that compared a family, by the values of their labels
+	ByLabel *[]controller.Labelled `json:"by_label,omitempty"`
 }
 
 // aimBody is the body of a request that a device be set to a mode, or to a goal.

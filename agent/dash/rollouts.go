@@ -41,8 +41,10 @@ func (st *stream) rolloutNews() *rolloutScreen {
 	}
 	is.Total = fresh(st.told, "the rollout's total", len(devices))
 	st.rowNews(&is, devices)
+	is.ByLabel = fresh(st.told, "the rollout by label", append([]controller.Labelled{},
+		controller.ByLabel(devices, st.remote.Labels)...))
 	if is.Known == nil && is.Trouble == nil && is.Doc == nil && is.Total == nil && is.Order == nil &&
-		len(is.Devices) == 0 {
+		is.ByLabel == nil && len(is.Devices) == 0 {
 		return nil
 	}
 	return &is

@@ -51,7 +51,6 @@ func (st *stream) tell(ctx context.Context, w http.ResponseWriter) {
 		}
 		if line != nil {
 			spoke = time.Now()
-			_ = out.SetWriteDeadline(spoke.Add(writeTime)) // whose error the next line has as well
 			if _, err := w.Write(line); err != nil || out.Flush() != nil {
 				return
 			}

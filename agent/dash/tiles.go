@@ -43,6 +43,7 @@ func (st *stream) counts() counts {
 	k := st.ranking
 	c := counts{Devices: k.All(), Lost: k.Count(fleet.LookLost), Fault: k.Count(fleet.LookFault),
 		Updating: k.Count(fleet.LookUpdating), Offline: k.Count(fleet.LookOffline), Online: k.Count(fleet.LookOnline)}
+	c.More = st.remote.Registry().Counts().Untracked > 0
 	c.Fit = c.Lost + c.Fault + c.Updating + c.Offline + c.Online
 	return c
 }

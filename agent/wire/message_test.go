@@ -122,6 +122,9 @@ func deviceMessages() []message {
 		{"event-gap", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "1700 records (1020000 bytes) numbered 12 to " +
 			"1711 were given up, of class result: more waited than the outbox may hold, see outbox.mib", Count: 1700,
 			Class: "result", Reason: "quota", Bytes: 1_020_000, First: 12, Last: 1711}},
+		{"event-gap_uncounted", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "an unknown number of records among " +
+			"those numbered 12 to 1711 was given up, of class result: not readable on the disk any more; others in between " +
+			"may have been delivered", Class: "result", Reason: "damage", First: 12, Last: 1711}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
 		{"synced", wire.Synced{TS: noon(), BootID: "b3f1", ConnSeq: 2}},
@@ -187,6 +190,9 @@ func fleetMessages() []message {
 			Spec: &wire.RolloutSpec{Update: wire.Update{Sources: asked.Sources, Retry: true}, Release: &wire.RolloutRelease{
 				Version: "1.5.0", Manifests: []wire.ReleaseFor{{Arch: "amd64", Digest: family.Digest}, {Arch: "arm64", Digest: family.Digest}}, Downgrade: true,
 				OneWay: true}}}},
+		{"rollout_command-shadow", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-5", TTLMS: new(10_000.0),
+			Spec: &wire.RolloutSpec{Update: wire.Update{Family: &family, Shadow: &wire.Shadow{Percent: new(5.0), Only: true}},
+				Gates: []wire.Gate{{Name: wire.GateAgreement, Limit: "0.97"}}}}},
 		{"rollout_command-abort", wire.RolloutCommand{Action: wire.RolloutAbort, Rollout: "r-1", Rollback: true, TTLMS: new(10_000.0)}},
 		{"rollout-running", wire.Rollout{ID: "r-1", Kind: wire.VerbFamily, TS: &expiry, State: wire.RolloutWaiting,
 			Why: "120 of 200 frames are known", Spec: &spec, Phase: 1, Phases: []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning,
@@ -201,6 +207,13 @@ func fleetMessages() []message {
 				Manifests: []wire.ReleaseFor{{Arch: "arm64", Digest: family.Digest}}}},
 			Phases:  []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning, Counts: wire.RolloutCounts{Running: 1}}},
 			Devices: []wire.RolloutDevice{{Device: "cam-1", State: wire.DeviceRunning, Detail: "trial", Attempt: 1, TS: &expiry}}}},
+		{"rollout-shadow", wire.Rollout{ID: "r-5", Kind: wire.VerbFamily, State: wire.RolloutFailed,
+			Why: "phase 1: agreement is 0.935, the limit 0.97", Phase: 1, Phases: []wire.RolloutPhase{{Size: 1,
+				State: wire.PhaseFailed, Counts: wire.RolloutCounts{Failed: 1}, Gates: []wire.RolloutGate{{
+					Name: wire.GateAgreement, Value: new(0.935), Limit: 0.97, LimitBy: "0.97", Frames: 200,
+					Verdict: wire.GateFail}}}},
+			Devices: []wire.RolloutDevice{{Device: "cam-1", State: wire.DeviceFailed, Reason: wire.Disagreement, Attempt: 1,
+				TS: &expiry, Shadow: &compared}}}},
 		{"rollout-part", wire.Rollout{ID: "r-3", Devices: []wire.RolloutDevice{{Device: "cam-7", State: wire.DeviceAlready}}}},
 	}
 }

@@ -103,7 +103,7 @@ var ranks = [][]imports{
 			"family", "store"}, libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who shows it
-		{of: "agent/dash", ours: []string{"agent/fleet", "agent/fleet/controller", "agent/mqtt", "agent/wire"},
+		{of: "agent/dash", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/controller", "agent/mqtt", "agent/wire"},
 			libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who reads the device

@@ -50,11 +50,13 @@ type answered struct {
 	came chan struct{} // holds one token when one came
 }
 
-// OpenRemote assembles a Remote. Its While connects.
-func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error) {
+// OpenRemote assembles a Remote, which subscribes to more filters for what else is to be in
+// its picture. Its While connects.
+func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger, more ...string) (*Remote, error) {
 	at := wire.Address{Fleet: name, Device: wire.Controller}
-	return OpenRemoteBehind(func(r *Remote) mqtt.Handler { return r }, cfg, name, log, at.State(),
-		at.Filter(wire.KindAck), at.Filter(wire.KindFetch), at.Filter(wire.KindCmd))
+	filters := append([]string{at.State(), at.Filter(wire.KindAck), at.Filter(wire.KindFetch), at.Filter(wire.KindCmd)},
+		more...)
+	return OpenRemoteBehind(func(r *Remote) mqtt.Handler { return r }, cfg, name, log, filters...)
 }
 
 // OpenRemoteBehind is OpenRemote for who hears more than the controller, by filters that
@@ -290,17 +292,4 @@ func (r *Remote) Rollout(id string) (doc wire.Rollout, known bool) {
 		doc.Devices = append(doc.Devices, r.documents[fmt.Sprintf("%s.%d", id, n+1)].Devices...)
 	}
 	return doc, known && doc.State != ""
-}
-
-// ByUrgency compares devices of a rollout: those come first that are to be looked at sooner.
-func ByUrgency(a, b wire.RolloutDevice) int {
-	first := []string{wire.DeviceFailed, wire.DeviceTimedOut, wire.DeviceRolledBack, wire.DeviceRunning,
-		wire.DeviceOffline, wire.DevicePending}
-	rank := func(d wire.RolloutDevice) int {
-		if i := slices.Index(first, d.State); i >= 0 {
-			return i
-		}
-		return len(first)
-	}
-	return cmp.Compare(rank(a), rank(b))
 }

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -341,6 +342,36 @@ func TestTheSameNameWithAnotherMachineIsQueuedAgainAndItsEarlierOutcomeUncounted
 	}
 }
 
+func TestADeviceThatIsAnotherMachineEachTimeFailsAndKeepsNoPhaseOpen(t *testing.T) {
+	g := newRig(t, 4)
+	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}, Gates: gates("success=0.5")})
+	g.pass()
+	first := g.order()[0]
+	for i := range 6 {
+		g.wantDevice(first, wire.DeviceSucceeded)
+		g.set(first, func(d *fleet.Device) { d.Caps.Machine = fmt.Sprint("m", i); d.Caps.Family = new(family("old")) })
+		g.step()
+		if i < 5 {
+			g.wantDevice(first, wire.DeviceRunning)
+			g.succeed(first)
+		}
+	}
+	stays := func(i int) {
+		g.set(first, func(d *fleet.Device) { d.Caps.Machine = fmt.Sprint("n", i) })
+		g.step()
+		if d := g.device(first); d.State != wire.DeviceFailed || d.Reason != wire.Conflict ||
+			d.Detail != "it said 6 times that it is another machine: several devices may have its name" {
+			t.Fatalf("got %+v; want it failed, and why", d)
+		}
+	}
+	stays(0)
+	g.succeed() // what else is under way
+	g.want(wire.RolloutFailed, "phase 1: success")
+	stays(1)
+	g.act(wire.RolloutRetry)
+	g.wantDevice(first, wire.DeviceRunning)
+}
+
 func TestADeviceTakesARolloutOnce(t *testing.T) {
 	g := newRig(t, 2)
 	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}})
@@ -437,14 +468,15 @@ func TestAFailedGateStopsAllStarts(t *testing.T) {
 	if c := g.r.Document()[0].Phases[1].Counts; c.Cancelled != 7 {
 		t.Errorf("got %+v; want seven cancelled", c)
 	}
-	if gates := g.r.Document()[0].Phases[0].Gates; gates[0].Verdict != wire.GateFail || gates[1].Verdict != wire.GateWait {
-		t.Errorf("got %+v; want success failed, misses waiting", gates)
+	success, misses := g.gate("success"), g.gate("misses")
+	if success.Verdict != wire.GateFail || misses.Verdict != wire.GateWait {
+		t.Errorf("got %+v, %+v; want success failed, misses waiting", success, misses)
 	}
 }
 
 func TestSpecsThatCannotBeDoneAreUsageErrors(t *testing.T) {
 	for name, spec := range map[string]wire.RolloutSpec{
-		"agreement":  {Gates: []wire.Gate{{Name: "agreement", Limit: "0.97"}}},
+		"agreement":  {Gates: []wire.Gate{{Name: "agreement", Limit: "97"}}},
 		"twice":      {Gates: []wire.Gate{{Name: "p95", Limit: "5"}, {Name: "p95", Limit: "6"}}},
 		"success x":  {Gates: []wire.Gate{{Name: "success", Limit: "1.2x"}}},
 		"misses":     {Gates: []wire.Gate{{Name: "misses", Limit: "2"}}},

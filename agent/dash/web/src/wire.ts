@@ -69,6 +69,7 @@ export interface Counts {
   updating: number;
   offline: number;
   online: number;
+  more?: boolean; // there is no room for all devices of the fleet, or for all that they say
 }
 
 /** Tile is a device in short. What is not known is absent; of one that is not online the
@@ -219,6 +220,21 @@ export interface RolloutScreen {
   total?: number; // devices in it
   order?: string[]; // names in the window
   devices?: Record<string, RolloutDevice>; // of the window, those that changed
+  // what all its devices found that compared a family, by the values of their labels
+  by_label?: Labelled[];
+}
+
+/** Labelled is what the devices with a value of a label found, all together. Its p95 is the
+ * mean of theirs, by their frames. */
+export interface Labelled {
+  label: string;
+  value: string;
+  devices: number;
+  frames: number;
+  agreed: number;
+  agreement?: number;
+  p95_ms?: number;
+  missed: number;
 }
 
 /** AimBody is the body of a request that a device be set to a mode, or to a goal. */
@@ -310,6 +326,16 @@ export interface RolloutDevice {
   detail?: string;
   attempt?: number; // commands that it was sent, from 1
   ts?: string; // since when
+  shadow?: Agreement; // what it found when it compared the family with its own
+}
+
+/** Agreement is what came of comparing a family with the one in use. */
+export interface Agreement {
+  frames: number; // that both answered
+  agreed: number; // of these, with the same first class, by its label
+  agreement?: number; // the share of those; absent without frames
+  p95_ms?: number; // of the new family's infer; absent without frames
+  missed: number; // frames that would have been answered after their deadline
 }
 
 /** RolloutSpec is what is rolled out, to whom, and what it must show on the way. It asks
