@@ -34,11 +34,16 @@ function Controls({ d, aim, steering }: { d: DeviceScreen; aim: Aim; steering: S
   const to = (what: string) => `devices/${encodeURIComponent(d.name)}/${what}`
   return (
     <>
-      <ModeForm modes={d.modes ?? []} now={aim.mode ?? ''} busy={request.busy} send={(mode) => request.send(to('mode'), { mode })} />
+      <ModeForm modes={modesOf(d)} now={aim.mode ?? ''} busy={request.busy} send={(mode) => request.send(to('mode'), { mode })} />
       <GoalForm now={aim.goal} busy={request.busy} send={(goal) => request.send(to('goal'), { goal })} />
       <Outcomes request={request} />
     </>
   )
+}
+
+// modesOf are all that can be chosen: fixed:{member} stands for one of each member.
+function modesOf(d: DeviceScreen): string[] {
+  return (d.modes ?? []).flatMap((m) => (m.includes('{member}') ? (d.front ?? []).map((f) => m.replace('{member}', f.name)) : [m]))
 }
 
 function ModeForm({ modes, now, busy, send }: { modes: string[]; now: string; busy: boolean; send: (mode: string) => void }) {

@@ -209,7 +209,7 @@ function Switches({ list, aim }: { list: DeviceEvent[]; aim: Aim | undefined }) 
         {list.slice(-40).reverse().map((e) => (
           <li key={e.ts + e.text}>
             <time class="muted" dateTime={e.ts}>{clock(e.ts)}</time>
-            <div><b>{e.from} → {e.member}</b><br />{e.detail}</div>
+            <div><b>{e.from === e.member ? `${e.member}, by way of others` : `${e.from} → ${e.member}`}</b><br />{e.detail}</div>
           </li>
         ))}
       </ol>

@@ -85,6 +85,7 @@ function Chips({ counts, only, setOnly }: { counts: Counts; only: Look | ''; set
         <p class="total">
           <b>{plural(counts.fit, 'device')}</b>
           {counts.fit !== counts.devices && <span class="muted"> of {count(counts.devices)}</span>}
+          {counts.more && <span class="wrong"> and more, for which there is no room here</span>}
         </p>
         {looks.filter(({ look }) => counts[look] > 0 || only === look).map(({ look, word }) => (
           <button key={look} type="button" class="chip" aria-pressed={only === look} onClick={() => setOnly(only === look ? '' : look)}>

@@ -4,7 +4,7 @@ import { address, go } from './route'
 import { Said } from './said'
 import { Outcomes, useRequest, type Steering } from './steer'
 import type { Picture } from './stream'
-import type { Rollout, RolloutDevice, RolloutGate, RolloutPhase, RolloutScreen } from './wire'
+import type { Agreement, Labelled, Rollout, RolloutDevice, RolloutGate, RolloutPhase, RolloutScreen, Shadow } from './wire'
 import { clock, count, dash, duration, fixed, ms, percent, short } from './words'
 
 interface Props {
@@ -47,6 +47,7 @@ function Known({ r, doc, steering, shown, more }: { r: RolloutScreen; doc: Rollo
         <ol class="phases">
           {phases.map((p, i) => <Phase key={i} p={p} at={i + 1} now={doc.phase === i + 1 && !final(doc.state)} of={phases.length} />)}
         </ol>
+        {r.by_label && r.by_label.length > 0 && <ByLabel list={r.by_label} />}
         <Devices r={r} shown={shown} more={more} />
         <Spec doc={doc} />
       </div>
@@ -137,6 +138,7 @@ function Spec({ doc }: { doc: Rollout }) {
     ['release', s.release ? `${s.release.version} for ${s.release.manifests.map((m) => m.arch).join(', ')}` : ''],
     ['phases', s.phases?.join(', ') ?? ''],
     ['canary', s.canary?.join(', ') ?? ''],
+    ['shadow', s.shadow ? shadowText(s.shadow) : ''],
     ['gates', s.gates?.map((g) => `${g.name} ${g.limit}`).join(', ') ?? ''],
     ['observed', [s.observe ? `${count(s.observe)} frames` : '', s.soak_ms != null ? `at least ${duration(s.soak_ms)}` : ''].filter(Boolean).join(', ')],
     ['each device', s.for_ms != null ? `within ${duration(s.for_ms)}` : ''],
@@ -152,9 +154,52 @@ function Spec({ doc }: { doc: Rollout }) {
   )
 }
 
+function shadowText(s: Shadow): string {
+  const parts = [`${s.percent ?? 10} % of the frames at most`, `${count(s.frames ?? 200)} frames`]
+  if (s.only) parts.push('judged only, and not taken into use')
+  return parts.join(', ')
+}
+
+// Compared is what a family found of a family that it was compared with, in four cells.
+function Compared({ a }: { a: Agreement | Labelled | undefined }) {
+  return (
+    <>
+      <td class="num">{percent(a?.agreement)}</td>
+      <td class="num more-room">{a ? count(a.frames) : dash}</td>
+      <td class="num more-room">{ms(a?.p95_ms)}</td>
+      <td class="num">{a ? count(a.missed) : dash}</td>
+    </>
+  )
+}
+
+const comparedHead = (
+  <>
+    <th class="num">Same class, %</th><th class="num more-room">Frames</th><th class="num more-room">p95, ms</th><th class="num">Would miss</th>
+  </>
+)
+
+function ByLabel({ list }: { list: Labelled[] }) {
+  return (
+    <section class="card" aria-labelledby="by-label">
+      <h2 id="by-label">Agreement with the family in use, by label</h2>
+      <table class="table">
+        <thead><tr><th>Label</th><th class="num">Devices</th>{comparedHead}</tr></thead>
+        <tbody>
+          {list.map((l) => (
+            <tr key={l.label + '=' + l.value}>
+              <td>{l.label}={l.value}</td><td class="num">{count(l.devices)}</td><Compared a={l} />
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  )
+}
+
 function Devices({ r, shown, more }: { r: RolloutScreen; shown: number; more: () => void }) {
   const list = (r.order ?? []).map((name) => r.devices?.[name]).filter((d) => d !== undefined)
   const total = r.total ?? list.length
+  const compared = list.some((d) => d.shadow)
   return (
     <section class="card" aria-labelledby="devices">
       <div class="card-head">
@@ -163,8 +208,13 @@ function Devices({ r, shown, more }: { r: RolloutScreen; shown: number; more: ()
       </div>
       <div class="wide">
         <table class="table devices">
-          <thead><tr><th>Device</th><th>State</th><th>Detail</th><th class="num">Attempt</th><th class="num">Since</th></tr></thead>
-          <tbody>{list.map((d) => <DeviceRow key={d.device} d={d} />)}</tbody>
+          <thead>
+            <tr>
+              <th>Device</th><th>State</th>{compared && comparedHead}
+              <th class="num more-room">Attempt</th><th class="num more-room">Since</th>
+            </tr>
+          </thead>
+          <tbody>{list.map((d) => <DeviceRow key={d.device} d={d} compared={compared} />)}</tbody>
         </table>
       </div>
       {total > shown && <p class="more"><button type="button" onClick={more}>Show more</button></p>}
@@ -172,15 +222,15 @@ function Devices({ r, shown, more }: { r: RolloutScreen; shown: number; more: ()
   )
 }
 
-function DeviceRow({ d }: { d: RolloutDevice }) {
+function DeviceRow({ d, compared }: { d: RolloutDevice; compared: boolean }) {
   const bad = d.state === 'failed' || d.state === 'timed_out' || d.state === 'rolled_back'
   return (
     <tr>
       <td><a href={address({ screen: 'device', device: d.device, where: '' })}>{d.device}</a></td>
-      <td class={bad ? 'wrong' : ''}>{d.state.replace('_', ' ')}</td>
-      <td>{[d.reason, d.detail].filter(Boolean).join(': ') || dash}</td>
-      <td class="num">{fixed(d.attempt)}</td>
-      <td class="num">{clock(d.ts)}</td>
+      <td><span class={bad ? 'wrong' : ''}>{d.state.replace('_', ' ')}</span> <span class="muted">{[d.reason, d.detail].filter(Boolean).join(': ')}</span></td>
+      {compared && <Compared a={d.shadow} />}
+      <td class="num more-room">{fixed(d.attempt)}</td>
+      <td class="num more-room">{clock(d.ts)}</td>
     </tr>
   )
 }

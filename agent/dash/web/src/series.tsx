@@ -88,7 +88,8 @@ function Plot({ p, t, x, width, switches, at, last }: PlotProps) {
   const height = p.steps ? Math.max(40, Math.min(110, p.steps.length * 18)) : 84
   const y = axis(p, height)
   const end = height + (last ? foot : 4)
-  const visible = switches.filter((s) => s.t >= t[0]! && s.t <= t[t.length - 1]!)
+  const within = switches.filter((s) => s.t >= t[0]! && s.t <= t[t.length - 1]!)
+  const visible = within.length * 16 < width ? within : [] // more would only be a grid
   return (
     <svg width={width} height={end} role="img" aria-label={summary(p)}>
       {y.ticks.map((v) => (

@@ -12,11 +12,11 @@ const busy = 20
 await run(async (browser) => {
   const demo = spawn(program, ['demo', '--page', '--quiet', `${quiet}s`, '--busy', `${busy}s`], { stdio: ['ignore', 'ignore', 'pipe'] })
   try {
-    const page = await open(browser, await address(demo.stderr), { size: { width: 1280, height: 1400 } })
+    const page = await open(browser, await address(demo.stderr), { size: { width: 1280, height: 2000 } })
     page.setDefaultTimeout(120_000)
     await page.locator('.commands li:first-child', { hasText: 'balanced' }).waitFor() // what it plans by is measured
     await page.waitForTimeout(1000 * (quiet + busy + 8))
-    writeFileSync(file, await webp(page, await page.screenshot()))
+    writeFileSync(file, await webp(page, await page.screenshot({ clip: await whole(page) })))
   } finally {
     demo.kill('SIGINT')
   }
@@ -30,6 +30,12 @@ async function address(stderr) {
   throw new Error('the demo did not say where its page is')
 }
 
+// whole ends below the lines over time.
+async function whole(page) {
+  const { y, height } = await page.locator('.over-time').boundingBox()
+  return { x: 0, y: 0, width: 1280, height: Math.ceil(y + height + 12) }
+}
+
 // webp has a third of the bytes, and is what the browser can write.
 async function webp(page, png) {
   const url = await page.evaluate(async (base64) => {
@@ -40,7 +46,7 @@ async function webp(page, png) {
     canvas.width = image.width
     canvas.height = image.height
     canvas.getContext('2d').drawImage(image, 0, 0)
-    return canvas.toDataURL('image/webp', 0.92)
+    return canvas.toDataURL('image/webp', 0.85)
   }, png.toString('base64'))
   return Buffer.from(url.split(',')[1], 'base64')
 }
