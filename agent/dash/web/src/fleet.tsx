@@ -31,7 +31,7 @@ export function Fleet(props: Props) {
     <>
       <h1 class="unseen" tabIndex={-1}>Fleet {picture.fleet}</h1>
       <Filter key={where} where={where} error={picture.where_error?.text ? picture.where_error : undefined} />
-      {counts && <Chips counts={counts} only={props.only} setOnly={props.setOnly} />}
+      {counts && counts.devices > 0 && <Chips counts={counts} only={props.only} setOnly={props.setOnly} />}
       {counts && counts.fit > 0 && <Tiles {...props} counts={counts} />}
       {counts && <Nobody {...props} counts={counts} />}
       {!counts && <p class="muted wait">{picture.deaf ? '' : 'Reading the fleet …'}</p>}
@@ -213,10 +213,10 @@ function reveal(list: HTMLElement, box: Box) {
 }
 
 function Nobody({ picture, where, only, setOnly, counts }: Props & { counts: Counts }) {
-  if (!picture.link?.settled && counts.devices === 0) {
-    return picture.link?.ok ? <p class="muted wait">Reading what the broker retains …</p> : null
+  if (counts.devices === 0) {
+    if (!picture.link?.ok) return <NoBroker picture={picture} />
+    return picture.link.settled ? <EmptyFleet picture={picture} /> : <p class="muted wait">Reading what the broker retains …</p>
   }
-  if (counts.devices === 0) return <EmptyFleet picture={picture} />
   if (counts.fit === 0 && !picture.where_error?.text) {
     return (
       <div class="nobody">
@@ -234,6 +234,19 @@ function Nobody({ picture, where, only, setOnly, counts }: Props & { counts: Cou
     )
   }
   return null
+}
+
+// NoBroker is what to do where the banner says that there is none.
+function NoBroker({ picture }: { picture: Picture }) {
+  return (
+    <div class="nobody">
+      <h2>Devices appear here once there is a connection</h2>
+      <p>A broker for a desk, on this machine:</p>
+      <Command text="limber broker" />
+      <p>This page, of another broker than <code>{picture.link?.broker}</code>:</p>
+      <Command text="limber dash --broker mqtts://broker.example:8883 --ca-file ca.crt" />
+    </div>
+  )
 }
 
 function EmptyFleet({ picture }: { picture: Picture }) {
