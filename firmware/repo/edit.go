@@ -108,8 +108,8 @@ func (r *Repository) keysOf(role Role, threshold int) (keys []Key, err error) {
 	case threshold < 1:
 		return nil, fmt.Errorf("role %s wants %d signatures: without one nobody signs", role, threshold)
 	case len(keys) < threshold:
-		return nil, fmt.Errorf("role %s wants %d signatures and has %d keys: make one with `limber firmware keygen "+
-			"--role %s --out KEYS/%s-NAME.pem`", role, threshold, len(keys), role, role)
+		return nil, fmt.Errorf("role %s has %d of the %d keys that must sign: make one with `limber firmware keygen "+
+			"--role %s --out KEYS/%s-NAME.pem`", role, len(keys), threshold, role, role)
 	}
 	return keys, nil
 }
