@@ -131,15 +131,20 @@ func wordsOf(l slot.Last) string {
 	case slot.Undecided:
 		return fmt.Sprintf("release %s had no link, and neither had this one: it is undecided", l.Version)
 	}
-	words := fmt.Sprintf("release %s %s: %s; this one runs again", l.Version, ErrUnproved, l.Reason)
-	if said := lastLine(l.Tail); said != "" {
-		words += ". It said last: " + said
+	words := fmt.Sprintf("release %s %s: %s", l.Version, ErrUnproved, l.Reason)
+	const again = "; this one runs again"
+	if _, why, own := strings.Cut(l.Tail, "limber: "+words+": "); own { // in as many lines as it has causes
+		return words + ": " + begin(strings.ReplaceAll(strings.TrimRight(why, "\n"), "\n", "; ")) + again
+	} else if said := lastLine(l.Tail); said != "" {
+		return words + again + ". It said last: " + said
 	}
-	return words
+	return words + again
 }
 
 // lineMost bounds a line that is repeated in a sentence, in bytes.
 const lineMost = 300
+
+func begin(line string) string { return strings.ToValidUTF8(line[:min(lineMost, len(line))], "") }
 
 func lastLine(tail string) string {
 	tail = strings.TrimRight(tail, "\n\r ")

@@ -223,6 +223,23 @@ func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) 
 	})
 }
 
+func TestWhatAReleaseSaysOfItselfIsToldAsASentenceOfItsOwn(t *testing.T) {
+	for _, tt := range []struct{ name, tail, want string }{
+		{"nothing", "", "did not prove itself: state; this one runs again"},
+		{"its verdict", "starts\nlimber: release 1.5.0 did not prove itself: state: open limber.db: page 0\npage 1\n",
+			"did not prove itself: state: open limber.db: page 0; page 1; this one runs again"},
+		{"a long one", "limber: release 1.5.0 did not prove itself: state: " + strings.Repeat("a", 2*lineMost),
+			"state: " + strings.Repeat("a", lineMost) + "; this one runs again"},
+		{"that of another", "limber: release 1.4.9 did not prove itself: state: none\n",
+			"state; this one runs again. It said last: limber: release 1.4.9 did not prove itself: state: none"},
+	} {
+		got := wordsOf(slot.Last{Version: "1.5.0", Outcome: slot.RolledBack, Reason: slot.State, Tail: tt.tail})
+		if !strings.HasPrefix(got, "release 1.5.0 did not prove itself: state") || !strings.HasSuffix(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestTheReleaseBeforeHasALinkSoTheNewOneIsRefused(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
