@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/firmware/slot"
 )
 
@@ -43,16 +44,13 @@ func newFirmwareStatus() *cobra.Command {
 		Long: `Print which release this device runs, and how the last update ended, with the last
 words on stderr of a release that failed. The device need not run. The slot "package"
 is the program that was installed with limber-boot, and its version that of this one.`,
-		Example: `  limber firmware status --state /var/lib/limber
+		Example: `  limber firmware status
   limber firmware status --state /var/lib/limber --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needed(c.CommandPath(), "state", state); err != nil {
-				return err
-			}
 			return printFirmware(c.OutOrStdout(), c.ErrOrStderr(), state, asJSON)
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "state folder of the device")
+	c.Flags().StringVar(&state, "state", config.Default().State, "state folder of the device")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
