@@ -120,7 +120,7 @@ func (t *task) wanted(d family.Digest, most int64) blob.Wanted {
 
 // judgeManifest says why a release may not take the place of this program.
 func (t *task) judgeManifest(m *repo.Manifest) error {
-	here := t.cfg.Version
+	here := t.Status().Running.Version // as it was signed, whatever the program was linked with
 	if m.Version != t.asked.Version {
 		return wire.Refuse(wire.Invalid, "manifest %s is that of release %s, the command names %s",
 			digestOf(t.asked.Digest).Short(), m.Version, t.asked.Version)

@@ -122,6 +122,18 @@ func TestADowngradeIsTakenWhereCommandAndManifestAllowIt(t *testing.T) {
 	})
 }
 
+func TestWhatIsOlderGoesByTheVersionThatWasSignedAndNotByThatOfTheProgram(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.cfg.Version = "unknown"
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.6.0"), ""))
+		d.switched(sound())
+		pass(10 * time.Second)
+		d.send(wire.VerbRelease, "u2", asked(d.offer("1.5.0"), ""))
+		d.ends("u2", wire.CommandFailed, wire.Precondition, "release 1.5.0 is older than this one, 1.6.0; take it with downgrade", false)
+	})
+}
+
 func TestAReleaseThatWentBackIsToldOfOnceAndRefusedUntilRetry(t *testing.T) {
 	bubble(t, func(d *device) {
 		m := d.offer("1.5.0")

@@ -39,8 +39,9 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 		return t.tryAgain(ctx)
 	case ours && (p.Provisional || p.Phase == slot.Undecided):
 		return t.decide(ctx, &p)
-	case t.asked.Digest == t.Status().Running.Digest:
-		return t.succeed(fmt.Sprintf("release %s runs already", t.asked.Version))
+	}
+	if r := t.Status().Running; r.Digest == t.asked.Digest {
+		return t.succeed(fmt.Sprintf("release %s runs already", r.Version))
 	}
 	return t.replace(ctx, &p)
 }
