@@ -203,6 +203,15 @@ func TestStatusSaysWhatExpiresWhenAndWhatWaits(t *testing.T) {
 	}
 }
 
+func TestStatusSaysThatATimestampHasExpiredAtOnce(t *testing.T) {
+	d := newDesk(t)
+	d.now = d.now.Add(7*dayLong + time.Second)
+	all := d.open().Status()
+	if s := all[len(all)-1]; s.Role != Timestamp || s.Days >= 0 {
+		t.Errorf("got %+v, want a timestamp that expired a second ago", s)
+	}
+}
+
 func TestAReleaseHasOneManifestAndIsThereOnce(t *testing.T) {
 	d := newDesk(t)
 	d.release("1.0.0")
