@@ -186,7 +186,8 @@ func newRepoSign() *cobra.Command {
 		Use:   "sign",
 		Short: "Sign what waits, or what expires soon",
 		Long: `Sign what waits for signatures with the keys at hand, and let devices see what is
-complete then. "status" says before what it would change.
+complete then. "status" says before what it would change. What nobody will sign is given
+up by removing it from staged/.
 
 With --renew a role's metadata is made and signed anew, good for as long as it was: run
 it for timestamp every day, from a timer.`,

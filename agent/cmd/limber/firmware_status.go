@@ -56,8 +56,10 @@ is the program that was installed with limber-boot, and its version that of this
 }
 
 func printFirmware(w, stderr io.Writer, state string, asJSON bool) error {
-	if _, err := os.Stat(state); err != nil {
+	if info, err := os.Stat(state); err != nil {
 		return err
+	} else if !info.IsDir() {
+		return fmt.Errorf("%s is a file, and no state folder", state)
 	}
 	s, err := readFirmware(state)
 	if errors.Is(err, fs.ErrPermission) {

@@ -65,6 +65,8 @@ func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
 		!strings.Contains(got.stderr, "phase.json: damaged") {
 		t.Errorf("got %+v", got)
 	}
+	limber(t, "firmware", "status", "--state", filepath.Join(state, "slots/phase.json")).complained(t, exitFailed,
+		"is a file, and no state folder")
 	if err := os.RemoveAll(state); err != nil {
 		t.Fatal(err)
 	}
