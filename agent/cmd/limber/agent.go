@@ -79,6 +79,13 @@ func (a *agentArgs) register(c *cobra.Command) {
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
 }
 
+// stateFlag is for commands beside the agent. Its default is not printed, as it depends on
+// the user, and what a package says does not depend on who builds it.
+func stateFlag(c *cobra.Command, state *string) {
+	c.Flags().StringVar(state, "state", config.Default().State, "state folder of the device (default: that of the agent)")
+	c.Flags().Lookup("state").DefValue = ""
+}
+
 func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {
 	cfg := config.Default()
 	if a.config != "" {

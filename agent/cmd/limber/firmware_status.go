@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/firmware/slot"
 )
 
@@ -50,7 +49,7 @@ is the program that was installed with limber-boot, and its version that of this
 			return printFirmware(c.OutOrStdout(), c.ErrOrStderr(), state, asJSON)
 		},
 	}
-	c.Flags().StringVar(&state, "state", config.Default().State, "state folder of the device")
+	stateFlag(c, &state)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
