@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -84,6 +85,14 @@ func (a *agentArgs) register(c *cobra.Command) {
 func stateFlag(c *cobra.Command, state *string) {
 	c.Flags().StringVar(state, "state", config.Default().State, "state folder of the device (default: that of the agent)")
 	c.Flags().Lookup("state").DefValue = ""
+}
+
+// noState adds the remedy to an error of a folder that is not there.
+func noState(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: name the state folder of the device with --state", err)
+	}
+	return err
 }
 
 func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {

@@ -42,7 +42,7 @@ func runLocked(c *cobra.Command, state string, command []string) error {
 	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "limber: "+format+"\n", args...) }
 	release, err := lock.Share(c.Context(), state, func() { say("waiting: a family or release is being activated") })
 	if err != nil {
-		return err
+		return noState(err)
 	}
 	defer release()
 	if len(command) == 0 {

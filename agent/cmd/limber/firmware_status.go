@@ -56,7 +56,7 @@ is the program that was installed with limber-boot, and its version that of this
 
 func printFirmware(w, stderr io.Writer, state string, asJSON bool) error {
 	if info, err := os.Stat(state); err != nil {
-		return err
+		return noState(err)
 	} else if !info.IsDir() {
 		return fmt.Errorf("%s is a file, and no state folder", state)
 	}
