@@ -33,10 +33,11 @@ func digestOf(d string) family.Digest { return family.Digest(strings.TrimPrefix(
 
 // bring has the release lie in the slot that does not run.
 func (t *task) bring(ctx context.Context, p *slot.Phase) error {
-	t.enter(wire.UpdateFetching, "")
+	t.enter(wire.UpdateFetching, "the repository is asked who signed it") // which may be out of reach for days
 	if err := t.signed(ctx); err != nil {
 		return err
 	}
+	t.enter(wire.UpdateFetching, "")
 	if !t.staged(p) {
 		if err := t.begin(); err != nil {
 			return noSpace(err)

@@ -403,6 +403,17 @@ func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
 	})
 }
 
+func TestAnOperatorSeesThatTheRepositoryIsOutOfReach(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.carrier.away = make(chan struct{})
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.stands(wire.UpdateFetching, "the repository is asked who signed it")
+		close(d.carrier.away)
+		pass(2 * time.Second)
+		d.wants(slot.Trial, slot.A, 0)
+	})
+}
+
 func TestARestartGoesOnWhereItWas(t *testing.T) {
 	bubble(t, func(d *device) {
 		free, err := lock.Share(t.Context(), d.dir, func() {})

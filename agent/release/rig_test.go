@@ -38,9 +38,13 @@ type fakeCarrier struct {
 	mu      sync.Mutex
 	fetched []family.Digest
 	hold    chan struct{} // not nil: nobody has a blob until it is closed
+	away    chan struct{} // not nil: nobody knows who signed what until it is closed
 }
 
 func (c *fakeCarrier) Signed(_ context.Context, version string, d family.Digest) error {
+	if c.away != nil {
+		<-c.away
+	}
 	if c.signed[d] != version {
 		return wire.Refuse(wire.Unauthorized, "release %s is not signed", version)
 	}
