@@ -90,7 +90,7 @@ func TestAReleaseEndsAlsoWhereItsReasonCannotBeRecorded(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		bad := sound()
-		bad.canaries = map[string]error{"desk/5M on cpu": errors.New("canary: a logit")}
+		bad.canaries.note("desk/5M on cpu", errors.New("canary: a logit"))
 		d.shown = bad
 		d.block(true)
 		d.stop()

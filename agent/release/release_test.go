@@ -104,7 +104,7 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 					d.restart()
 				}
 				d.send(wire.VerbRelease, "u1", asked(m, tt.more))
-				d.acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
+				d.Acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
 				d.wants(slot.Idle, slot.Package, 0)
 				if len(d.carrier.fetched) > 1 {
 					t.Errorf("fetched %q", d.carrier.fetched)
@@ -152,7 +152,7 @@ func TestAReleaseThatWentBackIsToldOfOnceAndRefusedUntilRetry(t *testing.T) {
 		}
 		d.wants(slot.RolledBack, slot.Package, 1)
 		d.send(wire.VerbRelease, "u2", asked(m, ""))
-		d.acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
+		d.Acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
 		d.send(wire.VerbRelease, "u3", asked(m, `,"retry":true`))
 		d.wants(slot.Trial, slot.A, 0)
 	})
@@ -214,19 +214,20 @@ func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) {
 	logit := errors.New("canary: a logit")
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		same := sound()
-		same.canaries = d.shown.canaries
+		same.canaries.note("desk/5M on cpu", logit)
 		d.switched(same)
 		pass(10 * time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 	})
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		more := sound()
-		more.canaries = map[string]error{"desk/5M on cpu": logit, "desk/5M on cuda": logit}
+		more.canaries.note("desk/5M on cpu", logit)
+		more.canaries.note("desk/5M on cuda", logit)
 		d.switched(more)
 		pass(10 * time.Second)
 		if err := <-d.ended; !errors.Is(err, ErrUnproved) || !strings.Contains(err.Error(), "5M on cuda: canary: a logit") {
@@ -461,7 +462,7 @@ func TestAReleaseThatCannotReadTheStateEndsAtOnce(t *testing.T) {
 		}
 		after := sound()
 		d.back(slot.State, "", after)
-		d.acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
+		d.Acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
 		if got := told(after); !slices.Equal(got, []string{"state"}) {
 			t.Errorf("told of %q", got)
 		}

@@ -86,7 +86,7 @@ func (t *task) activate(ctx context.Context) error {
 		return noSpace(err)
 	}
 	t.log.Info("this program ends for another release, which is on trial", "version", t.asked.Version)
-	t.deps.End(nil)
+	t.deps.End(ErrSwitch)
 	go func() {
 		<-t.deps.Stopping
 		free()
@@ -117,7 +117,8 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	t.enter(wire.UpdateTrial, "")
 	t.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate, // a record for the broker, if there is no other
 		Detail: fmt.Sprintf("release %s is on trial in slot %s", t.asked.Version, p.Slot)})
-	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
+	look := trial{engine: t.deps.Engine, canaries: t.deps.Canaries, link: t.deps.Link,
+		until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
 		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
 	})
@@ -174,7 +175,7 @@ func (t *task) tryAgain(ctx context.Context) (control.Outcome, error) {
 	t.enter(wire.UpdateTrial, "its start could not be recorded")
 	for pause(ctx, recount) == nil {
 		if t.room(0) == nil {
-			t.deps.End(nil)
+			t.deps.End(ErrSwitch)
 			break
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/firmware/slot"
 )
@@ -76,5 +75,5 @@ func (d *device) launch(ended error) (program, error) {
 
 // gaveWay tells whether a program ended so that another one is to run.
 func gaveWay(err error) bool {
-	return errors.Is(err, agent.ErrSwitch) || errors.Is(err, release.ErrUnproved)
+	return errors.Is(err, release.ErrSwitch) || errors.Is(err, release.ErrUnproved)
 }

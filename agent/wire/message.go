@@ -168,6 +168,7 @@ type Caps struct {
 	// of the machine, not of the name that it was given: 16 hexadecimal digits
 	Machine    string      `json:"machine,omitempty"`
 	Arch       string      `json:"arch,omitempty"`        // that the program is for, as Go names it
+	Shadow     bool        `json:"shadow,omitempty"`      // it compares families: versions before took them at once
 	Release    *Release    `json:"release,omitempty"`     // that runs; absent where no launcher started it
 	Update     *UpdateStep `json:"update,omitempty"`      // under way, of a family or a release
 	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended, of either

@@ -314,7 +314,7 @@ func TestADeviceTakesWhatIsSignedAndFetchesWhatIsNew(t *testing.T) {
 func (v *device) fetch(version string, have map[family.Digest]bool) (n int64) {
 	v.Helper()
 	bring := func(d family.Digest, most int64) []byte {
-		w := blob.Wanted{Digest: d, Sources: []string{BlobsBelow(v.url)}, Max: most}
+		w := blob.Wanted{Digest: d, Sources: BlobsBelow(v.url), Max: most}
 		file, err := v.fetcher.FetchFile(v.Context(), w, nil)
 		if err != nil {
 			v.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/systemd"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -169,7 +170,7 @@ func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.L
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
 	}
-	if errors.Is(err, agent.ErrSwitch) {
+	if errors.Is(err, release.ErrSwitch) {
 		return exitError{exitSwitch}
 	}
 	if err != nil {

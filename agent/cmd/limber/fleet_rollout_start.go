@@ -14,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // rolloutStart are the flags of `fleet rollout start`.
@@ -222,7 +223,7 @@ func (a *rolloutStart) what(c *cobra.Command) (folder *family.Folder, err error)
 		}
 		return nil, err
 	case a.release.version != "":
-		a.spec.Sources = a.release.sources()
+		a.spec.Sources = repo.BlobsBelow(a.release.urls...) // for devices, beside their own repository
 		a.spec.Release, err = a.release.spec(c.Context())
 		return nil, err
 	case a.family == "":
