@@ -193,6 +193,15 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 	return known.Expires, true
 }
 
+// unknown refuses a verb that this device does not have.
+func (c *Control) unknown(verb string) error {
+	remedy := ""
+	if verb == wire.VerbRelease {
+		remedy = "; releases want an agent that limber-boot started, with the same state folder"
+	}
+	return wire.Refuse(wire.Unsupported, "verb %s: this device knows %s%s", verb, joined(c.names), remedy)
+}
+
 // read reads a command of a lane, and until when it may be carried out. Whether one is
 // late that has begun before is not judged.
 func (c *Control) read(l *lane, r request, begun bool) (order wire.Command, expires time.Time, err error) {
@@ -222,7 +231,7 @@ func (c *Control) read(l *lane, r request, begun bool) (order wire.Command, expi
 			clock(until), clock(now.Add(behind)))
 	}
 	if _, ok := l.verbs[r.Verb]; !ok {
-		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))
+		return order, expires, c.unknown(r.Verb)
 	}
 	if err := order.Check(r.Verb); err != nil {
 		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}

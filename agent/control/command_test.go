@@ -61,6 +61,8 @@ func TestCommandsAreJudged(t *testing.T) {
 		{"C4 ttl 0", "mode", `{"mode":"balanced","ttl_ms":0}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
 		{"C6 unknown verb", "dance", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported,
 			"verb dance: this device knows mode, goal"},
+		{"C6 a release without limber-boot", "release", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported,
+			"verb release: this device knows mode, goal; releases want an agent that limber-boot started"},
 		{"C6 unknown mode", "mode", `{"mode":"warp","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "balanced"},
 		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid,
 			"there are small, large"},
