@@ -21,8 +21,8 @@ const lockPace = 100 * time.Millisecond
 // one edits it waits, after it called waiting. It is taken before Open. Its errors are
 // ctx's and those of the file.
 func Lock(ctx context.Context, dir string, waiting func()) (unlock func(), err error) {
-	if _, err := os.Stat(filepath.Join(dir, settingsFile)); err != nil {
-		return func() {}, nil // Open says that there is none
+	if !isThere(dir) {
+		return func() {}, nil // Open says so
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

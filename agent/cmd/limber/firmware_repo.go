@@ -206,6 +206,11 @@ it for timestamp every day, from a timer.`,
 				if err := r.SetLifetimes(by); err != nil {
 					return err
 				}
+				for _, role := range renew {
+					if !r.Signs(role) { // a timer whose keys went elsewhere is to be noticed
+						return fmt.Errorf("--renew %s: no key in --keys signs for it", role)
+					}
+				}
 				for _, change := range r.Changes() {
 					fmt.Fprintf(c.OutOrStdout(), "what waits says: %s\n", change)
 				}

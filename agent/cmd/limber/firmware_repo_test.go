@@ -86,6 +86,8 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 			t.Errorf("status lacks %q:\n%s", want, table)
 		}
 	}
+	limber(t, "firmware", "repo", "sign", "--repo", dir, "--keys", t.TempDir(), "--renew", "timestamp").complained(t, exitFailed,
+		"--renew timestamp: no key in --keys signs for it")
 	bob := filepath.Join(t.TempDir(), "root-bob.pem")
 	mustLimber(t, "firmware", "keygen", "--role", "root", "--out", bob)
 	out = mustLimber(t, "firmware", "repo", "rotate", "--repo", dir, "--keys", keys, "--role", "root", "--add",
