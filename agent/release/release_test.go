@@ -130,7 +130,8 @@ func TestWhatIsOlderGoesByTheVersionThatWasSignedAndNotByThatOfTheProgram(t *tes
 		d.switched(sound())
 		pass(10 * time.Second)
 		d.send(wire.VerbRelease, "u2", asked(d.offer("1.5.0"), ""))
-		d.ends("u2", wire.CommandFailed, wire.Precondition, "release 1.5.0 is older than this one, 1.6.0; take it with downgrade", false)
+		d.ends("u2", wire.CommandFailed, wire.Precondition, "release 1.5.0 is older than this one, 1.6.0; "+
+			"take it with downgrade", false)
 	})
 }
 

@@ -106,7 +106,8 @@ func TestARepositoryBeginsWithKeysForEveryRole(t *testing.T) {
 		t.Errorf("again: got %v", err)
 	}
 	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2, Targets: 0}}, d.now)
-	for _, want := range []string{"role targets wants 0 signatures", "role root has 1 of the 2 keys that must sign", "role snapshot", "keygen --role snapshot"} {
+	for _, want := range []string{"role targets wants 0 signatures", "role root has 1 of the 2 keys that must sign",
+		"role snapshot", "keygen --role snapshot"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}

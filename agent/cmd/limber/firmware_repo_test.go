@@ -66,8 +66,10 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 	mustLimber(t, "firmware", "repo", "init", "--repo", dir, "--keys", keys, "--expires", "timestamp=14d,snapshot=36h")
 	out := mustLimber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", "1.4.0", "--arch", "arm64",
 		"--board", "*Orin*", "--from", "1.2.0,1.4.0", "--one-way", releaseFolder(t))
-	if !strings.Contains(out, "manifest sha256:") || !strings.Contains(out, "files: 1") || !strings.Contains(out, "devices see new versions of releases, snapshot, timestamp") {
-		t.Errorf("add: %s", out)
+	for _, want := range []string{"manifest sha256:", "files: 1", "devices see new versions of releases, snapshot, timestamp"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("add: %s, want %q in it", out, want)
+		}
 	}
 	out = mustLimber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--family", "../../../family/stock")
 	if !strings.Contains(out, "family cifar10: sha256:") {
@@ -86,8 +88,8 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 			t.Errorf("status lacks %q:\n%s", want, table)
 		}
 	}
-	limber(t, "firmware", "repo", "sign", "--repo", dir, "--keys", t.TempDir(), "--renew", "timestamp").complained(t, exitFailed,
-		"--renew timestamp: no key in --keys signs for it")
+	limber(t, "firmware", "repo", "sign", "--repo", dir, "--keys", t.TempDir(), "--renew", "timestamp").
+		complained(t, exitFailed, "--renew timestamp: no key in --keys signs for it")
 	bob := filepath.Join(t.TempDir(), "root-bob.pem")
 	mustLimber(t, "firmware", "keygen", "--role", "root", "--out", bob)
 	out = mustLimber(t, "firmware", "repo", "rotate", "--repo", dir, "--keys", keys, "--role", "root", "--add",
@@ -121,11 +123,12 @@ func TestOfTwoCommandsOnARepositoryAtOnceNeitherIsLost(t *testing.T) {
 	folder, added := releaseFolder(t), make(chan int, 1)
 	said, stderr := io.Pipe()
 	go func() {
-		added <- run(t.Context(), []string{"firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", "1.5.0", "--arch",
-			"amd64", folder}, io.Discard, stderr)
+		line := []string{"firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", "1.5.0", "--arch", "amd64", folder}
+		added <- run(t.Context(), line, io.Discard, stderr)
 		stderr.Close()
 	}()
-	if line, err := bufio.NewReader(said).ReadString('\n'); !strings.Contains(line, "waiting: another command edits "+dir) {
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if !strings.Contains(line, "waiting: another command edits "+dir) {
 		t.Fatalf("got %q, %v", line, err)
 	}
 	m := &repo.Manifest{Version: "1.4.0", Arch: "amd64", State: repo.TwoWay}

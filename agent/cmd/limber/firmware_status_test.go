@@ -70,7 +70,8 @@ func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
 	if err := os.RemoveAll(state); err != nil {
 		t.Fatal(err)
 	}
-	limber(t, "firmware", "status", "--state", state).complained(t, exitFailed, "name the state folder of the device with --state")
+	limber(t, "firmware", "status", "--state", state).complained(t, exitFailed,
+		"name the state folder of the device with --state")
 	if err := os.Mkdir(state, 0o000); err != nil {
 		t.Fatal(err)
 	}
