@@ -267,7 +267,7 @@ func (c *Control) execute(ctx, limited context.Context, l *lane, r request, o Or
 		return
 	}
 	done := c.ack(r, wire.CommandSucceeded, nil)
-	done.Detail = out.Detail
+	done.Detail, done.Shadow = out.Detail, out.Shadow
 	if err := c.record(r, o.Expires, done, out.Remember...); err != nil && out.Undo != nil {
 		out.Undo(ctx)
 		c.finish(r, o.Expires, wire.CommandFailed, Outcome{}, err)
@@ -298,7 +298,7 @@ func (c *Control) giveUp(
 // cannot be recorded.
 func (c *Control) finish(r request, expires time.Time, step wire.Step, out Outcome, cause error) {
 	ack := c.ack(r, step, cause)
-	ack.RolledBack = out.RolledBack
+	ack.RolledBack, ack.Shadow = out.RolledBack, out.Shadow
 	c.record(r, expires, ack, out.Remember...)
 	c.send(r, encode(ack))
 }

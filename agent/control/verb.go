@@ -44,8 +44,9 @@ type Outcome struct {
 	// Undo puts back what was before, where that of "succeeded" failed. With nil that cannot
 	// be: it has succeeded, and does so again if the command is repeated
 	Undo       func(ctx context.Context)
-	Detail     string // of a success
-	RolledBack bool   // of a failure: the family or release before is in use again
+	Detail     string          // of a success
+	Shadow     *wire.Agreement // of a family that was compared
+	RolledBack bool            // of a failure: the family or release before is in use again
 }
 
 // Verb is what a device can be told to do.

@@ -47,10 +47,11 @@ func (b *beside) Profile(ctx context.Context, sessions []family.Session, _ func(
 	return p, nil
 }
 
-// prepareBeside makes the members of a family ready while another loader's serves.
-func (l *loader) prepareBeside(ctx context.Context, serving *loader) (prepared, error) {
+// prepareBeside makes the members of a family ready while another loader's serves, each
+// where there is room for it.
+func (l *loader) prepareBeside(ctx context.Context, serving *loader, room func() error) (prepared, error) {
 	d := newDuty(l.cfg.Rest, ctx.Done(), serving.tally.answered)
-	on := func(made Loader) *beside { return &beside{made, l.deps.Family, serving, serving.roomFor(ctx), d} }
+	on := func(made Loader) *beside { return &beside{made, l.deps.Family, serving, room, d} }
 	l.measureMulti(ctx, on(l.multi), func(int) {})
 	return l.members(ctx, on(l.base), true, func(i int) { serving.tellNext(l.deps.Family, i) })
 }

@@ -216,7 +216,7 @@ func (t *task) fetchFiles(ctx context.Context, r slot.Release, held func(digest 
 	t.done = 0
 	for _, f := range missing {
 		paths[f.Digest], err = t.deps.Carrier.FetchFile(ctx, t.wanted(digestOf(f.Digest), f.Bytes), func(n int64) {
-			t.course.Tell(wire.Progress{Step: wire.UpdateFetching, Done: t.done + n, Of: of})
+			t.course.Tell(wire.Progress{Step: wire.UpdateFetching, Done: t.done + n, Of: of}, nil)
 		})
 		if err != nil {
 			return nil, err

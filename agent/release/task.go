@@ -141,7 +141,7 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	look := trial{engine: t.deps.Engine, canaries: t.deps.Canaries, link: t.deps.Link,
 		until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
-		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
+		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)}, nil)
 	})
 	f, failed := errors.AsType[*failing](err)
 	switch {
@@ -285,5 +285,5 @@ func encode[T wire.LastUpdate | wire.Ack | string | []string](v T) []byte {
 // enter tells how far the command is, and what it waits for.
 func (t *task) enter(p wire.UpdatePhase, detail string) {
 	t.show(&wire.UpdateStep{ID: t.order.ID, Release: &t.asked, Step: p, Detail: detail}, t.Status().Last)
-	t.course.Tell(wire.Progress{Step: p, Done: t.done, Of: t.done})
+	t.course.Tell(wire.Progress{Step: p, Done: t.done, Of: t.done}, nil)
 }

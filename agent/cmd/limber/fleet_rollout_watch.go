@@ -60,7 +60,13 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	f := &followed{Remote: r, id: id, wait: a.wait}
 	terminal := terminalOf(c.OutOrStdout())
 	if a.asJSON || terminal == nil {
-		return f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
+		err := f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
+		if s := f.last.Spec; !a.asJSON && f.last.State.Final() && s != nil && s.Shadow != nil && s.Shadow.Only {
+			for _, line := range shadowLines(f.last, labelsOf(r.Registry())) { // which is what came of it
+				fmt.Fprintln(c.OutOrStdout(), line)
+			}
+		}
+		return err
 	}
 	within, stop := context.WithCancel(ctx)
 	defer stop()
@@ -73,7 +79,7 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	if ctx.Err() != nil || within.Err() == nil {
 		return err
 	}
-	return errors.Join(printRollout(c.OutOrStdout(), f.last), f.end())
+	return errors.Join(printRollout(c.OutOrStdout(), f.last, labelsOf(r.Registry())), f.end())
 }
 
 // followed is a rollout that is looked at again and again.

@@ -43,14 +43,15 @@ type Remote struct {
 	server    *blob.Server            // nil: nothing is served
 }
 
-// OpenRemote assembles a Remote. Its While connects.
-func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error) {
+// OpenRemote assembles a Remote, which subscribes to more filters for what else is to be in
+// its picture. Its While connects.
+func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger, more ...string) (*Remote, error) {
 	r := &Remote{at: wire.Address{Fleet: name, Device: wire.Controller}, log: log, changed: make(chan struct{}, 1),
 		documents: map[string]wire.Rollout{}, acks: map[string]wire.Ack{}}
 	var err error
-	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log,
-		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch),
-		r.at.Filter(wire.KindCmd))
+	filters := append([]string{r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck),
+		r.at.Filter(wire.KindFetch), r.at.Filter(wire.KindCmd)}, more...)
+	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log, filters...)
 	return r, err
 }
 
