@@ -202,9 +202,9 @@ and as "by_label".`,
 				}
 				tellTrouble(c, r)
 				if asJSON {
-					return json.NewEncoder(c.OutOrStdout()).Encode(shown{d, byLabel(d.Devices, labelsOf(r.Registry()))})
+					return json.NewEncoder(c.OutOrStdout()).Encode(shown{d, controller.ByLabel(d.Devices, r.Labels)})
 				}
-				return printRollout(c.OutOrStdout(), d, labelsOf(r.Registry()))
+				return printRollout(c.OutOrStdout(), d, r.Labels)
 			})
 		},
 	}
@@ -220,10 +220,10 @@ func noRollout(id string) error {
 // shown is a rollout with what its own document cannot have, as devices do not know of it.
 type shown struct {
 	wire.Rollout
-	ByLabel []labelled `json:"by_label,omitempty"`
+	ByLabel []controller.Labelled `json:"by_label,omitempty"`
 }
 
-func printRollout(w io.Writer, d wire.Rollout, of labels) error {
+func printRollout(w io.Writer, d wire.Rollout, of controller.Labels) error {
 	lines := slices.Concat(phaseLines(d), []string{""}, deviceLines(d.Devices), shadowLines(d, of))
 	_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
 	return err

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
 )
@@ -95,8 +96,8 @@ func TestShowAndWatchHaveWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testi
 		}
 	}
 	var is struct {
-		Devices []wire.RolloutDevice `json:"devices"`
-		ByLabel []labelled           `json:"by_label"`
+		Devices []wire.RolloutDevice  `json:"devices"`
+		ByLabel []controller.Labelled `json:"by_label"`
 	}
 	got := limber(t, "fleet", "rollout", "show", "r", "--json", "--broker", url)
 	if err := json.Unmarshal([]byte(got.stdout), &is); err != nil || len(is.ByLabel) != 3 ||

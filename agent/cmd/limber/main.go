@@ -101,7 +101,7 @@ func newRoot() *cobra.Command {
 	root.Long = root.Short + ".\n\nExit codes: " + exitCodes
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
+	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newDash(), newExplain(), newFamily(), newFirmware(),
 		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
