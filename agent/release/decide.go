@@ -29,9 +29,6 @@ func (t *task) decide(ctx context.Context, p *slot.Phase) (control.Outcome, erro
 	t.enter(wire.UpdateLocked, "release "+t.asked.Version+" had no link, and there is none: it is tried again with one")
 	err := t.awaitLink(ctx)
 	if err == nil {
-		err = t.signed(ctx)
-	}
-	if err == nil {
 		err = t.activate(ctx)
 	}
 	switch {

@@ -39,7 +39,7 @@ func (d *device) play(crashes bool) {
 		err = l.Count("")
 	}
 	if err == nil {
-		err = Keep(d.dir, slot.Open(d.dir).Agent(p.Slot))
+		err = Keep(d.dir, slot.Open(d.dir).Agent(p.Slot), discard())
 	}
 	if err == nil {
 		err = d.start(p.Slot)

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -347,6 +348,62 @@ func TestACommandCanBeCancelledAndExpiresWhileItWaitsForTheLock(t *testing.T) {
 	}
 }
 
+func TestAReleaseThatIsWithdrawnWhileItWaitsIsNotTried(t *testing.T) {
+	bubble(t, func(d *device) {
+		free, err := lock.Share(t.Context(), d.dir, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := d.offer("1.5.0")
+		d.send(wire.VerbRelease, "u1", asked(m, ""))
+		d.stands(wire.UpdateLocked, "update.lock is held")
+		d.carrier.withdraw(m.Digest())
+		free()
+		pass(2 * lock.Pace)
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", false)
+		d.wants(slot.Idle, slot.Package, 0)
+		if free, err := lock.Try(d.dir); err != nil {
+			t.Errorf("the lock is kept: %v", err)
+		} else {
+			free()
+		}
+	})
+}
+
+// slowSigner has everything signed, after a time.
+type slowSigner struct{ takes time.Duration }
+
+func (s slowSigner) Signed(ctx context.Context, _ string, _ family.Digest) error {
+	return pause(ctx, s.takes)
+}
+
+func TestACommandCanBeCancelledWhileItIsFoundOutWhetherItsReleaseIsSignedStill(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.signer = slowSigner{time.Minute}
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		pass(90 * time.Second)
+		d.wants(slot.Stage, slot.Package, 0)
+		d.send(wire.VerbCancel, "c1", `{"cancel":"u1","ttl_ms":60000}`)
+		d.ends("u1", wire.CommandCancelled, "", "", false)
+		d.wants(slot.Idle, slot.Package, 0)
+	})
+}
+
+func TestAWindowThatClosesWhileTheRepositoryIsAskedIsWaitedForAgain(t *testing.T) {
+	bubble(t, func(d *device) {
+		now := time.Now()
+		window := now.Add(-time.Hour).Format("15:04") + "-" + now.Add(2*time.Minute).Format("15:04")
+		d.must(d.cfg.Window.UnmarshalText([]byte(window)))
+		d.signer = slowSigner{time.Minute}
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		pass(3 * time.Minute)
+		d.stands(wire.UpdateLocked, "until")
+		d.wants(slot.Stage, slot.Package, 0)
+	})
+}
+
 func TestACommandEndsAtTheRestartOfADeviceThatNobodyMaySignForAnyMore(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.carrier.hold = make(chan struct{})
@@ -367,7 +424,7 @@ func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
 		d.back(slot.NoLink, "", old)
 		pass(5*time.Minute + time.Second)
 		d.wants(slot.Undecided, slot.Package, 0)
-		delete(d.carrier.signed, m.Digest())
+		d.carrier.withdraw(m.Digest())
 		old.change(func() { old.online, old.delivered = true, 1 })
 		pass(2 * time.Second)
 		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", true)

@@ -27,20 +27,29 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // fakeCarrier has blobs, and signs some of them. Its files are in a folder.
 type fakeCarrier struct {
-	dir    string
-	blobs  family.MemoryBlobs
-	signed map[family.Digest]string // versions
+	dir   string
+	blobs family.MemoryBlobs
 
 	mu      sync.Mutex
+	signed  map[family.Digest]string // versions
 	fetched []family.Digest
 	hold    chan struct{} // not nil: nobody has a blob until it is closed
 }
 
 func (c *fakeCarrier) Signed(_ context.Context, version string, d family.Digest) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.signed[d] != version {
 		return fmt.Errorf("release %s is not signed: %w", version, repo.ErrRefused)
 	}
 	return nil
+}
+
+// withdraw has a manifest not be signed any more.
+func (c *fakeCarrier) withdraw(d family.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.signed, d)
 }
 
 func (c *fakeCarrier) Fetch(ctx context.Context, w blob.Wanted, progress func(int64)) ([]byte, error) {

@@ -65,13 +65,34 @@ func (t *task) replace(ctx context.Context, p *slot.Phase) (control.Outcome, err
 	return t.fail(err, false)
 }
 
+// signedFor is how long it counts that a release was found to be signed.
+const signedFor = time.Minute
+
+// await takes the lock when the release may be activated. To fetch it and to wait may have
+// taken days, in which it may have been withdrawn: that is asked at last, and not with the
+// lock held, as the answer may take long, too.
+func (t *task) await(ctx context.Context) (free func(), err error) {
+	var asked time.Time
+	for {
+		free, err = lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, func(why string) error {
+			t.enter(wire.UpdateLocked, why)
+			return nil
+		})
+		if err != nil || time.Since(asked) < signedFor {
+			return free, err
+		}
+		free()
+		if err := t.signed(ctx); err != nil {
+			return nil, err
+		}
+		asked = time.Now()
+	}
+}
+
 // activate waits until that may be, and records that the release is to run; then this
 // process ends. The lock is held until it stops.
 func (t *task) activate(ctx context.Context) error {
-	free, err := lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, func(why string) error {
-		t.enter(wire.UpdateLocked, why)
-		return nil
-	})
+	free, err := t.await(ctx)
 	if err != nil {
 		return err
 	}

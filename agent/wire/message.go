@@ -239,7 +239,8 @@ type Event struct {
 	From   string    `json:"from,omitempty"` // of a switch: the member before
 	// of a switch: the member now; of memory: the one that went or came; of infeasible and progress: the one in question
 	Member string `json:"member,omitempty"`
-	// how many of this kind since the last event told of; of a gap: the records that were lost
+	// how many of this kind since the last event told of; of a gap: the records that were lost, 0 where that
+	// is not known
 	Count uint64 `json:"count,omitempty"`
 	// of a gap: "result", "event" or "control"
 	Class string `json:"class,omitempty"`

@@ -122,6 +122,9 @@ func deviceMessages() []message {
 		{"event-gap", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "1700 records (1020000 bytes) numbered 12 to " +
 			"1711 were given up, of class result: more waited than the outbox may hold, see outbox.mib", Count: 1700,
 			Class: "result", Reason: "quota", Bytes: 1_020_000, First: 12, Last: 1711}},
+		{"event-gap_uncounted", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "an unknown number of records among " +
+			"those numbered 12 to 1711 was given up, of class result: not readable on the disk any more; others in between " +
+			"may have been delivered", Class: "result", Reason: "damage", First: 12, Last: 1711}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
 		{"synced", wire.Synced{TS: noon(), BootID: "b3f1", ConnSeq: 2}},
