@@ -41,6 +41,7 @@ type sample struct {
 type turn struct {
 	whole   bool        // it is not given up
 	met     atomic.Bool // a job came meanwhile
+	over    atomic.Bool // its inference has ended: no job can meet with that any more
 	running atomic.Pointer[family.Session]
 }
 
@@ -84,7 +85,7 @@ func (p *sampler) answered(j *pipeline.Job, a *Answer, none bool) {
 // yield has the sample that is under way given up, as a job has come.
 func (p *sampler) yield() {
 	t := p.turn.Load()
-	if t == nil || t.met.Swap(true) || t.whole {
+	if t == nil || t.over.Load() || t.met.Swap(true) || t.whole {
 		return
 	}
 	if s := t.running.Load(); s != nil {
@@ -101,7 +102,9 @@ type interruptible struct {
 // Run infers unless a job has come since its turn began.
 func (i *interruptible) Run(out []float32, in ...[]float32) error {
 	t := i.sampler.turn.Load()
+	t.over.Store(false) // it may be the second of a cascade
 	t.running.Store(&i.Session)
+	defer t.over.Store(true)
 	defer t.running.Store(nil)
 	if t.met.Load() && !t.whole {
 		return errYielded
