@@ -42,7 +42,7 @@ type shadow struct {
 	mode    governor.Mode   // that they pursue
 	told    *governor.Power // that they were told
 	hung    atomic.Bool     // one of them did not end by itself
-	spared  int             // frames in a row that were given up for a job
+	whole   bool            // the next frame is not given up for a job
 
 	leave  atomic.Pointer[context.CancelCauseFunc] // has it give up its memory; nil while it has none
 	news   chan Compared                           // holds the newest
