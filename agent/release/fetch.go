@@ -83,7 +83,10 @@ func (t *task) begin() error {
 	if err := dropKept(t.cfg.Folder); err != nil { // it would come back in the phases of the next one
 		return err
 	}
-	if _, _, ok := s.Untold(); ok { // which the last run did not get to note
+	if last, c, ok := s.Untold(); ok { // which the last run did not get to note
+		if err := t.settle(c, last); err != nil {
+			return err
+		}
 		if err := s.Told(); err != nil {
 			return err
 		}
