@@ -191,7 +191,7 @@ func (a *Agent) makeControl() {
 }
 
 // Run works until ctx ends, then stops in order. Being asked to stop is not an
-// error. It ends by itself with ErrSwitch, and with an error that says why this program,
+// error. It ends by itself with release.ErrSwitch, and with an error that says why this program,
 // being on trial, is not to go on.
 func (a *Agent) Run(ctx context.Context) error {
 	storing, endStoring := context.WithCancel(context.WithoutCancel(ctx))
@@ -201,7 +201,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.tellStart()
 	a.tellRelease(ctx)
 	err := a.work(ctx)
-	if err == nil || errors.Is(err, ErrSwitch) {
+	if err == nil || errors.Is(err, release.ErrSwitch) {
 		a.uplink.EndInOrder()
 		if a.updater != nil {
 			a.updater.EndInOrder()
@@ -290,6 +290,24 @@ func (a *Agent) Receive(m mqtt.Message, ack func()) { a.uplink.Receive(m, ack) }
 
 func (a *Agent) fault(format string, args ...any) {
 	a.uplink.Event(wire.SeverityError, wire.Event{Kind: wire.EventFault, Detail: fmt.Sprintf(format, args...)})
+}
+
+// end has Run end: for another program, or with an error.
+func (a *Agent) end(why error) {
+	select {
+	case a.ends <- why:
+	default: // it ends already
+	}
+}
+
+// tellRelease tells how a release ended, which its own run could not.
+func (a *Agent) tellRelease(ctx context.Context) {
+	if a.releaser == nil {
+		return
+	}
+	if err := a.releaser.Begin(ctx); err != nil {
+		a.log.Warn("how the last release ended may be told again", "err", err)
+	}
 }
 
 func (a *Agent) tellStart() {

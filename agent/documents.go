@@ -80,3 +80,11 @@ func (d documents) Reported() wire.Reported {
 
 // Version is that of the desired state applied last; 0 if none was.
 func (d documents) Version() uint64 { return d.control.Status().Newest }
+
+// newest is the later of two updates that ended; either may be nil.
+func newest(a, b *wire.LastUpdate) *wire.LastUpdate {
+	if a == nil || b != nil && b.TS.After(a.TS.Time) {
+		return b
+	}
+	return a
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/monitor"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/family"
@@ -48,7 +49,7 @@ type Deps struct {
 	Rest    time.Duration  // see engine.Config
 
 	Slots     *slot.Agent      // of releases; nil: no launcher started this program
-	canaries  canaries         // that members failed
+	canaries  release.Canaries // that members failed
 	inference Inference        // nil: there is no runtime
 	library   *library.Library // nil where the family is simulated
 	closers   []func() error
@@ -74,7 +75,7 @@ func (d *Deps) SourceOf(f *family.Family) (s engine.Source, err error) {
 	}
 	open, fault := d.inference.Members(f, d.library)
 	if s.Fault = fault; fault == nil {
-		s.Open = d.canaries.watch(f, open)
+		s.Open = d.canaries.Watch(f, open)
 	}
 	return s, nil
 }
@@ -187,8 +188,10 @@ func (d *Deps) openState(cfg config.Config, o Options, log *slog.Logger) (err er
 	if err := d.openOutbox(cfg, o.Store, log); err != nil {
 		return err
 	}
-	if d.Former, err = recallFilters(d.Store, cfg); err != nil {
-		log.Warn("filters not remembered, those taken out later will still be served", "err", err)
+	if link, err := cfg.Link(); err == nil { // else New tells of it
+		if d.Former, err = uplink.RecallFilters(d.Store, link.Subscriptions); err != nil {
+			log.Warn("filters not remembered, those taken out later will still be served", "err", err)
+		}
 	}
 	if d.Family = o.Family; d.Family != nil {
 		return nil

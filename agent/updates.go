@@ -6,15 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/update"
 	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
-	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
 	"github.com/limber-edge/limber/store"
 )
@@ -35,6 +37,20 @@ func (a *Agent) settle() (err error) {
 	return err
 }
 
+// settleRelease decides about a release that an earlier run left, of which this program
+// may be one.
+func (a *Agent) settleRelease() (err error) {
+	if a.deps.Slots == nil {
+		return nil
+	}
+	a.leftRelease, err = release.Settle(a.deps.Store, a.deps.Slots)
+	if err != nil && !errors.Is(err, release.ErrUnproved) {
+		a.left.Told = append(a.left.Told, err)
+		return nil
+	}
+	return err
+}
+
 // partialBlobs is the folder of blobs that are on their way, in that of the state.
 const partialBlobs = "fetch"
 
@@ -45,7 +61,7 @@ func (a *Agent) makeUpdater() error {
 	}
 	carrier := d.Carrier
 	if carrier == nil {
-		allowed, err := blob.ParseAllowed(slices.Concat(u.Sources, blobsBelow(u.Repository)))
+		allowed, err := blob.ParseAllowed(slices.Concat(u.Sources, repo.BlobsBelow(u.Repository...)))
 		if err != nil {
 			return err
 		}
@@ -59,7 +75,7 @@ func (a *Agent) makeUpdater() error {
 	}
 	var signed update.Signer // else families need not be
 	if trusted != nil {
-		signed = signer{trusted}
+		signed = trusted
 	}
 	a.makeReleaser(trusted, carrier)
 	a.updater = update.New(update.Config{Folder: a.cfg.State, Window: u.Window, AllowForce: u.AllowForce}, update.Deps{
@@ -68,6 +84,27 @@ func (a *Agent) makeUpdater() error {
 		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now, Signer: signed,
 	}, a.log)
 	return nil
+}
+
+// makeReleaser makes what carries out commands for releases, where a launcher started
+// this program.
+func (a *Agent) makeReleaser(trusted *repo.Client, carrier update.Carrier) {
+	d, u := a.deps, a.cfg.Updates
+	files, ok := carrier.(release.Carrier)
+	if d.Slots == nil || !ok {
+		return
+	}
+	cfg := release.Config{Folder: a.cfg.State, Window: u.Window, Trial: u.Trial.Duration,
+		Sources: repo.BlobsBelow(u.Repository...), Version: d.Version, Arch: runtime.GOARCH, Model: d.Machine.Model(),
+		Runtime: d.inference != nil && d.inference.Shared(), Started: time.Now()}
+	deps := release.Deps{State: d.Store, Slots: d.Slots, Engine: serving{a}, Canaries: &d.canaries,
+		Link: a.uplink, Carrier: files,
+		Free:    func() (int64, error) { return store.FreeBytes(a.cfg.State) },
+		Changed: func() { a.uplink.Changed(uplink.Caps) }, Clock: time.Now, End: a.end, Stopping: a.stopping}
+	if trusted != nil {
+		deps.Signer = trusted
+	}
+	a.releaser = release.New(cfg, deps, a.log)
 }
 
 // repository is the folder of what is known of signed families, in that of the state.
@@ -103,22 +140,8 @@ func (a *Agent) confirmed() time.Time {
 	return time.Now().Add(behind)
 }
 
-// signer is what an update sees of a repository: an update.Signer and a release.Signer.
-type signer struct{ *repo.Client }
-
-func (s signer) May(ctx context.Context, d family.Digest) error {
-	return refusedAs(s.Client.May(ctx, d))
-}
-
-// refusedAs words what nobody signed for who asked for it.
-func refusedAs(err error) error {
-	if errors.Is(err, repo.ErrRefused) {
-		return &wire.Refusal{Reason: wire.Unauthorized, Err: err}
-	}
-	return err
-}
-
-// serving is what an update sees of the agent: an update.Engine.
+// serving is what an update and a release see of an agent, whose engine is made after them:
+// an update.Engine, and a release.Engine.
 type serving struct{ *Agent }
 
 func (s serving) Replace(ctx context.Context, next engine.Source) error {
@@ -126,7 +149,11 @@ func (s serving) Replace(ctx context.Context, next engine.Source) error {
 }
 func (s serving) Tally() engine.Tally   { return s.engine.Tally() }
 func (s serving) Status() engine.Status { return s.engine.Status() }
-func (s serving) TurnedAway() uint64    { return s.jobs.refused[wire.Busy].Load() }
+func (s serving) Answered() uint64      { return s.engine.Answered() }
+func (s serving) Submit(j pipeline.Job, answer func(*engine.Answer)) {
+	s.engine.Submit(j, answer)
+}
+func (s serving) TurnedAway() uint64 { return s.jobs.refused[wire.Busy].Load() }
 
 // cellMachine holds what names a machine that has no name of its own.
 const cellMachine = "machine"

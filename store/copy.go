@@ -12,8 +12,10 @@ import (
 // Copy makes the files of a device in one folder those in another, which must be there. A
 // file is there whole or as it was before; after a cut Copy is to be called again. Neither
 // folder may be in use.
-func Copy(from, to string) error {
-	for _, name := range files() {
+func Copy(from, to string) error { return copyFiles(from, to, files()...) }
+
+func copyFiles(from, to string, names ...string) error {
+	for _, name := range names {
 		if err := copyFile(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
 			return fmt.Errorf("copy of the state: %w", err)
 		}
@@ -21,8 +23,14 @@ func Copy(from, to string) error {
 	return SyncFolder(to)
 }
 
-// files are those of a device.
-func files() []string { return []string{"limber.db", "outbox.db", "outbox.log"} }
+// The files of a device.
+const (
+	stateName   = "limber.db"
+	outboxName  = "outbox.db"
+	journalName = "outbox.log"
+)
+
+func files() []string { return []string{stateName, outboxName, journalName} }
 
 // Size is how many bytes a copy of a device's files takes now.
 func Size(folder string) (bytes int64, err error) {

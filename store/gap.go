@@ -32,7 +32,7 @@ func (l Loss) String() string { return lossNames[l] }
 type Gap struct {
 	Class   Class
 	Reason  Loss
-	Records int
+	Records int   // 0: not known how many, and whether any
 	Bytes   int64 // as far as known
 	First   uint64
 	Last    uint64
@@ -70,7 +70,7 @@ func (g *gaps) add(c Class, why Loss, seq uint64, back uint32, size int64) {
 	same, newest := 0, -1
 	for i := range g.accounts {
 		a := &g.accounts[i]
-		if a.told > 0 || a.Class != c || a.Reason != why {
+		if a.told > 0 || a.Class != c || a.Reason != why || a.Records == 0 {
 			continue
 		}
 		if seq == a.Last+1 || back > 0 && seq-uint64(back) == a.Last {
@@ -161,7 +161,7 @@ func parseGaps(b []byte) ([]account, error) {
 	for _, s := range all {
 		c := slices.IndexFunc([]Class{Results, Events, Controls}, func(c Class) bool { return c.String() == s.Class })
 		why := slices.Index(lossNames[:], s.Reason)
-		if c < 0 || why < 0 || s.Records < 1 || s.Bytes < 0 || s.First > s.Last {
+		if c < 0 || why < 0 || s.Records < 0 || s.Bytes < 0 || s.First > s.Last {
 			return nil, fmt.Errorf("gaps: %+v is none", s)
 		}
 		accounts = append(accounts, account{

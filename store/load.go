@@ -69,6 +69,9 @@ func (o *Outbox) open() error {
 			c.next = max(c.next, o.opts.Floor)
 		}
 		c.lost(o.opts.Lost)
+		if o.opts.uncounted {
+			c.uncounted()
+		}
 		return c.put(tx)
 	})
 	if err != nil {

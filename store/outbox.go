@@ -69,6 +69,8 @@ type OutboxOptions struct {
 
 	// Intact is that of Options.
 	Intact bool
+
+	uncounted bool // another version added records since, see PutBack
 }
 
 func (o OutboxOptions) file() fileOptions {
@@ -151,9 +153,9 @@ func OpenOutbox(dir string, opts OutboxOptions, log *slog.Logger) (*Outbox, erro
 	if opts.Memory <= 0 {
 		opts.Memory = defaultMemory
 	}
-	o := &Outbox{path: filepath.Join(dir, "outbox.db"), opts: opts, log: log, space: space{free: FreeBytes},
+	o := &Outbox{path: filepath.Join(dir, outboxName), opts: opts, log: log, space: space{free: FreeBytes},
 		pace: pace{kick: make(chan struct{}, 1)}}
-	o.journal = &journal{path: filepath.Join(dir, "outbox.log"), noSync: opts.NoSync, sparse: opts.Sparse,
+	o.journal = &journal{path: filepath.Join(dir, journalName), noSync: opts.NoSync, sparse: opts.Sparse,
 		size: min(journalSize, opts.Memory/journalShare/journalBlock*journalBlock)}
 	if err := o.open(); err != nil {
 		return nil, err
@@ -337,8 +339,12 @@ func (o *Outbox) Depth() (records int, bytes int64) {
 func (o *Outbox) Horizon() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return horizon(o.numbers.next)
+}
+
+func horizon(next uint64) uint64 {
 	const run = 40 // bits
-	return (o.numbers.next>>run + 2) << run
+	return (next>>run + 2) << run
 }
 
 // Fault returns why results and events are not written now, nil if they are.

@@ -144,13 +144,13 @@ func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
 	s := &Store{}
 	var err error
 	how := fileOptions{noSync: opts.NoSync, stayUp: opts.StayUp, holds: true, intact: opts.Intact}
-	if s.file, s.quarantined, err = openFile(filepath.Join(dir, "limber.db"), how, log, s.load); err != nil {
+	if s.file, s.quarantined, err = openFile(filepath.Join(dir, stateName), how, log, s.load); err != nil {
 		return nil, err
 	}
 	if len(s.dropped) > 0 {
 		s.file.tell(fmt.Errorf("%s: dropped, being damaged: %s", s.file.path, strings.Join(s.dropped, ", ")))
 	}
-	s.file.missed(s.quarantined == "" && exists(filepath.Join(dir, "outbox.db"))) // which is made after it
+	s.file.missed(s.quarantined == "" && exists(filepath.Join(dir, outboxName))) // which is made after it
 	return s, nil
 }
 

@@ -84,6 +84,12 @@ func (e *Engine) Snapshot() Snapshot {
 	return s
 }
 
+// Answered counts the jobs that were answered with classes.
+func (e *Engine) Answered() uint64 {
+	s := e.counters.Snapshot()
+	return s.Infer.Count()
+}
+
 // Progress is by what an engine that works is told from one that stands still.
 type Progress struct {
 	inferred uint64 // jobs that were answered with classes
@@ -93,8 +99,7 @@ type Progress struct {
 
 // Progress tells how far the engine is.
 func (e *Engine) Progress() Progress {
-	s := e.counters.Snapshot()
-	return Progress{inferred: s.Infer.Count(), emptied: e.jobs.emptied.Load(), open: e.jobs.open.Load()}
+	return Progress{inferred: e.Answered(), emptied: e.jobs.emptied.Load(), open: e.jobs.open.Load()}
 }
 
 // Moved tells whether an inference ended since an earlier moment, or there was nothing to

@@ -68,6 +68,9 @@ func (t Told) Words() string {
 	if p := t.Progress; p != nil {
 		parts = append(parts, progressWords(*p))
 	}
+	if t.Shadow != nil && t.Shadow.Frames > 0 {
+		parts = append(parts, agreementWords(*t.Shadow))
+	}
 	if t.Detail != "" {
 		parts = append(parts, t.Detail)
 	}
@@ -75,6 +78,15 @@ func (t Told) Words() string {
 		parts = append(parts, backTo(t.Verb == wire.VerbRelease))
 	}
 	return Printable(strings.Join(parts, "; "))
+}
+
+// agreementWords is what came of comparing a family with the one in use.
+func agreementWords(a wire.Agreement) string {
+	text := fmt.Sprintf("%d of %d frames agree, %d would be late", a.Agreed, a.Frames, a.Missed)
+	if a.P95MS != nil {
+		text += fmt.Sprintf(", p95 %.2f ms", *a.P95MS)
+	}
+	return text
 }
 
 // progressWords is how far a family or a release is on its way.

@@ -120,14 +120,16 @@ func parseTest(key, value word) (func(Device) bool, error) {
 	case "state":
 		return stateTest(value)
 	case "family":
-		return familyTest(value.text), nil
+		return namedTest(value.text, Device.family), nil
+	case "release":
+		return namedTest(value.text, Device.release), nil
 	case "can":
 		return canTest(value)
 	}
 	say, ok := sayings()[key.text]
 	if !ok {
-		return nil, key.errorf("%.80q is none of device, group, label.KEY, state, mode, member, family, agent, machine, "+
-			"can", key.text)
+		return nil, key.errorf("%.80q is none of device, group, label.KEY, state, mode, member, family, agent, release, "+
+			"arch, runtime, machine, power, update, can", key.text)
 	}
 	return like(value.text, say), nil
 }
@@ -139,8 +141,48 @@ func sayings() map[string]func(Device) string {
 		"mode":    func(d Device) string { return d.report().Mode },
 		"member":  func(d Device) string { return d.report().Member },
 		"agent":   func(d Device) string { return d.caps().Versions.Agent },
+		"arch":    func(d Device) string { return d.caps().Arch },
+		"runtime": func(d Device) string { return d.caps().Versions.Runtime },
 		"machine": func(d Device) string { return d.caps().Machine },
+		"power":   Device.powerMode,
+		"update":  Device.update,
 	}
+}
+
+// powerMode is that of the board, as far as it is known.
+func (d Device) powerMode() string {
+	if p := d.caps().Power; p != nil {
+		return p.Mode
+	}
+	return ""
+}
+
+// update is how far the update is that is under way, else how the last one ended.
+func (d Device) update() string {
+	switch c := d.caps(); {
+	case c.Update != nil:
+		return string(c.Update.Step)
+	case c.LastUpdate != nil:
+		return string(c.LastUpdate.State)
+	}
+	return ""
+}
+
+// family is the one in use, by name and digest.
+func (d Device) family() (name, digest string) {
+	if f := d.caps().Family; f != nil {
+		name, digest = f.Name, f.Digest
+	}
+	return name, digest
+}
+
+// release is the one that runs, by version and digest; the program of a package has no
+// digest.
+func (d Device) release() (version, digest string) {
+	if r := d.caps().Release; r != nil {
+		version, digest = r.Version, r.Digest
+	}
+	return version, digest
 }
 
 // report is what the device reported last, as far as it did.
@@ -210,16 +252,16 @@ func stateTest(value word) (func(Device) bool, error) {
 	return nil, value.errorf("%.80q is none of %s, %s, %s", value.text, wire.Online, wire.Offline, wire.Lost)
 }
 
-// leastDigest is how many digits of a digest are not taken for a family's name alone.
+// leastDigest is how many digits of a digest are not taken for a name alone.
 const leastDigest = 6
 
-// familyTest takes a name, or the beginning of the digest with or without "sha256:".
-func familyTest(value string) func(Device) bool {
+// namedTest takes a name, or the beginning of the digest with or without "sha256:".
+func namedTest(value string, says func(Device) (name, digest string)) func(Device) bool {
 	digits := strings.TrimPrefix(value, "sha256:")
-	digest := digits != value || len(digits) >= leastDigest && strings.Trim(digits, "0123456789abcdef") == ""
+	byDigest := digits != value || len(digits) >= leastDigest && strings.Trim(digits, "0123456789abcdef") == ""
 	return func(d Device) bool {
-		f := d.caps().Family
-		return f != nil && (matches(value, f.Name) || digest && matches("sha256:"+digits+"*", f.Digest))
+		name, digest := says(d)
+		return name != "" && (matches(value, name) || byDigest && matches("sha256:"+digits+"*", digest))
 	}
 }
 

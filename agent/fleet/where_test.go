@@ -14,8 +14,10 @@ const digest = "sha256:0f1e2d3c0f1e2d3c0f1e2d3c0f1e2d3c0f1e2d3c0f1e2d3c0f1e2d3c0
 // known is a device that has said all that an expression can ask for.
 func known() fleet.Device {
 	return fleet.Device{Name: "cam-17", State: &wire.State{State: wire.Online},
-		Caps: &wire.Caps{Versions: wire.Versions{Agent: "v0.2.0"}, Groups: []string{wire.Everybody, "@gate"},
+		Caps: &wire.Caps{Versions: wire.Versions{Agent: "v0.2.0", Runtime: "1.30.0"}, Groups: []string{wire.Everybody, "@gate"},
 			Family: &wire.Family{Name: "yard", Digest: digest}, Machine: "8aa3a67914c853eb",
+			Arch: "arm64", Release: &wire.Release{Version: "1.5.0", Digest: digest, Slot: "a"},
+			Power: &wire.Power{Mode: "MODE_15W"}, LastUpdate: &wire.LastUpdate{State: wire.CommandFailed},
 			Members: []wire.Member{{Name: "s", Top1: 0.7, P95MS: new(5.0)}, {Name: "m", Top1: 0.76, P95MS: new(20.0)},
 				{Name: "l", Top1: 0.9}}},
 		Reported: &wire.Reported{Mode: "fixed:m", Member: "m"}, Labels: map[string]string{"site": "berlin", "a.b": "x"}}
@@ -66,6 +68,20 @@ func TestADeviceFitsWhereAllConditionsHold(t *testing.T) {
 		{"agent=v0.2.0", true, false},
 		{"agent!=v0.2.*", false, true},
 		{"machine=8aa3a67914c853eb", true, false},
+		{"release=1.5.0", true, false},
+		{"release=1.5.*", true, false},
+		{"release=1.5", false, false},
+		{"release!=1.5.0", false, true},
+		{"release=" + digest, true, false},
+		{"release=sha256:0f", true, false},
+		{"release!=*", false, true},
+		{"arch=arm64", true, false},
+		{"arch!=arm64", false, true},
+		{"runtime=1.30.*", true, false},
+		{"power=MODE_15W", true, false},
+		{"power!=MAXN", true, true},
+		{"update=failed", true, false},
+		{"update=trial", false, false},
 		{"can=20ms@0.76", true, false},
 		{"can=19.9ms@0.76", false, false},
 		{"can=20ms@0.77", false, false},
@@ -85,6 +101,18 @@ func TestADeviceFitsWhereAllConditionsHold(t *testing.T) {
 		}
 		if got := w.Fits(fleet.Device{Name: "cam-2"}); got != tt.silent {
 			t.Errorf("%s: one that said nothing fits: %v, want %v", tt.where, got, tt.silent)
+		}
+	}
+}
+
+func TestAnUpdateUnderWayCountsBeforeTheLastOne(t *testing.T) {
+	t.Parallel()
+	d := known()
+	d.Caps.Update = &wire.UpdateStep{Step: wire.UpdateTrial}
+	for where, want := range map[string]bool{"update=trial": true, "update=failed": false, "update=*": true} {
+		w, err := fleet.ParseWhere(where)
+		if err != nil || w.Fits(d) != want {
+			t.Errorf("%s: got %v, %v; want %v", where, w.Fits(d), err, want)
 		}
 	}
 }

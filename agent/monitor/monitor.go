@@ -121,6 +121,12 @@ func (m *Machine) ID() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// Model is what the board calls itself; empty where it does not, as on a PC.
+func (m *Machine) Model() string {
+	b, _ := os.ReadFile(filepath.Join(m.root, "proc", "device-tree", "model"))
+	return strings.TrimRight(string(b), "\x00\n")
+}
+
 func (m *Machine) mark() Mark {
 	return m.counters.latest(pace, func() Mark { return readCounters(m.root) })
 }

@@ -160,6 +160,17 @@ func TestAStartOfTheMachineHasAName(t *testing.T) {
 	}
 }
 
+func TestABoardCallsItselfByItsModel(t *testing.T) {
+	m := mustMachine(t)
+	if got := New(m.root).Model(); got != "" {
+		t.Errorf("got %q, want none", got)
+	}
+	m.write(t, "proc/device-tree/model", "NVIDIA Jetson Orin Nano\x00")
+	if got := New(m.root).Model(); got != "NVIDIA Jetson Orin Nano" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestTheRealMachineIsWithinRange(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("reads the proc of Linux")

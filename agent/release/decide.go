@@ -29,9 +29,6 @@ func (t *task) decide(ctx context.Context, p *slot.Phase) (control.Outcome, erro
 	t.enter(wire.UpdateLocked, "release "+t.asked.Version+" had no link, and there is none: it is tried again with one")
 	err := t.awaitLink(ctx)
 	if err == nil {
-		err = t.signed(ctx)
-	}
-	if err == nil {
 		err = t.activate(ctx)
 	}
 	switch {
@@ -73,7 +70,7 @@ func (t *task) stands(ctx context.Context) (bool, error) {
 // awaitLink waits for what the release was to show of a link. The command's own
 // acknowledgement is a record that waits for it.
 func (t *task) awaitLink(ctx context.Context) error {
-	for !t.deps.Link.Online() || t.deps.Link.Delivered() == 0 {
+	for s := t.deps.Link.Status(); !s.Online || s.Taken == 0; s = t.deps.Link.Status() {
 		if err := pause(ctx, linkPace); err != nil {
 			return err
 		}

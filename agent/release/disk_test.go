@@ -91,7 +91,7 @@ func TestAReleaseEndsAlsoWhereItsReasonCannotBeRecorded(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		bad := sound()
-		bad.canaries = map[string]error{"desk/5M on cpu": errors.New("canary: a logit")}
+		bad.canaries.note("desk/5M on cpu", errors.New("canary: a logit"))
 		d.shown = bad
 		d.block(true)
 		d.stop()
@@ -116,7 +116,7 @@ func TestTheSlotsRememberACommandUntilTheLedgerHasItsEnd(t *testing.T) {
 		trial.change(func() { trial.online, trial.delivered = true, 1 })
 		pass(10 * time.Second)
 		d.wants(slot.Confirmed, slot.A, 0)
-		d.acked(wire.VerbRelease, "u1", wire.CommandSucceeded, "", "")
+		d.Acked(wire.VerbRelease, "u1", wire.CommandSucceeded, "", "")
 		if p := d.phase(); p.Command == nil || p.Last.Told || len(trial.events) != 1 {
 			t.Errorf("got the phase %+v, told %+v; want no word but that it was on trial", p, trial.events)
 		}

@@ -59,7 +59,11 @@ func (t *task) signed(ctx context.Context) error {
 	if t.deps.Signer == nil {
 		return noSigner()
 	}
-	return t.deps.Signer.Signed(ctx, t.asked.Version, digestOf(t.asked.Digest))
+	err := t.deps.Signer.Signed(ctx, t.asked.Version, digestOf(t.asked.Digest))
+	if errors.Is(err, repo.ErrRefused) {
+		return &wire.Refusal{Reason: wire.Unauthorized, Err: err}
+	}
+	return err
 }
 
 // staged tells whether an earlier run has brought it, for this command: the phase names whose

@@ -131,7 +131,7 @@ func goOn(t *testing.T, dir string, crashes bool) {
 // finish is the end of a command within some minutes, with whatever program limber-boot has run.
 func (d *device) finish(crashes bool, id, payload string) wire.Step {
 	d.Helper()
-	d.receive(wire.VerbRelease, id, payload)
+	d.Receive(wire.VerbRelease, id, payload)
 	for range 8 {
 		pass(time.Minute)
 		select {

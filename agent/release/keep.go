@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -18,10 +19,11 @@ import (
 const kept = "state"
 
 // Keep copies the state before a release on trial opens it that the one before will not be
-// able to read then, and puts it back where that one runs again. What happened to the state
-// on trial is lost then. It is for a start, before the state is opened. The error is that
+// able to read then, and puts it back where that one runs again. What the release on trial
+// had not sent waits on where it can be read, and is a gap where not; all else that happened
+// to the state is lost then. It is for a start, before the state is opened. The error is that
 // the state is not to be opened; of a release on trial it is recorded as its verdict.
-func Keep(folder string, slots *slot.Agent) error {
+func Keep(folder string, slots *slot.Agent, log *slog.Logger) error {
 	p, err := slots.Phase()
 	if err != nil {
 		return nil // nothing is known of a trial
@@ -37,7 +39,7 @@ func Keep(folder string, slots *slot.Agent) error {
 	case p.Phase == slot.Confirmed:
 		return dropKept(folder)
 	}
-	err = store.Copy(at, folder)
+	err = store.PutBack(at, folder, log)
 	if err == nil {
 		err = dropState(at)
 	}

@@ -3,6 +3,7 @@ package release
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 func (d *device) keeps(want bool) {
 	d.Helper()
 	d.stop()
-	if err := Keep(d.dir, slot.Open(d.dir).Agent(d.phase().Slot)); err != nil {
+	if err := Keep(d.dir, slot.Open(d.dir).Agent(d.phase().Slot), discard()); err != nil {
 		d.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, "slots", kept, "limber.db")); (err == nil) != want {
@@ -69,6 +70,52 @@ func TestTheStateBeforeAOneWayReleaseIsPutBackWithTheReleaseBefore(t *testing.T)
 	}
 }
 
+func TestWhatAOneWayReleaseHadNotSentIsSentOrMissedByTheReleaseBefore(t *testing.T) {
+	for name, spoiled := range map[string]bool{"its outbox can be read": false, "it cannot": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(d *device) {
+				m := d.offer("1.5.0", func(m *repo.Manifest) { m.State = repo.OneWay })
+				before := d.result()
+				d.send(wire.VerbRelease, "u1", asked(m, `,"one_way":true`))
+				d.keeps(true)
+				d.must(slot.Open(d.dir).Launcher().Count(""))
+				d.starts(slot.A)
+				onTrial := d.result()
+				pass(time.Second)
+				_, err := slot.Open(d.dir).Launcher().Back(slot.Crash, "")
+				d.must(err)
+				d.stop()
+				want := []uint64{before, onTrial}
+				if spoiled {
+					d.must(os.WriteFile(filepath.Join(d.dir, "outbox.db"), []byte("of another form"), 0o600))
+					want = want[:1]
+				}
+				d.keeps(false)
+				d.starts(d.phase().Slot)
+				var got []uint64
+				all, _ := d.box.Collect(store.Late, 0, 10)
+				for _, r := range all {
+					got = append(got, r.Seq)
+				}
+				if !slices.Equal(got, want) || d.box.Gaps() != spoiled {
+					t.Errorf("results %d wait and a gap: %t; want %d, %t", got, d.box.Gaps(), want, spoiled)
+				}
+				if after := d.result(); after <= onTrial {
+					t.Errorf("number %d is given out again, after %d", after, onTrial)
+				}
+			})
+		})
+	}
+}
+
+// result has a result wait.
+func (d *device) result() uint64 {
+	d.Helper()
+	seq, err := d.box.Append(func(uint64) (store.Record, error) { return store.Record{Topic: "t", Stream: store.Late}, nil }, nil)
+	d.must(err)
+	return seq
+}
+
 func TestAReleaseIsRefusedBeforeItIsFetchedWhereTheStateCannotBeKept(t *testing.T) {
 	bubble(t, func(d *device) {
 		m := d.offer("1.5.0", func(m *repo.Manifest) { m.State = repo.OneWay })
@@ -96,7 +143,7 @@ func TestAReleaseWhoseStateCannotBeKeptIsNotTried(t *testing.T) {
 		d.must(os.Chmod(filepath.Join(d.dir, "limber.db"), 0o600))
 		d.must(os.Remove(filepath.Join(d.dir, "outbox.db")))
 		d.must(os.Mkdir(filepath.Join(d.dir, "outbox.db"), 0o700)) // which cannot be read as a file
-		if err := Keep(d.dir, slot.Open(d.dir).Agent(slot.A)); err == nil {
+		if err := Keep(d.dir, slot.Open(d.dir).Agent(slot.A), discard()); err == nil {
 			t.Error("it goes on")
 		}
 		if p := d.phase(); p.Verdict != slot.State {

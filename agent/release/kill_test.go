@@ -3,17 +3,15 @@
 package release
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/limber-edge/limber/agent/control/controltest"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/slot"
 )
@@ -41,7 +39,7 @@ func (d *device) play(crashes bool) {
 		err = l.Count("")
 	}
 	if err == nil {
-		err = Keep(d.dir, slot.Open(d.dir).Agent(p.Slot))
+		err = Keep(d.dir, slot.Open(d.dir).Agent(p.Slot), discard())
 	}
 	if err == nil {
 		err = d.start(p.Slot)
@@ -66,7 +64,7 @@ func TestKilledChild(t *testing.T) {
 	d, payload := killed(t, dir)
 	d.sync = true
 	d.play(crashes)
-	d.receive(wire.VerbRelease, "u1", payload)
+	d.Receive(wire.VerbRelease, "u1", payload)
 	for _, over := d.over(); !over; _, over = d.over() {
 		select {
 		case <-d.ended:
@@ -110,7 +108,7 @@ func startFrom(t *testing.T, dir string, crashes bool, want wire.Step) {
 	t.Helper()
 	d, payload := killed(t, dir)
 	d.play(crashes)
-	d.receive(wire.VerbRelease, "u1", payload)
+	d.Receive(wire.VerbRelease, "u1", payload)
 	for range 3 {
 		pass(time.Minute)
 		select {
@@ -143,33 +141,8 @@ func stopAtWrites(t *testing.T, how string) (states []string) {
 		t.Fatal(err)
 	}
 	const calls = "fdatasync,fsync,renameat,renameat2,rename,unlinkat"
-	c := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls,
-		"-e", "inject="+calls+":signal=SIGSTOP", os.Args[0], "-test.run", "^TestKilledChild$")
-	c.Env = append(os.Environ(), killedEnv+"="+dir, killedHow+"="+how, "GORACE=atexit_sleep_ms=0")
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
 	last := ""
-	for still := 0; ; still++ {
-		select {
-		case err := <-ended:
-			if !bytes.Contains(out.Bytes(), []byte("PASS")) { // strace itself may stumble over the last stop
-				t.Fatalf("the run ended with %v: %s", err, out.Bytes())
-			}
-			return states
-		case <-time.After(time.Millisecond):
-		}
-		child := childOf(c.Process.Pid)
-		if child == 0 || !halted(child) {
-			still = 0
-		}
-		if still < 3 { // strace halts it at each of its calls, for a moment
-			continue
-		}
+	controltest.StopAtWrites(t, "TestKilledChild", calls, []string{killedEnv + "=" + dir, killedHow + "=" + how}, func() {
 		now := filepath.Join(filepath.Dir(dir), fmt.Sprintf("at-%d", len(states)))
 		if out, err := exec.Command("cp", "-a", dir, now).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -179,30 +152,6 @@ func stopAtWrites(t *testing.T, how string) (states []string) {
 		} else if err := os.RemoveAll(now); err != nil {
 			t.Fatal(err)
 		}
-		still = 0
-		syscall.Kill(child, syscall.SIGCONT)
-	}
-}
-
-// childOf is the process that another one started; 0 for none yet.
-func childOf(pid int) (child int) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return 0
-	}
-	fmt.Sscan(string(b), &child)
-	return child
-}
-
-// halted tells whether all threads of a process are stopped.
-func halted(pid int) bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, path := range threads {
-		b, e := os.ReadFile(path)
-		_, rest, ok := strings.Cut(string(b), ") ")
-		if e != nil || !ok || rest[0] != 't' && rest[0] != 'T' {
-			return false
-		}
-	}
-	return err == nil && len(threads) > 0
+	})
+	return states
 }

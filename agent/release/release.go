@@ -33,6 +33,7 @@ package release
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ import (
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/slot"
@@ -59,32 +62,26 @@ type Config struct {
 	Started time.Time      // this program, by the running clock
 }
 
-// Engine is what a trial asks of an engine.
+// Engine is what a trial asks of an engine.Engine.
 type Engine interface {
 	Status() engine.Status
 	Answered() uint64 // frames, with classes, since the start
-	// Canaries are why members were not taken into use that gave other logits than they must,
-	// each by a name that lasts.
-	Canaries() map[string]error
-	// Unfit are the names of all members that cannot be used, for whatever reason.
-	Unfit() []string
-	// Ask has a picture of no importance answered, if it is not at one. It does not block.
-	Ask()
+	// Submit has a picture answered. It does not block.
+	Submit(pipeline.Job, func(*engine.Answer))
 }
 
-// Link is the device's to its broker.
+// Link is the device's to its broker. An uplink.Uplink is one.
 type Link interface {
-	Online() bool
-	Delivered() uint64 // records that the broker acknowledged since the start
+	Status() uplink.Status
 	// Keep publishes an event; kept is true when that cannot be lost any more. It does not
 	// block.
 	Keep(wire.Severity, wire.Event) (kept func() bool)
 }
 
-// Signer says which releases may be taken. A repo.Client is one, its refusals worded.
+// Signer says which releases may be taken. A repo.Client is one.
 type Signer interface {
 	// Signed is nil if the manifest of a digest is signed as that of a version. It waits for
-	// who does not answer. Its errors are ctx's, those of the disk and a *wire.Refusal.
+	// who does not answer. Its errors are ctx's, those of the disk and repo.ErrRefused.
 	Signed(ctx context.Context, version string, manifest family.Digest) error
 }
 
@@ -101,20 +98,24 @@ type Carrier interface {
 
 // Deps are what an Updater works with.
 type Deps struct {
-	State   *store.Store
-	Slots   *slot.Agent
-	Engine  Engine
-	Link    Link
-	Carrier Carrier
-	Signer  Signer                // nil: nobody may sign, and everything is refused
-	Free    func() (int64, error) // bytes that the file system of the state has left
-	Changed func()                // Status may read differently; it must not block
-	Clock   func() time.Time      // on the wall: time.Now, but in a test
-	// End has the process end in order, for another program or, with an error, since this
-	// one is not to go on. It does not block.
+	State    *store.Store
+	Slots    *slot.Agent
+	Engine   Engine
+	Canaries *Canaries // of its members
+	Link     Link
+	Carrier  Carrier
+	Signer   Signer                // nil: nobody may sign, and everything is refused
+	Free     func() (int64, error) // bytes that the file system of the state has left
+	Changed  func()                // Status may read differently; it must not block
+	Clock    func() time.Time      // on the wall: time.Now, but in a test
+	// End has the process end in order: with ErrSwitch, or with why this program is not to
+	// go on. It does not block.
 	End      func(error)
 	Stopping <-chan struct{} // closed when it ends
 }
+
+// ErrSwitch ends a process when another release of the program is to take over.
+var ErrSwitch = errors.New("another release takes over")
 
 // Status is where releases stand. Nothing in it changes.
 type Status struct {

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -104,7 +105,7 @@ func TestAReleaseThatMayNotBeTakenIsRefusedBeforeAFileIsFetched(t *testing.T) {
 					d.restart()
 				}
 				d.send(wire.VerbRelease, "u1", asked(m, tt.more))
-				d.acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
+				d.Acked(wire.VerbRelease, "u1", tt.state, tt.reason, tt.detail)
 				d.wants(slot.Idle, slot.Package, 0)
 				if len(d.carrier.fetched) > 1 {
 					t.Errorf("fetched %q", d.carrier.fetched)
@@ -140,7 +141,7 @@ func TestAReleaseThatWentBackIsToldOfOnceAndRefusedUntilRetry(t *testing.T) {
 		}
 		d.wants(slot.RolledBack, slot.Package, 1)
 		d.send(wire.VerbRelease, "u2", asked(m, ""))
-		d.acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
+		d.Acked(wire.VerbRelease, "u2", wire.CommandRejected, wire.Precondition, "failed here before: crash; try it again with retry")
 		d.send(wire.VerbRelease, "u3", asked(m, `,"retry":true`))
 		d.wants(slot.Trial, slot.A, 0)
 	})
@@ -202,19 +203,20 @@ func TestAReleaseEndsItselfWithTheReasonOfItsTrial(t *testing.T) {
 func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) {
 	logit := errors.New("canary: a logit")
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		same := sound()
-		same.canaries = d.shown.canaries
+		same.canaries.note("desk/5M on cpu", logit)
 		d.switched(same)
 		pass(10 * time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 	})
 	bubble(t, func(d *device) {
-		d.shown.canaries = map[string]error{"desk/5M on cpu": logit}
+		d.shown.canaries.note("desk/5M on cpu", logit)
 		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
 		more := sound()
-		more.canaries = map[string]error{"desk/5M on cpu": logit, "desk/5M on cuda": logit}
+		more.canaries.note("desk/5M on cpu", logit)
+		more.canaries.note("desk/5M on cuda", logit)
 		d.switched(more)
 		pass(10 * time.Second)
 		if err := <-d.ended; !errors.Is(err, ErrUnproved) || !strings.Contains(err.Error(), "5M on cuda: canary: a logit") {
@@ -346,6 +348,62 @@ func TestACommandCanBeCancelledAndExpiresWhileItWaitsForTheLock(t *testing.T) {
 	}
 }
 
+func TestAReleaseThatIsWithdrawnWhileItWaitsIsNotTried(t *testing.T) {
+	bubble(t, func(d *device) {
+		free, err := lock.Share(t.Context(), d.dir, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := d.offer("1.5.0")
+		d.send(wire.VerbRelease, "u1", asked(m, ""))
+		d.stands(wire.UpdateLocked, "update.lock is held")
+		d.carrier.withdraw(m.Digest())
+		free()
+		pass(2 * lock.Pace)
+		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", false)
+		d.wants(slot.Idle, slot.Package, 0)
+		if free, err := lock.Try(d.dir); err != nil {
+			t.Errorf("the lock is kept: %v", err)
+		} else {
+			free()
+		}
+	})
+}
+
+// slowSigner has everything signed, after a time.
+type slowSigner struct{ takes time.Duration }
+
+func (s slowSigner) Signed(ctx context.Context, _ string, _ family.Digest) error {
+	return pause(ctx, s.takes)
+}
+
+func TestACommandCanBeCancelledWhileItIsFoundOutWhetherItsReleaseIsSignedStill(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.signer = slowSigner{time.Minute}
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		pass(90 * time.Second)
+		d.wants(slot.Stage, slot.Package, 0)
+		d.send(wire.VerbCancel, "c1", `{"cancel":"u1","ttl_ms":60000}`)
+		d.ends("u1", wire.CommandCancelled, "", "", false)
+		d.wants(slot.Idle, slot.Package, 0)
+	})
+}
+
+func TestAWindowThatClosesWhileTheRepositoryIsAskedIsWaitedForAgain(t *testing.T) {
+	bubble(t, func(d *device) {
+		now := time.Now()
+		window := now.Add(-time.Hour).Format("15:04") + "-" + now.Add(2*time.Minute).Format("15:04")
+		d.must(d.cfg.Window.UnmarshalText([]byte(window)))
+		d.signer = slowSigner{time.Minute}
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		pass(3 * time.Minute)
+		d.stands(wire.UpdateLocked, "until")
+		d.wants(slot.Stage, slot.Package, 0)
+	})
+}
+
 func TestACommandEndsAtTheRestartOfADeviceThatNobodyMaySignForAnyMore(t *testing.T) {
 	bubble(t, func(d *device) {
 		d.carrier.hold = make(chan struct{})
@@ -366,7 +424,7 @@ func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
 		d.back(slot.NoLink, "", old)
 		pass(5*time.Minute + time.Second)
 		d.wants(slot.Undecided, slot.Package, 0)
-		delete(d.carrier.signed, m.Digest())
+		d.carrier.withdraw(m.Digest())
 		old.change(func() { old.online, old.delivered = true, 1 })
 		pass(2 * time.Second)
 		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", true)
@@ -421,7 +479,7 @@ func TestAReleaseThatCannotReadTheStateEndsAtOnce(t *testing.T) {
 		}
 		after := sound()
 		d.back(slot.State, "", after)
-		d.acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
+		d.Acked(wire.VerbRelease, "u1", wire.CommandFailed, wire.Internal, "state")
 		if got := told(after); !slices.Equal(got, []string{"state"}) {
 			t.Errorf("told of %q", got)
 		}

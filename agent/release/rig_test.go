@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +14,8 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/blob"
-	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/control/controltest"
 	"github.com/limber-edge/limber/agent/engine"
-	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
@@ -31,20 +27,29 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // fakeCarrier has blobs, and signs some of them. Its files are in a folder.
 type fakeCarrier struct {
-	dir    string
-	blobs  family.MemoryBlobs
-	signed map[family.Digest]string // versions
+	dir   string
+	blobs family.MemoryBlobs
 
 	mu      sync.Mutex
+	signed  map[family.Digest]string // versions
 	fetched []family.Digest
 	hold    chan struct{} // not nil: nobody has a blob until it is closed
 }
 
 func (c *fakeCarrier) Signed(_ context.Context, version string, d family.Digest) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.signed[d] != version {
-		return wire.Refuse(wire.Unauthorized, "release %s is not signed", version)
+		return fmt.Errorf("release %s is not signed: %w", version, repo.ErrRefused)
 	}
 	return nil
+}
+
+// withdraw has a manifest not be signed any more.
+func (c *fakeCarrier) withdraw(d family.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.signed, d)
 }
 
 func (c *fakeCarrier) Fetch(ctx context.Context, w blob.Wanted, progress func(int64)) ([]byte, error) {
@@ -93,11 +98,11 @@ type device struct {
 	st    *store.Store
 	box   *store.Outbox
 	slots *slot.Agent
-	up    *uplink.Uplink
 	left  Left
-	ended chan error // why the run ended by itself; nil for another release
+	ended chan error // why the run ended by itself
 	stop  func()
 	*Updater
+	*controltest.Device
 }
 
 // bubble runs a test in one, with a device whose package's program is 1.4.0.
@@ -157,27 +162,18 @@ func (d *device) run() {
 	if d.signer != nil {
 		signer = d.signer
 	}
-	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Link: d.shown, Carrier: d.carrier, Signer: signer,
+	d.Updater = New(cfg, Deps{State: d.st, Slots: d.slots, Engine: d.shown, Canaries: &d.shown.canaries,
+		Link: fakeLink{d.shown}, Carrier: d.carrier, Signer: signer,
 		Free: func() (int64, error) { return d.free - d.used.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
-	d.connect()
-	ctrl := control.New(control.Config{Self: self, Mode: "balanced"}, control.Deps{State: d.st, Events: d.up, Offset: d.up.Offset,
-		Changed: func() {}}, []control.Verb{d.Updater.Verb()}, discard())
-	ctrl.Start()
-	ctx, cancel := context.WithCancel(context.Background())
-	var parts sync.WaitGroup
-	parts.Go(func() { d.box.Run(ctx) })
-	if err := d.Begin(ctx); err != nil && !d.shown.lost && !d.full {
+	if err := d.Begin(context.Background()); err != nil && !d.shown.lost && !d.full {
 		d.Error(err)
 	}
-	d.up.Serve(handler{ctrl}, handler{ctrl})
-	parts.Go(func() { d.up.Run(ctx) })
-	parts.Go(func() { ctrl.Run(ctx, target{}) })
+	d.Device = controltest.Start(d, d.st, d.box, d.Updater.Verb(), d.left.ID, d.left.Payload)
 	closed := d.stop
 	d.stop = sync.OnceFunc(func() {
 		close(stopping)
-		cancel()
-		parts.Wait()
+		d.Cease()
 		closed()
 	})
 }
@@ -189,25 +185,6 @@ func (d *device) starts(n slot.Name) {
 		d.Fatal(err)
 	}
 	synctest.Wait()
-}
-
-// connect makes an uplink whose link does not come up.
-func (d *device) connect() {
-	d.Helper()
-	link := mqtt.Default()
-	link.ClientID, link.Subscriptions = self.Device, []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
-	link.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	cfg := uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link}
-	if d.left.ID != "" {
-		cfg.Resumed = []mqtt.Message{{Topic: self.Cmd(wire.VerbRelease, d.left.ID), Payload: d.left.Payload, QoS: 1}}
-	}
-	var err error
-	if d.up, err = uplink.New(cfg, d.st, d.box, discard()); err != nil {
-		d.Fatal(err)
-	}
 }
 
 // restart ends the run in order, and starts the program that is to run.
@@ -224,7 +201,7 @@ func (d *device) switched(shown *fakeDevice) {
 	d.shown = shown
 	select {
 	case err := <-d.ended:
-		if err != nil {
+		if err != ErrSwitch {
 			d.Fatalf("it ended: %v", err)
 		}
 	default:
@@ -257,26 +234,6 @@ func (d *device) phase() slot.Phase {
 	}
 	return p
 }
-
-var self = wire.Address{Fleet: "demo", Device: "desk"}
-
-// target pursues every mode.
-type target struct{}
-
-func (target) SetMode(context.Context, governor.Mode) error { return nil }
-func (target) Feasible(context.Context, governor.Mode) (governor.Goal, error) {
-	return governor.Goal{}, nil
-}
-
-// handler is a device that gets no jobs.
-type handler struct{ *control.Control }
-
-func (handler) Job(r *uplink.Request)       { r.Drop() }
-func (handler) Blob(wire.Topic, []byte)     {}
-func (handler) Detail(wire.Presence) string { return "" }
-func (handler) Caps() wire.Caps             { return wire.Caps{} }
-func (handler) Reported() wire.Reported     { return wire.Reported{} }
-func (handler) Version() uint64             { return 0 }
 
 // pass lets time pass.
 func pass(d time.Duration) {
@@ -311,39 +268,14 @@ func asked(m *repo.Manifest, more string) string {
 // send hands a command on, and lets it work.
 func (d *device) send(verb, id, payload string) {
 	synctest.Wait()
-	d.receive(verb, id, payload)
+	d.Receive(verb, id, payload)
 	pass(1100 * time.Millisecond)
-}
-
-func (d *device) receive(verb, id, payload string) {
-	d.up.Receive(mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(payload), QoS: 1}, func() {})
-}
-
-// acked fails unless the last state of a command is this one.
-func (d *device) acked(verb, id string, step wire.Step, reason wire.Reason, detail string) wire.Ack {
-	d.Helper()
-	synctest.Wait()
-	var last wire.Ack
-	all, _ := d.box.Collect(store.Control, 0, 1000)
-	for _, record := range all {
-		if record.Topic != self.Ack(verb, id) {
-			continue
-		}
-		if err := wire.Decode(record.Payload, &last); err != nil {
-			d.Fatal(err)
-		}
-	}
-	if last.State != step || last.Reason != reason || !strings.Contains(last.Detail, detail) ||
-		strings.Contains(last.Detail, context.DeadlineExceeded.Error()) { // nobody reads that
-		d.Errorf("command %s: got %s %s %q, want %s %s with %q", id, last.State, last.Reason, last.Detail, step, reason, detail)
-	}
-	return last
 }
 
 // ends fails unless a command for a release ended so.
 func (d *device) ends(id string, step wire.Step, reason wire.Reason, detail string, rolledBack bool) {
 	d.Helper()
-	if a := d.acked(wire.VerbRelease, id, step, reason, detail); a.RolledBack != rolledBack {
+	if a := d.Acked(wire.VerbRelease, id, step, reason, detail); a.RolledBack != rolledBack {
 		d.Errorf("got %+v, want rolled back: %t", a, rolledBack)
 	}
 	if s := d.Updater.Status(); s.Step != nil || s.Last == nil || s.Last.ID != id || s.Last.State != step ||

@@ -67,13 +67,34 @@ func (t *task) replace(ctx context.Context, p *slot.Phase) (control.Outcome, err
 	return t.fail(err, false)
 }
 
+// signedFor is how long it counts that a release was found to be signed.
+const signedFor = time.Minute
+
+// await takes the lock when the release may be activated. To fetch it and to wait may have
+// taken days, in which it may have been withdrawn: that is asked at last, and not with the
+// lock held, as the answer may take long, too.
+func (t *task) await(ctx context.Context) (free func(), err error) {
+	var asked time.Time
+	for {
+		free, err = lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, func(why string) error {
+			t.enter(wire.UpdateLocked, why)
+			return nil
+		})
+		if err != nil || time.Since(asked) < signedFor {
+			return free, err
+		}
+		free()
+		if err := t.signed(ctx); err != nil {
+			return nil, err
+		}
+		asked = time.Now()
+	}
+}
+
 // activate waits until that may be, and records that the release is to run; then this
 // process ends. The lock is held until it stops.
 func (t *task) activate(ctx context.Context) error {
-	free, err := lock.Await(ctx, t.cfg.Folder, t.cfg.Window, t.deps.Clock, func(why string) error {
-		t.enter(wire.UpdateLocked, why)
-		return nil
-	})
+	free, err := t.await(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,7 +108,7 @@ func (t *task) activate(ctx context.Context) error {
 		return noSpace(err)
 	}
 	t.log.Info("this program ends for another release, which is on trial", "version", t.asked.Version)
-	t.deps.End(nil)
+	t.deps.End(ErrSwitch)
 	go func() {
 		<-t.deps.Stopping
 		free()
@@ -118,7 +139,8 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	t.enter(wire.UpdateTrial, "")
 	t.tell(wire.SeverityInfo, wire.Event{Kind: wire.EventUpdate, // a record for the broker, if there is no other
 		Detail: fmt.Sprintf("release %s is on trial in slot %s", t.asked.Version, p.Slot)})
-	look := trial{engine: t.deps.Engine, link: t.deps.Link, until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
+	look := trial{engine: t.deps.Engine, canaries: t.deps.Canaries, link: t.deps.Link,
+		until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
 		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
 	})
@@ -174,7 +196,7 @@ func (t *task) tryAgain(ctx context.Context) (control.Outcome, error) {
 	t.enter(wire.UpdateTrial, "its start could not be recorded")
 	for pause(ctx, recount) == nil {
 		if t.room(0) == nil {
-			t.deps.End(nil)
+			t.deps.End(ErrSwitch)
 			break
 		}
 	}

@@ -1,14 +1,20 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"maps"
+	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/firmware/slot"
 )
 
@@ -59,12 +65,14 @@ const lookPace = 100 * time.Millisecond
 
 // A trial watches this program from its start on.
 type trial struct {
-	engine Engine
-	link   Link
-	until  time.Time // by the running clock: it has proved itself, or has not
-	unfit  []string  // members that could not be used under the release before
-	seen   seen
-	asked  uint64 // frames answered when one was asked for last
+	engine   Engine
+	canaries *Canaries
+	link     Link
+	until    time.Time // by the running clock: it has proved itself, or has not
+	unfit    []string  // members that could not be used under the release before
+	seen     seen
+	frames   uint64      // answered at the look before
+	asking   atomic.Bool // a picture has no answer yet
 }
 
 // run looks until there is a verdict: nil, a *failing, or ctx's error. tell is called with
@@ -96,15 +104,39 @@ func (t *trial) look() {
 	now := t.engine.Status()
 	s.engine, s.loading, s.detail = now.State, now.Loading, now.Detail
 	if s.canary == nil {
-		s.canary = t.firstNew(t.engine.Canaries())
+		s.canary = t.firstNew(t.canaries.all())
 	}
 	s.frames = t.engine.Answered()
-	s.linked = s.linked || t.link.Online()
-	s.delivered = s.delivered || t.link.Delivered() > 0
-	if s.ready() && s.frames < framesLeast && s.frames == t.asked {
-		t.engine.Ask()
+	link := t.link.Status()
+	s.linked = s.linked || link.Online
+	s.delivered = s.delivered || link.Taken > 0
+	if s.ready() && s.frames < framesLeast && s.frames == t.frames {
+		t.ask()
 	}
-	t.asked = s.frames
+	t.frames = s.frames
+}
+
+// askDeadline is that of a picture that nobody waits for: as long as any job may have.
+const askDeadline = time.Minute
+
+// ask has a picture of no importance answered, if none is at hand. What the goal in force
+// wants does not bind it.
+func (t *trial) ask() {
+	if !t.asking.CompareAndSwap(false, true) {
+		return
+	}
+	t.engine.Submit(pipeline.Job{Body: picture(), Received: time.Now(),
+		Deadline: askDeadline, Floor: math.SmallestNonzeroFloat64, Priority: pipeline.Low},
+		func(*engine.Answer) { t.asking.Store(false) })
+}
+
+// picture is a grey one, in PNG.
+func picture() []byte {
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 32, 32))); err != nil {
+		panic("release: a picture cannot be encoded: " + err.Error())
+	}
+	return b.Bytes()
 }
 
 // firstNew is the first canary that failed of a member that the release before could use.
@@ -123,7 +155,7 @@ const cellUnfit = "release-unfit"
 
 // noteUnfit keeps those that cannot be used now, which no other release is to blame for.
 func (u *Updater) noteUnfit() error {
-	return u.deps.State.SetCell(cellUnfit, encode(u.deps.Engine.Unfit()))
+	return u.deps.State.SetCell(cellUnfit, encode(u.deps.Canaries.unfit(u.deps.Engine.Status())))
 }
 
 // notedUnfit are none where nothing can be read, as after a release that did not note them.

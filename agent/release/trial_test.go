@@ -1,10 +1,10 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"maps"
-	"slices"
+	"image/png"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/engine"
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/firmware/slot"
 )
@@ -22,7 +24,7 @@ type fakeDevice struct {
 	state     engine.State
 	loading   bool
 	frames    uint64
-	canaries  map[string]error
+	canaries  Canaries
 	asked     int
 	deaf      bool // it does not answer what is asked
 	online    bool
@@ -43,36 +45,26 @@ func (d *fakeDevice) Answered() uint64 {
 	return d.frames
 }
 
-func (d *fakeDevice) Canaries() map[string]error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return maps.Clone(d.canaries)
-}
-
-func (d *fakeDevice) Unfit() []string { return slices.Collect(maps.Keys(d.Canaries())) }
-
-func (d *fakeDevice) Ask() {
+func (d *fakeDevice) Submit(j pipeline.Job, answer func(*engine.Answer)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
-	if !d.deaf {
+	if _, err := png.Decode(bytes.NewReader(j.Body)); err == nil && !d.deaf {
 		d.frames++
+		answer(nil)
 	}
 }
 
-func (d *fakeDevice) Online() bool {
+// fakeLink is the link of one.
+type fakeLink struct{ *fakeDevice }
+
+func (d fakeLink) Status() uplink.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.online
+	return uplink.Status{Online: d.online, Taken: d.delivered}
 }
 
-func (d *fakeDevice) Delivered() uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.delivered
-}
-
-func (d *fakeDevice) Keep(_ wire.Severity, e wire.Event) func() bool {
+func (d fakeLink) Keep(_ wire.Severity, e wire.Event) func() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.events = append(d.events, e)
@@ -87,12 +79,17 @@ func (d *fakeDevice) change(do func()) {
 	do()
 }
 
+// trial is one of it, that ends at a time.
+func (d *fakeDevice) trial(until time.Time) *trial {
+	return &trial{engine: d, canaries: &d.canaries, link: fakeLink{d}, until: until}
+}
+
 // sound is a device that has all that a release must show.
 func sound() *fakeDevice { return &fakeDevice{state: engine.Ready, online: true, delivered: 1} }
 
 func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
 	const long = 5 * time.Minute
-	bad := map[string]error{"desk/5M on cpu": errors.New("canary: a logit")}
+	fail := func(d *fakeDevice) { d.canaries.note("desk/5M on cpu", errors.New("canary: a logit")) }
 	for _, tt := range []struct {
 		name   string
 		device *fakeDevice
@@ -111,9 +108,9 @@ func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
 			func(d *fakeDevice) { d.online, d.delivered = true, 1 }, "", "", 4 * time.Minute, 241 * time.Second},
 		{"the link was there", &fakeDevice{state: engine.Ready, loading: true, online: true}, time.Minute,
 			func(d *fakeDevice) { d.online, d.loading, d.delivered = false, false, 3 }, "", "", time.Minute, 65 * time.Second},
-		{"a canary that fails", sound(), time.Second, func(d *fakeDevice) { d.canaries = bad },
+		{"a canary that fails", sound(), time.Second, fail,
 			slot.Canary, "a logit", time.Second, 2 * time.Second},
-		{"a canary that fails without a link", &fakeDevice{canaries: bad}, 0, nil, slot.Canary, "", 0, time.Second},
+		{"a canary that fails without a link", &fakeDevice{}, 0, fail, slot.Canary, "", 0, time.Second},
 		{"no member", &fakeDevice{state: engine.Unavailable, online: true, delivered: 1}, 0, nil, slot.Inference,
 			"the engine is unavailable: no member passed", long, long},
 		{"members that are never ready", &fakeDevice{online: true, delivered: 1}, 0, nil, slot.Inference, "preparing", long, long},
@@ -134,7 +131,7 @@ func TestATrialEndsWithTheFirstThingThatIsWrong(t *testing.T) {
 						tt.device.change(func() { tt.change(tt.device) })
 					}
 				})
-				try := trial{engine: tt.device, link: tt.device, until: began.Add(long)}
+				try := tt.device.trial(began.Add(long))
 				err := try.run(t.Context(), func(uint64) {})
 				f, failed := errors.AsType[*failing](err)
 				switch took := time.Since(began); {
@@ -163,7 +160,7 @@ func TestATrialAsksForNothingWhileJobsCome(t *testing.T) {
 			}
 		}()
 		var told []uint64
-		try := trial{engine: d, link: d, until: time.Now().Add(time.Minute)}
+		try := d.trial(time.Now().Add(time.Minute))
 		if err := try.run(t.Context(), func(n uint64) { told = append(told, n) }); err != nil {
 			t.Error(err)
 		}
@@ -178,7 +175,7 @@ func TestATrialEndsWithItsDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, stop)
-		try := trial{engine: &fakeDevice{}, link: &fakeDevice{}, until: time.Now().Add(time.Minute)}
+		try := (&fakeDevice{}).trial(time.Now().Add(time.Minute))
 		if err := try.run(ctx, func(uint64) {}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want that it was stopped", err)
 		}

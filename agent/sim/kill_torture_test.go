@@ -21,13 +21,58 @@ import (
 	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/brokertest"
+	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
-// effects is what devices tell of commands for families, and of families that took over.
+// change is what a rollout brings to all devices of a fleet.
+type change struct {
+	*yard
+	id     string // of the rollout
+	set    func(*wire.RolloutSpec)
+	family *family.Folder // that the operator has; nil: devices take it from elsewhere
+	there  func()         // waits until all devices have it
+}
+
+// toDusk is the family dusk, in a fleet that starts with day.
+func toDusk(tb testing.TB, at mqtt.Broker, n int, p *sim.Profile) change {
+	tb.Helper()
+	y := mustYardAt(tb, at, n, p)
+	set := func(s *wire.RolloutSpec) { s.Family = y.named(dusk) }
+	return change{yard: y, id: "dusk", set: set, family: mustFolder(tb, p, dusk), there: func() { y.uses(dusk, n) }}
+}
+
+// toGood is the release good, in a fleet that starts with old and has each blob after a while.
+func toGood(tb testing.TB, at mqtt.Broker, n int, blobs time.Duration) change {
+	tb.Helper()
+	y, d := mustReleasesAt(tb, at, n, time.Minute, blobs)
+	y.runs(old, 0)
+	set := func(s *wire.RolloutSpec) { s.Probation, s.Release = nil, d.release(good) }
+	return change{yard: y, id: idOf(good), set: set, there: func() { y.runs(good, 0) }}
+}
+
+// begin starts the rollout. The answer may be given by a controller that is not there yet.
+func (c change) begin(f func(*wire.RolloutSpec)) (asked <-chan error) {
+	s := spec(f)
+	c.set(&s)
+	if c.family != nil {
+		go c.remote.Serve(c.tb.Context(), c.family) // also to one that is killed while it takes it
+	}
+	answer := make(chan error, 1)
+	go func() {
+		start := wire.RolloutCommand{Action: wire.RolloutStart, Rollout: c.id, Spec: &s}
+		_, err := c.remote.Do(c.tb.Context(), start, patience, nil)
+		answer <- err
+	}()
+	return answer
+}
+
+// effects is what devices tell of commands for families and releases, and of those that
+// took over.
 type effects struct {
 	mu       sync.Mutex
 	commands map[string]map[string]wire.Step // by device and id, the last state
-	taken    map[string]int                  // by device, families that took over
+	taken    map[string]int                  // by device, what took over
 }
 
 // mustCount counts until the test ends.
@@ -65,7 +110,7 @@ func (e *effects) count(ctx context.Context, box *fleet.Mailbox) error {
 		}
 		e.mu.Lock()
 		switch {
-		case t.Kind == wire.KindAck && t.Verb == wire.VerbFamily:
+		case t.Kind == wire.KindAck && (t.Verb == wire.VerbFamily || t.Verb == wire.VerbRelease):
 			var a wire.Ack
 			if err = wire.Decode(m.Payload, &a); err == nil {
 				if e.commands[t.Device] == nil {
@@ -73,7 +118,7 @@ func (e *effects) count(ctx context.Context, box *fleet.Mailbox) error {
 				}
 				e.commands[t.Device][t.ID] = a.State
 			}
-		case t.Kind == wire.KindEvent && strings.Contains(string(m.Payload), " took over from family "):
+		case t.Kind == wire.KindEvent && tookOver(string(m.Payload)):
 			e.taken[t.Device]++
 		}
 		e.mu.Unlock()
@@ -83,15 +128,20 @@ func (e *effects) count(ctx context.Context, box *fleet.Mailbox) error {
 	}
 }
 
-// once fails unless each of so many devices succeeded with one command of this id, and one
-// family took over on it.
+// tookOver tells whether an event is that of a family or release which is in use for good.
+func tookOver(event string) bool {
+	return strings.Contains(event, " took over from family ") || strings.Contains(event, "release "+good+" is confirmed")
+}
+
+// once fails unless each of so many devices succeeded with one command of this id, which
+// took effect once.
 func (e *effects) once(tb testing.TB, devices int, id string) {
 	tb.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for device, of := range e.commands {
 		if len(of) != 1 || of[id] != wire.CommandSucceeded || e.taken[device] != 1 {
-			tb.Errorf("%s: commands %v, and %d families took over; want %s alone, and one", device, of, e.taken[device], id)
+			tb.Errorf("%s: commands %v, of which %d took effect; want %s alone, and once", device, of, e.taken[device], id)
 		}
 	}
 	if len(e.commands) != devices {
@@ -133,30 +183,41 @@ func (p *process) kill() {
 // behind what it writes.
 func TestAControllerKilledAtAnyMomentOfARolloutEndsTheSame(t *testing.T) {
 	const n = 20
-	at := mustBroker(t)
-	p := mustProcess(t, at)
-	y, e := mustYardAt(t, at, n, promising(t, 10)), mustCount(t, at)
-	f, err := y.profile.Folder(dusk)
-	if err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]func(testing.TB, mqtt.Broker) change{
+		"a family":  func(tb testing.TB, at mqtt.Broker) change { return toDusk(tb, at, n, promising(tb, 10)) },
+		"a release": func(tb testing.TB, at mqtt.Broker) change { return toGood(tb, at, n, 300*time.Millisecond) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := mustBroker(t)
+			p := mustProcess(t, at)
+			c, e := to(t, at), mustCount(t, at)
+			asked := c.begin(func(s *wire.RolloutSpec) {
+				s.Phases, s.SoakMS = []string{"1", "25%", "50%", "100%"}, new(500.0)
+			})
+			p.killNowAndThen(func() bool {
+				doc, _ := c.remote.Rollout(c.id)
+				return doc.State.Final()
+			})
+			if err := <-asked; err != nil {
+				t.Fatal(err)
+			}
+			doc := c.becomes(c.id, wire.RolloutDone, "")
+			for i, size := range []int{1, 4, 5, 10} {
+				if p := doc.Phases[i]; p.Counts.Succeeded != size {
+					t.Errorf("phase %d: got %+v, want that %d succeeded", i+1, p, size)
+				}
+			}
+			c.there()
+			e.once(t, n, c.id+".1")
+		})
 	}
-	go y.remote.Serve(t.Context(), f) // also to one that is killed while it takes it
-	s := spec(func(s *wire.RolloutSpec) {
-		s.Phases, s.SoakMS = []string{"1", "25%", "50%", "100%"}, new(500.0)
-		s.Family = &wire.Family{Name: f.Name, Digest: "sha256:" + string(f.Digest())}
-	})
-	asked := make(chan error, 1)
-	go func() {
-		start := wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "dusk", Spec: &s}
-		_, err := y.remote.Do(t.Context(), start, patience, nil)
-		asked <- err
-	}()
+}
+
+// killNowAndThen kills the process at any moment, and starts it again, until what it is at
+// has ended.
+func (p *process) killNowAndThen(ended func() bool) {
 	seed := rand.Uint64()
 	r, kills := rand.New(rand.NewPCG(seed, 0)), 0
-	ended := func() bool {
-		doc, _ := y.remote.Rollout("dusk")
-		return doc.State.Final()
-	}
 	for ; kills < 20; kills++ {
 		<-time.After(time.Duration(r.Float64() * float64(3*time.Second)))
 		if ended() {
@@ -165,63 +226,68 @@ func TestAControllerKilledAtAnyMomentOfARolloutEndsTheSame(t *testing.T) {
 		p.kill()
 		p.start()
 	}
-	t.Logf("seed %d: %d kills", seed, kills)
-	if err := <-asked; err != nil {
-		t.Fatal(err)
-	}
-	doc := y.becomes("dusk", wire.RolloutDone, "")
-	for i, size := range []int{1, 4, 5, 10} {
-		if p := doc.Phases[i]; p.Counts.Succeeded != size {
-			t.Errorf("phase %d: got %+v, want that %d succeeded", i+1, p, size)
-		}
-	}
-	y.uses(dusk, n)
-	e.once(t, n, "dusk.1")
+	p.tb.Logf("seed %d: %d kills", seed, kills)
 }
 
 // TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing kills it three times in each, on
 // a device that was not in the phase before.
 func TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing(t *testing.T) {
-	for _, tt := range []struct {
-		phase wire.UpdatePhase
-		slow  func(*sim.Member) // makes the phase last
-	}{
-		{wire.UpdateFetching, func(m *sim.Member) { m.KiB = 16 << 10 }},
-		{wire.UpdateActivating, func(m *sim.Member) { m.LoadMS = 200 }},
-		{wire.UpdateProbation, func(*sim.Member) {}}, // by its frames
-	} {
-		t.Run(string(tt.phase), func(t *testing.T) {
-			p := promising(t, 10)
+	const n = 6
+	slowed := func(slow func(*sim.Member)) func(testing.TB, mqtt.Broker) change {
+		return func(tb testing.TB, at mqtt.Broker) change {
+			p := promising(tb, 10)
 			p.Families[dusk].Members = slices.Clone(p.Families[dusk].Members)
 			for i := range p.Families[dusk].Members {
-				tt.slow(&p.Families[dusk].Members[i])
+				slow(&p.Families[dusk].Members[i])
 			}
-			forgetsAll(t, p, tt.phase)
-		})
+			return toDusk(tb, at, n, p)
+		}
+	}
+	release := func(tb testing.TB, at mqtt.Broker) change { return toGood(tb, at, n, time.Second) }
+	for _, tt := range []struct {
+		of    string
+		phase wire.UpdatePhase
+		to    func(testing.TB, mqtt.Broker) change // makes the phase last
+	}{
+		{"a family", wire.UpdateFetching, slowed(func(m *sim.Member) { m.KiB = 16 << 10 })},
+		{"a family", wire.UpdateActivating, slowed(func(m *sim.Member) { m.LoadMS = 200 })},
+		{"a family", wire.UpdateProbation, slowed(func(*sim.Member) {})}, // by its frames
+		{"a release", wire.UpdateFetching, release},
+		{"a release", wire.UpdateActivating, release},
+		{"a release", wire.UpdateTrial, release}, // by its pictures
+	} {
+		t.Run(tt.of+" "+string(tt.phase), func(t *testing.T) { forgetsAll(t, n, tt.to, tt.phase) })
 	}
 }
 
-// forgetsAll kills a broker while devices are in a phase of the update to dusk.
-func forgetsAll(t *testing.T, p *sim.Profile, phase wire.UpdatePhase) {
-	const n = 6
+// forgetsAll kills a broker while devices are in a phase of an update.
+func forgetsAll(t *testing.T, n int, to func(testing.TB, mqtt.Broker) change, phase wire.UpdatePhase) {
 	broker := brokertest.StartMosquitto(t)
 	at := mqtt.Broker{URL: mqtt.URLs{"mqtt://" + broker.Addr}}
 	mustServe(t, at)
-	y, e := mustYardAt(t, at, n, p), mustCount(t, at)
-	started := make(chan struct{})
-	go func() {
-		defer close(started)
-		y.start(dusk, spec(func(s *wire.RolloutSpec) { s.Probation = &wire.Probation{Frames: 30, MaxMissed: 5} }))
-	}()
+	c, e := to(t, at), mustCount(t, at)
+	asked := c.begin(func(s *wire.RolloutSpec) { s.Probation = &wire.Probation{Frames: 30, MaxMissed: 5} })
+	c.forget(broker, 3, phase)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	c.becomes(c.id, wire.RolloutDone, "")
+	c.there()
+	e.once(t, n, c.id+".1")
+}
+
+// forget kills the broker, each time while another device is in a phase of its update.
+func (y *yard) forget(broker *brokertest.Mosquitto, times int, phase wire.UpdatePhase) {
+	y.tb.Helper()
 	kills := map[string]bool{}
 	picture := y.seen.Registry().Subscribe()
 	defer picture.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(y.tb.Context(), patience)
 	defer cancel()
-	for len(kills) < 3 {
+	for len(kills) < times {
 		d, err := picture.Next(ctx)
 		if err != nil {
-			t.Fatalf("%d kills: %v", len(kills), err)
+			y.tb.Fatalf("%d kills: %v", len(kills), err)
 		}
 		if u := d.Caps; u != nil && u.Update != nil && u.Update.Step == phase && !kills[d.Name] {
 			kills[d.Name] = true
@@ -229,9 +295,32 @@ func forgetsAll(t *testing.T, p *sim.Profile, phase wire.UpdatePhase) {
 			broker.Start()
 		}
 	}
-	<-started
-	y.becomes("dusk", wire.RolloutDone, "")
-	t.Logf("the broker was killed while these were in the phase %s: %v", phase, kills)
-	y.uses(dusk, n)
-	e.once(t, n, "dusk.1")
+	y.tb.Logf("the broker was killed while these were in the phase %s: %v", phase, kills)
+}
+
+// TestABrokerThatForgetsAllWhileABadReleaseIsOnTrialIsToldThatItWentBack is of releases that
+// end as they are started, and of those that reach no broker until their time is over.
+func TestABrokerThatForgetsAllWhileABadReleaseIsOnTrialIsToldThatItWentBack(t *testing.T) {
+	const n = 3
+	for version, reason := range map[string]slot.Reason{bad: slot.Crash, deaf: slot.NoLink} {
+		t.Run(string(reason), func(t *testing.T) {
+			broker := brokertest.StartMosquitto(t)
+			at := mqtt.Broker{URL: mqtt.URLs{"mqtt://" + broker.Addr}}
+			mustServe(t, at)
+			y, d := mustReleasesAt(t, at, n, 10*time.Second, 0)
+			e := mustCount(t, at)
+			y.runs(old, 0)
+			y.release(d, version, spec(nil))
+			y.forget(broker, 1, wire.UpdateActivating)
+			y.becomes(idOf(version), wire.RolloutFailed, "success")
+			y.runs(old, 0)
+			canary := y.commanded(idOf(version))
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if len(canary) != 1 || e.commands[canary[0]][idOf(version)+".1"] != wire.CommandFailed {
+				t.Fatalf("%v were commanded, and said %v; want that one did, and failed", canary, e.commands)
+			}
+			y.wentBack(canary[0], version, string(reason))
+		})
+	}
 }

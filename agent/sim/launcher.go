@@ -3,8 +3,8 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/limber-edge/limber/agent"
 	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/firmware/slot"
 )
@@ -12,14 +12,30 @@ import (
 // Release is one of the program that does not prove itself on a device; all others do.
 type Release struct {
 	Version string      `json:"version"`
-	Fails   slot.Reason `json:"fails"` // crash: it ends at once; no_link: it reaches no broker
+	Fails   slot.Reason `json:"fails"` // no_link: it reaches no broker; the others are told as they are launched
+}
+
+// reasons are those that a release may fail for.
+func reasons() []slot.Reason {
+	return []slot.Reason{slot.Crash, slot.Hang, slot.NoLink, slot.Canary, slot.Inference, slot.State}
 }
 
 func (r Release) check() error {
-	if r.Fails != slot.Crash && r.Fails != slot.NoLink {
-		return fmt.Errorf("release %q: fails %q: wants %s or %s", r.Version, r.Fails, slot.Crash, slot.NoLink)
+	if !slices.Contains(reasons(), r.Fails) {
+		return fmt.Errorf("release %q: fails %q: wants one of %v", r.Version, r.Fails, reasons())
 	}
 	return nil
+}
+
+// said is what a release that is launched says last.
+func (r Release) said() string {
+	switch r.Fails {
+	case slot.Crash:
+		return fmt.Sprintf("panic: simulated, in release %s\n", r.Version)
+	case slot.Hang:
+		return ""
+	}
+	return fmt.Sprintf("release %s did not prove itself: %s: simulated\n", r.Version, r.Fails)
 }
 
 // fails is why a release does not prove itself; "" if it does.
@@ -57,8 +73,8 @@ func (d *device) launch(ended error) (program, error) {
 	case !p.InTrial():
 	case p.Verdict != "":
 		p, err = slots.Launcher().Back(p.Verdict, fmt.Sprintln(ended))
-	case fails == slot.Crash:
-		p, err = slots.Launcher().Back(slot.Crash, fmt.Sprintf("panic: simulated, in release %s\n", p.Version))
+	case fails != "" && fails != slot.NoLink:
+		p, err = slots.Launcher().Back(fails, Release{p.Version, fails}.said())
 	}
 	if err != nil {
 		return is, err
@@ -76,5 +92,5 @@ func (d *device) launch(ended error) (program, error) {
 
 // gaveWay tells whether a program ended so that another one is to run.
 func gaveWay(err error) bool {
-	return errors.Is(err, agent.ErrSwitch) || errors.Is(err, release.ErrUnproved)
+	return errors.Is(err, release.ErrSwitch) || errors.Is(err, release.ErrUnproved)
 }

@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/family"
@@ -18,7 +20,14 @@ type members struct {
 func newMembers(p *Profile, m *machine) members {
 	known := members{families: map[family.Digest]Family{}, machine: m}
 	for _, f := range p.Families {
-		known.families[f.manifest(family.MemoryBlobs{}).Digest()] = f
+		digest := f.manifest(family.MemoryBlobs{}).Digest()
+		if f.Fails == Misses {
+			f.Members = slices.Clone(f.Members)
+			for i := range f.Members {
+				f.Members[i].TakesMS = 2 * p.DeadlineMS
+			}
+		}
+		known.families[digest] = f
 	}
 	return known
 }
@@ -34,6 +43,9 @@ func (s members) shape(l *Loader) {
 	l.Takes = func(i int) time.Duration { return s.machine.slow(f.Members[i].takes()) }
 	l.Load = func(i int) error {
 		time.Sleep(s.machine.slow(milliseconds(f.Members[i].LoadMS)))
+		if f.Fails == Canary {
+			return fmt.Errorf("member %s: %w: simulated: its logits are others", f.Members[i].Name, family.ErrCanary)
+		}
 		return nil
 	}
 	l.Astray = func(i int, mean float64) bool { return f.Members[i].astray(mean) }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
 // Profile is what simulated devices run and what befalls them. A file has it as JSON;
@@ -33,7 +35,19 @@ type Family struct {
 	Name    string   `json:"name"`
 	Classes int      `json:"classes"`
 	Members []Member `json:"members"` // by rising top-1
+	// Fails is how it does not prove itself on a device; empty: by what its members take, or
+	// not at all.
+	Fails Failure `json:"fails,omitempty"`
 }
+
+// Failure is how a family does not prove itself.
+type Failure string
+
+// The ways in which families fail.
+const (
+	Misses Failure = "misses" // every inference takes twice the deadline of a frame
+	Canary Failure = "canary" // each member gives other logits than it must
+)
 
 // Member is one of them.
 type Member struct {
@@ -102,6 +116,19 @@ func ParseProfile(b []byte) (*Profile, error) {
 	return p, nil
 }
 
+// Fail has a family of the profile, or else the release of a version, fail on each device,
+// whatever the profile says of it.
+func (p *Profile) Fail(name, how string) error {
+	is := slices.IndexFunc(p.Families, func(f Family) bool { return f.Name == name })
+	if is >= 0 {
+		p.Families[is].Fails = Failure(how)
+		return p.check()
+	}
+	p.Releases = slices.DeleteFunc(p.Releases, func(r Release) bool { return r.Version == name })
+	p.Releases = append(p.Releases, Release{name, slot.Reason(how)})
+	return p.check()
+}
+
 func (p *Profile) check() error {
 	var errs []error
 	complain := func(bad bool, format string, args ...any) {
@@ -115,7 +142,8 @@ func (p *Profile) check() error {
 	complain(!within(p.FPS, 0, maxFPS), "fps %v: wants frames a second from 0 to %d", p.FPS, maxFPS)
 	complain(!within(p.DeadlineMS, 1, maxMillis), "deadline_ms %v: wants 1 to %d", p.DeadlineMS, maxMillis)
 	seen := map[string]bool{}
-	for _, f := range p.Families {
+	for i, f := range p.Families {
+		complain(i == 0 && f.Fails != "", "family %q: fails: devices start with it, so it must not", f.Name)
 		complain(seen[f.Name], "family %q: the name is taken", f.Name)
 		seen[f.Name] = true
 		if err := f.check(); err != nil {
@@ -145,6 +173,9 @@ func (f Family) check() error {
 	var errs []error
 	if f.Classes > maxClasses {
 		errs = append(errs, fmt.Errorf("%d classes: wants at most %d", f.Classes, maxClasses))
+	}
+	if f.Fails != "" && f.Fails != Misses && f.Fails != Canary {
+		errs = append(errs, fmt.Errorf("fails %q: wants %s or %s", f.Fails, Misses, Canary))
 	}
 	if len(f.Members) > family.MaxMembers {
 		errs = append(errs, fmt.Errorf("%d members: wants at most %d", len(f.Members), family.MaxMembers))

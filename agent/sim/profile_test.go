@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/firmware/slot"
 )
 
 func mustExample(tb testing.TB) *Profile {
@@ -34,7 +36,9 @@ func TestAProfileIsReadStrictlyAndJudgedAtOnce(t *testing.T) {
 		{"no latency", `"latency_ms": 9`, `"latency_ms": 0`, []string{`member "middle": latency_ms 0`}},
 		{"a member that never loads", `"kib": 256`, `"load_ms": 1e9`, []string{"load_ms 1e+09: wants 0 to 600000"}},
 		{"a model that does not fit", `"kib": 256`, `"kib": 65537`, []string{"kib 65537: wants 0 to 65536"}},
-		{"a release that fails in no way", `"crash"`, `"rain"`, []string{`release "1.6.0": fails "rain": wants crash or no_link`}},
+		{"a release that fails in no way", `"crash"`, `"rain"`, []string{`release "1.6.0": fails "rain": wants one of [crash hang no_link`}},
+		{"a family that fails in no way", `"name": "night",`, `"name": "night", "fails": "rain",`, []string{`family "night": fails "rain": wants misses or canary`}},
+		{"a first family that fails", `"name": "day",`, `"name": "day", "fails": "canary",`, []string{`family "day": fails: devices start with it`}},
 		{"no share", `"agreement": 0.9,`, `"agreement": 9,`, []string{"agreement 9: want fractions"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,6 +52,23 @@ func TestAProfileIsReadStrictlyAndJudgedAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestWhatIsToldToFailDoesWhateverTheProfileSays(t *testing.T) {
+	p := mustExample(t)
+	for name, how := range map[string]string{"night": "canary", "1.6.0": "hang", "1.7.0": "state"} {
+		if err := p.Fail(name, how); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if p.Families[1].Fails != Canary || p.fails("1.6.0") != slot.Hang || p.fails("1.7.0") != slot.State || p.fails("1.5.0") != "" {
+		t.Errorf("got %+v and %+v", p.Families[1], p.Releases)
+	}
+	for _, bad := range [][2]string{{"day", "misses"}, {"night", "crash"}, {"1.6.0", "misses"}} {
+		if err := mustExample(t).Fail(bad[0], bad[1]); err == nil {
+			t.Errorf("%v: got no error", bad)
+		}
 	}
 }
 

@@ -2,14 +2,18 @@ package sim_test
 
 import (
 	"errors"
+	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/sim"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -24,8 +28,9 @@ type depot struct {
 	manifests      map[string]family.Digest // by version
 }
 
-// mustDepot has a release of each version, for the architecture of this machine.
-func mustDepot(tb testing.TB, versions ...string) *depot {
+// mustDepot has a release of each version, for the architecture of this machine. Each blob
+// comes after a while.
+func mustDepot(tb testing.TB, blobs time.Duration, versions ...string) *depot {
 	tb.Helper()
 	d := &depot{TB: tb, dir: filepath.Join(tb.TempDir(), "repo"), keys: tb.TempDir(), manifests: map[string]family.Digest{}}
 	for _, role := range repo.Roles() {
@@ -48,7 +53,13 @@ func mustDepot(tb testing.TB, versions ...string) *depot {
 	if _, e := r.Publish(); err != nil || e != nil {
 		tb.Fatal(errors.Join(err, e))
 	}
-	s := httptest.NewServer(repo.NewHandler(root))
+	all := repo.NewHandler(root)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			<-time.After(blobs)
+		}
+		all.ServeHTTP(w, r)
+	}))
 	tb.Cleanup(func() { s.Close(); root.Close() })
 	d.url = s.URL
 	return d
@@ -69,12 +80,16 @@ func (d *depot) add(r *repo.Repository, version string) {
 // idOf is that of the rollout of a version.
 func idOf(version string) string { return strings.ReplaceAll(version, ".", "-") }
 
+// release is one as rollouts name it.
+func (d *depot) release(version string) *wire.RolloutRelease {
+	return &wire.RolloutRelease{Version: version,
+		Manifests: []wire.ReleaseFor{{Arch: runtime.GOARCH, Digest: "sha256:" + string(d.manifests[version])}}}
+}
+
 // release starts the rollout of one.
 func (y *yard) release(d *depot, version string, s wire.RolloutSpec) {
 	y.tb.Helper()
-	s.Probation = nil
-	s.Release = &wire.RolloutRelease{Version: version,
-		Manifests: []wire.ReleaseFor{{Arch: runtime.GOARCH, Digest: "sha256:" + string(d.manifests[version])}}}
+	s.Probation, s.Release = nil, d.release(version)
 	y.do(wire.RolloutCommand{Action: wire.RolloutStart, Rollout: idOf(version), Spec: &s})
 }
 
@@ -103,9 +118,15 @@ const old, good, next, bad, deaf = "1.4.0", "1.5.0", "1.5.1", "1.6.0", "1.7.0"
 // mustReleases is a fleet that takes releases, and their repository.
 func mustReleases(tb testing.TB, n int, trial time.Duration) (*yard, *depot) {
 	tb.Helper()
-	d := mustDepot(tb, good, next, bad, deaf)
 	at := mustBroker(tb)
 	mustServe(tb, at)
+	return mustReleasesAt(tb, at, n, trial, 0)
+}
+
+// mustReleasesAt is one where a controller comes to. It has each blob after a while.
+func mustReleasesAt(tb testing.TB, at mqtt.Broker, n int, trial, blobs time.Duration) (*yard, *depot) {
+	tb.Helper()
+	d := mustDepot(tb, blobs, good, next, bad, deaf)
 	cfg := config(tb, n, at)
 	cfg.Version, cfg.Profile.FPS = old, 0.2
 	cfg.Profile.Releases = []sim.Release{{Version: bad, Fails: slot.Crash}, {Version: deaf, Fails: slot.NoLink}}
@@ -170,6 +191,31 @@ func releasesRolledOut(t *testing.T, n int) {
 func TestABadReleaseStopsAtTheCanaryAndAGoodOneReachesAll(t *testing.T) {
 	t.Parallel()
 	releasesRolledOut(t, 10)
+}
+
+// TestAReleaseFailsItsTrialWithTheReasonThatItIsToldTo is of those that do not take the time
+// of a trial.
+func TestAReleaseFailsItsTrialWithTheReasonThatItIsToldTo(t *testing.T) {
+	t.Parallel()
+	at := mustBroker(t)
+	mustServe(t, at)
+	reasons := map[string]slot.Reason{"2.0.1": slot.Hang, "2.0.2": slot.Canary, "2.0.3": slot.Inference, "2.0.4": slot.State}
+	d := mustDepot(t, 0, slices.Collect(maps.Keys(reasons))...)
+	cfg := config(t, 1, at)
+	cfg.Version, cfg.Profile.FPS = old, 0
+	for version, reason := range reasons {
+		if err := cfg.Profile.Fail(version, string(reason)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.Releases = sim.Releases{Repository: []string{d.url}, RootFile: filepath.Join(d.dir, "metadata", "1.root.json")}
+	y := mustYardOf(t, at, cfg)
+	for version, reason := range reasons {
+		y.release(d, version, spec(nil))
+		y.becomes(idOf(version), wire.RolloutFailed, "success")
+		y.runs(old, 0)
+		y.wentBack(sim.Name(0), version, string(reason))
+	}
 }
 
 func TestAReleaseWithoutALinkGoesBackOnEachDevice(t *testing.T) {

@@ -273,3 +273,26 @@ func TestAFamilyThatKeepsItsPromiseReachesAllPhaseByPhase(t *testing.T) {
 	}
 	y.uses(dusk, n)
 }
+
+func TestAFamilyFailsItsTrialInTheWayThatItIsToldTo(t *testing.T) {
+	t.Parallel()
+	for how, want := range map[sim.Failure]string{
+		sim.Canary: "dusk.1: failed unsupported, rolled back: false",
+		sim.Misses: "dusk.1: failed infeasible, rolled back: true",
+	} {
+		t.Run(string(how), func(t *testing.T) {
+			t.Parallel()
+			p := promising(t, 10)
+			if err := p.Fail("dusk", string(how)); err != nil {
+				t.Fatal(err)
+			}
+			y := mustYard(t, 2, p)
+			y.start(dusk, spec(nil))
+			y.becomes("dusk", wire.RolloutFailed, "success")
+			y.uses(day, 2)
+			if got := y.updated(); len(got) != 1 || got[want] != 1 {
+				t.Errorf("got %v, want %s", got, want)
+			}
+		})
+	}
+}

@@ -1,7 +1,7 @@
 // Package systemd tells the service manager how this process is, as sd_notify(3) has it:
 // datagrams of NAME=VALUE to the socket that NOTIFY_SOCKET names.
 //
-//	Tell(Ready) ──▶ Watch: WATCHDOG=1, as long as the work goes on ──▶ Tell(Stopping)
+//	Insist(Ready) ──▶ Watch: WATCHDOG=1, as long as the work goes on ──▶ Tell(Stopping)
 //
 // The rule that makes the watchdog worth having: it is fed because work was done, or
 // because there was none, and never because time went by. A process whose work stands
@@ -68,6 +68,24 @@ func (m Manager) Tell(state string) error {
 		return fmt.Errorf("tell the service manager %s: %w", state, err)
 	}
 	return nil
+}
+
+// Insist tells the manager a state until it is taken or ctx ends. missed is called with why it
+// was not at first.
+func (m Manager) Insist(ctx context.Context, state string, missed func(error)) {
+	for first := true; ctx.Err() == nil; first = false {
+		err := m.Tell(state)
+		if err == nil {
+			return
+		}
+		if first {
+			missed(err)
+		}
+		select {
+		case <-time.After(patience):
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (m Manager) send(state string) error {

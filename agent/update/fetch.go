@@ -9,6 +9,7 @@ import (
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // spare is how much must be left on the file system, in bytes.
@@ -50,7 +51,11 @@ func (t *task) signed(ctx context.Context) error {
 	if t.deps.Signer == nil {
 		return nil
 	}
-	return noSpace(t.deps.Signer.May(ctx, t.digest))
+	err := t.deps.Signer.May(ctx, t.digest)
+	if errors.Is(err, repo.ErrRefused) {
+		return &wire.Refusal{Reason: wire.Unauthorized, Err: err}
+	}
+	return noSpace(err)
 }
 
 // manifest brings the manifest, which is the blob of the family's digest.

@@ -11,12 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/limber-edge/limber/agent/control/controltest"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -134,30 +133,9 @@ func stopAtWrites(t *testing.T, missed uint64) (states []string) {
 		t.Fatal(err)
 	}
 	st.Close()
-	c := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=fdatasync",
-		"-e", "inject=fdatasync:signal=SIGSTOP", os.Args[0], "-test.run", "^TestKilledChild$")
-	c.Env = append(os.Environ(), killedEnv+"="+dir, fmt.Sprintf("%s=%d", killedMissed, missed), "GORACE=atexit_sleep_ms=0")
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
 	var now, last []byte
-	for {
-		select {
-		case err := <-ended:
-			if !bytes.Contains(out.Bytes(), []byte("PASS")) { // strace itself may stumble over the last stop
-				t.Fatalf("the run ended with %v: %s", err, out.Bytes())
-			}
-			return states
-		case <-time.After(time.Millisecond):
-		}
-		child := childOf(c.Process.Pid)
-		if child == 0 || !halted(child) {
-			continue
-		}
+	env := []string{killedEnv + "=" + dir, fmt.Sprintf("%s=%d", killedMissed, missed)}
+	controltest.StopAtWrites(t, "TestKilledChild", "fdatasync", env, func() {
 		if now, err = readInto(now, filepath.Join(dir, "limber.db")); err != nil {
 			t.Fatal(err)
 		}
@@ -168,8 +146,8 @@ func stopAtWrites(t *testing.T, missed uint64) (states []string) {
 			}
 			states, now, last = append(states, path), last, now
 		}
-		syscall.Kill(child, syscall.SIGCONT)
-	}
+	})
+	return states
 }
 
 // readInto reads a file into memory that was used before: new memory costs the race
@@ -187,27 +165,4 @@ func readInto(b []byte, path string) ([]byte, error) {
 	b = slices.Grow(b[:0], int(info.Size()))[:info.Size()]
 	_, err = io.ReadFull(f, b)
 	return b, err
-}
-
-// childOf is the process that another one started; 0 for none yet.
-func childOf(pid int) (child int) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return 0
-	}
-	fmt.Sscan(string(b), &child)
-	return child
-}
-
-// halted tells whether all threads of a process are stopped.
-func halted(pid int) bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, path := range threads {
-		b, e := os.ReadFile(path)
-		_, rest, ok := strings.Cut(string(b), ") ")
-		if e != nil || !ok || rest[0] != 't' && rest[0] != 'T' {
-			return false
-		}
-	}
-	return err == nil && len(threads) > 0
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,11 +15,8 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/blob"
-	"github.com/limber-edge/limber/agent/control"
+	"github.com/limber-edge/limber/agent/control/controltest"
 	"github.com/limber-edge/limber/agent/engine"
-	"github.com/limber-edge/limber/agent/governor"
-	"github.com/limber-edge/limber/agent/mqtt"
-	"github.com/limber-edge/limber/agent/uplink"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
@@ -184,9 +179,8 @@ type device struct {
 	signer  Signer
 	first   Left // that the first start is to take for what an earlier run left
 	left    Left
-	uplink  *uplink.Uplink
 	*Updater
-	*control.Control
+	*controltest.Device
 	halt func() // at once
 	stop func() // in order
 }
@@ -216,34 +210,12 @@ func (d *device) start() {
 		Source: func(f *family.Family) (engine.Source, error) { return engine.Source{Family: f}, nil },
 		Free:   func() (int64, error) { return d.free, nil }, Changed: func() {}, Clock: d.now, Signer: d.signer,
 	}, discard())
-	link := mqtt.Default()
-	link.ClientID, link.Subscriptions = self.Device, []mqtt.Subscription{{Filter: "limber/#", QoS: 1}}
-	link.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	cfg := uplink.Config{Self: self, Boot: "0123456789abcdef", Link: link}
 	if d.first.ID != "" {
 		d.left, d.first = d.first, Left{}
 	}
-	if d.left.ID != "" {
-		cfg.Resumed = []mqtt.Message{{Topic: self.Cmd(wire.VerbFamily, d.left.ID), Payload: d.left.Payload, QoS: 1}}
-	}
-	if d.uplink, err = uplink.New(cfg, d.st, d.box, discard()); err != nil {
-		d.tb.Fatal(err)
-	}
-	d.Control = control.New(control.Config{Self: self, Mode: "balanced"}, control.Deps{State: d.st, Events: d.uplink,
-		Offset: d.uplink.Offset, Changed: func() {}}, []control.Verb{d.Updater.Verb()}, discard())
-	d.Control.Start()
-	ctx, cancel := context.WithCancel(context.Background())
-	var parts sync.WaitGroup
-	parts.Go(func() { d.box.Run(ctx) })
-	d.uplink.Serve(handler{d.Control}, handler{d.Control})
-	parts.Go(func() { d.uplink.Run(ctx) })
-	parts.Go(func() { d.Control.Run(ctx, target{}) })
+	d.Device = controltest.Start(d.tb, d.st, d.box, d.Updater.Verb(), d.left.ID, d.left.Payload)
 	end := func(inOrder bool) {
-		cancel()
-		parts.Wait()
+		d.Cease()
 		if inOrder {
 			d.EndInOrder()
 		}
@@ -298,78 +270,25 @@ func (d *device) restart() {
 	synctest.Wait()
 }
 
-var self = wire.Address{Fleet: "demo", Device: "desk"}
-
-// target pursues every mode.
-type target struct{}
-
-func (target) SetMode(context.Context, governor.Mode) error { return nil }
-func (target) Feasible(context.Context, governor.Mode) (governor.Goal, error) {
-	return governor.Goal{}, nil
-}
-
-// handler is a device that gets no jobs.
-type handler struct{ *control.Control }
-
-func (handler) Job(r *uplink.Request)       { r.Drop() }
-func (handler) Blob(wire.Topic, []byte)     {}
-func (handler) Detail(wire.Presence) string { return "" }
-func (handler) Caps() wire.Caps             { return wire.Caps{} }
-func (handler) Reported() wire.Reported     { return wire.Reported{} }
-func (handler) Version() uint64             { return 0 }
-
 // pace is how long a command may wait that follows another one.
 const pace = 250 * time.Millisecond
 
 // send hands a command on.
 func (d *device) send(verb, id, payload string) {
 	synctest.Wait()
-	d.uplink.Receive(mqtt.Message{Topic: self.Cmd(verb, id), Payload: []byte(payload), QoS: 1}, func() {})
+	d.Receive(verb, id, payload)
 	pass(pace)
-}
-
-// acks are those of a command, in their order.
-func (d *device) acks(verb, id string) (acks []wire.Ack) {
-	d.tb.Helper()
-	synctest.Wait()
-	all, _ := d.box.Collect(store.Control, 0, 1000)
-	for _, record := range all {
-		var a wire.Ack
-		if record.Topic != self.Ack(verb, id) {
-			continue
-		}
-		if err := wire.Decode(record.Payload, &a); err != nil {
-			d.tb.Fatal(err)
-		}
-		acks = append(acks, a)
-	}
-	return acks
 }
 
 // ends fails unless a command for a family ended so.
 func (d *device) ends(id string, step wire.Step, reason wire.Reason, detail string, rolledBack bool) {
 	d.tb.Helper()
-	d.acked(wire.VerbFamily, id, step, reason, detail)
-	acks := d.acks(wire.VerbFamily, id)
-	if len(acks) > 0 && acks[len(acks)-1].RolledBack != rolledBack {
-		d.tb.Errorf("got %+v, want rolled back: %t", acks[len(acks)-1], rolledBack)
+	if a := d.Acked(wire.VerbFamily, id, step, reason, detail); a.RolledBack != rolledBack {
+		d.tb.Errorf("got %+v, want rolled back: %t", a, rolledBack)
 	}
 	if s := d.Updater.Status(); step != wire.CommandRejected && (s.Step != nil || s.Last == nil || s.Last.ID != id ||
 		s.Last.State != step || s.Last.Reason != reason || s.Last.RolledBack != rolledBack) {
 		d.tb.Errorf("got the status %+v, last %+v; want the same end", s.Step, s.Last)
-	}
-}
-
-// acked fails unless the last state of a command is this one.
-func (d *device) acked(verb, id string, step wire.Step, reason wire.Reason, detail string) {
-	d.tb.Helper()
-	acks := d.acks(verb, id)
-	if len(acks) == 0 {
-		d.tb.Fatalf("command %s: no state", id)
-	}
-	if a := acks[len(acks)-1]; a.State != step || a.Reason != reason || !strings.Contains(a.Detail, detail) ||
-		strings.Contains(a.Detail, context.DeadlineExceeded.Error()) { // nobody reads that
-		d.tb.Errorf("command %s: got %s %s %q, want %s %s with %q", id, a.State, a.Reason, a.Detail, step, reason, detail)
 	}
 }
 

@@ -3,11 +3,13 @@ package update
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // signer knows one family that is signed, once it can be asked.
@@ -25,7 +27,7 @@ func (s *signer) May(ctx context.Context, d family.Digest) error {
 		return errors.Join(ctx.Err(), errors.New("repository out of reach"))
 	}
 	if d != s.signed {
-		return wire.Refuse(wire.Unauthorized, "family %s is not signed", d.Short())
+		return fmt.Errorf("family %s is not signed: %w", d.Short(), repo.ErrRefused)
 	}
 	return nil
 }

@@ -72,10 +72,11 @@ type Carrier interface {
 	Forget(keep func(family.Digest) bool) error
 }
 
-// Signer knows what those have signed whom the owner of the device trusts.
+// Signer knows what those have signed whom the owner of the device trusts. A repo.Client is
+// one.
 type Signer interface {
 	// May returns nil if a family is signed, and waits while nobody can be asked. Its errors
-	// are ctx's, those of the disk and a *wire.Refusal.
+	// are ctx's, those of the disk and repo.ErrRefused.
 	May(ctx context.Context, digest family.Digest) error
 }
 

@@ -39,7 +39,7 @@ func TestAFamilyThatProvesItselfTakesThePlaceOfTheOneBefore(t *testing.T) {
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 		d.wants("next", "", "")
 		want := []wire.Step{wire.CommandReceived, wire.CommandAccepted, wire.CommandExecuting, wire.CommandSucceeded}
-		if got := steps(d.acks(wire.VerbFamily, "u1")); !slices.Equal(got, want) {
+		if got := steps(d.Acks(wire.VerbFamily, "u1")); !slices.Equal(got, want) {
 			t.Errorf("states: got %q, want %q", got, want)
 		}
 		d.cut()
@@ -84,7 +84,7 @@ func TestAnotherUpdateUnderWayIsLockedOut(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		d.send(wire.VerbFamily, "u2", asked(d.offer("other"), ""))
-		d.acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Locked, "another command of this verb is under way")
+		d.Acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Locked, "another command of this verb is under way")
 		d.engine.answer(200, 0)
 		pass(time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
@@ -98,7 +98,7 @@ func TestForceIsTheOwnersToAllow(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
 		next := d.offer("next")
 		d.send(wire.VerbFamily, "u1", asked(next, `,"force":true`))
-		d.acked(wire.VerbFamily, "u1", wire.CommandRejected, wire.Unauthorized, "updates.allow_force = true")
+		d.Acked(wire.VerbFamily, "u1", wire.CommandRejected, wire.Unauthorized, "updates.allow_force = true")
 		d.stop()
 		d.cfg.AllowForce, d.cfg.Window = true, mustWindow(t, "02:00-05:00")
 		d.start()
@@ -189,7 +189,7 @@ func TestAFamilyWhoseMembersCannotBeUsedIsRefusedUntilRetry(t *testing.T) {
 		d.wants(stockName, "", "")
 		delete(d.engine.faults, "next")
 		d.send(wire.VerbFamily, "u2", asked(next, noProbation))
-		d.acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "no member passed its canary; try it again")
+		d.Acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "no member passed its canary; try it again")
 		d.send(wire.VerbFamily, "u3", asked(next, `,"retry":true`+noProbation))
 		pass(time.Second)
 		d.ends("u3", wire.CommandSucceeded, "", "", false)
@@ -218,7 +218,7 @@ func TestAFamilyThatMissesDeadlinesGoesBack(t *testing.T) {
 					t.Errorf("took over: got %q, want %q", got, want)
 				}
 				d.send(wire.VerbFamily, "u2", asked(next, ""))
-				d.acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "21 of 87")
+				d.Acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "21 of 87")
 			})
 		})
 	}
@@ -383,11 +383,11 @@ func TestWhatHasNotBegunToActivateIsTakenBack(t *testing.T) {
 				}
 				d.send(wire.VerbFamily, "u1", asked(next, ""))
 				d.send(wire.VerbCancel, "c1", cancelOf("u1"))
-				d.acked(wire.VerbCancel, "c1", wire.CommandSucceeded, "", "")
+				d.Acked(wire.VerbCancel, "c1", wire.CommandSucceeded, "", "")
 				d.ends("u1", wire.CommandCancelled, "", "", false)
 				d.wants(stockName, "", "")
 				d.send(wire.VerbCancel, "c2", cancelOf("u1"))
-				d.acked(wire.VerbCancel, "c2", wire.CommandFailed, wire.Precondition, "no command u1 is under way")
+				d.Acked(wire.VerbCancel, "c2", wire.CommandFailed, wire.Precondition, "no command u1 is under way")
 			})
 		})
 	}
@@ -399,12 +399,12 @@ func TestWhatHasBegunToActivateIsNotTakenBack(t *testing.T) {
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), ""))
 		d.stands(wire.UpdateActivating, "")
 		d.send(wire.VerbCancel, "c1", cancelOf("u1"))
-		d.acked(wire.VerbCancel, "c1", wire.CommandFailed, wire.Precondition, "it ends by itself")
+		d.Acked(wire.VerbCancel, "c1", wire.CommandFailed, wire.Precondition, "it ends by itself")
 		close(d.engine.hold)
 		pass(time.Second)
 		d.stands(wire.UpdateProbation, "")
 		d.send(wire.VerbCancel, "c2", cancelOf("u1"))
-		d.acked(wire.VerbCancel, "c2", wire.CommandFailed, wire.Precondition, "it ends by itself")
+		d.Acked(wire.VerbCancel, "c2", wire.CommandFailed, wire.Precondition, "it ends by itself")
 		d.engine.answer(200, 0)
 		pass(time.Second)
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
@@ -461,7 +461,7 @@ func TestASecondCutOnTrialGoesBack(t *testing.T) {
 		d.wants(stockName, "", "")
 		d.ends("u1", wire.CommandFailed, wire.Internal, "the agent was cut off 2 times in the phase probation", true)
 		d.send(wire.VerbFamily, "u2", asked(next, ""))
-		d.acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "cut off 2 times")
+		d.Acked(wire.VerbFamily, "u2", wire.CommandRejected, wire.Precondition, "cut off 2 times")
 	})
 }
 

@@ -46,7 +46,10 @@ func (u *Uplink) tellGap() bool {
 // gapEvent is what is said of a gap.
 func gapEvent(g store.Gap) wire.Event {
 	lost := fmt.Sprintf("%d records (%d bytes) numbered %d to %d were", g.Records, g.Bytes, g.First, g.Last)
-	if g.Records == 1 {
+	switch g.Records {
+	case 0:
+		lost = fmt.Sprintf("an unknown number of records among those numbered %d to %d was", g.First, g.Last)
+	case 1:
 		lost = fmt.Sprintf("1 record (%d bytes) numbered %d was", g.Bytes, g.First)
 	}
 	between := ""

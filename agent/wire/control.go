@@ -51,6 +51,8 @@ type Ack struct {
 	Detail  string `json:"detail,omitempty"`
 	// Progress is how far a family or a release is on its way, while it is executed.
 	Progress *Progress `json:"progress,omitempty"`
+	// Shadow is what came of comparing a family with the one in use, up to now or in all.
+	Shadow *Agreement `json:"shadow,omitempty"`
 	// RolledBack tells of a failed family or release that the one before is in use again.
 	RolledBack bool `json:"rolled_back,omitempty"`
 	TS         Time `json:"ts"`
@@ -148,6 +150,8 @@ func (c Command) Check(verb string) error {
 		return missing
 	case (c.AtReboot || c.AllowReboot) && verb != VerbPower:
 		return fmt.Errorf("at_reboot, allow_reboot: the verb %s takes none: use the verb %s", verb, VerbPower)
+	case c.Shadow != nil && verb != VerbFamily:
+		return fmt.Errorf("shadow: the verb %s takes none: use the verb %s", verb, VerbFamily)
 	case c.AtReboot && c.AllowReboot:
 		return errors.New("both at_reboot and allow_reboot: set one of them")
 	case c.Goal != nil:

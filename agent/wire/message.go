@@ -168,6 +168,7 @@ type Caps struct {
 	// of the machine, not of the name that it was given: 16 hexadecimal digits
 	Machine    string      `json:"machine,omitempty"`
 	Arch       string      `json:"arch,omitempty"`        // that the program is for, as Go names it
+	Shadow     bool        `json:"shadow,omitempty"`      // it compares families: versions before took them at once
 	Release    *Release    `json:"release,omitempty"`     // that runs; absent where no launcher started it
 	Update     *UpdateStep `json:"update,omitempty"`      // under way, of a family or a release
 	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended, of either
@@ -238,7 +239,8 @@ type Event struct {
 	From   string    `json:"from,omitempty"` // of a switch: the member before
 	// of a switch: the member now; of memory: the one that went or came; of infeasible and progress: the one in question
 	Member string `json:"member,omitempty"`
-	// how many of this kind since the last event told of; of a gap: the records that were lost
+	// how many of this kind since the last event told of; of a gap: the records that were lost, 0 where that
+	// is not known
 	Count uint64 `json:"count,omitempty"`
 	// of a gap: "result", "event" or "control"
 	Class string `json:"class,omitempty"`

@@ -122,6 +122,9 @@ func deviceMessages() []message {
 		{"event-gap", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "1700 records (1020000 bytes) numbered 12 to " +
 			"1711 were given up, of class result: more waited than the outbox may hold, see outbox.mib", Count: 1700,
 			Class: "result", Reason: "quota", Bytes: 1_020_000, First: 12, Last: 1711}},
+		{"event-gap_uncounted", wire.Event{TS: noon(), Kind: wire.EventGap, Detail: "an unknown number of records among " +
+			"those numbered 12 to 1711 was given up, of class result: not readable on the disk any more; others in between " +
+			"may have been delivered", Class: "result", Reason: "damage", First: 12, Last: 1711}},
 		{"sync-first", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 1}},
 		{"sync-later", wire.Sync{TS: noon(), BootID: "b3f1", ConnSeq: 2, Version: 4, Seq: 1000, Outbox: 12}},
 		{"synced", wire.Synced{TS: noon(), BootID: "b3f1", ConnSeq: 2}},
@@ -131,6 +134,7 @@ func deviceMessages() []message {
 // fleetMessages are those of labels, of families over the air, and of rollouts.
 func fleetMessages() []message {
 	family := wire.Family{Name: "yard", Digest: "sha256:" + strings.Repeat("0a", 32)}
+	compared := wire.Agreement{Frames: 200, Agreed: 187, Agreement: new(0.935), P95MS: new(8.25), Missed: 2}
 	expiry := noon()
 	asked := wire.Update{Family: &family, Sources: []string{"https://files.example/families/"},
 		Probation: &wire.Probation{Frames: 500, MaxMissed: 10}, Retry: true, Force: true}
@@ -140,6 +144,8 @@ func fleetMessages() []message {
 		Approve: true, Follow: true, Supersede: true, Rollback: true}
 	return []message{
 		{"command-family", wire.Command{Update: asked, ExpiresAt: &expiry}},
+		{"command-shadow", wire.Command{TTLMS: new(86_400_000.0), Update: wire.Update{Family: &family, Shadow: &wire.Shadow{
+			Percent: new(5.0), Frames: new(1000), Agreement: new(0.97), Only: true}}}},
 		{"command-release", wire.Command{ReleaseOrder: wire.ReleaseOrder{Version: "1.5.0", Digest: family.Digest, Downgrade: true,
 			OneWay: true}, Update: wire.Update{Sources: asked.Sources, Retry: true}, ExpiresAt: &expiry}},
 		{"command-cancel", wire.Command{Cancel: "r-1.1", ExpiresAt: &expiry}},
@@ -147,6 +153,10 @@ func fleetMessages() []message {
 			Progress: &wire.Progress{Step: wire.UpdateFetching, Done: 65536, Of: 183_204}}},
 		{"ack-probation", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandExecuting, TS: noon(),
 			Progress: &wire.Progress{Step: wire.UpdateProbation, Done: 183_204, Of: 183_204, Frames: 120, P95MS: new(8.25), Missed: 2}}},
+		{"ack-shadow", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandExecuting, TS: noon(),
+			Progress: &wire.Progress{Step: wire.UpdateShadow, Done: 183_204, Of: 183_204}, Shadow: &wire.Agreement{}}},
+		{"ack-disagreement", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandFailed, TS: noon(),
+			Reason: wire.Disagreement, Detail: "187 of 200 frames agree, 0.935; 0.97 was asked for", Shadow: &compared}},
 		{"ack-rolled_back", wire.Ack{ID: "r-1.1", Verb: wire.VerbFamily, State: wire.CommandFailed, Reason: wire.Infeasible,
 			Detail: "21 of 87 frames missed their deadline, 20 may", RolledBack: true, TS: noon()}},
 		{"caps-update", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "v0.2.0"}, Verbs: []string{"mode", "family"},
@@ -156,6 +166,11 @@ func fleetMessages() []message {
 				Detail: "21 of 87 frames missed their deadline, 20 may", RolledBack: true, TS: noon()}}},
 		{"ack-trial", wire.Ack{ID: "r-3.1", Verb: wire.VerbRelease, State: wire.CommandExecuting, TS: noon(),
 			Progress: &wire.Progress{Step: wire.UpdateTrial, Done: 31_457_280, Of: 31_457_280, Frames: 12}}},
+		{"caps-shadow", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "v0.3.0"}, Verbs: []string{"mode", "family"},
+			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{}, Shadow: true,
+			Update: &wire.UpdateStep{ID: "r-2.1", Family: family, Step: wire.UpdateShadow},
+			LastUpdate: &wire.LastUpdate{ID: "r-1.1", Family: family, State: wire.CommandSucceeded, Shadow: &compared,
+				TS: noon()}}},
 		{"caps-release", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.4.0"}, Verbs: []string{"mode", "release"},
 			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{}, Arch: "arm64",
 			Release: &wire.Release{Version: "1.4.0", Digest: family.Digest, Slot: "a"},
@@ -338,6 +353,7 @@ func TestACommandAsksForWhatItsVerbSays(t *testing.T) {
 		{"mode", `{"power_mode":"MAXN"}`, "power_mode: the verb mode takes none: use the verb power"},
 		{"power", `{"power_mode":"MODE_15W","at_reboot":true}`, ""},
 		{"power", `{"power_mode":"MODE_15W","at_reboot":true,"allow_reboot":true}`, "both at_reboot and allow_reboot"},
+		{"mode", `{"mode":"balanced","shadow":{}}`, "shadow: the verb mode takes none: use the verb family"},
 		{"mode", `{"mode":"balanced","at_reboot":true}`, "at_reboot, allow_reboot: the verb mode takes none: use the verb power"},
 		{"goal", `{"goal":{"min_top1":0.5},"power_mode":"MAXN"}`, "power_mode: the verb goal takes none"},
 		{"mode", `{"goal":{"min_top1":0.5}}`, "goal: the verb mode takes none"},

@@ -22,6 +22,7 @@ const (
 	Thermal      Reason = "thermal"      // too hot to do it
 	NeedsReboot  Reason = "needs_reboot" // it takes a reboot, which was not allowed
 	Locked       Reason = "locked"       // an exclusive command is running
+	Disagreement Reason = "disagreement" // a family answers too many frames otherwise than the one in use
 	Internal     Reason = "internal"     // a fault of the agent
 )
 

@@ -174,6 +174,8 @@ func (s RolloutSpec) Check() error {
 	switch {
 	case asked != 1:
 		return errors.New("spec: want one of family, release, mode and goal")
+	case s.Shadow != nil && s.Family == nil:
+		return errors.New("shadow: it is of a family, nothing else is compared")
 	case s.Family != nil:
 		return s.Update.Check()
 	case s.Release != nil:

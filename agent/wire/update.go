@@ -15,9 +15,63 @@ type Update struct {
 	// Sources are URLs below which its blobs lie, by the 64 digits of their digests. The
 	// device takes those that its configuration allows; without one it asks the controller.
 	Sources   []string   `json:"sources,omitempty"`
+	Shadow    *Shadow    `json:"shadow,omitempty"`    // nil: it is not compared with the one in use
 	Probation *Probation `json:"probation,omitempty"` // nil: DefaultProbation
 	Retry     bool       `json:"retry,omitempty"`     // also if it failed on this device before
 	Force     bool       `json:"force,omitempty"`     // do not wait for the window or the lock
+}
+
+// Shadow is how a family is compared with the one in use before anything is changed: it
+// answers frames that the other one has answered, for nobody to see.
+type Shadow struct {
+	Percent *float64 `json:"percent,omitempty"` // of the frames answered, and of a processor's time, at most; nil: 10
+	Frames  *int     `json:"frames,omitempty"`  // that both must have answered; nil: 200
+	// Agreement is the least share of these with the same first class, in [0, 1]; nil: it is
+	// only told.
+	Agreement *float64 `json:"agreement,omitempty"`
+	// Only ends the command after that, as succeeded: the family is not taken into use.
+	Only bool `json:"only,omitempty"`
+}
+
+// Share is the percentage that was asked for, in (0, 100].
+func (s Shadow) Share() float64 {
+	if s.Percent == nil {
+		return 10
+	}
+	return *s.Percent
+}
+
+// Wants is how many frames both must have answered, from 1.
+func (s Shadow) Wants() int {
+	if s.Frames == nil {
+		return 200
+	}
+	return *s.Frames
+}
+
+// Check tells why no device can obey.
+func (s Shadow) Check() error {
+	switch {
+	case !(s.Share() > 0 && s.Share() <= 100):
+		return fmt.Errorf("shadow.percent: %v is not in (0, 100]", s.Share())
+	case s.Wants() < 1 || s.Wants() > MaxShadowFrames:
+		return fmt.Errorf("shadow.frames: want from 1 to %d", MaxShadowFrames)
+	case s.Agreement != nil && !(*s.Agreement >= 0 && *s.Agreement <= 1):
+		return fmt.Errorf("shadow.agreement: %v is not in [0, 1]", *s.Agreement)
+	}
+	return nil
+}
+
+// Agreement is what came of comparing a family with the one in use.
+type Agreement struct {
+	Frames int `json:"frames"` // that both answered
+	Agreed int `json:"agreed"` // of these, with the same first class, by its label
+	// Agreement is the share of those, in [0, 1], to six decimal places; absent without frames.
+	Agreement *float64 `json:"agreement,omitempty"`
+	P95MS     *float64 `json:"p95_ms,omitempty"` // of the new family's infer; absent without frames
+	// Missed of the frames would have been answered after their deadline: the queue as it
+	// was, and the new family's decode and infer.
+	Missed int `json:"missed"`
 }
 
 // Probation is what a family must show before the one that it follows is given up.
@@ -66,6 +120,7 @@ type Release struct {
 const (
 	MaxSourceURLs      = 8
 	MaxProbationFrames = 1_000_000
+	MaxShadowFrames    = 1_000_000
 )
 
 // Check tells why no device can obey.
@@ -76,7 +131,8 @@ func (u Update) Check() error {
 	case !ValidName(u.Family.Name):
 		return fmt.Errorf("family.name: %.80q is not [A-Za-z0-9_.-]{1,64}", u.Family.Name)
 	}
-	return cmp.Or(checkDigest("family.digest", u.Family.Digest), checkSources(u.Sources), u.Proof().Check())
+	return cmp.Or(checkDigest("family.digest", u.Family.Digest), checkSources(u.Sources), u.Proof().Check(),
+		u.checkShadow())
 }
 
 func checkDigest(field, d string) error {
@@ -98,6 +154,13 @@ func checkSources(urls []string) error {
 	return nil
 }
 
+func (u Update) checkShadow() error {
+	if u.Shadow == nil {
+		return nil
+	}
+	return u.Shadow.Check()
+}
+
 // Proof is the probation that was asked for.
 func (u Update) Proof() Probation {
 	if u.Probation == nil {
@@ -113,6 +176,7 @@ type UpdatePhase string
 const (
 	UpdateFetching   UpdatePhase = "fetching"   // blobs come
 	UpdateVerified   UpdatePhase = "verified"   // all are there, and are what they should be
+	UpdateShadow     UpdatePhase = "shadow"     // of a family: it is compared with the one in use, and answers nobody
 	UpdateLocked     UpdatePhase = "locked"     // waits for the window or for the update lock
 	UpdateActivating UpdatePhase = "activating" // its members are made ready, and take over; the program ends for it
 	UpdateProbation  UpdatePhase = "probation"  // of a family: it answers, and may have to go back
@@ -140,14 +204,15 @@ type UpdateStep struct {
 
 // LastUpdate is how the last update ended.
 type LastUpdate struct {
-	ID         string   `json:"id"`                // of the command
-	Family     Family   `json:"family,omitzero"`   // one of the two
-	Release    *Release `json:"release,omitempty"` // likewise
-	State      Step     `json:"state"`             // of the command: a final one
-	Reason     Reason   `json:"reason,omitempty"`
-	Detail     string   `json:"detail,omitempty"`
-	RolledBack bool     `json:"rolled_back,omitempty"`
-	TS         Time     `json:"ts"`
+	ID         string     `json:"id"`                // of the command
+	Family     Family     `json:"family,omitzero"`   // one of the two
+	Release    *Release   `json:"release,omitempty"` // likewise
+	State      Step       `json:"state"`             // of the command: a final one
+	Reason     Reason     `json:"reason,omitempty"`
+	Detail     string     `json:"detail,omitempty"`
+	Shadow     *Agreement `json:"shadow,omitempty"` // of a family that was compared
+	RolledBack bool       `json:"rolled_back,omitempty"`
+	TS         Time       `json:"ts"`
 }
 
 // The sizes of what Fetch may ask for, in bytes.

@@ -17,6 +17,12 @@ func TestAnUpdateThatNoDeviceCanObeyIsRefusedByName(t *testing.T) {
 		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["file:///etc/passwd"]}`, "sources: "},
 		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["/etc/passwd"]}`, "sources: "},
 		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"probation":{"frames":-1}}`, "probation: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{"percent":0}}`, "shadow.percent: 0 is not in"},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{"percent":101}}`, "shadow.percent: 101 is not in"},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{"frames":0}}`, "shadow.frames: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{"frames":1000001}}`, "shadow.frames: "},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{"agreement":97}}`, "shadow.agreement: 97 is not in"},
+		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"shadow":{}}`, ""},
 		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"mode":"balanced"}`, "mode: the verb family takes none"},
 		{`{"ttl_ms":1,"family":{"name":"a","digest":"` + digest + `"},"sources":["https://files.example/"]}`, ""},
 	} {
@@ -86,6 +92,10 @@ func TestARolloutCommandAsksForOneThing(t *testing.T) {
 		{release(`{"arch":"arm64","digest":"0a"}`, ``), "release.digest: "},
 		{release(arm, `,"mode":"balanced"`), "spec: want one of"},
 		{release(arm, `,"force":true`), "probation, force: "},
+		{release(arm, `,"shadow":{}`), "shadow: "},
+		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"a","shadow":{}},"ttl_ms":1}`, "shadow: it is of a family"},
+		{`{"action":"start","rollout":"r-1","spec":{"where":"","family":{"name":"a","digest":"` + digest +
+			`"},"shadow":{"frames":0}},"ttl_ms":1}`, "shadow.frames: "},
 		{release(arm, `,"sources":["file:///etc"]`), "sources: "},
 		{strings.Replace(release(arm, `,"rollback":true`), `"version"`, `"one_way":true,"version"`, 1), "rollback: "},
 		{`{"action":"start","rollout":"r-1","spec":{"where":"","mode":"balanced"},"ttl_ms":1}`, ""},

@@ -23,7 +23,9 @@
 // A program that ends without having been asked to has failed, whatever its exit code, as it
 // was to run for ever. In a trial the third such end goes back; a hang, which took time to
 // show, goes back at once, as the verdict of the release on itself does. One that was asked
-// to stop and had to be killed has failed as well. Everywhere else the program is started
+// to stop and had to be killed has failed as well; and so has one that stopped as asked, from
+// the eleventh time on: a manager that waits in vain for a program to be ready asks it each
+// time. Everywhere else the program is started
 // again and again, as nobody else will; one that cannot be started at all, since its bytes
 // are no program any more, gives way to the one before and to that of the package, for as
 // long.
@@ -61,9 +63,12 @@ type Config struct {
 
 // Timing are the times that a launcher keeps to, all by its own monotonic clock.
 type Timing struct {
-	Beat   time.Duration // a heartbeat is due, and three that are missed in a row are a hang
-	First  time.Duration // the first one of a release is due
-	Grace  time.Duration // beyond a trial's time, for the verdict to be written
+	Beat  time.Duration // a heartbeat is due, and three that are missed in a row are a hang
+	First time.Duration // the first one of a release is due
+	// Grace is beyond a trial's time, which begins when the program has opened its state and its
+	// runtime. It is more than systemd gives a start or between two signs of life, see
+	// limber.service, so that an opening that is slow is not taken for a hang here.
+	Grace  time.Duration
 	Stop   time.Duration // for a program that was asked to stop; less than systemd gives both
 	Pause  time.Duration // before a program that failed is started again; doubles
 	Most   time.Duration // of a pause
@@ -72,7 +77,7 @@ type Timing struct {
 
 // DefaultTiming is that of a device.
 func DefaultTiming() Timing {
-	return Timing{Beat: 5 * time.Second, First: 30 * time.Second, Grace: time.Minute, Stop: 25 * time.Second,
+	return Timing{Beat: 5 * time.Second, First: 30 * time.Second, Grace: 5 * time.Minute, Stop: 25 * time.Second,
 		Pause: time.Second, Most: time.Minute, Steady: time.Minute}
 }
 
@@ -142,9 +147,10 @@ type process interface {
 
 // ending is how a program ended.
 type ending struct {
-	code int    // as a shell has it: 128 and the signal's number if one ended it
-	how  string // "exit code 1"
-	tail string // the last of what it wrote to stderr
+	code  int    // as a shell has it: 128 and the signal's number if one ended it
+	how   string // "exit code 1"
+	tail  string // the last of what it wrote to stderr
+	asked bool   // to stop, whatever it ended of
 }
 
 func (l *launcher) say(format string, args ...any) {
@@ -167,11 +173,13 @@ func (l *launcher) run() int {
 		if time.Since(began) >= l.cfg.Steady {
 			l.failed = 0
 		}
-		if l.judge(c, e, why) {
+		another := l.judge(c, e, why)
+		switch {
+		case e.asked:
+			return e.code
+		case another:
 			l.failed = 0
-			continue
-		}
-		if !l.pause() {
+		case !l.pause():
 			return 0
 		}
 	}

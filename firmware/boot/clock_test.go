@@ -25,6 +25,7 @@ type fake struct {
 	asked  chan os.Signal
 	killed chan struct{}
 	ended  chan ending
+	dying  time.Duration // that it takes to be gone once it was killed
 }
 
 func (f *fake) Signal(s os.Signal)   { f.asked <- s }
@@ -41,7 +42,10 @@ func (f *fake) Beats() bool {
 
 func (f *fake) Kill() {
 	close(f.killed)
-	f.ended <- ending{code: 137, how: "killed", tail: "last words"}
+	go func() {
+		<-time.After(f.dying)
+		f.ended <- ending{code: 137, how: "killed", tail: "last words"}
+	}()
 }
 
 // beat beats until the program is to end, or for so many times.
@@ -71,6 +75,7 @@ type rig struct {
 	starts  []time.Duration // since the launcher began
 	slots   []slot.Name     // of them
 	said    bytes.Buffer
+	dying   time.Duration // of each program
 }
 
 // inTime runs a test in a bubble, with a device on which the package can run.
@@ -86,7 +91,7 @@ func inTime(t *testing.T, test func(*rig)) {
 
 func (r *rig) startFake(c choice) (process, error) {
 	r.starts, r.slots = append(r.starts, time.Since(r.began)), append(r.slots, c.slot)
-	f := &fake{c.slot, make(chan bool), make(chan os.Signal, 9), make(chan struct{}), make(chan ending, 1)}
+	f := &fake{c.slot, make(chan bool), make(chan os.Signal, 9), make(chan struct{}), make(chan ending, 1), r.dying}
 	go r.scripts[c.slot](f)
 	return f, nil
 }
@@ -312,8 +317,8 @@ func TestATrialWithoutAVerdictEndsByTheClock(t *testing.T) {
 	inTime(t, func(r *rig) {
 		r.scripts[slot.A], r.scripts[slot.Package] = (*fake).live, (*fake).live
 		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
-		r.runs(10 * time.Minute)
-		r.wants(slot.RolledBack, slot.Package, 0, 360)
+		r.runs(15 * time.Minute)
+		r.wants(slot.RolledBack, slot.Package, 0, 600)
 		if p, _ := r.launcher.slots.Phase(); p.Last.Reason != slot.Hang {
 			t.Errorf("got %+v", p.Last)
 		}
@@ -384,6 +389,62 @@ func TestAReleaseThatDoesNotStopWhenAskedGoesBackAfterThreeStarts(t *testing.T) 
 			r.runs(2 * time.Minute)
 		}
 		r.wants(slot.RolledBack, slot.Package, 0, 145, 290, 435)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Crash {
+			t.Errorf("got %+v, want a crash", p.Last)
+		}
+	})
+}
+
+func TestWhoAsksToStopWhatIsBeingKilledDoesNotHideWhy(t *testing.T) {
+	for name, tt := range map[string]struct {
+		runs func(*fake)
+		ask  time.Duration // after the start
+	}{
+		"a hang":             {func(f *fake) { f.beat(4) }, 35 * time.Second},
+		"no verdict in time": {(*fake).live, time.Minute + DefaultTiming().Grace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(r *rig) {
+				r.dying = time.Second
+				r.scripts[slot.A], r.scripts[slot.Package] = tt.runs, (*fake).live
+				r.must(r.staged("2", slot.Package).Switch(time.Minute))
+				if code := r.runs(tt.ask + time.Second/2); code != 137 {
+					t.Errorf("got exit code %d", code)
+				}
+				r.wants(slot.RolledBack, slot.Package, 0)
+			})
+		})
+	}
+}
+
+func TestAVerdictStandsWhereItsProgramIsAskedToStopBeforeItEnds(t *testing.T) {
+	inTime(t, func(r *rig) {
+		r.scripts[slot.A] = func(f *fake) {
+			f.beat(2)
+			r.must(slot.Open(r.cfg.State).Agent(slot.A).Fail(slot.Canary))
+			<-f.killed
+		}
+		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
+		if code := r.runs(20 * time.Second); code != 137 {
+			t.Errorf("got exit code %d", code)
+		}
+		r.wants(slot.RolledBack, slot.Package, 0)
+		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Canary {
+			t.Errorf("got %+v", p.Last)
+		}
+	})
+}
+
+func TestAReleaseIsNotStoppedForEver(t *testing.T) {
+	inTime(t, func(r *rig) { // it is never ready, and systemd asks it to stop each time
+		r.scripts[slot.A], r.scripts[slot.Package] = (*fake).live, (*fake).live
+		r.must(r.staged("2", slot.Package).Switch(5 * time.Minute))
+		for range 14 {
+			r.runs(2 * time.Minute)
+		}
+		if n := len(r.slots); r.slots[n-2] != slot.A || r.slots[n-1] != slot.Package {
+			t.Errorf("started %q, want that of the package at last", r.slots)
+		}
 		if p, _ := r.launcher.slots.Phase(); p.Last == nil || p.Last.Reason != slot.Crash {
 			t.Errorf("got %+v, want a crash", p.Last)
 		}

@@ -18,9 +18,11 @@ const (
 )
 
 // watch waits for the end of a program, and brings it about when it hangs, when its trial
-// takes too long, and when it does not stop though it was asked to, or said that it would.
+// takes too long, and when it does not stop though it was asked to, or said that it would. To
+// ask one to stop that is being killed, or has failed, changes nothing about why.
 func (l *launcher) watch(p process, c choice) (ending, cause) {
 	var why cause
+	asked := false
 	beats := time.NewTicker(l.cfg.Beat)
 	defer beats.Stop()
 	over := time.NewTimer(c.limit)
@@ -35,13 +37,15 @@ func (l *launcher) watch(p process, c choice) (ending, cause) {
 	for {
 		select {
 		case e := <-p.Ended():
+			e.asked = asked
 			return e, why
 		case s := <-l.signals:
 			p.Signal(s)
-			if why != stopped {
+			asked = true
+			if why == "" {
+				why = stopped
 				over.Reset(l.cfg.Stop)
 			}
-			why = stopped
 		case <-beats.C:
 			switch lost := pulse.lost(p.Beats()); {
 			case why != "":

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,8 @@ func ReadRoot(file string) ([]byte, error) {
 }
 
 // Refresh brings what is kept up to date. Its errors are ctx's, those of the disk, and
-// of every source why it could not serve: ErrRefused if none of them was beyond reach.
+// of every source why it could not serve: ErrRefused if none of them was beyond reach, or
+// behind what is kept.
 func (c *Client) Refresh(ctx context.Context) error {
 	return c.refresh(ctx, func(*trustedmetadata.TrustedMetadata) error { return nil })
 }
@@ -106,15 +108,14 @@ func (c *Client) refresh(ctx context.Context, judge func(*trustedmetadata.Truste
 	if err != nil {
 		return err
 	}
-	var errs []error
-	beyond := false
+	var tries tries
 	for _, s := range c.cfg.Sources {
 		w := walk{client: c, now: now, get: func(name string, most int64) ([]byte, error) {
 			return c.deps.Getter.Document(ctx, s, name, most)
 		}}
 		err := w.all()
 		if err == nil {
-			err = judge(w.trusted)
+			tries.judged, err = true, judge(w.trusted)
 		}
 		switch {
 		case err == nil:
@@ -124,12 +125,30 @@ func (c *Client) refresh(ctx context.Context, judge func(*trustedmetadata.Truste
 		case isFatal(err):
 			return err
 		}
-		beyond = beyond || !errors.Is(err, ErrRefused)
-		errs = append(errs, fmt.Errorf("%s: %w", s, err))
+		tries.errs = append(tries.errs, fmt.Errorf("%s: %w", s, err))
 	}
-	err = errors.Join(errs...)
-	if beyond && errors.Is(err, ErrRefused) {
-		err = errors.New(err.Error()) // one that is back may mend it
+	return tries.err()
+}
+
+// errBehind says that a source has what was current before what is kept. That is no forgery:
+// a mirror may not have been brought up to date.
+var errBehind = errors.New("it is behind what is kept")
+
+// tries are sources that could not serve.
+type tries struct {
+	errs   []error
+	judged bool // what is newest was, of one of them
+}
+
+// err is why, and ErrRefused unless one of them may mend it: one that is back, or, where none
+// has what is newest, one that is not behind any more.
+func (t *tries) err() error {
+	err := errors.Join(t.errs...)
+	may := func(err error) bool {
+		return !errors.Is(err, ErrRefused) && !(t.judged && errors.Is(err, errBehind))
+	}
+	if errors.Is(err, ErrRefused) && slices.ContainsFunc(t.errs, may) {
+		return errors.New(err.Error())
 	}
 	return err
 }
@@ -172,8 +191,9 @@ const (
 	pauseMost  = 30 * time.Second
 )
 
-// May returns nil if a family is signed. Without any source within reach what was signed
-// before counts, as long as it has not expired; else it waits for one until ctx ends.
+// May returns nil if a family is signed. Without any source that is within reach and not
+// behind, what was signed before counts, as long as it has not expired; else it waits for one
+// until ctx ends.
 // Its other errors are ErrRefused, and those of the disk.
 func (c *Client) May(ctx context.Context, d family.Digest) error {
 	return c.find(ctx, func(t *trustedmetadata.TrustedMetadata) error {
@@ -242,7 +262,7 @@ func (c *Client) find(ctx context.Context, judge func(*trustedmetadata.TrustedMe
 		if kept, e := c.kept(ctx); e == nil && judge(kept) == nil {
 			return nil
 		}
-		c.log.Warn("repository out of reach", "err", err)
+		c.log.Warn("repository out of reach or behind", "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

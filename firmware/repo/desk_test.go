@@ -281,6 +281,23 @@ func (v *device) refuses(version, why string) {
 	}
 }
 
+// waits wants a release, or with none a refresh, to find no source of use, which may change.
+func (v *device) waits(version, why string) {
+	v.Helper()
+	err := v.Refresh(v.Context())
+	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), why) {
+		v.Errorf("got %v, want that no source is of use: %q", err, why)
+	}
+	if version == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(v.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := v.Signed(ctx, version, v.released(version)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrRefused) {
+		v.Errorf("release %q: got %v, want it waited for", version, err)
+	}
+}
+
 // keeps wants what is kept to be good for a release after a start without any source.
 func (v *device) keeps(version string) {
 	v.Helper()
@@ -314,7 +331,7 @@ func TestADeviceTakesWhatIsSignedAndFetchesWhatIsNew(t *testing.T) {
 func (v *device) fetch(version string, have map[family.Digest]bool) (n int64) {
 	v.Helper()
 	bring := func(d family.Digest, most int64) []byte {
-		w := blob.Wanted{Digest: d, Sources: []string{BlobsBelow(v.url)}, Max: most}
+		w := blob.Wanted{Digest: d, Sources: BlobsBelow(v.url), Max: most}
 		file, err := v.fetcher.FetchFile(v.Context(), w, nil)
 		if err != nil {
 			v.Fatal(err)

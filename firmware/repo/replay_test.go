@@ -40,7 +40,7 @@ func (d *desk) only(files map[string][]byte) {
 	d.instead(now)
 }
 
-func TestM4_WhatWasServedBeforeIsRefusedAlsoAfterAStart(t *testing.T) {
+func TestM4_WhatWasServedBeforeIsNotTakenAlsoAfterAStart(t *testing.T) {
 	d := newDesk(t)
 	d.release("1.0.0")
 	old := d.backup()
@@ -49,11 +49,15 @@ func TestM4_WhatWasServedBeforeIsRefusedAlsoAfterAStart(t *testing.T) {
 	v := d.device()
 	v.takes("1.0.1")
 	d.only(old)
-	v.refuses("", "timestamp version 2 must be >= 4")
-	v.refuses("1.0.0", "")
+	v.waits("", "timestamp version 2 must be >= 4")
+	v.waits("1.0.0", "")
+	v.takes("1.0.1") // what is kept counts
 	v.restart()
-	v.refuses("1.0.0", "timestamp version 2 must be >= 4")
+	v.waits("1.0.0", "timestamp version 2 must be >= 4")
 	v.keeps("1.0.1")
+	v.clock = today.Add(8 * dayLong)
+	v.waits("1.0.1", "") // until it expires
+	v.clock = d.now
 	d.device().takesOld("1.0.0", old) // to one that never saw the newer it is what there is
 }
 
@@ -248,7 +252,7 @@ func TestM7_AFastForwardIsUndoneByNewKeysAndByNothingElse(t *testing.T) {
 	}
 	d.serve(nil)
 	d.release("1.0.1")
-	v.refuses("1.0.1", "must be >= 2147483647")
+	v.waits("1.0.1", "must be >= 2147483647")
 	lost := d.ring()
 	rotate := func(role Role) {
 		d.edit(func(r *Repository) error {
@@ -298,5 +302,10 @@ func TestC2_OldMetadataOfAMirrorDoesNotHideTheNewOfAnother(t *testing.T) {
 	late.restart(d.url+"/old", d.url)
 	late.takes("1.0.1") // of which the first mirror does not know yet
 	v.restart(d.url + "/old")
-	v.refuses("1.0.1", "must be >=")
+	v.takes("1.0.1") // which is kept
+	d.release("1.0.2")
+	v.waits("1.0.2", "must be >=") // and comes when the mirror has it
+	v.restart(d.url+"/old", d.url)
+	v.takes("1.0.2")
+	v.refuses("9.9.9", "is not signed") // whatever one that is behind may bring yet
 }

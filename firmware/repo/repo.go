@@ -83,8 +83,13 @@ const (
 	timestampFile = "timestamp.json"
 )
 
-// BlobsBelow is where the blobs of a repository are, by its URL.
-func BlobsBelow(source string) string { return strings.TrimSuffix(source, "/") + "/" + blobsDir }
+// BlobsBelow is where the blobs of repositories are, by their URLs.
+func BlobsBelow(sources ...string) (urls []string) {
+	for _, s := range sources {
+		urls = append(urls, strings.TrimSuffix(s, "/")+"/"+blobsDir)
+	}
+	return urls
+}
 
 // Bounds of what is read, in bytes.
 const (

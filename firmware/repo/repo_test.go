@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,6 +251,22 @@ func TestC1_WhatWasTamperedWithIsNotSignedAnew(t *testing.T) {
 		if _, err := Open(d.dir, d.ring(), d.now); err == nil {
 			t.Errorf("%s: nobody complained", name)
 		}
+	}
+}
+
+func TestWhatIsNoFileOfARepositoryHoldsNobodyUp(t *testing.T) {
+	d := newDesk(t)
+	if err := syscall.Mkfifo(filepath.Join(d.dir, metadataDir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	soon := http.Client{Timeout: 10 * time.Second}
+	a, err := soon.Get(d.url + "/" + metadataDir + "/pipe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if a.StatusCode != http.StatusNotFound {
+		t.Errorf("a pipe: got %s", a.Status)
 	}
 }
 

@@ -139,11 +139,15 @@ func (w *walk) newTimestamp() error {
 	if err != nil {
 		return w.absent(Timestamp, err)
 	}
-	if _, err := parse[metadata.TimestampType](b); err != nil {
+	m, err := parse[metadata.TimestampType](b)
+	if err != nil {
 		return refuse("timestamp: %w", err)
 	}
+	kept := w.trusted.Timestamp
 	switch _, err := w.trusted.UpdateTimestamp(b); {
 	case errors.Is(err, &metadata.ErrEqualVersionNumber{}):
+	case errors.Is(err, &metadata.ErrBadVersionNumber{}) && m.Signed.Version < kept.Signed.Version: // and it is signed
+		return fmt.Errorf("%w: timestamp: %w", errBehind, err)
 	case err != nil:
 		return w.refused(Timestamp, err)
 	default:

@@ -120,7 +120,7 @@ func (a *Agent) Switch(within time.Duration) error {
 			return fmt.Errorf("switch to release %s: %w", r.Version, ErrRefused)
 		}
 		p.Phase, p.Slot, p.Previous = Trial, to, a.running
-		p.Starts, p.Cuts, p.Boot = 0, 0, ""
+		p.restart()
 		p.Trials, p.TrialS = p.Trials+1, int((within+time.Second-1)/time.Second)
 		return nil
 	})

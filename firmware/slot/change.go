@@ -44,9 +44,13 @@ func (s *Slots) record(p Phase) error {
 	return nil
 }
 
+// restart has no starts of a trial be counted yet.
+func (p *Phase) restart() { p.Starts, p.Cuts, p.Stops, p.Boot = 0, 0, 0, "" }
+
 // judged ends an update.
 func (p *Phase) judged(outcome string, r Reason, tail string, now time.Time) {
 	tail = strings.ToValidUTF8(tail[max(0, len(tail)-MaxTail):], "\uFFFD")
-	p.Phase, p.Starts, p.Cuts, p.Boot, p.TrialS, p.Verdict = outcome, 0, 0, "", 0, ""
+	p.Phase, p.TrialS, p.Verdict = outcome, 0, ""
+	p.restart()
 	p.Last = &Last{Version: p.Version, Outcome: outcome, Reason: r, Tail: tail, TS: now.UTC().Truncate(time.Millisecond)}
 }

@@ -21,9 +21,14 @@ func (l *Launcher) Count(boot string) error {
 	})
 }
 
-// Uncount takes a start back: it was stopped, and did not fail.
+// Uncount takes a start back: it was stopped, and did not fail. One that was stopped too often
+// stays counted: it may be why.
 func (l *Launcher) Uncount() error {
-	return l.count(func(p *Phase) { p.Starts = max(0, p.Starts-1) })
+	return l.count(func(p *Phase) {
+		if p.Starts > 0 && p.Stops < maxStops {
+			p.Starts, p.Stops = p.Starts-1, p.Stops+1
+		}
+	})
 }
 
 func (l *Launcher) count(edit func(*Phase)) error {

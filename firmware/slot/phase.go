@@ -46,6 +46,7 @@ const (
 	maxRefused  = 64        // digests; the oldest is forgotten
 	maxStarts   = 3         // of a release in one trial that failed
 	maxCuts     = 10        // of a release in one trial that ended with the machine, before such a one is a failure
+	maxStops    = 10        // of a release in one trial that was asked to stop, before such a one is a failure
 	maxTrials   = 3         // of a release that never had a link
 	maxPayload  = 64 << 10  // bytes of a command
 	maxWord     = 128       // bytes of a version, or of an id
@@ -63,8 +64,9 @@ type Phase struct {
 	Previous    Name     `json:"previous"`              // what runs if that cannot
 	Version     string   `json:"version,omitempty"`     // of the release that is fetched, staged, on trial or judged
 	Digest      string   `json:"digest,omitempty"`      // of its manifest
-	Starts      int      `json:"starts,omitempty"`      // in this trial, but for those that ended with the machine
-	Cuts        int      `json:"cuts,omitempty"`        // starts that did
+	Starts      int      `json:"starts,omitempty"`      // in this trial, but for cuts and stops
+	Cuts        int      `json:"cuts,omitempty"`        // starts that ended with the machine
+	Stops       int      `json:"stops,omitempty"`       // starts that were stopped as asked
 	Boot        string   `json:"boot,omitempty"`        // names the machine's run of the last start
 	Trials      int      `json:"trials,omitempty"`      // of this digest since it was last allowed
 	TrialS      int      `json:"trial_s,omitempty"`     // seconds until the verdict
@@ -117,8 +119,8 @@ func (p *Phase) validate() error {
 		return fmt.Errorf("slot %.80q or previous %.80q is not known", p.Slot, p.Previous)
 	case trial && (p.Slot == Package || p.Slot == p.Previous || p.Digest == "" || p.TrialS < 1):
 		return errors.New("a trial lacks its slot, its digest or its time")
-	case min(p.Starts, p.Cuts, p.Trials, p.TrialS) < 0 || p.TrialS > maxTrialSec:
-		return errors.New("starts, cuts, trials or trial_s out of range")
+	case min(p.Starts, p.Cuts, p.Stops, p.Trials, p.TrialS) < 0 || p.TrialS > maxTrialSec:
+		return errors.New("starts, cuts, stops, trials or trial_s out of range")
 	case p.Verdict != "" && (!p.Verdict.valid() || !trial):
 		return fmt.Errorf("verdict %.80q in phase %s", p.Verdict, p.Phase)
 	case p.Provisional && p.Phase != RolledBack:

@@ -20,6 +20,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/metrics"
 	"github.com/limber-edge/limber/agent/mqtt"
+	"github.com/limber-edge/limber/agent/release"
 	"github.com/limber-edge/limber/agent/systemd"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/ort"
@@ -114,7 +115,7 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		return printCheck(c.OutOrStdout(), cfg)
 	}
 	launched := slot.Launched()
-	stopBeats := beat(launched)
+	watch, stopBeats := beat(launched.Beat)
 	defer stopBeats()
 	slots := slotsOf(launched, cfg.State, log)
 	// A device works on without a disk; a profile that is not stored is of no use.
@@ -130,11 +131,13 @@ func (a *agentArgs) run(c *cobra.Command, cfg config.Config) error {
 		}
 		return printProfile(c.OutOrStdout(), deps.Family, profile)
 	}
-	return serve(c.Context(), cfg, deps, log)
+	return serve(c.Context(), cfg, deps, watch, log)
 }
 
-// serve runs a device until it is asked to stop, or to give way.
-func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.Logger) error {
+// serve runs a device until it is asked to stop, or to give way. watch is handed what tells
+// whether its work goes on.
+func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, watch func(moved func() bool),
+	log *slog.Logger) error {
 	dev, err := agent.New(cfg, deps, log)
 	if err != nil {
 		return err
@@ -148,12 +151,13 @@ func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.L
 		return err
 	}
 	defer stopTelling()
+	watch(moves(dev))
 	err = runAgent(ctx, cfg.Metrics, dev, log)
 	if errors.Is(err, agent.ErrHung) {
 		log.Error("agent ends, to be started anew", "err", err)
 		os.Exit(exitFailed) // whatever is closed may wait for what hangs
 	}
-	if errors.Is(err, agent.ErrSwitch) {
+	if errors.Is(err, release.ErrSwitch) {
 		return exitError{exitSwitch}
 	}
 	if err != nil {
@@ -171,9 +175,6 @@ func serve(ctx context.Context, cfg config.Config, deps *agent.Deps, log *slog.L
 // become ready is killed, and started again to no avail.
 func tellManager(ctx context.Context, dev *agent.Agent, log *slog.Logger) (stop func(), err error) {
 	manager, err := systemd.FromEnvironment(os.Getenv, os.Getpid(), os.Getppid())
-	if err == nil {
-		err = manager.Tell(systemd.Ready)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -186,19 +187,28 @@ func tellManager(ctx context.Context, dev *agent.Agent, log *slog.Logger) (stop 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		last := dev.Progress()
-		manager.Watch(watching, func() bool {
-			now := dev.Progress()
-			moved := now.Moved(last)
-			last = now
-			return moved
+		manager.Insist(watching, systemd.Ready, func(err error) {
+			log.Warn("service manager not told, it will be told again", "err", err)
 		})
+		manager.Watch(watching, moves(dev))
 	}()
 	return func() {
 		unregister()
 		end()
 		<-ended
 	}, nil
+}
+
+// moves tells with each call whether the work of a device went on since the last one, or
+// there was none.
+func moves(dev *agent.Agent) func() bool {
+	last := dev.Progress()
+	return func() bool {
+		now := dev.Progress()
+		moved := now.Moved(last)
+		last = now
+		return moved
+	}
 }
 
 // runAgent runs a device, and lets it be read meanwhile if that was asked for.

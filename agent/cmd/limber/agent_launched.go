@@ -17,22 +17,36 @@ import (
 // beatPace is how often limber-boot hears that this program is alive. It wants to every 5 s.
 const beatPace = 2 * time.Second
 
-// beat tells limber-boot that this program is alive, if it started it, until stop is called.
-func beat(launched *slot.Child) (stop func()) {
-	ended := make(chan struct{})
+// stalled is how long the work may stand still before limber-boot is to end this program. It is
+// far more than the engine gives an inference that hangs, and than systemd's watchdog has where
+// there is one: it is for what neither of them ends.
+const stalled = 10 * time.Minute
+
+// beat tells limber-boot that this program is alive, until stop is called: by the clock while
+// its parts are opened, which may take minutes, and once watch was called only as long as the
+// work goes on. It calls moved at each beat, which tells whether it did since the last one.
+func beat(say func()) (watch func(moved func() bool), stop func()) {
+	watched, ended := make(chan func() bool), make(chan struct{})
 	go func() {
 		tick := time.NewTicker(beatPace)
 		defer tick.Stop()
+		moved, last := func() bool { return true }, time.Now()
 		for {
-			launched.Beat()
+			if moved() {
+				last = time.Now()
+			}
+			if time.Since(last) < stalled {
+				say()
+			}
 			select {
 			case <-tick.C:
+			case moved = <-watched:
 			case <-ended:
 				return
 			}
 		}
 	}()
-	return func() { close(ended) }
+	return func(moved func() bool) { watched <- moved }, func() { close(ended) }
 }
 
 // slotsOf are those of releases; nil where limber-boot did not start this program, or acts on
@@ -67,7 +81,7 @@ func openLaunched(cfg config.Config, state store.Options, slots *slot.Agent, log
 	if slots == nil {
 		return openDevice(cfg, state, nil, log)
 	}
-	if err := release.Keep(cfg.State, slots); err != nil {
+	if err := release.Keep(cfg.State, slots, log); err != nil {
 		return nil, err
 	}
 	deps, err := openDevice(cfg, state, slots, log)

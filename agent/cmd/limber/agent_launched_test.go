@@ -5,10 +5,46 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/limber-edge/limber/firmware/slot"
 )
+
+func TestTheLauncherHearsNothingOfAnAgentWhoseWorkStandsStillForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var beats atomic.Int64
+		var stands atomic.Bool
+		heard := func(d time.Duration) bool {
+			beats.Store(0)
+			<-time.After(d)
+			synctest.Wait()
+			return beats.Load() >= int64(d/beatPace)-1
+		}
+		watch, stop := beat(func() { beats.Add(1) })
+		defer stop()
+		if !heard(time.Hour) {
+			t.Error("it hangs while it opens its parts")
+		}
+		watch(func() bool { return !stands.Load() })
+		if !heard(time.Hour) {
+			t.Error("it hangs while the work goes on")
+		}
+		stands.Store(true)
+		if !heard(stalled - time.Second) {
+			t.Error("an inference that takes long is a hang")
+		}
+		if heard(time.Minute) {
+			t.Error("it is alive though nothing goes on")
+		}
+		stands.Store(false)
+		if !heard(time.Minute) {
+			t.Error("it hangs though the work goes on again")
+		}
+	})
+}
 
 func TestAnAgentTakesNoReleasesWhereItsLauncherHasAnotherState(t *testing.T) {
 	dir := t.TempDir()

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +52,36 @@ func TestAnAgentWithoutABrokerIsReadyAndFeedsTheWatchdog(t *testing.T) {
 	mustHear(t, conn, systemd.Stopping)
 	if code := <-ended; code != exitDone {
 		t.Errorf("exit %d, want 0\n%s", code, log)
+	}
+}
+
+func TestAnAgentGoesOnWhereSystemdDoesNotTakeThatItIsReadyAndSaysSoAgain(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	t.Setenv("NOTIFY_SOCKET", socket)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended, log := make(chan int, 1), new(bytes.Buffer)
+	out, in := io.Pipe()
+	go func() {
+		ended <- run(ctx, []string{"agent", "--state", t.TempDir(), "--broker", "mqtt://127.0.0.1:1"}, log, in)
+		in.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), "service manager not told") {
+	}
+	if !strings.Contains(lines.Text(), "READY=1") {
+		t.Fatalf("it ends, or says nothing: exit code %d", <-ended)
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go io.Copy(io.Discard, out)
+	mustHear(t, conn, systemd.Ready)
+	stop()
+	if code := <-ended; code != exitDone {
+		t.Errorf("exit %d, want 0", code)
 	}
 }
 

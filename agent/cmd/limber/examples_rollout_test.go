@@ -22,8 +22,9 @@ type yard struct {
 	n          int    // rollouts so far
 }
 
-// mustYard has two devices of the site berlin, in a folder with what examples need.
-func mustYard(t *testing.T) *yard {
+// mustYard has two devices of the site berlin, simulated so, in a folder with what examples
+// need.
+func mustYard(t *testing.T, so ...string) *yard {
 	t.Helper()
 	y := &yard{url: "mqtt://" + mustBroker(t)}
 	t.Chdir(t.TempDir())
@@ -32,8 +33,8 @@ func mustYard(t *testing.T) *yard {
 	ended := make(chan int, 1)
 	out := &stopper{stop: func() {}}
 	go func() {
-		ended <- run(ctx, []string{"sim", "-n", "2", "--broker", y.url, "--pack", "families", "--repository", y.site,
-			"--root-file", y.root}, out, out)
+		ended <- run(ctx, append([]string{"sim", "-n", "2", "--broker", y.url, "--pack", "families", "--repository", y.site,
+			"--root-file", y.root}, so...), out, out)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -96,7 +97,9 @@ func (y *yard) must(t *testing.T, args ...string) {
 // as are the arguments of an example, with what there is here for what it names.
 func (y *yard) as(e example, id string) (args []string) {
 	other := map[string]string{"night": id, "device=cam-*": "device=sim-*", "device=desk": "device=sim-*", "group=@gate": "group=@all", "cam-1": "sim-0001",
-		"mqtts://broker:8883": y.url, "192.0.2.10:8080": "127.0.0.1:0", "https://files.example/repo": y.site}
+		"group=@gate,arch=arm64": "group=@all,arch=" + runtime.GOARCH,
+		"mqtts://broker:8883":    y.url, "192.0.2.10:8080": "127.0.0.1:0", "https://files.example/repo": y.site,
+		"mqtt://127.0.0.1:1883": y.url, "http://127.0.0.1:8090": y.site}
 	for _, arg := range e.args {
 		if is, ok := other[arg]; ok {
 			arg = is
@@ -146,7 +149,7 @@ func (y *yard) becomes(t *testing.T, id, state string) {
 }
 
 // TestEveryExampleOfRolloutsIsRun runs each with a controller that is an example itself, on
-// a rollout of its own where it is of one.
+// a rollout of its own where it is of one; and simulations with the repository of releases.
 func TestEveryExampleOfRolloutsIsRun(t *testing.T) {
 	all := examples(t)
 	y := mustYard(t)
@@ -158,6 +161,8 @@ func TestEveryExampleOfRolloutsIsRun(t *testing.T) {
 		case seen[line]:
 		case strings.HasPrefix(line, "fleet serve "):
 			y.serves(t, e)
+		case strings.HasPrefix(line, "sim ") && slices.Contains(e.args, "--repository"):
+			e.succeeds(t, append(y.as(e, ""), "-n", "2", "--for", "1s", "--fleet", "examples"))
 		case strings.HasPrefix(line, "fleet rollout "):
 			rollouts = append(rollouts, e)
 		}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/firmware/repo"
 )
 
@@ -90,13 +90,6 @@ func shortKeys(ids []string) (all string) {
 	return all
 }
 
-// What a server of a repository waits for, and then closes the connection: who asks is
-// not known.
-const (
-	serveHeader = 10 * time.Second
-	serveIdle   = time.Minute
-)
-
 func newRepoServe() *cobra.Command {
 	var a repoArgs
 	var listen string
@@ -133,17 +126,5 @@ func serveRepo(c *cobra.Command, listen string, h http.Handler) error {
 		return fmt.Errorf("serve the repository: %w", err)
 	}
 	fmt.Fprintf(c.OutOrStdout(), "the repository is at http://%s: devices find it with updates.repository\n", l.Addr())
-	s := &http.Server{Handler: h, ReadHeaderTimeout: serveHeader, IdleTimeout: serveIdle}
-	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		return s.Close()
-	})
-	return g.Wait()
+	return blob.Serve(c.Context(), l, h)
 }

@@ -48,6 +48,12 @@ func (a *operatorArgs) flags(c *cobra.Command) {
 	a.broker.URL = mqtt.DefaultBroker().URL
 	f.Var(&a.broker.URL, "broker", "URL of the broker; several have commas between them")
 	f.StringVar(&a.fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	a.credentials(c)
+}
+
+// credentials are the flags that say who comes to the broker.
+func (a *operatorArgs) credentials(c *cobra.Command) {
+	f := c.Flags()
 	f.StringVar(&a.broker.User, "user", "", "name at the broker")
 	f.StringVar(&a.broker.PasswordFile, "password-file", "", "file whose first line is the password")
 	f.StringVar(&a.broker.CAFile, "ca-file", "", "PEM of the authorities to trust")

@@ -24,7 +24,13 @@ hold; != instead of = turns one around, and * stands for any text.
   member=23.1M          the sub-network in force
   family=cifar10        its name, or the beginning of its digest
   agent=v0.2.*          the version of the agent
+  release=1.5.0         that runs under limber-boot, or the beginning of its digest
+  arch=arm64            that its program is for
+  runtime=1.30.*        the version of ONNX Runtime
   machine=8aa3a679*     what it runs on
+  power=MODE_15W        the power mode of its board
+  update=failed         how the last update ended; while one is under way its step, such
+                        as fetching, probation, trial
   can=20ms@0.76         a member has a p95 of at most 20 ms and a top-1 of at least 0.76`
 
 // whereArgs are the flag --where.
@@ -65,6 +71,7 @@ report; nobody knows since when a device is lost. --json has every figure.
 		Example: `  limber fleet ls
   limber fleet ls --where 'state!=online,group=@gate'
   limber fleet ls --where can=20ms@0.76 --json
+  limber fleet ls --where 'arch=arm64,release!=1.5.0'
   limber fleet ls --broker mqtts://broker:8883 --fleet plant-3 --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			fits, err := where.parse()

@@ -69,14 +69,6 @@ func (a *rolloutRelease) spec(ctx context.Context) (*wire.RolloutRelease, error)
 	return r, nil
 }
 
-// sources are where devices find its blobs, beside their own repository.
-func (a *rolloutRelease) sources() (urls []string) {
-	for _, url := range a.urls {
-		urls = append(urls, repo.BlobsBelow(url))
-	}
-	return urls
-}
-
 func (a *rolloutRelease) manifests(ctx context.Context) (map[string]family.Digest, error) {
 	if a.dir == "" {
 		return a.served(ctx)

@@ -14,6 +14,7 @@ import (
 	"github.com/limber-edge/limber/agent/governor"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // rolloutStart are the flags of `fleet rollout start`.
@@ -55,7 +56,8 @@ take part when they are back, within --for.
 
 A release comes from a repository, see "limber firmware repo": this command reads there
 which manifest is signed for which architecture, and each device gets that of its own,
-if it runs under limber-boot. It has the release on trial and goes back by itself, which
+if it runs under limber-boot; where there is none for a device that fits, nothing
+starts: --where arch=arm64 leaves others out. It has the release on trial and goes back by itself, which
 is a failure here. With --rollback the others go back to the release that they had, as
 far as its manifest lets it take the place of this one; the program of a package is no
 release, and nothing goes back to it.
@@ -71,7 +73,7 @@ func newRolloutStart() *cobra.Command {
 		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
   limber fleet rollout start --family mine.family --where label.site=berlin --probation 1000/10
-  limber fleet rollout start --release 1.5.0 --repo ./repo --where group=@gate --canary cam-1
+  limber fleet rollout start --release 1.5.0 --repo ./repo --where group=@gate,arch=arm64 --canary cam-1
   limber fleet rollout start --release 1.5.0 --repository https://files.example/repo \
     --root-file ./repo/metadata/1.root.json --where label.site=berlin --rollback
   limber fleet rollout start --deadline 50ms --min-top1 0.87 --where 'device=cam-*' \
@@ -222,7 +224,7 @@ func (a *rolloutStart) what(c *cobra.Command) (folder *family.Folder, err error)
 		}
 		return nil, err
 	case a.release.version != "":
-		a.spec.Sources = a.release.sources()
+		a.spec.Sources = repo.BlobsBelow(a.release.urls...) // for devices, beside their own repository
 		a.spec.Release, err = a.release.spec(c.Context())
 		return nil, err
 	case a.family == "":

@@ -72,11 +72,12 @@ var ranks = [][]imports{
 		{of: "agent/control", ours: []string{"agent/governor", "agent/uplink", "agent/wire", "firmware/power", "store"}},
 	},
 	{ // when its owner lets it be exchanged
+		{of: "agent/control/controltest", ours: []string{"agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "store"}},
 		{of: "agent/lock", ours: []string{"agent/control", "agent/wire"}},
 	},
 	{ // how what it runs is exchanged, and what a device is told: the keys of all the parts above
-		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "store"}},
-		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
+		{of: "agent/update", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/wire", "family", "family/library", "firmware/repo", "store"}},
+		{of: "agent/release", ours: []string{"agent/blob", "agent/control", "agent/engine", "agent/lock", "agent/pipeline", "agent/uplink", "agent/wire", "family", "firmware/repo", "firmware/slot", "store"}},
 		{of: "agent/config", ours: []string{"agent/blob", "agent/control", "agent/governor", "agent/mqtt", "agent/uplink", "agent/wire", "family/ort", "firmware/power", "firmware/repo", "store"},
 			libraries: []string{"github.com/pelletier/go-toml/v2"}},
 	},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/limber-edge/limber/agent/fleet"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -117,6 +118,33 @@ func TestTheHelpOfAFlagNamesItsValueInAWord(t *testing.T) {
 				t.Errorf("%s --%s: its value is called %q", c.CommandPath(), f.Name, name)
 			}
 		})
+	}
+}
+
+// TestEveryCommandWithWhereTellsWhatItTakes looks at the conditions of the help, too.
+func TestEveryCommandWithWhereTellsWhatItTakes(t *testing.T) {
+	said := 0
+	for line := range strings.Lines(whereHelp) {
+		if example := strings.Fields(line); strings.HasPrefix(line, "  ") && strings.Contains(example[0], "=") {
+			said++
+			if _, err := fleet.ParseWhere(example[0]); err != nil {
+				t.Errorf("%s: %v", example[0], err)
+			}
+		}
+	}
+	commands := 0
+	for c := range everyCommand(newRoot()) {
+		if c.Flags().Lookup("where") != nil {
+			commands++
+			args := append(strings.Fields(c.CommandPath())[1:], "--where", "shade=red")
+			limber(t, args...).complained(t, exitUsage, "is none of device")
+			if !strings.Contains(c.Long, whereHelp) {
+				t.Errorf("%s: its help does not tell what --where takes", c.CommandPath())
+			}
+		}
+	}
+	if said < 15 || commands < 4 {
+		t.Errorf("got %d conditions and %d commands, want them all", said, commands)
 	}
 }
 

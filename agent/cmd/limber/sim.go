@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,11 +23,14 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/broker-config/devbroker"
 	"github.com/limber-edge/limber/family"
+	"github.com/limber-edge/limber/firmware/repo"
 )
 
 // simArgs are the flags of `limber sim`.
 type simArgs struct {
-	operator operatorArgs // broker and fleet
+	operator operatorArgs // broker, fleet, and who looks on
+	certs    string       // folder, of the devices
+	trials   []string     // "NAME=REASON"
 	cfg      sim.Config
 	profile  string // file
 	churn    string // "1%"
@@ -46,7 +50,9 @@ is in memory. See births, commands and rollouts of a whole fleet on one desk.
 
 Without --broker a broker is started on a free port, whose address is printed. The
 devices are called sim-0000 and so on: a second simulation at a broker needs a --fleet
-of its own.
+of its own. At a broker that wants certificates, --certs has those of "limber broker
+certs", of each device, and of the operator who looks on unless other flags name those.
+
 --churn is the share of the devices that end in a minute; they come back within ten
 seconds, every fourth as another device under its name, without its state. With --cut
 the link of each device is broken for that long, a tenth of all the time. The same
@@ -60,17 +66,26 @@ the coefficient of variation of its times, kib the size of its model. load is re
 slowdown is that of each inference. Each device is sent fps frames a second, with a
 deadline of deadline_ms each. With --repository and --root-file devices take releases
 of the program that are signed there, and run on under their versions, whatever is in
-them; those that releases names fail, by crash, or by no_link, as they reach no broker.
-Without --profile it is this one:
+them; those that releases names fail. Without --profile it is this one:
 
 ` + string(sim.Example) + `
+--trial has a family or a release not prove itself on any device, for a rehearsal: a
+family misses, every deadline, or fails its canary, as every member gives other logits;
+a release fails as a program would by itself: crash, hang, no_link, canary, inference,
+state. All but no_link are told at once, without the time that they take in the field.
+fails in the profile says the same.
+
 It runs until it is interrupted, or for --for, and prints totals then: births of agents
 that took place and that an operator's client saw, ends, other devices, broken links and
 frames. --json prints them as one object, after one with the broker's address and one
 when all devices were seen online.`,
 		Example: `  limber sim -n 1000
   limber sim -n 100 --churn 1% --cut 30s --for 5m --json
-  limber sim -n 20 --profile fleet.json --broker mqtt://127.0.0.1:1883 --pack families`,
+  limber sim -n 20 --profile fleet.json --broker mqtt://127.0.0.1:1883 --pack families
+  limber sim -n 20 --broker mqtt://127.0.0.1:1883 --pack families --trial night=canary
+  limber sim -n 20 --broker mqtt://127.0.0.1:1883 --repository http://127.0.0.1:8090 \
+    --root-file ./repo/metadata/1.root.json --trial 1.5.0=hang --trial 1.6.0=state
+  limber sim -n 1 --broker mqtts://127.0.0.1:8883 --certs certs`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
@@ -81,7 +96,10 @@ when all devices were seen online.`,
 	f.StringVar(&a.churn, "churn", "0%", "share of the devices that end in a minute")
 	f.DurationVar(&a.cfg.Cut, "cut", 0, "how long links are broken, now and then; 0: never")
 	f.Var(&a.operator.broker.URL, "broker", "URL of the broker; several have commas between them; default: one is started")
-	f.StringVar(&a.cfg.Fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	f.StringVar(&a.operator.fleet, "fleet", wire.DefaultFleet, "name of the fleet")
+	a.operator.credentials(c)
+	f.StringVar(&a.certs, "certs", "", "folder with NAME.crt and NAME.key of each device, ca.crt and operator.crt")
+	f.StringArrayVar(&a.trials, "trial", nil, "NAME=REASON: a family or release that fails, and how; may be given again")
 	f.StringSliceVar(&a.cfg.Releases.Repository, "repository", nil, "URL of a repository of releases, and of its mirrors")
 	f.StringVar(&a.cfg.Releases.RootFile, "root-file", "", "metadata/1.root.json of the repository")
 	f.StringVar(&a.pack, "pack", "", "folder to write the families to")
@@ -104,7 +122,19 @@ func (a *simArgs) config() error {
 	case (a.cfg.Releases.Repository == nil) != (a.cfg.Releases.RootFile == ""):
 		return usagef("--repository and --root-file: one wants the other")
 	}
-	a.cfg.Churn, a.cfg.Version, a.operator.fleet = share/100, version, a.cfg.Fleet
+	a.cfg.Churn, a.cfg.Version, a.cfg.Fleet = share/100, version, a.operator.fleet
+	if err := a.read(); err != nil {
+		return err
+	}
+	if err := a.identify(); err != nil {
+		return err
+	}
+	_, err = a.operator.link()
+	return err
+}
+
+// read reads the profile, and what is to fail of it.
+func (a *simArgs) read() (err error) {
 	text := sim.Example
 	if a.profile != "" {
 		if text, err = os.ReadFile(a.profile); err != nil {
@@ -114,8 +144,55 @@ func (a *simArgs) config() error {
 	if a.cfg.Profile, err = sim.ParseProfile(text); err != nil {
 		return fmt.Errorf("%s: %w", cmp.Or(a.profile, "example"), err)
 	}
-	_, err = a.operator.link()
-	return err
+	for _, trial := range a.trials {
+		name, reason, ok := strings.Cut(trial, "=")
+		named := func(f sim.Family) bool { return f.Name == name }
+		if !ok || !repo.ValidVersion(name) && !slices.ContainsFunc(a.cfg.Profile.Families, named) {
+			return usagef("--trial %q: wants a family of the profile or a version, and how it fails, such as 1.6.0=crash", trial)
+		}
+		if err := a.cfg.Profile.Fail(name, reason); err != nil {
+			return usagef("--trial %q: %w", trial, err)
+		}
+	}
+	return nil
+}
+
+// identify finds the certificates that --certs has.
+func (a *simArgs) identify() error {
+	if a.certs == "" {
+		return nil
+	}
+	b := &a.operator.broker
+	if b.URL == nil {
+		return usagef("--certs: wants the --broker that asks for them")
+	}
+	b.CAFile = cmp.Or(b.CAFile, filepath.Join(a.certs, "ca.crt"))
+	if b.CertFile == "" && b.User == "" {
+		b.CertFile, b.KeyFile = a.certificate(wire.Operator)
+	}
+	for i := range a.cfg.Devices {
+		cert, _ := a.certificate(sim.Name(i))
+		if _, err := os.Stat(cert); err != nil {
+			return fmt.Errorf("%w: `limber broker certs --out %s --device %s` makes it", err, a.certs, sim.Name(i))
+		}
+	}
+	return nil
+}
+
+// certificate are the files of a name's.
+func (a *simArgs) certificate(name string) (cert, key string) {
+	return filepath.Join(a.certs, name+".crt"), filepath.Join(a.certs, name+".key")
+}
+
+// brokerOf is the broker as a device comes to it: with a certificate of its own, or as the
+// operator does.
+func (a *simArgs) brokerOf(device string) mqtt.Broker {
+	b := a.operator.broker
+	if a.certs != "" {
+		b.User, b.PasswordFile = "", ""
+		b.CertFile, b.KeyFile = a.certificate(device)
+	}
+	return b
 }
 
 func (a *simArgs) run(c *cobra.Command) (err error) {
@@ -190,7 +267,7 @@ type simSummary struct {
 // simulate runs the fleet, and an operator's client that looks on, until the command is
 // interrupted or its time is over. The client is there until the last device has ended.
 func (a *simArgs) simulate(ctx context.Context, c *cobra.Command) error {
-	a.cfg.Broker = func(string) mqtt.Broker { return a.operator.broker }
+	a.cfg.Broker = a.brokerOf
 	devices, err := sim.New(a.cfg, newLogger(c.ErrOrStderr(), "error"))
 	if err != nil {
 		return err

@@ -46,6 +46,44 @@ func TestASimulatedFleetIsSeenAndCounted(t *testing.T) {
 	}
 }
 
+func TestSimulatedDevicesComeToABrokerWithCertificatesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	dir := mustCerts(t, "--device", sim.Name(0), "--device", sim.Name(1), "--operator", "operator", "--operator", "alice")
+	fieldBrokers(t, dir, func(t *testing.T, addr string) {
+		url := "mqtts://" + addr
+		for _, of := range [][]string{{"--broker", url}, login(dir, "alice", url)} {
+			got := limber(t, append([]string{"sim", "-n", "2", "--certs", dir, "--for", "2s"}, of...)...)
+			if got.code != exitDone || !strings.Contains(got.stdout, "2 devices seen online") {
+				t.Errorf("%q: got %+v, want both online", of, got)
+			}
+		}
+		limber(t, "sim", "-n", "3", "--certs", dir, "--broker", url).complained(t, exitFailed, "sim-0002.crt: no such file",
+			"`limber broker certs --out "+dir+" --device sim-0002` makes it")
+	})
+	limber(t, "sim", "--certs", dir).complained(t, exitUsage, "--certs: wants the --broker")
+}
+
+// TestAReleaseIsRehearsedFromTheCommandLine has one fail that the profile does not name.
+func TestAReleaseIsRehearsedFromTheCommandLine(t *testing.T) {
+	for _, tt := range []struct{ trial, says string }{
+		{"night", "wants a family of the profile or a version"},
+		{"nihgt=canary", "wants a family of the profile or a version"},
+		{"1.5.0=rain", `release "1.5.0": fails "rain": wants one of`},
+		{"night=crash", `family "night": fails "crash": wants misses or canary`},
+		{"day=misses", "devices start with it"},
+	} {
+		limber(t, "sim", "--trial", tt.trial).complained(t, exitUsage, "--trial", tt.says)
+	}
+	y := mustYard(t, "--trial", "1.5.0=hang")
+	serveFleet(t, "fleet", "serve", "--state", filepath.Join(t.TempDir(), "state"), "--broker", y.url)
+	got := y.limber(t, "rollout", "start", "--release", "1.5.0", "--repo", "repo", "--where", "arch=*", "--id", "bad",
+		"--gate", "success=0.95", "--wait")
+	shown := y.limber(t, "rollout", "show", "bad")
+	if got.code != exitFailed || !strings.Contains(shown.stdout, "release 1.5.0 did not prove itself: hang") {
+		t.Errorf("got %+v, and %s; want that it hung at the canary", got, shown.stdout)
+	}
+}
+
 func TestASimulationThatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "profile.json")

@@ -53,20 +53,62 @@ func serveMortal(tb testing.TB, addr, dir string, commits int) (*served, *mortal
 	return serveFrom(tb, cfg, m), m
 }
 
-// rollOut runs a rollout whose controller is killed behind the commit of a number, and
-// goes on with another; below 0: it is not killed. It returns how many commits there were,
-// and how it ended.
-func rollOut(t *testing.T, s *wire.RolloutSpec, end wire.RolloutState, kill int) (commits int, outcome string) {
+// course is a rollout, and how it ends.
+type course struct {
+	spec *wire.RolloutSpec
+	bad  bool // it fails on all devices but the canary
+	end  wire.RolloutState
+}
+
+// canary is the device of the first phase.
+const canary = "d-0"
+
+// outcome is how a command ends.
+func (c course) outcome(device string, _ wire.Command) wire.Ack {
+	if c.bad && device != canary {
+		return wire.Ack{State: wire.CommandFailed, Reason: wire.Internal, RolledBack: true}
+	}
+	return wire.Ack{State: wire.CommandSucceeded}
+}
+
+// courses are rollouts of each kind that reach all devices, and one that the canary goes
+// back from, by a command of its own.
+func courses(tb testing.TB) map[string]course {
+	tb.Helper()
+	family := func(s *wire.RolloutSpec) {
+		s.Mode, s.Family = "", &wire.Family{Name: "new", Digest: "sha256:" + string(folder(tb).Digest())}
+	}
+	release := func(s *wire.RolloutSpec) {
+		s.Mode, s.Release = "", &wire.RolloutRelease{Version: "1.5.0",
+			Manifests: []wire.ReleaseFor{{Arch: arch, Digest: releaseOf("1.5.0").Digest}}}
+	}
+	back := func(s *wire.RolloutSpec) {
+		release(s)
+		s.Canary, s.Phases, s.Rollback = []string{canary}, []string{"1", "2", "100%"}, true
+	}
+	return map[string]course{
+		"a mode":                   {spec: spec(nil), end: wire.RolloutDone},
+		"a family":                 {spec: spec(family), end: wire.RolloutDone},
+		"a release":                {spec: spec(release), end: wire.RolloutDone},
+		"a release that goes back": {spec: spec(back), bad: true, end: wire.RolloutFailed},
+	}
+}
+
+// roll runs a rollout whose controller is killed behind the commit of a number, and goes
+// on with another; below 0: it is not killed. It returns how many commits there were, and
+// how it ended on each device, by which commands.
+func (c course) roll(t *testing.T, kill int) (commits int, outcome string) {
 	addr, dir := desk(t), t.TempDir()
 	g := plants(t, addr, 3)
+	g.outcome = c.outcome
 	first, m := serveMortal(t, addr, dir, kill)
 	r := remote(t, addr)
-	if s.Family != nil {
+	if c.spec.Family != nil {
 		go r.Serve(t.Context(), folder(t)) // also to the second
 	}
 	asked := make(chan error, 1)
 	go func() { // the answer may be given by the second
-		_, err := r.Do(t.Context(), start("r", s), patience, nil)
+		_, err := r.Do(t.Context(), start("r", c.spec), patience, nil)
 		asked <- err
 	}()
 	ended := func() bool {
@@ -88,38 +130,40 @@ func rollOut(t *testing.T, s *wire.RolloutSpec, end wire.RolloutState, kill int)
 	if err := <-asked; err != nil {
 		t.Fatal(err)
 	}
-	doc := become(t, r, "r", end)
+	doc := become(t, r, "r", c.end)
 	for _, d := range doc.Devices {
-		outcome += fmt.Sprintf("%s %s %d, ", d.Device, d.State, d.Attempt)
+		outcome += fmt.Sprintf("%s %s %d by %v, ", d.Device, d.State, d.Attempt, g.effects(d.Device))
 	}
-	g.once()
+	g.unchanged()
 	return m.count, outcome
 }
 
+// TestAControllerKilledBehindEachOfItsWritesEndsTheSame runs all at once, more than there are
+// processors: a controller that starts waits for another to answer.
 func TestAControllerKilledBehindEachOfItsWritesEndsTheSame(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]*wire.RolloutSpec{
-		"a mode": spec(nil),
-		"a family": spec(func(s *wire.RolloutSpec) {
-			s.Mode = ""
-			s.Family = &wire.Family{Name: "new", Digest: "sha256:" + string(folder(t).Digest())}
-		}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			all, want := rollOut(t, s, wire.RolloutDone, -1)
-			if least := map[bool]int{true: 6, false: 3}[s.Family != nil]; all < least {
-				t.Fatalf("got %d commits, want at least %d: blobs, the start, the phases and the end", all, least)
-			}
-			t.Logf("%d commits", all)
-			for kill := 1; kill <= all; kill++ {
-				t.Run(fmt.Sprintf("behind commit %d of %d", kill, all), func(t *testing.T) {
-					t.Parallel()
-					if _, got := rollOut(t, s, wire.RolloutDone, kill); got != want {
-						t.Errorf("got %s, want %s", got, want)
-					}
-				})
-			}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for name, c := range courses(t) {
+		all.Go(func() { t.Run(name, c.killedBehindEach) })
+	}
+}
+
+func (c course) killedBehindEach(t *testing.T) {
+	commits, want := c.roll(t, -1)
+	if least := map[bool]int{true: 6, false: 3}[c.spec.Family != nil]; commits < least {
+		t.Fatalf("got %d commits, want at least %d: blobs, the start, the phases and the end", commits, least)
+	}
+	t.Logf("%d commits: %s", commits, want)
+	var all sync.WaitGroup
+	defer all.Wait()
+	for kill := 1; kill <= commits; kill++ {
+		all.Go(func() {
+			t.Run(fmt.Sprintf("behind commit %d of %d", kill, commits), func(t *testing.T) {
+				if _, got := c.roll(t, kill); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			})
 		})
 	}
 }

@@ -83,8 +83,8 @@ func (r *Record) retry(v View, now time.Time) error {
 	}
 	for _, i := range again {
 		d := &r.Devices[i]
-		*d = device{Name: d.Name, Machine: d.Machine, State: wire.DevicePending, Off: d.Off, Attempt: d.Attempt,
-			Before: d.Before, Base: d.Base, Since: now.UnixMilli()}
+		*d = device{identity: identity{Machine: d.Machine}, Name: d.Name, State: wire.DevicePending, Off: d.Off,
+			Attempt: d.Attempt, Before: d.Before, Base: d.Base, Since: now.UnixMilli()}
 	}
 	return nil
 }

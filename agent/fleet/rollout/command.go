@@ -89,7 +89,7 @@ func (s *starter) start(d *device) (held string) {
 	case d.Back:
 		making.before = d.Before
 	case s.Spec.Release != nil:
-		making.arch = is.Caps.Arch
+		making.arch = arch(is)
 	}
 	d.Sent = s.command(making, d.Due)
 	return ""
@@ -101,10 +101,10 @@ func (s *starter) lacks(is fleet.Device) string {
 	switch {
 	case r == nil:
 		return ""
-	case is.Caps == nil || is.Caps.Arch == "":
+	case arch(is) == "":
 		return "it does not say for which architecture its program is"
-	case r.Digest(is.Caps.Arch) == "":
-		return fmt.Sprintf("there is no release %s for %s", r.Version, is.Caps.Arch)
+	case r.Digest(arch(is)) == "":
+		return fmt.Sprintf("there is no release %s for %s", r.Version, arch(is))
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +30,9 @@ func (g *rig) asked(name string) (verb string, asked wire.Command) {
 func TestARolloutOfAReleaseGivesEachDeviceTheManifestOfItsArchitecture(t *testing.T) {
 	g := newRig(t, 5)
 	g.set("d-0000", func(d *fleet.Device) { d.Caps.Arch = "amd64" })
-	g.set("d-0001", func(d *fleet.Device) { d.Caps.Arch = "riscv64" })
+	g.set("d-0001", func(d *fleet.Device) { d.Caps.Arch = "" })
 	g.set("d-0002", func(d *fleet.Device) { d.Caps.Arch = "" })
+	g.off("d-0001")
 	g.set("d-0003", func(d *fleet.Device) { d.Caps.Release = release("1.5.0") })
 	other := "sha256:" + strings.Repeat("f", 64)
 	spec := wire.RolloutSpec{Release: releaseOf("1.5.0"), Phases: []string{"100%"}, Gates: gates("success=0.1")}
@@ -38,6 +40,9 @@ func TestARolloutOfAReleaseGivesEachDeviceTheManifestOfItsArchitecture(t *testin
 	spec.Release.Downgrade, spec.Sources = true, []string{"https://files.example/blobs/"}
 	g.begin(spec)
 	g.wantCommanded("d-0000", "d-0004")
+	g.on("d-0001")
+	g.set("d-0001", func(d *fleet.Device) { d.Caps.Arch = "riscv64" }) // as was not known at the start
+	g.step()
 	for name, digest := range map[string]string{"d-0000": other, "d-0004": release("1.5.0").Digest} {
 		verb, c := g.asked(name)
 		if verb != wire.VerbRelease || c.Version != "1.5.0" || c.Digest != digest || !c.Downgrade || c.OneWay || c.Retry ||
@@ -53,6 +58,25 @@ func TestARolloutOfAReleaseGivesEachDeviceTheManifestOfItsArchitecture(t *testin
 	g.wantDevice("d-0003", wire.DeviceAlready)
 	if doc := g.r.Document()[0]; doc.Kind != wire.VerbRelease {
 		t.Errorf("got the kind %s", doc.Kind)
+	}
+}
+
+func TestARolloutOfAReleaseIsRefusedWhereADeviceIsOfAnotherArchitecture(t *testing.T) {
+	g := newRig(t, 6)
+	for i, arch := range []string{"s390x", "riscv64", "riscv64", ""} {
+		g.set(fmt.Sprintf("d-%04d", i), func(d *fleet.Device) { d.Caps.Arch = arch })
+	}
+	_, err := g.new("r", wire.RolloutSpec{Release: releaseOf("1.5.0")})
+	wantRefused(t, err, wire.Precondition, "no release 1.5.0 for riscv64 and s390x, which d-0000 and 2 more would need: "+
+		"add it to the repository, or leave them out with arch!=riscv64,arch!=s390x in where")
+	where, err := fleet.ParseWhere("arch!=riscv64,arch!=s390x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := rollout.New("r", wire.RolloutSpec{Release: releaseOf("1.5.0")},
+		rollout.View{Picture: g.devices, Where: where, Evidence: g.evidence}, g.now)
+	if err != nil || len(r.Devices) != 3 {
+		t.Errorf("got %+v, %v; want the three others", r, err)
 	}
 }
 

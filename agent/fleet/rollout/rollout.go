@@ -23,6 +23,8 @@
 //     at its expiry that it has what it was commanded has done it.
 //   - What a device answers after its time is over still counts while the rollout lives: it
 //     was off, and did in time what it tells of. Once the rollout has ended its detail says so.
+//   - Another machine under the name of a device takes the rollout anew, up to five times:
+//     after that it is a failure, so that devices which share a name keep no phase open.
 //   - Nobody knows where between fetching and answering a device is that was commanded.
 //     So MaxUnavailable counts it from its command until it has answered, offline or not.
 //     Devices without the label count as those of one value.
@@ -92,8 +94,8 @@ type phase struct {
 // device is where the rollout stands on a device. Its keys are short, as a Record has
 // up to fleet.MaxDevices of them.
 type device struct {
+	identity
 	Name    string      `json:"d"`
-	Machine string      `json:"m,omitempty"`
 	State   string      `json:"s"`           // one of wire's, but never offline, which Off tells
 	Off     bool        `json:"o,omitempty"` // it is not there
 	Stray   bool        `json:"x,omitempty"` // it does not fit any more, and keeps its place
@@ -108,6 +110,12 @@ type device struct {
 	Cancel  int         `json:"q,omitempty"` // what takes that back, likewise; -1: it was in vain
 	Before  int         `json:"b,omitempty"` // what it goes back to, of Record.Before, from 1
 	Base    tally       `json:"l,omitzero"`  // its own hour before
+}
+
+// identity is which machine has the name of a device.
+type identity struct {
+	Machine string `json:"m,omitempty"`
+	Changes int    `json:"w,omitempty"` // how often it was another one
 }
 
 // sent is a command, which may be that of several devices.
@@ -162,7 +170,8 @@ const maxID = 48
 // New is a rollout of the devices that fit, of which none is started yet: see Step. With
 // Supersede it takes the devices that another one has not started from that, so Others
 // must be stored with it. Its errors are *wire.Refusal: Invalid for one that cannot be
-// done, Precondition where no device fits, Conflict for one that is in the way of another.
+// done, Precondition where no device fits or one is of an architecture that the release is
+// not for, Conflict for one that is in the way of another.
 func New(id string, spec wire.RolloutSpec, v View, now time.Time) (*Record, error) {
 	spec, err := Complete(spec)
 	if err != nil {
@@ -180,6 +189,9 @@ func New(id string, spec wire.RolloutSpec, v View, now time.Time) (*Record, erro
 		}
 	}
 	if err := r.enlist(names, devices, now); err != nil {
+		return nil, err
+	}
+	if err := r.checkArch(names, devices); err != nil {
 		return nil, err
 	}
 	if err := r.clear(v.Others, now); err != nil {
@@ -229,9 +241,40 @@ func (r *Record) enlist(names []string, devices map[string]fleet.Device, now tim
 	return nil
 }
 
+// checkArch refuses a release for devices that say of themselves that it cannot be for them.
+// Those that say nothing may have said it when their turn comes.
+func (r *Record) checkArch(names []string, devices map[string]fleet.Device) error {
+	if r.Spec.Release == nil {
+		return nil
+	}
+	var lacking, archs []string
+	for _, name := range names {
+		if a := arch(devices[name]); a != "" && r.Spec.Release.Digest(a) == "" {
+			lacking, archs = append(lacking, name), append(archs, a)
+		}
+	}
+	if lacking == nil {
+		return nil
+	}
+	archs = slices.Compact(slices.Sorted(slices.Values(archs)))
+	archs = archs[:min(len(archs), 4)] // there are no more, but for what devices make up
+	return wire.Refuse(wire.Precondition, "there is no release %s for %s, which %s would need: add it to the repository, or "+
+		"leave them out with %s in where", r.Spec.Release.Version, strings.Join(archs, " and "), some(lacking),
+		"arch!="+strings.Join(archs, ",arch!="))
+}
+
+// arch is the architecture that a device's program is for; "" if that is not known.
+func arch(d fleet.Device) string {
+	if d.Caps == nil {
+		return ""
+	}
+	return word(d.Caps.Arch)
+}
+
 // newDevice is one that the rollout has not come to, or that is there already.
 func (r *Record) newDevice(d fleet.Device, now time.Time) device {
-	is := device{Name: d.Name, Machine: machine(d), State: wire.DevicePending, Off: !d.Online(), Since: now.UnixMilli()}
+	is := device{identity: identity{Machine: machine(d)}, Name: d.Name, State: wire.DevicePending, Off: !d.Online(),
+		Since: now.UnixMilli()}
 	if r.has(d) {
 		is.State = wire.DeviceAlready
 	}
@@ -262,7 +305,7 @@ func (r *Record) has(d fleet.Device) bool {
 	case r.Spec.Family != nil:
 		return is.Family != nil && is.Family.Digest == r.Spec.Family.Digest
 	case r.Spec.Release != nil:
-		return is.Release != nil && is.Release.Digest == r.Spec.Release.Digest(d.Caps.Arch) && updates(d) == ""
+		return is.Release != nil && is.Release.Digest == r.Spec.Release.Digest(arch(d)) && updates(d) == ""
 	}
 	return is.Aim != wire.Aim{} && is.Aim.Same(wire.Aim{Mode: r.Spec.Mode, Goal: r.Spec.Goal})
 }

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -339,6 +340,36 @@ func TestTheSameNameWithAnotherMachineIsQueuedAgainAndItsEarlierOutcomeUncounted
 	if !slices.Contains(g.commanded(), first) {
 		t.Errorf("got commands for %v; want %s among them, though its phase has passed", g.commanded(), first)
 	}
+}
+
+func TestADeviceThatIsAnotherMachineEachTimeFailsAndKeepsNoPhaseOpen(t *testing.T) {
+	g := newRig(t, 4)
+	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}, Gates: gates("success=0.5")})
+	g.pass()
+	first := g.order()[0]
+	for i := range 6 {
+		g.wantDevice(first, wire.DeviceSucceeded)
+		g.set(first, func(d *fleet.Device) { d.Caps.Machine = fmt.Sprint("m", i); d.Caps.Family = new(family("old")) })
+		g.step()
+		if i < 5 {
+			g.wantDevice(first, wire.DeviceRunning)
+			g.succeed(first)
+		}
+	}
+	stays := func(i int) {
+		g.set(first, func(d *fleet.Device) { d.Caps.Machine = fmt.Sprint("n", i) })
+		g.step()
+		if d := g.device(first); d.State != wire.DeviceFailed || d.Reason != wire.Conflict ||
+			d.Detail != "it said 6 times that it is another machine: several devices may have its name" {
+			t.Fatalf("got %+v; want it failed, and why", d)
+		}
+	}
+	stays(0)
+	g.succeed() // what else is under way
+	g.want(wire.RolloutFailed, "phase 1: success")
+	stays(1)
+	g.act(wire.RolloutRetry)
+	g.wantDevice(first, wire.DeviceRunning)
 }
 
 func TestADeviceTakesARolloutOnce(t *testing.T) {

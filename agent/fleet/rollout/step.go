@@ -55,18 +55,29 @@ func (r *Record) look(now time.Time, v View) (changed bool) {
 // begun tells whether the turn of a phase has come.
 func (r *Record) begun(p int) bool { return r.Phases[p].State != wire.PhasePending }
 
+// maxMachines is how often another machine takes the rollout under one name. No name moves as
+// often by hand: a device says another machine each time, or several have one name.
+const maxMachines = 5
+
 // replace has another machine take the rollout under the name of the one before, unless
-// another rollout was started for the name since.
+// another rollout was started for the name since, or it was replaced too often.
 func (r *Record) replace(d *device, machine string, now time.Time, v View) {
+	if d.Changes > maxMachines {
+		return
+	}
 	known := d.Machine != ""
 	d.Machine = machine
 	if !known || d.State == wire.DeviceSuperseded || d.State == wire.DeviceCancelled {
 		return
 	}
 	v.Evidence.Forget(d.Name) // it was the other's
-	*d = device{Name: d.Name, Machine: machine, State: wire.DevicePending, Attempt: d.Attempt, Since: now.UnixMilli()}
+	*d = device{identity: identity{machine, d.Changes + 1}, Name: d.Name, State: wire.DevicePending, Attempt: d.Attempt,
+		Since: now.UnixMilli()}
 	if by := r.follower(d.Name, v.Others); by != "" {
 		d.end(wire.DeviceSuperseded, "", "by "+by, now)
+	} else if d.Changes > maxMachines {
+		d.end(wire.DeviceFailed, wire.Conflict, fmt.Sprintf("it said %d times that it is another machine: several devices "+
+			"may have its name", d.Changes), now)
 	}
 }
 

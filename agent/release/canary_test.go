@@ -1,4 +1,4 @@
-package agent
+package release
 
 import (
 	"errors"
@@ -9,21 +9,21 @@ import (
 	"github.com/limber-edge/limber/family"
 )
 
-// failing are members of which the first fails its canary, and the second has no room.
-type failing struct {
+// faulty are members of which the first fails its canary, and the second has no room.
+type faulty struct {
 	engine.Loader
 	on family.Variant
 }
 
-func (f failing) Variant() family.Variant { return f.on }
-func (f failing) Session(i int) (family.Session, error) {
+func (f faulty) Variant() family.Variant { return f.on }
+func (f faulty) Session(i int) (family.Session, error) {
 	return nil, fmt.Errorf("member %d: %w", i, []error{family.ErrCanary, family.ErrNoRoom}[i])
 }
 
 func TestACanaryThatFailedHasTheSameNameWithAnotherNumberOfThreads(t *testing.T) {
-	var c canaries
+	var c Canaries
 	f := &family.Family{Name: "desk", Members: []family.Member{{Name: "5M"}, {Name: "9M"}}}
-	open := c.watch(f, func(v family.Variant) (engine.Loader, error) { return failing{on: v}, nil })
+	open := c.Watch(f, func(v family.Variant) (engine.Loader, error) { return faulty{on: v}, nil })
 	for _, threads := range []int{1, 2} {
 		l, err := open(family.Variant{Provider: family.CPU, Threads: threads})
 		if err != nil {

@@ -1,11 +1,11 @@
-package agent
+package uplink
 
 import (
 	"encoding/json"
 	"fmt"
 	"slices"
 
-	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/store"
 )
 
@@ -17,18 +17,14 @@ const cellFilters = "filters"
 // maxFormer bounds how many filters of before are remembered.
 const maxFormer = 256
 
-// recallFilters finds out which filters the session may hold from before, and
+// RecallFilters finds out which filters the session may hold from before, and
 // remembers those of now.
-func recallFilters(st *store.Store, cfg config.Config) (former []string, err error) {
-	link, err := cfg.Link()
-	if err != nil {
-		return nil, nil // New tells of it
-	}
+func RecallFilters(st *store.Store, now []mqtt.Subscription) (former []string, err error) {
 	var known, all []string
 	if b, err := st.Cell(cellFilters); err == nil && json.Unmarshal(b, &known) != nil {
 		known = nil // unreadable: as on a new device
 	}
-	for _, s := range link.Subscriptions {
+	for _, s := range now {
 		all = append(all, s.Filter)
 	}
 	for _, filter := range known {
