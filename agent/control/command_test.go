@@ -299,6 +299,33 @@ func TestADiskThatFailsBeforeACommandKeepsItFromBeingDone(t *testing.T) {
 	})
 }
 
+func TestALastStateThatADiskRefusesIsAnsweredAndRecordedWhenThereIsRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		knows := func(id string, want wire.Step) {
+			t.Helper()
+			if known, err := r.state.Command(wire.VerbFamily + "/" + id); wire.Step(known.State) != want {
+				t.Errorf("command %s: got %s, %v in the ledger, want %s", id, known.State, err, want)
+			}
+		}
+		done := r.command(wire.VerbFamily, aFamily)
+		r.disk(false)
+		v.goOn <- struct{}{}
+		synctest.Wait()
+		done.succeeds(t)
+		knows("c1", wire.CommandExecuting)
+		refused := r.command(wire.VerbFamily, aFamily)
+		<-time.After(time.Minute)
+		refused.fails(t, wire.CommandFailed, wire.Internal, "removed while in use")
+		knows("c2", "")
+		r.disk(true)
+		<-time.After(2 * time.Second)
+		knows("c1", wire.CommandSucceeded)
+		knows("c2", wire.CommandFailed)
+	})
+}
+
 func TestADiskThatFailsAfterACommandPutsTheModeBeforeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)
