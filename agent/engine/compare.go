@@ -40,7 +40,8 @@ type sample struct {
 // turn is a sample that a shadow is at.
 type turn struct {
 	whole   bool        // it is not given up
-	yielded atomic.Bool // it was, for a job
+	met     atomic.Bool // a job came meanwhile
+	over    atomic.Bool // its inference has ended: no job can meet with that any more
 	running atomic.Pointer[family.Session]
 }
 
@@ -59,9 +60,16 @@ func (p *sampler) draw() int64 {
 	return int64(math.Ceil(p.begins + math.Floor(rand.Float64()*p.block)))
 }
 
-// advance goes on to the next block.
-func (p *sampler) advance() {
-	p.begins = max(p.begins+p.block, float64(p.seen.Load()))
+// metRest is how many jobs are left alone after a sample that one of them met with. Then
+// it is one in fifty that does: no 95th percentile sees that.
+const metRest = 50
+
+// advance goes on to the next block, which begins later where a job met with the sample.
+func (p *sampler) advance(met bool) {
+	seen := float64(p.seen.Load())
+	if p.begins = max(p.begins+p.block, seen); met {
+		p.begins = max(p.begins, seen+metRest)
+	}
 	p.next.Store(p.draw())
 }
 
@@ -77,7 +85,7 @@ func (p *sampler) answered(j *pipeline.Job, a *Answer, none bool) {
 // yield has the sample that is under way given up, as a job has come.
 func (p *sampler) yield() {
 	t := p.turn.Load()
-	if t == nil || t.whole || t.yielded.Swap(true) {
+	if t == nil || t.over.Load() || t.met.Swap(true) || t.whole {
 		return
 	}
 	if s := t.running.Load(); s != nil {
@@ -94,19 +102,15 @@ type interruptible struct {
 // Run infers unless a job has come since its turn began.
 func (i *interruptible) Run(out []float32, in ...[]float32) error {
 	t := i.sampler.turn.Load()
+	t.over.Store(false) // it may be the second of a cascade
 	t.running.Store(&i.Session)
+	defer t.over.Store(true)
 	defer t.running.Store(nil)
-	if t.yielded.Load() {
+	if t.met.Load() && !t.whole {
 		return errYielded
 	}
 	return i.Session.Run(out, in...)
 }
-
-// sparedMost is how many frames in a row are given up for jobs that came: where these
-// leave no time between them the next one goes to its end, on its thread that stands back.
-// Then of the jobs, 10 % being compared, one in fifty meets with it: no 95th percentile
-// sees that.
-const sparedMost = 4
 
 // compare compares frame by frame, until enough are.
 func (s *shadow) compare(ctx context.Context, b *backend) error {
@@ -116,11 +120,12 @@ func (s *shadow) compare(ctx context.Context, b *backend) error {
 		if err != nil {
 			return err
 		}
-		s.sampler.advance()
 		began := time.Now()
-		if err := s.meet(ctx, f); err != nil {
+		met, err := s.meet(ctx, f)
+		if err != nil {
 			return err
 		}
+		s.advance(met)
 		s.tell()
 		took := time.Since(began)
 		if err := sleep(ctx, time.Duration(float64(took)*(100/s.how.Percent-1))); err != nil {
@@ -153,30 +158,31 @@ func (s *shadow) await(ctx context.Context) (f sample, err error) {
 	return f, err
 }
 
-// meet has a frame answered, and counts what came of it. The error is ctx's, or that a
-// member fails.
-func (s *shadow) meet(ctx context.Context, f sample) error {
+// meet has a frame answered, counts what came of it, and tells whether a job met with it.
+// The error is ctx's, or that a member fails.
+func (s *shadow) meet(ctx context.Context, f sample) (met bool, err error) {
 	if err := s.pursue(ctx); err != nil {
-		return err
+		return false, err
 	}
-	a, yielded := s.ask(f)
+	a, met := s.ask(f)
 	refused := a.Reason == wire.Busy || a.Reason == wire.Infeasible
 	if refused { // it counts as late; what its classes would have been is of interest all the same
 		f.Floor, f.Deadline = 0, refusedDeadline
-		a, yielded = s.ask(f)
+		a, met = s.ask(f)
 	}
-	if a.Reason == wire.Internal && !yielded && !s.hung.Load() { // an interruption of the frame before may have come late
-		a, yielded = s.ask(f)
+	if a.Reason == wire.Internal && (!met || s.whole) && !s.hung.Load() { // an interruption of the frame before may have come late
+		a, met = s.ask(f)
 	}
 	switch {
 	case a.Reason == "":
 		s.count(f, a, refused)
-	case yielded:
-		s.spared++
-	case a.Reason == wire.Internal:
-		return errors.New(a.Detail)
+	case a.Reason == wire.Internal && (!met || s.whole):
+		return met, errors.New(a.Detail)
 	}
-	return nil
+	// Where jobs leave no time between them, the frame after one that was given up goes to
+	// its end, on its thread that stands back.
+	s.whole = met && a.Reason != ""
+	return met, nil
 }
 
 // refusedDeadline is that of a frame which no member would have answered in time.
@@ -184,7 +190,6 @@ const refusedDeadline = time.Minute
 
 // count compares the first classes of a frame.
 func (s *shadow) count(f sample, a pipeline.Answer, refused bool) {
-	s.spared = 0
 	s.so.Frames++
 	if s.source.Family.Classes[a.Top[0].Index] == f.label {
 		s.so.Agreed++
@@ -196,17 +201,14 @@ func (s *shadow) count(f sample, a pipeline.Answer, refused bool) {
 	s.so.P95 = counted.Infer.Quantile(0.95)
 }
 
-// ask has a frame answered as if it had waited as it did, and tells whether that was given
-// up for a job.
-func (s *shadow) ask(f sample) (a pipeline.Answer, yielded bool) {
-	t := &turn{whole: s.spared >= sparedMost}
+// ask has a frame answered as if it had waited as it did, and tells whether a job met with
+// it.
+func (s *shadow) ask(f sample) (a pipeline.Answer, met bool) {
+	t := &turn{whole: s.whole}
 	s.turn.Store(t)
 	defer s.turn.Store(nil)
 	if s.jobs.open.Load() > 0 { // it came before the turn was there to be seen
 		s.yield()
-	}
-	if t.yielded.Load() {
-		return pipeline.Answer{Reason: wire.Internal, Detail: errYielded.Error()}, true
 	}
 	answered := make(chan pipeline.Answer, 1)
 	taken := s.members.pipe.Submit(pipeline.Job{Body: f.Body, Claim: f.Claim, Received: time.Now().Add(-f.queue),
@@ -219,7 +221,7 @@ func (s *shadow) ask(f sample) (a pipeline.Answer, yielded bool) {
 		return pipeline.Answer{Reason: wire.Internal, Detail: pipeline.ErrClosed.Error()}, false
 	}
 	a = <-answered
-	return a, t.yielded.Load()
+	return a, t.met.Load()
 }
 
 // pursue gives the members the mode of the device and what inferences cost, where these

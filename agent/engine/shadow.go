@@ -42,7 +42,7 @@ type shadow struct {
 	mode    governor.Mode   // that they pursue
 	told    *governor.Power // that they were told
 	hung    atomic.Bool     // one of them did not end by itself
-	spared  int             // frames in a row that were given up for a job
+	whole   bool            // the next frame is not given up for a job
 
 	leave  atomic.Pointer[context.CancelCauseFunc] // has it give up its memory; nil while it has none
 	news   chan Compared                           // holds the newest
@@ -86,7 +86,7 @@ func (e *Engine) Shadow(ctx context.Context, next Source, how Comparison, told f
 	}
 	ended := make(chan error, 1)
 	go func() {
-		lowerPriority()
+		LowerPriority()
 		err := s.run(working)
 		if errors.Is(err, pipeline.ErrClosed) && ctx.Err() != nil {
 			err = ctx.Err()
@@ -288,7 +288,7 @@ func (s *shadow) serve(ctx context.Context, next *loader, b *backend) (err error
 		}
 	}
 	cfg := next.pipelineConfig(b)
-	cfg.Begin = lowerPriority
+	cfg.Begin = LowerPriority
 	if b.pipe, err = pipeline.New(cfg, unheard{&s.hung}); err != nil {
 		b.close()
 		return err

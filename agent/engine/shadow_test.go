@@ -227,15 +227,20 @@ func TestAJobThatComesHasTheShadowGiveUpItsInference(t *testing.T) {
 		next, l := r.another("next", "one")
 		l.latency[0] = 50 * ms
 		c := r.compares(next, Comparison{Percent: 100, Frames: 1 << 20})
-		for i := 1; i <= 50; i++ { // after its answer, 22 ms are left to the next
+		const jobs = 1000
+		for i := 1; i <= jobs; i++ { // after its answer, 22 ms are left to the next
 			r.Submit(picture(t, 0), func(*Answer) {})
 			pass(30 * ms)
 			if i == 2 && (l.ended != 1 || c.far().Frames > 0) {
 				t.Errorf("%d inferences were given up, %d frames counted; want the one at hand", l.ended, c.far().Frames)
 			}
 		}
-		if n := c.far(); l.ended < 4*n.Frames || n.Frames < 6 || n.Missed > 0 {
-			t.Errorf("%d given up, %d compared; want one in five to go to its end", l.ended, n.Frames)
+		got := c.far()
+		if met := l.ended + len(l.ran); met > jobs/metRest || met < jobs/metRest-2 {
+			t.Errorf("jobs met with %d inferences, want it to be one in %d", met, metRest)
+		}
+		if got.Frames != len(l.ran) || l.ended-got.Frames < 0 || l.ended-got.Frames > 1 || got.Missed > 0 {
+			t.Errorf("%d given up, %+v; want every other one to go to its end", l.ended, got)
 		}
 		c.cancel()
 		<-c.ended
