@@ -29,7 +29,7 @@ demo: build
 # stays, but where memory is measured.
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
-SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
+SLOWEST = agent/cmd/limber agent agent/dash agent/fleet/controller broker-config/brokercheck store agent/update \
 	family/workshop firmware/repo
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what

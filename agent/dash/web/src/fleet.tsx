@@ -32,7 +32,7 @@ export function Fleet(props: Props) {
       <h1 class="unseen" tabIndex={-1}>Fleet {picture.fleet}</h1>
       <Filter key={where} where={where} error={picture.where_error?.text ? picture.where_error : undefined} />
       {counts && counts.devices > 0 && <Chips counts={counts} only={props.only} setOnly={props.setOnly} />}
-      {counts && counts.fit > 0 && <Tiles {...props} counts={counts} />}
+      {counts && counts.fit > 0 && <Tiles key={where} {...props} counts={counts} />}
       {counts && <Nobody {...props} counts={counts} />}
       {!counts && <p class="muted wait">{picture.deaf ? '' : 'Reading the fleet …'}</p>}
     </>
@@ -123,12 +123,17 @@ function Tiles({ picture, where, only, counts, window, setWindow, place: kept }:
   useLayoutEffect(() => {
     if (width > 0 && kept.current.where === where) scrollTo(0, kept.current.scroll)
   }, [width > 0])
+  // keep is called at once, as what has the focus may be opened before this is drawn anew.
+  const keep = (i: number) => {
+    kept.current = { where, active: i, scroll: scrollY }
+    setActive(i)
+  }
   useEffect(() => {
-    const scrolled = () => (kept.current = { where, active, scroll: scrollY })
-    scrolled()
+    if (kept.current.where !== where) kept.current = { where, active: 0, scroll: scrollY }
+    const scrolled = () => (kept.current.scroll = scrollY)
     addEventListener('scroll', scrolled, { passive: true })
     return () => removeEventListener('scroll', scrolled)
-  }, [where, active])
+  }, [])
   useLayoutEffect(() => {
     if (!focusing.current) return
     const link = ref.current?.querySelector<HTMLElement>(`[data-at="${active}"]`)
@@ -142,7 +147,7 @@ function Tiles({ picture, where, only, counts, window, setWindow, place: kept }:
     if (to === null || e.altKey || e.ctrlKey || e.metaKey) return
     e.preventDefault()
     focusing.current = true
-    setActive(to)
+    keep(to)
     reveal(ref.current!, grid.box(to))
   }
   const from = shownFrom(picture)
@@ -161,7 +166,7 @@ function Tiles({ picture, where, only, counts, window, setWindow, place: kept }:
               if (name === undefined || !tile) return <Blank key={'blank' + i} box={box} />
               return (
                 <TileView key={name} {...{ name, tile, box, where, at: i, of: total }} since={tile.look === 'offline' ? age(tile.since) : ''}
-                  tall={part.tall} stop={i === at || (at < window.from && i === window.from)} onFocus={() => setActive(i)} />
+                  tall={part.tall} stop={i === at || (at < window.from && i === window.from)} onFocus={() => keep(i)} />
               )
             })}
           </ul>

@@ -16,6 +16,7 @@ const conditions: [string, string][] = [
   ['group=@gate', 'a group of the device'],
   ['device=cam-*', 'the name'],
   ['mode=balanced, member=23.1M', 'both must hold'],
+  ['update=failed', 'how the last one ended, or its step'],
   ['can=20ms@0.76', 'a member with a p95 of at most 20 ms and a top-1 of at least 0.76'],
 ]
 
