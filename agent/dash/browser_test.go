@@ -157,10 +157,10 @@ func measure(ctx context.Context, b *fleet.Mailbox) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-pace.C:
-			payload := strings.NewReplacer("2026-01-31T12:00:00.123Z", now.UTC().Format(time.RFC3339Nano),
-				`"jobs":1000`, fmt.Sprintf(`"jobs":%d`, 1000+n/10), `"p95_ms":9`, fmt.Sprintf(`"p95_ms":%d`, 9+n%7)).Replace(string(full))
-			topic := at(fmt.Sprintf("cam-%04d", n%1000)).Telemetry()
-			if err := b.Publish(ctx, mqtt.Message{Topic: topic, Payload: []byte(payload)}); err != nil {
+			is := strings.NewReplacer("2026-01-31T12:00:00.123Z", now.UTC().Format(time.RFC3339Nano),
+				`"jobs":1000`, fmt.Sprintf(`"jobs":%d`, 1000+n/10), `"p95_ms":9`, fmt.Sprintf(`"p95_ms":%d`, 9+n%7))
+			m := mqtt.Message{Topic: at(fmt.Sprintf("cam-%04d", n%1000)).Telemetry(), Payload: []byte(is.Replace(string(full)))}
+			if err := b.Publish(ctx, m); err != nil {
 				return err
 			}
 		}

@@ -10,15 +10,45 @@ export function Aims({ d, steering }: { d: DeviceScreen; steering: Steering }) {
       <h2 id="aims">Mode and goal</h2>
       <dl class="pairs">
         <dt>Pursues</dt>
-        <dd><b class="pursues">{aimText(aim) || 'not known'}</b></dd>
-        {aim.desired && <><dt>Desired</dt><dd>{aimText(aim.desired)}<span class="muted"> version {aim.desired.version} of {aim.desired.of}</span></dd></>}
-        {aim.status && (aim.desired || aim.reason) && (
-          <><dt>Answer</dt><dd class={aim.status === 'rejected' ? 'wrong' : ''}>{aim.status}{aim.reason && ', ' + aim.reason}{aim.detail && ': ' + aim.detail}</dd></>
+        <dd>
+          <b class="pursues">{aimText(aim) || 'not known'}</b>
+        </dd>
+        {aim.desired && (
+          <>
+            <dt>Desired</dt>
+            <dd>
+              {aimText(aim.desired)}
+              <span class="muted">
+                {' '}
+                version {aim.desired.version} of {aim.desired.of}
+              </span>
+            </dd>
+          </>
         )}
-        {aim.nearest && <><dt>Nearest</dt><dd>{goalText(aim.nearest)}</dd></>}
+        {aim.status && (aim.desired || aim.reason) && (
+          <>
+            <dt>Answer</dt>
+            <dd class={aim.status === 'rejected' ? 'wrong' : ''}>
+              {aim.status}
+              {aim.reason && ', ' + aim.reason}
+              {aim.detail && ': ' + aim.detail}
+            </dd>
+          </>
+        )}
+        {aim.nearest && (
+          <>
+            <dt>Nearest</dt>
+            <dd>{goalText(aim.nearest)}</dd>
+          </>
+        )}
       </dl>
-      {steering.allowed ? <Controls d={d} aim={aim} steering={steering} /> : (
-        <p class="muted">To steer from here, start <code>limber dash --token-file FILE</code>; or: <code>limber fleet mode {d.name} MODE</code></p>
+      {steering.allowed ? (
+        <Controls d={d} aim={aim} steering={steering} />
+      ) : (
+        <p class="muted">
+          To steer from here, start <code>limber dash --token-file FILE</code>; or:{' '}
+          <code>limber fleet mode {d.name} MODE</code>
+        </p>
       )}
     </section>
   )
@@ -34,7 +64,12 @@ function Controls({ d, aim, steering }: { d: DeviceScreen; aim: Aim; steering: S
   const to = (what: string) => `devices/${encodeURIComponent(d.name)}/${what}`
   return (
     <>
-      <ModeForm modes={modesOf(d)} now={aim.mode ?? ''} busy={request.busy} send={(mode) => request.send(to('mode'), { mode })} />
+      <ModeForm
+        modes={modesOf(d)}
+        now={aim.mode ?? ''}
+        busy={request.busy}
+        send={(mode) => request.send(to('mode'), { mode })}
+      />
       <GoalForm now={aim.goal} busy={request.busy} send={(goal) => request.send(to('goal'), { goal })} />
       <Outcomes request={request} />
     </>
@@ -43,13 +78,25 @@ function Controls({ d, aim, steering }: { d: DeviceScreen; aim: Aim; steering: S
 
 // modesOf are all that can be chosen: fixed:{member} stands for one of each member.
 function modesOf(d: DeviceScreen): string[] {
-  return (d.modes ?? []).flatMap((m) => (m.includes('{member}') ? (d.front ?? []).map((f) => m.replace('{member}', f.name)) : [m]))
+  return (d.modes ?? []).flatMap((m) =>
+    m.includes('{member}') ? (d.front ?? []).map((f) => m.replace('{member}', f.name)) : [m],
+  )
 }
 
-function ModeForm({ modes, now, busy, send }: { modes: string[]; now: string; busy: boolean; send: (mode: string) => void }) {
+function ModeForm({
+  modes,
+  now,
+  busy,
+  send,
+}: {
+  modes: string[]
+  now: string
+  busy: boolean
+  send: (mode: string) => void
+}) {
   const [mode, setMode] = useState<string | null>(null)
   useEffect(() => setMode(null), [now])
-  const chosen = mode ?? (modes.includes(now) ? now : modes[0] ?? '')
+  const chosen = mode ?? (modes.includes(now) ? now : (modes[0] ?? ''))
   const submit = (e: Event) => {
     e.preventDefault()
     send(chosen)
@@ -58,18 +105,29 @@ function ModeForm({ modes, now, busy, send }: { modes: string[]; now: string; bu
     <form class="aim-form" onSubmit={submit}>
       <label for="mode">Mode</label>
       <select id="mode" value={chosen} onChange={(e) => setMode(e.currentTarget.value)}>
-        {modes.map((m) => <option key={m} value={m}>{m}</option>)}
+        {modes.map((m) => (
+          <option key={m} value={m}>
+            {m}
+          </option>
+        ))}
       </select>
-      <button type="submit" disabled={busy || chosen === '' || chosen === now}>Set mode</button>
+      <button type="submit" disabled={busy || chosen === '' || chosen === now}>
+        Set mode
+      </button>
     </form>
   )
 }
 
-interface Figures { deadline: string; top1: string; watts: string }
+interface Figures {
+  deadline: string
+  top1: string
+  watts: string
+}
 
 function GoalForm({ now, busy, send }: { now: Goal | undefined; busy: boolean; send: (goal: Goal) => void }) {
   const [text, setText] = useState<Figures>({
-    deadline: now?.deadline_ms?.toString() ?? '', top1: now?.min_top1 != null ? String(Math.round(now.min_top1 * 1e4) / 100) : '',
+    deadline: now?.deadline_ms?.toString() ?? '',
+    top1: now?.min_top1 != null ? String(Math.round(now.min_top1 * 1e4) / 100) : '',
     watts: now?.max_watts?.toString() ?? '',
   })
   const submit = (e: Event) => {
@@ -84,8 +142,15 @@ function GoalForm({ now, busy, send }: { now: Goal | undefined; busy: boolean; s
     <label>
       <span>{label}</span>
       <span class="with-unit">
-        <input type="number" min="0" max={most} step="any" inputMode="decimal" value={text[key]}
-          onInput={(e) => setText({ ...text, [key]: e.currentTarget.value })} />
+        <input
+          type="number"
+          min="0"
+          max={most}
+          step="any"
+          inputMode="decimal"
+          value={text[key]}
+          onInput={(e) => setText({ ...text, [key]: e.currentTarget.value })}
+        />
         <span class="unit">{unit}</span>
       </span>
     </label>
@@ -95,7 +160,9 @@ function GoalForm({ now, busy, send }: { now: Goal | undefined; busy: boolean; s
       {field('deadline', 'Deadline', 'ms')}
       {field('top1', 'Top-1 at least', '%', 100)}
       {field('watts', 'At most', 'W')}
-      <button type="submit" disabled={busy || !(text.deadline || text.top1 || text.watts)}>Set goal</button>
+      <button type="submit" disabled={busy || !(text.deadline || text.top1 || text.watts)}>
+        Set goal
+      </button>
     </form>
   )
 }

@@ -29,17 +29,42 @@ export function App() {
   useEffect(() => setShown(devicesAtOnce), [route.screen === 'rollout' ? route.rollout : ''])
   return (
     <>
-      <a class="skip" href="#main" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('main')?.focus() }}>To the content</a>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(e) => {
+          e.preventDefault()
+          document.querySelector<HTMLElement>('main')?.focus()
+        }}
+      >
+        To the content
+      </a>
       <Bar picture={picture} route={route} steering={steering} help={() => setHelp(true)} />
       <Trouble picture={picture} />
       <main id="main" tabIndex={-1}>
         {route.screen === 'fleet' && (
-          <Fleet {...{ picture, only, window, setWindow, place }} where={route.where} setOnly={(l) => { setOnly(l); scrollTo(0, 0) }} />
+          <Fleet
+            {...{ picture, only, window, setWindow, place }}
+            where={route.where}
+            setOnly={(l) => {
+              setOnly(l)
+              scrollTo(0, 0)
+            }}
+          />
         )}
-        {route.screen === 'device' && <Device key={route.device} picture={picture} name={route.device} where={route.where} steering={steering} />}
+        {route.screen === 'device' && (
+          <Device key={route.device} picture={picture} name={route.device} where={route.where} steering={steering} />
+        )}
         {route.screen === 'rollouts' && <Rollouts picture={picture} />}
         {route.screen === 'rollout' && (
-          <RolloutView key={route.rollout} picture={picture} id={route.rollout} steering={steering} shown={shown} more={() => setShown(shown + devicesAtOnce)} />
+          <RolloutView
+            key={route.rollout}
+            picture={picture}
+            id={route.rollout}
+            steering={steering}
+            shown={shown}
+            more={() => setShown(shown + devicesAtOnce)}
+          />
         )}
       </main>
       {steering.dialog}
@@ -72,23 +97,45 @@ function question(route: Route, only: Look | '', w: Window, shown: number): stri
   return q.toString()
 }
 
-function Bar({ picture, route, steering, help }: { picture: Picture; route: Route; steering: Steering; help: () => void }) {
+function Bar({
+  picture,
+  route,
+  steering,
+  help,
+}: {
+  picture: Picture
+  route: Route
+  steering: Steering
+  help: () => void
+}) {
   const fleet = route.screen === 'fleet' || route.screen === 'device'
   return (
     <header class="bar">
       <a class="name" href={address({ screen: 'fleet', where: '' })}>
-        <svg viewBox="0 0 32 32" aria-hidden="true"><path d="M5 27C8 14 15 7 27 6" /><circle cx="13" cy="14" r="5" /></svg>
+        <svg viewBox="0 0 32 32" aria-hidden="true">
+          <path d="M5 27C8 14 15 7 27 6" />
+          <circle cx="13" cy="14" r="5" />
+        </svg>
         Limber
       </a>
       <nav aria-label="Screens">
-        <a href={address({ screen: 'fleet', where: 'where' in route ? route.where : '' })} aria-current={fleet ? 'page' : undefined}>Fleet</a>
-        <a href={address({ screen: 'rollouts' })} aria-current={fleet ? undefined : 'page'}>Rollouts</a>
+        <a
+          href={address({ screen: 'fleet', where: 'where' in route ? route.where : '' })}
+          aria-current={fleet ? 'page' : undefined}
+        >
+          Fleet
+        </a>
+        <a href={address({ screen: 'rollouts' })} aria-current={fleet ? undefined : 'page'}>
+          Rollouts
+        </a>
       </nav>
       <div class="end">
         {picture.fleet && <span class="fleet-name muted clip">{picture.fleet}</span>}
         <Link picture={picture} />
         <Rights picture={picture} steering={steering} />
-        <button type="button" class="plain" aria-label="Keys and filters" onClick={help}>?</button>
+        <button type="button" class="plain" aria-label="Keys and filters" onClick={help}>
+          ?
+        </button>
       </div>
     </header>
   )
@@ -97,15 +144,31 @@ function Bar({ picture, route, steering, help }: { picture: Picture; route: Rout
 function Link({ picture }: { picture: Picture }) {
   const ok = picture.heard > 0 && !picture.deaf && picture.link?.ok === true
   const word = picture.heard === 0 && !picture.deaf ? 'connecting' : ok ? 'live' : 'not live'
-  return <span class="state" title={picture.link?.broker}><Mark of={ok ? 'online' : word === 'connecting' ? 'offline' : 'lost'} />{word}</span>
+  return (
+    <span class="state" title={picture.link?.broker}>
+      <Mark of={ok ? 'online' : word === 'connecting' ? 'offline' : 'lost'} />
+      {word}
+    </span>
+  )
 }
 
 function Rights({ picture, steering }: { picture: Picture; steering: Steering }) {
-  if (picture.steer === 'denied') return <span class="muted rights" title="The broker drops what this page's user sends">read only</span>
+  if (picture.steer === 'denied')
+    return (
+      <span class="muted rights" title="The broker drops what this page's user sends">
+        read only
+      </span>
+    )
   if (picture.steer !== 'token') return <span class="muted rights">{picture.steer && 'read only'}</span>
-  return steering.token
-    ? <button type="button" class="plain rights" onClick={steering.forget}>Forget token</button>
-    : <button type="button" class="plain rights" onClick={() => void steering.ask()}>Steer</button>
+  return steering.token ? (
+    <button type="button" class="plain rights" onClick={steering.forget}>
+      Forget token
+    </button>
+  ) : (
+    <button type="button" class="plain rights" onClick={() => void steering.ask()}>
+      Steer
+    </button>
+  )
 }
 
 function Trouble({ picture }: { picture: Picture }) {
@@ -113,20 +176,47 @@ function Trouble({ picture }: { picture: Picture }) {
   let text = null
   let calm = false
   if (picture.deaf) {
-    text = <><strong>limber dash does not answer.</strong> Is it still running, and has it fewer than 64 screens open? This page tries
-      again by itself.{asOf(picture.heard)}</>
+    text = (
+      <>
+        <strong>limber dash does not answer.</strong> Is it still running, and has it fewer than 64 screens open? This
+        page tries again by itself.{asOf(picture.heard)}
+      </>
+    )
   } else if (link && !link.ok) {
-    text = <><strong>No connection to the broker</strong> at <code>{link.broker}</code>{link.since && ` for ${age(link.since)}`}
-      {link.trouble && <>: <Said text={link.trouble} /></>}. Does it run, and is this its address? <code>limber dash</code> tries again by
-      itself.{link.since && asOf(Date.parse(link.since))}</>
+    text = (
+      <>
+        <strong>No connection to the broker</strong> at <code>{link.broker}</code>
+        {link.since && ` for ${age(link.since)}`}
+        {link.trouble && (
+          <>
+            : <Said text={link.trouble} />
+          </>
+        )}
+        . Does it run, and is this its address? <code>limber dash</code> tries again by itself.
+        {link.since && asOf(Date.parse(link.since))}
+      </>
+    )
   } else if (link?.trouble) {
     text = <Said text={link.trouble} />
     calm = true
   } else if (picture.steer === 'denied') {
-    text = <>The broker dropped what was sent: this page's user may not steer. Start <code>limber dash</code> as an operator to steer.</>
+    text = (
+      <>
+        The broker dropped what was sent: this page's user may not steer. Start <code>limber dash</code> as an operator
+        to steer.
+      </>
+    )
     calm = true
   }
-  return <div role="status">{text && <div class={calm ? 'banner calm' : 'banner'}><p>{text}</p></div>}</div>
+  return (
+    <div role="status">
+      {text && (
+        <div class={calm ? 'banner calm' : 'banner'}>
+          <p>{text}</p>
+        </div>
+      )}
+    </div>
+  )
 }
 
 const asOf = (t: number) => (t > 0 ? ` What is shown is as of ${clock(t)}.` : '')
@@ -136,7 +226,14 @@ function useKeys(route: Route, help: () => void) {
   useEffect(() => {
     const pressed = (e: KeyboardEvent) => {
       const at = e.target as HTMLElement
-      if (e.altKey || e.ctrlKey || e.metaKey || document.querySelector('dialog[open]') || at.closest('input, select, textarea')) return
+      if (
+        e.altKey ||
+        e.ctrlKey ||
+        e.metaKey ||
+        document.querySelector('dialog[open]') ||
+        at.closest('input, select, textarea')
+      )
+        return
       switch (e.key) {
         case '/':
           e.preventDefault()
@@ -167,7 +264,14 @@ function useKeys(route: Route, help: () => void) {
 function useArrival(route: Route) {
   const first = useRef(true)
   useEffect(() => {
-    const name = route.screen === 'device' ? route.device : route.screen === 'rollout' ? route.rollout : route.screen === 'rollouts' ? 'Rollouts' : 'Fleet'
+    const name =
+      route.screen === 'device'
+        ? route.device
+        : route.screen === 'rollout'
+          ? route.rollout
+          : route.screen === 'rollouts'
+            ? 'Rollouts'
+            : 'Fleet'
     document.title = name + ' · Limber'
     if (!first.current) {
       if (route.screen !== 'fleet') scrollTo(0, 0)

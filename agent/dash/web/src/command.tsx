@@ -12,12 +12,19 @@ export function Command({ text }: { text: string }) {
   return (
     <div class="command">
       <code tabIndex={0}>{text}</code>
-      {isSecureContext && <button type="button" class="plain" onClick={copy}>{copied ? 'Copied' : 'Copy'}</button>}
+      {isSecureContext && (
+        <button type="button" class="plain" onClick={copy}>
+          {copied ? 'Copied' : 'Copy'}
+        </button>
+      )}
     </div>
   )
 }
 
 // flagsOf are the flags by which a command reaches the same fleet.
 export function flagsOf({ link, fleet }: Picture): string {
-  return (link && link.broker !== 'mqtt://127.0.0.1:1883' ? ' --broker ' + link.broker : '') + (fleet && fleet !== 'demo' ? ' --fleet ' + fleet : '')
+  return (
+    (link && link.broker !== 'mqtt://127.0.0.1:1883' ? ' --broker ' + link.broker : '') +
+    (fleet && fleet !== 'demo' ? ' --fleet ' + fleet : '')
+  )
 }

@@ -9,10 +9,17 @@ import type { Counts, Look } from './wire'
 import { useWidth } from './width'
 import { age, count, plural } from './words'
 
-export interface Window { from: number; to: number }
+export interface Window {
+  from: number
+  to: number
+}
 
 // What of the fleet is kept while a device is looked at, to come back to the same place.
-export interface Place { where: string; active: number; scroll: number }
+export interface Place {
+  where: string
+  active: number
+  scroll: number
+}
 
 interface Props {
   picture: Picture
@@ -29,7 +36,9 @@ export function Fleet(props: Props) {
   const counts = picture.counts
   return (
     <>
-      <h1 class="unseen" tabIndex={-1}>Fleet {picture.fleet}</h1>
+      <h1 class="unseen" tabIndex={-1}>
+        Fleet {picture.fleet}
+      </h1>
       <Filter key={where} where={where} error={picture.where_error?.text ? picture.where_error : undefined} />
       {counts && counts.devices > 0 && <Chips counts={counts} only={props.only} setOnly={props.setOnly} />}
       {counts && counts.fit > 0 && <Tiles key={where} {...props} counts={counts} />}
@@ -56,10 +65,24 @@ function Filter({ where, error }: { where: string; error: { at: number; text: st
   return (
     <form class="filter" role="search" onSubmit={submit}>
       <div class="field">
-        <label for="where" class="unseen">Show the devices for which this holds</label>
-        <input id="where" ref={input} type="text" value={text} placeholder="label.site=berlin, mode!=balanced" spellcheck={false}
-          autocomplete="off" autocapitalize="off" enterkeyhint="search" aria-invalid={error !== undefined}
-          aria-describedby="where-error" onInput={(e) => setText(e.currentTarget.value)} onKeyDown={key} />
+        <label for="where" class="unseen">
+          Show the devices for which this holds
+        </label>
+        <input
+          id="where"
+          ref={input}
+          type="text"
+          value={text}
+          placeholder="label.site=berlin, mode!=balanced"
+          spellcheck={false}
+          autocomplete="off"
+          autocapitalize="off"
+          enterkeyhint="search"
+          aria-invalid={error !== undefined}
+          aria-describedby="where-error"
+          onInput={(e) => setText(e.currentTarget.value)}
+          onKeyDown={key}
+        />
         <kbd aria-hidden="true">/</kbd>
         <p id="where-error" class={error ? 'wrong' : ''} role="alert">
           {error && `Character ${error.at + 1}: ${error.text}`}
@@ -87,16 +110,27 @@ function Chips({ counts, only, setOnly }: { counts: Counts; only: Look | ''; set
           {counts.fit !== counts.devices && <span class="muted"> of {count(counts.devices)}</span>}
           {counts.more && <span class="wrong"> and more, for which there is no room here</span>}
         </p>
-        {looks.filter(({ look }) => counts[look] > 0 || only === look).map(({ look, word }) => (
-          <button key={look} type="button" class="chip" aria-pressed={only === look} onClick={() => setOnly(only === look ? '' : look)}>
-            <Mark of={look} /><b>{count(counts[look])}</b> {word}
-          </button>
-        ))}
+        {looks
+          .filter(({ look }) => counts[look] > 0 || only === look)
+          .map(({ look, word }) => (
+            <button
+              key={look}
+              type="button"
+              class="chip"
+              aria-pressed={only === look}
+              onClick={() => setOnly(only === look ? '' : look)}
+            >
+              <Mark of={look} />
+              <b>{count(counts[look])}</b> {word}
+            </button>
+          ))}
       </div>
       <div class="share" aria-hidden="true">
-        {looks.filter(({ look }) => counts[look] > 0).map(({ look }) => (
-          <span key={look} class={look} style={{ flexGrow: counts[look] }} />
-        ))}
+        {looks
+          .filter(({ look }) => counts[look] > 0)
+          .map(({ look }) => (
+            <span key={look} class={look} style={{ flexGrow: counts[look] }} />
+          ))}
       </div>
     </>
   )
@@ -155,23 +189,32 @@ function Tiles({ picture, where, only, counts, window, setWindow, place: kept }:
   const at = Math.min(active, Math.max(0, total - 1))
   return (
     <div ref={ref} class="tiles" style={{ height: grid.height + 'px' }} onKeyDown={key}>
-      {width > 0 && grid.parts.map((part) => (
-        <section key={part.title} aria-label={`${part.title}, ${plural(part.size, 'device')}`}>
-          <h2 style={{ top: part.top + 'px' }}>{part.title} <span class="muted">{count(part.size)}</span></h2>
-          <ul>
-            {within(window, part.first, part.size).map((i) => {
-              const name = names[i - from]
-              const tile = name === undefined ? undefined : picture.tiles?.[name]
-              const box = grid.box(i)
-              if (name === undefined || !tile) return <Blank key={'blank' + i} box={box} />
-              return (
-                <TileView key={name} {...{ name, tile, box, where, at: i, of: total }} since={tile.look === 'offline' ? age(tile.since) : ''}
-                  tall={part.tall} stop={i === at || (at < window.from && i === window.from)} onFocus={() => keep(i)} />
-              )
-            })}
-          </ul>
-        </section>
-      ))}
+      {width > 0 &&
+        grid.parts.map((part) => (
+          <section key={part.title} aria-label={`${part.title}, ${plural(part.size, 'device')}`}>
+            <h2 style={{ top: part.top + 'px' }}>
+              {part.title} <span class="muted">{count(part.size)}</span>
+            </h2>
+            <ul>
+              {within(window, part.first, part.size).map((i) => {
+                const name = names[i - from]
+                const tile = name === undefined ? undefined : picture.tiles?.[name]
+                const box = grid.box(i)
+                if (name === undefined || !tile) return <Blank key={'blank' + i} box={box} />
+                return (
+                  <TileView
+                    key={name}
+                    {...{ name, tile, box, where, at: i, of: total }}
+                    since={tile.look === 'offline' ? age(tile.since) : ''}
+                    tall={part.tall}
+                    stop={i === at || (at < window.from && i === window.from)}
+                    onFocus={() => keep(i)}
+                  />
+                )
+              })}
+            </ul>
+          </section>
+        ))}
     </div>
   )
 }
@@ -220,13 +263,21 @@ function reveal(list: HTMLElement, box: Box) {
 function Nobody({ picture, where, only, setOnly, counts }: Props & { counts: Counts }) {
   if (counts.devices === 0) {
     if (!picture.link?.ok) return <NoBroker picture={picture} />
-    return picture.link.settled ? <EmptyFleet picture={picture} /> : <p class="muted wait">Reading what the broker retains …</p>
+    return picture.link.settled ? (
+      <EmptyFleet picture={picture} />
+    ) : (
+      <p class="muted wait">Reading what the broker retains …</p>
+    )
   }
   if (counts.fit === 0 && !picture.where_error?.text) {
     return (
       <div class="nobody">
-        <p>No device fits <code>{where}</code>.</p>
-        <button type="button" onClick={() => go({ screen: 'fleet', where: '' })}>Show all {plural(counts.devices, 'device')}</button>
+        <p>
+          No device fits <code>{where}</code>.
+        </p>
+        <button type="button" onClick={() => go({ screen: 'fleet', where: '' })}>
+          Show all {plural(counts.devices, 'device')}
+        </button>
       </div>
     )
   }
@@ -234,7 +285,9 @@ function Nobody({ picture, where, only, setOnly, counts }: Props & { counts: Cou
     return (
       <div class="nobody">
         <p>There is no such device any more.</p>
-        <button type="button" onClick={() => setOnly('')}>Show {plural(counts.fit, 'device')}</button>
+        <button type="button" onClick={() => setOnly('')}>
+          Show {plural(counts.fit, 'device')}
+        </button>
       </div>
     )
   }
@@ -248,7 +301,9 @@ function NoBroker({ picture }: { picture: Picture }) {
       <h2>Devices appear here once there is a connection</h2>
       <p>A broker for a desk, on this machine:</p>
       <Command text="limber broker" />
-      <p>This page, of another broker than <code>{picture.link?.broker}</code>:</p>
+      <p>
+        This page, of another broker than <code>{picture.link?.broker}</code>:
+      </p>
       <Command text="limber dash --broker mqtts://broker.example:8883 --ca-file ca.crt" />
     </div>
   )
@@ -260,13 +315,18 @@ function EmptyFleet({ picture }: { picture: Picture }) {
   return (
     <div class="nobody">
       <h2>No device has told this broker of itself yet</h2>
-      <p>This page listens at <code>{broker}</code> for the fleet <code>{picture.fleet}</code>. Devices appear here by themselves.</p>
+      <p>
+        This page listens at <code>{broker}</code> for the fleet <code>{picture.fleet}</code>. Devices appear here by
+        themselves.
+      </p>
       <p>This machine as a device:</p>
       <Command text={`limber agent ${flags} --device cam-1`} />
       <p>Fifty simulated ones:</p>
       <Command text={`limber sim -n 50 ${flags}`} />
-      <p class="muted">A device that should be here and is not: does it have this broker and this fleet in its configuration, and may the
-        user of this page read it?</p>
+      <p class="muted">
+        A device that should be here and is not: does it have this broker and this fleet in its configuration, and may
+        the user of this page read it?
+      </p>
     </div>
   )
 }

@@ -31,11 +31,20 @@ export function Front({ points, deadline, least }: { points: Point[]; deadline?:
   )
 }
 
-function Drawing({ points, deadline, least, width }: {
-  points: Point[]; deadline: number | undefined; least: number | undefined; width: number
+function Drawing({
+  points,
+  deadline,
+  least,
+  width,
+}: {
+  points: Point[]
+  deadline: number | undefined
+  least: number | undefined
+  width: number
 }) {
   const slowest = Math.max(...points.flatMap((p) => [p.p50_ms ?? 0, p.now_ms ?? 0]))
-  const latest = Math.max(slowest, Math.min(2 * slowest, Math.max(...points.map((p) => p.p95_ms ?? 0)))) // of what is drawn
+  const tails = Math.max(...points.map((p) => p.p95_ms ?? 0)) // which may be far longer, and are cut
+  const latest = Math.max(slowest, Math.min(2 * slowest, tails))
   const near = deadline != null && deadline <= 2.5 * latest
   const x = linear(0, near ? Math.max(latest, deadline) : latest, left, width - right, width < 420 ? 4 : 6)
   const all = points.map((p) => 100 * p.top1)
@@ -52,31 +61,47 @@ function Drawing({ points, deadline, least, width }: {
       {y.ticks.map((v) => (
         <g key={v}>
           <path class="grid" d={`M${left} ${y.at(v)}H${width - right}`} />
-          <text x={left - 6} y={y.at(v) + 4} text-anchor="end">{v.toFixed(y.digits)}</text>
+          <text x={left - 6} y={y.at(v) + 4} text-anchor="end">
+            {v.toFixed(y.digits)}
+          </text>
         </g>
       ))}
       {x.ticks.map((v) => (
-        <text key={v} x={x.at(v)} y={bottom + 16} text-anchor="middle">{v.toFixed(x.digits)}</text>
+        <text key={v} x={x.at(v)} y={bottom + 16} text-anchor="middle">
+          {v.toFixed(x.digits)}
+        </text>
       ))}
-      <text class="axis" x={width - right} y={height - 4} text-anchor="end">inference, ms</text>
-      <text class="axis" x={0} y={12}>top-1, %</text>
+      <text class="axis" x={width - right} y={height - 4} text-anchor="end">
+        inference, ms
+      </text>
+      <text class="axis" x={0} y={12}>
+        top-1, %
+      </text>
       {near && (
         <g class="limit">
           <path d={`M${x.at(deadline)} ${top}V${bottom}`} />
-          <text x={x.at(deadline) - 5} y={bottom - 6} text-anchor="end">deadline {ms(deadline)} ms</text>
+          <text x={x.at(deadline) - 5} y={bottom - 6} text-anchor="end">
+            deadline {ms(deadline)} ms
+          </text>
         </g>
       )}
       {least != null && (
         <g class="limit">
           <path d={`M${left} ${y.at(100 * least)}H${width - right}`} />
-          <text x={width - right} y={y.at(100 * least) + 14} text-anchor="end">goal, at least {percent(least)} %</text>
+          <text x={width - right} y={y.at(100 * least) + 14} text-anchor="end">
+            goal, at least {percent(least)} %
+          </text>
         </g>
       )}
       {now.length > 1 && <path class="front-now" d={'M' + now.join('L')} />}
       {alone.length > 1 && <path class="front-line" d={'M' + alone.join('L')} />}
-      {points.map((p) => <Dot key={p.member} p={p} x={x.at} y={y.at(100 * p.top1)} end={width - right} />)}
+      {points.map((p) => (
+        <Dot key={p.member} p={p} x={x.at} y={y.at(100 * p.top1)} end={width - right} />
+      ))}
       {labels(points, x.at, y.at, width).map((l) => (
-        <text key={l.text} class={l.operating ? 'label operating' : 'label'} x={l.x} y={l.y} text-anchor={l.anchor}>{l.text}</text>
+        <text key={l.text} class={l.operating ? 'label operating' : 'label'} x={l.x} y={l.y} text-anchor={l.anchor}>
+          {l.text}
+        </text>
       ))}
     </svg>
   )
@@ -95,7 +120,13 @@ function Dot({ p, x, y, end }: { p: Point; x: (v: number) => number; y: number; 
   )
 }
 
-interface Label { text: string; x: number; y: number; anchor: 'start' | 'end'; operating: boolean }
+interface Label {
+  text: string
+  x: number
+  y: number
+  anchor: 'start' | 'end'
+  operating: boolean
+}
 
 // labels leaves out the name of a member for which there is no room; the operating one comes first.
 function labels(points: Point[], x: (v: number) => number, y: (v: number) => number, width: number): Label[] {
@@ -108,8 +139,15 @@ function labels(points: Point[], x: (v: number) => number, y: (v: number) => num
     const start = at + 12 + size < width - right
     const from = start ? at + 12 : Math.min(x(p.p50_ms ?? p.now_ms!), x(p.now_ms ?? p.p50_ms!)) - 12 - size
     for (const dy of start ? [14, -8, 4] : [-8, 14, 4]) {
-      const to = { text, x: start ? from : from + size, y: y(100 * p.top1) + dy, anchor: start ? 'start' as const : 'end' as const,
-        operating: p.operating ?? false, from, to: from + size }
+      const to = {
+        text,
+        x: start ? from : from + size,
+        y: y(100 * p.top1) + dy,
+        anchor: start ? ('start' as const) : ('end' as const),
+        operating: p.operating ?? false,
+        from,
+        to: from + size,
+      }
       const free = from >= left && placed.every((l) => l.to < to.from || l.from > to.to || Math.abs(l.y - to.y) > 13)
       if (free) {
         placed.push(to)

@@ -7,9 +7,18 @@ export interface Section {
   tall: boolean // its tiles have a line for what the device says
 }
 
-interface Part extends Section { first: number; top: number; tile: number }
+interface Part extends Section {
+  first: number
+  top: number
+  tile: number
+}
 
-export interface Box { left: number; top: number; width: number; height: number }
+export interface Box {
+  left: number
+  top: number
+  width: number
+  height: number
+}
 
 export interface Grid {
   parts: Part[]
@@ -39,12 +48,18 @@ export function place(sections: Section[], width: number): Grid {
   }
   const partOf = (i: number) => parts.findLast((p) => p.first <= i) ?? parts[0]!
   return {
-    parts, columns, total: first, height: top,
+    parts,
+    columns,
+    total: first,
+    height: top,
     box: (i) => {
       const p = partOf(i)
       const n = i - p.first
       return {
-        left: (n % columns) * (wide + gap), top: p.top + head + Math.floor(n / columns) * (p.tile + gap), width: wide, height: p.tile,
+        left: (n % columns) * (wide + gap),
+        top: p.top + head + Math.floor(n / columns) * (p.tile + gap),
+        width: wide,
+        height: p.tile,
       }
     },
   }

@@ -28,14 +28,32 @@ export function Help({ close }: { close: () => void }) {
       <h2 id="help-head">Keys</h2>
       <dl>
         {keys.map(([names, does]) => (
-          <div key={does}><dt>{names.map((n) => <kbd key={n}>{n}</kbd>)}</dt><dd>{does}</dd></div>
+          <div key={does}>
+            <dt>
+              {names.map((n) => (
+                <kbd key={n}>{n}</kbd>
+              ))}
+            </dt>
+            <dd>{does}</dd>
+          </div>
         ))}
       </dl>
       <h2>What a filter may say</h2>
       <dl>
-        {conditions.map(([text, means]) => <div key={text}><dt><code>{text}</code></dt><dd>{means}</dd></div>)}
+        {conditions.map(([text, means]) => (
+          <div key={text}>
+            <dt>
+              <code>{text}</code>
+            </dt>
+            <dd>{means}</dd>
+          </div>
+        ))}
       </dl>
-      <form method="dialog" class="row"><button type="submit" class="first">Close</button></form>
+      <form method="dialog" class="row">
+        <button type="submit" class="first">
+          Close
+        </button>
+      </form>
     </dialog>
   )
 }

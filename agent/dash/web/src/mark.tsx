@@ -12,5 +12,9 @@ const shapes = {
 export type Shape = keyof typeof shapes
 
 export function Mark({ of }: { of: Shape }) {
-  return <svg class={'mark ' + of} viewBox="0 0 12 12" aria-hidden="true">{shapes[of]}</svg>
+  return (
+    <svg class={'mark ' + of} viewBox="0 0 12 12" aria-hidden="true">
+      {shapes[of]}
+    </svg>
+  )
 }

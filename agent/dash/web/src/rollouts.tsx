@@ -13,11 +13,17 @@ export function Rollouts({ picture }: { picture: Picture }) {
   return (
     <>
       <h1 tabIndex={-1}>Rollouts</h1>
-      {r?.trouble && <p class="trouble"><Said text={r.trouble} /></p>}
+      {r?.trouble && (
+        <p class="trouble">
+          <Said text={r.trouble} />
+        </p>
+      )}
       {!r && <p class="muted wait">Reading the rollouts …</p>}
       {r && all.length === 0 && <None flags={flagsOf(picture)} />}
       <ul class="rollouts">
-        {all.map((doc) => <Row key={doc.id} doc={doc} />)}
+        {all.map((doc) => (
+          <Row key={doc.id} doc={doc} />
+        ))}
       </ul>
     </>
   )
@@ -27,8 +33,10 @@ function None({ flags }: { flags: string }) {
   return (
     <div class="nobody">
       <h2>No rollout has been started</h2>
-      <p>A rollout brings a family, a release, a mode or a goal to the devices of an expression, phase by phase, and stops where a gate is not kept.
-        The controller runs it:</p>
+      <p>
+        A rollout brings a family, a release, a mode or a goal to the devices of an expression, phase by phase, and
+        stops where a gate is not kept. The controller runs it:
+      </p>
       <Command text={'limber fleet serve --state ./controller' + flags} />
       <p>One is started with:</p>
       <Command text={'limber fleet rollout start --family mine.family --where label.site=berlin' + flags} />
@@ -37,16 +45,32 @@ function None({ flags }: { flags: string }) {
 }
 
 export const shapes: Record<string, Shape> = {
-  running: 'updating', waiting: 'waiting', paused: 'waiting', approval: 'waiting', done: 'done', failed: 'fault', aborted: 'lost',
+  running: 'updating',
+  waiting: 'waiting',
+  paused: 'waiting',
+  approval: 'waiting',
+  done: 'done',
+  failed: 'fault',
+  aborted: 'lost',
 }
 
 export const stateWords: Record<string, string> = {
-  running: 'running', waiting: 'waiting', paused: 'paused', approval: 'waits for your approval', done: 'done', failed: 'failed',
+  running: 'running',
+  waiting: 'waiting',
+  paused: 'paused',
+  approval: 'waits for your approval',
+  done: 'done',
+  failed: 'failed',
   aborted: 'aborted',
 }
 
 export function State({ state }: { state: string | undefined }) {
-  return <span class={'state rollout-state ' + state}><Mark of={shapes[state ?? ''] ?? 'offline'} />{stateWords[state ?? ''] ?? state}</span>
+  return (
+    <span class={'state rollout-state ' + state}>
+      <Mark of={shapes[state ?? ''] ?? 'offline'} />
+      {stateWords[state ?? ''] ?? state}
+    </span>
+  )
 }
 
 function Row({ doc }: { doc: Rollout }) {
@@ -59,11 +83,19 @@ function Row({ doc }: { doc: Rollout }) {
       </div>
       <div class="how">
         <State state={doc.state} />
-        {doc.phase !== undefined && phases.length > 0 && <span class="muted">phase {doc.phase} of {phases.length}</span>}
+        {doc.phase !== undefined && phases.length > 0 && (
+          <span class="muted">
+            phase {doc.phase} of {phases.length}
+          </span>
+        )}
         {doc.ts && <span class="muted">started {clock(doc.ts)}</span>}
       </div>
       <PhaseBars phases={phases} />
-      {doc.why && <p class="why-line"><Said text={doc.why} /></p>}
+      {doc.why && (
+        <p class="why-line">
+          <Said text={doc.why} />
+        </p>
+      )}
     </li>
   )
 }
@@ -86,7 +118,9 @@ export function PhaseBars({ phases }: { phases: RolloutPhase[] }) {
   return (
     <div class="phase-bars" aria-hidden="true">
       {phases.map((p, i) => (
-        <div key={i} style={{ flexGrow: Math.max(1, Math.sqrt(p.size)) }}><CountBar counts={p.counts} size={p.size} /></div>
+        <div key={i} style={{ flexGrow: Math.max(1, Math.sqrt(p.size)) }}>
+          <CountBar counts={p.counts} size={p.size} />
+        </div>
       ))}
     </div>
   )
@@ -108,15 +142,19 @@ const kinds: { key: keyof RolloutCounts; word: string; look: string }[] = [
 export function CountBar({ counts, size }: { counts: RolloutCounts; size: number }) {
   return (
     <div class="count-bar">
-      {size > 0 && kinds.filter((k) => (counts[k.key] ?? 0) > 0).map((k) => (
-        <span key={k.key} class={k.look} style={{ flexGrow: counts[k.key] ?? 0 }} />
-      ))}
+      {size > 0 &&
+        kinds
+          .filter((k) => (counts[k.key] ?? 0) > 0)
+          .map((k) => <span key={k.key} class={k.look} style={{ flexGrow: counts[k.key] ?? 0 }} />)}
     </div>
   )
 }
 
 export function countText(counts: RolloutCounts): string {
-  return kinds.filter((k) => (counts[k.key] ?? 0) > 0).map((k) => `${count(counts[k.key] ?? 0)} ${k.word}`).join(', ')
+  return kinds
+    .filter((k) => (counts[k.key] ?? 0) > 0)
+    .map((k) => `${count(counts[k.key] ?? 0)} ${k.word}`)
+    .join(', ')
 }
 
 export const devices = (n: number) => plural(n, 'device')

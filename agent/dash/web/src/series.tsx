@@ -37,7 +37,11 @@ export function Series({ t, panels, switches }: { t: number[]; panels: Panel[]; 
   const [at, setAt] = useState<number | null>(null)
   const shown = useRef<{ x: (t: number) => number }>(null)
   if (t.length < 2) {
-    return <div ref={ref} class="muted">Telemetry comes every few seconds; the lines begin with its second message.</div>
+    return (
+      <div ref={ref} class="muted">
+        Telemetry comes every few seconds; the lines begin with its second message.
+      </div>
+    )
   }
   const from = t[0]!
   const to = t[t.length - 1]!
@@ -53,11 +57,16 @@ export function Series({ t, panels, switches }: { t: number[]; panels: Panel[]; 
       {panels.map((p, i) => (
         <figure key={p.title}>
           <figcaption>
-            <span>{p.title}<span class="unit">{p.unit && ', ' + p.unit}</span></span>
+            <span>
+              {p.title}
+              <span class="unit">{p.unit && ', ' + p.unit}</span>
+            </span>
             <span class="legend">
               {p.lines.map((l) => (
                 <span key={l.name} class={'key ' + l.look}>
-                  <svg viewBox="0 0 18 6" aria-hidden="true"><path d="M0 3h18" /></svg>
+                  <svg viewBox="0 0 18 6" aria-hidden="true">
+                    <path d="M0 3h18" />
+                  </svg>
                   {l.name && <span class="muted">{l.name}</span>}
                   <span class="value">{l.say(l.values[index])}</span>
                 </span>
@@ -67,9 +76,7 @@ export function Series({ t, panels, switches }: { t: number[]; panels: Panel[]; 
           {width > 0 && <Plot {...{ p, t, x, width, switches, at, last: i === panels.length - 1 }} />}
         </figure>
       ))}
-      <p class="when muted">
-        {at == null ? `${duration(to - from)} until now` : `at ${clock(t[index])}`}
-      </p>
+      <p class="when muted">{at == null ? `${duration(to - from)} until now` : `at ${clock(t[index])}`}</p>
     </div>
   )
 }
@@ -95,11 +102,15 @@ function Plot({ p, t, x, width, switches, at, last }: PlotProps) {
       {y.ticks.map((v) => (
         <g key={v}>
           <path class="grid" d={`M${left} ${y.at(v)}H${width - right}`} />
-          <text x={left - 6} y={y.at(v) + 4} text-anchor="end">{p.steps ? clipped(p.steps[v] ?? '') : v.toFixed(y.digits)}</text>
+          <text x={left - 6} y={y.at(v) + 4} text-anchor="end">
+            {p.steps ? clipped(p.steps[v] ?? '') : v.toFixed(y.digits)}
+          </text>
         </g>
       ))}
       {visible.map((s) => (
-        <path key={s.t + s.text} class="switch" d={`M${x(s.t)} 0V${height}`}><title>{s.text}</title></path>
+        <path key={s.t + s.text} class="switch" d={`M${x(s.t)} 0V${height}`}>
+          <title>{s.text}</title>
+        </path>
       ))}
       {limit(p, y, width)}
       {p.lines.map((l) => (
@@ -108,16 +119,20 @@ function Plot({ p, t, x, width, switches, at, last }: PlotProps) {
       {at != null && t[at] != null && (
         <g class="cross">
           <path d={`M${x(t[at]!)} 0V${height}`} />
-          {p.lines.map((l) => l.values[at] != null && (
-            <circle key={l.name} class={l.look} cx={x(t[at]!)} cy={y.at(l.values[at]!)} r="3" />
-          ))}
+          {p.lines.map(
+            (l) =>
+              l.values[at] != null && (
+                <circle key={l.name} class={l.look} cx={x(t[at]!)} cy={y.at(l.values[at]!)} r="3" />
+              ),
+          )}
         </g>
       )}
-      {last && times(t, width).map((v, i, all) => (
-        <text key={v} x={x(v)} y={end - 3} text-anchor={i === 0 ? 'start' : i === all.length - 1 ? 'end' : 'middle'}>
-          {clock(v)}
-        </text>
-      ))}
+      {last &&
+        times(t, width).map((v, i, all) => (
+          <text key={v} x={x(v)} y={end - 3} text-anchor={i === 0 ? 'start' : i === all.length - 1 ? 'end' : 'middle'}>
+            {clock(v)}
+          </text>
+        ))}
     </svg>
   )
 }
@@ -136,7 +151,9 @@ function axis(p: Panel, height: number): Scale {
   let most = Math.max(p.most ?? -Infinity, ...all)
   if (p.limit && p.limit.value < 2 * most) most = Math.max(most, p.limit.value)
   const least = Math.min(p.least ?? Infinity, ...all)
-  return Number.isFinite(least) && Number.isFinite(most) ? linear(least, most, height - 4, 8, 3) : linear(0, 1, height - 4, 8, 1)
+  return Number.isFinite(least) && Number.isFinite(most)
+    ? linear(least, most, height - 4, 8, 3)
+    : linear(0, 1, height - 4, 8, 1)
 }
 
 function limit(p: Panel, y: Scale, width: number) {
@@ -146,13 +163,21 @@ function limit(p: Panel, y: Scale, width: number) {
   return (
     <g class="limit">
       <path d={`M${left} ${at}H${width - right}`} />
-      <text x={width - right} y={at - 3} text-anchor="end">{p.limit.name}</text>
+      <text x={width - right} y={at - 3} text-anchor="end">
+        {p.limit.name}
+      </text>
     </g>
   )
 }
 
 // path breaks where nothing is known, and where nothing was heard for long.
-function path(values: (number | null)[], t: number[], x: (t: number) => number, y: (v: number) => number, steps: boolean) {
+function path(
+  values: (number | null)[],
+  t: number[],
+  x: (t: number) => number,
+  y: (v: number) => number,
+  steps: boolean,
+) {
   const gap = 4 * median(t)
   let d = ''
   let before: number | null = null
@@ -171,7 +196,10 @@ function path(values: (number | null)[], t: number[], x: (t: number) => number, 
 }
 
 function median(t: number[]): number {
-  const steps = t.slice(1).map((v, i) => v - t[i]!).sort((a, b) => a - b)
+  const steps = t
+    .slice(1)
+    .map((v, i) => v - t[i]!)
+    .sort((a, b) => a - b)
   return steps[steps.length >> 1] ?? 0
 }
 

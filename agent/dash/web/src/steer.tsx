@@ -52,14 +52,30 @@ function TokenDialog({ answer }: { answer: (token: string | null) => void }) {
     <dialog ref={dialog} onCancel={() => answer(null)} aria-labelledby="token-head">
       <form onSubmit={submit}>
         <h2 id="token-head">Steering takes the token</h2>
-        <p class="muted">It is in the file that <code>limber dash --token-file</code> names, and is kept until this tab is closed.</p>
+        <p class="muted">
+          It is in the file that <code>limber dash --token-file</code> names, and is kept until this tab is closed.
+        </p>
         <label for="token">Token</label>
-        <input id="token" type="password" autocomplete="off" required value={token} aria-invalid={wrong !== ''}
-          aria-describedby="token-wrong" onInput={(e) => setToken(e.currentTarget.value)} />
-        <p id="token-wrong" class="wrong" role="alert"><Said text={wrong} /></p>
+        <input
+          id="token"
+          type="password"
+          autocomplete="off"
+          required
+          value={token}
+          aria-invalid={wrong !== ''}
+          aria-describedby="token-wrong"
+          onInput={(e) => setToken(e.currentTarget.value)}
+        />
+        <p id="token-wrong" class="wrong" role="alert">
+          <Said text={wrong} />
+        </p>
         <div class="row">
-          <button type="submit" class="first">Continue</button>
-          <button type="button" onClick={() => answer(null)}>Cancel</button>
+          <button type="submit" class="first">
+            Continue
+          </button>
+          <button type="button" onClick={() => answer(null)}>
+            Cancel
+          </button>
         </div>
       </form>
     </dialog>

@@ -23,7 +23,11 @@ export const plural = (n: number, what: string) => `${count(n)} ${what}${n === 1
 
 const clockTime = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' })
 const dayTime = new Intl.DateTimeFormat('en-GB', {
-  day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', second: '2-digit',
+  day: 'numeric',
+  month: 'short',
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
 })
 
 // clock is a time of day here; of another day it comes with the date.
@@ -51,7 +55,10 @@ export function duration(millis: number): string {
 }
 
 export const labelList = (labels: Record<string, string> | undefined) =>
-  Object.entries(labels ?? {}).map(([k, v]) => `${k}=${v}`).sort().join(', ')
+  Object.entries(labels ?? {})
+    .map(([k, v]) => `${k}=${v}`)
+    .sort()
+    .join(', ')
 
 // short is a digest as people compare it.
 export const short = (digest: string) => digest.replace(/^sha256:/, '').slice(0, 12)

@@ -41,13 +41,19 @@ export async function run(look) {
 // open opens the page as somebody does who has never seen it, and watches what it does:
 // an error it logs, another host it asks, the script that it loads.
 export async function open(browser, url, { size, scheme = 'light', expected = [], host = url }) {
-  const context = await browser.newContext({ viewport: size, colorScheme: scheme, reducedMotion: 'reduce', deviceScaleFactor: 1 })
+  const context = await browser.newContext({
+    viewport: size,
+    colorScheme: scheme,
+    reducedMotion: 'reduce',
+    deviceScaleFactor: 1,
+  })
   const page = await context.newPage()
   page.setDefaultTimeout(patience)
   page.scripts = 0
   page.origin = new URL(host).origin
   page.on('console', (m) => {
-    if (m.type() === 'error' && !expected.some((e) => m.text().includes(e))) complain(`console at ${size.width} px: ${m.text()}`)
+    if (m.type() === 'error' && !expected.some((e) => m.text().includes(e)))
+      complain(`console at ${size.width} px: ${m.text()}`)
   })
   page.on('pageerror', (err) => complain(`page at ${size.width} px: ${err.stack}`))
   page.on('request', (r) => expect(r.url().startsWith(page.origin), `another host is asked: ${r.url()}`))
@@ -65,6 +71,7 @@ export async function judge(page, screen) {
   expect(needs <= width, `${screen} scrolls sideways: ${needs} px at ${width}`)
   const found = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ['violations'] })`)
   for (const v of found.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical')) {
-    complain(`${screen} at ${width} px: axe: ${v.id}: ${v.help}\n  ${v.nodes.map((n) => n.html + '\n  ' + n.failureSummary).join('\n  ')}`)
+    const where = v.nodes.map((n) => `\n  ${n.html}\n  ${n.failureSummary}`).join('')
+    complain(`${screen} at ${width} px: axe: ${v.id}: ${v.help}${where}`)
   }
 }

@@ -10,7 +10,9 @@ const quiet = 20 // s
 const busy = 20
 
 await run(async (browser) => {
-  const demo = spawn(program, ['demo', '--page', '--quiet', `${quiet}s`, '--busy', `${busy}s`], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const demo = spawn(program, ['demo', '--page', '--quiet', `${quiet}s`, '--busy', `${busy}s`], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   try {
     const page = await open(browser, await address(demo.stderr), { size: { width: 1280, height: 2000 } })
     page.setDefaultTimeout(120_000)
