@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/limber-edge/limber/agent/blob"
+	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
@@ -45,7 +46,7 @@ func (t *task) bring(ctx context.Context, p *slot.Phase) error {
 		if err != nil {
 			return noSpace(err)
 		}
-		if err := t.stage(ctx, m); err != nil {
+		if err := beside(func() error { return t.stage(ctx, m) }); err != nil {
 			return noSpace(err)
 		}
 	}
@@ -151,6 +152,16 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 			"one_way", m.Version, here)
 	}
 	return nil
+}
+
+// beside does what takes long where the jobs that are answered meanwhile leave a processor.
+func beside(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		engine.LowerPriority()
+		done <- do()
+	}()
+	return <-done
 }
 
 // stage brings the files that are not here yet, and fills the slot. What the slot of this
