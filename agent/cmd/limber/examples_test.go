@@ -131,6 +131,7 @@ func TestEveryExampleOfTheFleetIsRun(t *testing.T) {
 		return strings.Compare(forgets(a), forgets(b))
 	})
 	d := mustDesk(t)
+	t.Chdir(t.TempDir()) // where some write files
 	seen := map[string]bool{}
 	for _, e := range fleets {
 		line := strings.Join(e.args, " ")
