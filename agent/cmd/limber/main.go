@@ -100,10 +100,10 @@ func newRoot() *cobra.Command {
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
 another controller serves the fleet, 4 another release is to take over.`
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
-		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
+		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newCompletion(), newVersion())
 	takeNoArguments(root)
+	complete(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see `%s --help`", err, c.CommandPath())
 	})
