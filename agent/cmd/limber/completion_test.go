@@ -22,7 +22,8 @@ func TestBashCompletesAsItIsInstalled(t *testing.T) {
 		t.Skip("bash-completion is not installed (Debian: bash-completion)")
 	}
 	broker := mustBroker(t)
-	mustRetain(t, broker, "cam-17", "state", `{"schema":1,"state":"online","boot_id":"b","conn_seq":1,"ts":"2026-01-31T12:00:00Z"}`)
+	mustRetain(t, broker, "cam-17", "state",
+		`{"schema":1,"state":"online","boot_id":"b","conn_seq":1,"ts":"2026-01-31T12:00:00Z"}`)
 	caps, err := os.ReadFile("../../wire/testdata/caps-full.json")
 	if err != nil {
 		t.Fatal(err)
@@ -30,8 +31,9 @@ func TestBashCompletesAsItIsInstalled(t *testing.T) {
 	mustRetain(t, broker, "cam-17", "caps", string(caps))
 	at := " --broker mqtt://" + broker + " "
 	got := typed(t, "limber fleet mo\tX", "limber fleet show"+at+"ca\tX", "limber fleet mode"+at+"@li\tX Y Z",
-		"limber fleet mode"+at+"cam-17 fixed:s0\tX", "limber fleet power"+at+"cam-17 MODE_1\tX", "limber fleet ls --where state=onl\tX",
-		"limber fleet rollout start --gate succ\tX", "limber fleet events --severity warn\tX", "limber family show --family lim\tX",
+		"limber fleet mode"+at+"cam-17 fixed:s0\tX", "limber fleet power"+at+"cam-17 MODE_1\tX",
+		"limber fleet ls --where state=onl\tX", "limber fleet rollout start --gate succ\tX",
+		"limber fleet events --severity warn\tX", "limber family show --family lim\tX",
 		"limber completion fi\tX Y")
 	for _, want := range []string{"limber fleet mode X", at + "cam-17 X", at + "@line2 X", "fixed:s0 X", "MODE_15W X",
 		"--where state=online X", "--gate success=X", "--severity warning X", "--family limber X", "completion fish X"} {
@@ -65,7 +67,8 @@ func typed(t *testing.T, lines ...string) string {
 	if err := os.MkdirAll(completions, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(dir, "completion", "limber.bash"), filepath.Join(completions, "limber")); err != nil {
+	script := filepath.Join(dir, "completion", "limber.bash")
+	if err := os.Rename(script, filepath.Join(completions, "limber")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(exe, filepath.Join(dir, "limber")); err != nil {

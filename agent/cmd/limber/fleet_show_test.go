@@ -33,8 +33,8 @@ func TestThePictureOfADeviceShowsItsFrontAndItsOperatingPoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for _, want := range []string{"Family cifar10 on cam-17, which works with 14.8M", "latency of one inference, ms", ">5.8M<", ">14.8M<", ">p95 now<",
-		"prefers-color-scheme: dark"} {
+	for _, want := range []string{"Family cifar10 on cam-17, which works with 14.8M",
+		"latency of one inference, ms", ">5.8M<", ">14.8M<", ">p95 now<", "prefers-color-scheme: dark"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the picture lacks %q", want)
 		}
@@ -45,7 +45,8 @@ func TestThePictureOfADeviceShowsItsFrontAndItsOperatingPoint(t *testing.T) {
 }
 
 func TestADeviceThatMeasuredNothingHasNoPicture(t *testing.T) {
-	for _, caps := range []*wire.Caps{nil, {}, {Family: &wire.Family{Name: "cifar10"}, Members: []wire.Member{{Name: "a"}}}} {
+	unmeasured := &wire.Caps{Family: &wire.Family{Name: "cifar10"}, Members: []wire.Member{{Name: "a"}}}
+	for _, caps := range []*wire.Caps{nil, {}, unmeasured} {
 		name := filepath.Join(t.TempDir(), "front.svg")
 		err := plotDevice(name, fleet.Whole{Device: fleet.Device{Name: "cam-17", Caps: caps}})
 		if err == nil || !strings.Contains(err.Error(), "cam-17 has not measured its members yet") {
