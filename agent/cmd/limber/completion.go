@@ -130,7 +130,7 @@ func flagCompleter(c *cobra.Command, flag string) completer {
 	case "severity":
 		return oneOf(string(wire.SeverityInfo), string(wire.SeverityWarning), string(wire.SeverityError))
 	case "gate":
-		return oneOf(wire.GateSuccess+"=", wire.GateMisses+"=", wire.GateP95+"=")
+		return oneOf(wire.GateAgreement+"=", wire.GateSuccess+"=", wire.GateMisses+"=", wire.GateP95+"=")
 	case "prefer":
 		return oneOf(wire.PreferAccuracy, wire.PreferLatency, wire.PreferEnergy)
 	case "mode":
