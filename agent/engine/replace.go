@@ -121,7 +121,7 @@ func (l *loader) prepareNext(running, asked context.Context, next *loader) (prep
 	go func() {
 		defer close(closed)
 		if l.baseVariant().Threads == 1 { // else threads that serve later would have it, too
-			lowerPriority()
+			LowerPriority()
 		}
 		p, err := next.prepareBeside(ctx, l, l.roomFor(ctx))
 		select {

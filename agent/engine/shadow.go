@@ -86,7 +86,7 @@ func (e *Engine) Shadow(ctx context.Context, next Source, how Comparison, told f
 	}
 	ended := make(chan error, 1)
 	go func() {
-		lowerPriority()
+		LowerPriority()
 		err := s.run(working)
 		if errors.Is(err, pipeline.ErrClosed) && ctx.Err() != nil {
 			err = ctx.Err()
@@ -288,7 +288,7 @@ func (s *shadow) serve(ctx context.Context, next *loader, b *backend) (err error
 		}
 	}
 	cfg := next.pipelineConfig(b)
-	cfg.Begin = lowerPriority
+	cfg.Begin = LowerPriority
 	if b.pipe, err = pipeline.New(cfg, unheard{&s.hung}); err != nil {
 		b.close()
 		return err

@@ -271,7 +271,8 @@ func (s *supervisor) allLoaded(b *backend) {
 	if s.serving != b || b.inUse() > 0 {
 		return
 	}
-	why := errors.New("stop the agent and delete its state folder to build it anew")
+	why := errors.New("a release on trial gives way to the one before; else stop the agent and delete its state " +
+		"folder to build it anew")
 	if b.makesRoom() {
 		why = fmt.Errorf("%w; make room, it is tried again", family.ErrNoRoom)
 	} else {

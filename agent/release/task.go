@@ -39,8 +39,11 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 		return t.tryAgain(ctx)
 	case ours && (p.Provisional || p.Phase == slot.Undecided):
 		return t.decide(ctx, &p)
-	case t.asked.Digest == t.Status().Running.Digest:
-		return t.succeed(fmt.Sprintf("release %s runs already", t.asked.Version))
+	case ours && p.Phase == slot.RolledBack: // what the start could not record
+		return t.lose()
+	}
+	if r := t.Status().Running; r.Digest == t.asked.Digest {
+		return t.succeed(fmt.Sprintf("release %s runs already", r.Version))
 	}
 	return t.replace(ctx, &p)
 }
@@ -157,10 +160,9 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	if err := dropKept(t.cfg.Folder); err != nil {
 		t.log.Warn("it is tried again with the next release", "err", err)
 	}
-	if err := t.tellEnd(ctx); err != nil {
-		t.log.Warn("that this release is confirmed may be told again", "err", err)
-	}
-	return t.succeed("")
+	out, err := t.succeed("")
+	t.close(ctx)
+	return out, err
 }
 
 // ErrUnproved is in what ends a release that has not proved itself.
