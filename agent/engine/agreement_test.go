@@ -132,7 +132,8 @@ func TestTheAgreementOfRealFramesIsThatOfTheAnswersOfBothFamilies(t *testing.T) 
 			want++
 		}
 	}
-	if got.err != nil || got.so.Frames != len(frames) || got.so.Agreed != want || want < len(frames)*4/5 || want == len(frames) {
+	if got.err != nil || got.so.Frames != len(frames) || got.so.Agreed != want || want < len(frames)*4/5 ||
+		want == len(frames) {
 		t.Errorf("got %+v, %v; both families agree on %d of %d frames", got.so, got.err, want, len(frames))
 	}
 	if s := r.Snapshot(); s.Jobs != uint64(len(frames)) {

@@ -123,12 +123,13 @@ func TestAgreementIsThatOfTheLabelsOfTheFirstClasses(t *testing.T) {
 					}
 				}
 				c.over(next.Family, "", "")
-				if got := c.far(); got.Frames != 256 || got.Agreed != tt.agreed || got.Missed != 0 || got.P95 < 2*ms || got.P95 > 5*ms {
+				if got := c.far(); got.Frames != 256 || got.Agreed != tt.agreed || got.Missed != 0 || got.P95 < 2*ms ||
+					got.P95 > 5*ms {
 					t.Errorf("got %+v, want %d agreed", got, tt.agreed)
 				}
 				now, counted := r.Snapshot(), r.Tally()
-				if now.Jobs-before.Jobs != 256 || now.Infer.Count()-before.Infer.Count() != 256 || counted.Answered-tally.Answered != 256 ||
-					counted.Family != r.deps.Family || counted.Refused+counted.Missed > 0 {
+				if now.Jobs-before.Jobs != 256 || now.Infer.Count()-before.Infer.Count() != 256 ||
+					counted.Answered-tally.Answered != 256 || counted.Family != r.deps.Family || counted.Refused+counted.Missed > 0 {
 					t.Errorf("counted %+v, %+v; want the jobs alone", now.Counts, counted)
 				}
 				if events := r.events.of(wire.EventSwitch); len(events) > 0 {
@@ -180,7 +181,8 @@ func TestASampleIsOfEveryCameraAndNoLargerThanWasAskedFor(t *testing.T) {
 		for i := range answers {
 			f := testFamily()
 			f.Classes = []string{fmt.Sprint(i % 10)}
-			p.answered(&pipeline.Job{Body: []byte{1}}, &Answer{Answer: &pipeline.Answer{Top: []pipeline.Class{{}}}, Family: f}, true)
+			a := &Answer{Answer: &pipeline.Answer{Top: []pipeline.Class{{}}}, Family: f}
+			p.answered(&pipeline.Job{Body: []byte{1}}, a, true)
 			select {
 			case s := <-p.frames:
 				seen[s.label]++
@@ -385,7 +387,8 @@ func TestAShadowThatCannotBeSaysWhy(t *testing.T) {
 			"member 1: the disk is full"},
 		{"no runtime", func(_ *rig, s *Source, _ *fakeLoader) { s.Open, s.Fault = nil, errors.New("no ONNX Runtime") },
 			wire.Unsupported, "no ONNX Runtime"},
-		{"no preprocessing", func(_ *rig, s *Source, _ *fakeLoader) { s.Preprocess = family.Preprocess{} }, wire.Unsupported, "resize"},
+		{"no preprocessing", func(_ *rig, s *Source, _ *fakeLoader) { s.Preprocess = family.Preprocess{} }, wire.Unsupported,
+			"resize"},
 		{"it hangs", func(_ *rig, _ *Source, l *fakeLoader) { l.hang[1] = 100 }, wire.Unsupported,
 			"family next cannot be used: member two: it was interrupted after"},
 	} {
