@@ -88,8 +88,8 @@ func (r Request) Validate() error {
 		complain(seen[name], "%s: %q is named twice", role, name)
 		seen[name] = true
 	}
-	complain(len(seen) == 0 && len(r.Server) == 0, "nothing to make: name a device, an operator, a viewer, Home Assistant "+
-		"or the server")
+	complain(len(seen) == 0 && len(r.Server) == 0,
+		"nothing to make: name a device, an operator, a viewer, Home Assistant or the server")
 	return errors.Join(errs...)
 }
 
