@@ -98,6 +98,7 @@ bench: build
 	bin/limber bench memory $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
 	bin/limber bench e2e $(BENCH_ARGS)
 	bin/limber bench overload $(BENCH_ARGS)
+	bin/limber bench shadow $(BENCH_ARGS)
 	bin/limber bench outbox $(BENCH_ARGS)
 	bin/limber bench fleet $(BENCH_ARGS)
 	for t in $(TRACES); do bin/limber bench governor --trace $$t --deadlines $(DEADLINES) --top1 $(TOP1) $(BENCH_ARGS); done

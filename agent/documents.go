@@ -50,7 +50,7 @@ func (d documents) Caps() wire.Caps {
 	}
 	if d.updater != nil {
 		u := d.updater.Status()
-		c.Update, c.LastUpdate = u.Step, u.Last
+		c.Shadow, c.Update, c.LastUpdate = true, u.Step, u.Last
 	}
 	if d.releaser != nil {
 		r := d.releaser.Status()

@@ -52,3 +52,6 @@ func TestN2_AnswersOfRealMembersSurviveManyKills(t *testing.T) {
 	p.stop()
 	o.presence(cfg, wire.Offline, 0)
 }
+
+// comparedFrames is how many frames both families answer.
+const comparedFrames = 1000

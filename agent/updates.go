@@ -147,13 +147,18 @@ type serving struct{ *Agent }
 func (s serving) Replace(ctx context.Context, next engine.Source) error {
 	return s.engine.Replace(ctx, next)
 }
-func (s serving) Tally() engine.Tally   { return s.engine.Tally() }
+func (s serving) Shadow(ctx context.Context, next engine.Source, how engine.Comparison, told func(engine.Compared)) (
+	engine.Compared, error) {
+	return s.engine.Shadow(ctx, next, how, told)
+}
 func (s serving) Status() engine.Status { return s.engine.Status() }
 func (s serving) Answered() uint64      { return s.engine.Answered() }
 func (s serving) Submit(j pipeline.Job, answer func(*engine.Answer)) {
 	s.engine.Submit(j, answer)
 }
-func (s serving) TurnedAway() uint64 { return s.jobs.refused[wire.Busy].Load() }
+func (s serving) Tally() update.Tally {
+	return update.Tally{Tally: s.engine.Tally(), TurnedAway: s.jobs.refused[wire.Busy].Load()}
+}
 
 // cellMachine holds what names a machine that has no name of its own.
 const cellMachine = "machine"

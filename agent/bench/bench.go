@@ -5,6 +5,7 @@
 //	E2E       a frame's whole way against the sum of its parts       (broker, agent: processes)
 //	Overload  answers in time beyond the capacity against it         (broker, agent: processes)
 //	Outbox    records kept and sent, against a file and against memory (an outbox here, broker: process)
+//	Shadow    what jobs take while a family is compared, against without (broker, agent: processes)
 //	Fleet     births, modes and memory of a fleet, against what it may take (broker, fleet: processes)
 //	Record    what every member takes under a scripted load: a trace
 //	Governor  policies replayed on a trace, against one that knows the future

@@ -47,6 +47,15 @@ func TestOverloadMeasuresARealAgent(t *testing.T) {
 	mustAccount(t, out.String())
 }
 
+func TestShadowMeasuresARealAgent(t *testing.T) {
+	t.Setenv("ONNXRUNTIME_LIB", orttest.Path(t))
+	var out bytes.Buffer
+	if err := smallShadow(t, &out, 300*time.Millisecond).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustAgree(t, mustFigures(t, out.String()), "shadow", shadowFigures())
+}
+
 func TestMemoryIsLessThanPlainSessionsTake(t *testing.T) {
 	rt := mustORT(t)
 	var out bytes.Buffer

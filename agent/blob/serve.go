@@ -17,7 +17,7 @@ const (
 	readTime    = time.Minute // in which a reader takes the next bytes, some 32 KiB of them
 )
 
-// Serve serves files by HTTP to whoever asks, until ctx ends.
+// Serve answers whoever asks by HTTP, until ctx ends.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := newServer(h)
 	ended := context.AfterFunc(ctx, func() { s.Close() })

@@ -41,7 +41,8 @@ func (s Slots) Run(context.Context) Finding {
 		runs += ", on trial"
 	}
 	if l := p.Last; l != nil && l.Outcome != slot.Confirmed {
-		runs += fmt.Sprintf("; %s is %s: %s, see `limber firmware status`", l.Version, l.Outcome, l.Reason)
+		runs += fmt.Sprintf("; %s: %s (%s), see `limber firmware status --state %s`", l.Version, l.Outcome, l.Reason,
+			s.Folder)
 	}
 	return holds(check, Error, "%s", runs)
 }

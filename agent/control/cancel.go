@@ -25,7 +25,13 @@ type Course struct {
 	id    string
 	state atomic.Int32  // of open, begun and cancelled
 	ended chan struct{} // closed when it is cancelled
-	news  chan wire.Progress
+	news  chan news
+}
+
+// news is how far a command is, and what came of comparing its family, if that is done.
+type news struct {
+	progress wire.Progress
+	shadow   *wire.Agreement
 }
 
 // The states of a Course.
@@ -36,15 +42,16 @@ const (
 )
 
 func newCourse(id string) *Course {
-	return &Course{id: id, ended: make(chan struct{}), news: make(chan wire.Progress, 1)}
+	return &Course{id: id, ended: make(chan struct{}), news: make(chan news, 1)}
 }
 
-// Tell tells how far the command is, at most once a second and only while the link is
-// up: the latest wins. It does not block.
-func (c *Course) Tell(p wire.Progress) {
+// Tell tells how far the command is, and what came of a comparison up to now, if there is
+// one; at most once a second and only while the link is up: the latest wins. It does not
+// block.
+func (c *Course) Tell(p wire.Progress, shadow *wire.Agreement) {
 	for {
 		select {
-		case c.news <- p:
+		case c.news <- news{p, shadow}:
 			return
 		default:
 		}
@@ -113,12 +120,12 @@ func (c *Control) ending(ctx context.Context, course *Course, o Order) error {
 const progressPace = time.Second
 
 // tell acknowledges how far a command is until ctx ends.
-func (c *Control) tell(ctx context.Context, r request, news <-chan wire.Progress) {
+func (c *Control) tell(ctx context.Context, r request, course <-chan news) {
 	for {
 		select {
-		case p := <-news:
+		case n := <-course:
 			ack := c.ack(r, wire.CommandExecuting, nil)
-			ack.Progress = &p
+			ack.Progress, ack.Shadow = &n.progress, n.shadow
 			r.reply.Tell(c.topic(r), encode(ack))
 		case <-ctx.Done():
 			return

@@ -33,13 +33,13 @@ func (v *aloneVerb) act(ctx context.Context, c *Course) (Outcome, error) {
 	for {
 		select {
 		case n := <-v.tell:
-			c.Tell(wire.Progress{Step: wire.UpdateFetching, Done: n})
+			c.Tell(wire.Progress{Step: wire.UpdateFetching, Done: n}, &wire.Agreement{Frames: int(n)})
 		case may := <-v.begin:
 			may <- c.Begin()
 		case <-v.goOn:
-			return Outcome{Detail: "done"}, nil
+			return Outcome{Detail: "done", Shadow: &wire.Agreement{Frames: 99}}, nil
 		case <-ctx.Done():
-			return Outcome{RolledBack: true}, context.Cause(ctx)
+			return Outcome{RolledBack: true, Shadow: &wire.Agreement{Frames: 98}}, context.Cause(ctx)
 		}
 	}
 }
@@ -85,6 +85,9 @@ func TestProgressIsToldOnceASecondAndTheLatestWins(t *testing.T) {
 		for _, a := range p.acks {
 			if a.Progress != nil {
 				told = append(told, a.Progress.Done)
+			}
+			if a.Progress != nil && int64(a.Shadow.Frames) != a.Progress.Done || a.State.Final() && a.Shadow.Frames != 99 {
+				t.Errorf("got %+v of the comparison in %+v", a.Shadow, a)
 			}
 		}
 		if want := []int64{0, 11, 22, 29, 30}; !slices.Equal(told, want) {
@@ -152,7 +155,7 @@ func TestACommandThatIsAloneIsEndedByItsVerbAlsoWhereItExpiredSinceItWasCutOff(t
 				p := r.send(wire.VerbFamily, "cut", payload)
 				synctest.Wait()
 				p.fails(t, wire.CommandTimedOut, wire.Expired, "")
-				if last := p.acks[len(p.acks)-1]; !last.RolledBack {
+				if last := p.acks[len(p.acks)-1]; !last.RolledBack || last.Shadow.Frames != 98 {
 					t.Errorf("got %+v, want what its verb says", last)
 				}
 			})

@@ -18,6 +18,7 @@ type request struct {
 	*uplink.Request // what it says
 	reply           replier
 	digest          func() store.Digest // of its bytes
+	lane            *lane               // that carries it out; nil: none does
 }
 
 // replier ends a request: *uplink.Request, or a test's.
@@ -29,7 +30,7 @@ type replier interface {
 	Release()
 }
 
-func requestOf(r *uplink.Request) request { return request{r, r, r.Digest} }
+func requestOf(r *uplink.Request) request { return request{r, r, r.Digest, nil} }
 
 // key is the command's name in the ledger. Ids belong to their verb: commands of two
 // verbs have acknowledgements of their own, and may run at once.
@@ -105,14 +106,21 @@ func (c *Control) turnAway(ctx context.Context) {
 // work carries out the commands of a lane, one after the other, until ctx ends.
 func (c *Control) work(ctx context.Context, l *lane) {
 	for {
+		var again <-chan time.Time
+		if len(l.owed) > 0 {
+			again = time.After(owedPace)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-again:
+			l.pay()
 		case r := <-l.waiting:
 			if !l.turn(ctx) {
 				r.reply.Release()
 				return
 			}
+			r.lane = l
 			c.command(ctx, l, r)
 			l.course.Store(nil)
 		}
@@ -193,6 +201,15 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 	return known.Expires, true
 }
 
+// unknown refuses a verb that this device does not have.
+func (c *Control) unknown(verb string) error {
+	remedy := ""
+	if verb == wire.VerbRelease {
+		remedy = "; releases want an agent that limber-boot started, with the same state folder"
+	}
+	return wire.Refuse(wire.Unsupported, "verb %s: this device knows %s%s", verb, joined(c.names), remedy)
+}
+
 // read reads a command of a lane, and until when it may be carried out. Whether one is
 // late that has begun before is not judged.
 func (c *Control) read(l *lane, r request, begun bool) (order wire.Command, expires time.Time, err error) {
@@ -222,7 +239,7 @@ func (c *Control) read(l *lane, r request, begun bool) (order wire.Command, expi
 			clock(until), clock(now.Add(behind)))
 	}
 	if _, ok := l.verbs[r.Verb]; !ok {
-		return order, expires, wire.Refuse(wire.Unsupported, "verb %s: this device knows %s", r.Verb, joined(c.names))
+		return order, expires, c.unknown(r.Verb)
 	}
 	if err := order.Check(r.Verb); err != nil {
 		return order, expires, &wire.Refusal{Reason: wire.Invalid, Err: err}
@@ -236,8 +253,12 @@ func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 // begin records that a command is carried out from now on; false where it is not, and
 // was answered.
 func (c *Control) begin(ctx, limited context.Context, r request, expires time.Time) bool {
-	if err := c.record(r, expires, c.ack(r, wire.CommandExecuting, nil)); err != nil {
-		c.answer(r, wire.CommandFailed, err)
+	err := r.lane.pay() // whose cells are older
+	if err == nil {
+		err = c.record(c.entry(r, expires, c.ack(r, wire.CommandExecuting, nil)))
+	}
+	if err != nil {
+		c.finish(r, expires, wire.CommandFailed, Outcome{}, err)
 		return false
 	}
 	if limited.Err() != nil { // the disk took that long
@@ -258,8 +279,12 @@ func (c *Control) execute(ctx, limited context.Context, l *lane, r request, o Or
 		return
 	}
 	done := c.ack(r, wire.CommandSucceeded, nil)
-	done.Detail = out.Detail
-	if err := c.record(r, o.Expires, done, out.Remember...); err != nil && out.Undo != nil {
+	done.Detail, done.Shadow = out.Detail, out.Shadow
+	if out.Undo == nil {
+		c.end(r, o.Expires, done, out.Remember)
+		return
+	}
+	if err := c.record(c.entry(r, o.Expires, done), out.Remember...); err != nil {
 		out.Undo(ctx)
 		c.finish(r, o.Expires, wire.CommandFailed, Outcome{}, err)
 		return
@@ -285,21 +310,32 @@ func (c *Control) giveUp(
 	}
 }
 
-// finish records a last state other than succeeded and answers with it, also where it
-// cannot be recorded.
+// finish ends a command with a last state other than succeeded.
 func (c *Control) finish(r request, expires time.Time, step wire.Step, out Outcome, cause error) {
 	ack := c.ack(r, step, cause)
-	ack.RolledBack = out.RolledBack
-	c.record(r, expires, ack, out.Remember...)
+	ack.RolledBack, ack.Shadow = out.RolledBack, out.Shadow
+	c.end(r, expires, ack, out.Remember)
+}
+
+// end records a last state and answers with it, also where it cannot be recorded: then its
+// lane owes it to the ledger.
+func (c *Control) end(r request, expires time.Time, ack wire.Ack, cells []store.Cell) {
+	known := c.entry(r, expires, ack)
+	if err := c.record(known, cells...); err != nil && r.lane != nil {
+		r.lane.owe(func() error { return c.state.SetCommand(known, cells...) })
+	}
 	c.send(r, encode(ack))
 }
 
-func (c *Control) record(r request, expires time.Time, ack wire.Ack, cells ...store.Cell) error {
-	err := c.state.SetCommand(store.Command{
-		ID: r.key(), Request: r.digest(), State: string(ack.State), Answer: encode(ack), Expires: expires,
-	}, cells...)
+// entry is what the ledger is to know of a command.
+func (c *Control) entry(r request, expires time.Time, ack wire.Ack) store.Command {
+	return store.Command{ID: r.key(), Request: r.digest(), State: string(ack.State), Answer: encode(ack), Expires: expires}
+}
+
+func (c *Control) record(known store.Command, cells ...store.Cell) error {
+	err := c.state.SetCommand(known, cells...)
 	if err != nil {
-		c.log.Error("ledger not written", "cmd", r.ID, "err", err)
+		c.log.Error("ledger not written", "cmd", known.ID, "err", err)
 	}
 	return err
 }

@@ -61,6 +61,8 @@ func TestCommandsAreJudged(t *testing.T) {
 		{"C4 ttl 0", "mode", `{"mode":"balanced","ttl_ms":0}`, wire.CommandRejected, wire.Invalid, "ttl_ms"},
 		{"C6 unknown verb", "dance", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported,
 			"verb dance: this device knows mode, goal"},
+		{"C6 a release without limber-boot", "release", `{"ttl_ms":1000}`, wire.CommandRejected, wire.Unsupported,
+			"verb release: this device knows mode, goal; releases want an agent that limber-boot started"},
 		{"C6 unknown mode", "mode", `{"mode":"warp","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid, "balanced"},
 		{"C6 unknown member", "mode", `{"mode":"fixed:9000M","ttl_ms":1000}`, wire.CommandRejected, wire.Invalid,
 			"there are small, large"},
@@ -294,6 +296,33 @@ func TestADiskThatFailsBeforeACommandKeepsItFromBeingDone(t *testing.T) {
 		r.pursues()
 		r.disk(true)
 		r.command("mode", lowLatency).succeeds(t)
+	})
+}
+
+func TestALastStateThatADiskRefusesIsAnsweredAndRecordedWhenThereIsRoom(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		knows := func(id string, want wire.Step) {
+			t.Helper()
+			if known, err := r.state.Command(wire.VerbFamily + "/" + id); wire.Step(known.State) != want {
+				t.Errorf("command %s: got %s, %v in the ledger, want %s", id, known.State, err, want)
+			}
+		}
+		done := r.command(wire.VerbFamily, aFamily)
+		r.disk(false)
+		v.goOn <- struct{}{}
+		synctest.Wait()
+		done.succeeds(t)
+		knows("c1", wire.CommandExecuting)
+		refused := r.command(wire.VerbFamily, aFamily)
+		<-time.After(time.Minute)
+		refused.fails(t, wire.CommandFailed, wire.Internal, "removed while in use")
+		knows("c2", "")
+		r.disk(true)
+		<-time.After(2 * time.Second)
+		knows("c1", wire.CommandSucceeded)
+		knows("c2", wire.CommandFailed)
 	})
 }
 

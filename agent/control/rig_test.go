@@ -288,7 +288,7 @@ func ofCommand(verb, id, payload string) (request, *reply) {
 	u := &uplink.Request{Kind: wire.KindCmd, Address: self, Verb: verb, ID: id, Received: time.Now(),
 		Message: mqtt.Message{Payload: []byte(payload), QoS: 1}}
 	p := newReply()
-	return request{u, p, func() store.Digest { return store.DigestOf(u.Message.Payload) }}, p
+	return request{u, p, func() store.Digest { return store.DigestOf(u.Message.Payload) }, nil}, p
 }
 
 // send hands a command on and does not wait.
@@ -315,7 +315,7 @@ func (r *rig) desire(place, payload string, change ...func(m *mqtt.Message)) *re
 		c(&u.Message)
 	}
 	p := newReply()
-	r.aims.put(request{u, p, nil})
+	r.aims.put(request{u, p, nil, nil})
 	synctest.Wait()
 	return p
 }

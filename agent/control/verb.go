@@ -44,8 +44,9 @@ type Outcome struct {
 	// Undo puts back what was before, where that of "succeeded" failed. With nil that cannot
 	// be: it has succeeded, and does so again if the command is repeated
 	Undo       func(ctx context.Context)
-	Detail     string // of a success
-	RolledBack bool   // of a failure: the family or release before is in use again
+	Detail     string          // of a success
+	Shadow     *wire.Agreement // of a family that was compared
+	RolledBack bool            // of a failure: the family or release before is in use again
 }
 
 // Verb is what a device can be told to do.
@@ -72,6 +73,31 @@ type lane struct {
 	alone   bool
 	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
 	pace    limit                  // of whoever works
+	owed    []func() error         // and his: last states that the ledger did not take, the oldest first
+}
+
+// A lane that owes last states tries again so often to record them, and owes so many at
+// most: of a flood that a full disk refuses the ledger need not know.
+const (
+	owedPace = time.Second
+	owedMost = 64
+)
+
+func (l *lane) owe(record func() error) {
+	if len(l.owed) < owedMost {
+		l.owed = append(l.owed, record)
+	}
+}
+
+// pay records what is owed. The error is why the ledger still does not take it.
+func (l *lane) pay() error {
+	for len(l.owed) > 0 {
+		if err := l.owed[0](); err != nil {
+			return err
+		}
+		l.owed = l.owed[1:]
+	}
+	return nil
 }
 
 func (c *Control) makeLanes(verbs []Verb) {

@@ -47,10 +47,11 @@ func (b *beside) Profile(ctx context.Context, sessions []family.Session, _ func(
 	return p, nil
 }
 
-// prepareBeside makes the members of a family ready while another loader's serves.
-func (l *loader) prepareBeside(ctx context.Context, serving *loader) (prepared, error) {
+// prepareBeside makes the members of a family ready while another loader's serves, each
+// where there is room for it.
+func (l *loader) prepareBeside(ctx context.Context, serving *loader, room func() error) (prepared, error) {
 	d := newDuty(l.cfg.Rest, ctx.Done(), serving.tally.answered)
-	on := func(made Loader) *beside { return &beside{made, l.deps.Family, serving, serving.roomFor(ctx), d} }
+	on := func(made Loader) *beside { return &beside{made, l.deps.Family, serving, room, d} }
 	l.measureMulti(ctx, on(l.multi), func(int) {})
 	return l.members(ctx, on(l.base), true, func(i int) { serving.tellNext(l.deps.Family, i) })
 }
@@ -109,13 +110,13 @@ func (l *loader) strain(ctx context.Context, d *duty) float64 {
 	return max(1, now.Members[i].P50ms/p.Members[i].P50ms)
 }
 
-// niceness is how far the thread that prepares a family stands back behind those that
-// answer jobs: where they want all processors, it gets a tenth of one.
+// niceness is how far a thread that prepares a family, or brings a release, stands back behind
+// those that answer jobs: where they want all processors, it gets a tenth of one.
 const niceness = 10
 
-// lowerPriority has the goroutine that calls it yield the processor to all others, until
+// LowerPriority has the goroutine that calls it yield the processor to all others, until
 // it ends, and its thread with it.
-func lowerPriority() {
+func LowerPriority() {
 	runtime.LockOSThread()
 	// Where the system does not allow it, work is done at the usual priority.
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, syscall.Gettid(), niceness)

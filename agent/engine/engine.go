@@ -40,6 +40,17 @@
 // Until its first backend takes over, all that it made can be closed and forgotten;
 // then the sequence of the loader begins anew, for this family, after its first step.
 //
+// Before that another family may be compared with the one in use:
+//
+//	Submit ──▶ backend ──▶ answer ──▶ sampler ──▶ shadow ──▶ its pipeline ──▶ the same class?
+//	   └─────────── has it yield ────────▲
+//
+// The shadow's members answer what those in use have answered, while no job is open, and
+// nobody gets their answers: they have a pipeline, counters and a governor of their own, on
+// threads that stand back. Who answers jobs, and who brings them, never waits for them: a
+// sample goes to one who is waiting for it, or nowhere, and an inference is given up when a
+// job comes.
+//
 // The rules that make it correct. What others see is one immutable view: a job goes
 // to the backend of the view, and a pipeline is closed only after the view names
 // another one, so a job that a pipeline does not take is offered to the next, and
@@ -140,12 +151,13 @@ type Engine struct {
 	power    atomic.Pointer[governor.Power] // what SetPower was told; nil: nothing yet
 	counters pipeline.Counters              // of the jobs of all pipelines
 	jobs     openJobs
+	shadow   atomic.Pointer[shadow] // the supervisor sets it; nil: nothing is compared
 
 	calls   chan call     // to the supervisor
 	hangs   chan hang     // likewise
 	tasks   chan struct{} // to the loader: holds a token when the supervisor has some
 	powered chan struct{} // holds a token when power is new
-	renewal chan struct{} // holds a token while Replace works
+	renewal chan struct{} // holds a token while Replace or Shadow works
 	changed chan struct{} // see Changed
 	ready   chan struct{} // see Ready
 	over    chan struct{} // closed when Run has returned

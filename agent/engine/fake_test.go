@@ -117,6 +117,9 @@ type fakeLoader struct {
 	open     int             // sessions that are not closed
 	pinned   []int           // members
 	profiled int
+	says     func(pixel float32) int // the class of an image, by its first number; nil: the last one
+	ran      []int                   // members, but for those that were interrupted
+	ended    int                     // runs that were interrupted
 }
 
 func (l *fakeLoader) change(do func(*fakeLoader)) {
@@ -205,15 +208,31 @@ func (s *fakeSession) Run(out []float32, in ...[]float32) error {
 		<-s.interrupted
 		return errors.New("terminated")
 	case took > 0:
-		<-time.After(took)
+		select {
+		case <-time.After(took):
+		case <-s.interrupted:
+			l.change(func(l *fakeLoader) { l.ended++ })
+			return errors.New("terminated")
+		}
 	}
 	for i := range out {
 		out[i] = float32(s.member * (i % 2))
 	}
+	l.change(func(l *fakeLoader) { l.ran = append(l.ran, s.member) })
+	if l.says != nil {
+		clear(out)
+		out[l.says(in[0][0])] = 1
+	}
 	return nil
 }
 
-func (s *fakeSession) Interrupt() { s.interrupted <- struct{}{} }
+// Interrupt ends a run that is under way; a token that is left ends the next one.
+func (s *fakeSession) Interrupt() {
+	select {
+	case s.interrupted <- struct{}{}:
+	default:
+	}
+}
 
 func (s *fakeSession) Close() error {
 	s.loader.change(func(l *fakeLoader) { l.open-- })

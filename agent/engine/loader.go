@@ -223,21 +223,26 @@ func (l *loader) backend(on Loader, p prepared, f *fallback) (*backend, error) {
 
 // newPipeline makes a backend's pipeline, with what was learned on its provider.
 func (l *loader) newPipeline(b *backend) (err error) {
-	cfg := pipeline.Config{
-		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.deps.Preprocess, Tables: l.deps.Tables,
-		Processors: max(0, l.cfg.Cores-b.loader.Variant().Threads),
-		QueueJobs:  l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes,
-		Cascade: l.cfg.Cascade, Log: l.decisionLog(b), Counters: b.counters,
-	}
-	for _, i := range b.front {
-		cfg.Members = append(cfg.Members, pipelineMember(b.family, b.profile, i))
-	}
+	cfg := l.pipelineConfig(b)
+	cfg.Processors, cfg.Log = max(0, l.cfg.Cores-b.loader.Variant().Threads), l.decisionLog(b)
 	if b.pipe, err = pipeline.New(cfg, &observer{b, l.deps.Events, l.hangs}); err != nil {
 		b.close()
 		return err
 	}
 	l.loadLearned(b)
 	return nil
+}
+
+// pipelineConfig is that of a backend's pipeline on one thread, which logs nothing.
+func (l *loader) pipelineConfig(b *backend) pipeline.Config {
+	cfg := pipeline.Config{
+		Classes: len(b.family.Classes), Decoder: l.cfg.Decoder, Preprocess: l.deps.Preprocess, Tables: l.deps.Tables,
+		QueueJobs: l.cfg.QueueJobs, QueueBytes: l.cfg.QueueBytes, Cascade: l.cfg.Cascade, Counters: b.counters,
+	}
+	for _, i := range b.front {
+		cfg.Members = append(cfg.Members, pipelineMember(b.family, b.profile, i))
+	}
+	return cfg
 }
 
 // loadMembers loads a backend's members, the smallest first so that the first answer

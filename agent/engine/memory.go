@@ -128,6 +128,11 @@ func short(m monitor.Memory) string {
 	return ""
 }
 
+// roomy tells whether there is some to spare, or nothing is known.
+func roomy(m monitor.Memory) bool {
+	return (m.Headroom == nil || *m.Headroom >= enoughRoom) && (m.Stalled == nil || *m.Stalled <= calmStalled)
+}
+
 // mustGo says why a member must be evicted now; empty when none must.
 func (p *memoryPolicy) mustGo(now time.Time, m monitor.Memory) string {
 	why := short(m)
@@ -156,7 +161,7 @@ func (p *memoryPolicy) gone(now time.Time) {
 // member.
 func (p *memoryPolicy) mayReturn(now time.Time, m monitor.Memory, e *evicted) bool {
 	e.look(m)
-	if m.Headroom != nil && *m.Headroom < enoughRoom || m.Stalled != nil && *m.Stalled > calmStalled {
+	if !roomy(m) {
 		p.room = time.Time{}
 		return false
 	}
@@ -185,7 +190,9 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		}
 	}
 	if why := s.memory.mustGo(now, m); why != "" {
-		if at := b.dispensable(); at >= 0 {
+		if s.shadow.Load().giveWay() {
+			s.memory.went = now
+		} else if at := b.dispensable(); at >= 0 {
 			s.memory.gone(now)
 			s.evict(ctx, b, at, m, why)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/pipeline"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
 )
 
 // Replace prepares the members of another family while those in use go on answering,
@@ -68,12 +69,17 @@ func (l *loader) replaceFamily(running, asked context.Context, s Source) error {
 	case asked.Err() != nil:
 		return asked.Err()
 	}
-	l.log.Warn("family not usable", "family", s.Family.Name, "err", err)
+	return l.refusal(s.Family, err)
+}
+
+// refusal says why another family cannot be used.
+func (l *loader) refusal(next *family.Family, err error) error {
+	l.log.Warn("family not usable", "family", next.Name, "err", err)
 	reason := wire.Unsupported
 	if isFull(err) || errors.Is(err, errShort) {
 		reason = wire.NoSpace
 	}
-	return wire.Refuse(reason, "family %s cannot be used: %w; family %s stays", s.Family.Name, err, l.deps.Family.Name)
+	return wire.Refuse(reason, "family %s cannot be used: %w; family %s stays", next.Name, err, l.deps.Family.Name)
 }
 
 // tryFamily prepares a family and has it take over. Where that fails everything of it
@@ -115,9 +121,9 @@ func (l *loader) prepareNext(running, asked context.Context, next *loader) (prep
 	go func() {
 		defer close(closed)
 		if l.baseVariant().Threads == 1 { // else threads that serve later would have it, too
-			lowerPriority()
+			LowerPriority()
 		}
-		p, err := next.prepareBeside(ctx, l)
+		p, err := next.prepareBeside(ctx, l, l.roomFor(ctx))
 		select {
 		case ready <- result{p, err}:
 		case <-left:

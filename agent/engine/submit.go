@@ -25,6 +25,9 @@ type Answer struct {
 // not block.
 func (e *Engine) Submit(j pipeline.Job, answer func(*Answer)) {
 	e.jobs.open.Add(1)
+	if s := e.shadow.Load(); s != nil {
+		s.yield()
+	}
 	if e.jobs.draining.Load() {
 		e.turnAway(j, answer, abandoned())
 		return
@@ -109,6 +112,9 @@ func (e *Engine) answer(b *backend, j *pipeline.Job, a *pipeline.Answer, answer 
 	}
 	answer(&named)
 	e.jobs.end()
+	if s := e.shadow.Load(); s != nil && named.Member != nil {
+		s.answered(j, &named, e.jobs.open.Load() == 0)
+	}
 }
 
 // reword corrects a reason that the pipeline cannot know: busy is unsupported where

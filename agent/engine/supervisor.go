@@ -28,6 +28,7 @@ type supervisor struct {
 	memory      memoryPolicy
 	restoring   bool // the loader has a member to restore
 	replacing   bool // another family is prepared, which wants the room there is
+	ending      bool // nothing is begun any more
 }
 
 // Run prepares the members of the family and keeps them running until ctx ends.
@@ -48,15 +49,32 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	stop()
 	s.stop()
-	for loading := true; loading; { // the last session that it was at
+	s.outlive(loaded)
+	return errors.Join(err, s.free())
+}
+
+// outlive serves those that make sessions until they have ended, with the last session
+// that they were at.
+func (s *supervisor) outlive(loaded <-chan error) {
+	s.ending = true
+	var compared <-chan struct{} // nil: nothing is
+	if c := s.shadow.Load(); c != nil {
+		c.stop()
+		compared = c.closed
+	}
+	for loaded != nil || compared != nil {
 		select {
-		case _, loading = <-loaded:
+		case _, more := <-loaded:
+			if !more {
+				loaded = nil
+			}
+		case <-compared:
+			compared = nil
 		case c := <-s.calls:
 			c.do(s)
 			close(c.done)
 		}
 	}
-	return errors.Join(err, s.free())
 }
 
 func newSupervisor(e *Engine) *supervisor {
@@ -253,7 +271,8 @@ func (s *supervisor) allLoaded(b *backend) {
 	if s.serving != b || b.inUse() > 0 {
 		return
 	}
-	why := errors.New("stop the agent and delete its state folder to build it anew")
+	why := errors.New("a release on trial gives way to the one before; else stop the agent and delete its state " +
+		"folder to build it anew")
 	if b.makesRoom() {
 		why = fmt.Errorf("%w; make room, it is tried again", family.ErrNoRoom)
 	} else {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,90 +11,16 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// Board is a live table of devices: those first that somebody should look at, then by
-// name. It is for one goroutine.
-//
-//	take what changed ──▶ devices, the rate of each ──▶ Lines, as many as there is room for
+// Board is a live table of devices on a terminal. It is for one goroutine.
 type Board struct {
-	fleet   string
-	where   Where
-	changes *Subscription
-	devices map[string]*watched
-	widths  []int // of the columns: they grow and never shrink, so that nothing moves
-}
-
-// watched is a device with what its last two telemetries say of the time between them.
-type watched struct {
-	Device
-	perSecond float64 // jobs
-	late      float64 // of those that were not refused, in [0, 1]; NaN if there were none
-	rated     bool
+	*Ranking
+	fleet  string
+	widths []int // of the columns: they grow and never shrink, so that nothing moves
 }
 
 // Board begins with all that is known of the devices that fit. The caller closes it.
 func (r *Registry) Board(fleet string, where Where) *Board {
-	return &Board{fleet: fleet, where: where, changes: r.Subscribe(), devices: map[string]*watched{}}
-}
-
-// Close ends it.
-func (b *Board) Close() { b.changes.Close() }
-
-// Update takes in what changed since the last time.
-func (b *Board) Update() {
-	for {
-		d, ok := b.changes.take()
-		if !ok {
-			return
-		}
-		b.put(d)
-	}
-}
-
-func (b *Board) put(d Device) {
-	if !d.there() || !b.where.Fits(d) {
-		delete(b.devices, d.Name)
-		return
-	}
-	w := &watched{Device: d}
-	if was, ok := b.devices[d.Name]; ok {
-		w.rate(was)
-	}
-	b.devices[d.Name] = w
-}
-
-// rate works out what happened since the telemetry before. Counts that went back are those
-// of another run.
-func (w *watched) rate(was *watched) {
-	is, before := w.Telemetry, was.Telemetry
-	if is == before {
-		w.perSecond, w.late, w.rated = was.perSecond, was.late, was.rated
-		return
-	}
-	if is == nil || before == nil || is.Jobs < before.Jobs || is.Refused < before.Refused || is.Missed < before.Missed {
-		return
-	}
-	s := is.TS.Sub(before.TS.Time).Seconds()
-	if s <= 0 {
-		return
-	}
-	jobs, refused := is.Jobs-before.Jobs, is.Refused-before.Refused
-	w.perSecond, w.late, w.rated = float64(jobs)/s, math.NaN(), true
-	if jobs > refused {
-		w.late = float64(is.Missed-before.Missed) / float64(jobs-refused)
-	}
-}
-
-// rank tells who is to be looked at first.
-func (w *watched) rank() int {
-	switch {
-	case w.State == nil || w.State.State == wire.Lost || w.State.Detail != "":
-		return 0
-	case w.caps().Update != nil:
-		return 1
-	case w.State.State != wire.Online:
-		return 2
-	}
-	return 3
+	return &Board{Ranking: r.Ranking(where), fleet: fleet}
 }
 
 func boardHead() []string {
@@ -105,28 +30,32 @@ func boardHead() []string {
 
 // cells is the device's row; what is not known is a dash, and of one that is not there its
 // last telemetry says nothing.
-func (w *watched) cells(now time.Time) []string {
-	list := w.Cells(now)
+func (d *Ranked) boardCells(now time.Time) []string {
+	list := d.Cells(now)
 	rate, late, p95, queue, cpu, heat, watts := "-", "-", "-", "-", "-", "-", "-"
-	if w.rated && w.Online() {
-		rate = fmt.Sprintf("%.1f", w.perSecond)
-		if !math.IsNaN(w.late) {
-			late = fmt.Sprintf("%.1f", 100*w.late)
+	if d.Pace.Known && d.Online() {
+		rate = fmt.Sprintf("%.1f", d.Pace.PerSecond)
+		if !math.IsNaN(d.Pace.Late) {
+			late = fmt.Sprintf("%.1f", 100*d.Pace.Late)
 		}
 	}
-	if t := w.Telemetry; t != nil && w.Online() {
+	if t := d.Telemetry; t != nil && d.Online() {
 		queue = fmt.Sprint(t.Queue)
 		p95, cpu, watts = figure("%.1f", t.P95MS), figure("%.0f", t.CPUPercent), figure("%.1f", t.PowerW)
-		if len(t.TempsC) > 0 {
-			hottest := -1e9
-			for _, c := range t.TempsC {
-				hottest = max(hottest, c)
-			}
-			heat = fmt.Sprintf("%.0f", hottest)
+		heat = figure("%.0f", Hottest(t))
+	}
+	return []string{d.Name, list[cellState], list[cellFor], list[cellMode], list[cellMember], rate, late, p95, queue, cpu,
+		heat, watts, list[cellFamily], list[cellAgent]}
+}
+
+// Hottest is the temperature of the hottest sensor, in °C; nil if none is known.
+func Hottest(t *wire.Telemetry) (hottest *float64) {
+	for _, c := range t.TempsC {
+		if hottest == nil || c > *hottest {
+			hottest = &c
 		}
 	}
-	return []string{w.Name, list[cellState], list[cellFor], list[cellMode], list[cellMember], rate, late, p95, queue, cpu,
-		heat, watts, list[cellFamily], list[cellAgent]}
+	return hottest
 }
 
 // figure is a cell of a figure.
@@ -136,12 +65,12 @@ func figure(format string, v *float64) string { return cmp.Or(value(format, v), 
 // is what keeps it from changing, nil for nothing. What a device says of itself has a line
 // of its own below it, which a narrow terminal does not cut off with the last columns.
 func (b *Board) Lines(now time.Time, columns, rows int, trouble error) []string {
-	sorted := b.sorted()
+	sorted := b.Devices()
 	lines := []string{b.summary(sorted, trouble), ""}
 	room := max(rows-len(lines)-1, 0) // below the head
 	table := [][]string{boardHead()}
 	for _, w := range sorted[:min(len(sorted), room)] {
-		table = append(table, w.cells(now))
+		table = append(table, w.boardCells(now))
 	}
 	aligned := b.aligned(table)
 	lines = append(append(lines, aligned[0]), withNotes(aligned[1:], sorted, room)...)
@@ -153,7 +82,7 @@ func (b *Board) Lines(now time.Time, columns, rows int, trouble error) []string 
 
 // withNotes are the lines of devices, each with what it says of itself below it, as far as
 // there is room; the last tells how many there was none for.
-func withNotes(rows []string, devices []*watched, room int) (lines []string) {
+func withNotes(rows []string, devices []*Ranked, room int) (lines []string) {
 	shown := 0
 	for i, row := range rows {
 		add := []string{row}
@@ -171,20 +100,8 @@ func withNotes(rows []string, devices []*watched, room int) (lines []string) {
 	return lines
 }
 
-// sorted are the devices in the order in which they are to be looked at.
-func (b *Board) sorted() []*watched {
-	all := make([]*watched, 0, len(b.devices))
-	for _, w := range b.devices {
-		all = append(all, w)
-	}
-	slices.SortFunc(all, func(a, b *watched) int {
-		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.Name, b.Name))
-	})
-	return all
-}
-
 // summary counts the devices by their state.
-func (b *Board) summary(all []*watched, trouble error) string {
+func (b *Board) summary(all []*Ranked, trouble error) string {
 	states := map[wire.Presence]int{}
 	updates := 0
 	for _, w := range all {

@@ -28,7 +28,8 @@
 // it was sent.
 //
 // What goes on reads a Subscription: Changes tells of documents that changed, Events of each
-// event once, and a Board is the table of a terminal. Which devices are meant says a Where.
+// event once, a Ranking has the devices in the order in which they are to be looked at, and
+// a Board is that as the table of a terminal. Which devices are meant says a Where.
 // Labels are the one document that operators write of a device, and that it does not know.
 //
 // A Mailbox is the same connection without the picture: it hands over each message,

@@ -49,6 +49,9 @@ func (c *conn) assemble(cfg mqtt.Config, h mqtt.Handler, log *slog.Logger, filte
 	return nil
 }
 
+// Broker is its URL, for people.
+func (c *conn) Broker() string { return c.broker }
+
 // Ready waits until the connection stands and is subscribed. Its error names why
 // it is not.
 func (c *conn) Ready(ctx context.Context) error {

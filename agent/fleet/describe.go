@@ -50,7 +50,7 @@ func (c *Client) Whole(ctx context.Context, device string, patience time.Duratio
 		return Whole{}, ctx.Err()
 	}
 	w := c.registry.Whole(device)
-	if !w.there() && w.Labels == nil && w.Desired == nil {
+	if !w.There() && w.Labels == nil && w.Desired == nil {
 		return w, fmt.Errorf("nothing is known of a device %s; see `limber fleet ls`", device)
 	}
 	return w, nil

@@ -47,6 +47,7 @@ type Device struct {
 
 	Desired   *wire.Desired   `json:"-"` // of its own, not of its groups
 	Telemetry *wire.Telemetry `json:"-"` // the last
+	Pace      Pace            `json:"-"` // since the one before
 	Events    []Event         `json:"-"` // the last MaxEvents, oldest first
 	Heard     uint64          `json:"-"` // how many events there were, with those that went
 }
@@ -67,9 +68,9 @@ func (d Device) In(target string) bool {
 		d.Caps != nil && slices.Contains(d.Caps.Groups, target)
 }
 
-// there tells whether the device has published anything: a desired state, or labels, may
+// There tells whether the device has published anything: a desired state, or labels, may
 // be for one that never was.
-func (d Device) there() bool {
+func (d Device) There() bool {
 	return d.retains() || d.Telemetry != nil || len(d.Events) > 0
 }
 
@@ -123,7 +124,7 @@ func (r *Registry) Devices() []Device {
 	r.mu.Lock()
 	var devices []Device
 	for _, e := range r.devices {
-		if e.there() {
+		if e.There() {
 			devices = append(devices, e.Device)
 		}
 	}
@@ -204,7 +205,7 @@ func (r *Registry) put(t wire.Topic, weight int, change func(*entry)) bool {
 	if was.retains() && !is.retains() { // it was forgotten: what it said in passing goes as well
 		is.forgetHeard()
 	}
-	gone := is.Desired == nil && is.Labels == nil && !is.there() // its retained messages were removed
+	gone := is.Desired == nil && is.Labels == nil && !is.There() // its retained messages were removed
 	if gone {
 		is.weights = weights{}
 	}
@@ -240,7 +241,7 @@ func changeOf(t wire.Topic, m mqtt.Message) (func(*entry), error) {
 	case t.Kind == wire.KindReported:
 		return document(m, func(e *entry, v *wire.Reported) { e.Reported = v })
 	case t.Kind == wire.KindTelemetry:
-		return document(m, func(e *entry, v *wire.Telemetry) { e.Telemetry = v })
+		return document(m, func(e *entry, v *wire.Telemetry) { e.Pace, e.Telemetry = paceOf(e.Telemetry, v), v })
 	case t.Kind == wire.KindEvent:
 		return document(m, func(e *entry, v *wire.Event) { e.keepEvent(t.Severity, v, len(m.Payload)) })
 	}
@@ -270,7 +271,7 @@ func decoded[M any](m mqtt.Message) (*M, error) {
 
 // forgetHeard forgets what nobody retains.
 func (e *entry) forgetHeard() {
-	e.Telemetry, e.Events, e.eventBytes, e.Heard = nil, nil, nil, 0
+	e.Telemetry, e.Pace, e.Events, e.eventBytes, e.Heard = nil, Pace{}, nil, nil, 0
 	e.weights[slices.Index(kinds(), wire.KindTelemetry)] = 0
 }
 

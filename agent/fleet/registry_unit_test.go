@@ -78,7 +78,7 @@ func TestAnEmptyMessageRemovesADocumentAndTheLastOneTheDevice(t *testing.T) {
 		t.Errorf("got %+v, want its report alone", d)
 	}
 	receive(c, yard("cam-1").Reported(), "")
-	if d, ok := s.take(); len(r.Devices()) != 0 || !ok || d.Name != "cam-1" || d.there() {
+	if d, ok := s.take(); len(r.Devices()) != 0 || !ok || d.Name != "cam-1" || d.There() {
 		t.Errorf("got %+v and %+v told, want nobody, and the name told", r.Devices(), d)
 	}
 	if len(r.devices) != 0 {

@@ -52,7 +52,7 @@ func (r *ChangeReader) Next(ctx context.Context) (Change, error) {
 // connection is no change.
 func (r *ChangeReader) take(d Device) (Change, bool) {
 	was, known := r.told[d.Name]
-	if !d.there() || !r.where.Fits(d) {
+	if !d.There() || !r.where.Fits(d) {
 		delete(r.told, d.Name)
 		return Change{Device: d, Gone: true}, known
 	}

@@ -29,6 +29,9 @@ type Config struct {
 	Mode       governor.Mode
 	// that this pipeline may use beside the one that infers; 0: decoding and inference take turns
 	Processors int
+	// Begin is called first by each goroutine that decodes or infers, which ends with Run; nil:
+	// nothing is
+	Begin      func()
 	QueueJobs  int              // jobs that may wait
 	QueueBytes int              // bytes of encoded frames that may wait
 	Log        Log              // of decisions

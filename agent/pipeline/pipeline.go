@@ -291,10 +291,18 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	for range max(1, p.workers()) {
-		g.Go(func() error { return p.decode(gctx) })
+	work := func(do func(context.Context) error) {
+		g.Go(func() error {
+			if p.cfg.Begin != nil {
+				p.cfg.Begin()
+			}
+			return do(gctx)
+		})
 	}
-	g.Go(func() error { return infer.run(gctx) })
+	for range max(1, p.workers()) {
+		work(p.decode)
+	}
+	work(infer.run)
 	if p.log != nil {
 		g.Go(func() error { p.log.Run(); return nil }) // until the executor has ended
 	}

@@ -37,10 +37,9 @@ func (t *task) decide(ctx context.Context, p *slot.Phase) (control.Outcome, erro
 	case stopped(ctx):
 		return control.Outcome{}, err
 	}
-	if err := t.tellEnd(ctx); err != nil {
-		t.log.Warn("how the release ended may be told again", "err", err)
-	}
-	return t.fail(t.because(ctx, err), true)
+	out, err := t.fail(t.because(ctx, err), true)
+	t.close(ctx)
+	return out, err
 }
 
 // stands waits for a link as long as the release had, and tells whether its verdict stands
@@ -82,21 +81,31 @@ func (t *task) awaitLink(ctx context.Context) error {
 // lose ends the command of a release that went back.
 func (t *task) lose() (control.Outcome, error) {
 	last, _, _ := t.deps.Slots.Untold()
-	why := wire.Refuse(wire.Internal, "%s", wordsOf(last))
-	if err := t.tellEnd(context.Background()); err != nil {
+	out, err := t.fail(wire.Refuse(wire.Internal, "%s", wordsOf(last)), true)
+	t.close(context.Background())
+	return out, err
+}
+
+// close is tellEnd of a command that this run ends. What is not recorded or kept now the next
+// start tells, or the next command for a release.
+func (t *task) close(ctx context.Context) {
+	if err := t.tellEnd(ctx); err != nil {
 		t.log.Warn("how the release ended may be told again", "err", err)
 	}
-	return t.fail(why, true)
 }
 
 // keepPatience is how long it may take until an event cannot be lost any more.
 const keepPatience = 5 * time.Second
 
-// tellEnd tells how the last update ended, and records that when it cannot be lost.
+// tellEnd tells how the last update ended: the ledger first, then whoever listens. When
+// neither can be lost any more, and not before, the slots forget the command.
 func (u *Updater) tellEnd(ctx context.Context) error {
-	last, _, ok := u.deps.Slots.Untold()
+	last, c, ok := u.deps.Slots.Untold()
 	if !ok {
 		return nil
+	}
+	if err := u.settle(c, last); err != nil {
+		return err
 	}
 	e := wire.Event{Kind: wire.EventUpdate, Reason: string(last.Reason), Detail: wordsOf(last), Tail: last.Tail}
 	severity := wire.SeverityError
@@ -128,15 +137,20 @@ func wordsOf(l slot.Last) string {
 	case slot.Undecided:
 		return fmt.Sprintf("release %s had no link, and neither had this one: it is undecided", l.Version)
 	}
-	words := fmt.Sprintf("release %s %s: %s; this one runs again", l.Version, ErrUnproved, l.Reason)
-	if said := lastLine(l.Tail); said != "" {
-		words += ". It said last: " + said
+	words := fmt.Sprintf("release %s %s: %s", l.Version, ErrUnproved, l.Reason)
+	const again = "; this one runs again"
+	if _, why, own := strings.Cut(l.Tail, "limber: "+words+": "); own { // in as many lines as it has causes
+		return words + ": " + begin(strings.ReplaceAll(strings.TrimRight(why, "\n"), "\n", "; ")) + again
+	} else if said := lastLine(l.Tail); said != "" {
+		return words + again + ". It said last: " + said
 	}
-	return words
+	return words + again
 }
 
 // lineMost bounds a line that is repeated in a sentence, in bytes.
 const lineMost = 300
+
+func begin(line string) string { return strings.ToValidUTF8(line[:min(lineMost, len(line))], "") }
 
 func lastLine(tail string) string {
 	tail = strings.TrimRight(tail, "\n\r ")

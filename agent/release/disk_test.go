@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -103,6 +104,53 @@ func TestAReleaseEndsAlsoWhereItsReasonCannotBeRecorded(t *testing.T) {
 		}
 		d.block(false)
 		d.wants(slot.Trial, slot.A, 0) // to limber-boot it is one of three ends
+	})
+}
+
+func TestTheSlotsRememberACommandUntilTheLedgerHasItsEnd(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		trial, after := dark(), sound()
+		d.switched(trial)
+		d.ledger(false)
+		trial.change(func() { trial.online, trial.delivered = true, 1 })
+		pass(10 * time.Second)
+		d.wants(slot.Confirmed, slot.A, 0)
+		d.Acked(wire.VerbRelease, "u1", wire.CommandSucceeded, "", "")
+		if p := d.phase(); p.Command == nil || p.Last.Told || len(trial.events) != 1 {
+			t.Errorf("got the phase %+v, told %+v; want no word but that it was on trial", p, trial.events)
+		}
+		d.stop()
+		d.ledger(true)
+		d.shown = after
+		d.starts(slot.A)
+		d.ends("u1", wire.CommandSucceeded, "", "", false)
+		if state, _ := d.over(); state != wire.CommandSucceeded || len(after.events) != 1 || d.phase().Command != nil {
+			t.Errorf("got %s in the ledger, told %+v, in the phase %+v; want its end, once", state, after.events, d.phase())
+		}
+	})
+}
+
+func TestAReleaseThatWentBackIsNotTriedAgainWhereTheLedgerIsFull(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), `,"retry":true`))
+		d.switched(sound())
+		after := sound()
+		d.full = true
+		d.back(slot.Crash, "", after)
+		pass(time.Minute)
+		d.ends("u1", wire.CommandFailed, wire.Internal, "crash", true)
+		d.wants(slot.RolledBack, slot.Package, 1)
+		d.full = false
+		d.ledger(true)
+		pass(time.Minute)
+		if state, _ := d.over(); state != wire.CommandFailed {
+			t.Errorf("got %s in the ledger, want its end", state)
+		}
+		d.restart()
+		if got := told(after); !slices.Equal(got, []string{"crash"}) || d.phase().Command != nil {
+			t.Errorf("told of %q, in the phase %+v; want the crash once", got, d.phase())
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/limber-edge/limber/agent/blob"
+	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/firmware/repo"
@@ -33,10 +34,11 @@ func digestOf(d string) family.Digest { return family.Digest(strings.TrimPrefix(
 
 // bring has the release lie in the slot that does not run.
 func (t *task) bring(ctx context.Context, p *slot.Phase) error {
-	t.enter(wire.UpdateFetching, "")
+	t.enter(wire.UpdateFetching, "the repository is asked who signed it") // which may be out of reach for days
 	if err := t.signed(ctx); err != nil {
 		return err
 	}
+	t.enter(wire.UpdateFetching, "")
 	if !t.staged(p) {
 		if err := t.begin(); err != nil {
 			return noSpace(err)
@@ -45,7 +47,7 @@ func (t *task) bring(ctx context.Context, p *slot.Phase) error {
 		if err != nil {
 			return noSpace(err)
 		}
-		if err := t.stage(ctx, m); err != nil {
+		if err := beside(func() error { return t.stage(ctx, m) }); err != nil {
 			return noSpace(err)
 		}
 	}
@@ -87,7 +89,10 @@ func (t *task) begin() error {
 	if err := dropKept(t.cfg.Folder); err != nil { // it would come back in the phases of the next one
 		return err
 	}
-	if _, _, ok := s.Untold(); ok { // which the last run did not get to note
+	if last, c, ok := s.Untold(); ok { // which the last run did not get to note
+		if err := t.settle(c, last); err != nil {
+			return err
+		}
 		if err := s.Told(); err != nil {
 			return err
 		}
@@ -124,7 +129,7 @@ func (t *task) wanted(d family.Digest, most int64) blob.Wanted {
 
 // judgeManifest says why a release may not take the place of this program.
 func (t *task) judgeManifest(m *repo.Manifest) error {
-	here := t.cfg.Version
+	here := t.Status().Running.Version // as it was signed, whatever the program was linked with
 	if m.Version != t.asked.Version {
 		return wire.Refuse(wire.Invalid, "manifest %s is that of release %s, the command names %s",
 			digestOf(t.asked.Digest).Short(), m.Version, t.asked.Version)
@@ -148,6 +153,16 @@ func (t *task) judgeManifest(m *repo.Manifest) error {
 			"one_way", m.Version, here)
 	}
 	return nil
+}
+
+// beside does what takes long where the jobs that are answered meanwhile leave a processor.
+func beside(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		engine.LowerPriority()
+		done <- do()
+	}()
+	return <-done
 }
 
 // stage brings the files that are not here yet, and fills the slot. What the slot of this
@@ -215,7 +230,7 @@ func (t *task) fetchFiles(ctx context.Context, r slot.Release, held func(digest 
 	t.done = 0
 	for _, f := range missing {
 		paths[f.Digest], err = t.deps.Carrier.FetchFile(ctx, t.wanted(digestOf(f.Digest), f.Bytes), func(n int64) {
-			t.course.Tell(wire.Progress{Step: wire.UpdateFetching, Done: t.done + n, Of: of})
+			t.course.Tell(wire.Progress{Step: wire.UpdateFetching, Done: t.done + n, Of: of}, nil)
 		})
 		if err != nil {
 			return nil, err

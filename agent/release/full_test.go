@@ -18,40 +18,59 @@ import (
 
 // A disk that is full fails one call of an agent that takes a release. strace counts calls
 // of each thread by their names, and which thread writes is a matter of chance: so the nth
-// of every thread fails, for each n that there is, which meets every call. Those
-// of the databases, by pwrite64 and fdatasync, are not among them.
+// of every thread fails, for each n that there is, which meets every call.
 
 func TestADiskThatIsFullWhenAReleaseIsRecordedLeavesTheOldOrTheNew(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
 	t.Parallel()
-	for _, how := range []string{"confirm", "crash"} {
-		for _, call := range []string{"write", "ftruncate", "fsync", "renameat", "mkdirat"} {
-			t.Run(how+" "+call, func(t *testing.T) {
-				t.Parallel()
-				n := 1
-				for fullAt(t, how, call, n) {
-					n += everyWrite
-				}
-				t.Logf("less than %d calls of a thread", n)
-			})
+	calls := []string{"write", "pwrite64", "copy_file_range", "ftruncate", "fsync", "fdatasync", "renameat", "mkdirat"}
+	for _, made := range madeBefore() {
+		for _, how := range []string{"confirm", "crash"} {
+			for _, call := range calls {
+				t.Run(fmt.Sprintf("%s %s made before %t", how, call, made), func(t *testing.T) {
+					t.Parallel()
+					failEach(t, how, call, made)
+				})
+			}
 		}
 	}
 }
 
+// failEach fails one call after the other of one name.
+func failEach(t *testing.T, how, call string, made bool) {
+	runs, calls := 0, 0
+	for n := 1; ; n += everyWrite {
+		failed := fullAt(t, how, call, n, made)
+		if failed == 0 {
+			break
+		}
+		runs, calls = runs+1, calls+failed
+	}
+	t.Logf("%s, %s: %d calls failed, in %d runs", how, call, calls, runs)
+	if !made && runs == 0 && call != "copy_file_range" { // there may be none
+		t.Errorf("no %s failed", call)
+	}
+}
+
 // fullAt fails the nth call of every thread, and goes on from what is there then. It
-// returns false if there is no nth.
-func fullAt(t *testing.T, how, call string, n int) bool {
+// returns how many failed: none if there is no nth. The databases may be made before.
+func fullAt(t *testing.T, how, call string, n int, made bool) (failed int) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if made {
+		d := &device{T: t, dir: dir}
+		d.open()
+		d.stop()
+	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	args := append(aboutState(dir), "-f", "-qq", "-o", trace, "-e", "trace="+call, "-e",
 		fmt.Sprintf("inject=%s:error=ENOSPC:when=%d", call, n), os.Args[0], "-test.run", "^TestKilledChild$",
-		"-test.timeout", "5s") // where its last state is not in the ledger it would wait for that
+		"-test.timeout", "5s") // it may be waiting for what a failed write keeps from it
 	c := exec.CommandContext(t.Context(), "strace", args...)
 	c.Env = append(os.Environ(), killedEnv+"="+dir, killedHow+"="+how, "GORACE=atexit_sleep_ms=0")
 	out, _ := c.CombinedOutput() // it may well end with an error
@@ -59,8 +78,8 @@ func fullAt(t *testing.T, how, call string, n int) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(b, []byte("(INJECTED)")) {
-		return false
+	if failed = bytes.Count(b, []byte("(INJECTED)")); failed == 0 {
+		return 0
 	}
 	t.Run(fmt.Sprint(n), func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { goOn(t, dir, how == "crash") })
@@ -68,7 +87,7 @@ func fullAt(t *testing.T, how, call string, n int) bool {
 			t.Logf("%s\n%s", b, out)
 		}
 	})
-	return true
+	return failed
 }
 
 // aboutState has strace look at what is in a state folder alone.

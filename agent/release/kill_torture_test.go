@@ -7,3 +7,7 @@ const everyState = 1
 
 // everyWrite is how many calls that a full disk fails there are to one that is failed.
 const everyWrite = 1
+
+// madeBefore is whether the databases are there before a run, whose journal takes its room
+// with 256 writes.
+func madeBefore() []bool { return []bool{true, false} }

@@ -10,9 +10,11 @@
 //	undecided ◀──── no link either: tried once more ◀───┘
 //
 // What is fetched is signed, by version and digest of its manifest, or it is refused. The
-// files of the release that runs are taken from its slot, the others are blobs. Which
-// program runs is not decided here: package slot records it, and limber-boot acts on that
-// once this process has ended, see End. A trial that hangs or crashes is ended by
+// files of the release that runs are taken from its slot, the others are blobs. Jobs have
+// the processors first: the thread that brings and writes them stands back.
+//
+// Which program runs is not decided here: package slot records it, and limber-boot acts on
+// that once this process has ended, see End. A trial that hangs or crashes is ended by
 // limber-boot; all else that a release must show it shows to itself, beside its work: the
 // state of the one before, its members' canaries, frames answered, a broker, and a record
 // that got there.
@@ -26,8 +28,8 @@
 //
 // The rule that makes it correct: the phase is on the disk before it is acted on, with the
 // command that asked for it. What a start finds there is handed in again and goes on, or it
-// is told how it ended; what was told is recorded as such last, so that an end is told
-// twice rather than never.
+// is told how it ended: in the ledger first, then by an event. That it was told is recorded
+// last, and the command forgotten, so that an end is told twice rather than never.
 package release
 
 import (

@@ -123,6 +123,19 @@ func TestADowngradeIsTakenWhereCommandAndManifestAllowIt(t *testing.T) {
 	})
 }
 
+func TestWhatIsOlderGoesByTheVersionThatWasSignedAndNotByThatOfTheProgram(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.cfg.Version = "unknown"
+		d.restart()
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.6.0"), ""))
+		d.switched(sound())
+		pass(10 * time.Second)
+		d.send(wire.VerbRelease, "u2", asked(d.offer("1.5.0"), ""))
+		d.ends("u2", wire.CommandFailed, wire.Precondition, "release 1.5.0 is older than this one, 1.6.0; "+
+			"take it with downgrade", false)
+	})
+}
+
 func TestAReleaseThatWentBackIsToldOfOnceAndRefusedUntilRetry(t *testing.T) {
 	bubble(t, func(d *device) {
 		m := d.offer("1.5.0")
@@ -223,6 +236,23 @@ func TestAReleaseIsNotBlamedForACanaryThatFailedUnderTheOneBefore(t *testing.T) 
 			t.Errorf("it ended with %v", err)
 		}
 	})
+}
+
+func TestWhatAReleaseSaysOfItselfIsToldAsASentenceOfItsOwn(t *testing.T) {
+	for _, tt := range []struct{ name, tail, want string }{
+		{"nothing", "", "did not prove itself: state; this one runs again"},
+		{"its verdict", "starts\nlimber: release 1.5.0 did not prove itself: state: open limber.db: page 0\npage 1\n",
+			"did not prove itself: state: open limber.db: page 0; page 1; this one runs again"},
+		{"a long one", "limber: release 1.5.0 did not prove itself: state: " + strings.Repeat("a", 2*lineMost),
+			"state: " + strings.Repeat("a", lineMost) + "; this one runs again"},
+		{"that of another", "limber: release 1.4.9 did not prove itself: state: none\n",
+			"state; this one runs again. It said last: limber: release 1.4.9 did not prove itself: state: none"},
+	} {
+		got := wordsOf(slot.Last{Version: "1.5.0", Outcome: slot.RolledBack, Reason: slot.State, Tail: tt.tail})
+		if !strings.HasPrefix(got, "release 1.5.0 did not prove itself: state") || !strings.HasSuffix(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
 }
 
 func TestTheReleaseBeforeHasALinkSoTheNewOneIsRefused(t *testing.T) {
@@ -429,6 +459,17 @@ func TestAnUndecidedReleaseThatWasWithdrawnIsNotTriedAgain(t *testing.T) {
 		pass(2 * time.Second)
 		d.ends("u1", wire.CommandFailed, wire.Unauthorized, "not signed", true)
 		d.wants(slot.Undecided, slot.Package, 0)
+	})
+}
+
+func TestAnOperatorSeesThatTheRepositoryIsOutOfReach(t *testing.T) {
+	bubble(t, func(d *device) {
+		d.carrier.away = make(chan struct{})
+		d.send(wire.VerbRelease, "u1", asked(d.offer("1.5.0"), ""))
+		d.stands(wire.UpdateFetching, "the repository is asked who signed it")
+		close(d.carrier.away)
+		pass(2 * time.Second)
+		d.wants(slot.Trial, slot.A, 0)
 	})
 }
 

@@ -34,9 +34,13 @@ type fakeCarrier struct {
 	signed  map[family.Digest]string // versions
 	fetched []family.Digest
 	hold    chan struct{} // not nil: nobody has a blob until it is closed
+	away    chan struct{} // not nil: nobody knows who signed what until it is closed
 }
 
 func (c *fakeCarrier) Signed(_ context.Context, version string, d family.Digest) error {
+	if c.away != nil {
+		<-c.away
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.signed[d] != version {
@@ -92,6 +96,7 @@ type device struct {
 	cfg     Config
 	used    atomic.Int64 // of what is free
 	sync    bool         // what is written is on the disk
+	full    bool         // from a start on the ledger takes nothing
 	shown   *fakeDevice  // by the run that is
 
 	st    *store.Store
@@ -122,8 +127,8 @@ func newDevice(t *testing.T, dir string) *device {
 		Trial: 5 * time.Minute, Version: "1.4.0", Arch: "arm64", Model: "Board X"}}
 }
 
-// start is one of the program in a slot. Its error is that it ended at once.
-func (d *device) start(n slot.Name) error {
+// open opens the state.
+func (d *device) open() {
 	d.Helper()
 	var err error
 	if d.st, err = store.Open(d.dir, store.Options{NoSync: !d.sync}, discard()); err == nil {
@@ -132,9 +137,18 @@ func (d *device) start(n slot.Name) error {
 	if err != nil {
 		d.Fatal(err)
 	}
+	d.stop = sync.OnceFunc(func() { d.box.Close(); d.st.Close() })
+}
+
+// start is one of the program in a slot. Its error is that it ended at once.
+func (d *device) start(n slot.Name) (err error) {
+	d.Helper()
+	d.open()
+	if d.full {
+		d.ledger(false)
+	}
 	d.slots = slot.Open(d.dir).Agent(n)
 	d.ended = make(chan error, 1)
-	d.stop = sync.OnceFunc(func() { d.box.Close(); d.st.Close() })
 	if d.left, err = Settle(d.st, d.slots); err != nil {
 		return err
 	}
@@ -156,7 +170,7 @@ func (d *device) run() {
 		Link: fakeLink{d.shown}, Carrier: d.carrier, Signer: signer,
 		Free: func() (int64, error) { return d.free - d.used.Load(), nil }, Changed: func() {}, Clock: time.Now,
 		End: func(why error) { ended <- why }, Stopping: stopping}, discard())
-	if err := d.Begin(context.Background()); err != nil && !d.shown.lost {
+	if err := d.Begin(context.Background()); err != nil && !d.shown.lost && !d.full {
 		d.Error(err)
 	}
 	d.Device = controltest.Start(d, d.st, d.box, d.Updater.Verb(), d.left.ID, d.left.Payload)
@@ -311,6 +325,18 @@ func (d *device) block(on bool) {
 		do = func() error { return os.MkdirAll(path, 0o700) }
 	}
 	if err := do(); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// ledger has it take nothing, as on a full disk, or all again.
+func (d *device) ledger(takes bool) {
+	d.Helper()
+	from, to := filepath.Join(d.dir, "limber.db"), filepath.Join(d.dir, "away")
+	if takes {
+		from, to = to, from
+	}
+	if err := os.Rename(from, to); err != nil {
 		d.Fatal(err)
 	}
 }

@@ -86,36 +86,38 @@ func payloadOf(c *slot.Command) ([]byte, error) {
 // Begin tells how an update ended that an earlier run could not tell of. It is for the
 // start, when the outbox works and no command is carried out yet.
 func (u *Updater) Begin(ctx context.Context) error {
-	last, c, ok := u.deps.Slots.Untold()
-	if !ok {
-		return nil
-	}
 	p, err := u.deps.Slots.Phase()
 	if err != nil {
 		return err
 	}
-	if c == nil {
-		return u.tellEnd(ctx)
-	}
-	payload, err := payloadOf(c)
-	switch left := (Left{ID: c.ID, Payload: payload}); {
-	case err != nil: // Settle has said so
-	case last.Outcome == slot.Undecided && !p.IsRefused(p.Digest) && isOpen(u.deps.State, left):
-		return nil // the command goes on
-	default:
-		if err := u.settle(left, &p, last); err != nil {
-			return err
-		}
+	if last, c, ok := u.deps.Slots.Untold(); ok && last.Outcome == slot.Undecided && !p.IsRefused(p.Digest) && u.goesOn(c) {
+		return nil
 	}
 	return u.tellEnd(ctx)
+}
+
+// goesOn tells whether a command has no end yet, by the ledger.
+func (u *Updater) goesOn(c *slot.Command) bool {
+	if c == nil {
+		return false
+	}
+	payload, err := payloadOf(c)
+	return err == nil && isOpen(u.deps.State, Left{ID: c.ID, Payload: payload})
 }
 
 // ledgerKeep is how long an end is remembered of a command that the ledger did not know.
 const ledgerKeep = time.Hour
 
-// settle gives a command its last state in the ledger, which answers it with that when it
-// is handed in.
-func (u *Updater) settle(c Left, p *slot.Phase, l slot.Last) error {
+// settle gives the command of an update that ended its last state in the ledger, which
+// answers it with that when it is handed in. The slots forget the command after that.
+func (u *Updater) settle(c *slot.Command, l slot.Last) error {
+	if c == nil {
+		return nil
+	}
+	payload, err := payloadOf(c)
+	if err != nil {
+		return nil // Settle has said so
+	}
 	known, err := u.deps.State.Command(key(c.ID))
 	if err == nil && wire.Step(known.State).Final() {
 		return nil
@@ -123,14 +125,29 @@ func (u *Updater) settle(c Left, p *slot.Phase, l slot.Last) error {
 	if err != nil {
 		known.Expires = u.deps.Clock().Add(ledgerKeep)
 	}
-	now := wire.At(u.deps.Clock())
-	ack := wire.Ack{ID: c.ID, Verb: wire.VerbRelease, State: wire.CommandSucceeded, TS: now}
-	if l.Outcome != slot.Confirmed {
-		ack.State, ack.Reason, ack.Detail, ack.RolledBack = wire.CommandFailed, wire.Internal, wordsOf(l), true
+	end, err := u.endOf(c.ID, l)
+	if err != nil {
+		return err
 	}
-	end := wire.LastUpdate{ID: c.ID, Release: &wire.Release{Version: l.Version, Digest: p.Digest}, State: ack.State,
-		Reason: ack.Reason, Detail: ack.Detail, RolledBack: ack.RolledBack, TS: now}
-	u.show(nil, &end)
-	return u.deps.State.SetCommand(store.Command{ID: key(c.ID), Request: store.DigestOf(c.Payload), State: string(ack.State),
+	ack := wire.Ack{ID: c.ID, Verb: wire.VerbRelease, State: end.State, Reason: end.Reason, Detail: end.Detail,
+		RolledBack: end.RolledBack, TS: end.TS}
+	return u.deps.State.SetCommand(store.Command{ID: key(c.ID), Request: store.DigestOf(payload), State: string(ack.State),
 		Answer: encode(ack), Expires: known.Expires}, cells(end)...)
+}
+
+// endOf is how a command ended: as this run told, or as an earlier one recorded.
+func (u *Updater) endOf(id string, l slot.Last) (wire.LastUpdate, error) {
+	if told := u.Status().Last; told != nil && told.ID == id {
+		return *told, nil
+	}
+	p, err := u.deps.Slots.Phase()
+	end := wire.LastUpdate{ID: id, Release: &wire.Release{Version: l.Version, Digest: p.Digest},
+		State: wire.CommandSucceeded, TS: wire.At(u.deps.Clock())}
+	if l.Outcome != slot.Confirmed {
+		end.State, end.Reason, end.Detail, end.RolledBack = wire.CommandFailed, wire.Internal, wordsOf(l), true
+	}
+	if err == nil {
+		u.show(nil, &end)
+	}
+	return end, err
 }

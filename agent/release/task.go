@@ -39,8 +39,11 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 		return t.tryAgain(ctx)
 	case ours && (p.Provisional || p.Phase == slot.Undecided):
 		return t.decide(ctx, &p)
-	case t.asked.Digest == t.Status().Running.Digest:
-		return t.succeed(fmt.Sprintf("release %s runs already", t.asked.Version))
+	case ours && p.Phase == slot.RolledBack: // what the start could not record
+		return t.lose()
+	}
+	if r := t.Status().Running; r.Digest == t.asked.Digest {
+		return t.succeed(fmt.Sprintf("release %s runs already", r.Version))
 	}
 	return t.replace(ctx, &p)
 }
@@ -140,7 +143,7 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	look := trial{engine: t.deps.Engine, canaries: t.deps.Canaries, link: t.deps.Link,
 		until: t.cfg.Started.Add(p.Limit()), unfit: t.notedUnfit()}
 	err := look.run(ctx, func(frames uint64) {
-		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)})
+		t.course.Tell(wire.Progress{Step: wire.UpdateTrial, Frames: int(frames)}, nil)
 	})
 	f, failed := errors.AsType[*failing](err)
 	switch {
@@ -157,10 +160,9 @@ func (t *task) prove(ctx context.Context, p *slot.Phase) (control.Outcome, error
 	if err := dropKept(t.cfg.Folder); err != nil {
 		t.log.Warn("it is tried again with the next release", "err", err)
 	}
-	if err := t.tellEnd(ctx); err != nil {
-		t.log.Warn("that this release is confirmed may be told again", "err", err)
-	}
-	return t.succeed("")
+	out, err := t.succeed("")
+	t.close(ctx)
+	return out, err
 }
 
 // ErrUnproved is in what ends a release that has not proved itself.
@@ -284,5 +286,5 @@ func encode[T wire.LastUpdate | wire.Ack | string | []string](v T) []byte {
 // enter tells how far the command is, and what it waits for.
 func (t *task) enter(p wire.UpdatePhase, detail string) {
 	t.show(&wire.UpdateStep{ID: t.order.ID, Release: &t.asked, Step: p, Detail: detail}, t.Status().Last)
-	t.course.Tell(wire.Progress{Step: p, Done: t.done, Of: t.done})
+	t.course.Tell(wire.Progress{Step: p, Done: t.done, Of: t.done}, nil)
 }

@@ -42,6 +42,17 @@ func toDusk(tb testing.TB, at mqtt.Broker, n int, p *sim.Profile) change {
 	return change{yard: y, id: "dusk", set: set, family: mustFolder(tb, p, dusk), there: func() { y.uses(dusk, n) }}
 }
 
+// compared is the same after a comparison on all frames.
+func (c change) compared() change {
+	set := c.set
+	c.set = func(s *wire.RolloutSpec) {
+		set(s)
+		s.Shadow, s.Observe = &wire.Shadow{Percent: new(100.0)}, 60
+		s.Gates = append([]wire.Gate{{Name: wire.GateAgreement, Limit: "0.97"}}, s.Gates...)
+	}
+	return c
+}
+
 // toGood is the release good, in a fleet that starts with old and has each blob after a while.
 func toGood(tb testing.TB, at mqtt.Broker, n int, blobs time.Duration) change {
 	tb.Helper()
@@ -184,7 +195,7 @@ func (p *process) kill() {
 func TestAControllerKilledAtAnyMomentOfARolloutEndsTheSame(t *testing.T) {
 	const n = 20
 	for name, to := range map[string]func(testing.TB, mqtt.Broker) change{
-		"a family":  func(tb testing.TB, at mqtt.Broker) change { return toDusk(tb, at, n, promising(tb, 10)) },
+		"a family":  func(tb testing.TB, at mqtt.Broker) change { return toDusk(tb, at, n, promising(tb, 10)).compared() },
 		"a release": func(tb testing.TB, at mqtt.Broker) change { return toGood(tb, at, n, 300*time.Millisecond) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -243,6 +254,7 @@ func TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing(t *testing.T) {
 			return toDusk(tb, at, n, p)
 		}
 	}
+	compared := func(tb testing.TB, at mqtt.Broker) change { return toDusk(tb, at, n, promising(tb, 10)).compared() }
 	release := func(tb testing.TB, at mqtt.Broker) change { return toGood(tb, at, n, time.Second) }
 	for _, tt := range []struct {
 		of    string
@@ -250,6 +262,7 @@ func TestABrokerThatForgetsAllInAPhaseOfAnUpdateChangesNothing(t *testing.T) {
 		to    func(testing.TB, mqtt.Broker) change // makes the phase last
 	}{
 		{"a family", wire.UpdateFetching, slowed(func(m *sim.Member) { m.KiB = 16 << 10 })},
+		{"a family", wire.UpdateShadow, compared},
 		{"a family", wire.UpdateActivating, slowed(func(m *sim.Member) { m.LoadMS = 200 })},
 		{"a family", wire.UpdateProbation, slowed(func(*sim.Member) {})}, // by its frames
 		{"a release", wire.UpdateFetching, release},

@@ -26,8 +26,11 @@ type record struct {
 	Payload []byte           `json:"payload"` // of the command, as it came
 	Family  wire.Family      `json:"family"`
 	Phase   wire.UpdatePhase `json:"phase"`
-	Expires time.Time        `json:"expires"` // of the command, by the clock here
-	// Starts counts those of the agent while its family was activated or on trial, less its
+	// Compared is what came of comparing the family with the one in use; as it is recorded,
+	// that is done.
+	Compared *wire.Agreement `json:"compared,omitempty"`
+	Expires  time.Time       `json:"expires"` // of the command, by the clock here
+	// Starts counts those of the agent while its family was compared, activated or on trial, less its
 	// orderly ends: how often it was cut off.
 	Starts int  `json:"starts,omitempty"`
 	End    *end `json:"end,omitempty"` // how it ends, once it is to go back
@@ -38,7 +41,8 @@ type end struct {
 	State  wire.Step   `json:"state"`
 	Reason wire.Reason `json:"reason,omitempty"`
 	Detail string      `json:"detail,omitempty"`
-	Blame  bool        `json:"blame,omitempty"` // the family is refused from now on
+	Blame  bool        `json:"blame,omitempty"`  // the family is refused from now on
+	Proved bool        `json:"proved,omitempty"` // it is in use: what it failed in before counts no more
 }
 
 // failure is a family that failed here.
@@ -79,9 +83,9 @@ func parseRecord(b []byte) (*record, error) {
 	return &r, nil
 }
 
-// onTrial tells whether what the family does may end the agent.
+// onTrial tells whether its members are at work: what they do may end the agent.
 func (r *record) onTrial() bool {
-	return r.Phase == wire.UpdateActivating || r.Phase == wire.UpdateProbation
+	return r.Phase == wire.UpdateShadow || r.Phase == wire.UpdateActivating || r.Phase == wire.UpdateProbation
 }
 
 func (r *record) save(st *store.Store) error {
@@ -95,9 +99,9 @@ func (r *record) save(st *store.Store) error {
 // and which families are refused.
 func (r *record) cells(st *store.Store, e end, rolledBack bool, now time.Time) (wire.LastUpdate, []store.Cell) {
 	last := wire.LastUpdate{ID: r.ID, Family: r.Family, State: e.State, Reason: e.Reason, Detail: e.Detail,
-		RolledBack: rolledBack, TS: wire.At(now)}
+		Shadow: r.Compared, RolledBack: rolledBack, TS: wire.At(now)}
 	cells := []store.Cell{{Name: cellUpdate}, {Name: cellLast, Value: encode(last)}}
-	if e.Blame || e.State == wire.CommandSucceeded {
+	if e.Blame || e.Proved {
 		failed := slices.DeleteFunc(failures(st), func(f failure) bool { return f.Digest == digestOf(r.Family) })
 		if e.Blame {
 			failed = append(failed, failure{digestOf(r.Family), e.Detail})

@@ -91,6 +91,9 @@ type fakeEngine struct {
 	answers map[string]engine.Tally // by family: what it answers at once when it takes over
 	tally   engine.Tally
 	away    uint64
+	agrees  map[string]engine.Compared // by family: what comes of comparing it at once
+	so      engine.Compared            // far
+	how     []engine.Comparison        // that were asked for
 	state   engine.State
 }
 
@@ -121,22 +124,56 @@ func (e *fakeEngine) serve(f *family.Family) {
 	e.tally.Family = f
 }
 
-func (e *fakeEngine) Tally() engine.Tally {
+func (e *fakeEngine) Tally() Tally {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.tally
+	return Tally{e.tally, e.away}
+}
+
+func (e *fakeEngine) Shadow(ctx context.Context, s engine.Source, how engine.Comparison, told func(engine.Compared)) (
+	last engine.Compared, err error) {
+	e.mu.Lock()
+	e.so, e.how = e.agrees[s.Family.Name], append(e.how, how)
+	e.mu.Unlock()
+	for {
+		e.mu.Lock()
+		so, err := e.so, e.faults[s.Family.Name]
+		e.mu.Unlock()
+		if so != last {
+			last = so
+			told(so)
+		}
+		if err != nil || so.Frames >= how.Frames {
+			return so, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return last, ctx.Err()
+		}
+	}
+}
+
+// compare has frames compared, of which some agree.
+func (e *fakeEngine) compare(frames, agreed int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.so.Frames += frames
+	e.so.Agreed += agreed
+	e.so.Missed, e.so.P95 = frames-agreed, 8*time.Millisecond
+}
+
+// waits has a comparison wait for something.
+func (e *fakeEngine) waits(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.so.Waits = what
 }
 
 func (e *fakeEngine) Status() engine.Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return engine.Status{State: e.state, Family: e.running, Detail: "no member passed"}
-}
-
-func (e *fakeEngine) TurnedAway() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.away
 }
 
 // set gives it a state, and has it refuse jobs as busy.

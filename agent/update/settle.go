@@ -66,7 +66,7 @@ func (s *settling) settle(r *record) error {
 	case r.End != nil:
 		return s.back(r)
 	case inUse && n.Before == nil:
-		return errors.Join(s.lib.Commit(), s.end(r, end{State: wire.CommandSucceeded}, false))
+		return errors.Join(s.lib.Commit(), s.end(r, end{State: wire.CommandSucceeded, Proved: true}, false))
 	case r.Phase == wire.UpdateProbation && !inUse:
 		return s.end(r, end{State: wire.CommandFailed, Reason: wire.Precondition,
 			Detail: fmt.Sprintf("family %s was installed meanwhile", n.Current.Name)}, false)
@@ -106,7 +106,7 @@ func (s *settling) back(r *record) error {
 // it comes again.
 func (s *settling) end(r *record, e end, rolledBack bool) error {
 	ack := wire.Ack{ID: r.ID, Verb: wire.VerbFamily, State: e.State, Reason: e.Reason, Detail: e.Detail,
-		RolledBack: rolledBack, TS: wire.At(s.now)}
+		Shadow: r.Compared, RolledBack: rolledBack, TS: wire.At(s.now)}
 	_, cells := r.cells(s.state, e, rolledBack, s.now)
 	return s.state.SetCommand(store.Command{ID: wire.VerbFamily + "/" + r.ID, Request: store.DigestOf(r.Payload),
 		State: string(e.State), Answer: encode(ack), Expires: r.Expires}, cells...)

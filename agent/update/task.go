@@ -35,11 +35,26 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 	}
 	inUse := n.Current.Digest() == t.digest
 	if inUse && n.Before == nil {
-		return t.succeed(fmt.Sprintf("family %s is in use already", n.Current.Name)), nil
+		return t.succeed("family " + n.Current.Name + " is in use already"), nil
 	}
 	if t.before = n.Current; inUse {
 		t.before, t.took = n.Before, true
 		t.course.Begin()
+	}
+	detail, err := t.carryOut(ctx)
+	switch {
+	case err == nil:
+		return t.succeed(detail), nil
+	case stopped(ctx):
+		return control.Outcome{}, err
+	}
+	return t.fail(ctx, t.because(ctx, err))
+}
+
+// carryOut takes the family all the way that the command asks for.
+func (t *task) carryOut(ctx context.Context) (detail string, err error) {
+	if t.only() {
+		return "compared only: family " + t.before.Name + " stays", t.judge(ctx)
 	}
 	if !t.took {
 		err = t.takeOver(ctx)
@@ -50,19 +65,16 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 	if err == nil {
 		err = t.commit()
 	}
-	switch {
-	case err == nil:
-		return t.succeed(""), nil
-	case stopped(ctx):
-		return control.Outcome{}, err
-	}
-	return t.fail(ctx, t.because(ctx, err))
+	return "", err
 }
 
 // takeOver brings the family and has it take over, when it may.
 func (t *task) takeOver(ctx context.Context) error {
 	f, err := t.fetch(ctx)
 	if err != nil {
+		return err
+	}
+	if err := t.compare(ctx, f); err != nil {
 		return err
 	}
 	release, err := t.await(ctx)
@@ -120,15 +132,16 @@ func (t *task) prove(ctx context.Context) error {
 	if err := t.enter(wire.UpdateProbation); err != nil {
 		return err
 	}
-	turnedAway := t.deps.Engine.TurnedAway()
+	turnedAway := t.deps.Engine.Tally().TurnedAway
 	tick := time.NewTicker(provePace)
 	defer tick.Stop()
 	for {
 		s := t.deps.Engine.Status()
 		if s.State == engine.Preparing { // after a start; jobs that came too early prove nothing
-			turnedAway = t.deps.Engine.TurnedAway()
+			turnedAway = t.deps.Engine.Tally().TurnedAway
 		}
-		proved, err := t.weigh(s, t.deps.Engine.Tally(), t.deps.Engine.TurnedAway()-turnedAway)
+		now := t.deps.Engine.Tally()
+		proved, err := t.weigh(s, now.Tally, now.TurnedAway-turnedAway)
 		if proved || err != nil {
 			return err
 		}
@@ -185,10 +198,10 @@ func (t *task) because(ctx context.Context, err error) error {
 	return err
 }
 
-// succeed ends the update with its family in use.
+// succeed ends the update with its family in use, unless it was to be compared only.
 func (t *task) succeed(detail string) control.Outcome {
-	cells := t.finish(end{State: wire.CommandSucceeded, Detail: detail}, false)
-	return control.Outcome{Remember: cells, Detail: detail}
+	cells := t.finish(end{State: wire.CommandSucceeded, Detail: detail, Proved: !t.only()}, false)
+	return control.Outcome{Remember: cells, Detail: detail, Shadow: t.Compared}
 }
 
 // fail ends the update with the family before in use.
@@ -208,7 +221,7 @@ func (t *task) fail(ctx context.Context, why error) (control.Outcome, error) {
 		// The record stays: the next start clears away.
 		return control.Outcome{}, fmt.Errorf("%w; and it is not cleared away: %w", why, err)
 	}
-	return control.Outcome{Remember: t.finish(e, t.took), RolledBack: t.took}, why
+	return control.Outcome{Remember: t.finish(e, t.took), RolledBack: t.took, Shadow: t.Compared}, why
 }
 
 // endOf is how an update ends that met an error. The family is to blame for what its
@@ -223,8 +236,8 @@ func (t *task) endOf(err error) end {
 		return end{State: wire.CommandCancelled}
 	case errors.Is(err, context.DeadlineExceeded):
 		e.State, e.Reason = wire.CommandTimedOut, wire.Expired
-	case e.Reason == wire.Unsupported || e.Reason == wire.Infeasible:
-		e.Blame = t.Phase == wire.UpdateActivating || t.Phase == wire.UpdateProbation
+	case e.Reason == wire.Unsupported || e.Reason == wire.Infeasible || e.Reason == wire.Disagreement:
+		e.Blame = t.onTrial()
 	}
 	return e
 }
@@ -276,4 +289,4 @@ func (t *task) showStep(detail string) {
 		Last: t.Status().Last})
 }
 
-func (t *task) tell(p wire.Progress) { t.course.Tell(p) }
+func (t *task) tell(p wire.Progress) { t.course.Tell(p, t.Compared) }

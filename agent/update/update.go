@@ -1,23 +1,25 @@
 // Package update takes another family into use while the device works, and goes back
 // to the one before by itself if the new one does not prove itself.
 //
-//	          window, lock                 hand-over               probation
-//	fetching ──▶ verified ──▶ locked ──▶ activating ──▶ on trial ──────────▶ committed
-//	   └─────────────┴──────────┴────────────┘               └─────▶ back
-//	        the family before, unchanged                   the family before, again
+//	                       window, lock            hand-over               probation
+//	fetching ──▶ verified [──▶ shadow] ──▶ locked ──▶ activating ──▶ on trial ──────────▶ committed
+//	   └─────────────┴────────────┴───────────┴────────────┘              └─────▶ back
+//	             the family before, unchanged                          the family before, again
 //
 // Where the owner of the device says who must have signed a family, a Signer is asked
 // before anything of it comes. Blobs come while the family in use answers. Those of the next one are staged in the
 // library; its members are made ready and take over in the engine; only then the
 // library has it in use, on trial, and the one before is kept whole until the trial has
-// ended. What it must show there: frames answered, few of them late.
+// ended. What it must show there: frames answered, few of them late. A command may ask that
+// before all that the family is compared with the one in use, on frames that this has
+// answered; nobody gets what it says there, and it may end with that.
 //
 // The rule that makes it correct: the phase is in a cell before it is acted on, and what
 // a start finds there, in the library and in the ledger says what is to be done: go on,
 // or go back. Every step may be repeated. So the process may be killed anywhere, and a
 // family is in use that is whole, the old one or the new one. A start whose command is
-// gone goes back, and so does the second start on trial that no orderly end preceded: a
-// family that ends the agent must not do so for ever.
+// gone goes back, and so does the second start on trial, or in shadow, that no orderly end
+// preceded: a family that ends the agent must not do so for ever.
 //
 // The command is one of package control, which has them alone: its ledger, expiry and
 // acknowledgements are as for any other. After a restart the agent hands the stored
@@ -53,11 +55,19 @@ type Engine interface {
 	// Replace has another family take over. Its errors are ctx's, a *wire.Refusal, or that
 	// the engine has ended, and leave the one before in use.
 	Replace(context.Context, engine.Source) error
-	Tally() engine.Tally
+	// Shadow compares another family with the one in use, and tells what came of it up to now,
+	// on the caller's goroutine. Its errors are those of Replace.
+	Shadow(context.Context, engine.Source, engine.Comparison, func(engine.Compared)) (engine.Compared, error)
+	Tally() Tally
 	Status() engine.Status
-	// TurnedAway counts jobs that were refused since no member would have been in time:
-	// those that a family is too slow for. It only grows.
-	TurnedAway() uint64
+}
+
+// Tally is what became of the jobs since the family in use took over.
+type Tally struct {
+	engine.Tally
+	// TurnedAway counts jobs that were refused since no member would have been in time: those
+	// that a family is too slow for. It is of all families, and only grows.
+	TurnedAway uint64
 }
 
 // Carrier brings blobs. A blob.Fetcher is one. Errors are ctx's, those of the disk and a

@@ -368,7 +368,7 @@ func TestWhoWantsTheLockWaitsForAnActivation(t *testing.T) {
 func cancelOf(id string) string { return fmt.Sprintf(`{"cancel":%q,"ttl_ms":60000}`, id) }
 
 func TestWhatHasNotBegunToActivateIsTakenBack(t *testing.T) {
-	for _, phase := range []wire.UpdatePhase{wire.UpdateFetching, wire.UpdateLocked} {
+	for _, phase := range []wire.UpdatePhase{wire.UpdateFetching, wire.UpdateShadow, wire.UpdateLocked} {
 		t.Run(string(phase), func(t *testing.T) {
 			bubble(t, func(t *testing.T, d *device) {
 				next := d.offer("next")
@@ -381,7 +381,13 @@ func TestWhatHasNotBegunToActivateIsTakenBack(t *testing.T) {
 					}
 					defer release()
 				}
-				d.send(wire.VerbFamily, "u1", asked(next, ""))
+				more := ""
+				if phase == wire.UpdateShadow {
+					close(d.carrier.hold)
+					more = inShadow
+				}
+				d.send(wire.VerbFamily, "u1", asked(next, more))
+				d.stands(phase, d.Updater.Status().Step.Detail)
 				d.send(wire.VerbCancel, "c1", cancelOf("u1"))
 				d.Acked(wire.VerbCancel, "c1", wire.CommandSucceeded, "", "")
 				d.ends("u1", wire.CommandCancelled, "", "", false)
@@ -413,7 +419,7 @@ func TestWhatHasBegunToActivateIsNotTakenBack(t *testing.T) {
 
 func TestAnUpdateGoesOnAfterAKillInEachPhase(t *testing.T) {
 	for _, phase := range []wire.UpdatePhase{
-		wire.UpdateFetching, wire.UpdateLocked, wire.UpdateActivating, wire.UpdateProbation,
+		wire.UpdateFetching, wire.UpdateShadow, wire.UpdateLocked, wire.UpdateActivating, wire.UpdateProbation,
 	} {
 		t.Run(string(phase), func(t *testing.T) {
 			bubble(t, func(t *testing.T, d *device) {
@@ -430,11 +436,20 @@ func TestAnUpdateGoesOnAfterAKillInEachPhase(t *testing.T) {
 				case wire.UpdateActivating:
 					d.engine.hold = make(chan struct{})
 				}
-				d.send(wire.VerbFamily, "u1", asked(next, `,"probation":{"frames":5,"max_missed":0}`))
+				more := `,"probation":{"frames":5,"max_missed":0}`
+				if phase == wire.UpdateShadow {
+					more += inShadow
+				}
+				d.send(wire.VerbFamily, "u1", asked(next, more))
 				d.stands(phase, d.Updater.Status().Step.Detail)
 				d.engine.answer(1, 0)
+				d.engine.compare(9, 9)
 				d.carrier.hold, d.engine.hold = nil, nil
 				d.cut()
+				if phase == wire.UpdateShadow { // counted anew
+					d.stands(phase, "")
+					d.engine.compare(10, 10)
+				}
 				release()
 				pass(2 * lock.Pace)
 				d.stands(wire.UpdateProbation, "")

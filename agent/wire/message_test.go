@@ -190,6 +190,9 @@ func fleetMessages() []message {
 			Spec: &wire.RolloutSpec{Update: wire.Update{Sources: asked.Sources, Retry: true}, Release: &wire.RolloutRelease{
 				Version: "1.5.0", Manifests: []wire.ReleaseFor{{Arch: "amd64", Digest: family.Digest}, {Arch: "arm64", Digest: family.Digest}}, Downgrade: true,
 				OneWay: true}}}},
+		{"rollout_command-shadow", wire.RolloutCommand{Action: wire.RolloutStart, Rollout: "r-5", TTLMS: new(10_000.0),
+			Spec: &wire.RolloutSpec{Update: wire.Update{Family: &family, Shadow: &wire.Shadow{Percent: new(5.0), Only: true}},
+				Gates: []wire.Gate{{Name: wire.GateAgreement, Limit: "0.97"}}}}},
 		{"rollout_command-abort", wire.RolloutCommand{Action: wire.RolloutAbort, Rollout: "r-1", Rollback: true, TTLMS: new(10_000.0)}},
 		{"rollout-running", wire.Rollout{ID: "r-1", Kind: wire.VerbFamily, TS: &expiry, State: wire.RolloutWaiting,
 			Why: "120 of 200 frames are known", Spec: &spec, Phase: 1, Phases: []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning,
@@ -204,6 +207,13 @@ func fleetMessages() []message {
 				Manifests: []wire.ReleaseFor{{Arch: "arm64", Digest: family.Digest}}}},
 			Phases:  []wire.RolloutPhase{{Size: 1, State: wire.PhaseRunning, Counts: wire.RolloutCounts{Running: 1}}},
 			Devices: []wire.RolloutDevice{{Device: "cam-1", State: wire.DeviceRunning, Detail: "trial", Attempt: 1, TS: &expiry}}}},
+		{"rollout-shadow", wire.Rollout{ID: "r-5", Kind: wire.VerbFamily, State: wire.RolloutFailed,
+			Why: "phase 1: agreement is 0.935, the limit 0.97", Phase: 1, Phases: []wire.RolloutPhase{{Size: 1,
+				State: wire.PhaseFailed, Counts: wire.RolloutCounts{Failed: 1}, Gates: []wire.RolloutGate{{
+					Name: wire.GateAgreement, Value: new(0.935), Limit: 0.97, LimitBy: "0.97", Frames: 200,
+					Verdict: wire.GateFail}}}},
+			Devices: []wire.RolloutDevice{{Device: "cam-1", State: wire.DeviceFailed, Reason: wire.Disagreement, Attempt: 1,
+				TS: &expiry, Shadow: &compared}}}},
 		{"rollout-part", wire.Rollout{ID: "r-3", Devices: []wire.RolloutDevice{{Device: "cam-7", State: wire.DeviceAlready}}}},
 	}
 }

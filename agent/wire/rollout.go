@@ -73,7 +73,7 @@ type RolloutSpec struct {
 	// Phases are their sizes, each a number of devices or a percentage of all such as "5%",
 	// counted from the first device; empty: DefaultPhases.
 	Phases []string `json:"phases,omitempty"`
-	Gates  []Gate   `json:"gates,omitempty"` // empty: DefaultGates
+	Gates  []Gate   `json:"gates,omitempty"` // empty: all that there are for what is rolled out
 
 	Observe int      `json:"observe,omitempty"` // frames that a gate needs; 0: 200
 	SoakMS  *float64 `json:"soak_ms,omitempty"` // how long a phase is observed at least; nil: 10 minutes
@@ -136,11 +136,12 @@ type Gate struct {
 	Limit string `json:"limit"` // a figure such as "0.95"; with "x" behind it, times the baseline
 }
 
-// The gates. Agreement comes with the shadow.
+// The gates.
 const (
-	GateSuccess = "success" // devices that succeeded, of those that ended; at least
-	GateMisses  = "misses"  // frames answered after their deadline, of all answered; at most
-	GateP95     = "p95"     // of infer; at most
+	GateAgreement = "agreement" // frames with the same first class as the family before, of those compared; at least
+	GateSuccess   = "success"   // devices that succeeded, of those that ended; at least
+	GateMisses    = "misses"    // frames answered after their deadline, of all answered; at most
+	GateP95       = "p95"       // of infer; at most
 )
 
 // Unavailable bounds how many devices with one value of a label are between locked and
@@ -308,6 +309,8 @@ type RolloutDevice struct {
 	Detail  string `json:"detail,omitempty"`
 	Attempt int    `json:"attempt,omitempty"` // commands that it was sent, from 1
 	TS      *Time  `json:"ts,omitempty"`      // since when
+	// Shadow is what came of comparing the family with the one in use, as the device said lastly.
+	Shadow *Agreement `json:"shadow,omitempty"`
 }
 
 // The states of a device in a rollout.

@@ -11,10 +11,10 @@ type cause string
 
 const (
 	stopped cause = ", as asked"
-	deaf    cause = ", killed because it did not stop when asked"
-	hung    cause = ", killed because it sent no heartbeat"
-	late    cause = ", killed because its trial was over without a verdict"
-	stuck   cause = ", killed because it did not end after its last word"
+	deaf    cause = ", as it did not stop when asked"
+	hung    cause = ", as it sent no heartbeat"
+	late    cause = ", as its trial was over without a verdict"
+	stuck   cause = ", as it did not end after its last word"
 )
 
 // watch waits for the end of a program, and brings it about when it hangs, when its trial

@@ -96,5 +96,6 @@ find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 mkdir -p "$out"
 package=$out/limber_${version}_$arch.deb
-DPKG_DEB_THREADS_MAX=1 dpkg-deb -Zxz --root-owner-group --build "$root" "$package" >/dev/null
+DPKG_DEB_THREADS_MAX=1 dpkg-deb -Zxz --root-owner-group --build "$root" "$package.part" >/dev/null
+mv "$package.part" "$package" # which is there as a whole or not at all
 echo "$package"

@@ -45,7 +45,7 @@ type Setup struct {
 
 // Init begins a repository in a folder with none: each role gets the keys of its name.
 func Init(dir string, keys []Key, s Setup, now time.Time) (*Repository, error) {
-	if _, err := os.Stat(filepath.Join(dir, settingsFile)); err == nil {
+	if isThere(dir) {
 		return nil, fmt.Errorf("repository %s is there already", dir)
 	}
 	r := &Repository{dir: dir, keys: keys, now: now.UTC().Truncate(time.Second), lifetime: lifetimes(), published: set{},
@@ -54,10 +54,8 @@ func Init(dir string, keys []Key, s Setup, now time.Time) (*Repository, error) {
 	if err := r.begin(s.Thresholds); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{dir, filepath.Join(dir, metadataDir), filepath.Join(dir, stagedDir)} {
-		if err := makeFolder(d, 0o755); err != nil {
-			return nil, err
-		}
+	if err := makeFolder(filepath.Join(dir, metadataDir), 0o755); err != nil {
+		return nil, err
 	}
 	if err := r.saveStaged(); err != nil {
 		return nil, err
@@ -108,8 +106,8 @@ func (r *Repository) keysOf(role Role, threshold int) (keys []Key, err error) {
 	case threshold < 1:
 		return nil, fmt.Errorf("role %s wants %d signatures: without one nobody signs", role, threshold)
 	case len(keys) < threshold:
-		return nil, fmt.Errorf("role %s wants %d signatures and has %d keys: make one with `limber firmware keygen "+
-			"--role %s --out KEYS/%s-NAME.pem`", role, threshold, len(keys), role, role)
+		return nil, fmt.Errorf("role %s has %d of the %d keys that must sign: make one with `limber firmware keygen "+
+			"--role %s --out KEYS/%s-NAME.pem`", role, len(keys), threshold, role, role)
 	}
 	return keys, nil
 }
@@ -128,18 +126,22 @@ func putKeys(in map[string]*metadata.Key, keys []Key) {
 	}
 }
 
+// isThere tells whether a folder is a repository. A copy of what a web server has lacks the
+// settings: it is one nevertheless, whose versions devices have seen.
+func isThere(dir string) bool {
+	_, settings := os.Stat(filepath.Join(dir, settingsFile))
+	_, root := os.Stat(filepath.Join(dir, metadataDir, fileOf(Root, 1)))
+	return settings == nil || root == nil
+}
+
 // Open reads a repository, for those who have some of its keys or none.
 func Open(dir string, keys []Key, now time.Time) (*Repository, error) {
 	r := &Repository{dir: dir, keys: keys, now: now.UTC().Truncate(time.Second), lifetime: lifetimes(),
 		renewed: map[Role]bool{}}
-	b, err := readFile(filepath.Join(dir, settingsFile), maxTimestamp)
-	if errors.Is(err, fs.ErrNotExist) {
+	if !isThere(dir) {
 		return nil, fmt.Errorf("there is no repository in %s: `limber firmware repo init` begins one", dir)
 	}
-	var s settings
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
+	err := r.readSettings()
 	if err == nil {
 		r.published, err = readPublished(dir)
 	}
@@ -153,10 +155,26 @@ func Open(dir string, keys []Key, now time.Time) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", dir, err)
 	}
+	return r, nil
+}
+
+// readSettings leaves the lifetimes as Init has them where nothing is said.
+func (r *Repository) readSettings() error {
+	b, err := readFile(filepath.Join(r.dir, settingsFile), maxTimestamp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var s settings
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w; remove it, and say with --expires what was other than by default", settingsFile, err)
+	}
 	for role, seconds := range s.Expires {
 		r.lifetime[role] = time.Duration(seconds) * time.Second
 	}
-	return r, nil
+	return nil
 }
 
 // trusted says why what is visible is not as it was signed: whoever edits signs all that
@@ -332,6 +350,9 @@ func (r *Repository) withdraw(role Role, is func(name string) bool) error {
 		return nil
 	})
 }
+
+// Signs tells whether a key at hand signs for a role, now or once what waits is visible.
+func (r *Repository) Signs(role Role) bool { return len(r.keysFor(role, r.published, r.all())) > 0 }
 
 // Renew has documents be made and signed anew, with a new expiry.
 func (r *Repository) Renew(roles ...Role) error {

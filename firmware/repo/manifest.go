@@ -195,9 +195,12 @@ func (m *Manifest) Compact() []byte {
 	return b
 }
 
+// runtimeName begins the path of ONNX Runtime in a release.
+const runtimeName = "libonnxruntime.so"
+
 // HasRuntime tells whether ONNX Runtime is in a release, where its program looks first.
 func (m *Manifest) HasRuntime() bool {
-	return slices.ContainsFunc(m.Files, func(f File) bool { return strings.HasPrefix(f.Path, "libonnxruntime.so") })
+	return slices.ContainsFunc(m.Files, func(f File) bool { return strings.HasPrefix(f.Path, runtimeName) })
 }
 
 // Fits says why a release is not for a board. An empty model is one that nobody knows.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,6 +80,52 @@ func TestM8_WhatIsNoFileIsNotPacked(t *testing.T) {
 		if !bytes.Equal(before, d.file("metadata/timestamp.json")) {
 			t.Errorf("%s: the repository changed", name)
 		}
+	}
+}
+
+func TestAProgramForAnotherArchitectureIsNotPacked(t *testing.T) {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	for _, name := range []string{Program, "libonnxruntime.so.1.30.0"} {
+		folder := d.folder("1.0.0")
+		if err := os.WriteFile(filepath.Join(folder, name), self, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.open().Pack(folder, &Manifest{Version: "1.0.0", Arch: runtime.GOARCH, State: TwoWay}); err != nil {
+			t.Error(err)
+		}
+		err := d.open().Pack(folder, &Manifest{Version: "1.0.0", Arch: other, State: TwoWay})
+		if err == nil || !strings.Contains(err.Error(), name+" is for "+runtime.GOARCH+", and the release is for "+other) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestAFileInPlaceOfAFolderIsNotPacked(t *testing.T) {
+	d := newDesk(t)
+	program := filepath.Join(d.folder("1.0.0"), Program)
+	err := d.open().Pack(program, &Manifest{Version: "1.0.0", Arch: "amd64", State: TwoWay})
+	if err == nil || !strings.Contains(err.Error(), "limber is a file: a release is a folder") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatAKilledCommandWasCopyingIsRemoved(t *testing.T) {
+	d := newDesk(t)
+	left := filepath.Join(d.dir, blobsDir, "1022670767"+partSuffix)
+	if err := os.MkdirAll(filepath.Dir(left), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.release("1.0.0")
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want it gone", err)
 	}
 }
 

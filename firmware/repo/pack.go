@@ -2,6 +2,7 @@ package repo
 
 import (
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -9,15 +10,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/limber-edge/limber/family"
 )
 
 // Pack copies the files of a folder into the repository's blobs and lists them in a
-// manifest. What is neither a file nor a folder is an error.
+// manifest. What is neither a file nor a folder is an error, and so is a program for
+// another architecture. The caller has the Lock: what others were copying when they were
+// killed is removed.
 func (r *Repository) Pack(folder string, m *Manifest) error {
+	if info, err := os.Stat(folder); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is a file: a release is a folder, with the program %q in it", folder, Program)
+	}
 	blobs := filepath.Join(r.dir, blobsDir)
-	if err := makeFolder(blobs, 0o755); err != nil {
+	if err := errors.Join(makeFolder(blobs, 0o755), sweep(blobs)); err != nil {
 		return err
 	}
 	m.Schema = manifestSchema
@@ -36,6 +43,11 @@ func (r *Repository) Pack(folder string, m *Manifest) error {
 		if !e.Type().IsRegular() {
 			return fmt.Errorf("%s is a link or no file: a release has only files; put the file itself in its place", file)
 		}
+		if f.Path == Program || strings.HasPrefix(f.Path, runtimeName) {
+			if err := checkArch(file, m.Arch); err != nil {
+				return err
+			}
+		}
 		info, err := e.Info()
 		if err != nil {
 			return err
@@ -51,6 +63,33 @@ func (r *Repository) Pack(folder string, m *Manifest) error {
 		return fmt.Errorf("files of the release: %w", err)
 	}
 	return syncFolder(blobs)
+}
+
+// sweep removes the files of a folder that were never written to their end.
+func sweep(dir string) error {
+	parts, err := filepath.Glob(filepath.Join(dir, "*"+partSuffix))
+	for _, part := range parts {
+		err = errors.Join(err, os.Remove(part))
+	}
+	return err
+}
+
+// checkArch says that a program or a library is for another architecture. Of one that is
+// no ELF file, such as a script, nothing is known.
+func checkArch(file, arch string) error {
+	f, err := elf.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	of := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[f.Machine]
+	if of == "" {
+		of = f.Machine.String()
+	}
+	if of != arch {
+		return fmt.Errorf("%s is for %s, and the release is for %s", file, of, arch)
+	}
+	return nil
 }
 
 func (r *Repository) blobFile(d family.Digest) string {

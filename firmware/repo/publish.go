@@ -226,6 +226,11 @@ func (r *Repository) show(s set) (roles []Role, err error) {
 
 // saveStaged writes what waits, and removes what does not wait any more.
 func (r *Repository) saveStaged() error {
+	if len(r.staged) > 0 { // a copy of what is served has none
+		if err := makeFolder(filepath.Join(r.dir, stagedDir), 0o755); err != nil {
+			return fmt.Errorf("repository %s: %w", r.dir, err)
+		}
+	}
 	for _, role := range Roles() {
 		file := filepath.Join(r.dir, stagedDir, role+".json")
 		var err error

@@ -14,6 +14,7 @@
 //	blobs/     the files of releases, and the manifests again, each by its SHA-256
 //	staged/    metadata that lacks signatures; for those who sign, not for devices
 //	repo.json  how long each role's metadata is good for; likewise
+//	repo.lock  held by whoever edits the folder
 //
 // Each role has keys of its own, so whoever trains a network cannot ship a program. A
 // Repository edits the folder. What is edited waits in staged/ until as many have signed

@@ -107,7 +107,8 @@ func TestARepositoryBeginsWithKeysForEveryRole(t *testing.T) {
 		t.Errorf("again: got %v", err)
 	}
 	_, err := Init(filepath.Join(t.TempDir(), "r"), d.ring(Snapshot), Setup{Thresholds: map[Role]int{Root: 2, Targets: 0}}, d.now)
-	for _, want := range []string{"role targets wants 0 signatures", "role root wants 2 signatures and has 1 keys", "role snapshot", "keygen --role snapshot"} {
+	for _, want := range []string{"role targets wants 0 signatures", "role root has 1 of the 2 keys that must sign",
+		"role snapshot", "keygen --role snapshot"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -201,6 +202,32 @@ func TestStatusSaysWhatExpiresWhenAndWhatWaits(t *testing.T) {
 	}
 	if all := d.open().Targets(); len(all) != 1 || all[0].Target != releaseTarget("1.0.0", "amd64") {
 		t.Errorf("targets: %+v", all)
+	}
+}
+
+func TestACopyOfWhatIsServedIsARepositoryAndIsNotBegunAnew(t *testing.T) {
+	d := newDesk(t)
+	d.release("1.0.0")
+	for _, name := range []string{settingsFile, stagedDir} {
+		if err := os.RemoveAll(filepath.Join(d.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Init(d.dir, d.ring(), Setup{}, d.now); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("got %v, want it not begun anew", err)
+	}
+	d.release("1.0.1")
+	if all := d.open().Targets(); len(all) != 2 {
+		t.Errorf("got %+v, want both releases", all)
+	}
+}
+
+func TestStatusSaysThatATimestampHasExpiredAtOnce(t *testing.T) {
+	d := newDesk(t)
+	d.now = d.now.Add(7*dayLong + time.Second)
+	all := d.open().Status()
+	if s := all[len(all)-1]; s.Role != Timestamp || s.Days >= 0 {
+		t.Errorf("got %+v, want a timestamp that expired a second ago", s)
 	}
 }
 

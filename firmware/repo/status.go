@@ -40,7 +40,7 @@ func (r *Repository) Status() (all []RoleStatus) {
 		if s.Version == 0 {
 			from = r.staged
 		} else {
-			s.Days = float64(s.Expires.Sub(r.now)/time.Hour) / 24
+			s.Days = s.Expires.Sub(r.now).Hours() / 24
 		}
 		ids, threshold := from.signers(role)
 		s.Keys, s.Threshold, s.Signatures = append(s.Keys, ids...), threshold, signatures(r.published[role], ids)

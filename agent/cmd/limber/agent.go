@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,6 +79,21 @@ func (a *agentArgs) register(c *cobra.Command) {
 	f.StringVar(&a.fleet, "fleet", "", "name of the fleet")
 	f.StringVar(&a.device, "device", "", "name of this device")
 	f.StringVar(&a.state, "state", "", "folder for what must outlive a restart; delete it to start anew")
+}
+
+// stateFlag is for commands beside the agent. Its default is not printed, as it depends on
+// the user, and what a package says does not depend on who builds it.
+func stateFlag(c *cobra.Command, state *string) {
+	c.Flags().StringVar(state, "state", config.Default().State, "state folder of the device (default: that of the agent)")
+	c.Flags().Lookup("state").DefValue = ""
+}
+
+// noState adds the remedy to an error of a folder that is not there.
+func noState(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: name the state folder of the device with --state", err)
+	}
+	return err
 }
 
 func (a *agentArgs) read(c *cobra.Command) (config.Config, error) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/agent/lock"
 )
 
@@ -34,7 +33,7 @@ The lock is STATE/update.lock (flock): it ends with its holder, whatever ends th
 			return runLocked(c, state, args)
 		},
 	}
-	c.Flags().StringVar(&state, "state", config.Default().State, "state folder of the device")
+	stateFlag(c, &state)
 	return c
 }
 
@@ -43,7 +42,7 @@ func runLocked(c *cobra.Command, state string, command []string) error {
 	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), "limber: "+format+"\n", args...) }
 	release, err := lock.Share(c.Context(), state, func() { say("waiting: a family or release is being activated") })
 	if err != nil {
-		return err
+		return noState(err)
 	}
 	defer release()
 	if len(command) == 0 {

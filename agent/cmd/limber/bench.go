@@ -20,7 +20,7 @@ func newBench() *cobra.Command {
 	c := group("bench", "Measure ratios against named baselines", `  limber bench core
   limber bench e2e
   limber bench memory --json`)
-	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchGovernor(),
+	c.AddCommand(newBenchCore(), newBenchMemory(), newBenchE2E(), newBenchOverload(), newBenchShadow(), newBenchGovernor(),
 		newBenchRecord(), newBenchLive(), newBenchOutbox(), newBenchFleet())
 	return c
 }
@@ -217,5 +217,36 @@ them. expected_top1 is the mean over the answers in time.`,
 	}
 	jsonFlag(c, &asJSON, "figure")
 	c.Flags().DurationVar(&slot, "slot", 3*time.Second, "how long each load is offered in each round")
+	return c
+}
+
+func newBenchShadow() *cobra.Command {
+	var asJSON bool
+	var slot time.Duration
+	c := &cobra.Command{
+		Use:   "shadow",
+		Short: "What frames take while another family is compared with the one in use",
+		Long: `Measure, in turns in one run, with broker and agent in processes of their own, the
+95th percentile from when a 640x480 JPEG is due to leave until its answer is back:
+with a shadow of ` + fmt.Sprint(bench.ShadowPercent) + ` % of the frames, against without. Both families have the same members,
+and the largest one answers.
+
+One figure is of a camera of 30 frames a second, the other of half of what the agent
+can do. Each round offers the load for a slot with the shadow and for a slot without;
+figures are medians of ` + fmt.Sprint(bench.ShadowRounds) + ` rounds. The text form says how many frames were compared.`,
+		Example: `  limber bench shadow
+  limber bench shadow --slot 10s --json`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if slot < bench.ShortestSlot {
+				return usagef("--slot: %v is under %v, too short to see anything; see `limber "+
+					"bench shadow --help`", slot, bench.ShortestSlot)
+			}
+			return withBench(c, asJSON, func(ctx context.Context, b bench.Bench, _ *ort.Runtime) error {
+				return bench.Shadow(ctx, b, slot)
+			})
+		},
+	}
+	jsonFlag(c, &asJSON, "figure")
+	c.Flags().DurationVar(&slot, "slot", 6*time.Second, "how long each load is offered in each round, with and without")
 	return c
 }

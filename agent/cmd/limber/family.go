@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/limber-edge/limber/agent/config"
 	"github.com/limber-edge/limber/family"
 	"github.com/limber-edge/limber/family/library"
 	"github.com/limber-edge/limber/family/stock"
@@ -62,7 +61,7 @@ func familyFlag(c *cobra.Command, dir *string) {
 
 func newFamilyInstall() *cobra.Command {
 	var dir string
-	state := config.Default().State
+	var state string
 	c := &cobra.Command{
 		Use:   "install",
 		Short: "Give a device on this machine a family",
@@ -82,7 +81,7 @@ device has the supernet.`,
 		}),
 	}
 	familyFlag(c, &dir)
-	c.Flags().StringVar(&state, "state", state, "state folder of the device")
+	stateFlag(c, &state)
 	return c
 }
 

@@ -6,7 +6,7 @@ func newFirmware() *cobra.Command {
 	c := group("firmware", "Sign releases of the program, keep them where devices find them, and see which one runs",
 		`  limber firmware keygen --role releases --out keys/releases-alice.pem
   limber firmware repo status --repo ./repo
-  limber firmware status --state /var/lib/limber`)
+  limber firmware status`)
 	c.AddCommand(newFirmwareKeygen(), newFirmwareRepo(), newFirmwareStatus())
 	return c
 }

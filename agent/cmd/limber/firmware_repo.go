@@ -26,8 +26,8 @@ func newFirmwareRepo() *cobra.Command {
   limber firmware repo add --repo ./repo --keys ./keys --version 1.4.0 --arch arm64 ./release
   limber firmware repo serve --repo ./repo --listen 0.0.0.0:8090`)
 	c.Long = c.Short + `, whose metadata is that of The
-Update Framework (TUF). Any web server may serve it; folders staged and files *.json
-beside metadata/, targets/ and blobs/ are for those who sign.
+Update Framework (TUF). Any web server may serve it; what is beside metadata/, targets/
+and blobs/ is for those who sign.
 
 Every command signs with the keys that are in --keys. What a role has too few
 signatures for waits in staged/ until "sign" has run with the others, on any machine
@@ -44,28 +44,30 @@ func (a *repoArgs) flags(c *cobra.Command, keys bool) {
 	}
 }
 
-// open reads the repository and the keys at hand.
-func (a *repoArgs) open(c *cobra.Command) (*repo.Repository, error) {
-	keys, err := a.ring(c)
-	if err != nil {
-		return nil, err
-	}
-	return repo.Open(a.dir, keys, time.Now())
-}
-
 func (a *repoArgs) ring(c *cobra.Command) ([]repo.Key, error) {
 	if err := needed(c.CommandPath(), "repo", a.dir); err != nil {
 		return nil, err
 	}
-	if c.Flags().Lookup("keys") != nil && len(a.keys) == 0 {
+	if len(a.keys) == 0 {
 		return nil, usagef("%s: --keys is missing; see `%s --help`", c.CommandPath(), c.CommandPath())
 	}
 	return repo.ReadKeys(a.keys...)
 }
 
-// edit changes a repository and makes visible what can be.
+// edit changes a repository, as nobody else does meanwhile, and makes visible what can be.
 func (a *repoArgs) edit(c *cobra.Command, change func(*repo.Repository) error) error {
-	r, err := a.open(c)
+	keys, err := a.ring(c)
+	if err != nil {
+		return err
+	}
+	unlock, err := repo.Lock(c.Context(), a.dir, func() {
+		fmt.Fprintf(c.ErrOrStderr(), "limber: waiting: another command edits %s\n", a.dir)
+	})
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := repo.Open(a.dir, keys, time.Now())
 	if err == nil {
 		err = change(r)
 	}
@@ -184,7 +186,8 @@ func newRepoSign() *cobra.Command {
 		Use:   "sign",
 		Short: "Sign what waits, or what expires soon",
 		Long: `Sign what waits for signatures with the keys at hand, and let devices see what is
-complete then. "status" says before what it would change.
+complete then. "status" says before what it would change. What nobody will sign is given
+up by removing it from staged/.
 
 With --renew a role's metadata is made and signed anew, good for as long as it was: run
 it for timestamp every day, from a timer.`,
@@ -202,6 +205,11 @@ it for timestamp every day, from a timer.`,
 			return a.edit(c, func(r *repo.Repository) error {
 				if err := r.SetLifetimes(by); err != nil {
 					return err
+				}
+				for _, role := range renew {
+					if !r.Signs(role) { // a timer whose keys went elsewhere is to be noticed
+						return fmt.Errorf("--renew %s: no key in --keys signs for it", role)
+					}
 				}
 				for _, change := range r.Changes() {
 					fmt.Fprintf(c.OutOrStdout(), "what waits says: %s\n", change)
@@ -241,6 +249,9 @@ never delete metadata/N.root.json.`,
 			}
 			if err := checkRoles("role", slices.Values([]string{t.Role})); err != nil {
 				return err
+			}
+			if len(add)+len(t.Remove) == 0 && t.Threshold == 0 {
+				return usagef("%s wants --add, --remove or --threshold; see `%s --help`", c.CommandPath(), c.CommandPath())
 			}
 			for _, file := range add {
 				k, err := repo.ReadKey(file)

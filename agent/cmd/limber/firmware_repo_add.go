@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,10 +63,10 @@ func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
 	switch {
 	case r.family == "" && len(args) == 0:
 		return usagef("%s wants the folder of a release, or --family; see `%s --help`", c.CommandPath(), c.CommandPath())
-	case r.family != "" && len(args) > 0:
+	case r.family != "" && (len(args) > 0 || r.version != "" || r.arch != ""):
 		return usagef("%s wants the folder of a release or --family, and not both", c.CommandPath())
 	case r.family != "":
-		return a.edit(c, r.addFamily)
+		return a.edit(c, func(to *repo.Repository) error { return r.addFamily(c.OutOrStdout(), to) })
 	}
 	m, err := r.manifest(c)
 	if err != nil {
@@ -82,8 +83,8 @@ func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
 			fmt.Fprintf(c.ErrOrStderr(), "limber: release %s has no libonnxruntime.so.* beside limber: devices that have "+
 				"ONNX Runtime from the package alone refuse it\n", m.Version)
 		}
-		_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest %s, %d files\n", m.Version, m.Arch, m.Digest(),
-			len(m.Files))
+		_, err := fmt.Fprintf(c.OutOrStdout(), "release %s for %s: manifest sha256:%s, files: %d\n", m.Version, m.Arch,
+			m.Digest(), len(m.Files))
 		return err
 	})
 }
@@ -92,6 +93,9 @@ func (r *releaseArgs) add(c *cobra.Command, a *repoArgs, args []string) error {
 func (r *releaseArgs) manifest(c *cobra.Command) (*repo.Manifest, error) {
 	if err := needed(c.CommandPath(), "version", r.version, "arch", r.arch); err != nil {
 		return nil, err
+	}
+	if r.arch != "amd64" && r.arch != "arm64" {
+		return nil, usagef("--arch: %q is neither amd64 nor arm64", r.arch)
 	}
 	m := &repo.Manifest{Version: r.version, Arch: r.arch, Boards: r.boards, State: repo.TwoWay}
 	if r.oneWay {
@@ -107,13 +111,17 @@ func (r *releaseArgs) manifest(c *cobra.Command) (*repo.Manifest, error) {
 	return m, nil
 }
 
-func (r *releaseArgs) addFamily(to *repo.Repository) error {
+func (r *releaseArgs) addFamily(w io.Writer, to *repo.Repository) error {
 	f, err := openFamily(r.family)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return to.AddFamily(&f.Family)
+	if err := to.AddFamily(&f.Family); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "family %s: sha256:%s\n", f.Name, f.Digest())
+	return err
 }
 
 func newRepoWithdraw() *cobra.Command {
@@ -135,7 +143,7 @@ it, and its files stay where they are.`,
 				if r.version != "" {
 					return from.WithdrawRelease(r.version, r.arch)
 				}
-				return from.WithdrawFamily(family.Digest(r.family))
+				return from.WithdrawFamily(family.Digest(strings.TrimPrefix(r.family, "sha256:")))
 			})
 		},
 	}

@@ -33,7 +33,10 @@ func newRepoStatus() *cobra.Command {
 		Example: `  limber firmware repo status --repo ./repo
   limber firmware repo status --repo ./repo --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := a.open(c)
+			if err := needed(c.CommandPath(), "repo", a.dir); err != nil {
+				return err
+			}
+			r, err := repo.Open(a.dir, nil, time.Now())
 			if err != nil {
 				return err
 			}

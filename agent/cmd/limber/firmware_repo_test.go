@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limber-edge/limber/firmware/repo"
 )
@@ -62,10 +66,15 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 	mustLimber(t, "firmware", "repo", "init", "--repo", dir, "--keys", keys, "--expires", "timestamp=14d,snapshot=36h")
 	out := mustLimber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", "1.4.0", "--arch", "arm64",
 		"--board", "*Orin*", "--from", "1.2.0,1.4.0", "--one-way", releaseFolder(t))
-	if !strings.Contains(out, "1 files") || !strings.Contains(out, "devices see new versions of releases, snapshot, timestamp") {
+	for _, want := range []string{"manifest sha256:", "files: 1", "devices see new versions of releases, snapshot, timestamp"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("add: %s, want %q in it", out, want)
+		}
+	}
+	out = mustLimber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--family", "../../../family/stock")
+	if !strings.Contains(out, "family cifar10: sha256:") {
 		t.Errorf("add: %s", out)
 	}
-	mustLimber(t, "firmware", "repo", "add", "--repo", dir, "--keys", keys, "--family", "../../../family/stock")
 	var s repoStatus
 	if err := json.Unmarshal([]byte(mustLimber(t, "firmware", "repo", "status", "--repo", dir, "--json")), &s); err != nil {
 		t.Fatal(err)
@@ -79,6 +88,8 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 			t.Errorf("status lacks %q:\n%s", want, table)
 		}
 	}
+	limber(t, "firmware", "repo", "sign", "--repo", dir, "--keys", t.TempDir(), "--renew", "timestamp").
+		complained(t, exitFailed, "--renew timestamp: no key in --keys signs for it")
 	bob := filepath.Join(t.TempDir(), "root-bob.pem")
 	mustLimber(t, "firmware", "keygen", "--role", "root", "--out", bob)
 	out = mustLimber(t, "firmware", "repo", "rotate", "--repo", dir, "--keys", keys, "--role", "root", "--add",
@@ -95,6 +106,56 @@ func TestARepositoryIsKeptByCommands(t *testing.T) {
 	if table = mustLimber(t, "firmware", "repo", "status", "--repo", dir); strings.Contains(table, ".json") {
 		t.Errorf("all was withdrawn:\n%s", table)
 	}
+}
+
+// TestOfTwoCommandsOnARepositoryAtOnceNeitherIsLost has one wait while the test edits.
+func TestOfTwoCommandsOnARepositoryAtOnceNeitherIsLost(t *testing.T) {
+	keys, dir := keyring(t), filepath.Join(t.TempDir(), "repo")
+	mustLimber(t, "firmware", "repo", "init", "--repo", dir, "--keys", keys)
+	unlock, err := repo.Lock(t.Context(), dir, func() { t.Error("nobody else edits it") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(dir, mustKeys(t, keys), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, added := releaseFolder(t), make(chan int, 1)
+	said, stderr := io.Pipe()
+	go func() {
+		line := []string{"firmware", "repo", "add", "--repo", dir, "--keys", keys, "--version", "1.5.0", "--arch", "amd64", folder}
+		added <- run(t.Context(), line, io.Discard, stderr)
+		stderr.Close()
+	}()
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if !strings.Contains(line, "waiting: another command edits "+dir) {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	m := &repo.Manifest{Version: "1.4.0", Arch: "amd64", State: repo.TwoWay}
+	if err := errors.Join(r.Pack(folder, m), r.AddRelease(m)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Publish(); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	rest, err := io.ReadAll(said)
+	if code := <-added; code != exitDone || err != nil {
+		t.Errorf("exit %d: %s, %v", code, rest, err)
+	}
+	status := mustLimber(t, "firmware", "repo", "status", "--repo", dir)
+	if !strings.Contains(status, "release/1.4.0") || !strings.Contains(status, "release/1.5.0") {
+		t.Errorf("got\n%s, want both releases", status)
+	}
+}
+
+func mustKeys(t *testing.T, dir string) []repo.Key {
+	t.Helper()
+	keys, err := repo.ReadKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 func TestAWrongLineOnARepositorySaysWhatIsWrong(t *testing.T) {
@@ -119,10 +180,13 @@ func TestAWrongLineOnARepositorySaysWhatIsWrong(t *testing.T) {
 		{"repo add --repo R --keys K", "wants the folder of a release, or --family", exitUsage},
 		{"repo add --repo R --keys K folder", "--version is missing", exitUsage},
 		{"repo add --repo R --keys K --version 1.0.0 --arch arm64 --from 1.0.0 folder", "OLDEST,NEWEST", exitUsage},
+		{"repo add --repo R --keys K --version 1.0.0 --arch aarch64 folder", "neither amd64 nor arm64", exitUsage},
 		{"repo add --repo R --keys K --family a folder", "and not both", exitUsage},
+		{"repo add --repo R --keys K --family a --version 1.0.0", "and not both", exitUsage},
 		{"repo withdraw --repo R --keys K", "either --version or --family", exitUsage},
 		{"repo sign --repo R --keys K --renew time", `there is no role "time"`, exitUsage},
 		{"repo rotate --repo R --keys K", "--role is missing", exitUsage},
+		{"repo rotate --repo R --keys K --role root", "wants --add, --remove or --threshold", exitUsage},
 		{"repo rotate --repo R --keys K --role root --add none.pem", "none.pem", exitFailed},
 		{"repo serve --repo R", "begins one", exitFailed},
 	} {

@@ -43,23 +43,22 @@ func newFirmwareStatus() *cobra.Command {
 		Long: `Print which release this device runs, and how the last update ended, with the last
 words on stderr of a release that failed. The device need not run. The slot "package"
 is the program that was installed with limber-boot, and its version that of this one.`,
-		Example: `  limber firmware status --state /var/lib/limber
+		Example: `  limber firmware status
   limber firmware status --state /var/lib/limber --json`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := needed(c.CommandPath(), "state", state); err != nil {
-				return err
-			}
 			return printFirmware(c.OutOrStdout(), c.ErrOrStderr(), state, asJSON)
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "state folder of the device")
+	stateFlag(c, &state)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }
 
 func printFirmware(w, stderr io.Writer, state string, asJSON bool) error {
-	if _, err := os.Stat(state); err != nil {
-		return err
+	if info, err := os.Stat(state); err != nil {
+		return noState(err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("%s is a file, and no state folder", state)
 	}
 	s, err := readFirmware(state)
 	if errors.Is(err, fs.ErrPermission) {

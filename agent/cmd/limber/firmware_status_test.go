@@ -65,15 +65,17 @@ func TestFirmwareStatusSaysWhatCannotBeReadAndWhatRunsThen(t *testing.T) {
 		!strings.Contains(got.stderr, "phase.json: damaged") {
 		t.Errorf("got %+v", got)
 	}
+	limber(t, "firmware", "status", "--state", filepath.Join(state, "slots/phase.json")).complained(t, exitFailed,
+		"is a file, and no state folder")
 	if err := os.RemoveAll(state); err != nil {
 		t.Fatal(err)
 	}
-	limber(t, "firmware", "status", "--state", state).complained(t, exitFailed, "no such file")
+	limber(t, "firmware", "status", "--state", state).complained(t, exitFailed,
+		"name the state folder of the device with --state")
 	if err := os.Mkdir(state, 0o000); err != nil {
 		t.Fatal(err)
 	}
 	if os.Geteuid() != 0 { // who may read everything
 		limber(t, "firmware", "status", "--state", state).complained(t, exitFailed, "run it as root")
 	}
-	limber(t, "firmware", "status").complained(t, exitUsage, "--state is missing")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -34,13 +35,14 @@ func newFleetRollout() *cobra.Command {
 	return c
 }
 
-// remote connects to the controller's topics, and runs work.
-func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
+// remote connects to the controller's topics, and more of them, and runs work.
+func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *controller.Remote) error,
+	more ...string) error {
 	cfg, err := a.link()
 	if err != nil {
 		return err
 	}
-	r, err := controller.OpenRemote(cfg, a.fleet, newLogger(c.ErrOrStderr(), "error"))
+	r, err := controller.OpenRemote(cfg, a.fleet, newLogger(c.ErrOrStderr(), "error"), more...)
 	if err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func (a *operatorArgs) remote(c *cobra.Command, work func(context.Context, *cont
 }
 
 // rollouts is remote, once all is known that a controller has retained, which need not be
-// there any more.
+// there any more, and how devices are labelled.
 func (a *operatorArgs) rollouts(c *cobra.Command, work func(context.Context, *controller.Remote) error) error {
 	return a.remote(c, func(ctx context.Context, r *controller.Remote) error {
 		absent := r.Find(ctx)
@@ -62,8 +64,11 @@ func (a *operatorArgs) rollouts(c *cobra.Command, work func(context.Context, *co
 			return absent
 		}
 		return work(ctx, r)
-	})
+	}, a.labels())
 }
+
+// labels are those of all devices.
+func (a *operatorArgs) labels() (filter string) { return wire.FleetFilter(a.fleet, wire.KindLabels) }
 
 // tellTrouble tells what keeps the controller from working, if anything does.
 func tellTrouble(c *cobra.Command, r *controller.Remote) {
@@ -180,7 +185,12 @@ func newRolloutShow() *cobra.Command {
 		Long: `Show a rollout. A phase has the devices of each state, and its gates: what was
 measured, of how many frames, the limit, and whether it passes, fails, or waits for
 evidence. SINCE is how long a device has been in its STATE. A device that does not fit
-the expression any more keeps its place, and says so.`,
+the expression any more keeps its place, and says so. Where a family was compared with
+the one in use, the last tables have what came of it by device, those that agree least
+first, and by the value of each label: the share of the frames with the same first
+class, the p95 of its inference (of a label the mean of its devices, by frames), and
+how many frames it would have been late for. --json has them as "shadow" of each device
+and as "by_label".`,
 		Example: `  limber fleet rollout show night
   limber fleet rollout show night --json`,
 		Args: exactly(1, "the id of a rollout"),
@@ -192,9 +202,9 @@ the expression any more keeps its place, and says so.`,
 				}
 				tellTrouble(c, r)
 				if asJSON {
-					return json.NewEncoder(c.OutOrStdout()).Encode(d)
+					return json.NewEncoder(c.OutOrStdout()).Encode(shown{d, controller.ByLabel(d.Devices, r.Labels)})
 				}
-				return printRollout(c.OutOrStdout(), d)
+				return printRollout(c.OutOrStdout(), d, r.Labels)
 			})
 		},
 	}
@@ -207,8 +217,15 @@ func noRollout(id string) error {
 	return fmt.Errorf("there is no rollout %s; see `limber fleet rollout ls`", id)
 }
 
-func printRollout(w io.Writer, d wire.Rollout) error {
-	_, err := fmt.Fprintln(w, strings.Join(append(append(phaseLines(d), ""), deviceLines(d.Devices)...), "\n"))
+// shown is a rollout with what its own document cannot have, as devices do not know of it.
+type shown struct {
+	wire.Rollout
+	ByLabel []controller.Labelled `json:"by_label,omitempty"`
+}
+
+func printRollout(w io.Writer, d wire.Rollout, of controller.Labels) error {
+	lines := slices.Concat(phaseLines(d), []string{""}, deviceLines(d.Devices), shadowLines(d, of))
+	_, err := fmt.Fprintln(w, strings.Join(lines, "\n"))
 	return err
 }
 

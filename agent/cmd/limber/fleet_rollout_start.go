@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -22,6 +23,7 @@ type rolloutStart struct {
 	rolloutWatch
 	goal         goalArgs
 	release      rolloutRelease
+	shadow       rolloutShadow
 	where        whereArgs
 	id, family   string
 	gates        []string
@@ -39,9 +41,11 @@ const rolloutStartHelp = `Bring a family, a release of the program, a mode or a 
 begin. Where a gate fails nothing starts any more, and with --rollback the devices that
 succeeded go back.
 
-  success  of the devices that ended, those that succeeded; a fraction
-  misses   of the frames that were answered, those that were late; a fraction
-  p95      of inference, ms
+  agreement  of the frames that were compared, those whose first class is that of the
+             family in use; a fraction, of a family
+  success    of the devices that ended, those that succeeded; a fraction
+  misses     of the frames that were answered, those that were late; a fraction
+  p95        of inference, ms
 
 With "x" behind it, a limit of misses or p95 is times what the device had in its hour
 before, less what devices without the rollout changed meanwhile. Too little evidence is
@@ -49,18 +53,26 @@ no evidence: then the phase waits.
 
 A family comes from a file that "limber family pack" wrote, or from a folder; this
 command gives the controller what it does not have, and may end once it says that the
-rollout was started. Each device judges it by itself first, by the frames of --probation,
-and goes back if more of them are late. A device that gets no frames is on probation
-until --for is over: have it take the family with --probation 0/0. Devices that are off
-take part when they are back, within --for.
+rollout was started. Where the gate agreement is asked for, each device compares it with
+the family in use before it answers: on --observe of its own frames, for nobody to see,
+no more than --shadow-percent of them and only while no job waits. A device on which too
+few agree has failed, and once --observe frames of a phase are known and too few agree,
+all stop. Then each judges it by the frames of --probation, and goes back if more of them
+are late. A device that gets no frames stays where it is until --for is over: have it
+take the family with --probation 0/0, and without agreement. Devices that are off take
+part when they are back, within --for.
+
+With --shadow-only a family is compared, and that is all: devices keep what they have,
+all begin at once unless --phases says otherwise, and "limber fleet rollout show" has a
+table of what they found.
 
 A release comes from a repository, see "limber firmware repo": this command reads there
 which manifest is signed for which architecture, and each device gets that of its own,
 if it runs under limber-boot; where there is none for a device that fits, nothing
-starts: --where arch=arm64 leaves others out. It has the release on trial and goes back by itself, which
-is a failure here. With --rollback the others go back to the release that they had, as
-far as its manifest lets it take the place of this one; the program of a package is no
-release, and nothing goes back to it.
+starts: --where arch=arm64 leaves others out. It has the release on trial and goes back
+by itself, which is a failure here. With --rollback the others go back to the release
+that they had, as far as its manifest lets it take the place of this one; the program of
+a package is no release, and nothing goes back to it.
 
 `
 
@@ -73,6 +85,7 @@ func newRolloutStart() *cobra.Command {
 		Example: `  limber fleet rollout start --mode power-save --where label.site=berlin --id night
   limber fleet rollout start --family mine.family --where group=@gate --canary cam-1 --rollback --wait
   limber fleet rollout start --family mine.family --where label.site=berlin --probation 1000/10
+  limber fleet rollout start --family mine.family --shadow-only --wait
   limber fleet rollout start --release 1.5.0 --repo ./repo --where group=@gate,arch=arm64 --canary cam-1
   limber fleet rollout start --release 1.5.0 --repository https://files.example/repo \
     --root-file ./repo/metadata/1.root.json --where label.site=berlin --rollback
@@ -86,13 +99,15 @@ func newRolloutStart() *cobra.Command {
 	f.StringVar(&a.family, "family", "", "a family's folder, or file of \"family pack\"")
 	f.StringVar(&a.spec.Mode, "mode", "", "name of a mode, see limber fleet mode --help; or a goal, in figures")
 	a.release.flags(c)
+	a.shadow.flags(c)
 	a.where.flags(c)
 	f.StringVar(&a.id, "id", "", "name of the rollout (default: one that nobody else uses)")
 	f.StringVar(&a.canary, "canary", "", "devices of the first phase, with commas between them")
 	f.StringVar(&a.phases, "phases", "",
 		"devices, or a share of them, up to which each phase goes (default 1,5%,25%,100%)")
 	f.StringArrayVar(&a.gates, "gate", nil,
-		"NAME=LIMIT, once for each; with any, no other is asked for (default success=0.95, misses=1.2x, p95=1.2x)")
+		"NAME=LIMIT, once for each; with any, no other is asked for (default of a family agreement=0.97, of all "+
+			"success=0.95, misses=1.2x, p95=1.2x)")
 	f.IntVar(&a.spec.Observe, "observe", 200, "frames that a gate needs as evidence")
 	f.StringVar(&a.probation, "probation", "", fmt.Sprintf("FRAMES/MAX_MISSED: how many frames each device answers with "+
 		"the family, and how many may be late, before it gives up the one before (default %d/%d)",
@@ -124,7 +139,12 @@ func (a *rolloutStart) run(c *cobra.Command) error {
 	if a.id == "" {
 		a.id = strings.ToLower(fleet.NewID()[:8])
 	}
-	return a.remote(c, func(ctx context.Context, r *controller.Remote) error { return a.start(ctx, c, r, folder) })
+	var more []string
+	if a.shadow.only {
+		more = append(more, a.labels())
+	}
+	work := func(ctx context.Context, r *controller.Remote) error { return a.start(ctx, c, r, folder) }
+	return a.remote(c, work, more...)
 }
 
 // start has the controller start it, and gives it the family's blobs meanwhile.
@@ -201,7 +221,7 @@ func (a *rolloutStart) complete(c *cobra.Command) (*family.Folder, error) {
 		}
 		s.Probation = &p
 	}
-	if err := a.release.check(); err != nil {
+	if err := cmp.Or(a.compare(c), a.release.check()); err != nil {
 		return nil, err
 	}
 	return a.what(c)

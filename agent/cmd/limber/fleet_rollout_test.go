@@ -26,6 +26,10 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--where", "colour=blue")...).complained(t, exitUsage, "--where")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--max-unavailable", "0/site")...).complained(t, exitUsage, "no device start")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--probation", "1/1")...).complained(t, exitUsage, "--probation is of a family")
+	file := filepath.Join(t.TempDir(), "stock.family")
+	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
+		t.Fatalf("family pack: %+v", got)
+	}
 	for flags, want := range map[string]string{
 		"--release 1.5.0": "--repo DIR, or --repository URL",
 		"--release 1.5":   "is no version",
@@ -35,8 +39,14 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		"--mode balanced --downgrade":                                          "are of a --release",
 		"--release 1.5.0 --repo d --mode balanced":                             "want one of",
 		"--release 1.5.0 --repo d --probation 1/1":                             "has a trial",
+		"--mode balanced --shadow-only":                                        "are of a --family",
+		"--mode balanced --gate agreement=0.97":                                "agreement is of a family",
+		"--family FILE --shadow-only --rollback":                               "nothing to go back from",
+		"--family FILE --shadow-only --gate p95=1.2x":                          "p95 is of a family in use",
+		"--family FILE --shadow-only --probation 1/1":                          "with --shadow-only none is",
+		"--family FILE --shadow-percent 0":                                     "percent: 0 is not in",
 	} {
-		limber(t, at(append([]string{"rollout", "start"}, strings.Fields(flags)...)...)...).complained(t, exitUsage, want)
+		limber(t, at(append([]string{"rollout", "start"}, strings.Fields(strings.Replace(flags, "FILE", file, 1))...)...)...).complained(t, exitUsage, want)
 	}
 	limber(t, at("rollout", "start", "--release", "1.5.0", "--repo", t.TempDir())...).complained(t, exitFailed, "release 1.5.0: ", "repo init")
 	limber(t, at("rollout", "start", "--family", "f", "--probation", "few")...).complained(t, exitUsage, "FRAMES/MAX_MISSED")
@@ -44,10 +54,6 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 	limber(t, at("rollout", "start", "--mode", "balanced", "--gate", "misses=1.2")...).complained(t, exitUsage, "1.2x is times")
 	limber(t, at("rollout", "start", "--where", "device=desk")...).complained(t, exitUsage, "--family")
 	limber(t, at("rollout", "start", "--mode", "balanced", "--observe", "0")...).complained(t, exitUsage, "--observe")
-	file := filepath.Join(t.TempDir(), "stock.family")
-	if got := limber(t, "family", "pack", "--out", file); got.code != exitDone {
-		t.Fatalf("family pack: %+v", got)
-	}
 	for _, step := range []struct {
 		want string // that is printed
 		code int
@@ -72,6 +78,7 @@ func TestARolloutFromTheCommandLine(t *testing.T) {
 		{`"state":"done"`, exitDone, []string{"rollout", "watch", "day", "--wait", "--json"}},
 		{"done", exitDone, []string{"rollout", "start", "--family", file, "--id", "stock", "--wait"}},
 		{"1 already there", exitDone, []string{"rollout", "show", "stock"}},
+		{"done", exitDone, []string{"rollout", "start", "--family", file, "--id", "beside", "--shadow-only", "--wait"}},
 		{"there is no rollout dawn", exitFailed, []string{"rollout", "show", "dawn"}},
 	} {
 		got := limber(t, at(step.args...)...)

@@ -60,7 +60,13 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	f := &followed{Remote: r, id: id, wait: a.wait}
 	terminal := terminalOf(c.OutOrStdout())
 	if a.asJSON || terminal == nil {
-		return f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
+		err := f.print(ctx, c.OutOrStdout(), c.ErrOrStderr(), a.asJSON)
+		if s := f.last.Spec; !a.asJSON && f.last.State.Final() && s != nil && s.Shadow != nil && s.Shadow.Only {
+			for _, line := range shadowLines(f.last, r.Labels) { // which is what came of it
+				fmt.Fprintln(c.OutOrStdout(), line)
+			}
+		}
+		return err
 	}
 	within, stop := context.WithCancel(ctx)
 	defer stop()
@@ -73,7 +79,7 @@ func (a *rolloutWatch) follow(ctx context.Context, c *cobra.Command, r *controll
 	if ctx.Err() != nil || within.Err() == nil {
 		return err
 	}
-	return errors.Join(printRollout(c.OutOrStdout(), f.last), f.end())
+	return errors.Join(printRollout(c.OutOrStdout(), f.last, r.Labels), f.end())
 }
 
 // followed is a rollout that is looked at again and again.
@@ -172,7 +178,7 @@ func rolloutScreen(d wire.Rollout, trouble string, columns, rows int) []string {
 	}
 	room := max(rows-len(lines)-len([]string{"the head", "how many more"}), 0)
 	devices := slices.Clone(d.Devices)
-	slices.SortStableFunc(devices, func(a, b wire.RolloutDevice) int { return cmp.Compare(urgency(a), urgency(b)) })
+	slices.SortStableFunc(devices, controller.ByUrgency)
 	shown := min(room, len(devices))
 	lines = append(lines, deviceLines(devices[:shown])...)
 	if more := len(devices) - shown; more > 0 {
@@ -182,16 +188,6 @@ func rolloutScreen(d wire.Rollout, trouble string, columns, rows int) []string {
 		lines[i] = fleet.Clipped(l, columns)
 	}
 	return lines[:min(len(lines), max(rows, 0))]
-}
-
-// urgency is less for a device that is to be looked at sooner.
-func urgency(d wire.RolloutDevice) int {
-	first := []string{wire.DeviceFailed, wire.DeviceTimedOut, wire.DeviceRolledBack, wire.DeviceRunning,
-		wire.DeviceOffline, wire.DevicePending}
-	if i := slices.Index(first, d.State); i >= 0 {
-		return i
-	}
-	return len(first)
 }
 
 // outcome is the exit of a rollout that was waited for.

@@ -103,6 +103,10 @@ var ranks = [][]imports{
 		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/hass", "agent/fleet/rollout",
 			"agent/mqtt", "agent/wire", "family", "store"}, libraries: []string{"golang.org/x/sync"}},
 	},
+	{ // who shows it
+		{of: "agent/dash", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/controller", "agent/mqtt", "agent/wire"},
+			libraries: []string{"golang.org/x/sync"}},
+	},
 	{ // who reads the device
 		{of: "agent/metrics", ours: []string{"agent", "agent/config", "agent/governor", "agent/pipeline", "agent/wire", "store"},
 			libraries: []string{"github.com/prometheus/client_golang"}},
@@ -130,7 +134,7 @@ var ranks = [][]imports{
 	},
 	{ // programs
 		{of: "agent/cmd/limber-boot", ours: []string{"firmware/boot"}},
-		{of: "agent/cmd/limber", ours: []string{"agent", "agent/blob", "agent/check", "agent/config", "agent/control", "agent/bench", "agent/bench/camera", "agent/bench/demo",
+		{of: "agent/cmd/limber", ours: []string{"agent", "agent/blob", "agent/check", "agent/config", "agent/control", "agent/dash", "agent/bench", "agent/bench/camera", "agent/bench/demo",
 			"agent/bench/figure", "agent/bench/load", "agent/fleet", "agent/fleet/controller", "agent/fleet/rollout", "agent/frame",
 			"agent/governor", "agent/governor/logbook", "agent/governor/replay", "agent/lock", "agent/metrics", "agent/mqtt", "agent/pipeline",
 			"agent/release", "agent/sim", "agent/systemd", "agent/uplink", "agent/wire",

@@ -41,6 +41,9 @@ const (
 	exitSwitch
 )
 
+const exitCodes = `0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
+another controller serves the fleet, 4 another release is to take over.`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), stopSignals()...)
 	context.AfterFunc(ctx, stop) // whoever asks twice does not want to wait
@@ -95,13 +98,10 @@ func newRoot() *cobra.Command {
   limber agent &
   limber publish cat.jpg
   limber fleet ls`)
-	root.Long = root.Short + `.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the state folder is in use, or
-another controller serves the fleet, 4 another release is to take over.`
+	root.Long = root.Short + ".\n\nExit codes: " + exitCodes
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newExplain(), newFamily(), newFirmware(),
+	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newDash(), newExplain(), newFamily(), newFirmware(),
 		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
 	takeNoArguments(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

@@ -58,6 +58,7 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		{"desired mode that is none", []string{"fleet", "set", "desk", "--mode", "blanced"}, `--mode: mode "blanced" is not known; supported are balanced`},
 		{"name of a device that is none", []string{"agent", "--check", "--device", "a b"}, `device: "a b" is not`},
 		{"deadlines of a queue", []string{"bench", "governor", "--trace", "t", "--top1", "1", "--queue", "--deadlines", "3"}, "leave out --deadlines"},
+		{"shadow that is over at once", []string{"bench", "shadow", "--slot", "10ms"}, "--slot: 10ms is under 1s"},
 		{"overload that is over at once", []string{"bench", "overload", "--slot", "10ms"}, "--slot: 10ms is under 1s"},
 		{"command that is good for no time", []string{"fleet", "mode", "desk", "balanced", "--ttl", "0"}, "--ttl: must be over 0"},
 		{"command that is over", []string{"fleet", "goal", "desk", "--prefer", "energy", "--ttl", "-5s"}, "--ttl: must be over 0"},

@@ -101,7 +101,7 @@ func manualPage(c *cobra.Command) []byte {
 		b.WriteString(".SH OPTIONS\n" + literal(usages))
 	}
 	b.WriteString(".SH EXAMPLES\n" + literal(c.Example))
-	b.WriteString(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 the state folder is in use.\n")
+	b.WriteString(".SH EXIT STATUS\n" + exitCodes + "\n")
 	if c.HasParent() {
 		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", roff(pageOf(c.Parent())))
 	}

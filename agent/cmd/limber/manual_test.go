@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/limber-edge/limber/agent/config"
 )
 
 // TestEveryCommandHasAManualPageThatManReads also looks for what its help says.
@@ -16,9 +18,13 @@ func TestEveryCommandHasAManualPageThatManReads(t *testing.T) {
 	man, err := exec.LookPath("man")
 	for c := range everyCommand(newRoot()) {
 		page := filepath.Join(dir, "man", pageOf(c)+".1")
-		if _, err := os.Stat(page); err != nil {
-			t.Error(err)
+		source, missing := os.ReadFile(page)
+		if missing != nil {
+			t.Error(missing)
 			continue
+		}
+		if ours := "\"" + config.Default().State + "\")"; strings.Contains(string(source), ours) {
+			t.Errorf("%s has %s, the folder of who built it", page, ours)
 		}
 		if err != nil {
 			continue // man is not installed

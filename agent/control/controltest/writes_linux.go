@@ -37,10 +37,10 @@ func StopAtWrites(tb testing.TB, test, calls string, env []string, look func()) 
 		case <-time.After(time.Millisecond):
 		}
 		child := childOf(c.Process.Pid)
-		if child == 0 || !halted(child) {
+		if child == 0 || !halted(child) || stateOf(fmt.Sprintf("/proc/%d/stat", c.Process.Pid)) != 'S' {
 			still = 0
 		}
-		if still < 3 { // strace halts it at each of its calls, for a moment
+		if still < 3 { // strace, which waits, halts it at each of its calls, for a moment
 			continue
 		}
 		look()
@@ -59,15 +59,24 @@ func childOf(pid int) (child int) {
 	return child
 }
 
-// halted tells whether all threads of a process are stopped.
+// halted tells whether all threads of a process are stopped, by who traces it. Before strace
+// does that, its child stops by itself and waits for it: woken then, it would run untraced.
 func halted(pid int) bool {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, path := range threads {
-		b, e := os.ReadFile(path)
-		_, rest, ok := strings.Cut(string(b), ") ")
-		if e != nil || !ok || rest[0] != 't' && rest[0] != 'T' {
+		if stateOf(path) != 't' {
 			return false
 		}
 	}
 	return err == nil && len(threads) > 0
+}
+
+// stateOf is that of a thread, from its stat in /proc; 0 where it is gone.
+func stateOf(path string) byte {
+	b, err := os.ReadFile(path)
+	_, rest, ok := strings.Cut(string(b), ") ")
+	if err != nil || !ok {
+		return 0
+	}
+	return rest[0]
 }

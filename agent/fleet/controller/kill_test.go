@@ -55,20 +55,46 @@ func serveMortal(tb testing.TB, addr, dir string, commits int) (*served, *mortal
 
 // course is a rollout, and how it ends.
 type course struct {
-	spec *wire.RolloutSpec
-	bad  bool // it fails on all devices but the canary
-	end  wire.RolloutState
+	spec   *wire.RolloutSpec
+	bad    bool // it fails on all devices but the canary
+	agreed int  // of 100 frames, where these are compared
+	end    wire.RolloutState
 }
 
 // canary is the device of the first phase.
 const canary = "d-0"
 
 // outcome is how a command ends.
-func (c course) outcome(device string, _ wire.Command) wire.Ack {
-	if c.bad && device != canary {
+func (c course) outcome(device string, asked wire.Command) wire.Ack {
+	switch {
+	case asked.Shadow != nil: // it goes on once that is known
+		return wire.Ack{State: wire.CommandExecuting, Progress: &wire.Progress{Step: wire.UpdateShadow},
+			Shadow: c.compared(1)}
+	case c.bad && device != canary:
 		return wire.Ack{State: wire.CommandFailed, Reason: wire.Internal, RolledBack: true}
 	}
 	return wire.Ack{State: wire.CommandSucceeded}
+}
+
+// compared is so many hundreds of frames.
+func (c course) compared(hundreds int) *wire.Agreement {
+	return &wire.Agreement{Frames: hundreds * 100, Agreed: hundreds * c.agreed, P95MS: new(8.25)}
+}
+
+// goOn has devices end whose comparison is known up to the middle, and tells whether the
+// rollout has.
+func (c course) goOn(r *controller.Remote, g *garden) (ended bool) {
+	doc, _ := r.Rollout("r")
+	for _, d := range doc.Devices {
+		switch {
+		case d.State != wire.DeviceRunning || d.Shadow == nil:
+		case c.agreed < 97:
+			g.goOn(d.Device, wire.Ack{State: wire.CommandFailed, Reason: wire.Disagreement, Shadow: c.compared(2)})
+		default:
+			g.goOn(d.Device, wire.Ack{State: wire.CommandSucceeded, Shadow: c.compared(2)})
+		}
+	}
+	return doc.State.Final()
 }
 
 // courses are rollouts of each kind that reach all devices, and one that the canary goes
@@ -77,6 +103,7 @@ func courses(tb testing.TB) map[string]course {
 	tb.Helper()
 	family := func(s *wire.RolloutSpec) {
 		s.Mode, s.Family = "", &wire.Family{Name: "new", Digest: "sha256:" + string(folder(tb).Digest())}
+		s.Gates = append([]wire.Gate{{Name: wire.GateAgreement, Limit: "0.97"}}, s.Gates...)
 	}
 	release := func(s *wire.RolloutSpec) {
 		s.Mode, s.Release = "", &wire.RolloutRelease{Version: "1.5.0",
@@ -86,9 +113,15 @@ func courses(tb testing.TB) map[string]course {
 		release(s)
 		s.Canary, s.Phases, s.Rollback = []string{canary}, []string{"1", "2", "100%"}, true
 	}
+	only := func(s *wire.RolloutSpec) {
+		family(s)
+		s.Shadow = &wire.Shadow{Only: true}
+	}
 	return map[string]course{
 		"a mode":                   {spec: spec(nil), end: wire.RolloutDone},
-		"a family":                 {spec: spec(family), end: wire.RolloutDone},
+		"a family that agrees":     {spec: spec(family), agreed: 99, end: wire.RolloutDone},
+		"a family that does not":   {spec: spec(family), agreed: 90, end: wire.RolloutFailed},
+		"nothing but a comparison": {spec: spec(only), agreed: 99, end: wire.RolloutDone},
 		"a release":                {spec: spec(release), end: wire.RolloutDone},
 		"a release that goes back": {spec: spec(back), bad: true, end: wire.RolloutFailed},
 	}
@@ -111,16 +144,12 @@ func (c course) roll(t *testing.T, kill int) (commits int, outcome string) {
 		_, err := r.Do(t.Context(), start("r", c.spec), patience, nil)
 		asked <- err
 	}()
-	ended := func() bool {
-		doc, _ := r.Rollout("r")
-		return doc.State.Final()
-	}
 	until(t, "it is killed or has ended", func() bool {
 		select {
 		case <-m.dead:
 			return true
 		default:
-			return ended()
+			return c.goOn(r, g)
 		}
 	})
 	if m.left == 0 {
@@ -130,9 +159,13 @@ func (c course) roll(t *testing.T, kill int) (commits int, outcome string) {
 	if err := <-asked; err != nil {
 		t.Fatal(err)
 	}
+	until(t, "it ends", func() bool { return c.goOn(r, g) })
 	doc := become(t, r, "r", c.end)
 	for _, d := range doc.Devices {
 		outcome += fmt.Sprintf("%s %s %d by %v, ", d.Device, d.State, d.Attempt, g.effects(d.Device))
+		if d.Shadow != nil {
+			outcome += fmt.Sprintf("%d of %d frames, ", d.Shadow.Agreed, d.Shadow.Frames)
+		}
 	}
 	g.unchanged()
 	return m.count, outcome

@@ -37,39 +37,55 @@ type Remote struct {
 	changed chan struct{} // holds one token when something came
 
 	mu        sync.Mutex // guards what follows
+	heard     uint64     // messages
 	state     *wire.State
 	documents map[string]wire.Rollout // by the id of the topic
-	acks      map[string]wire.Ack     // the last of each command that waits
+	acks      map[string]*answered    // of each command that waits
 	server    *blob.Server            // nil: nothing is served
 }
 
-// OpenRemote assembles a Remote. Its While connects.
-func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger) (*Remote, error) {
+// answered is what is known of a command that waits for its answer.
+type answered struct {
+	ack  wire.Ack      // the last
+	came chan struct{} // holds one token when one came
+}
+
+// OpenRemote assembles a Remote, which subscribes to more filters for what else is to be in
+// its picture. Its While connects.
+func OpenRemote(cfg mqtt.Config, name string, log *slog.Logger, more ...string) (*Remote, error) {
+	at := wire.Address{Fleet: name, Device: wire.Controller}
+	filters := append([]string{at.State(), at.Filter(wire.KindAck), at.Filter(wire.KindFetch), at.Filter(wire.KindCmd)},
+		more...)
+	return OpenRemoteBehind(func(r *Remote) mqtt.Handler { return r }, cfg, name, log, filters...)
+}
+
+// OpenRemoteBehind is OpenRemote for who hears more than the controller, by filters that
+// have its state, acknowledgements and commands as well: the handler stands before the
+// Remote, and hands on to it all that it hears.
+func OpenRemoteBehind(handler func(*Remote) mqtt.Handler, cfg mqtt.Config, name string, log *slog.Logger,
+	filters ...string) (*Remote, error) {
 	r := &Remote{at: wire.Address{Fleet: name, Device: wire.Controller}, log: log, changed: make(chan struct{}, 1),
-		documents: map[string]wire.Rollout{}, acks: map[string]wire.Ack{}}
+		documents: map[string]wire.Rollout{}, acks: map[string]*answered{}}
 	var err error
-	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler { return listener{c, r} }, cfg, log,
-		r.at.State(), r.at.Filter(wire.KindRollout), r.at.Filter(wire.KindAck), r.at.Filter(wire.KindFetch),
-		r.at.Filter(wire.KindCmd))
+	r.Client, err = fleet.OpenBehind(func(c *fleet.Client) mqtt.Handler {
+		r.Client = c
+		return handler(r)
+	}, cfg, log, append(filters, r.at.Filter(wire.KindRollout))...)
 	return r, err
 }
 
-// listener hears what comes from the broker, behind the client.
-type listener struct {
-	*fleet.Client
-	r *Remote
-}
-
-// Receive sorts what comes.
-func (l listener) Receive(m mqtt.Message, ack func()) {
-	l.Client.Receive(m, ack)
-	if t, err := wire.ParseTopic(m.Topic); err == nil && m.Oversize == 0 {
-		l.r.hear(t, m.Payload)
+// Receive sorts what comes from the broker.
+func (r *Remote) Receive(m mqtt.Message, ack func()) {
+	r.Client.Receive(m, ack)
+	if t, err := wire.ParseTopic(m.Topic); err == nil && t.Device == wire.Controller && m.Oversize == 0 {
+		r.hear(t, m.Payload)
 	}
 }
 
 func (r *Remote) hear(t wire.Topic, payload []byte) {
 	r.mu.Lock()
+	r.heard++
+	waits := r.acks[t.ID]
 	switch t.Kind {
 	case wire.KindState:
 		r.state = decoded[wire.State](payload)
@@ -80,8 +96,8 @@ func (r *Remote) hear(t wire.Topic, payload []byte) {
 			delete(r.documents, t.ID)
 		}
 	case wire.KindAck:
-		if a := decoded[wire.Ack](payload); a != nil && r.waits(t.ID) {
-			r.acks[t.ID] = *a
+		if a := decoded[wire.Ack](payload); a != nil && waits != nil {
+			waits.ack = *a
 		}
 	case wire.KindFetch:
 		if r.server != nil {
@@ -89,16 +105,18 @@ func (r *Remote) hear(t wire.Topic, payload []byte) {
 		}
 	}
 	r.mu.Unlock()
-	select {
-	case r.changed <- struct{}{}:
-	default:
+	signal(r.changed)
+	if waits != nil {
+		signal(waits.came)
 	}
 }
 
-// waits tells whether somebody waits for the answer to a command; the lock is held.
-func (r *Remote) waits(id string) bool {
-	_, ok := r.acks[id]
-	return ok
+// signal leaves a token.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // decoded is what a payload says; nil for one that says nothing.
@@ -118,6 +136,13 @@ func (r *Remote) Changed(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Heard is how often something came: who looks again only then misses nothing.
+func (r *Remote) Heard() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard
 }
 
 // Find looks for the controller: ErrAbsent where its state does not say that it is there.
@@ -163,7 +188,7 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 	if err != nil {
 		return wire.Ack{}, err
 	}
-	r.setAck(id, wire.Ack{})
+	came := r.await(id)
 	defer r.forget(id)
 	m := mqtt.Message{Topic: r.at.Cmd(wire.VerbRollout, id), Payload: b, QoS: 1}
 	again := time.NewTicker(askAgain)
@@ -189,7 +214,7 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 				cmp.Or(r.Detail(), "is this user an operator?"))
 		}
 		select {
-		case <-r.changed:
+		case <-came:
 		case <-again.C:
 			r.Send(ctx, m)
 		case <-ctx.Done():
@@ -198,19 +223,22 @@ func (r *Remote) Do(ctx context.Context, command wire.RolloutCommand, ttl time.D
 	}
 }
 
-func (r *Remote) setAck(id string, a wire.Ack) {
+// await begins to wait for the answers to a command.
+func (r *Remote) await(id string) (came <-chan struct{}) {
+	a := &answered{came: make(chan struct{}, 1)}
 	r.mu.Lock()
 	r.acks[id] = a
 	r.mu.Unlock()
+	return a.came
 }
 
 // ack is the last answer to a command, and whether that is new.
 func (r *Remote) ack(id string) (a wire.Ack, news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a = r.acks[id]
+	a = r.acks[id].ack
 	if a.State != "" && !a.State.Final() {
-		r.acks[id] = wire.Ack{}
+		r.acks[id].ack = wire.Ack{}
 	}
 	return a, a.State != ""
 }

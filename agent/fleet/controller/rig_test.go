@@ -237,7 +237,7 @@ func (g *garden) born(name string) {
 	is := g.devices[name].release
 	g.mu.Unlock()
 	g.publish(at(name).Caps(), true, wire.Caps{Machine: "m-" + name, Groups: []string{wire.Everybody}, Family: &old,
-		Arch: arch, Release: &is})
+		Arch: arch, Release: &is, Shadow: true})
 	g.publish(at(name).Reported(), true, wire.Reported{Status: wire.Applied, Mode: "balanced"})
 	g.publish(at(name).State(), true, wire.State{State: wire.Online, BootID: "b-" + name + is.Version, ConnSeq: 1,
 		TS: wire.At(time.Now())})
@@ -359,6 +359,20 @@ func (g *garden) take(t wire.Topic, payload []byte) (ack wire.Ack, answered bool
 	ack.ID, ack.Verb, ack.TS = t.ID, t.Verb, wire.At(time.Now())
 	d.answers[key] = ack
 	return ack, true
+}
+
+// goOn has a device answer the last command that it was given, and still is at.
+func (g *garden) goOn(name string, ack wire.Ack) {
+	g.mu.Lock()
+	d := g.devices[name]
+	key := d.effects[len(d.effects)-1]
+	was := d.answers[key]
+	ack.ID, ack.Verb, ack.TS = was.ID, was.Verb, wire.At(time.Now())
+	d.answers[key] = ack
+	g.mu.Unlock()
+	if !was.State.Final() {
+		g.publish(at(name).Ack(ack.Verb, ack.ID), false, ack)
+	}
 }
 
 // effects are those that commands had on a device.

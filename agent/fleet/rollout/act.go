@@ -32,12 +32,12 @@ func (r *Record) Act(c wire.RolloutCommand, v View, now time.Time) error {
 }
 
 // abort ends the rollout. One that is about to end otherwise keeps that, but may be told
-// to have those done go back.
+// to have those done go back, if there is anything to go back from.
 func (r *Record) abort(back bool) {
 	if r.End == nil {
 		r.End = &ending{State: wire.RolloutAborted, Why: "an operator ended it"}
 	}
-	r.End.Back = r.End.Back || back
+	r.End.Back = r.End.Back || back && !r.only()
 }
 
 // approve lets the next phase begin. The first needs none: who starts a rollout means it.
@@ -84,7 +84,7 @@ func (r *Record) retry(v View, now time.Time) error {
 	for _, i := range again {
 		d := &r.Devices[i]
 		*d = device{identity: identity{Machine: d.Machine}, Name: d.Name, State: wire.DevicePending, Off: d.Off,
-			Attempt: d.Attempt, Before: d.Before, Base: d.Base, Since: now.UnixMilli()}
+			Attempt: d.Attempt, Before: d.Before, figures: figures{Base: d.Base}, Since: now.UnixMilli()}
 	}
 	return nil
 }

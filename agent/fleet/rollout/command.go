@@ -62,6 +62,8 @@ func (s *starter) start(d *device) (held string) {
 	case !d.Back && (updating(s.Spec) || d.Attempt == 0) && s.has(is):
 		d.end(wire.DeviceAlready, "", "", s.now)
 		return ""
+	case !d.Back && s.Spec.Shadow != nil && is.Caps == nil:
+		return d.Name + " has not told yet whether it can compare families"
 	case !d.Back && s.lacks(is) != "":
 		d.end(wire.DeviceFailed, wire.Unsupported, s.lacks(is), s.now)
 		return ""
@@ -83,6 +85,9 @@ func (s *starter) start(d *device) (held string) {
 	}
 	d.State, d.Since, d.Due = wire.DeviceRunning, s.now.UnixMilli(), s.due(s.now)
 	d.Reason, d.Detail, d.Heard, d.Stray, d.Cancel = "", "", false, false, 0
+	if !d.Back {
+		d.Shadow = compared{}
+	}
 	d.Attempt++
 	making := making{attempt: d.Attempt, retry: d.Attempt > 1}
 	switch {
@@ -95,10 +100,12 @@ func (s *starter) start(d *device) (held string) {
 	return ""
 }
 
-// lacks says why there is nothing for a device in a release; "" if there is.
+// lacks says why a device cannot be commanded what it would have to do; "" if it can.
 func (s *starter) lacks(is fleet.Device) string {
 	r := s.Spec.Release
 	switch {
+	case s.Spec.Shadow != nil && !is.Caps.Shadow:
+		return "its agent is too old to compare families: update it, or do without the gate agreement"
 	case r == nil:
 		return ""
 	case arch(is) == "":
@@ -291,6 +298,9 @@ func (r *Record) Ack(name string, a wire.Ack, now time.Time) (changed bool) {
 	}
 	d := &r.Devices[i]
 	was := *d
+	if r.answers(a, d.Sent) {
+		r.compare(d, a.Shadow, a.State.Final())
+	}
 	switch {
 	case d.State == wire.DeviceTimedOut:
 		if a.State.Final() && r.answers(a, d.Sent) {

@@ -51,7 +51,7 @@ func (r *Record) Document() []wire.Rollout {
 // document is the device as others see it.
 func (d *device) document(begun bool) wire.RolloutDevice {
 	is := wire.RolloutDevice{Device: d.Name, Machine: d.Machine, State: d.shown(begun), Reason: d.Reason,
-		Detail: d.Detail, Attempt: d.Attempt, TS: new(wire.At(time.UnixMilli(d.Since)))}
+		Detail: d.Detail, Attempt: d.Attempt, TS: new(wire.At(time.UnixMilli(d.Since))), Shadow: d.Shadow.told()}
 	if d.Stray && is.Detail == "" {
 		is.Detail = "it does not fit any more, and keeps its place"
 	}
@@ -148,6 +148,8 @@ func (r *Record) checkDevice(d *device) error {
 		return fmt.Errorf("device %s: what it goes back to is not there", d.Name)
 	case d.Before > 0 && !r.Before[d.Before-1].of(r.Spec.Kind()):
 		return fmt.Errorf("device %s: it goes back to something else", d.Name)
+	case d.Shadow.check() != nil:
+		return fmt.Errorf("device %s: %w", d.Name, d.Shadow.check())
 	}
 	return nil
 }

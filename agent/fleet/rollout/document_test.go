@@ -25,7 +25,7 @@ func large(tb testing.TB) *rig {
 	for range 2 {
 		g.traffic(nil, 1_800_000, 54_321, 123.456789)
 	}
-	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Gates: gates("p95=2x"), SoakMS: new(0.0)})
+	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Gates: gates("agreement=0", "p95=2x"), SoakMS: new(0.0)})
 	return g
 }
 
@@ -34,10 +34,13 @@ func (g *rig) failAll() {
 	g.tb.Helper()
 	for _, c := range g.r.Commands() {
 		g.r.Ack(c.Device, wire.Ack{ID: c.ID, Verb: c.Verb, State: wire.CommandFailed, Reason: wire.Unauthorized,
-			Detail: detail}, g.now)
+			Detail: detail, Shadow: &most}, g.now)
 	}
 	g.step()
 }
+
+// most is as much as devices can have found.
+var most = wire.Agreement{Frames: 1_000_000, Agreed: 876_543, P95MS: new(123_456.789), Missed: 1_000_000}
 
 // detail says as much as it can, in as many bytes of JSON.
 var detail = strings.Repeat(`"<é>`, 100)
@@ -115,6 +118,12 @@ func TestTenThousandDevicesAreStoredInLessThanFourMegabytes(t *testing.T) {
 	if n := len(mustJSON(t, g.r)); n >= 4_000_000 {
 		t.Errorf("got %d bytes while all are commanded", n)
 	}
+	for _, c := range g.r.Commands() {
+		g.r.Ack(c.Device, wire.Ack{ID: c.ID, Verb: c.Verb, State: wire.CommandExecuting, Shadow: &most}, g.now)
+	}
+	if n := len(mustJSON(t, g.r)); n >= 4_000_000 {
+		t.Errorf("got %d bytes while all are compared", n)
+	}
 	g.failAll()
 	if n := len(mustJSON(t, g.r)); n >= 4_000_000 {
 		t.Errorf("got %d bytes when all failed", n)
@@ -124,6 +133,7 @@ func TestTenThousandDevicesAreStoredInLessThanFourMegabytes(t *testing.T) {
 func TestARecordWhosePartsDoNotFitTogetherIsNotRead(t *testing.T) {
 	g := newRig(t, 4)
 	g.begin(wire.RolloutSpec{Phases: []string{"1", "100%"}})
+	g.answer(g.order()[0], wire.Ack{State: wire.CommandExecuting, Shadow: shadow(20, 18)})
 	whole := mustJSON(t, g.r)
 	for _, change := range [][2]string{
 		{`"id":"r"`, `"id":"r.1"`},
@@ -136,7 +146,10 @@ func TestARecordWhosePartsDoNotFitTogetherIsNotRead(t *testing.T) {
 		{`"b":1`, `"b":2`},
 		{`"b":1`, `"b":-1`},
 		{`"soak_ms":600000,`, ``},
-		{`"gates":[{"name":"success"`, `"gates":[{"name":"agreement"`},
+		{`"gates":[{"name":"agreement"`, `"gates":[{"name":"harmony"`},
+		{`"shadow":{"percent":10,"frames":200,"agreement":0.97},`, ``},
+		{`"g":{"f":20`, `"g":{"f":2`},
+		{`"g":{"f":20`, `"g":{"f":-20`},
 		{`"d":"`, `"d":"/`},
 		{`"s":"running"`, `"s":"gone"`},
 		{`"state":"pending"`, `"state":"gone"`},

@@ -193,7 +193,10 @@ func (r *Record) failedLate(p int) bool {
 
 // gate judges a gate of a phase.
 func (r *Record) gate(g wire.Gate, p int, t turnout, now time.Time, v View) wire.RolloutGate {
-	if g.Name == wire.GateSuccess {
+	switch g.Name {
+	case wire.GateAgreement:
+		return r.agreement(g, p, t)
+	case wire.GateSuccess:
 		return r.success(g, t)
 	}
 	return r.figure(g, p, now, v)

@@ -291,12 +291,12 @@ func TestSuccessFailsAsSoonAsItCannotPass(t *testing.T) {
 
 func TestAGateIsReadAsItIsWritten(t *testing.T) {
 	for _, s := range []string{"", "p95", "p95=", "p95=x", "p95=0", "p95=-1", "p95=1.2X", "p95=1e3", "p95=NaN", "p95=Inf",
-		"p95=0x1p3", "success=2", "success=0.9x", "misses=1.1", "misses=0x", "agreement=0.97", "P95=1"} {
+		"p95=0x1p3", "success=2", "success=0.9x", "misses=1.1", "misses=0x", "agreement=97", "agreement=1x", "P95=1"} {
 		if g, err := rollout.ParseGate(s); err == nil {
 			t.Errorf("%q was read as %+v", s, g)
 		}
 	}
-	for _, s := range []string{"p95=1.2x", "p95=20", "misses=0", "misses=1.5x", "success=1", "success=0"} {
+	for _, s := range []string{"p95=1.2x", "p95=20", "misses=0", "misses=1.5x", "success=1", "success=0", "agreement=0.97"} {
 		if g, err := rollout.ParseGate(s); err != nil || g.Name+"="+g.Limit != s {
 			t.Errorf("%q: got %+v, %v", s, g, err)
 		}

@@ -74,8 +74,11 @@ func (m *model) spec() (s wire.RolloutSpec) {
 	if m.one(4) {
 		s.Canary = []string{"d-0005"}
 	}
+	if s.Mode == "" && s.Release == nil && m.one(3) {
+		s.Gates, s.Shadow = nil, &wire.Shadow{Only: m.one(2)}
+	}
 	s.Phases = [][]string{nil, {"1", "50%", "100%"}, {"100%"}}[m.rand.IntN(3)]
-	s.Approve, s.Follow, s.Rollback = m.one(4), m.one(2), m.one(2)
+	s.Approve, s.Follow, s.Rollback = m.one(4), m.one(2), m.one(2) && s.Shadow == nil
 	s.ForMS, s.SoakMS = new(float64(1+m.rand.IntN(200))*60_000), new(float64(m.rand.IntN(10))*60_000)
 	return s
 }
@@ -105,8 +108,8 @@ func (m *model) event() {
 		if machine != m.devices[name].Caps.Machine {
 			replaced = name
 		}
-		arch := []string{"arm64", "arm64", "amd64"}[m.rand.IntN(3)]
-		m.set(name, func(d *fleet.Device) { d.Caps.Machine, d.Caps.Arch = machine, arch })
+		arch, mute := []string{"arm64", "arm64", "amd64"}[m.rand.IntN(3)], m.one(6)
+		m.set(name, func(d *fleet.Device) { d.Caps.Machine, d.Caps.Arch, d.Caps.Shadow = machine, arch, !mute })
 	case 4, 5, 6, 7:
 		m.tell(name)
 	case 8:
@@ -181,11 +184,18 @@ func (m *model) tell(name string) {
 	if a.State == wire.CommandExecuting {
 		a.Progress = &wire.Progress{Step: wire.UpdateFetching}
 	}
+	switch frames := m.rand.IntN(201); {
+	case a.State == wire.CommandSucceeded: // which no device says before it is through
+		a.Shadow = shadow(200, 200)
+	case !m.one(3):
+		a.Shadow = shadow(frames, frames-m.rand.IntN(1+frames/20))
+	}
 	for _, c := range m.r.Commands() {
 		if c.Device == name && !m.one(4) {
 			a.ID, a.Verb = c.ID, c.Verb
 			if a.State == wire.CommandSucceeded {
 				m.obey(name, c)
+				a.Shadow = m.told(name)
 			}
 		}
 	}
@@ -194,6 +204,14 @@ func (m *model) tell(name string) {
 	if o.over = o.over || a.State.Final() && (a.ID == o.id || a.Verb == wire.VerbCancel); o.over {
 		m.open[name] = o
 	}
+}
+
+// told is what a device tells of the comparison that it made last; nil if it made none.
+func (m *model) told(name string) *wire.Agreement {
+	if u := m.devices[name].Caps.LastUpdate; u != nil {
+		return u.Shadow
+	}
+	return nil
 }
 
 // watch says which rule does not hold.
@@ -314,7 +332,23 @@ func (m *model) watchCommands() {
 		if err := wire.Decode(c.Payload, &asked); err != nil || asked.Check(c.Verb) != nil {
 			m.tb.Fatalf("%s: %v", c.Payload, err)
 		}
+		m.watchShadow(c.Device, asked)
 		m.open[c.Device] = openCommand{id: c.ID, expires: asked.ExpiresAt.Time}
+	}
+}
+
+// watchShadow watches that no device takes a family without the comparison that was asked
+// for, nor at all where nothing else was.
+func (m *model) watchShadow(name string, asked wire.Command) {
+	m.tb.Helper()
+	spec := m.r.Spec.Shadow
+	back := m.r.End != nil
+	switch {
+	case spec == nil || asked.Family == nil:
+	case asked.Shadow == nil && (!back || spec.Only):
+		m.tb.Fatalf("%s is commanded %s without a comparison", name, asked.Family.Name)
+	case asked.Shadow != nil && (!m.devices[name].Caps.Shadow || asked.Shadow.Only != spec.Only):
+		m.tb.Fatalf("%s is commanded %+v; it compares: %v", name, asked.Shadow, m.devices[name].Caps.Shadow)
 	}
 }
 
@@ -338,7 +372,8 @@ func (m *model) calm() {
 		for _, c := range m.r.Commands() {
 			m.obey(c.Device, c)
 			m.both(func(r *rollout.Record) bool {
-				return r.Ack(c.Device, wire.Ack{ID: c.ID, Verb: c.Verb, State: wire.CommandSucceeded}, m.now)
+				return r.Ack(c.Device, wire.Ack{ID: c.ID, Verb: c.Verb, State: wire.CommandSucceeded, Shadow: m.told(c.Device)},
+					m.now)
 			})
 		}
 		for range 5 {

@@ -72,7 +72,7 @@ func newRig(tb testing.TB, n int) *rig {
 func (g *rig) join(name string) {
 	old := family("old")
 	g.devices[name] = fleet.Device{Name: name, State: &wire.State{State: wire.Online, BootID: "b1"},
-		Caps:     &wire.Caps{Machine: "m-" + name, Family: &old, Arch: "arm64", Release: release("1.4.0")},
+		Caps:     &wire.Caps{Machine: "m-" + name, Family: &old, Arch: "arm64", Release: release("1.4.0"), Shadow: true},
 		Reported: &wire.Reported{Mode: "balanced"}, Labels: map[string]string{"site": "berlin"}}
 }
 
@@ -179,7 +179,8 @@ func (g *rig) commanded() (names []string) {
 }
 
 // answer has a device end what it was commanded, which it does as it says: its family,
-// mode or goal are those of the command where it succeeds.
+// mode or goal are those of the command where it succeeds, and a family has agreed with the
+// one before on all frames unless it says otherwise.
 func (g *rig) answer(name string, a wire.Ack) {
 	g.tb.Helper()
 	for _, c := range g.r.Commands() {
@@ -190,20 +191,38 @@ func (g *rig) answer(name string, a wire.Ack) {
 		if a.State == wire.CommandSucceeded {
 			g.obey(name, c)
 		}
+		if s := g.content(c).Shadow; s != nil && a.Shadow == nil {
+			a.Shadow = shadow(s.Wants(), s.Wants())
+		}
 		g.r.Ack(name, a, g.now)
 		return
 	}
 	g.tb.Fatalf("%s has no command open", name)
 }
 
-// obey has a device be what a command asks for.
-func (g *rig) obey(name string, c rollout.Command) {
-	var asked wire.Command
+// content is what a command asks for.
+func (g *rig) content(c rollout.Command) (asked wire.Command) {
+	g.tb.Helper()
 	if err := wire.Decode(c.Payload, &asked); err != nil {
 		g.tb.Fatal(err)
 	}
+	return asked
+}
+
+// shadow is that so many of the frames agreed.
+func shadow(frames, agreed int) *wire.Agreement {
+	return &wire.Agreement{Frames: frames, Agreed: agreed, P95MS: new(8.25), Missed: min(2, frames)}
+}
+
+// obey has a device be what a command asks for, and tell of a comparison that came of it.
+func (g *rig) obey(name string, c rollout.Command) {
+	asked := g.content(c)
 	g.set(name, func(d *fleet.Device) {
+		if s := asked.Shadow; s != nil {
+			d.Caps.LastUpdate = &wire.LastUpdate{ID: c.ID, State: wire.CommandSucceeded, Shadow: shadow(s.Wants(), s.Wants())}
+		}
 		switch {
+		case asked.Shadow != nil && asked.Shadow.Only: // nothing changes
 		case asked.Family != nil:
 			d.Caps.Family = asked.Family
 		case asked.Version != "":

@@ -36,6 +36,11 @@
 //   - A device goes back to the release before by a command, as to an older one. Whether that
 //     may take the place of the one that runs says its manifest, which the device reads: it
 //     refuses what may not, and stays. The program of a package is no release to go back to.
+//   - A family is compared on each device before it answers there, where the gate agreement
+//     is asked for. A device that cannot compare is not commanded: it would take the family.
+//   - A rollout that does nothing but compare changes nothing: no other has to go back behind
+//     it, and nothing goes back for it. It lets all devices of a phase tell before it judges,
+//     and asks none of them to judge by itself, as that would have the family refused later.
 package rollout
 
 import (
@@ -109,7 +114,13 @@ type device struct {
 	Sent    int         `json:"n,omitempty"` // its command that is not answered, of Record.Sent; 0: none
 	Cancel  int         `json:"q,omitempty"` // what takes that back, likewise; -1: it was in vain
 	Before  int         `json:"b,omitempty"` // what it goes back to, of Record.Before, from 1
-	Base    tally       `json:"l,omitzero"`  // its own hour before
+	figures
+}
+
+// figures are what a device answered, or would have.
+type figures struct {
+	Base   tally    `json:"l,omitzero"` // its own hour before
+	Shadow compared `json:"g,omitzero"` // the candidate beside its family
 }
 
 // identity is which machine has the name of a device.

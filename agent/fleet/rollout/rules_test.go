@@ -468,14 +468,15 @@ func TestAFailedGateStopsAllStarts(t *testing.T) {
 	if c := g.r.Document()[0].Phases[1].Counts; c.Cancelled != 7 {
 		t.Errorf("got %+v; want seven cancelled", c)
 	}
-	if gates := g.r.Document()[0].Phases[0].Gates; gates[0].Verdict != wire.GateFail || gates[1].Verdict != wire.GateWait {
-		t.Errorf("got %+v; want success failed, misses waiting", gates)
+	success, misses := g.gate("success"), g.gate("misses")
+	if success.Verdict != wire.GateFail || misses.Verdict != wire.GateWait {
+		t.Errorf("got %+v, %+v; want success failed, misses waiting", success, misses)
 	}
 }
 
 func TestSpecsThatCannotBeDoneAreUsageErrors(t *testing.T) {
 	for name, spec := range map[string]wire.RolloutSpec{
-		"agreement":  {Gates: []wire.Gate{{Name: "agreement", Limit: "0.97"}}},
+		"agreement":  {Gates: []wire.Gate{{Name: "agreement", Limit: "97"}}},
 		"twice":      {Gates: []wire.Gate{{Name: "p95", Limit: "5"}, {Name: "p95", Limit: "6"}}},
 		"success x":  {Gates: []wire.Gate{{Name: "success", Limit: "1.2x"}}},
 		"misses":     {Gates: []wire.Gate{{Name: "misses", Limit: "2"}}},

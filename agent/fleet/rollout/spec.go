@@ -25,32 +25,55 @@ const (
 // Complete is the spec with what it leaves to defaults. Its error is a *wire.Refusal
 // and says why no controller can do it.
 func Complete(s wire.RolloutSpec) (wire.RolloutSpec, error) {
-	if len(s.Phases) == 0 {
-		s.Phases = []string{"1", "5%", "25%", "100%"}
-	}
+	only := s.Shadow != nil && s.Shadow.Only
 	if len(s.Gates) == 0 {
-		s.Gates = []wire.Gate{{Name: wire.GateSuccess, Limit: "0.95"}, {Name: wire.GateMisses, Limit: "1.2x"},
-			{Name: wire.GateP95, Limit: "1.2x"}}
+		s.Gates = defaultGates(s)
 	}
 	if s.Observe == 0 {
 		s.Observe = 200
 	}
-	if s.SoakMS == nil {
+	switch {
+	case s.SoakMS != nil:
+	case only:
+		s.SoakMS = new(0.0)
+	default:
 		s.SoakMS = new(wire.Millis(10 * time.Minute))
+	}
+	switch {
+	case len(s.Phases) > 0:
+	case only:
+		s.Phases = []string{"100%"}
+	default:
+		s.Phases = []string{"1", "5%", "25%", "100%"}
 	}
 	if s.ForMS == nil {
 		s.ForMS = new(wire.Millis(24 * time.Hour))
 	}
+	completeShadow(&s)
 	if err := check(s); err != nil {
 		return s, &wire.Refusal{Reason: wire.Invalid, Err: err}
 	}
 	return s, nil
 }
 
+// defaultGates are all that there are for what is rolled out. The agreement is the first, to
+// be named before what comes of it.
+func defaultGates(s wire.RolloutSpec) []wire.Gate {
+	all := []wire.Gate{{Name: wire.GateAgreement, Limit: "0.97"}, {Name: wire.GateSuccess, Limit: "0.95"},
+		{Name: wire.GateMisses, Limit: "1.2x"}, {Name: wire.GateP95, Limit: "1.2x"}}
+	switch {
+	case s.Shadow != nil && s.Shadow.Only:
+		return all[:2]
+	case s.Family == nil:
+		return all[1:]
+	}
+	return all
+}
+
 // check tells why a complete spec cannot be done.
 func check(s wire.RolloutSpec) error {
-	for _, check := range []func(wire.RolloutSpec) error{wire.RolloutSpec.Check, checkPhases, checkGates, checkTimes,
-		checkUnavailable, checkSize} {
+	for _, check := range []func(wire.RolloutSpec) error{wire.RolloutSpec.Check, checkPhases, checkGates, checkShadow,
+		checkTimes, checkUnavailable, checkSize} {
 		if err := check(s); err != nil {
 			return err
 		}
@@ -184,21 +207,22 @@ type limit struct {
 	relative bool // figure is times the baseline
 }
 
-// parseLimit reads the limit of a gate: success a fraction, misses a fraction or times
-// the baseline, p95 milliseconds or times the baseline.
+// parseLimit reads the limit of a gate: agreement and success a fraction, misses a fraction
+// or times the baseline, p95 milliseconds or times the baseline.
 func parseLimit(g wire.Gate) (limit, error) {
 	figure, relative := strings.CutSuffix(g.Limit, "x")
 	v, err := parseFigure(figure)
 	fraction := v >= 0 && v <= 1
+	share := g.Name == wire.GateAgreement || g.Name == wire.GateSuccess
 	switch {
-	case g.Name != wire.GateSuccess && g.Name != wire.GateMisses && g.Name != wire.GateP95:
-		return limit{}, fmt.Errorf("%.40q is none of success, misses, p95", g.Name)
+	case !share && g.Name != wire.GateMisses && g.Name != wire.GateP95:
+		return limit{}, fmt.Errorf("%.40q is none of agreement, success, misses, p95", g.Name)
 	case err != nil:
 		return limit{}, fmt.Errorf("%s: %.40q is no figure", g.Name, g.Limit)
-	case g.Name == wire.GateSuccess && relative:
-		return limit{}, fmt.Errorf("success: %.40q: it has no baseline, want a fraction", g.Limit)
-	case g.Name == wire.GateSuccess && !fraction:
-		return limit{}, fmt.Errorf("success: %.40q is not in [0, 1]", g.Limit)
+	case share && relative:
+		return limit{}, fmt.Errorf("%s: %.40q: it has no baseline, want a fraction", g.Name, g.Limit)
+	case share && !fraction:
+		return limit{}, fmt.Errorf("%s: %.40q is not in [0, 1]", g.Name, g.Limit)
 	case g.Name == wire.GateMisses && !relative && !fraction:
 		return limit{}, fmt.Errorf("misses: %.40q is not in [0, 1]; %.40sx is times the hour before", g.Limit, g.Limit)
 	case (relative || g.Name == wire.GateP95) && !(v > 0):

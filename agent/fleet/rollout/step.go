@@ -94,13 +94,18 @@ func (r *Record) follower(name string, others []*Record) string {
 
 // before tells whether another rollout was started after this one that changes the same
 // of a device.
-func (r *Record) before(o *Record) bool { return r.alike(o) && o.Start.After(r.Start.Time) }
+func (r *Record) before(o *Record) bool {
+	return r.alike(o) && !o.only() && o.Start.After(r.Start.Time)
+}
 
 // see takes in how a device is, and lets it time out. One that has what it was commanded
 // has done it, though its answer was lost, or comes when its time is over.
 func (r *Record) see(d *device, is fleet.Device, begun bool, now time.Time) {
 	d.Off = !is.Online()
 	there := d.Sent > 0 && r.arrived(d, is)
+	if u := r.ended(d, is); there && u != nil {
+		r.compare(d, u.Shadow, true)
+	}
 	d.Heard = d.Heard || there || d.State == wire.DeviceRunning && updates(is) == r.Sent[d.Sent].ID
 	if d.State == wire.DevicePending {
 		switch {
@@ -132,10 +137,22 @@ func (d *device) timeOut(now time.Time) {
 
 // arrived tells whether the device has what it was commanded, as it says itself.
 func (r *Record) arrived(d *device, is fleet.Device) bool {
-	if !d.Back {
+	switch u := r.ended(d, is); {
+	case !d.Back && r.only():
+		return u != nil && u.State == wire.CommandSucceeded
+	case !d.Back:
 		return r.has(is)
 	}
 	return r.Before[d.Before-1].same(present(is, r.Spec.Kind()))
+}
+
+// ended is the update of the device's command as the device tells of it, once it has ended;
+// nil if it does not.
+func (r *Record) ended(d *device, is fleet.Device) *wire.LastUpdate {
+	if is.Caps == nil || is.Caps.LastUpdate == nil || is.Caps.LastUpdate.ID != r.Sent[d.Sent].ID {
+		return nil
+	}
+	return is.Caps.LastUpdate
 }
 
 // updates is the id of the update that the device is at; "" if it is at none.
@@ -352,7 +369,7 @@ func (r *Record) stands() (wire.RolloutState, string) {
 	}
 	for _, g := range p.Gates {
 		if g.Verdict == wire.GateWait {
-			return wire.RolloutWaiting, wanting(g, r.Spec.Observe)
+			return wire.RolloutWaiting, wanting(g, r.needs(g.Name))
 		}
 	}
 	if !p.Settled.IsZero() {
@@ -363,14 +380,14 @@ func (r *Record) stands() (wire.RolloutState, string) {
 }
 
 // wanting is what a gate waits for, in words.
-func wanting(g wire.RolloutGate, observe int) string {
+func wanting(g wire.RolloutGate, needs int) string {
 	switch {
 	case g.Name == wire.GateSuccess:
 		return "success: no device has ended"
-	case g.Frames >= uint64(observe):
+	case g.Frames >= uint64(needs):
 		return g.Name + ": the baseline is not known"
 	}
-	return fmt.Sprintf("%s: %d of %d frames are known", g.Name, g.Frames, observe)
+	return fmt.Sprintf("%s: %d of %d frames are known", g.Name, g.Frames, needs)
 }
 
 func (r *Record) soak() time.Duration {

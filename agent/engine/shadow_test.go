@@ -1,0 +1,499 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limber-edge/limber/agent/pipeline"
+	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/family"
+)
+
+// picture is a frame of one colour, of which the numbers that members see are a 255th.
+func picture(tb testing.TB, gray uint8) pipeline.Job {
+	tb.Helper()
+	m := image.NewGray(image.Rect(0, 0, 4, 4))
+	for i := range m.Pix {
+		m.Pix[i] = color.Gray{gray}.Y
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		tb.Fatal(err)
+	}
+	return pipeline.Job{Body: b.Bytes(), Received: time.Now(), Deadline: time.Minute}
+}
+
+// above says the second class of images brighter than a number in [0, 1].
+func above(limit float32) func(float32) int {
+	return func(pixel float32) int {
+		if pixel > limit {
+			return 1
+		}
+		return 0
+	}
+}
+
+// comparing is a shadow that runs beside the test.
+type comparing struct {
+	*rig
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error // once it has ended
+	mu     sync.Mutex
+	so     Compared // guarded by mu
+}
+
+// compares begins a shadow.
+func (r *rig) compares(next Source, how Comparison) *comparing {
+	ctx, cancel := context.WithCancel(r.Context())
+	c := &comparing{rig: r, cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		so, err := r.Shadow(ctx, next, how, c.set)
+		if c.set(so); err != nil {
+			c.err = err
+		}
+	}()
+	synctest.Wait()
+	return c
+}
+
+func (c *comparing) set(so Compared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.so = so
+}
+
+func (c *comparing) far() Compared {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.so
+}
+
+// over wants the shadow to have ended with a reason, "" for none, and to have left nothing.
+func (c *comparing) over(f *family.Family, reason wire.Reason, says string) {
+	c.Helper()
+	<-c.ended
+	refusal, _ := errors.AsType[*wire.Refusal](c.err)
+	switch {
+	case reason == "" && c.err != nil:
+		c.Error(c.err)
+	case reason != "" && (refusal == nil || refusal.Reason != reason || !strings.Contains(c.err.Error(), says)):
+		c.Errorf("got %v, want %s and %q", c.err, reason, says)
+	}
+	c.closed(f)
+}
+
+func TestAgreementIsThatOfTheLabelsOfTheFirstClasses(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		classes []string
+		limit   float32
+		agreed  int // of the pictures of 256 grays
+	}{
+		{"the same", []string{"cat", "dog"}, 0.5, 256},
+		{"another limit", []string{"cat", "dog"}, 0.75, 192},
+		{"the same numbers, other labels", []string{"dog", "cat"}, 0.5, 0},
+		{"labels that the other one lacks", []string{"cat", "hen", "dog"}, 0.5, 128},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, nil, func(t *testing.T, r *rig) {
+				next, l := r.another("next", "one", "two")
+				next.Family.Classes, l.says, r.cpu.says = tt.classes, above(tt.limit), above(0.5)
+				before, tally := r.Snapshot(), r.Tally()
+				c := r.compares(next, Comparison{Percent: 100, Frames: 256})
+				for gray := range 256 {
+					if got := r.ask(picture(t, uint8(gray))); got.Reason != "" || got.member == "one" || got.member == "two" {
+						t.Errorf("got %s by %s", got.Detail, got.member)
+					}
+					if pass(time.Second); c.far().Frames != gray+1 {
+						t.Fatalf("got %d frames, want %d", c.far().Frames, gray+1)
+					}
+				}
+				c.over(next.Family, "", "")
+				if got := c.far(); got.Frames != 256 || got.Agreed != tt.agreed || got.Missed != 0 || got.P95 < 2*ms || got.P95 > 5*ms {
+					t.Errorf("got %+v, want %d agreed", got, tt.agreed)
+				}
+				now, counted := r.Snapshot(), r.Tally()
+				if now.Jobs-before.Jobs != 256 || now.Infer.Count()-before.Infer.Count() != 256 || counted.Answered-tally.Answered != 256 ||
+					counted.Family != r.deps.Family || counted.Refused+counted.Missed > 0 {
+					t.Errorf("counted %+v, %+v; want the jobs alone", now.Counts, counted)
+				}
+				if events := r.events.of(wire.EventSwitch); len(events) > 0 {
+					t.Errorf("got switches %q", events)
+				}
+				if len(l.ran) != 256 {
+					t.Errorf("members of the other family ran %d times", len(l.ran))
+				}
+			})
+		})
+	}
+}
+
+// cameras has a frame come every so often, and tells how many of them there were.
+func (r *rig) cameras(every, for_ time.Duration) (sent int) {
+	for end := time.Now().Add(for_); time.Now().Before(end); sent++ {
+		r.Submit(picture(r, uint8(sent)), func(*Answer) {})
+		pass(every)
+	}
+	return sent
+}
+
+func TestNoMoreFramesAreComparedThanWereAskedFor(t *testing.T) {
+	for _, percent := range []float64{1, 10, 33, 70, 100} {
+		t.Run(fmt.Sprint(percent), func(t *testing.T) {
+			simulate(t, nil, func(t *testing.T, r *rig) {
+				next, l := r.another("next", "one")
+				l.latency[0] = 10 * time.Microsecond
+				c := r.compares(next, Comparison{Percent: percent, Frames: 1 << 20})
+				sent := r.cameras(20*ms, 20*time.Second)
+				got, most := float64(c.far().Frames), float64(sent)*percent/100
+				if got > most || got < most/2-3 {
+					t.Errorf("got %v of %d frames, want about %v and no more", got, sent, most)
+				}
+				c.cancel()
+				<-c.ended
+			})
+		})
+	}
+}
+
+func TestEveryCameraHasItsTurnToBeCompared(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		seen := map[int]int{}
+		l.says = func(pixel float32) int { seen[int(pixel*255+0.5)%10]++; return 0 }
+		c := r.compares(next, Comparison{Percent: 10, Frames: 1 << 20})
+		for i := range 2000 { // ten cameras that take turns
+			r.Submit(picture(t, uint8(i%10)), func(*Answer) {})
+			pass(50 * ms)
+		}
+		c.cancel()
+		<-c.ended
+		for camera := range 10 {
+			if seen[camera] < 5 {
+				t.Errorf("got %v frames by camera, want some 20 of each", seen)
+				break
+			}
+		}
+	})
+}
+
+func TestAShadowTakesNoMoreOfTheTimeThanWasAskedFor(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		l.latency[0] = 90 * ms
+		c := r.compares(next, Comparison{Percent: 10, Frames: 1 << 20})
+		r.cameras(100*ms, 20*time.Second)
+		if n := c.far().Frames; n < 15 || n > 23 {
+			t.Errorf("got %d frames of 90 ms in 20 s, want a tenth of the time", n)
+		}
+		c.cancel()
+		<-c.ended
+	})
+}
+
+func TestNoFrameIsComparedWhileJobsWaitOrRun(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 1 << 20})
+		l.change(func(l *fakeLoader) { l.ran = nil })
+		for range 500 { // each comes before the one before it is answered, by the largest, in 8 ms
+			r.Submit(picture(t, 0), func(*Answer) {})
+			pass(7 * ms)
+		}
+		if n := len(l.ran); n > 0 || c.far().Frames > 0 {
+			t.Errorf("%d frames were compared, members ran %d times", c.far().Frames, n)
+		}
+		c.cancel()
+		<-c.ended
+	})
+}
+
+func TestAJobThatComesHasTheShadowGiveUpItsInference(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		l.latency[0] = 50 * ms
+		c := r.compares(next, Comparison{Percent: 100, Frames: 1 << 20})
+		const jobs = 1000
+		for i := 1; i <= jobs; i++ { // after its answer, 22 ms are left to the next
+			r.Submit(picture(t, 0), func(*Answer) {})
+			pass(30 * ms)
+			if i == 2 && (l.ended != 1 || c.far().Frames > 0) {
+				t.Errorf("%d inferences were given up, %d frames counted; want the one at hand", l.ended, c.far().Frames)
+			}
+		}
+		got := c.far()
+		if met := l.ended + len(l.ran); met > jobs/metRest || met < jobs/metRest-2 {
+			t.Errorf("jobs met with %d inferences, want it to be one in %d", met, metRest)
+		}
+		if got.Frames != len(l.ran) || l.ended-got.Frames < 0 || l.ended-got.Frames > 1 || got.Missed > 0 {
+			t.Errorf("%d given up, %+v; want every other one to go to its end", l.ended, got)
+		}
+		c.cancel()
+		<-c.ended
+	})
+}
+
+func TestFramesThatWouldHaveBeenLateAreCounted(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		latency  time.Duration
+		floor    float64
+		deadline time.Duration
+		missed   int
+	}{
+		{"in time", 10 * ms, 0, 20 * ms, 0},
+		{"late", 30 * ms, 0, 20 * ms, 10},
+		{"refused, as none is accurate enough", 10 * ms, 0.75, 20 * ms, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, nil, func(t *testing.T, r *rig) {
+				next, l := r.another("next", "one")
+				l.latency[0] = tt.latency
+				c := r.compares(next, Comparison{Percent: 100, Frames: 10})
+				for range 10 {
+					j := picture(t, 0)
+					j.Deadline, j.Floor = tt.deadline, tt.floor
+					r.ask(j)
+					pass(50 * ms) // so soon that the governor remembers
+				}
+				c.over(next.Family, "", "")
+				if got := c.far(); got.Frames != 10 || got.Missed != tt.missed {
+					t.Errorf("got %+v, want %d missed", got, tt.missed)
+				}
+			})
+		})
+	}
+}
+
+func TestTheQueueOfTheFamilyInUseCountsForTheOther(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		l.latency[0] = 10 * ms
+		c := r.compares(next, Comparison{Percent: 100, Frames: 2})
+		for _, waited := range []time.Duration{0, 15 * ms} {
+			j := picture(t, 0)
+			j.Received, j.Deadline = time.Now().Add(-waited), 24*ms // the largest takes 8 ms
+			r.ask(j)
+			pass(time.Second)
+		}
+		c.over(next.Family, "", "")
+		if got := c.far(); got.Missed != 1 {
+			t.Errorf("got %+v, want the one that waited to be late", got)
+		}
+	})
+}
+
+func TestTheModeOfTheDeviceIsThatOfTheShadow(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one", "large")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 6})
+		l.change(func(l *fakeLoader) { l.ran = nil })
+		for _, m := range []string{"fixed:large", "fixed:small", "low-latency"} {
+			if err := r.SetMode(t.Context(), mode(t, m)); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				r.ask(picture(t, 0))
+				pass(time.Second)
+			}
+		}
+		c.over(next.Family, "", "")
+		if want := []int{1, 1, 1, 1}; len(l.ran) != 6 || !slices.Equal(l.ran[:4], want) { // balanced, without a small one
+			t.Errorf("members %v ran, want %v first", l.ran, want)
+		}
+		if s := r.Status(); s.Target != mode(t, "low-latency") || len(r.events.of(wire.EventFault)) > 0 {
+			t.Errorf("got %v, %q", s.Target, r.events.of(wire.EventFault))
+		}
+	})
+}
+
+func TestAShadowGivesUpItsMemoryBeforeAMemberInUseGoes(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one", "two")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		open := func() (n int) {
+			l.change(func(l *fakeLoader) { n = l.open })
+			return n
+		}
+		r.ask(picture(t, 0))
+		if pass(time.Second); open() != 2 || c.far().Frames != 1 {
+			t.Fatalf("%d sessions are open, %d frames compared", open(), c.far().Frames)
+		}
+		taking(r, 3, 20) // % of the memory by session
+		if pass(2 * time.Second); open() > 0 || !strings.Contains(c.far().Waits, "memory has no room") {
+			t.Errorf("%d sessions are open, it waits for %q", open(), c.far().Waits)
+		}
+		r.wants(Ready, "")
+		if pass(time.Minute); open() > 0 || len(r.events.of(wire.EventMemory)) > 0 {
+			t.Errorf("%d sessions are open, %q", open(), r.events.of(wire.EventMemory))
+		}
+		r.machine.mu.Lock()
+		r.machine.taken = nil
+		r.machine.mu.Unlock()
+		tight(r) // that is not the shadow's doing: a member goes
+		pass(5 * time.Second)
+		r.wants(Degraded, "large is out of use")
+		r.machine.set(100, 100)
+		pass(time.Hour)
+		r.wants(Ready, "")
+		for open() == 2 && c.far().Frames < 3 {
+			r.ask(picture(t, 0))
+			pass(time.Second)
+		}
+		c.over(next.Family, "", "")
+		if got := c.far(); got.Frames != 3 || got.Waits != "" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestAShadowThatCannotBeSaysWhy(t *testing.T) {
+	canary := errors.New("canary: a logit is far from the stored one")
+	for _, tt := range []struct {
+		name   string
+		spoil  func(*rig, *Source, *fakeLoader)
+		reason wire.Reason
+		says   string
+	}{
+		{"no member passes", func(_ *rig, _ *Source, l *fakeLoader) { l.gone = canary }, wire.Unsupported,
+			"family next cannot be used: no member of family next can be used: member 0: canary: a logit is far from the stored " +
+				"one; family test stays"},
+		{"the disk is full", func(_ *rig, _ *Source, l *fakeLoader) { l.faults = []error{canary, family.ErrNoRoom} }, wire.NoSpace,
+			"member 1: the disk is full"},
+		{"no runtime", func(_ *rig, s *Source, _ *fakeLoader) { s.Open, s.Fault = nil, errors.New("no ONNX Runtime") },
+			wire.Unsupported, "no ONNX Runtime"},
+		{"no preprocessing", func(_ *rig, s *Source, _ *fakeLoader) { s.Preprocess = family.Preprocess{} }, wire.Unsupported, "resize"},
+		{"it hangs", func(_ *rig, _ *Source, l *fakeLoader) { l.hang[1] = 100 }, wire.Unsupported,
+			"family next cannot be used: member two: it was interrupted after"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			simulate(t, nil, func(t *testing.T, r *rig) {
+				next, l := r.another("next", "one", "two")
+				tt.spoil(r, &next, l)
+				c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+				r.ask(picture(t, 0))
+				c.over(next.Family, tt.reason, tt.says)
+				r.wants(Ready, "")
+				r.answeredBy("large")
+			})
+		})
+	}
+}
+
+func TestAMemberThatFailsToAnswerEndsTheShadow(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		r.ask(picture(t, 0))
+		pass(time.Second)
+		l.change(func(l *fakeLoader) { l.gone = errors.New("out of order") })
+		r.ask(picture(t, 0))
+		c.over(next.Family, wire.Unsupported, "family next cannot be used: member one: out of order; family test stays")
+		if got := c.far(); got.Frames != 1 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestThereIsNothingToCompareWithAFamilyThatCannotAnswer(t *testing.T) {
+	simulate(t, func(r *rig) { r.cpu.gone = errors.New("canary") }, func(t *testing.T, r *rig) {
+		next, _ := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		c.over(next.Family, wire.Precondition, "family next cannot be compared with family test, which answers no job: no member")
+	})
+}
+
+func TestAShadowIsGivenUpAtAnyMoment(t *testing.T) {
+	for moment := range 30 {
+		for _, ends := range []string{"by who asked", "with the engine"} {
+			t.Run(fmt.Sprint(moment, " ", ends), func(t *testing.T) {
+				simulate(t, nil, func(t *testing.T, r *rig) {
+					next, l := r.another("next", "one", "two")
+					l.slow = 7 * ms
+					c := r.compares(next, Comparison{Percent: 100, Frames: 1 << 20})
+					for range moment {
+						r.Submit(picture(t, 0), func(*Answer) {})
+						pass(3 * ms)
+					}
+					want := context.Canceled
+					if ends == "by who asked" {
+						c.cancel()
+					} else {
+						r.stop()
+						want = pipeline.ErrClosed
+					}
+					if <-c.ended; !errors.Is(c.err, want) {
+						t.Errorf("got %v, want %v", c.err, want)
+					}
+					pass(time.Second)
+					r.closed(next.Family)
+				})
+			})
+		}
+	}
+}
+
+func TestAFamilyTakesOverAfterItWasComparedAndNotBefore(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one", "two")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 2})
+		replaced := make(chan error, 1)
+		go func() { replaced <- r.Replace(t.Context(), next) }()
+		pass(time.Minute)
+		if got := r.Status().Family; got != r.deps.Family {
+			t.Errorf("family %s took over", got.Name)
+		}
+		for range 2 {
+			r.ask(picture(t, 0))
+			pass(time.Second)
+		}
+		c.over(r.cpu.family, "", "")
+		if err := <-replaced; err != nil || l.profiled != 1 {
+			t.Errorf("got %v, %d profiles; want that of the shadow used again", err, l.profiled)
+		}
+		r.answeredBy("two")
+	})
+}
+
+func TestAShadowBeginsWhenTheFamilyInUseAnswers(t *testing.T) {
+	st := mustStore(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := mustRig(t, st)
+		r.cpu.slow = time.Minute
+		r.start()
+		next, l := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
+		if pass(30 * time.Second); len(l.made) > 0 {
+			t.Errorf("members %v were made, before those in use", l.made)
+		}
+		pass(time.Hour)
+		r.ask(picture(t, 0))
+		c.over(next.Family, "", "")
+		r.end()
+	})
+}
+
+func TestSamplingAllocatesNothingWhereNoFrameIsWanted(t *testing.T) {
+	p := newSampler(10)
+	j, a := picture(t, 0), Answer{Answer: &pipeline.Answer{Top: []pipeline.Class{{}}}, Family: testFamily()}
+	if n := testing.AllocsPerRun(100, func() {
+		p.answered(&j, &a, true)
+		p.yield()
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
