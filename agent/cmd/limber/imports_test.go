@@ -95,12 +95,13 @@ var ranks = [][]imports{
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
-	{ // the rules of the fleet
+	{ // the rules of the fleet, and who else looks at it
 		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
+		{of: "agent/fleet/hass", ours: []string{"agent/fleet", "agent/mqtt", "agent/wire"}, libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who carries them out
-		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/mqtt", "agent/wire",
-			"family", "store"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/hass", "agent/fleet/rollout",
+			"agent/mqtt", "agent/wire", "family", "store"}, libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who shows it
 		{of: "agent/dash", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/controller", "agent/mqtt", "agent/wire"},
