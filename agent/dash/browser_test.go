@@ -167,6 +167,23 @@ func measure(ctx context.Context, b *fleet.Mailbox) error {
 	}
 }
 
+// misspeak has a device, by the name of what every object of a page has, tell figures at the
+// ends of what a number holds, and set its clock back.
+func misspeak(tb testing.TB, b *fleet.Mailbox) {
+	tb.Helper()
+	who := at("constructor")
+	publish(tb, b, who.State(), true, wire.State{State: wire.Online, TS: wire.At(time.Now())})
+	member := func(name string, ms float64) wire.Member {
+		return wire.Member{Name: name, Top1: 0.9, P50MS: new(ms), P95MS: new(ms)}
+	}
+	publish(tb, b, who.Caps(), true,
+		wire.Caps{Members: []wire.Member{member("a", 1e-300), member("b", 1.7e308), member("c", 5)}})
+	for _, second := range []time.Duration{5, 6, 6, 1, 2} {
+		publish(tb, b, who.Telemetry(), false, wire.Telemetry{TS: wire.At(time.Now().Add(second * time.Second)),
+			Member: "a", P95MS: new(1e300)})
+	}
+}
+
 func TestInABrowserAnEmptyFleetAndALostBrokerSayWhatToDo(t *testing.T) {
 	addr, lose := broker(t, "127.0.0.1:0", nil)
 	s, err := New(Config{Broker: linkTo(addr, "", ""), Fleet: yard, Listen: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
@@ -175,9 +192,10 @@ func TestInABrowserAnEmptyFleetAndALostBrokerSayWhatToDo(t *testing.T) {
 	}
 	end := run(t, s.Run)
 	look(t, map[string]func(){
-		"lose the broker":       lose,
-		"bring the broker back": func() { broker(t, addr, nil) },
-		"end the server":        end,
+		"lose the broker":                 lose,
+		"bring the broker back":           func() { broker(t, addr, nil) },
+		"let a device say what cannot be": func() { misspeak(t, mailbox(t, linkTo(addr, "", ""))) },
+		"end the server":                  end,
 	}, "trouble.js", s.URL())
 }
 

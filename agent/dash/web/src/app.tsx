@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Device } from './device'
 import { Fleet, type Place, type Window } from './fleet'
+import { Guard } from './guard'
 import { Help } from './help'
 import { Mark } from './mark'
 import { RolloutView } from './rollout'
@@ -42,30 +43,32 @@ export function App() {
       <Bar picture={picture} route={route} steering={steering} help={() => setHelp(true)} />
       <Trouble picture={picture} />
       <main id="main" tabIndex={-1}>
-        {route.screen === 'fleet' && (
-          <Fleet
-            {...{ picture, only, window, setWindow, place }}
-            where={route.where}
-            setOnly={(l) => {
-              setOnly(l)
-              scrollTo(0, 0)
-            }}
-          />
-        )}
-        {route.screen === 'device' && (
-          <Device key={route.device} picture={picture} name={route.device} where={route.where} steering={steering} />
-        )}
-        {route.screen === 'rollouts' && <Rollouts picture={picture} />}
-        {route.screen === 'rollout' && (
-          <RolloutView
-            key={route.rollout}
-            picture={picture}
-            id={route.rollout}
-            steering={steering}
-            shown={shown}
-            more={() => setShown(shown + devicesAtOnce)}
-          />
-        )}
+        <Guard key={subject(route)}>
+          {route.screen === 'fleet' && (
+            <Fleet
+              {...{ picture, only, window, setWindow, place }}
+              where={route.where}
+              setOnly={(l) => {
+                setOnly(l)
+                scrollTo(0, 0)
+              }}
+            />
+          )}
+          {route.screen === 'device' && (
+            <Device key={route.device} picture={picture} name={route.device} where={route.where} steering={steering} />
+          )}
+          {route.screen === 'rollouts' && <Rollouts picture={picture} />}
+          {route.screen === 'rollout' && (
+            <RolloutView
+              key={route.rollout}
+              picture={picture}
+              id={route.rollout}
+              steering={steering}
+              shown={shown}
+              more={() => setShown(shown + devicesAtOnce)}
+            />
+          )}
+        </Guard>
       </main>
       {steering.dialog}
       {help && <Help close={() => setHelp(false)} />}
@@ -221,6 +224,8 @@ function Trouble({ picture }: { picture: Picture }) {
 
 const asOf = (t: number) => (t > 0 ? ` What is shown is as of ${clock(t)}.` : '')
 
+const filter = () => document.querySelector<HTMLInputElement>('#where')?.select()
+
 // useKeys are those that hold everywhere but where somebody writes.
 function useKeys(route: Route, help: () => void) {
   useEffect(() => {
@@ -237,8 +242,11 @@ function useKeys(route: Route, help: () => void) {
       switch (e.key) {
         case '/':
           e.preventDefault()
-          if (route.screen !== 'fleet') go({ screen: 'fleet', where: '' })
-          setTimeout(() => document.querySelector<HTMLInputElement>('#where')?.select())
+          if (route.screen === 'fleet') filter()
+          else {
+            go({ screen: 'fleet', where: '' })
+            setTimeout(filter)
+          }
           break
         case '?':
           help()
@@ -260,6 +268,9 @@ function useKeys(route: Route, help: () => void) {
   }, [address(route)])
 }
 
+// subject is a screen, and of which device or rollout.
+const subject = (r: Route) => r.screen + ('device' in r ? '/' + r.device : 'rollout' in r ? '/' + r.rollout : '')
+
 // useArrival gives another screen its title, and its head the focus, so that it is read out.
 function useArrival(route: Route) {
   const first = useRef(true)
@@ -279,7 +290,7 @@ function useArrival(route: Route) {
       if (!document.activeElement?.closest('.filter')) head?.focus({ preventScroll: true })
     }
     first.current = false
-  }, [route.screen, 'device' in route ? route.device : '', 'rollout' in route ? route.rollout : ''])
+  }, [subject(route)])
 }
 
 // useClock has ages grow where nothing else changes.

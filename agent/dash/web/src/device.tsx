@@ -4,7 +4,7 @@ import { Mark } from './mark'
 import { go, address } from './route'
 import { Series, type Panel, type Switch } from './series'
 import type { Steering } from './steer'
-import type { Picture } from './stream'
+import { sinceClockSet, type Picture } from './stream'
 import type { Aim, Command, Decision, DeviceEvent, DeviceScreen, Tile } from './wire'
 import { age, clock, dash, fixed, labelList, ms, percent } from './words'
 
@@ -198,7 +198,7 @@ const reasons: Record<string, string> = {
   floor: 'raised to the accuracy that was asked for',
   probe: 'to find out about the load',
   fixed: 'it is fixed',
-  fastest: 'the fastest, as none is likely to be in time',
+  fastest: 'the fastest that is accurate enough',
   cheapest: 'the cheapest that is accurate enough',
   infeasible: 'none is accurate enough in this time',
 }
@@ -251,7 +251,7 @@ function LastDecision({ of: l }: { of: Decision }) {
 }
 
 function OverTime({ d, switches }: { d: DeviceScreen; switches: DeviceEvent[] }) {
-  const s = d.series
+  const s = d.series && sinceClockSet(d.series)
   const members = (d.front ?? []).map((m) => m.name)
   const panels: Panel[] = s
     ? [

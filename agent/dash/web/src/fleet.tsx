@@ -3,7 +3,7 @@ import { Command } from './command'
 import { move, place, rows, type Box, type Section } from './grid'
 import { Mark } from './mark'
 import { go } from './route'
-import type { Picture } from './stream'
+import { own, type Picture } from './stream'
 import { Blank, TileView } from './tile'
 import type { Counts, Look } from './wire'
 import { useWidth } from './width'
@@ -39,16 +39,16 @@ export function Fleet(props: Props) {
       <h1 class="unseen" tabIndex={-1}>
         Fleet {picture.fleet}
       </h1>
-      <Filter key={where} where={where} error={picture.where_error?.text ? picture.where_error : undefined} />
+      <Filter key={where} where={where} error={picture.where_error?.text} />
       {counts && counts.devices > 0 && <Chips counts={counts} only={props.only} setOnly={props.setOnly} />}
       {counts && counts.fit > 0 && <Tiles key={where} {...props} counts={counts} />}
       {counts && <Nobody {...props} counts={counts} />}
-      {!counts && <p class="muted wait">{picture.deaf ? '' : 'Reading the fleet …'}</p>}
+      {!counts && <p class="muted wait">{picture.deaf || picture.where_error?.text ? '' : 'Reading the fleet …'}</p>}
     </>
   )
 }
 
-function Filter({ where, error }: { where: string; error: { at: number; text: string } | undefined }) {
+function Filter({ where, error }: { where: string; error: string | undefined }) {
   const [text, setText] = useState(where)
   const input = useRef<HTMLInputElement>(null)
   const submit = (e?: Event) => {
@@ -85,7 +85,7 @@ function Filter({ where, error }: { where: string; error: { at: number; text: st
         />
         <kbd aria-hidden="true">/</kbd>
         <p id="where-error" class={error ? 'wrong' : ''} role="alert">
-          {error && `Character ${error.at + 1}: ${error.text}`}
+          {error}
         </p>
       </div>
       <button type="submit">Filter</button>
@@ -198,7 +198,7 @@ function Tiles({ picture, where, only, counts, window, setWindow, place: kept }:
             <ul>
               {within(window, part.first, part.size).map((i) => {
                 const name = names[i - from]
-                const tile = name === undefined ? undefined : picture.tiles?.[name]
+                const tile = name === undefined ? undefined : own(picture.tiles, name)
                 const box = grid.box(i)
                 if (name === undefined || !tile) return <Blank key={'blank' + i} box={box} />
                 return (

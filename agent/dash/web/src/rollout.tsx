@@ -3,7 +3,7 @@ import { CountBar, State, countText, devices, what } from './rollouts'
 import { address, go } from './route'
 import { Said } from './said'
 import { Outcomes, useRequest, type Steering } from './steer'
-import type { Picture } from './stream'
+import { own, type Picture } from './stream'
 import type {
   Agreement,
   Labelled,
@@ -313,7 +313,7 @@ function ByLabel({ list }: { list: Labelled[] }) {
 }
 
 function Devices({ r, shown, more }: { r: RolloutScreen; shown: number; more: () => void }) {
-  const list = (r.order ?? []).map((name) => r.devices?.[name]).filter((d) => d !== undefined)
+  const list = (r.order ?? []).map((name) => own(r.devices, name)).filter((d) => d !== undefined)
   const total = r.total ?? list.length
   const compared = list.some((d) => d.shadow)
   return (

@@ -2,14 +2,14 @@ import { Mark, type Shape } from './mark'
 import { address } from './route'
 import { Said } from './said'
 import { goalText } from './steer'
-import type { Picture } from './stream'
+import { own, type Picture } from './stream'
 import type { Rollout, RolloutCounts, RolloutPhase, RolloutSpec } from './wire'
 import { Command, flagsOf } from './command'
 import { clock, count, plural } from './words'
 
 export function Rollouts({ picture }: { picture: Picture }) {
   const r = picture.rollouts
-  const all = (r?.order ?? []).map((id) => r?.docs?.[id]).filter((doc) => doc !== undefined)
+  const all = (r?.order ?? []).map((id) => own(r?.docs, id)).filter((doc) => doc !== undefined)
   return (
     <>
       <h1 tabIndex={-1}>Rollouts</h1>
@@ -103,7 +103,7 @@ function Row({ doc }: { doc: Rollout }) {
 export function what(doc: Rollout): string {
   const s = doc.spec
   if (!s) return doc.kind ?? ''
-  return `${thing(s)} to ${s.where || 'all devices'}`
+  return `${thing(s)} ${s.shadow?.only ? 'compared on' : 'to'} ${s.where || 'all devices'}`
 }
 
 function thing(s: RolloutSpec): string {

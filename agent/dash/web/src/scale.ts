@@ -5,15 +5,23 @@ export interface Scale {
   digits: number // behind the point, of a tick
 }
 
+// Devices say what they like: an axis has neither endless ticks nor endless digits.
+const widest = 1e12
+const finest = 1e-6
+
+const within = (v: number) => Math.max(-widest, Math.min(v, widest))
+
 export function linear(least: number, most: number, from: number, to: number, about = 4): Scale {
-  if (!(most > least)) most = least + 1
+  least = within(least)
+  most = within(most)
+  if (!(most - least >= finest)) most = least + 1
   const step = nice((most - least) / about)
   const first = Math.floor(least / step) * step
   const last = Math.ceil(most / step - 1e-9) * step
   const ticks: number[] = []
   for (let i = 0; first + i * step <= last + step / 2; i++) ticks.push(first + i * step)
   return {
-    at: (v) => from + ((v - first) / (last - first)) * (to - from),
+    at: (v) => from + ((within(v) - first) / (last - first)) * (to - from),
     ticks,
     digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)),
   }

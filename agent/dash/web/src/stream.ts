@@ -17,24 +17,35 @@ const again = 5000 // ms
 export function useStream(query: string): Picture {
   const [picture, setPicture] = useState<Picture>({ query: '', heard: 0, deaf: false })
   useEffect(() => {
-    let events: EventSource
+    let events: EventSource | undefined
     let timer = 0
     const connect = () => {
-      events = new EventSource('./api/events?' + query)
-      events.onmessage = (e) => {
+      const source = new EventSource('./api/events?' + query)
+      events = source
+      source.onmessage = (e) => {
         const m = JSON.parse(e.data as string) as Message
         setPicture((was) => ({ ...merge(was, m), query, heard: Date.now(), deaf: false }))
       }
-      events.onerror = () => {
+      source.onerror = () => {
         setPicture((was) => ({ ...was, deaf: true }))
         // What was refused, by a proxy or as too many look already, does not try again by itself.
-        if (events.readyState === EventSource.CLOSED) timer = setTimeout(connect, again)
+        if (source.readyState === EventSource.CLOSED) timer = setTimeout(connect, again)
       }
     }
-    connect()
-    return () => {
+    const end = () => {
       clearTimeout(timer)
-      events.close()
+      events?.close()
+    }
+    // A browser has six connections to a server for all its tabs: those that nobody sees give theirs back.
+    const seen = () => {
+      end()
+      if (!document.hidden) connect()
+    }
+    seen()
+    document.addEventListener('visibilitychange', seen)
+    return () => {
+      document.removeEventListener('visibilitychange', seen)
+      end()
     }
   }, [query])
   return picture
@@ -60,11 +71,23 @@ function mergeDevice(was: DeviceScreen, m: DeviceScreen): DeviceScreen {
 }
 
 function append(was: Series, more: Series): Series {
-  const joined = Object.keys(was).map((key) => {
-    const column = key as keyof Series
-    return [column, [...was[column], ...more[column]].slice(-points)]
-  })
-  return Object.fromEntries(joined) as Series
+  return columns(was, (c) => [...was[c], ...more[c]].slice(-points))
+}
+
+// sinceClockSet are the points behind the last one at which the device's clock did not go on.
+export function sinceClockSet(s: Series): Series {
+  let first = s.t.length - 1
+  while (first > 0 && s.t[first - 1]! < s.t[first]!) first--
+  return first > 0 ? columns(s, (c) => s[c].slice(first)) : s
+}
+
+function columns(s: Series, of: (c: keyof Series) => (string | number | null)[]): Series {
+  return Object.fromEntries(Object.keys(s).map((c) => [c, of(c as keyof Series)])) as unknown as Series
+}
+
+// own is what a document has under a name, which may be one that every object has.
+export function own<T>(of: Record<string, T> | undefined, name: string): T | undefined {
+  return of && Object.hasOwn(of, name) ? of[name] : undefined
 }
 
 function mergeRollouts(was: RolloutsScreen, m: RolloutsScreen): RolloutsScreen {

@@ -22,6 +22,13 @@ await run(async (browser) => {
   await each(pages, 'a lost broker', 'No connection to the broker')
   await ask('bring the broker back')
   for (const page of pages) await page.getByText('No connection to the broker').waitFor({ state: 'detached' })
+  await ask('let a device say what cannot be')
+  for (const page of pages) {
+    await page.getByRole('link', { name: 'constructor' }).click()
+    await page.locator('.front svg .dot').first().waitFor({ state: 'attached' })
+    await page.locator('.series svg path.line').first().waitFor({ state: 'attached' })
+    await judge(page, 'a device that says what cannot be')
+  }
   await ask('end the server')
   await each(pages, 'a lost server', 'limber dash does not answer')
 })
