@@ -198,10 +198,10 @@ func ownerOf(fleet, topic string, payload []byte) (device string, ok bool) {
 	return t.Device, true
 }
 
-// set keeps the mode that a device is to have.
+// set keeps the mode that a device is to have. None is what clears one that was retained.
 func (b *Bridge) set(m mqtt.Message) {
 	device, ok := setDevice(b.fleet, m.Topic)
-	if !ok || m.Oversize > 0 || len(m.Payload) > modeMost {
+	if !ok || m.Oversize > 0 || len(m.Payload) == 0 || len(m.Payload) > modeMost {
 		return
 	}
 	if b.keep(device, order{string(m.Payload), time.Now()}, m.Retained) {

@@ -317,6 +317,7 @@ func TestAModeThatNobodyCouldHaveChosenIsNotSent(t *testing.T) {
 		l.setMode("cam-9", "balanced", false)
 		l.setMode("@all", "balanced", false)
 		l.setMode("cam-1", "balanced", true)
+		l.setMode("cam-1", "", false) // which clears that
 		l.bridge.Receive(mqtt.Message{Topic: setPrefix + "forest/cam-1/mode/set", Payload: []byte("balanced")})
 		if sent := l.take(); len(sent) > 0 {
 			t.Errorf("got %v, want none", sent)
@@ -325,6 +326,9 @@ func TestAModeThatNobodyCouldHaveChosenIsNotSent(t *testing.T) {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log lacks %q:\n%s", want, log)
 			}
+		}
+		if strings.Contains(log.String(), `mode \"\"`) {
+			t.Errorf("what clears a mode is taken for one:\n%s", log)
 		}
 	})
 }
