@@ -88,10 +88,11 @@ func (d Device) Note() string {
 		parts = append(parts, d.State.Detail)
 	}
 	if u := d.caps().Update; u != nil {
-		text := "update " + string(u.Step) + " " + u.Family.Name
+		text := "family " + u.Family.Name
 		if u.Release != nil {
-			text = "update " + string(u.Step) + " release " + u.Release.Version
+			text = "release " + u.Release.Version
 		}
+		text += " in step " + string(u.Step)
 		if u.Detail != "" {
 			text += ": " + u.Detail
 		}

@@ -135,7 +135,7 @@ func TestAChangeIsToldOnceAndTelemetryIsNone(t *testing.T) {
 	receive(c, yard("cam-1").Reported(), `{"mode":"balanced","member":"m"}`)
 	receive(c, yard("cam-1").Labels(), `{"labels":{"site":"berlin","a":"b"}}`)
 	receive(c, yard("cam-1").Caps(), `{"versions":{"agent":"v1"},"update":{"step":"locked","family":{"name":"yard"},"detail":"until\u001b[2J\n02:00"}}`)
-	want(at + "cam-1 online balanced m - v1 a=b,site=berlin update locked yard: until [2J 02:00")
+	want(at + "cam-1 online balanced m - v1 a=b,site=berlin family yard in step locked: until [2J 02:00")
 	receive(c, yard("cam-2").State(), `{"state":"lost"}`)
 	want(at + "cam-2 gone - - - - - ")
 	receive(c, yard("cam-2").State(), "")

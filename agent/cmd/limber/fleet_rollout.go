@@ -173,6 +173,9 @@ func rolledOut(d wire.Rollout) string {
 	default:
 		what += " " + wire.Aim{Mode: s.Mode, Goal: s.Goal}.String()
 	}
+	if s := d.Spec; s != nil && s.Shadow != nil && s.Shadow.Only {
+		what += ", compared only,"
+	}
 	return fleet.Printable(what)
 }
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -26,7 +27,7 @@ func Agreements(devices []wire.RolloutDevice) (all []wire.RolloutDevice) {
 func agreed(a wire.Agreement) float64 { return float64(a.Agreed) / float64(a.Frames) }
 
 // Labelled is what the devices with a value of a label found, all together. Its p95 is the
-// mean of theirs, by their frames.
+// mean of theirs, by their frames. Figures have the places that devices give theirs.
 type Labelled struct {
 	Label   string `json:"label"`
 	Value   string `json:"value"`
@@ -42,11 +43,11 @@ func (l *Labelled) add(a wire.Agreement) {
 		l.P95MS = a.P95MS
 	default:
 		sum := *l.P95MS*float64(l.Frames) + *a.P95MS*float64(a.Frames)
-		l.P95MS = new(sum / float64(l.Frames+a.Frames))
+		l.P95MS = new(math.Round(1e3*sum/float64(l.Frames+a.Frames)) / 1e3)
 	}
 	l.Devices++
 	l.Frames, l.Agreed, l.Missed = l.Frames+a.Frames, l.Agreed+a.Agreed, l.Missed+a.Missed
-	l.Agreement.Agreement = new(agreed(l.Agreement))
+	l.Agreement.Agreement = new(math.Round(1e6*agreed(l.Agreement)) / 1e6)
 }
 
 // Labels are those that operators gave a device.
