@@ -24,9 +24,9 @@ func newCompletion() *cobra.Command {
 		Short: "Print what a shell needs to complete the words of limber",
 		Long: `Print the script by which a shell completes commands, flags, files and names; those of
 devices and rollouts it asks the broker for, which has half a second. The Debian package
-installs all three. bash needs its package bash-completion. The folder of a file must be there.`,
-		Example: `  source <(limber completion bash)            # in this shell alone
-  limber completion bash > ~/.local/share/bash-completion/completions/limber
+installs all three. By hand, the folder of a file must be there; for one shell of bash alone
+"source <(limber completion bash)" does. bash needs its package bash-completion.`,
+		Example: `  limber completion bash > ~/.local/share/bash-completion/completions/limber
   limber completion zsh > ~/.zfunc/_limber    # of fpath
   limber completion fish > ~/.config/fish/completions/limber.fish`,
 		Args: exactly(1, "a shell"),

@@ -174,7 +174,7 @@ func rolledOut(d wire.Rollout) string {
 		what += " " + wire.Aim{Mode: s.Mode, Goal: s.Goal}.String()
 	}
 	if s := d.Spec; s != nil && s.Shadow != nil && s.Shadow.Only {
-		what += ", compared only,"
+		what += ", compared only"
 	}
 	return fleet.Printable(what)
 }
