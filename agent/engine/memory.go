@@ -190,9 +190,10 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		}
 	}
 	if why := s.memory.mustGo(now, m); why != "" {
-		if s.shadow.Load().giveWay() {
+		compared := s.shadow.Load()
+		if compared.giveWay() {
 			s.memory.went = now
-		} else if at := b.dispensable(); at >= 0 {
+		} else if at := b.dispensable(); at >= 0 && !(compared.leaving() && now.Sub(s.memory.went) < stallMemory) {
 			s.memory.gone(now)
 			s.evict(ctx, b, at, m, why)
 		}
