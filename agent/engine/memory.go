@@ -205,6 +205,7 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		return
 	case b.evicted[at].cause == noDisk: // it did not go for want of memory, and there is enough
 	case !s.memory.mayReturn(now, m, b.evicted[at]):
+		s.shadow.Load().giveWay() // it takes the room that there may be
 		return
 	default:
 		s.memory.back(now)

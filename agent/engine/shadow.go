@@ -246,7 +246,7 @@ func (s *supervisor) crowded() string {
 	case why != "":
 		return why
 	case s.serving != nil && s.serving.makesRoom():
-		return "members in use wait for memory"
+		return "members in use wait for room"
 	case !roomy(m):
 		return "memory has too little to spare"
 	}

@@ -401,6 +401,29 @@ func TestAShadowThatIsBeingClosedSavesTheMembersInUse(t *testing.T) {
 	})
 }
 
+func TestAShadowKeepsNoMemberInUseFromComingBack(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		r.ask(picture(t, 0))
+		if pass(time.Second); c.far().Frames != 1 {
+			t.Fatalf("got %+v", c.far())
+		}
+		r.machine.set(12, 100) // it is not short, and there is none to spare
+		r.cpu.change(func(l *fakeLoader) { l.hang[2], l.faults[2] = 1, errors.New("no memory") })
+		r.ask(picture(t, 0))
+		pass(10 * time.Second)
+		r.wants(Degraded, "large is out of use")
+		l.change(func(l *fakeLoader) {
+			if l.open > 0 {
+				t.Error("the shadow has its memory, and a member in use waits for some")
+			}
+		})
+		c.cancel()
+		<-c.ended
+	})
+}
+
 func TestAShadowThatIsThroughNeitherRestsNorWaitsForMemory(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		next, l := r.another("next", "one")
