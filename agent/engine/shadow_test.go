@@ -477,9 +477,12 @@ func TestAShadowBeginsWhenNothingIsLeftOfAFamilyThatWasGivenUp(t *testing.T) {
 		}
 		next, beside := r.another("next", "two")
 		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
-		if pass(30 * time.Second); len(beside.made) > 0 {
-			t.Error("a member was made while another family's was")
-		}
+		pass(30 * time.Second)
+		beside.change(func(l *fakeLoader) {
+			if len(l.made) > 0 {
+				t.Error("a member was made while another family's was")
+			}
+		})
 		pass(time.Minute)
 		r.ask(picture(t, 0))
 		c.over(next.Family, "", "")
@@ -619,9 +622,12 @@ func TestAShadowBeginsWhenTheFamilyInUseAnswers(t *testing.T) {
 		r.start()
 		next, l := r.another("next", "one")
 		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
-		if pass(30 * time.Second); len(l.made) > 0 {
-			t.Errorf("members %v were made, before those in use", l.made)
-		}
+		pass(30 * time.Second)
+		l.change(func(l *fakeLoader) {
+			if len(l.made) > 0 {
+				t.Errorf("members %v were made, before those in use", l.made)
+			}
+		})
 		pass(time.Hour)
 		r.ask(picture(t, 0))
 		c.over(next.Family, "", "")
