@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -265,6 +266,57 @@ func TestADeviceThatIsOpenedShowsWhatWasBefore(t *testing.T) {
 	})
 }
 
+// TestWhatADeviceSaysTakesNoMoreOfTheHistoryThanItsShare has one say all that a message can hold.
+func TestWhatADeviceSaysTakesNoMoreOfTheHistoryThanItsShare(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		long := strings.Repeat("x", wire.MaxControl-100)
+		for n := range pointsMost {
+			r.measures("cam-1", n%60, fmt.Sprintf(`,"member":"%d%s"`, n, long))
+			r.says(at("cam-1").Ack("mode", fmt.Sprint(n)), `{"state":"`+long+`"}`)
+			r.says(at("cam-1").Ack("goal", fmt.Sprint(n)), `{"state":"failed","reason":"`+long+`"}`)
+			synctest.Wait()
+		}
+		is := r.history.tracks["cam-1"]
+		b, err := json.Marshal(is.commands)
+		size := len(b)
+		for _, p := range is.points {
+			size += len(p.member)
+		}
+		if err != nil || size > 25<<10 || len(is.points) != pointsMost {
+			t.Errorf("%d bytes of words beside %d points, %v", size, len(is.points), err)
+		}
+	})
+}
+
+func TestDecisionsAreToldAlsoAfterADevicesClockWentBack(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		r.measures("cam-1", 1, `,"decisions":[{"ts":"2040-01-01T00:00:00Z","member":"s"}]`)
+		s := r.open("device=cam-1")
+		defer s.close()
+		if d := s.next().Device.Decisions; len(d) != 1 || d[0].Options == nil {
+			t.Errorf("got %+v, want one, with a list of options that is empty", d)
+		}
+		r.measures("cam-1", 2, `,"decisions":[{"ts":"2026-11-28T12:00:02Z","member":"m"},{"ts":"2040-01-01T00:00:00Z","member":"s"}]`)
+		if d := s.next().Device.Decisions; len(d) != 1 || d[0].Member != "m" {
+			t.Errorf("got %+v, want the one that is new", d)
+		}
+	})
+}
+
+func TestAFigureThatCannotBeIsUnknownAndHidesNothingElse(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		r.measures("cam-1", 1, `,"p95_ms":1e308,"temps_c":{"cpu":-1.7e308},"queue":3`)
+		s := r.open("to=9")
+		defer s.close()
+		if is := s.next().Tiles["cam-1"]; is == nil || is.P95MS != nil || is.TempC != nil || is.Queue != 3 {
+			t.Errorf("got %+v, want the queue alone", is)
+		}
+	})
+}
+
 func TestADeviceThatNobodyKnowsIsSaidToBeUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		s := r.open("device=cam-1")
@@ -427,8 +479,8 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	if len(s.T) != pointsMost || s.Queue[0] != 2*pointsMost || s.Queue[pointsMost-1] != 3*pointsMost-1 || count != 3*pointsMost {
 		t.Errorf("got %d points from %v, want the last %d", len(s.T), s.Queue[0], pointsMost)
 	}
-	if n := len(h.tracks["cam-1"].members); n > membersMost {
-		t.Errorf("%d names are kept", n)
+	if got := s.Members[pointsMost-1]; got != fmt.Sprint("m", 3*pointsMost-1) {
+		t.Errorf("the last member is %q, want its name, however many there were before", got)
 	}
 	if s, _ := h.since("cam-1", count-2); len(s.T) != 2 || s.Queue[1] != 3*pointsMost-1 {
 		t.Errorf("got %+v, want the last two", s)
