@@ -92,23 +92,29 @@ func (st *stream) eventNews(d fleet.Device) (all []deviceEvent) {
 	return all
 }
 
-// decisionNews are the decisions that were not told. Telemetry has the newest first.
+// decisionNews are the decisions that were not told: those that the telemetry before did not
+// have, as the device's clock may go back. Telemetry has the newest first.
 func (st *stream) decisionNews(d fleet.Device) (all []decision) {
-	if d.Telemetry == nil {
+	if d.Telemetry == nil || d.Telemetry == st.measured {
 		return nil
 	}
-	for _, of := range slices.Backward(d.Telemetry.Decisions) {
-		if of.TS.After(st.decided) {
-			all = append(all, decisionOf(of))
+	told := map[wire.Time]bool{}
+	if st.measured != nil {
+		for _, of := range st.measured.Decisions {
+			told[of.TS] = true
 		}
 	}
-	if n := len(all); n > 0 {
-		st.decided = all[n-1].TS.Time
+	st.measured = d.Telemetry
+	for _, of := range slices.Backward(d.Telemetry.Decisions) {
+		if !told[of.TS] {
+			all = append(all, decisionOf(of))
+		}
 	}
 	return all
 }
 
 func decisionOf(d wire.Decision) decision {
 	return decision{TS: d.TS, Member: d.Member, Reason: d.Reason, SlackMS: d.SlackMS, Waiting: d.Waiting,
-		PredictedMS: d.PredictedMS, Chance: d.Chance, InferMS: d.InferMS, Belief: d.Belief, Options: d.Options}
+		PredictedMS: d.PredictedMS, Chance: d.Chance, InferMS: d.InferMS, Belief: d.Belief,
+		Options: append([]wire.Option{}, d.Options...)}
 }

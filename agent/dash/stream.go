@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // The times of a stream.
@@ -73,9 +74,10 @@ type stream struct {
 	tiles   map[string]uint64 // of the window, the change that was told last
 	points  uint64            // of the device
 	events  uint64            // of the device
-	decided time.Time         // when the device's last decision was
-	heard   uint64            // of the controller
-	rows    map[string]bool   // devices of the rollout in the window
+	// of the device, whose decisions were told
+	measured *wire.Telemetry
+	heard    uint64          // of the controller
+	rows     map[string]bool // devices of the rollout in the window
 }
 
 func (s *Server) stream(q query) *stream {
