@@ -94,8 +94,14 @@ func filters(name string) []string {
 	return append(fleet.RegistryFilters(name), wire.FleetFilter(name, wire.KindAck), wire.FleetFilter(name, wire.KindCmd))
 }
 
-// URL is where the page is.
-func (s *Server) URL() string { return "http://" + s.web.Addr().String() + "/" }
+// URL is where the page is, for who is at this computer.
+func (s *Server) URL() string {
+	at := s.web.Addr().String()
+	if host, port, err := net.SplitHostPort(at); err == nil && net.ParseIP(host).IsUnspecified() {
+		at = net.JoinHostPort("localhost", port) // no browser goes to 0.0.0.0 or [::] everywhere
+	}
+	return "http://" + at + "/"
+}
 
 // Run serves until ctx ends. A broker that is not there, or is lost, is told of on the page.
 func (s *Server) Run(ctx context.Context) error {
