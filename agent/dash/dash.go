@@ -58,6 +58,8 @@ type Server struct {
 	page    *page
 	streams chan struct{} // a token for each
 	denied  atomic.Bool   // the broker dropped the last that was to steer
+
+	pictures pictures
 }
 
 // streamsMost is how many screens are served at once.
@@ -83,7 +85,8 @@ func assemble(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost)}
+	s := &Server{cfg: cfg, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost),
+		pictures: pictures{all: map[string]*picture{}}}
 	s.remote, err = controller.OpenRemoteBehind(func(r *controller.Remote) mqtt.Handler { return ears{r, s} },
 		cfg.Broker, cfg.Fleet, log, filters(cfg.Fleet)...)
 	return s, err

@@ -95,8 +95,8 @@ func (st *stream) news() []byte {
 	st.fleetNews(&m)
 	m.Device, m.Rollouts, m.Rollout = st.deviceNews(), nil, nil
 	if heard := st.remote.Heard(); st.first || heard != st.heard {
-		m.Rollouts, m.Rollout = st.rolloutsNews(), st.rolloutNews()
 		st.heard = heard
+		m.Rollouts, m.Rollout = st.rolloutsNews(), st.rolloutNews()
 	}
 	st.first = false
 	b, err := json.Marshal(m)

@@ -428,6 +428,30 @@ func TestRolloutsAreToldAsFarAsTheyAreOnTheScreen(t *testing.T) {
 	})
 }
 
+// TestARolloutIsLookedAtOnceForAllScreens has one document more for each look.
+func TestARolloutIsLookedAtOnceForAllScreens(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		seen := map[*picture]bool{}
+		const looks = 100
+		for n := range looks {
+			r.says(at(wire.Controller).Rollout("night"), fmt.Sprintf(`{"id":"night","state":"running","phase":%d}`, n))
+			seen[r.pictures.of(r.remote, "night")] = true
+			time.Sleep(time.Second / looks)
+		}
+		if len(seen) > int(time.Second/pace) {
+			t.Errorf("%d pictures in a second, want one each %v", len(seen), pace)
+		}
+		time.Sleep(pace)
+		if is := r.pictures.of(r.remote, "night"); is.doc.Phase != looks-1 || is != r.pictures.of(r.remote, "night") {
+			t.Errorf("got phase %d, want the last, once", is.doc.Phase)
+		}
+		r.pictures.of(r.remote, "another")
+		if n := len(r.pictures.all); n != 1 {
+			t.Errorf("%d pictures are kept, want none of what is not there", n)
+		}
+	})
+}
+
 func TestWhatAComparisonFoundIsToldByDeviceAndByLabel(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for name, site := range map[string]string{"cam-1": "berlin", "cam-2": "berlin", "cam-3": "rome"} {
