@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -57,7 +58,8 @@ type Server struct {
 	link    standing
 	page    *page
 	streams chan struct{} // a token for each
-	denied  atomic.Bool   // the broker dropped the last that was to steer
+	// when the broker dropped the last that was to steer; nil if it did not
+	denied atomic.Pointer[time.Time]
 
 	pictures pictures
 }

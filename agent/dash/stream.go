@@ -114,10 +114,9 @@ func (st *stream) linkNews() *link {
 
 func (st *stream) steerNews() steer {
 	is := steerToken
-	switch {
-	case st.cfg.Token == "":
+	if st.cfg.Token == "" {
 		is = steerNone
-	case st.denied.Load():
+	} else if at := st.denied.Load(); at != nil && time.Since(*at) < denialTime {
 		is = steerDenied
 	}
 	if fresh(st.told, "steer", is) == nil {

@@ -216,6 +216,23 @@ func TestScreensAreBounded(t *testing.T) {
 	})
 }
 
+// TestWhoWasDeniedMayTryAgain has a broker that allows some things and not others.
+func TestWhoWasDeniedMayTryAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		s := r.open("")
+		defer s.close()
+		s.next()
+		begin := time.Now()
+		r.denied.Store(&begin)
+		if m := s.next(); m.Steer != steerDenied {
+			t.Errorf("got %q, want that it is denied", m.Steer)
+		}
+		if m := s.next(); m.Steer != steerToken || time.Since(begin) < denialTime {
+			t.Errorf("got %q after %v, want the token after %v", m.Steer, time.Since(begin), denialTime)
+		}
+	})
+}
+
 func TestAnExpressionThatIsWrongIsToldWithItsPlace(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.online("cam-1")
