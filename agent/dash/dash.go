@@ -25,10 +25,12 @@ package dash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,8 +61,7 @@ type Server struct {
 	page    *page
 	streams chan struct{} // a token for each
 	// when the broker dropped the last that was to steer; nil if it did not
-	denied atomic.Pointer[time.Time]
-
+	denied   atomic.Pointer[time.Time]
 	pictures pictures
 }
 
@@ -74,7 +75,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("page: %w; with port 0 it takes any that is free", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
 	s.web = narrow{l}

@@ -75,7 +75,7 @@ func TestAPageThatCannotBeServedSaysWhy(t *testing.T) {
 	limber(t, "dash", "--token-file", short).complained(t, exitFailed, "--token-file", "6 characters, under 16", "openssl rand")
 	limber(t, "dash", "--token-file", foreign).complained(t, exitFailed, "--token-file", "not ASCII", "openssl rand")
 	limber(t, "dash", "--token-file", filepath.Join(dir, "none")).complained(t, exitFailed, "--token-file", "no such file")
-	limber(t, "dash", "--listen", taken.Addr().String()).complained(t, exitFailed, "page: listen", "in use")
+	limber(t, "dash", "--listen", taken.Addr().String()).complained(t, exitFailed, "page: listen", "in use", "port 0")
 	limber(t, "dash", "--host", "https://fleet.example.com/").complained(t, exitUsage, `--host "https://fleet.example.com/"`, "name alone")
 }
 
