@@ -7,13 +7,14 @@
 # make package-test  what a package is held to: built twice, installed, upgraded, removed (Debian, root)
 # make arm64   the arm64 library, with which make test runs an arm64 build under emulation
 # make bench   the ratios against named baselines (minutes; a quiet machine, please)
+# make picture  the README's picture of the page, as the demo shows itself on it (chromium, npm)
 # make data    CIFAR-10, for `limber family eval` on all 10,000 test images
 # make clean   what was built; `make clean-all` also what was fetched
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test torture check deb package-test arm64 bench data clean clean-all runtime tuf
+.PHONY: build demo test torture check deb package-test arm64 bench picture data clean clean-all runtime tuf
 
 build: runtime
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/limber ./agent/cmd/limber
@@ -28,7 +29,7 @@ demo: build
 # stays, but where memory is measured.
 TESTED  = GORACE=atexit_sleep_ms=0 $(GO) test -race -parallel 4
 MODULE  = github.com/limber-edge/limber
-SLOWEST = agent/cmd/limber agent agent/fleet/controller broker-config/brokercheck store agent/update \
+SLOWEST = agent/cmd/limber agent agent/dash agent/fleet/controller broker-config/brokercheck store agent/update \
 	family/workshop firmware/repo
 
 # Nothing in these packages nor in their tests runs beside anything else, which is what
@@ -103,6 +104,10 @@ bench: build
 	bin/limber bench fleet $(BENCH_ARGS)
 	for t in $(TRACES); do bin/limber bench governor --trace $$t --deadlines $(DEADLINES) --top1 $(TOP1) $(BENCH_ARGS); done
 	bin/limber bench live $(if $(SUPERNET),--supernet $(SUPERNET)) $(BENCH_ARGS)
+
+picture: build
+	LIMBER_PROGRAM=$(CURDIR)/bin/limber LIMBER_PICTURE=$(CURDIR)/agent/dash/page.webp \
+		$(GO) test -count=1 -run '^TestThePictureOfTheReadme$$' ./agent/dash
 
 data:
 	@family/stock/fetch.sh

@@ -47,6 +47,7 @@ func (d documents) Caps() wire.Caps {
 		TS: wire.At(time.Now()), Versions: wire.Versions{Agent: d.deps.Version, Runtime: d.deps.Runtime},
 		Verbs: d.control.Verbs(), Modes: governor.Modes(), Groups: append([]string{wire.Everybody}, d.cfg.Groups...),
 		Members: []wire.Member{}, Machine: d.machine, Arch: runtime.GOARCH, Power: d.power.Status(),
+		Metrics: d.cfg.Metrics.Address(),
 	}
 	if d.updater != nil {
 		u := d.updater.Status()

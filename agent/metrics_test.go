@@ -64,7 +64,8 @@ func TestASnapshotTellsOfTheFaultThatStands(t *testing.T) {
 	o := operate(t, addr)
 	d := start(t, cfg, rig{inference: func() (agent.Inference, error) { return nil, errors.New("there is no library") }})
 	o.presence(cfg, wire.Online, 0)
-	if err := d.agent.Snapshot().Fault; err == nil || !strings.Contains(err.Error(), "there is no library") {
+	o.until(func() bool { return d.agent.Snapshot().Fault != nil }, "a fault of a device that has no library")
+	if err := d.agent.Snapshot().Fault; !strings.Contains(err.Error(), "there is no library") {
 		t.Errorf("got %v, want that there is no library", err)
 	}
 }

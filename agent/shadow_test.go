@@ -141,7 +141,8 @@ func TestTheAgreementThatIsToldIsThatOfTheAnswersOfBothFamilies(t *testing.T) {
 	if fixed.State != wire.CommandSucceeded {
 		t.Fatalf("got %+v", fixed)
 	}
-	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"), []byte(familyCommand(next, `,"shadow":{"percent":100,"frames":1000000}`)))
+	o.publish(self(cfg).Cmd(wire.VerbFamily, "u1"),
+		[]byte(familyCommand(next, `,"shadow":{"percent":100,"frames":1000000}`)))
 	frames, first := photos(t, comparedFrames), wire.Agreement{}
 	for n := 0; first.Frames == 0; n++ { // until the members are ready
 		o.see(cfg, fmt.Sprint("first-", n), frames[0], "cifar10")
@@ -160,7 +161,8 @@ func TestTheAgreementThatIsToldIsThatOfTheAnswersOfBothFamilies(t *testing.T) {
 		end.Shadow.Frames != got.Frames {
 		t.Errorf("got %+v at last, want it cancelled with %+v", end, got)
 	}
-	taken := o.command(cfg, cfg.Device, wire.VerbFamily, "u2", familyCommand(next, `,"probation":{"frames":0,"max_missed":0}`))
+	taken := o.command(cfg, cfg.Device, wire.VerbFamily, "u2",
+		familyCommand(next, `,"probation":{"frames":0,"max_missed":0}`))
 	if taken.State != wire.CommandSucceeded {
 		t.Fatalf("got %+v", taken)
 	}

@@ -1,7 +1,7 @@
 // Package brokerconfig holds what a broker needs to know about Limber: ready
 // mosquitto files, and the reading of their access list, so that the embedded
 // broker obeys the very lines a mosquitto in the field does. The list makes a user
-// one of three roles: a device, an operator or a viewer.
+// one of four roles: a device, an operator, a viewer or Home Assistant.
 //
 // The rule that makes it correct: what no line allows is denied, and a line
 // matches by MQTT's own wildcard rules, level by level, never by prefix.

@@ -173,7 +173,7 @@ func TestTheShippedListNamesADeviceOnceForNATS(t *testing.T) {
 	if err := acl.WriteNATS(&text, []string{"cam-2", "cam-1", "cam-2"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, user := range []string{"cam-1", "cam-2", wire.Operator, wire.Viewer} {
+	for _, user := range []string{"cam-1", "cam-2", wire.Operator, wire.Viewer, wire.HomeAssistant} {
 		if got := strings.Count(text.String(), `"CN=`+user+`"`); got != 1 {
 			t.Errorf("user %s stands there %d times, want once", user, got)
 		}

@@ -11,12 +11,15 @@ import (
 type Role int
 
 const (
-	Device   Role = iota // speak for itself, and what else its own lines allow
-	Viewer               // read everything, write nothing
-	Operator             // steer
+	Device        Role = iota // speak for itself, and what else its own lines allow
+	Viewer                    // read everything, write nothing
+	Operator                  // steer
+	HomeAssistant             // read what its entities show, and ask for modes
 )
 
-func (r Role) String() string { return [...]string{"device", "viewer", "operator"}[r] }
+func (r Role) String() string {
+	return [...]string{"device", "viewer", "operator", "Home Assistant"}[r]
+}
 
 // Shipped is the text of the list in mosquitto/acl.
 func Shipped() []byte { return bytes.Clone(defaultACL) }
@@ -29,6 +32,8 @@ func (a *ACL) Role(user string) Role {
 		return Operator
 	case a.Allow(user, user, "limber/#", Subscribe):
 		return Viewer
+	case a.Allow(user, user, "limber-ha/"+other.Fleet+"/"+other.Device+"/mode/set", Write):
+		return HomeAssistant
 	}
 	return Device
 }
@@ -41,9 +46,15 @@ func (a *ACL) Names(user string) bool { return len(a.users[user]) > 0 }
 func (r Role) Lines(user string) string {
 	switch r {
 	case Operator:
-		return fmt.Sprintf("\nuser %s\ntopic readwrite limber/#\ntopic read $SYS/#\n", user)
+		return fmt.Sprintf("\nuser %s\ntopic readwrite limber/#\ntopic readwrite homeassistant/#\n"+
+			"topic readwrite limber-ha/#\ntopic read $SYS/#\n", user)
 	case Viewer: // the patterns make a device of every user, which the deny line takes back
 		return fmt.Sprintf("\nuser %s\ntopic deny limber/v1/+/%[1]s/#\ntopic read limber/#\n", user)
+	case HomeAssistant: // likewise
+		return fmt.Sprintf("\nuser %s\ntopic deny limber/v1/+/%[1]s/#\ntopic deny limber/v1/+/@all/#\n"+
+			"topic read homeassistant/#\ntopic write homeassistant/status\ntopic read limber/v1/+/+/state\n"+
+			"topic read limber/v1/+/+/caps\ntopic read limber/v1/+/+/reported\ntopic read limber/v1/+/+/telemetry\n"+
+			"topic write limber-ha/+/+/mode/set\n", user)
 	}
 	return ""
 }

@@ -26,7 +26,8 @@ func shadowFigures() [][3]string {
 }
 
 func smallShadow(t *testing.T, out io.Writer, slot time.Duration) *shadowBench {
-	return &shadowBench{Bench: testBench(t, out), rounds: 1, slot: slot, size: camera.Size{Name: "vga", Width: 64, Side: 48}}
+	return &shadowBench{Bench: testBench(t, out), rounds: 1, slot: slot,
+		size: camera.Size{Name: "vga", Width: 64, Side: 48}}
 }
 
 // mustCompare is work beside a device that says of each family that a frame was compared,

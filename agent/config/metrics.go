@@ -42,6 +42,20 @@ func (m Metrics) Token() (string, error) {
 	return token, nil
 }
 
+// Address is where others than this machine read the device, HOST:PORT, as far as its
+// owner said: without the host where it listens at all addresses of the device, and empty
+// where it listens for this machine only or the port is whichever is free.
+func (m Metrics) Address() string {
+	host, port, err := net.SplitHostPort(m.Listen)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || loopback(host) {
+		return ""
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = ""
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // validate names what others could reach without a token.
 func (m Metrics) validate() error {
 	if m.Listen == "" {

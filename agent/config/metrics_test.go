@@ -79,3 +79,13 @@ func TestATokenFileOfNoUseIsNamed(t *testing.T) {
 		t.Errorf("got %q, %v; want the first line", token, err)
 	}
 }
+
+func TestOthersReadADeviceWhereItListensForThem(t *testing.T) {
+	for listen, want := range map[string]string{"": "", "127.0.0.1:9464": "", "localhost:9464": "", "[::1]:9464": "",
+		"10.0.0.17:9464": "10.0.0.17:9464", "cam-17.example:9464": "cam-17.example:9464", "0.0.0.0:9464": ":9464",
+		"[::]:9464": ":9464", ":9464": ":9464", "10.0.0.17:0": "", "[fd00::17]:9464": "[fd00::17]:9464"} {
+		if got := (config.Metrics{Listen: listen}).Address(); got != want {
+			t.Errorf("listen = %q: got %q, want %q", listen, got, want)
+		}
+	}
+}

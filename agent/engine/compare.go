@@ -170,8 +170,8 @@ func (s *shadow) meet(ctx context.Context, f sample) (met bool, err error) {
 		f.Floor, f.Deadline = 0, refusedDeadline
 		a, met = s.ask(f)
 	}
-	if a.Reason == wire.Internal && (!met || s.whole) && !s.hung.Load() { // an interruption of the frame before may have come late
-		a, met = s.ask(f)
+	if a.Reason == wire.Internal && (!met || s.whole) && !s.hung.Load() {
+		a, met = s.ask(f) // an interruption of the frame before may have come late
 	}
 	switch {
 	case a.Reason == "":

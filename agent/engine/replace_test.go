@@ -457,6 +457,8 @@ func TestNoFamilyTakesOverAfterTheEnd(t *testing.T) {
 // taking is a machine on which every session takes so many percent of the memory, and
 // one of another family so many.
 func taking(r *rig, percent, others float64) {
+	r.machine.mu.Lock()
+	defer r.machine.mu.Unlock()
 	r.machine.taken = func() (all float64) {
 		r.cpu.change(func(l *fakeLoader) { all += percent * float64(l.open) })
 		for _, l := range r.others {

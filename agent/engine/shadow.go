@@ -72,8 +72,8 @@ func (e *Engine) Shadow(ctx context.Context, next Source, how Comparison, told f
 	}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &shadow{Engine: e, sampler: newSampler(how.Percent), source: next, how: how, news: make(chan Compared, 1), stop: stop,
-		closed: make(chan struct{})}
+	s := &shadow{Engine: e, sampler: newSampler(how.Percent), source: next, how: how, news: make(chan Compared, 1),
+		stop: stop, closed: make(chan struct{})}
 	begun := false
 	err := e.order(ctx, func(v *supervisor) {
 		if begun = !v.ending; begun {
@@ -205,8 +205,8 @@ func (s *shadow) nothingToCompare(v *view) error {
 	if v.State != Unavailable {
 		return nil
 	}
-	return wire.Refuse(wire.Precondition, "family %s cannot be compared with family %s, which answers no job: %s; ask for "+
-		"it without a shadow", s.source.Family.Name, v.Family.Name, v.Detail)
+	return wire.Refuse(wire.Precondition, "family %s cannot be compared with family %s, which answers no job: %s; ask "+
+		"for it without a shadow", s.source.Family.Name, v.Family.Name, v.Detail)
 }
 
 // awaitRoom waits until there is memory to spare, and nothing of the family in use waits

@@ -123,12 +123,13 @@ func TestAgreementIsThatOfTheLabelsOfTheFirstClasses(t *testing.T) {
 					}
 				}
 				c.over(next.Family, "", "")
-				if got := c.far(); got.Frames != 256 || got.Agreed != tt.agreed || got.Missed != 0 || got.P95 < 2*ms || got.P95 > 5*ms {
+				if got := c.far(); got.Frames != 256 || got.Agreed != tt.agreed || got.Missed != 0 || got.P95 < 2*ms ||
+					got.P95 > 5*ms {
 					t.Errorf("got %+v, want %d agreed", got, tt.agreed)
 				}
 				now, counted := r.Snapshot(), r.Tally()
-				if now.Jobs-before.Jobs != 256 || now.Infer.Count()-before.Infer.Count() != 256 || counted.Answered-tally.Answered != 256 ||
-					counted.Family != r.deps.Family || counted.Refused+counted.Missed > 0 {
+				if now.Jobs-before.Jobs != 256 || now.Infer.Count()-before.Infer.Count() != 256 ||
+					counted.Answered-tally.Answered != 256 || counted.Family != r.deps.Family || counted.Refused+counted.Missed > 0 {
 					t.Errorf("counted %+v, %+v; want the jobs alone", now.Counts, counted)
 				}
 				if events := r.events.of(wire.EventSwitch); len(events) > 0 {
@@ -142,6 +143,12 @@ func TestAgreementIsThatOfTheLabelsOfTheFirstClasses(t *testing.T) {
 	}
 }
 
+// counted is how many runs went to their end, and how many were interrupted.
+func (l *fakeLoader) counted() (ran, ended int) {
+	l.change(func(l *fakeLoader) { ran, ended = len(l.ran), l.ended })
+	return ran, ended
+}
+
 // cameras has a frame come every so often, and tells how many of them there were.
 func (r *rig) cameras(every, for_ time.Duration) (sent int) {
 	for end := time.Now().Add(for_); time.Now().Before(end); sent++ {
@@ -152,43 +159,46 @@ func (r *rig) cameras(every, for_ time.Duration) (sent int) {
 }
 
 func TestNoMoreFramesAreComparedThanWereAskedFor(t *testing.T) {
-	for _, percent := range []float64{1, 10, 33, 70, 100} {
-		t.Run(fmt.Sprint(percent), func(t *testing.T) {
-			simulate(t, nil, func(t *testing.T, r *rig) {
-				next, l := r.another("next", "one")
-				l.latency[0] = 10 * time.Microsecond
-				c := r.compares(next, Comparison{Percent: percent, Frames: 1 << 20})
-				sent := r.cameras(20*ms, 20*time.Second)
-				got, most := float64(c.far().Frames), float64(sent)*percent/100
-				if got > most || got < most/2-3 {
-					t.Errorf("got %v of %d frames, want about %v and no more", got, sent, most)
-				}
-				c.cancel()
-				<-c.ended
-			})
-		})
-	}
-}
-
-func TestEveryCameraHasItsTurnToBeCompared(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		next, l := r.another("next", "one")
-		seen := map[int]int{}
-		l.says = func(pixel float32) int { seen[int(pixel*255+0.5)%10]++; return 0 }
+		l.latency[0] = 10 * time.Microsecond
 		c := r.compares(next, Comparison{Percent: 10, Frames: 1 << 20})
-		for i := range 2000 { // ten cameras that take turns
-			r.Submit(picture(t, uint8(i%10)), func(*Answer) {})
-			pass(50 * ms)
+		sent := r.cameras(20*ms, 8*time.Second)
+		if got := c.far().Frames; got > sent/10 || got < sent/10-2 {
+			t.Errorf("got %v of %d frames, want a tenth and no more", got, sent)
 		}
 		c.cancel()
 		<-c.ended
-		for camera := range 10 {
-			if seen[camera] < 5 {
-				t.Errorf("got %v frames by camera, want some 20 of each", seen)
-				break
+	})
+}
+
+// Ten cameras take turns.
+func TestASampleIsOfEveryCameraAndNoLargerThanWasAskedFor(t *testing.T) {
+	const answers = 5000
+	for _, percent := range []float64{1, 10, 33, 70, 100} {
+		p, taken, seen := newSampler(percent), 0, map[string]int{}
+		p.wanted.Store(true)
+		for i := range answers {
+			f := testFamily()
+			f.Classes = []string{fmt.Sprint(i % 10)}
+			a := &Answer{Answer: &pipeline.Answer{Top: []pipeline.Class{{}}}, Family: f}
+			p.answered(&pipeline.Job{Body: []byte{1}}, a, true)
+			select {
+			case s := <-p.frames:
+				seen[s.label]++
+				taken++
+				p.advance(false)
+				p.wanted.Store(true)
+			default:
+			}
+			if float64(taken) > float64(i+1)*percent/100 {
+				t.Fatalf("%v %%: %d of %d answers", percent, taken, i+1)
 			}
 		}
-	})
+		if least := answers * percent / 100 / 2; float64(taken) < least || percent > 1 && len(seen) < 10 {
+			t.Errorf("%v %%: %d samples by camera %v, want at least %v, and some of each", percent, taken, seen, least)
+		}
+	}
 }
 
 func TestAShadowTakesNoMoreOfTheTimeThanWasAskedFor(t *testing.T) {
@@ -214,8 +224,8 @@ func TestNoFrameIsComparedWhileJobsWaitOrRun(t *testing.T) {
 			r.Submit(picture(t, 0), func(*Answer) {})
 			pass(7 * ms)
 		}
-		if n := len(l.ran); n > 0 || c.far().Frames > 0 {
-			t.Errorf("%d frames were compared, members ran %d times", c.far().Frames, n)
+		if ran, _ := l.counted(); ran > 0 || c.far().Frames > 0 {
+			t.Errorf("%d frames were compared, members ran %d times", c.far().Frames, ran)
 		}
 		c.cancel()
 		<-c.ended
@@ -231,16 +241,17 @@ func TestAJobThatComesHasTheShadowGiveUpItsInference(t *testing.T) {
 		for i := 1; i <= jobs; i++ { // after its answer, 22 ms are left to the next
 			r.Submit(picture(t, 0), func(*Answer) {})
 			pass(30 * ms)
-			if i == 2 && (l.ended != 1 || c.far().Frames > 0) {
-				t.Errorf("%d inferences were given up, %d frames counted; want the one at hand", l.ended, c.far().Frames)
+			if _, ended := l.counted(); i == 2 && (ended != 1 || c.far().Frames > 0) {
+				t.Errorf("%d inferences were given up, %d frames counted; want the one at hand", ended, c.far().Frames)
 			}
 		}
 		got := c.far()
-		if met := l.ended + len(l.ran); met > jobs/metRest || met < jobs/metRest-2 {
+		ran, ended := l.counted()
+		if met := ended + ran; met > jobs/metRest || met < jobs/metRest-2 {
 			t.Errorf("jobs met with %d inferences, want it to be one in %d", met, metRest)
 		}
-		if got.Frames != len(l.ran) || l.ended-got.Frames < 0 || l.ended-got.Frames > 1 || got.Missed > 0 {
-			t.Errorf("%d given up, %+v; want every other one to go to its end", l.ended, got)
+		if got.Frames != ran || ended-got.Frames < 0 || ended-got.Frames > 1 || got.Missed > 0 {
+			t.Errorf("%d given up, %+v; want every other one to go to its end", ended, got)
 		}
 		c.cancel()
 		<-c.ended
@@ -376,7 +387,8 @@ func TestAShadowThatCannotBeSaysWhy(t *testing.T) {
 			"member 1: the disk is full"},
 		{"no runtime", func(_ *rig, s *Source, _ *fakeLoader) { s.Open, s.Fault = nil, errors.New("no ONNX Runtime") },
 			wire.Unsupported, "no ONNX Runtime"},
-		{"no preprocessing", func(_ *rig, s *Source, _ *fakeLoader) { s.Preprocess = family.Preprocess{} }, wire.Unsupported, "resize"},
+		{"no preprocessing", func(_ *rig, s *Source, _ *fakeLoader) { s.Preprocess = family.Preprocess{} }, wire.Unsupported,
+			"resize"},
 		{"it hangs", func(_ *rig, _ *Source, l *fakeLoader) { l.hang[1] = 100 }, wire.Unsupported,
 			"family next cannot be used: member two: it was interrupted after"},
 	} {
@@ -477,9 +489,12 @@ func TestAShadowBeginsWhenTheFamilyInUseAnswers(t *testing.T) {
 		r.start()
 		next, l := r.another("next", "one")
 		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
-		if pass(30 * time.Second); len(l.made) > 0 {
-			t.Errorf("members %v were made, before those in use", l.made)
-		}
+		pass(30 * time.Second)
+		l.change(func(l *fakeLoader) {
+			if len(l.made) > 0 {
+				t.Errorf("members %v were made, before those in use", l.made)
+			}
+		})
 		pass(time.Hour)
 		r.ask(picture(t, 0))
 		c.over(next.Family, "", "")

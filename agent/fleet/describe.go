@@ -257,6 +257,9 @@ func (f *facts) updates(c wire.Caps) {
 		if u.Detail != "" {
 			text += ": " + u.Detail
 		}
+		if u.Shadow != nil && u.Shadow.Frames > 0 {
+			text += "; " + agreementWords(*u.Shadow)
+		}
 		f.add("last update", text)
 	}
 }

@@ -28,7 +28,8 @@ func paceOf(before, is *wire.Telemetry) Pace {
 	jobs, refused := is.Jobs-before.Jobs, is.Refused-before.Refused
 	p := Pace{true, float64(jobs) / s, math.NaN()}
 	if jobs > refused {
-		p.Late = float64(is.Missed-before.Missed) / float64(jobs-refused)
+		// One that is late may have come before.
+		p.Late = min(1, float64(is.Missed-before.Missed)/float64(jobs-refused))
 	}
 	return p
 }

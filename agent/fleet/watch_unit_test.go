@@ -250,6 +250,20 @@ func TestWhatIsToldOfACommandIsBoundedByItsDevices(t *testing.T) {
 	}
 }
 
+func TestAComparisonIsToldInWords(t *testing.T) {
+	for want, told := range map[string]wire.Ack{
+		"shadow": {Progress: &wire.Progress{Step: wire.UpdateShadow}, Shadow: &wire.Agreement{}},
+		"shadow; 187 of 200 frames agree, 2 would be late, p95 8.25 ms": {Progress: &wire.Progress{Step: wire.UpdateShadow},
+			Shadow: &wire.Agreement{Frames: 200, Agreed: 187, P95MS: new(8.25), Missed: 2}},
+		"1 of 1 frames agree, 0 would be late; compared only: family stock stays": {Shadow: &wire.Agreement{Frames: 1, Agreed: 1},
+			Detail: "compared only: family stock stays"},
+	} {
+		if got := (Told{Ack: told}).Words(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestAPayloadSaysWhenItExpires(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -305,7 +319,7 @@ func TestAllThatIsKnownOfADeviceIsSaidWithUnits(t *testing.T) {
 			"family":{"name":"stock","digest":"sha256:0f"},"profile":{"ts":"2026-11-01T00:00:00Z","provider":"cpu","threads":1,"others_percent":3},
 			"members":[{"name":"m","top1":0.8,"mmacs":5.8,"resolution":28,"p50_ms":1,"p95_ms":2},{"name":"l","top1":0.9,"mmacs":9,"resolution":32}],
 			"power":{"modes":["MAXN","15W"],"mode":"15W","list":[{"name":"MAXN","id":0,"reboot":"required"},{"name":"15W","id":2,"reboot":"none"}]},"update":{"id":"r.2","step":"locked","detail":"until 02:00","family":{"name":"yard","digest":"sha256:0a"}},
-			"last_update":{"id":"r.1","state":"failed","reason":"infeasible","rolled_back":true,"detail":"21 late","ts":"2026-11-02T00:00:00Z","family":{"name":"yard","digest":"sha256:0a"}}}`,
+			"last_update":{"id":"r.1","state":"failed","reason":"infeasible","rolled_back":true,"detail":"21 late","shadow":{"frames":200,"agreed":187,"agreement":0.935,"p95_ms":8.25,"missed":2},"ts":"2026-11-02T00:00:00Z","family":{"name":"yard","digest":"sha256:0a"}}}`,
 	} {
 		receive(c, topic, payload)
 	}
@@ -331,7 +345,7 @@ desired: version 6 of @gate: a top-1 of 0.9
 member: m: top-1 80.0 %, p50 1.00 ms, p95 2.00 ms, 5.8 million MACs, 28x28, operating
 member: l: top-1 90.0 %, not measured yet, 9.0 million MACs, 32x32
 update: locked, yard, sha256:0a, by command r.2: until 02:00
-last update: failed (infeasible), the family before is in use again, yard, sha256:0a, by command r.1 at 2026-11-02 00:00:00 UTC: 21 late
+last update: failed (infeasible), the family before is in use again, yard, sha256:0a, by command r.1 at 2026-11-02 00:00:00 UTC: 21 late; 187 of 200 frames agree, 2 would be late, p95 8.25 ms
 telemetry: of 2026-11-28 11:59:58 UTC
 jobs: 10 received, 1 refused, 2 late, 3 superseded; 4 wait
 inference: p95 7.25 ms

@@ -52,7 +52,8 @@ func TestAFamilyThatAgreesIsComparedThenTakenIntoUse(t *testing.T) {
 		d.ends("u1", wire.CommandSucceeded, "", "", false)
 		d.wants("next", "", "")
 		got, last := d.shadowOf("u1"), d.Updater.Status().Last.Shadow
-		if got.Frames != 10 || got.Agreed != 9 || *got.Agreement != 0.9 || *got.P95MS != 8 || last == nil || last.Frames != 10 {
+		if got.Frames != 10 || got.Agreed != 9 || *got.Agreement != 0.9 || *got.P95MS != 8 || last == nil ||
+			last.Frames != 10 {
 			t.Errorf("got %+v at last, %+v in the status", got, last)
 		}
 		if len(d.engine.how) != 1 {

@@ -169,6 +169,7 @@ type Caps struct {
 	Machine    string      `json:"machine,omitempty"`
 	Arch       string      `json:"arch,omitempty"`        // that the program is for, as Go names it
 	Shadow     bool        `json:"shadow,omitempty"`      // it compares families: versions before took them at once
+	Metrics    string      `json:"metrics,omitempty"`     // HOST:PORT; without HOST at all of its addresses
 	Release    *Release    `json:"release,omitempty"`     // that runs; absent where no launcher started it
 	Update     *UpdateStep `json:"update,omitempty"`      // under way, of a family or a release
 	LastUpdate *LastUpdate `json:"last_update,omitempty"` // the last one that ended, of either

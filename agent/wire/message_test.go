@@ -107,6 +107,8 @@ func deviceMessages() []message {
 				{Name: "MAXN", ID: 0, Reboot: wire.RebootRequired}, {Name: "MODE_15W", ID: 1, Reboot: wire.RebootNone},
 				{Name: "MODE_30W", ID: 2, Reboot: wire.RebootUnknown}}},
 		}},
+		{"caps-metrics", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "v0.3.0"}, Verbs: []string{"mode"},
+			Modes: []string{"balanced"}, Groups: []string{wire.Everybody}, Members: []wire.Member{}, Metrics: "10.0.0.17:9464"}},
 		{"caps-bare", wire.Caps{TS: noon(), Versions: wire.Versions{Agent: "1.2.3"}, Verbs: []string{}, Modes: []string{},
 			Groups: []string{wire.Everybody}, Members: []wire.Member{}}},
 		{"event-switch", wire.Event{TS: noon(), Kind: wire.EventSwitch, Detail: "slack fell under the p95 of s3", From: "s3",

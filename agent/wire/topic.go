@@ -24,11 +24,12 @@ const (
 	DefaultDevice = "desk"
 )
 
-// Operator and Viewer are the users that steer a fleet and that may only look at it,
-// as the access list names them. No device has such a name.
+// The users that steer a fleet, that may only look at it, and that is Home Assistant, as
+// the access list names them. No device has such a name.
 const (
-	Operator = "operator"
-	Viewer   = "viewer"
+	Operator      = "operator"
+	Viewer        = "viewer"
+	HomeAssistant = "homeassistant"
 )
 
 // maxName is the length limit of a fleet, device, group, verb or id, in bytes.
@@ -98,8 +99,10 @@ func ValidName(s string) bool {
 }
 
 // ValidDevice tells whether s may be the name of a device: a valid name that is not
-// one of the users Operator and Viewer.
-func ValidDevice(s string) bool { return ValidName(s) && s != Operator && s != Viewer }
+// one of the users Operator, Viewer and HomeAssistant.
+func ValidDevice(s string) bool {
+	return ValidName(s) && s != Operator && s != Viewer && s != HomeAssistant
+}
 
 // MaxSource is the length of a source's name, in bytes: with the boot and a number
 // behind it, it must be an id.

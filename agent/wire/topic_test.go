@@ -204,7 +204,8 @@ func TestEveryKindIsListedAndHasATopic(t *testing.T) {
 }
 
 func TestNoDeviceHasTheNameOfAUser(t *testing.T) {
-	for name, want := range map[string]bool{"cam-1": true, "operators": true, wire.Operator: false, wire.Viewer: false, "a b": false} {
+	for name, want := range map[string]bool{"cam-1": true, "operators": true, wire.Operator: false, wire.Viewer: false,
+		wire.HomeAssistant: false, "a b": false} {
 		if got := wire.ValidDevice(name); got != want {
 			t.Errorf("%q: got %v, want %v", name, got, want)
 		}

@@ -24,7 +24,8 @@
 // fields are ignored, so that a newer peer can say more.
 //
 // The JSON Schemas in schema/ are the published form of the payloads and the
-// golden files in testdata/ freeze them. Units: top-1 and probabilities are
+// golden files in testdata/ freeze them; asyncapi.json is both, with the topics, in one
+// document, which a test writes. Units: top-1 and probabilities are
 // fractions in [0, 1], *_percent are percentages, *_ms milliseconds, ts RFC
 // 3339 in UTC.
 package wire

@@ -62,7 +62,7 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 		}
 	}
 	operator := probe{Config{Operator: cluster.Broker(wire.Operator, 0)}}
-	watcher, err := operator.open(t.Context(), "watcher", subscribed(everything))
+	watcher, err := operator.open(t.Context(), "watcher", subscribed(everything, "homeassistant/#", "limber-ha/#"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,9 @@ func eachMayDoWhatTheListSays(t *testing.T, cluster *natstest.Cluster) {
 	for i, rest := range topics {
 		topics[i] = wire.Root + "/" + Fleet + "/" + rest
 	}
-	for _, user := range []string{"cam.1", wire.Operator, wire.Viewer} {
+	topics = append(topics, "homeassistant/status", "homeassistant/device/limber-yard-cam/config",
+		"limber-ha/"+Fleet+"/cam.1/mode/set", "limber-ha/"+Fleet+"/cam.1/goal/set")
+	for _, user := range []string{"cam.1", wire.Operator, wire.Viewer, wire.HomeAssistant} {
 		reads, writes := map[string]bool{}, map[string]bool{}
 		for _, t := range topics {
 			reads[t] = acl.Allow(user, user, t, brokerconfig.Subscribe)

@@ -2,8 +2,9 @@
 //
 //	ca.crt      ca.key       the authority, made once and used again
 //	server.crt  server.key   the broker
-//	NAME.crt    NAME.key     a device, an operator or a viewer; the common name says which
-//	acl                      the access list, where operators or viewers have names of their own
+//	NAME.crt    NAME.key     a client: a device, an operator, a viewer or Home Assistant; the common name
+//	                         says which
+//	acl                      the access list, where others than devices have names of their own
 //
 // A key is written before its certificate, and stays when that is renewed, so
 // a certificate that is there always belongs to the key beside it: after a cut at
@@ -33,7 +34,7 @@ import (
 	"github.com/limber-edge/limber/store"
 )
 
-// The names in the folder that are not of a device, an operator or a viewer.
+// The names in the folder that are not of a client.
 const (
 	authorityName  = "ca"
 	serverName     = "server"
@@ -80,21 +81,36 @@ func (r Request) Validate() error {
 		complain(!wire.ValidName(name), "%s: %q is not [A-Za-z0-9_.-]{1,64}", role, name)
 		complain(role == brokerconfig.Device && wire.ValidName(name) && !wire.ValidDevice(name),
 			"device: %q is the user who may do more than a device: give it another name", name)
-		complain(role == brokerconfig.Operator && name == wire.Viewer || role == brokerconfig.Viewer && name == wire.Operator,
-			"%s: %q is the other one's name", role, name)
+		complain(role != brokerconfig.Device && wire.ValidName(name) && !wire.ValidDevice(name) && name != named(role),
+			"%s: %q is the name of another: give it another", role, name)
 		complain(name == authorityName || name == serverName, "%s: %q has files of that name already: give it another",
 			role, name)
 		complain(seen[name], "%s: %q is named twice", role, name)
 		seen[name] = true
 	}
-	complain(len(seen) == 0 && len(r.Server) == 0, "nothing to make: name a device, an operator, a viewer or the server")
+	complain(len(seen) == 0 && len(r.Server) == 0,
+		"nothing to make: name a device, an operator, a viewer, Home Assistant or the server")
 	return errors.Join(errs...)
+}
+
+// named is the user that the shipped list makes one of this role.
+func named(r brokerconfig.Role) string {
+	switch r {
+	case brokerconfig.Operator:
+		return wire.Operator
+	case brokerconfig.Viewer:
+		return wire.Viewer
+	case brokerconfig.HomeAssistant:
+		return wire.HomeAssistant
+	}
+	return ""
 }
 
 // names yields every client that is asked for.
 func (r Request) names() iter.Seq2[string, brokerconfig.Role] {
 	return func(yield func(string, brokerconfig.Role) bool) {
-		for _, role := range []brokerconfig.Role{brokerconfig.Device, brokerconfig.Viewer, brokerconfig.Operator} {
+		for _, role := range []brokerconfig.Role{brokerconfig.Device, brokerconfig.Viewer, brokerconfig.HomeAssistant,
+			brokerconfig.Operator} {
 			for _, name := range r.Names[role] {
 				if !yield(name, role) {
 					return

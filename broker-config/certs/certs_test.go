@@ -307,8 +307,11 @@ func TestARequestThatCannotBeIsComplainedAbout(t *testing.T) {
 	}{
 		{"operator", brokerconfig.Device, "who may do more than a device"},
 		{"viewer", brokerconfig.Device, "who may do more than a device"},
-		{"viewer", brokerconfig.Operator, "the other one's name"},
-		{"operator", brokerconfig.Viewer, "the other one's name"},
+		{"viewer", brokerconfig.Operator, "the name of another"},
+		{"operator", brokerconfig.Viewer, "the name of another"},
+		{"homeassistant", brokerconfig.Device, "who may do more than a device"},
+		{"homeassistant", brokerconfig.Viewer, "the name of another"},
+		{"viewer", brokerconfig.HomeAssistant, "the name of another"},
 		{"a/b", brokerconfig.Device, `device: "a/b" is not [A-Za-z0-9_.-]{1,64}`},
 		{"@all", brokerconfig.Operator, `operator: "@all" is not`},
 		{"", brokerconfig.Viewer, `viewer: "" is not`},
@@ -363,12 +366,14 @@ func TestTheListGetsLinesForThoseItDoesNotKnowAndKeepsTheOthers(t *testing.T) {
 	r := request(dir, "cam-1")
 	r.Names[brokerconfig.Operator] = []string{"operator"}
 	r.Names[brokerconfig.Viewer] = []string{"viewer"}
+	r.Names[brokerconfig.HomeAssistant] = []string{"homeassistant"}
 	mustMake(t, r)
 	path := filepath.Join(dir, "acl")
 	if _, err := os.Stat(path); err == nil {
 		t.Error("a list was written that is the shipped one")
 	}
-	r.Names = map[brokerconfig.Role][]string{brokerconfig.Operator: {"alice"}, brokerconfig.Viewer: {"bob"}}
+	r.Names = map[brokerconfig.Role][]string{brokerconfig.Operator: {"alice"}, brokerconfig.Viewer: {"bob"},
+		brokerconfig.HomeAssistant: {"house"}}
 	mustMake(t, r)
 	own := string(mustRead(t, path)) + "\npattern read limber/v1/+/@gate/cmd/#\n"
 	if err := os.WriteFile(path, []byte(own), 0o640); err != nil {
@@ -387,7 +392,7 @@ func TestTheListGetsLinesForThoseItDoesNotKnowAndKeepsTheOthers(t *testing.T) {
 	}
 	for name, want := range map[string]brokerconfig.Role{"operator": brokerconfig.Operator, "alice": brokerconfig.Operator,
 		"carol": brokerconfig.Operator, "viewer": brokerconfig.Viewer, "bob": brokerconfig.Viewer,
-		"cam-1": brokerconfig.Device} {
+		"homeassistant": brokerconfig.HomeAssistant, "house": brokerconfig.HomeAssistant, "cam-1": brokerconfig.Device} {
 		if got := acl.Role(name); got != want {
 			t.Errorf("%s is a %s, want a %s", name, got, want)
 		}

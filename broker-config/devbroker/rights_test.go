@@ -42,15 +42,16 @@ var ways = map[wire.Kind]way{
 }
 
 // The users of the table. cam-1 is the device that it looks at; bob looks on by lines of
-// his own, and alice steers.
-var users = []string{"cam-1", "cam-2", "viewer", "bob", "operator", "alice"}
+// his own, alice steers, and house is a Home Assistant by lines of its own.
+var users = []string{"cam-1", "cam-2", "viewer", "bob", "homeassistant", "house", "operator", "alice"}
 
 // mustCerts makes the certificates of a fleet with these users.
 func mustCerts(tb testing.TB) (dir string) {
 	tb.Helper()
 	dir = tb.TempDir()
 	names := map[brokerconfig.Role][]string{brokerconfig.Device: {"cam-1", "cam-2", "gone"},
-		brokerconfig.Viewer: {"viewer", "bob"}, brokerconfig.Operator: {"operator", "alice"}}
+		brokerconfig.Viewer: {"viewer", "bob"}, brokerconfig.Operator: {"operator", "alice"},
+		brokerconfig.HomeAssistant: {"homeassistant", "house"}}
 	_, err := certs.Make(certs.Request{Dir: dir, Server: []string{"127.0.0.1"}, Names: names, Days: 1}, time.Now())
 	if err != nil {
 		tb.Fatal(err)
@@ -242,6 +243,9 @@ func table(t *testing.T) (cells []cell) {
 		own := cell{topicOf("cam-1", kind), []string{"operator", "alice"}, []string{"operator", "alice", "viewer", "bob"}}
 		group := own
 		group.topic = topicOf(wire.Everybody, kind)
+		if shown(kind) {
+			own.sentTo = append(slices.Clone(own.sentTo), "homeassistant", "house")
+		}
 		if w&up > 0 {
 			own.publishers = append(slices.Clone(own.publishers), "cam-1")
 		}
@@ -254,9 +258,22 @@ func table(t *testing.T) (cells []cell) {
 		cells = append(cells, own, group)
 	}
 	steerers := []string{"operator", "alice"}
+	houses := []string{"homeassistant", "house"}
+	cells = append(cells,
+		cell{"homeassistant/device/limber-yard-cam-1/config", steerers, append(slices.Clone(steerers), houses...)},
+		cell{"homeassistant/status", append(slices.Clone(houses), steerers...), append(slices.Clone(steerers), houses...)},
+		cell{"limber-ha/yard/cam-1/mode/set", append(slices.Clone(houses), steerers...), steerers},
+		cell{"limber-ha/yard/cam-1/goal/set", steerers, steerers},
+		cell{"limber/v1/yard/homeassistant/state", steerers, []string{"operator", "alice", "viewer", "bob", "house"}})
 	return append(cells, cell{"limber/v1/yard/cam-1/unheard", steerers, []string{"operator", "alice", "viewer", "bob"}},
-		cell{"limber/v1/yard/viewer/state", steerers, []string{"operator", "alice", "bob"}}, // no device can be there
+		cell{"limber/v1/yard/viewer/state", steerers, // no device can be there
+			[]string{"operator", "alice", "bob", "homeassistant", "house"}},
 		cell{"other", nil, nil}, cell{"$SYS/broker/mine", nil, steerers})
+}
+
+// shown tells whether entities of Home Assistant read topics of a kind.
+func shown(kind wire.Kind) bool {
+	return slices.Contains([]wire.Kind{wire.KindState, wire.KindCaps, wire.KindReported, wire.KindTelemetry}, kind)
 }
 
 // TestC15_BothBrokersGiveEachUserTheSameRights has every user publish to every topic:
@@ -265,7 +282,6 @@ func table(t *testing.T) (cells []cell) {
 func TestC15_BothBrokersGiveEachUserTheSameRights(t *testing.T) {
 	t.Parallel()
 	cells := table(t)
-	const mark = "limber/v1/yard/@all/job/mark" // everybody may read it
 	for _, tt := range []struct {
 		name    string
 		filters func(user string) []string
@@ -281,7 +297,7 @@ func TestC15_BothBrokersGiveEachUserTheSameRights(t *testing.T) {
 			certBrokers(t, func(t *testing.T, addr, dir string) {
 				connected := map[string]*user{}
 				for _, name := range users {
-					connected[name] = mustUser(t, linkOf(addr, dir, name), append(tt.filters(name), mark)...)
+					connected[name] = mustUser(t, linkOf(addr, dir, name), append(tt.filters(name), markOf(name))...)
 				}
 				for _, name := range users {
 					for _, c := range cells {
@@ -289,15 +305,25 @@ func TestC15_BothBrokersGiveEachUserTheSameRights(t *testing.T) {
 					}
 					connected[name].mustPublish(t, "other", "last") // those before have been handed on by its PUBACK
 				}
-				connected["operator"].mustPublish(t, mark, "it")
+				for _, name := range users {
+					connected["operator"].mustPublish(t, markOf(name), name)
+				}
 				for _, name := range users {
 					for _, c := range cells {
-						checkCell(t, c, name, connected[name], connected[name].until(t, mark+" it"), tt.wide)
+						checkCell(t, c, name, connected[name], connected[name].until(t, markOf(name)+" "+name), tt.wide)
 					}
 				}
 			})
 		})
 	}
+}
+
+// markOf is a topic that a user may read.
+func markOf(name string) string {
+	if name == "homeassistant" || name == "house" {
+		return "homeassistant/mark"
+	}
+	return "limber/v1/yard/@all/job/mark"
 }
 
 // topics are the filters of the table's topics.

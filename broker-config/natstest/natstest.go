@@ -95,14 +95,15 @@ type node struct {
 }
 
 // Start runs the cluster of the files that are shipped until the test ends. It knows
-// the operator, the viewer and the devices given. Settings replace texts of the
+// the operator, the viewer, Home Assistant and the devices given. Settings replace texts of the
 // configuration, old and new in turns.
 func Start(tb testing.TB, devices []string, settings ...string) *Cluster {
 	tb.Helper()
 	c := &Cluster{certs: filepath.Join(tb.TempDir(), "certs")}
 	request := certs.Request{Dir: c.certs, Server: []string{"localhost", "127.0.0.1"}, Days: 1, Cluster: true,
 		Names: map[brokerconfig.Role][]string{brokerconfig.Device: devices,
-			brokerconfig.Operator: {wire.Operator}, brokerconfig.Viewer: {wire.Viewer}}}
+			brokerconfig.Operator: {wire.Operator}, brokerconfig.Viewer: {wire.Viewer},
+			brokerconfig.HomeAssistant: {wire.HomeAssistant}}}
 	if _, err := certs.Make(request, time.Now()); err != nil {
 		tb.Fatal(err)
 	}

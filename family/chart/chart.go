@@ -3,8 +3,8 @@
 //
 //	series ──Draw, DrawPanels──▶ areas with axes ──▶ SVG
 //
-// It knows pictures and no families; the caller says what the axes mean. The one
-// rule: the same series give the same bytes, so that a picture can be committed.
+// It knows pictures and no families; the caller says what the axes mean. They are dark
+// where their reader wants that. The one rule: the same series give the same bytes, so that a picture can be committed.
 package chart
 
 import (
@@ -21,6 +21,7 @@ import (
 type Point struct {
 	X, Y  float64
 	Label string // may be empty
+	Ring  bool   // around the mark: this one is meant
 }
 
 // Series is points of one kind, joined by a line from left to right.
@@ -59,7 +60,7 @@ func Draw(w io.Writer, name string, axes Axes, series ...Series) error {
 	for i, s := range series {
 		p.line(&a, s.Points, color(i))
 		for _, pt := range s.Points {
-			p.mark(a.at(pt), color(i), pt.Label)
+			p.mark(a.at(pt), color(i), pt)
 		}
 		if len(series) > 1 {
 			row := float64(len(series) - i)
@@ -91,9 +92,10 @@ func (a *area) fit(name string, series []Series) error {
 	return nil
 }
 
-// color is told apart by the colour-blind, too (Okabe and Ito 2008).
+// color is told apart by the colour-blind, too (Okabe and Ito 2008; for their black a
+// gray, which is seen on both grounds).
 func color(i int) string {
-	return [5]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"}[i%5]
+	return [5]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f"}[i%5]
 }
 
 // Panel is one of several pictures over the same horizontal axis.
@@ -210,11 +212,15 @@ func (a *area) at(p Point) place {
 // picture is an SVG document in the making.
 type picture struct{ out bytes.Buffer }
 
+// dark is what is another colour where that is preferred.
+const dark = "<style>@media (prefers-color-scheme: dark) { text { fill: #e6e6e6 } .ground { fill: #16181d } " +
+	".grid { stroke: #3a3f47 } .axis { stroke: #a0a0a0 } }</style>\n"
+
 func newPicture(width, height float64, title string) *picture {
 	p := new(picture)
 	fmt.Fprintf(&p.out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\""+
-		" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-		width, height, width, height)
+		" font-family=\"sans-serif\" font-size=\"12\">\n%s<rect class=\"ground\" width=\"100%%\" height=\"100%%\" "+
+		"fill=\"white\"/>\n", width, height, width, height, dark)
 	p.text(place{width / 2, 24}, `text-anchor="middle" font-size="15"`, title)
 	return p
 }
@@ -222,7 +228,7 @@ func newPicture(width, height float64, title string) *picture {
 // axes draws the grid, its numbers and the names. A horizontal axis without a name
 // has no numbers either: one below has them.
 func (p *picture) axes(a *area, x, y string) {
-	const grid = `stroke="#ddd"`
+	const grid, axis = `class="grid" stroke="#ddd"`, `class="axis" stroke="black"`
 	at, digits := a.x.ticks()
 	for _, v := range at {
 		c := a.at(Point{X: v, Y: a.y.min})
@@ -238,8 +244,8 @@ func (p *picture) axes(a *area, x, y string) {
 		p.text(place{c.x - 6, c.y + 4}, `text-anchor="end"`, fmt.Sprintf("%.*f", digits, v))
 	}
 	corner := place{a.left, a.top + a.height}
-	p.stroke(place{a.left, a.top}, corner, `stroke="black"`)
-	p.stroke(corner, place{a.left + a.width, corner.y}, `stroke="black"`)
+	p.stroke(place{a.left, a.top}, corner, axis)
+	p.stroke(corner, place{a.left + a.width, corner.y}, axis)
 	p.text(place{a.left + a.width/2, corner.y + 36}, `text-anchor="middle"`, x)
 	middle := place{18, a.top + a.height/2}
 	p.text(middle, fmt.Sprintf(`text-anchor="middle" font-size="11" transform="rotate(-90 %.1f %.1f)"`, middle.x,
@@ -256,9 +262,13 @@ func (p *picture) line(a *area, points []Point, color string) {
 }
 
 // mark is a point with its label to the lower right.
-func (p *picture) mark(c place, color, label string) {
+func (p *picture) mark(c place, color string, pt Point) {
 	fmt.Fprintf(&p.out, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", c.x, c.y, color)
-	p.text(place{c.x + 6, c.y + 13}, "", label)
+	if pt.Ring {
+		fmt.Fprintf(&p.out, `<circle cx="%.1f" cy="%.1f" r="7" fill="none" stroke="%s" stroke-width="2"/>`+"\n", c.x, c.y,
+			color)
+	}
+	p.text(place{c.x + 6, c.y + 13}, "", pt.Label)
 }
 
 func (p *picture) legend(c place, color, name string) {

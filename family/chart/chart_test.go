@@ -13,7 +13,8 @@ import (
 )
 
 func series() chart.Series {
-	return chart.Series{Name: "stock", Points: []chart.Point{{3.3, 72.6, "3.3M"}, {29.7, 81.1, "29.7M"}}}
+	return chart.Series{Name: "stock", Points: []chart.Point{{X: 3.3, Y: 72.6, Label: "3.3M"},
+		{X: 29.7, Y: 81.1, Label: "29.7M", Ring: true}}}
 }
 
 // mustDraw draws twice and reads the picture as XML.

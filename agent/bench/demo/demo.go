@@ -41,6 +41,9 @@ type Options struct {
 	Log      *slog.Logger
 	Progress bench.Progress
 	Watch    Watch
+	// Beside is told where the broker is, and returns what runs until the device has ended;
+	// nil: nothing does.
+	Beside func(broker string) (run func(context.Context) error, err error)
 }
 
 // Watch shows the demo until ctx ends. It may ask for the scene as often as it likes.
@@ -84,10 +87,17 @@ func Run(ctx context.Context, o Options) (sum *Summary, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.device.Close()) }()
+	beside := func(context.Context) error { return nil }
+	if o.Beside != nil {
+		if beside, err = o.Beside(url); err != nil {
+			return nil, err
+		}
+	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	working, stopWorking := context.WithCancel(ctx)
 	var serve, work errgroup.Group
 	serve.Go(func() error { return broker.Run(serving) })
+	serve.Go(func() error { return beside(serving) })
 	work.Go(func() error { return d.device.Run(working) })
 	defer func() {
 		stopWorking()

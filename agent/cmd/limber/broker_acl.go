@@ -92,7 +92,7 @@ func readDevices(path string) (devices []string, err error) {
 		}
 		if !wire.ValidDevice(line) {
 			return nil, usageError{fmt.Errorf("devices: %s, line %d: %q is no name of a device: "+
-				"want [A-Za-z0-9_.-]{1,64}, and not operator or viewer", path, n, line)}
+				"want [A-Za-z0-9_.-]{1,64}, and not operator, viewer or homeassistant", path, n, line)}
 		}
 		devices = append(devices, line)
 	}

@@ -13,7 +13,7 @@ import (
 
 func newBrokerCerts() *cobra.Command {
 	request := certs.Request{}
-	var devices, operators, viewers []string
+	var devices, operators, viewers, houses []string
 	c := &cobra.Command{
 		Use:   "certs",
 		Short: "Make the certificates of a fleet: the broker's, and one for each who comes to it",
@@ -24,10 +24,11 @@ reach it, and may be left out where it is there already. Keys can be read by
 their owner alone; keep ca.key off the broker and off every device.
 
 Who comes to the broker is known by the common name of the certificate. A device
-may speak for itself. The names "operator" and "viewer" are those that the shipped
-access list lets steer the fleet and look at it; for one of another name lines
-are added to DIR/acl, which begins as that list and takes its place: copy it to where
-the broker's acl_file is. Lines of your own stay as they are.
+may speak for itself. The names "operator", "viewer" and "homeassistant" are those that
+the shipped access list lets steer the fleet, look at it, and show it in Home Assistant
+("limber fleet serve --hass"); for one of another name lines are added to DIR/acl, which
+begins as that list and takes its place: copy it to where the broker's acl_file is.
+Lines of your own stay as they are.
 
 A NAME that is there is an error. With --renew it gets a new certificate for the
 key it has: the key need not be here, and only NAME.crt has to be replaced where
@@ -40,7 +41,8 @@ every right from it.`,
   limber broker --certs certs --listen 0.0.0.0:8883`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			request.Names = map[brokerconfig.Role][]string{
-				brokerconfig.Device: devices, brokerconfig.Operator: operators, brokerconfig.Viewer: viewers}
+				brokerconfig.Device: devices, brokerconfig.Operator: operators, brokerconfig.Viewer: viewers,
+				brokerconfig.HomeAssistant: houses}
 			return makeCerts(c, request)
 		},
 	}
@@ -50,6 +52,7 @@ every right from it.`,
 	f.StringArrayVar(&devices, "device", nil, "name of a device; may be given again")
 	f.StringArrayVar(&operators, "operator", nil, "name of one who steers the fleet; may be given again")
 	f.StringArrayVar(&viewers, "viewer", nil, "name of one who only looks at it; may be given again")
+	f.StringArrayVar(&houses, "home-assistant", nil, "name of a Home Assistant; may be given again")
 	f.BoolVar(&request.Cluster, "cluster", false, "the broker is a cluster, whose nodes know each other by its certificate")
 	f.IntVar(&request.Days, "days", 365, "days that they are good for")
 	f.BoolVar(&request.Renew, "renew", false, "make those that are there anew, for the same keys")

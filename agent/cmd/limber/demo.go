@@ -14,11 +14,19 @@ import (
 
 	"github.com/limber-edge/limber/agent/bench/demo"
 	"github.com/limber-edge/limber/agent/bench/figure"
+	"github.com/limber-edge/limber/agent/config"
+	"github.com/limber-edge/limber/agent/dash"
+	"github.com/limber-edge/limber/agent/mqtt"
 )
 
+// demoArgs are the flags of `limber demo`.
+type demoArgs struct {
+	demo.Options
+	asJSON, page bool
+}
+
 func newDemo() *cobra.Command {
-	var o demo.Options
-	var asJSON bool
+	var a demoArgs
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "See all of it on this desk: broker, agent, cameras, a load that comes and goes",
@@ -30,7 +38,8 @@ smaller sub-network and come back. A member's name is its cost:
 23.1M takes 23.1 million multiply-accumulates a frame. Before the first phase the
 cameras run for a second that counts nowhere, for the agent to settle.
 
-Ports are free ones, the state is temporary, and nothing is left behind.
+Ports are free ones, the state is temporary, and nothing is left behind. With --page
+there is a page to look at it meanwhile, that of "limber dash", whose address is printed.
 
 The exit code is 1 when the account does not add up: a frame without an answer,
 no answer at all, or a phase without frames. Missed deadlines are printed only:
@@ -44,38 +53,62 @@ its third second on. return_ms is the time from the end of the load, the beginni
 the last phase, to the first answer by the largest member to a frame of that
 phase; probes do not count, and it is absent when there was none.`,
 		Example: `  limber demo
+  limber demo --page --busy 1m
   limber demo --json --busy 20s`,
-		RunE: func(c *cobra.Command, _ []string) error { return runDemo(c, o, asJSON) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	f := c.Flags()
-	f.BoolVar(&asJSON, "json", false, "print one summary object and nothing else")
-	f.DurationVar(&o.Deadline, "deadline", 50*time.Millisecond, "of every frame")
-	f.DurationVar(&o.Quiet, "quiet", 6*time.Second, "length of each quiet phase, at least 5s")
-	f.DurationVar(&o.Busy, "busy", 8*time.Second, "length of the busy phase, at least 5s")
+	f.BoolVar(&a.asJSON, "json", false, "print one summary object and nothing else")
+	f.BoolVar(&a.page, "page", false, "serve the page meanwhile, for looking only")
+	f.DurationVar(&a.Deadline, "deadline", 50*time.Millisecond, "of every frame")
+	f.DurationVar(&a.Quiet, "quiet", 6*time.Second, "length of each quiet phase, at least 5s")
+	f.DurationVar(&a.Busy, "busy", 8*time.Second, "length of the busy phase, at least 5s")
 	return c
 }
 
-func runDemo(c *cobra.Command, o demo.Options, asJSON bool) error {
-	if o.Quiet < demo.Shortest || o.Busy < demo.Shortest {
+func (a *demoArgs) run(c *cobra.Command) error {
+	if a.Quiet < demo.Shortest || a.Busy < demo.Shortest {
 		return usagef("limber demo: a phase under %v is too short to see anything", demo.Shortest)
 	}
-	o.Version, o.Trial = version, newTrial()
-	o.Stderr, o.Log, o.Progress = c.ErrOrStderr(), newLogger(c.ErrOrStderr(), "error"), newProgress(c)
-	o.Watch = newView(c.OutOrStdout(), asJSON).run
-	sum, err := demo.Run(c.Context(), o)
-	o.Progress.End()
+	progress := newProgress(c)
+	a.Version, a.Trial, a.Progress = version, newTrial(), progress
+	a.Stderr, a.Log = c.ErrOrStderr(), newLogger(c.ErrOrStderr(), "error")
+	a.Watch = newView(c.OutOrStdout(), a.asJSON).run
+	if a.page {
+		a.Beside = func(broker string) (func(context.Context) error, error) { return demoPage(broker, progress) }
+	}
+	sum, err := demo.Run(c.Context(), a.Options)
+	progress.End()
 	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		return errors.New("demo: stopped before its end")
 	}
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if a.asJSON {
 		err = json.NewEncoder(c.OutOrStdout()).Encode(sum)
 	} else {
 		err = printSummary(c.OutOrStdout(), sum)
 	}
 	return errors.Join(err, sum.Check())
+}
+
+// demoPage serves the page of the demo's device. Nobody may steer from it: what the demo adds
+// up is of a device that nobody else commands.
+func demoPage(broker string, p *progress) (serve func(context.Context) error, err error) {
+	self := config.Default()
+	a := operatorArgs{fleet: self.Fleet}
+	a.broker.URL = mqtt.URLs{broker}
+	link, err := a.link()
+	if err != nil {
+		return nil, err
+	}
+	s, err := dash.New(dash.Config{Broker: link, Fleet: a.fleet, Listen: "127.0.0.1:0"}, newLogger(p.warnings, "error"))
+	if err != nil {
+		return nil, err
+	}
+	p.Warn("look at it at " + s.URL() + "#/device/" + self.Device)
+	return s.Run, nil
 }
 
 // printSummary is the summary for people, 80 columns wide.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/bench/demo"
 	"github.com/limber-edge/limber/agent/wire"
+	"github.com/limber-edge/limber/broker-config/brokertest"
 )
 
 // mustView is a view of two members that draws into b.
@@ -114,6 +117,37 @@ func TestTheSummaryFitsEightyColumns(t *testing.T) {
 
 func TestADemoOfNoLengthIsWrongUsage(t *testing.T) {
 	limber(t, "demo", "--quiet", "1s").complained(t, exitUsage, "a phase under 5s is too short")
+}
+
+// TestThePageOfTheDemoShowsItsBrokerAndSteersNothing serves it without a demo.
+func TestThePageOfTheDemoShowsItsBrokerAndSteersNothing(t *testing.T) {
+	var said strings.Builder
+	serve, err := demoPage("mqtt://"+brokertest.Reserve(t), &progress{warnings: &said})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- serve(ctx) }()
+	page := strings.TrimSuffix(strings.TrimPrefix(said.String(), "limber: look at it at "), "#/device/desk\n")
+	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusForbidden} {
+		ask, err := http.NewRequestWithContext(ctx, method, page, nil)
+		if err != nil {
+			t.Fatalf("%q: %v", said.String(), err)
+		}
+		got, err := http.DefaultClient.Do(ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Body.Close()
+		if got.StatusCode != want {
+			t.Errorf("%s: got %s, want %d", method, got.Status, want)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 func canceled(t *testing.T) context.Context {

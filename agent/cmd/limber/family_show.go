@@ -41,7 +41,7 @@ func newFamilyShow() *cobra.Command {
 	}
 	familyFlag(c, &dir)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the manifest as one JSON object")
-	c.Flags().StringVar(&plot, "plot", "", "also write the front as a picture, .svg or .png")
+	c.Flags().StringVar(&plot, "plot", "", "also write the front as a picture, .svg")
 	return c
 }
 

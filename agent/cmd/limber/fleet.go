@@ -30,10 +30,11 @@ func newFleet() *cobra.Command {
   limber fleet serve --state ./controller
   limber fleet rollout ls
   limber fleet sync
-  limber fleet explain desk`)
+  limber fleet explain desk
+  limber fleet export --prometheus-sd`)
 	c.AddCommand(newFleetLs(), newFleetWatch(), newFleetShow(), newFleetEvents(), newFleetLabel(), newFleetForget(),
 		newFleetCmd(), newFleetMode(), newFleetGoal(), newFleetPower(), newFleetSet(), newFleetSync(),
-		newFleetServe(), newFleetRollout(), newFleetExplain())
+		newFleetServe(), newFleetRollout(), newFleetExplain(), newFleetExport())
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 type serveArgs struct {
 	operatorArgs
 	state, http, logLevel string
+	hass                  bool
 }
 
 func newFleetServe() *cobra.Command {
@@ -33,15 +34,21 @@ its probation goes back by itself.
 
 With --http, blobs are served there as well, to all who know their SHA-256, and devices
 that allow that URL in updates.sources take them from it. Give the address by which
-devices reach this machine.`,
+devices reach this machine.
+
+With --hass Home Assistant on the same broker finds each device by itself: its mode, which
+can be set there, latency, top-1, temperature, member and release. It comes as a user of
+its own, "homeassistant" in the access list.`,
 		Example: `  limber fleet serve --state ./controller
-  limber fleet serve --state /var/lib/limber-controller --http 192.0.2.10:8080 --broker mqtts://broker:8883`,
+  limber fleet serve --state /var/lib/limber-controller --http 192.0.2.10:8080 --broker mqtts://broker:8883
+  limber fleet serve --state ./controller --hass`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.run(c) },
 	}
 	a.flags(c)
 	f := c.Flags()
 	f.StringVar(&a.state, "state", "", "folder for what the controller must remember (required)")
 	f.StringVar(&a.http, "http", "", "HOST:PORT at which blobs are served by HTTP as well (default: nowhere)")
+	f.BoolVar(&a.hass, "hass", false, "tell Home Assistant of the devices, and let it set their modes")
 	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -63,7 +70,8 @@ func (a *serveArgs) run(c *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, documents.Close()) }()
-	s, err := controller.New(controller.Config{Fleet: a.fleet, Broker: cfg, Dir: a.state, HTTP: a.http}, documents, log)
+	s, err := controller.New(controller.Config{Fleet: a.fleet, Broker: cfg, Dir: a.state, HTTP: a.http, Hass: a.hass},
+		documents, log)
 	if err != nil {
 		return err
 	}

@@ -95,12 +95,13 @@ var ranks = [][]imports{
 		{of: "family/familytest", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/ort/orttest", "family/stock", "family/trial"}},
 		{of: "family/workshop", ours: []string{"agent/frame", "family", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock", "store"}},
 	},
-	{ // the rules of the fleet
+	{ // the rules of the fleet, and who else looks at it
 		{of: "agent/fleet/rollout", ours: []string{"agent/fleet", "agent/wire"}},
+		{of: "agent/fleet/hass", ours: []string{"agent/fleet", "agent/mqtt", "agent/wire"}, libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who carries them out
-		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/rollout", "agent/mqtt", "agent/wire",
-			"family", "store"}, libraries: []string{"golang.org/x/sync"}},
+		{of: "agent/fleet/controller", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/hass", "agent/fleet/rollout",
+			"agent/mqtt", "agent/wire", "family", "store"}, libraries: []string{"golang.org/x/sync"}},
 	},
 	{ // who shows it
 		{of: "agent/dash", ours: []string{"agent/blob", "agent/fleet", "agent/fleet/controller", "agent/mqtt", "agent/wire"},
@@ -140,7 +141,7 @@ var ranks = [][]imports{
 			"broker-config", "broker-config/brokercheck", "broker-config/certs", "broker-config/devbroker", "family", "family/chart",
 			"family/library", "family/ofa", "family/onnx", "family/ort", "family/resident", "family/search", "family/stock",
 			"family/trial", "family/workshop", "firmware/power", "firmware/repo", "firmware/slot", "store"},
-			libraries: []string{"github.com/spf13/cobra", "golang.org/x/sync", "golang.org/x/term"}},
+			libraries: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/term"}},
 	},
 }
 

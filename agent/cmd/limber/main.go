@@ -100,10 +100,11 @@ func newRoot() *cobra.Command {
   limber fleet ls`)
 	root.Long = root.Short + ".\n\nExit codes: " + exitCodes
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newAgent(), newCheck(), newBroker(), newPublish(), newFleet(), newDash(), newExplain(), newFamily(), newFirmware(),
-		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newVersion())
+		newPowerHelper(), newDemo(), newBench(), newSim(), newHog(), newColdStart(), newProbe(), newManual(), newCompletion(),
+		newVersion())
 	takeNoArguments(root)
+	complete(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see `%s --help`", err, c.CommandPath())
 	})

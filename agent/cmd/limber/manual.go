@@ -41,20 +41,12 @@ func writeManual(root *cobra.Command, out string) error {
 	if err := writePages(root, man); err != nil {
 		return err
 	}
-	var bash, zsh, fish bytes.Buffer
-	for _, shell := range []struct {
-		name string
-		text *bytes.Buffer
-		err  error
-	}{
-		{"limber.bash", &bash, root.GenBashCompletionV2(&bash, true)},
-		{"_limber", &zsh, root.GenZshCompletion(&zsh)},
-		{"limber.fish", &fish, root.GenFishCompletion(&fish, true)},
-	} {
-		if shell.err != nil {
-			return fmt.Errorf("completion %s: %w", shell.name, shell.err)
+	for shell, name := range map[string]string{"bash": "limber.bash", "zsh": "_limber", "fish": "limber.fish"} {
+		script, err := completionScript(root, shell)
+		if err != nil {
+			return fmt.Errorf("completion %s: %w", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(completion, shell.name), shell.text.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(completion, name), script, 0o644); err != nil {
 			return err
 		}
 	}

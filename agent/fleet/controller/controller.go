@@ -54,6 +54,7 @@ import (
 
 	"github.com/limber-edge/limber/agent/blob"
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/fleet/hass"
 	"github.com/limber-edge/limber/agent/fleet/rollout"
 	"github.com/limber-edge/limber/agent/mqtt"
 	"github.com/limber-edge/limber/agent/wire"
@@ -80,6 +81,7 @@ type Config struct {
 	Broker mqtt.Config // the client id is the controller's to choose
 	Dir    string      // state folder: blobs that are on their way lie in fetch
 	HTTP   string      // HOST:PORT at which blobs are served as well; empty: nowhere
+	Hass   bool        // Home Assistant is told of the devices, and may set their modes
 }
 
 // Controller serves one fleet.
@@ -94,6 +96,7 @@ type Controller struct {
 	shelf  *shelf
 	server *blob.Server // serves what is on the shelf
 	http   net.Listener // nil: none
+	hass   *hass.Bridge // nil: none
 
 	syncs   chan mqtt.Message // devices that ask for the time
 	changes chan fleet.Device
@@ -114,6 +117,9 @@ func New(cfg Config, store Store, log *slog.Logger) (*Controller, error) {
 		c.filters()...)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Hass {
+		c.hass = hass.New(cfg.Fleet, c.client, log)
 	}
 	fetcher := blob.New(blob.Config{Dir: filepath.Join(cfg.Dir, "fetch")}, asker{c}, log)
 	c.shelf = newShelf(store, fetcher)
@@ -150,6 +156,9 @@ func (c *Controller) filters() []string {
 	for _, kind := range []wire.Kind{wire.KindCmd, wire.KindBlob, wire.KindRollout} {
 		filters = append(filters, c.at.Filter(kind))
 	}
+	if c.cfg.Hass {
+		filters = append(filters, hass.Filters(c.cfg.Fleet)...)
+	}
 	return filters
 }
 
@@ -175,7 +184,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return c.client.While(context.WithoutCancel(ctx), func(link context.Context) error {
 		g, within := errgroup.WithContext(ctx)
 		for _, part := range []func(context.Context) error{c.loop, c.watch, c.settle, c.answerSyncs, c.bring, c.server.Run,
-			c.serveHTTP} {
+			c.serveHTTP, c.serveHass} {
 			g.Go(func() error { return part(within) })
 		}
 		if err := g.Wait(); err != nil {
@@ -275,4 +284,12 @@ func (c *Controller) answerSyncs(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// serveHass shows Home Assistant the devices.
+func (c *Controller) serveHass(ctx context.Context) error {
+	if c.hass == nil {
+		return nil
+	}
+	return c.hass.Run(ctx)
 }

@@ -21,18 +21,27 @@ type ear struct {
 // Connected begins a connection. What the broker retains may have begun to come.
 func (e ear) Connected(seq uint64, present bool) {
 	e.c.inbox.put(func(p *post) { p.seq = seq })
+	if e.c.hass != nil {
+		e.c.hass.Connected(seq)
+	}
 	e.Client.Connected(seq, present)
 }
 
 // Lost ends it.
 func (e ear) Lost(err error) {
 	e.c.inbox.lost()
+	if e.c.hass != nil {
+		e.c.hass.Lost()
+	}
 	e.Client.Lost(err)
 }
 
 // Receive sorts what comes.
 func (e ear) Receive(m mqtt.Message, ack func()) {
 	e.Client.Receive(m, ack)
+	if e.c.hass != nil && e.c.hass.Receive(m) {
+		return
+	}
 	t, err := wire.ParseTopic(m.Topic)
 	if err != nil || m.Oversize > 0 {
 		return
