@@ -325,11 +325,21 @@ func TestDecisionsAreToldAlsoAfterADevicesClockWentBack(t *testing.T) {
 func TestAFigureThatCannotBeIsUnknownAndHidesNothingElse(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.online("cam-1")
-		r.measures("cam-1", 1, `,"p95_ms":1e308,"temps_c":{"cpu":-1.7e308},"queue":3`)
-		s := r.open("to=9")
+		r.measures("cam-1", 1, `,"p95_ms":1e308,"temps_c":{"cpu":-1.7e308},"queue":3,"decisions":[{"member":"m","options":[
+			{"member":"m","predicted_ms":1e-300},{"member":"l","predicted_ms":4},{"member":"s","predicted_ms":1e308}]}]`)
+		r.says(at("cam-1").Caps(), `{"members":[{"name":"m","top1":0.7,"p50_ms":1e308,"p95_ms":1e-300},{"name":"l","top1":0.8,"p50_ms":3},
+			{"name":"s","top1":1e306}]}`)
+		s := r.open("to=9&device=cam-1")
 		defer s.close()
-		if is := s.next().Tiles["cam-1"]; is == nil || is.P95MS != nil || is.TempC != nil || is.Queue != 3 {
+		m := s.next()
+		if is := m.Tiles["cam-1"]; is == nil || is.P95MS != nil || is.TempC != nil || is.Queue != 3 {
 			t.Errorf("got %+v, want the queue alone", is)
+		}
+		if is := *m.Device.Front; len(is) != 2 || is[0].P50MS != nil || is[0].P95MS != nil || *is[1].P50MS != 3 {
+			t.Errorf("got %+v, want two members, one of which was measured", is)
+		}
+		if is := m.Device.Decisions[0].Options; len(is) != 1 || is[0].Member != "l" {
+			t.Errorf("got %+v, want the option that can be", is)
 		}
 	})
 }
