@@ -326,6 +326,30 @@ func TestALastStateThatADiskRefusesIsAnsweredAndRecordedWhenThereIsRoom(t *testi
 	})
 }
 
+func TestACommandWhoseLastStateADiskRefusedIsNotDoneAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, dir string) {
+		v := newAlone()
+		r := mustRig(t, dir, withVerbs(v.Verb))
+		done := r.command(wire.VerbFamily, aFamily)
+		r.disk(false)
+		v.goOn <- struct{}{}
+		synctest.Wait()
+		done.succeeds(t)
+		again := func() {
+			t.Helper()
+			p := r.send(wire.VerbFamily, "c1", aFamily)
+			<-time.After(2 * time.Second)
+			p.succeeds(t)
+		}
+		again()
+		r.disk(true)
+		again()
+		other := r.send(wire.VerbFamily, "c1", `{"family":{}}`)
+		<-time.After(2 * time.Second)
+		other.fails(t, wire.CommandRejected, wire.Conflict, "")
+	})
+}
+
 func TestADiskThatFailsAfterACommandPutsTheModeBeforeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		r := mustRig(t, dir)

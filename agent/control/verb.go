@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,14 @@ type lane struct {
 	alone   bool
 	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
 	pace    limit                  // of whoever works
-	owed    []func() error         // and his: last states that the ledger did not take, the oldest first
+	owed    []debt                 // and his: last states that the ledger did not take, the oldest first
+}
+
+// debt is a last state of a command that the ledger is still to know, with what is to be
+// remembered.
+type debt struct {
+	known store.Command
+	cells []store.Cell
 }
 
 // A lane that owes last states tries again so often to record them, and owes so many at
@@ -83,16 +91,29 @@ const (
 	owedMost = 64
 )
 
-func (l *lane) owe(record func() error) {
+func (l *lane) owe(d debt) {
 	if len(l.owed) < owedMost {
-		l.owed = append(l.owed, record)
+		l.owed = append(l.owed, d)
 	}
 }
 
-// pay records what is owed. The error is why the ledger still does not take it.
-func (l *lane) pay() error {
+// owes is what the ledger is still to know of a command; false where it is up to date. A
+// request that has no lane owes nothing.
+func (l *lane) owes(key string) (store.Command, bool) {
+	if l == nil {
+		return store.Command{}, false
+	}
+	i := slices.IndexFunc(l.owed, func(d debt) bool { return d.known.ID == key })
+	if i < 0 {
+		return store.Command{}, false
+	}
+	return l.owed[i].known, true
+}
+
+// pay records in the ledger what is owed. The error is why it still does not take that.
+func (l *lane) pay(ledger *store.Store) error {
 	for len(l.owed) > 0 {
-		if err := l.owed[0](); err != nil {
+		if err := ledger.SetCommand(l.owed[0].known, l.owed[0].cells...); err != nil {
 			return err
 		}
 		l.owed = l.owed[1:]
