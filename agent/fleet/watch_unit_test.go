@@ -173,10 +173,10 @@ func TestABoardShowsFirstWhoIsToBeLookedAtAndNoMoreThanThereIsRoom(t *testing.T)
 		}
 		return order
 	}
-	if got, want := names(50), []string{"fleet", "?", "DEVICE", "cam-3", "cam-4", "no", "cam-2", "update", "cam-1", "cam-0"}; !slices.Equal(got, want) {
+	if got, want := names(50), []string{"fleet", "?", "DEVICE", "cam-3", "cam-4", "no", "cam-2", "family", "cam-1", "cam-0"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got, want := names(10), []string{"fleet", "?", "DEVICE", "cam-3", "cam-4", "no", "cam-2", "update", "cam-1", "cam-0"}; !slices.Equal(got, want) {
+	if got, want := names(10), []string{"fleet", "?", "DEVICE", "cam-3", "cam-4", "no", "cam-2", "family", "cam-1", "cam-0"}; !slices.Equal(got, want) {
 		t.Errorf("just room enough: got %v, want %v", got, want)
 	}
 	if got, want := names(7), []string{"fleet", "?", "DEVICE", "cam-3", "cam-4", "no", "..."}; !slices.Equal(got, want) {
