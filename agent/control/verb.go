@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,13 @@ type lane struct {
 	alone   bool
 	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
 	pace    limit                  // of whoever works
-	owed    []func() error         // and his: last states that the ledger did not take, the oldest first
+	owed    []owed                 // and his, the oldest first
+}
+
+// owed is a last state that the ledger did not take, with the cells that go with it.
+type owed struct {
+	known store.Command
+	cells []store.Cell
 }
 
 // A lane that owes last states tries again so often to record them, and owes so many at
@@ -83,16 +90,25 @@ const (
 	owedMost = 64
 )
 
-func (l *lane) owe(record func() error) {
+func (l *lane) owe(o owed) {
 	if len(l.owed) < owedMost {
-		l.owed = append(l.owed, record)
+		l.owed = append(l.owed, o)
 	}
 }
 
+// owes is what the ledger is to know of a command, if it is owed that.
+func (l *lane) owes(key string) (known store.Command, ok bool) {
+	i := slices.IndexFunc(l.owed, func(o owed) bool { return o.known.ID == key })
+	if i < 0 {
+		return store.Command{}, false
+	}
+	return l.owed[i].known, true
+}
+
 // pay records what is owed. The error is why the ledger still does not take it.
-func (l *lane) pay() error {
+func (l *lane) pay(ledger *store.Store) error {
 	for len(l.owed) > 0 {
-		if err := l.owed[0](); err != nil {
+		if err := ledger.SetCommand(l.owed[0].known, l.owed[0].cells...); err != nil {
 			return err
 		}
 		l.owed = l.owed[1:]
