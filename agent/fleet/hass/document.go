@@ -79,16 +79,25 @@ const (
 		"'in_progress': coming is not none} | tojson }}{% endif %}"
 )
 
+// sumDigits are those that tell apart what would have one name.
+const sumDigits = 8
+
 // objectID names a device to Home Assistant, which takes no dots. Where they go, or where
-// the fleet's name might end elsewhere, eight digits tell devices apart.
+// the fleet's name might end elsewhere, digits tell devices apart; and so they do where a
+// name ends like one that has them.
 func objectID(at wire.Address) string {
 	plain := namePrefix + at.Fleet + "-" + at.Device
 	id := strings.ReplaceAll(plain, ".", "_")
-	if id != plain || strings.Contains(at.Fleet, "-") {
+	if id != plain || strings.Contains(at.Fleet, "-") || endsInSum(plain) {
 		sum := sha256.Sum256([]byte(at.Fleet + "/" + at.Device))
-		id += "-" + hex.EncodeToString(sum[:4])
+		id += "-" + hex.EncodeToString(sum[:sumDigits/2])
 	}
 	return id
+}
+
+func endsInSum(id string) bool {
+	last := id[strings.LastIndexByte(id, '-')+1:]
+	return len(last) == sumDigits && strings.Trim(last, "0123456789abcdef") == ""
 }
 
 func configTopic(at wire.Address) string { return configPrefix + objectID(at) + configSuffix }

@@ -28,7 +28,9 @@ func TestNamesOfDevicesAreKeptApartAndAreSuchAsHomeAssistantTakes(t *testing.T) 
 	seen := map[string]wire.Address{}
 	for _, at := range []wire.Address{{Fleet: "a", Device: "b-c"}, {Fleet: "a-b", Device: "c"},
 		{Fleet: "a", Device: "b.c"}, {Fleet: "a", Device: "b_c"}, {Fleet: "a", Device: "b"},
-		{Fleet: "a.b", Device: "c"}, {Fleet: "a", Device: ".."}} {
+		{Fleet: "a.b", Device: "c"}, {Fleet: "a", Device: ".."},
+		{Fleet: "a", Device: strings.TrimPrefix(objectID(wire.Address{Fleet: "a", Device: "b.c"}), "limber-a-")},
+		{Fleet: "a", Device: strings.TrimPrefix(objectID(wire.Address{Fleet: "a-b", Device: "c"}), "limber-a-")}} {
 		id := objectID(at)
 		if other, ok := seen[id]; ok || !regexp.MustCompile(`^[a-zA-Z0-9_-]+$`).MatchString(id) {
 			t.Errorf("%v is %s, as is %v", at, id, other)
