@@ -30,6 +30,9 @@ func (e ear) Connected(seq uint64, present bool) {
 // Lost ends it.
 func (e ear) Lost(err error) {
 	e.c.inbox.lost()
+	if e.c.hass != nil {
+		e.c.hass.Lost()
+	}
 	e.Client.Lost(err)
 }
 

@@ -76,7 +76,7 @@ const (
 // modeMost is the length of a mode's name, in bytes.
 const modeMost = 128
 
-// Bridge serves one fleet. Connected and Receive are the link's reader's, and wait for nobody.
+// Bridge serves one fleet. Connected, Lost and Receive are the link's, and wait for nobody.
 type Bridge struct {
 	fleet string
 	link  Link
@@ -84,7 +84,7 @@ type Bridge struct {
 	wake  chan struct{} // holds one token when there is something to do
 
 	mu       sync.Mutex // guards what follows
-	seq      uint64     // of the connection that was made last
+	seq      uint64     // of the connection that stands; 0: none does
 	listed   uint64     // of the one on which all that is retained is known
 	told     map[string]telling
 	due      queue
@@ -115,11 +115,18 @@ func New(fleet string, link Link, log *slog.Logger) *Bridge {
 		due: newQueue(), again: map[string]bool{}, orders: map[string]order{}}
 }
 
-// Connected begins a connection: what the broker retains may have begun to come.
+// Connected begins a connection. What the broker retains may have begun to come.
 func (b *Bridge) Connected(seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.seq, b.told, b.sent, b.echoed = seq, map[string]telling{}, time.Time{}, false
+	b.seq = seq
+}
+
+// Lost ends it: the next one tells anew what the broker retains.
+func (b *Bridge) Lost() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seq, b.told, b.sent, b.echoed = 0, map[string]telling{}, time.Time{}, false
 }
 
 // Receive takes a message, and tells whether it was one for the bridge.
@@ -382,7 +389,7 @@ func (b *Bridge) tell(ctx context.Context, seq uint64, device string, again bool
 	at := wire.Address{Fleet: b.fleet, Device: device}
 	payload, known := document(at, b.link.Registry().Device(device))
 	m := mqtt.Message{Topic: configTopic(at), Payload: payload, QoS: 1, Retained: true}
-	if !known || !b.note(device, m, again) {
+	if !known || !b.note(seq, device, m, again) {
 		return
 	}
 	err := b.link.Publish(ctx, m)
@@ -401,13 +408,15 @@ func (b *Bridge) tell(ctx context.Context, seq uint64, device string, again bool
 }
 
 // note tells whether a configuration is to be published, and notes that it is: before it
-// comes back.
-func (b *Bridge) note(device string, m mqtt.Message, again bool) bool {
+// comes back. Another connection than that of the number looks at the device itself.
+func (b *Bridge) note(seq uint64, device string, m mqtt.Message, again bool) bool {
 	sum := sha256.Sum256(m.Payload)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was, there := b.told[m.Topic]
 	switch {
+	case b.seq != seq:
+		return false
 	case m.Payload == nil && (!there || was.sum == sum):
 		delete(b.told, m.Topic)
 		return false

@@ -63,9 +63,10 @@ func (l *line) Connection(ctx context.Context, _ uint64) (uint64, error) {
 // List implements Link.
 func (l *line) List(context.Context) ([]fleet.Device, error) { return l.Registry().Devices(), nil }
 
-// connect begins a connection, on which the broker tells what it retains.
+// connect begins a connection, on which the broker tells what it retains, also before the
+// link says that it stands.
 func (l *line) connect(seq uint64) {
-	l.bridge.Connected(seq)
+	l.bridge.Lost()
 	l.mu.Lock()
 	l.down = false
 	retained := l.retained
@@ -75,6 +76,7 @@ func (l *line) connect(seq uint64) {
 			l.bridge.Receive(mqtt.Message{Topic: topic, Payload: payload, Retained: true})
 		}
 	}
+	l.bridge.Connected(seq)
 	l.seqs <- seq
 	synctest.Wait()
 }
@@ -332,7 +334,7 @@ func TestAModeOfBeforeTheLinkWasLostForLongIsNotSent(t *testing.T) {
 		l.device("cam-1", caps())
 		l.connect(1)
 		l.take()
-		l.bridge.Connected(2) // and what is retained is not all known
+		l.bridge.Lost()
 		l.setMode("cam-1", "balanced", false)
 		time.Sleep(2 * orderTTL) // of the bubble
 		l.connect(3)
