@@ -163,14 +163,14 @@ func membersOf(c *wire.Caps) (members []wire.Member) {
 }
 
 // modesOf are the modes that a device can be set to; what stands for one of each member
-// is one of each.
+// is one of each. None is there twice, as names have no colon, and none stands for unknown.
 func modesOf(c *wire.Caps) (modes []string) {
 	for _, mode := range c.Modes[:min(len(c.Modes), membersMost)] {
 		prefix, each := strings.CutSuffix(mode, "{member}")
 		switch {
-		case !each && wire.ValidName(mode) && !slices.Contains(modes, mode):
+		case !each && wire.ValidName(mode) && !strings.EqualFold(mode, "none") && !slices.Contains(modes, mode):
 			modes = append(modes, mode)
-		case each && wire.ValidName(strings.TrimSuffix(prefix, ":")):
+		case each && strings.HasSuffix(prefix, ":") && wire.ValidName(strings.TrimSuffix(prefix, ":")):
 			for _, m := range membersOf(c) {
 				modes = append(modes, prefix+m.Name)
 			}

@@ -125,3 +125,19 @@ func FuzzOwner(f *testing.F) {
 		}
 	})
 }
+
+// Home Assistant takes no choice with a word twice, nor with what stands for unknown.
+func TestADeviceOffersNoChoiceThatHomeAssistantRefuses(t *testing.T) {
+	c := caps()
+	c.Members = []wire.Member{{Name: "b"}, {Name: "b"}}
+	for _, tt := range []struct{ modes, want []string }{
+		{[]string{"ab", "a{member}"}, []string{"ab"}},
+		{[]string{"ab", "ab", "fixed:{member}", "fixed:{member}"}, []string{"ab", "fixed:b"}},
+		{[]string{"None", "none", "ab"}, []string{"ab"}},
+	} {
+		c.Modes = tt.modes
+		if got := modesOf(&c); !slices.Equal(got, tt.want) {
+			t.Errorf("modes %q: got %q, want %q", tt.modes, got, tt.want)
+		}
+	}
+}
