@@ -47,7 +47,7 @@ func TestS8_LossesAreToldInFullThroughKillsAndBrokenLinks(t *testing.T) {
 		t.Fatalf("got %+v, want %d jobs, most of them waiting", last, jobs)
 	}
 	s.network.cut()
-	for s.unwritten() < time.Second { // until all are answered
+	for s.unwritten() < 3*time.Second { // until all are answered
 		idle(t.Context(), 100*time.Millisecond)
 	}
 	for range 5 {

@@ -114,7 +114,7 @@ func (c *Control) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		case <-again:
-			l.pay(c.state)
+			l.pay(c.state) // in vain, it is tried again
 		case r := <-l.waiting:
 			if !l.turn(ctx) {
 				r.reply.Release()
@@ -179,7 +179,10 @@ func (c *Control) command(ctx context.Context, l *lane, r request) {
 // that was cut off is begun anew, with the time that is left until it expires; that
 // is zero for one that is new.
 func (c *Control) left(r request) (expires time.Time, done bool) {
-	known, err := c.known(r)
+	known, err := c.state.Command(r.key())
+	if owed, ok := r.lane.owes(r.key()); ok {
+		known, err = owed, nil
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return time.Time{}, false
@@ -199,16 +202,6 @@ func (c *Control) left(r request) (expires time.Time, done bool) {
 		return known.Expires, false
 	}
 	return known.Expires, true
-}
-
-// known is what the ledger knows of a command, or is owed of it by the lane that works.
-func (c *Control) known(r request) (store.Command, error) {
-	if r.lane != nil {
-		if known, ok := r.lane.owes(r.key()); ok {
-			return known, nil
-		}
-	}
-	return c.state.Command(r.key())
 }
 
 // unknown refuses a verb that this device does not have.
@@ -332,7 +325,7 @@ func (c *Control) finish(r request, expires time.Time, step wire.Step, out Outco
 func (c *Control) end(r request, expires time.Time, ack wire.Ack, cells []store.Cell) {
 	known := c.entry(r, expires, ack)
 	if err := c.record(known, cells...); err != nil && r.lane != nil {
-		r.lane.owe(owed{known, cells})
+		r.lane.owe(debt{known, cells})
 	}
 	c.send(r, encode(ack))
 }

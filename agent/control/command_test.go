@@ -326,27 +326,27 @@ func TestALastStateThatADiskRefusesIsAnsweredAndRecordedWhenThereIsRoom(t *testi
 	})
 }
 
-func TestACommandWhoseLastStateIsOwedIsNotCarriedOutAgain(t *testing.T) {
+func TestACommandWhoseLastStateADiskRefusedIsNotDoneAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, dir string) {
 		v := newAlone()
 		r := mustRig(t, dir, withVerbs(v.Verb))
-		done := r.send(wire.VerbFamily, "x", aFamily)
-		synctest.Wait()
+		done := r.command(wire.VerbFamily, aFamily)
 		r.disk(false)
 		v.goOn <- struct{}{}
 		synctest.Wait()
 		done.succeeds(t)
-		for _, there := range []bool{false, true} {
-			if there {
-				r.disk(true)
-			}
-			again := r.send(wire.VerbFamily, "x", aFamily)
-			<-time.After(owedPace / 2) // the pace of a lane
-			synctest.Wait()
-			if got := again.steps(); len(got) != 1 || got[0] != wire.CommandSucceeded {
-				t.Errorf("with a disk %t: got %q, want what was answered before", there, got)
-			}
+		again := func() {
+			t.Helper()
+			p := r.send(wire.VerbFamily, "c1", aFamily)
+			<-time.After(2 * time.Second)
+			p.succeeds(t)
 		}
+		again()
+		r.disk(true)
+		again()
+		other := r.send(wire.VerbFamily, "c1", `{"family":{}}`)
+		<-time.After(2 * time.Second)
+		other.fails(t, wire.CommandRejected, wire.Conflict, "")
 	})
 }
 

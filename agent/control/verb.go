@@ -74,11 +74,12 @@ type lane struct {
 	alone   bool
 	course  atomic.Pointer[Course] // of a lane whose commands are alone: of the one under way
 	pace    limit                  // of whoever works
-	owed    []owed                 // and his, the oldest first
+	owed    []debt                 // and his: last states that the ledger did not take, the oldest first
 }
 
-// owed is a last state that the ledger did not take, with the cells that go with it.
-type owed struct {
+// debt is a last state of a command that the ledger is still to know, with what is to be
+// remembered.
+type debt struct {
 	known store.Command
 	cells []store.Cell
 }
@@ -90,22 +91,26 @@ const (
 	owedMost = 64
 )
 
-func (l *lane) owe(o owed) {
+func (l *lane) owe(d debt) {
 	if len(l.owed) < owedMost {
-		l.owed = append(l.owed, o)
+		l.owed = append(l.owed, d)
 	}
 }
 
-// owes is what the ledger is to know of a command, if it is owed that.
-func (l *lane) owes(key string) (known store.Command, ok bool) {
-	i := slices.IndexFunc(l.owed, func(o owed) bool { return o.known.ID == key })
+// owes is what the ledger is still to know of a command; false where it is up to date. A
+// request that has no lane owes nothing.
+func (l *lane) owes(key string) (store.Command, bool) {
+	if l == nil {
+		return store.Command{}, false
+	}
+	i := slices.IndexFunc(l.owed, func(d debt) bool { return d.known.ID == key })
 	if i < 0 {
 		return store.Command{}, false
 	}
 	return l.owed[i].known, true
 }
 
-// pay records what is owed. The error is why the ledger still does not take it.
+// pay records in the ledger what is owed. The error is why it still does not take that.
 func (l *lane) pay(ledger *store.Store) error {
 	for len(l.owed) > 0 {
 		if err := ledger.SetCommand(l.owed[0].known, l.owed[0].cells...); err != nil {

@@ -285,6 +285,22 @@ func TestABrokerThatIsLostIsToldAndComesBack(t *testing.T) {
 	until("a device that came then", func(m message) bool { return m.Tiles["cam-1"] != nil })
 }
 
+func TestAPageSaysWhereItIsSoThatABrowserGoesThere(t *testing.T) {
+	for listen, want := range map[string]string{"127.0.0.1:0": "http://127.0.0.1:", "localhost:0": "http://127.0.0.1:", ":0": "http://localhost:",
+		"0.0.0.0:0": "http://localhost:"} {
+		cfg := config("127.0.0.1:1")
+		cfg.Listen = listen
+		s, err := New(cfg, discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.URL(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "/") {
+			t.Errorf("%s: got %s, want %s", listen, got, want)
+		}
+		s.web.Close()
+	}
+}
+
 func TestAPageIsServedBeforeThereIsABroker(t *testing.T) {
 	t.Parallel()
 	addr, stop := broker(t, "127.0.0.1:0", nil)

@@ -25,10 +25,13 @@ package dash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -57,7 +60,9 @@ type Server struct {
 	link    standing
 	page    *page
 	streams chan struct{} // a token for each
-	denied  atomic.Bool   // the broker dropped the last that was to steer
+	// when the broker dropped the last that was to steer; nil if it did not
+	denied   atomic.Pointer[time.Time]
+	pictures pictures
 }
 
 // streamsMost is how many screens are served at once.
@@ -70,7 +75,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("page: %w; with port 0 it takes any that is free", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
 	s.web = narrow{l}
@@ -83,7 +90,8 @@ func assemble(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost)}
+	s := &Server{cfg: cfg, history: newHistory(), page: page, streams: make(chan struct{}, streamsMost),
+		pictures: pictures{all: map[string]*picture{}}}
 	s.remote, err = controller.OpenRemoteBehind(func(r *controller.Remote) mqtt.Handler { return ears{r, s} },
 		cfg.Broker, cfg.Fleet, log, filters(cfg.Fleet)...)
 	return s, err
@@ -94,8 +102,14 @@ func filters(name string) []string {
 	return append(fleet.RegistryFilters(name), wire.FleetFilter(name, wire.KindAck), wire.FleetFilter(name, wire.KindCmd))
 }
 
-// URL is where the page is.
-func (s *Server) URL() string { return "http://" + s.web.Addr().String() + "/" }
+// URL is where the page is, for who is at this computer.
+func (s *Server) URL() string {
+	at := s.web.Addr().String()
+	if host, port, err := net.SplitHostPort(at); err == nil && net.ParseIP(host).IsUnspecified() {
+		at = net.JoinHostPort("localhost", port) // no browser goes to 0.0.0.0 or [::] everywhere
+	}
+	return "http://" + at + "/"
+}
 
 // Run serves until ctx ends. A broker that is not there, or is lost, is told of on the page.
 func (s *Server) Run(ctx context.Context) error {

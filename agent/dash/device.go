@@ -47,17 +47,33 @@ func factsOf(w fleet.Whole) []fact {
 	return facts
 }
 
-// frontOf are the members that the device told of.
+// frontOf are the members that the device told of, but for those whose accuracy none can have.
 func frontOf(d fleet.Device) []member {
 	front := []member{}
 	if d.Caps == nil {
 		return front
 	}
 	for _, m := range d.Caps.Members {
-		front = append(front, member{Name: m.Name, Top1: m.Top1, MMACs: m.MMACs, Resolution: m.Resolution, P50MS: m.P50MS,
-			P95MS: m.P95MS, Operating: d.Reported != nil && m.Name == d.Reported.Member})
+		if m.Top1 >= 0 && m.Top1 <= 1 {
+			front = append(front, member{Name: m.Name, Top1: m.Top1, MMACs: m.MMACs, Resolution: m.Resolution,
+				P50MS: likely(m.P50MS), P95MS: likely(m.P95MS), Operating: d.Reported != nil && m.Name == d.Reported.Member})
+		}
 	}
 	return front
+}
+
+// The latencies that can be, in milliseconds.
+const (
+	leastMS = 1e-6 // a nanosecond
+	mostMS  = 1e9  // eleven days
+)
+
+// likely is a latency that can be; nil for another one: an axis that had it would have nothing else, or no end.
+func likely(ms *float64) *float64 {
+	if ms == nil || !(*ms >= leastMS && *ms <= mostMS) {
+		return nil
+	}
+	return ms
 }
 
 func modesOf(d fleet.Device) []string {
@@ -92,23 +108,39 @@ func (st *stream) eventNews(d fleet.Device) (all []deviceEvent) {
 	return all
 }
 
-// decisionNews are the decisions that were not told. Telemetry has the newest first.
+// decisionNews are the decisions that were not told: those that the telemetry before did not
+// have, as the device's clock may go back. Telemetry has the newest first.
 func (st *stream) decisionNews(d fleet.Device) (all []decision) {
-	if d.Telemetry == nil {
+	if d.Telemetry == nil || d.Telemetry == st.measured {
 		return nil
 	}
-	for _, of := range slices.Backward(d.Telemetry.Decisions) {
-		if of.TS.After(st.decided) {
-			all = append(all, decisionOf(of))
+	told := map[wire.Time]bool{}
+	if st.measured != nil {
+		for _, of := range st.measured.Decisions {
+			told[of.TS] = true
 		}
 	}
-	if n := len(all); n > 0 {
-		st.decided = all[n-1].TS.Time
+	st.measured = d.Telemetry
+	for _, of := range slices.Backward(d.Telemetry.Decisions) {
+		if !told[of.TS] {
+			all = append(all, decisionOf(of))
+		}
 	}
 	return all
 }
 
 func decisionOf(d wire.Decision) decision {
 	return decision{TS: d.TS, Member: d.Member, Reason: d.Reason, SlackMS: d.SlackMS, Waiting: d.Waiting,
-		PredictedMS: d.PredictedMS, Chance: d.Chance, InferMS: d.InferMS, Belief: d.Belief, Options: d.Options}
+		PredictedMS: d.PredictedMS, Chance: d.Chance, InferMS: d.InferMS, Belief: d.Belief,
+		Options: optionsOf(d)}
+}
+
+func optionsOf(d wire.Decision) []wire.Option {
+	options := []wire.Option{}
+	for _, o := range d.Options {
+		if likely(&o.PredictedMS) != nil {
+			options = append(options, o)
+		}
+	}
+	return options
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/limber-edge/limber/agent/wire"
 )
 
-// The bounds of the history: of a device some 12 KiB, and at most 25 KiB, so 250 MiB for
+// The bounds of the history: of a device some 14 KiB, and at most 40 KiB, so 400 MiB for
 // fleet.MaxDevices.
 const (
 	pointsMost   = 240 // of a device: 20 minutes of telemetry every 5 s
-	membersMost  = 64  // names of members that a device's points have
 	commandsMost = 8   // of a device, the last
 	ordersMost   = 64  // commands to groups whose words are remembered, the last
 	detailMost   = 400 // bytes of a command's detail
+	wordMost     = 64  // bytes of a member's name, or of what is one word of the protocol
 )
 
 // history is what the devices said before, as far as a screen shows it. Any goroutine may
@@ -33,9 +33,8 @@ type history struct {
 // track is the history of a device.
 type track struct {
 	last     *wire.Telemetry
-	points   []point // a ring, once there are pointsMost
-	count    uint64  // of all points that there were
-	members  []string
+	points   []point    // a ring, once there are pointsMost
+	count    uint64     // of all points that there were
 	commands []*command // oldest first; one that changes is replaced
 }
 
@@ -43,7 +42,7 @@ type track struct {
 type point struct {
 	at                                                  int64 // Unix time, in milliseconds
 	p50, p95, others, heat, queue, outbox, late, perSec float32
-	member                                              uint8 // among those of the track, from 1; 0: unknown
+	member                                              string // "": unknown
 }
 
 func newHistory() *history { return &history{tracks: map[string]*track{}} }
@@ -78,16 +77,16 @@ func (h *history) take(d fleet.Device) {
 	}
 	if t := d.Telemetry; t != nil && t != of.last {
 		of.last = t
-		of.add(of.pointOf(d))
+		of.add(pointOf(d))
 	}
 }
 
 // pointOf is what the device's last telemetry says.
-func (k *track) pointOf(d fleet.Device) point {
+func pointOf(d fleet.Device) point {
 	t := d.Telemetry
 	p := point{at: t.TS.UnixMilli(), p50: known(t.P50MS), p95: known(t.P95MS), others: known(t.OthersPercent),
 		heat: known(fleet.Hottest(t)), queue: float32(t.Queue), outbox: float32(t.Outbox), late: known(nil),
-		perSec: known(nil), member: k.memberOf(t.Member)}
+		perSec: known(nil), member: short(t.Member, wordMost)}
 	if d.Pace.Known {
 		p.late, p.perSec = float32(d.Pace.Late), float32(d.Pace.PerSecond)
 	}
@@ -101,20 +100,13 @@ func known(v *float64) float32 {
 	return float32(*v)
 }
 
-// memberOf is the number of a member's name.
-func (k *track) memberOf(name string) uint8 {
-	at := slices.Index(k.members, name)
-	switch {
-	case name == "" || at < 0 && len(k.members) == membersMost:
-		return 0
-	case at < 0:
-		at = len(k.members)
-		k.members = append(k.members, name)
-	}
-	return uint8(at + 1)
-}
-
+// add keeps a point. One with the member of the point before shares its name.
 func (k *track) add(p point) {
+	if k.count > 0 {
+		if last := k.points[(k.count-1)%pointsMost].member; last == p.member {
+			p.member = last
+		}
+	}
 	if len(k.points) < pointsMost {
 		k.points = append(k.points, p)
 	} else {
@@ -138,21 +130,17 @@ func (h *history) since(name string, after uint64) (s *series, count uint64) {
 	first := max(after, of.count-uint64(len(of.points)))
 	s = &series{T: []int64{}}
 	for n := first; n < of.count; n++ {
-		s.add(of.points[n%pointsMost], of.members)
+		s.add(of.points[n%pointsMost])
 	}
 	return s, of.count
 }
 
-func (s *series) add(p point, members []string) {
+func (s *series) add(p point) {
 	s.T = append(s.T, p.at)
 	s.P50MS, s.P95MS, s.Others = append(s.P50MS, p.p50), append(s.P95MS, p.p95), append(s.Others, p.others)
 	s.TempC, s.Queue, s.Outbox = append(s.TempC, p.heat), append(s.Queue, p.queue), append(s.Outbox, p.outbox)
 	s.Late, s.JobsS = append(s.Late, p.late), append(s.JobsS, p.perSec)
-	name := ""
-	if p.member > 0 {
-		name = members[p.member-1]
-	}
-	s.Members = append(s.Members, name)
+	s.Members = append(s.Members, p.member)
 }
 
 // commands are the last that a device was given, oldest first.
@@ -179,8 +167,8 @@ func (h *history) hear(t wire.Topic, payload []byte, now time.Time) {
 		var a wire.Ack
 		if wire.Decode(payload, &a) == nil {
 			told := fleet.Told{Device: t.Device, Ack: a}
-			h.answered(t.Device, command{ID: t.ID, Verb: t.Verb, State: a.State, Reason: a.Reason, TS: a.TS,
-				Detail: short(told.Words(), detailMost)})
+			h.answered(t.Device, command{ID: t.ID, Verb: t.Verb, State: wire.Step(short(string(a.State), wordMost)),
+				Reason: wire.Reason(short(string(a.Reason), wordMost)), TS: a.TS, Detail: short(told.Words(), detailMost)})
 		}
 	}
 }

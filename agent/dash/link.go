@@ -21,7 +21,7 @@ type ears struct {
 func (e ears) Connected(connSeq uint64, present bool) {
 	e.Remote.Connected(connSeq, present)
 	e.s.link.set(true, "", time.Now())
-	e.s.denied.Store(false) // it may have another access list
+	e.s.denied.Store(nil) // it may have another access list
 }
 
 // Denied implements mqtt.Handler.

@@ -1,7 +1,10 @@
 package dash
 
 import (
+	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/limber-edge/limber/agent/fleet/controller"
 	"github.com/limber-edge/limber/agent/wire"
@@ -32,17 +35,16 @@ func (st *stream) rolloutNews() *rolloutScreen {
 	if st.ask.rollout == "" {
 		return nil
 	}
-	doc, there := st.remote.Rollout(st.ask.rollout)
-	is := rolloutScreen{ID: st.ask.rollout, Known: fresh(st.told, "the rollout is known", there),
+	p := st.pictures.of(st.remote, st.ask.rollout)
+	st.heard = p.heard
+	is := rolloutScreen{ID: st.ask.rollout, Known: fresh(st.told, "the rollout is known", p.there),
 		Trouble: fresh(st.told, "the rollout's trouble", st.remote.Detail())}
-	devices := slices.Clone(doc.Devices) // which are the Remote's
-	if doc.Devices = nil; there {
-		is.Doc = fresh(st.told, "the rollout", doc)
+	if p.there {
+		is.Doc = fresh(st.told, "the rollout", p.doc)
 	}
-	is.Total = fresh(st.told, "the rollout's total", len(devices))
-	st.rowNews(&is, devices)
-	is.ByLabel = fresh(st.told, "the rollout by label", append([]controller.Labelled{},
-		controller.ByLabel(devices, st.remote.Labels)...))
+	is.Total = fresh(st.told, "the rollout's total", len(p.devices))
+	st.rowNews(&is, p.devices)
+	is.ByLabel = fresh(st.told, "the rollout by label", p.byLabel)
 	if is.Known == nil && is.Trouble == nil && is.Doc == nil && is.Total == nil && is.Order == nil &&
 		is.ByLabel == nil && len(is.Devices) == 0 {
 		return nil
@@ -52,7 +54,6 @@ func (st *stream) rolloutNews() *rolloutScreen {
 
 // rowNews adds what changed of the rollout's devices in the window.
 func (st *stream) rowNews(is *rolloutScreen, devices []wire.RolloutDevice) {
-	slices.SortStableFunc(devices, controller.ByUrgency)
 	names, shown := []string{}, map[string]bool{}
 	is.Devices = map[string]*wire.RolloutDevice{}
 	for _, d := range devices[min(st.ask.from, len(devices)):min(st.ask.to, len(devices))] {
@@ -68,4 +69,46 @@ func (st *stream) rowNews(is *rolloutScreen, devices []wire.RolloutDevice) {
 	}
 	st.rows = shown
 	is.Order = fresh(st.told, "rows", names)
+}
+
+// pictures are of rollouts, each made once for all the screens that show it: one of ten
+// thousand devices takes some 20 ms. Any goroutine may ask.
+type pictures struct {
+	mu  sync.Mutex
+	all map[string]*picture
+}
+
+// picture is a rollout at a moment. Nothing of it changes any more.
+type picture struct {
+	there   bool
+	doc     wire.Rollout         // without its devices
+	devices []wire.RolloutDevice // those first that are to be looked at sooner
+	byLabel []controller.Labelled
+	heard   uint64 // of the controller, until then
+	made    time.Time
+}
+
+// of is a rollout as it is now, or was less than pace ago.
+func (p *pictures) of(r *controller.Remote, id string) *picture {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	heard, now := r.Heard(), time.Now()
+	maps.DeleteFunc(p.all, func(_ string, is *picture) bool { return is.heard != heard && now.Sub(is.made) >= pace })
+	if is, ok := p.all[id]; ok {
+		return is
+	}
+	is := pictureOf(r, id)
+	if is.heard, is.made = heard, now; is.there {
+		p.all[id] = is
+	}
+	return is
+}
+
+func pictureOf(r *controller.Remote, id string) *picture {
+	doc, there := r.Rollout(id)
+	devices := slices.Clone(doc.Devices) // which are the Remote's
+	slices.SortStableFunc(devices, controller.ByUrgency)
+	doc.Devices = nil
+	byLabel := append([]controller.Labelled{}, controller.ByLabel(devices, r.Labels)...)
+	return &picture{there: there, doc: doc, devices: devices, byLabel: byLabel}
 }

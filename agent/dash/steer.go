@@ -18,6 +18,7 @@ import (
 const (
 	answerTime = 10 * time.Second // that a device, or the controller, may take for an answer
 	sendTime   = 5 * time.Second  // that the broker may take beside that
+	denialTime = time.Minute      // for which a drop counts for all: the broker may allow other things, and may learn
 )
 
 // errDown says that there is no broker to send anything to.
@@ -111,8 +112,10 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, give func(cont
 	ctx, cancel := context.WithTimeout(r.Context(), answerTime+sendTime)
 	defer cancel()
 	o, err := give(ctx)
-	if dropped := errors.Is(err, fleet.ErrDropped); dropped || err == nil {
-		s.denied.Store(dropped)
+	if err == nil {
+		s.denied.Store(nil)
+	} else if errors.Is(err, fleet.ErrDropped) {
+		s.denied.Store(new(time.Now()))
 	}
 	switch {
 	case err == nil:

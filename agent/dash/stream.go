@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limber-edge/limber/agent/fleet"
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // The times of a stream.
@@ -73,9 +74,10 @@ type stream struct {
 	tiles   map[string]uint64 // of the window, the change that was told last
 	points  uint64            // of the device
 	events  uint64            // of the device
-	decided time.Time         // when the device's last decision was
-	heard   uint64            // of the controller
-	rows    map[string]bool   // devices of the rollout in the window
+	// of the device, whose decisions were told
+	measured *wire.Telemetry
+	heard    uint64          // of the controller
+	rows     map[string]bool // devices of the rollout in the window
 }
 
 func (s *Server) stream(q query) *stream {
@@ -93,8 +95,8 @@ func (st *stream) news() []byte {
 	st.fleetNews(&m)
 	m.Device, m.Rollouts, m.Rollout = st.deviceNews(), nil, nil
 	if heard := st.remote.Heard(); st.first || heard != st.heard {
-		m.Rollouts, m.Rollout = st.rolloutsNews(), st.rolloutNews()
 		st.heard = heard
+		m.Rollouts, m.Rollout = st.rolloutsNews(), st.rolloutNews()
 	}
 	st.first = false
 	b, err := json.Marshal(m)
@@ -112,10 +114,9 @@ func (st *stream) linkNews() *link {
 
 func (st *stream) steerNews() steer {
 	is := steerToken
-	switch {
-	case st.cfg.Token == "":
+	if st.cfg.Token == "" {
 		is = steerNone
-	case st.denied.Load():
+	} else if at := st.denied.Load(); at != nil && time.Since(*at) < denialTime {
 		is = steerDenied
 	}
 	if fresh(st.told, "steer", is) == nil {

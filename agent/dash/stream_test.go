@@ -1,6 +1,7 @@
 package dash
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -215,6 +216,23 @@ func TestScreensAreBounded(t *testing.T) {
 	})
 }
 
+// TestWhoWasDeniedMayTryAgain has a broker that allows some things and not others.
+func TestWhoWasDeniedMayTryAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		s := r.open("")
+		defer s.close()
+		s.next()
+		begin := time.Now()
+		r.denied.Store(&begin)
+		if m := s.next(); m.Steer != steerDenied {
+			t.Errorf("got %q, want that it is denied", m.Steer)
+		}
+		if m := s.next(); m.Steer != steerToken || time.Since(begin) < denialTime {
+			t.Errorf("got %q after %v, want the token after %v", m.Steer, time.Since(begin), denialTime)
+		}
+	})
+}
+
 func TestAnExpressionThatIsWrongIsToldWithItsPlace(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.online("cam-1")
@@ -261,6 +279,67 @@ func TestADeviceThatIsOpenedShowsWhatWasBefore(t *testing.T) {
 		r.measures("cam-1", 20, `,"jobs":300,"decisions":[{"ts":"2026-11-28T12:00:03Z","member":"m"},{"ts":"2026-11-28T12:00:02Z","member":"l"}]`)
 		if d = s.next().Device; len(d.Decisions) != 1 || d.Decisions[0].Member != "m" {
 			t.Errorf("got %+v, want the new decision", d.Decisions)
+		}
+	})
+}
+
+// TestWhatADeviceSaysTakesNoMoreOfTheHistoryThanItsShare has one say all that a message can hold.
+func TestWhatADeviceSaysTakesNoMoreOfTheHistoryThanItsShare(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		long := strings.Repeat("x", wire.MaxControl-100)
+		for n := range pointsMost {
+			r.measures("cam-1", n%60, fmt.Sprintf(`,"member":"%d%s"`, n, long))
+			r.says(at("cam-1").Ack("mode", fmt.Sprint(n)), `{"state":"`+long+`"}`)
+			r.says(at("cam-1").Ack("goal", fmt.Sprint(n)), `{"state":"failed","reason":"`+long+`"}`)
+			synctest.Wait()
+		}
+		is := r.history.tracks["cam-1"]
+		b, err := json.Marshal(is.commands)
+		size := len(b)
+		for _, p := range is.points {
+			size += len(p.member)
+		}
+		if err != nil || size > 25<<10 || len(is.points) != pointsMost {
+			t.Errorf("%d bytes of words beside %d points, %v", size, len(is.points), err)
+		}
+	})
+}
+
+func TestDecisionsAreToldAlsoAfterADevicesClockWentBack(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		r.measures("cam-1", 1, `,"decisions":[{"ts":"2040-01-01T00:00:00Z","member":"s"}]`)
+		s := r.open("device=cam-1")
+		defer s.close()
+		if d := s.next().Device.Decisions; len(d) != 1 || d[0].Options == nil {
+			t.Errorf("got %+v, want one, with a list of options that is empty", d)
+		}
+		r.measures("cam-1", 2, `,"decisions":[{"ts":"2026-11-28T12:00:02Z","member":"m"},{"ts":"2040-01-01T00:00:00Z","member":"s"}]`)
+		if d := s.next().Device.Decisions; len(d) != 1 || d[0].Member != "m" {
+			t.Errorf("got %+v, want the one that is new", d)
+		}
+	})
+}
+
+func TestAFigureThatCannotBeIsUnknownAndHidesNothingElse(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.online("cam-1")
+		r.measures("cam-1", 1, `,"p95_ms":1e308,"temps_c":{"cpu":-1.7e308},"queue":3,"decisions":[{"member":"m","options":[
+			{"member":"m","predicted_ms":1e-300},{"member":"l","predicted_ms":4},{"member":"s","predicted_ms":1e308}]}]`)
+		r.says(at("cam-1").Caps(), `{"members":[{"name":"m","top1":0.7,"p50_ms":1e308,"p95_ms":1e-300},{"name":"l","top1":0.8,"p50_ms":3},
+			{"name":"s","top1":1e306}]}`)
+		s := r.open("to=9&device=cam-1")
+		defer s.close()
+		m := s.next()
+		if is := m.Tiles["cam-1"]; is == nil || is.P95MS != nil || is.TempC != nil || is.Queue != 3 {
+			t.Errorf("got %+v, want the queue alone", is)
+		}
+		if is := *m.Device.Front; len(is) != 2 || is[0].P50MS != nil || is[0].P95MS != nil || *is[1].P50MS != 3 {
+			t.Errorf("got %+v, want two members, one of which was measured", is)
+		}
+		if is := m.Device.Decisions[0].Options; len(is) != 1 || is[0].Member != "l" {
+			t.Errorf("got %+v, want the option that can be", is)
 		}
 	})
 }
@@ -376,6 +455,30 @@ func TestRolloutsAreToldAsFarAsTheyAreOnTheScreen(t *testing.T) {
 	})
 }
 
+// TestARolloutIsLookedAtOnceForAllScreens has one document more for each look.
+func TestARolloutIsLookedAtOnceForAllScreens(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		seen := map[*picture]bool{}
+		const looks = 100
+		for n := range looks {
+			r.says(at(wire.Controller).Rollout("night"), fmt.Sprintf(`{"id":"night","state":"running","phase":%d}`, n))
+			seen[r.pictures.of(r.remote, "night")] = true
+			time.Sleep(time.Second / looks)
+		}
+		if len(seen) > int(time.Second/pace) {
+			t.Errorf("%d pictures in a second, want one each %v", len(seen), pace)
+		}
+		time.Sleep(pace)
+		if is := r.pictures.of(r.remote, "night"); is.doc.Phase != looks-1 || is != r.pictures.of(r.remote, "night") {
+			t.Errorf("got phase %d, want the last, once", is.doc.Phase)
+		}
+		r.pictures.of(r.remote, "another")
+		if n := len(r.pictures.all); n != 1 {
+			t.Errorf("%d pictures are kept, want none of what is not there", n)
+		}
+	})
+}
+
 func TestWhatAComparisonFoundIsToldByDeviceAndByLabel(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for name, site := range map[string]string{"cam-1": "berlin", "cam-2": "berlin", "cam-3": "rome"} {
@@ -427,8 +530,8 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	if len(s.T) != pointsMost || s.Queue[0] != 2*pointsMost || s.Queue[pointsMost-1] != 3*pointsMost-1 || count != 3*pointsMost {
 		t.Errorf("got %d points from %v, want the last %d", len(s.T), s.Queue[0], pointsMost)
 	}
-	if n := len(h.tracks["cam-1"].members); n > membersMost {
-		t.Errorf("%d names are kept", n)
+	if got := s.Members[pointsMost-1]; got != fmt.Sprint("m", 3*pointsMost-1) {
+		t.Errorf("the last member is %q, want its name, however many there were before", got)
 	}
 	if s, _ := h.since("cam-1", count-2); len(s.T) != 2 || s.Queue[1] != 3*pointsMost-1 {
 		t.Errorf("got %+v, want the last two", s)

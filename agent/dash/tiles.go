@@ -99,9 +99,9 @@ func (t *tile) measure(d fleet.Device) {
 	}
 }
 
-// rounded is a figure in parts of so many of one; nil if it is not known.
+// rounded is a figure in parts of so many of one; nil if it is not known, or none that could be.
 func rounded(v *float64, parts float64) *float64 {
-	if v == nil || math.IsNaN(*v) {
+	if v == nil || math.IsNaN(*v) || math.IsInf(*v*parts, 0) {
 		return nil
 	}
 	return new(math.Round(*v*parts) / parts)

@@ -55,9 +55,10 @@ func newSampler(percent float64) *sampler {
 	return p
 }
 
-// draw is the answer from which on one of the next block may go through.
+// draw is the answer from which on one of the next block may go through. A block of a
+// percentage next to nothing has more than can be counted.
 func (p *sampler) draw() int64 {
-	return int64(math.Ceil(p.begins + math.Floor(rand.Float64()*p.block)))
+	return int64(min(math.Ceil(p.begins+math.Floor(rand.Float64()*p.block)), 1<<62))
 }
 
 // metRest is how many jobs are left alone after a sample that one of them met with. Then
@@ -115,7 +116,7 @@ func (i *interruptible) Run(out []float32, in ...[]float32) error {
 // compare compares frame by frame, until enough are.
 func (s *shadow) compare(ctx context.Context, b *backend) error {
 	s.members, s.mode, s.told = b, governor.Mode{}, nil
-	for s.so.Frames < s.how.Frames {
+	for {
 		f, err := s.await(ctx)
 		if err != nil {
 			return err
@@ -127,12 +128,14 @@ func (s *shadow) compare(ctx context.Context, b *backend) error {
 		}
 		s.advance(met)
 		s.tell()
+		if s.so.Frames >= s.how.Frames {
+			return nil
+		}
 		took := time.Since(began)
 		if err := sleep(ctx, time.Duration(float64(took)*(100/s.how.Percent-1))); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // await waits for a job that was answered. The error is ctx's or, where there will be
@@ -176,7 +179,7 @@ func (s *shadow) meet(ctx context.Context, f sample) (met bool, err error) {
 	switch {
 	case a.Reason == "":
 		s.count(f, a, refused)
-	case a.Reason == wire.Internal && (!met || s.whole):
+	case a.Reason == wire.Internal && (!met || s.whole || s.hung.Load()): // what hung was not given up for the job
 		return met, errors.New(a.Detail)
 	}
 	// Where jobs leave no time between them, the frame after one that was given up goes to

@@ -112,6 +112,7 @@ type fakeLoader struct {
 	slow     time.Duration   // that a session takes to make
 	gone     error           // what every run fails with; nil: it works
 	hang     map[int]int     // runs that hang until they are interrupted, by member
+	deaf     time.Duration   // for which these go on after that
 	made     []int           // members, in their order
 	tried    []time.Time     // when the first of them was asked for
 	open     int             // sessions that are not closed
@@ -196,7 +197,7 @@ type fakeSession struct {
 func (s *fakeSession) Run(out []float32, in ...[]float32) error {
 	l := s.loader
 	l.mu.Lock()
-	took, gone, hangs := l.latency[s.member], l.gone, l.hang[s.member] > 0
+	took, gone, hangs, deaf := l.latency[s.member], l.gone, l.hang[s.member] > 0, l.deaf
 	if hangs {
 		l.hang[s.member]--
 	}
@@ -206,6 +207,7 @@ func (s *fakeSession) Run(out []float32, in ...[]float32) error {
 		return gone
 	case hangs:
 		<-s.interrupted
+		<-time.After(deaf)
 		return errors.New("terminated")
 	case took > 0:
 		select {

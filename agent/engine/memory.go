@@ -190,9 +190,10 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		}
 	}
 	if why := s.memory.mustGo(now, m); why != "" {
-		if s.shadow.Load().giveWay() {
+		compared := s.shadow.Load()
+		if compared.giveWay() {
 			s.memory.went = now
-		} else if at := b.dispensable(); at >= 0 {
+		} else if at := b.dispensable(); at >= 0 && !(compared.leaving() && now.Sub(s.memory.went) < stallMemory) {
 			s.memory.gone(now)
 			s.evict(ctx, b, at, m, why)
 		}
@@ -204,6 +205,7 @@ func (s *supervisor) watchMemory(ctx context.Context) {
 		return
 	case b.evicted[at].cause == noDisk: // it did not go for want of memory, and there is enough
 	case !s.memory.mayReturn(now, m, b.evicted[at]):
+		s.shadow.Load().giveWay() // it takes the room that there may be
 		return
 	default:
 		s.memory.back(now)

@@ -44,7 +44,8 @@ type shadow struct {
 	hung    atomic.Bool     // one of them did not end by itself
 	whole   bool            // the next frame is not given up for a job
 
-	leave  atomic.Pointer[context.CancelCauseFunc] // has it give up its memory; nil while it has none
+	leave  atomic.Pointer[context.CancelCauseFunc] // has it give up its memory; nil while it has none, or was told
+	large  atomic.Bool                             // it has members, or makes some
 	news   chan Compared                           // holds the newest
 	stop   func()
 	closed chan struct{} // nothing of it is left
@@ -168,8 +169,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// usable waits until the family in use can answer, and returns its loader. The error is
-// ctx's, or that it cannot.
+// usable waits until the family in use can answer, and nothing is left of one that was given
+// up, and returns the loader of the former. The error is ctx's, or that it cannot.
 func (s *shadow) usable(ctx context.Context) (*loader, error) {
 	for {
 		v := s.view.Load()
@@ -187,7 +188,14 @@ func (s *shadow) usable(ctx context.Context) (*loader, error) {
 	}
 	serving := make(chan *loader, 1)
 	err := s.order(ctx, func(v *supervisor) {
-		v.task(func(_ context.Context, l *loader) { serving <- l })
+		v.task(func(running context.Context, l *loader) {
+			if l.rest != nil { // what Replace gave up, and was making
+				if _, err := awaitUnless(running, l, l.rest, ctx); err != nil {
+					return
+				}
+			}
+			serving <- l
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -218,11 +226,13 @@ func (s *shadow) awaitRoom(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.so.Waits = why
+		if why != s.so.Waits {
+			s.so.Waits = why
+			s.tell()
+		}
 		if why == "" {
 			return nil
 		}
-		s.tell()
 		if err := sleep(ctx, time.Second); err != nil {
 			return err
 		}
@@ -236,7 +246,7 @@ func (s *supervisor) crowded() string {
 	case why != "":
 		return why
 	case s.serving != nil && s.serving.makesRoom():
-		return "members in use wait for memory"
+		return "members in use wait for room"
 	case !roomy(m):
 		return "memory has too little to spare"
 	}
@@ -247,6 +257,9 @@ func (s *supervisor) crowded() string {
 // then its error is errShort.
 func (s *shadow) round(ctx context.Context, serving, next *loader) error {
 	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	s.large.Store(true)
+	defer s.large.Store(false)
 	s.leave.Store(&leave)
 	defer s.leave.Store(nil)
 	p, err := next.prepareBeside(ctx, serving, func() error {
@@ -261,7 +274,7 @@ func (s *shadow) round(ctx context.Context, serving, next *loader) error {
 	if s.deps.Trim != nil {
 		s.deps.Trim()
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
@@ -279,6 +292,9 @@ func (s *shadow) giveWay() bool {
 	}
 	return leave != nil
 }
+
+// leaving tells whether it was told to give way, and has not closed its members yet.
+func (s *shadow) leaving() bool { return s != nil && s.large.Load() && s.leave.Load() == nil }
 
 // serve runs members that are ready, compares with them, and closes them.
 func (s *shadow) serve(ctx context.Context, next *loader, b *backend) (err error) {

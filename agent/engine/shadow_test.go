@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -201,6 +202,20 @@ func TestASampleIsOfEveryCameraAndNoLargerThanWasAskedFor(t *testing.T) {
 	}
 }
 
+func TestAPercentageMayBeSoSmallThatNothingIsSampled(t *testing.T) {
+	j, a := picture(t, 0), Answer{Answer: &pipeline.Answer{Top: []pipeline.Class{{}}}, Family: testFamily()}
+	for _, percent := range []float64{math.SmallestNonzeroFloat64, 1e-300, 1e-17, 1e-6} {
+		p := newSampler(percent)
+		p.wanted.Store(true)
+		for range 1000 {
+			p.answered(&j, &a, true)
+		}
+		if len(p.frames) > 0 {
+			t.Errorf("%v %%: a frame was let through", percent)
+		}
+	}
+}
+
 func TestAShadowTakesNoMoreOfTheTimeThanWasAskedFor(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		next, l := r.another("next", "one")
@@ -369,6 +384,133 @@ func TestAShadowGivesUpItsMemoryBeforeAMemberInUseGoes(t *testing.T) {
 		if got := c.far(); got.Frames != 3 || got.Waits != "" {
 			t.Errorf("got %+v", got)
 		}
+	})
+}
+
+func TestAShadowThatIsBeingClosedSavesTheMembersInUse(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one", "two")
+		l.slow = 4 * time.Second
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		pass(500 * ms) // the first session is being made
+		tight(r)
+		pass(3 * time.Second)
+		if got := r.events.of(wire.EventMemory); len(got) > 0 {
+			t.Errorf("got %q, though the shadow has not left yet", got)
+		}
+		l.change(func(l *fakeLoader) { l.slow = time.Hour })
+		r.machine.set(100, 100)
+		pass(time.Minute) // it begins again
+		tight(r)
+		pass(20 * time.Second)
+		r.wants(Degraded, "large is out of use") // what takes so long to leave is not waited for
+		c.cancel()
+		<-c.ended
+	})
+}
+
+func TestAShadowKeepsNoMemberInUseFromComingBack(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		r.ask(picture(t, 0))
+		if pass(time.Second); c.far().Frames != 1 {
+			t.Fatalf("got %+v", c.far())
+		}
+		r.machine.set(12, 100) // it is not short, and there is none to spare
+		r.cpu.change(func(l *fakeLoader) { l.hang[2], l.faults[2] = 1, errors.New("no memory") })
+		r.ask(picture(t, 0))
+		pass(10 * time.Second)
+		r.wants(Degraded, "large is out of use")
+		l.change(func(l *fakeLoader) {
+			if l.open > 0 {
+				t.Error("the shadow has its memory, and a member in use waits for some")
+			}
+		})
+		c.cancel()
+		<-c.ended
+	})
+}
+
+func TestAShadowThatIsThroughNeitherRestsNorWaitsForMemory(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one")
+		l.latency[0] = 90 * ms
+		c := r.compares(next, Comparison{Percent: 10, Frames: 1})
+		for c.far().Frames < 1 {
+			r.Submit(picture(t, 0), func(*Answer) {})
+			pass(10 * ms)
+		}
+		tight(r)
+		pass(2 * time.Second)
+		select {
+		case <-c.ended:
+		default:
+			t.Errorf("it is not over, and waits for %q", c.far().Waits)
+			c.cancel()
+			return
+		}
+		c.over(next.Family, "", "")
+		if len(l.made) != 1 {
+			t.Errorf("members %v were made", l.made)
+		}
+	})
+}
+
+func TestAShadowThatHasRoomAgainSaysSo(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		r.machine.set(12, 100)
+		next, _ := r.another("next", "one")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
+		if pass(time.Second); c.far().Waits == "" {
+			t.Error("it does not say that it waits for memory")
+		}
+		r.machine.set(50, 100)
+		if pass(5 * time.Second); c.far().Waits != "" {
+			t.Errorf("it says that it waits for %q", c.far().Waits)
+		}
+		r.ask(picture(t, 0))
+		c.over(next.Family, "", "")
+	})
+}
+
+func TestAShadowBeginsWhenNothingIsLeftOfAFamilyThatWasGivenUp(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		first, l := r.another("first", "one")
+		l.slow = time.Minute
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Replace(ctx, first); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		next, beside := r.another("next", "two")
+		c := r.compares(next, Comparison{Percent: 100, Frames: 1})
+		pass(30 * time.Second)
+		beside.change(func(l *fakeLoader) {
+			if len(l.made) > 0 {
+				t.Error("a member was made while another family's was")
+			}
+		})
+		pass(time.Minute)
+		r.ask(picture(t, 0))
+		c.over(next.Family, "", "")
+	})
+}
+
+func TestAShadowThatHungIsNotForgivenForAJobThatCame(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		next, l := r.another("next", "one", "two")
+		l.hang[1], l.deaf = 1, 7*time.Second // longer than a run may take, shorter than one that never ends
+		c := r.compares(next, Comparison{Percent: 100, Frames: 3})
+		r.ask(picture(t, 0))
+		pass(time.Second)
+		r.ask(picture(t, 0)) // it interrupts the run, in vain
+		pass(time.Minute)
+		if c.far().Frames > 0 {
+			t.Errorf("it goes on, %+v", c.far())
+			c.cancel()
+		}
+		c.over(next.Family, wire.Unsupported, "member two: it was interrupted after")
 	})
 }
 

@@ -98,7 +98,6 @@ type traffic struct {
 	sent     atomic.Int64
 	mu       sync.Mutex
 	families map[int64]string // that answered, by the number of the frame
-	took     []time.Duration  // from receipt to answer, of the answers since it was read
 }
 
 func (r *realRig) traffic(every time.Duration) *traffic {
@@ -126,17 +125,6 @@ func (w *traffic) answer(n int64, a *Answer) {
 		w.Errorf("got %s %s by %v", a.Reason, a.Detail, a.Member)
 	}
 	w.families[n] = a.Family.Name
-	w.took = append(w.took, a.Total)
-}
-
-// p95 is that of the answers since the last call.
-func (w *traffic) p95() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	slices.Sort(w.took)
-	p := w.took[len(w.took)*95/100]
-	w.took = w.took[:0]
-	return p
 }
 
 // end stops it, and returns who answered, in the order in which the frames were submitted:

@@ -78,12 +78,13 @@ type Ranking struct {
 	others  map[string]struct{} // those there that do not fit
 	order   []*Ranked           // nil: not known any more
 	counts  map[Look]int
+	change  uint64 // the last of all
 }
 
 // Ranked is a device in a Ranking.
 type Ranked struct {
 	Device
-	Change uint64 // counts what was told of it, from 1
+	Change uint64 // another one, greater, each time that something was told of it
 	look   Look
 }
 
@@ -116,15 +117,13 @@ func (k *Ranking) put(d Device) {
 		k.remove(d.Name)
 		return
 	}
-	is := &Ranked{Device: d, Change: 1, look: d.Look()}
+	k.change++
+	is := &Ranked{Device: d, Change: k.change, look: d.Look()}
 	if was, ok := k.devices[d.Name]; ok && was.look == is.look {
-		is.Change += was.Change
 		*was = *is
 		return
-	} else if ok {
-		is.Change += was.Change
-		k.remove(d.Name)
 	}
+	k.remove(d.Name)
 	k.devices[d.Name], k.order = is, nil
 	k.counts[is.look]++
 }

@@ -69,3 +69,17 @@ func TestARankingIsWhatSortingAllWouldGive(t *testing.T) {
 		t.Errorf("changes were counted to %v", changes)
 	}
 }
+
+func TestADeviceThatComesBackIntoARankingHasChanged(t *testing.T) {
+	t.Parallel()
+	k := newClient().Registry().Ranking(Where{})
+	defer k.Close()
+	is := Device{Name: "cam-1", State: &wire.State{State: wire.Online}}
+	k.put(is)
+	before := k.Devices()[0].Change
+	k.put(Device{Name: "cam-1"})
+	k.put(is)
+	if now := k.Devices()[0].Change; now <= before {
+		t.Errorf("the change is %d after %d", now, before)
+	}
+}

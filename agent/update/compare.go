@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/limber-edge/limber/agent/control"
 	"github.com/limber-edge/limber/agent/engine"
 	"github.com/limber-edge/limber/agent/wire"
 	"github.com/limber-edge/limber/family"
@@ -13,8 +14,8 @@ import (
 // into use.
 func (t *task) only() bool { return t.update.Shadow != nil && t.update.Shadow.Only }
 
-// judge compares the family, and clears it away: the one before is in use as it was.
-func (t *task) judge(ctx context.Context) error {
+// compareOnly compares the family, and clears it away: the one before is in use as it was.
+func (t *task) compareOnly(ctx context.Context) error {
 	if t.Compared == nil { // else an earlier run may have cleared it away
 		f, err := t.fetch(ctx)
 		if err != nil {
@@ -25,6 +26,9 @@ func (t *task) judge(ctx context.Context) error {
 		}
 	} else if err := t.agrees(); err != nil {
 		return err
+	}
+	if !t.course.Begin() {
+		return control.ErrCancelled
 	}
 	return t.deps.Library.Unstage()
 }

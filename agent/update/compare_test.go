@@ -118,6 +118,24 @@ func TestAFamilyThatIsOnlyToBeComparedIsNotTakenIntoUse(t *testing.T) {
 	})
 }
 
+func TestAComparisonThatIsCancelledAtItsEndIsCancelled(t *testing.T) {
+	for _, more := range []string{"", `,"only":true`} {
+		t.Run(more, func(t *testing.T) {
+			bubble(t, func(t *testing.T, d *device) {
+				d.engine.hold = make(chan struct{})
+				d.send(wire.VerbFamily, "u1", asked(d.offer("next"), `,"shadow":{"frames":10`+more+`}`))
+				d.engine.compare(10, 10)
+				pass(time.Second)
+				d.send(wire.VerbCancel, "c1", cancelOf("u1"))
+				d.Acked(wire.VerbCancel, "c1", wire.CommandSucceeded, "", "")
+				close(d.engine.hold)
+				d.ends("u1", wire.CommandCancelled, "", "", false)
+				d.wants(stockName, "", "")
+			})
+		})
+	}
+}
+
 func TestWhatAComparisonWaitsForIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T, d *device) {
 		d.send(wire.VerbFamily, "u1", asked(d.offer("next"), inShadow))

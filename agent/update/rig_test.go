@@ -87,7 +87,7 @@ type fakeEngine struct {
 	running *family.Family
 	ran     []string                // the families that took over
 	faults  map[string]error        // by family
-	hold    chan struct{}           // not nil: Replace waits for it
+	hold    chan struct{}           // not nil: Replace waits for it, and the end of Shadow
 	answers map[string]engine.Tally // by family: what it answers at once when it takes over
 	tally   engine.Tally
 	away    uint64
@@ -137,13 +137,16 @@ func (e *fakeEngine) Shadow(ctx context.Context, s engine.Source, how engine.Com
 	e.mu.Unlock()
 	for {
 		e.mu.Lock()
-		so, err := e.so, e.faults[s.Family.Name]
+		so, hold, err := e.so, e.hold, e.faults[s.Family.Name]
 		e.mu.Unlock()
 		if so != last {
 			last = so
 			told(so)
 		}
 		if err != nil || so.Frames >= how.Frames {
+			if hold != nil {
+				<-hold
+			}
 			return so, err
 		}
 		select {

@@ -54,7 +54,7 @@ func (t *task) run(ctx context.Context, course *control.Course) (control.Outcome
 // carryOut takes the family all the way that the command asks for.
 func (t *task) carryOut(ctx context.Context) (detail string, err error) {
 	if t.only() {
-		return "compared only: family " + t.before.Name + " stays", t.judge(ctx)
+		return "compared only: family " + t.before.Name + " stays", t.compareOnly(ctx)
 	}
 	if !t.took {
 		err = t.takeOver(ctx)

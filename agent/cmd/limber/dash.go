@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,10 @@ func (a *dashArgs) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if readByAll(a.tokenFile) {
+		fmt.Fprintf(c.ErrOrStderr(), "limber: everybody on this computer can read %s, and steer with it: `chmod 600 %s`\n",
+			a.tokenFile, a.tokenFile)
+	}
 	if !onThisComputer(a.listen) {
 		fmt.Fprintf(c.ErrOrStderr(), "limber: whoever reaches %s may look at the fleet, and sees the token of who steers "+
 			"on the way, as there is no TLS: let a reverse proxy listen there, and the page on 127.0.0.1\n", a.listen)
@@ -99,7 +104,17 @@ func (a *dashArgs) token() (string, error) {
 		return "", fmt.Errorf("--token-file: the first line of %s has %d characters, under %d: `openssl rand -hex 16 > %s` "+
 			"makes one that nobody guesses", a.tokenFile, len(line), leastToken, a.tokenFile)
 	}
+	if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "", fmt.Errorf("--token-file: the first line of %s has a character that is not ASCII, which a browser cannot "+
+			"send: `openssl rand -hex 16 > %s` makes one that it can", a.tokenFile, a.tokenFile)
+	}
 	return line, nil
+}
+
+// readByAll tells whether everybody on this computer can read a file; of none, nobody can.
+func readByAll(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().Perm()&0o004 != 0
 }
 
 // onThisComputer tells whether nobody else reaches an address.

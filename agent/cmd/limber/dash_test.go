@@ -63,15 +63,38 @@ func TestAPageThatCannotBeServedSaysWhy(t *testing.T) {
 	if err := os.WriteFile(short, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	foreign := filepath.Join(dir, "foreign")
+	if err := os.WriteFile(foreign, []byte("schlüssel-für-den-hof\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
 	limber(t, "dash", "--token-file", short).complained(t, exitFailed, "--token-file", "6 characters, under 16", "openssl rand")
+	limber(t, "dash", "--token-file", foreign).complained(t, exitFailed, "--token-file", "not ASCII", "openssl rand")
 	limber(t, "dash", "--token-file", filepath.Join(dir, "none")).complained(t, exitFailed, "--token-file", "no such file")
-	limber(t, "dash", "--listen", taken.Addr().String()).complained(t, exitFailed, "page: listen", "in use")
+	limber(t, "dash", "--listen", taken.Addr().String()).complained(t, exitFailed, "page: listen", "in use", "port 0")
 	limber(t, "dash", "--host", "https://fleet.example.com/").complained(t, exitUsage, `--host "https://fleet.example.com/"`, "name alone")
+}
+
+func TestATokenThatEverybodyReadsIsSaidToBeOne(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true, 0o604: true} {
+		if err := os.WriteFile(file, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		if readByAll(file) != want {
+			t.Errorf("%04o: got %t", mode, !want)
+		}
+	}
+	if readByAll("") || readByAll(file+"-2") {
+		t.Error("others read a file that is not there")
+	}
 }
 
 func TestWhoElseReachesAPageIsKnown(t *testing.T) {

@@ -259,11 +259,11 @@ func phaseLines(d wire.Rollout) []string {
 func gateText(g wire.RolloutGate) string {
 	value := "-"
 	if g.Value != nil {
-		value = fmt.Sprintf("%.4g", *g.Value)
+		value = fmt.Sprintf("%.6g", *g.Value)
 	}
 	limit := g.LimitBy
 	if g.Limit != 0 {
-		limit = fmt.Sprintf("%.4g", g.Limit)
+		limit = fmt.Sprintf("%.6g", g.Limit)
 	}
 	if g.Name == wire.GateSuccess {
 		return fmt.Sprintf("%s %s, limit %s: %s", g.Name, value, limit, g.Verdict)

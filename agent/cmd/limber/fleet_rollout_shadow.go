@@ -56,7 +56,7 @@ func shadowLines(d wire.Rollout, of controller.Labels) []string {
 			p95 = fmt.Sprintf("%.4g ms", *a.P95MS)
 		}
 		share := float64(a.Agreed) / float64(a.Frames)
-		return []string{fmt.Sprint(a.Frames), fmt.Sprintf("%.4g", share), p95, fmt.Sprint(a.Missed)}
+		return []string{fmt.Sprint(a.Frames), fmt.Sprintf("%.6g", share), p95, fmt.Sprint(a.Missed)}
 	}
 	head := []string{"FRAMES", "AGREEMENT", "P95", "MISSED"}
 	rows := [][]string{append([]string{"DEVICE"}, head...)}

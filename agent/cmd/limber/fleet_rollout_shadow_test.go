@@ -59,6 +59,10 @@ func TestWhatDevicesFoundIsATableByDeviceAndByTheValuesOfLabels(t *testing.T) {
 	if got := shadowLines(compared(), func(string) map[string]string { return nil }); len(got) != 5 {
 		t.Errorf("got %q without labels; want the devices alone", got)
 	}
+	almost := wire.Rollout{Devices: []wire.RolloutDevice{{Device: "d", Shadow: &wire.Agreement{Frames: 1e6, Agreed: 999_999}}}}
+	if got := rows(shadowLines(almost, sites)); got[2] != "d 1000000 0.999999 - 0" {
+		t.Errorf("got %q; want that not all agree", got[2])
+	}
 	if got := shadowLines(wire.Rollout{Devices: []wire.RolloutDevice{{Device: "d"}}}, sites); got != nil {
 		t.Errorf("got %q where nothing was compared", got)
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/limber-edge/limber/agent/wire"
@@ -46,7 +47,7 @@ func (l *Labelled) add(a wire.Agreement) {
 	}
 	l.Devices++
 	l.Frames, l.Agreed, l.Missed = l.Frames+a.Frames, l.Agreed+a.Agreed, l.Missed+a.Missed
-	l.Agreement.Agreement = new(agreed(l.Agreement))
+	l.Agreement.Agreement = new(math.Round(1e6*agreed(l.Agreement)) / 1e6)
 }
 
 // Labels are those that operators gave a device.

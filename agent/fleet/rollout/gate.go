@@ -105,9 +105,10 @@ func (r *Record) fail(at int, why string) {
 	r.End = &ending{State: wire.RolloutFailed, Why: why, Back: r.Spec.Rollback}
 }
 
-// broken is how a gate was broken, in words.
+// broken is how a gate was broken, in words: with as many digits as tell the figure from the
+// limit.
 func broken(at int, g wire.RolloutGate) string {
-	return fmt.Sprintf("phase %d: %s is %.4g, the limit %.4g", at+1, g.Name, *g.Value, g.Limit)
+	return fmt.Sprintf("phase %d: %s is %.6g, the limit %.6g", at+1, g.Name, *g.Value, g.Limit)
 }
 
 // write writes down how the gates of a phase stand, and tells whether it did: their

@@ -47,15 +47,16 @@ func (c compared) told() *wire.Agreement {
 	return &wire.Agreement{Frames: c.Frames, Agreed: c.Agreed, Agreement: &share, P95MS: new(c.P95MS), Missed: c.Missed}
 }
 
-// compare takes in what a device told of the candidate. What it tells meanwhile is taken a
-// tenth at a time, as each is written down and told.
+// compare takes in what a device told of the candidate, unless that is of more frames than it
+// was asked for, by which it would outweigh others. What it tells meanwhile is taken a tenth
+// at a time, as each is written down and told.
 func (r *Record) compare(d *device, told *wire.Agreement, final bool) {
 	if told == nil || d.Back || r.Spec.Shadow == nil {
 		return
 	}
 	c, ok := read(*told)
-	grown := c.Frames - d.Shadow.Frames
-	if ok && (final || grown < 0 || grown >= max(1, r.Spec.Shadow.Wants()/10)) {
+	grown, wants := c.Frames-d.Shadow.Frames, r.Spec.Shadow.Wants()
+	if ok && c.Frames <= wants && (final || grown < 0 || grown >= max(1, wants/10)) {
 		d.Shadow = c
 	}
 }

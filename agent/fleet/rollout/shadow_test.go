@@ -204,6 +204,24 @@ func TestWhatNoComparisonCanFindIsNotTaken(t *testing.T) {
 	}
 }
 
+func TestNoDeviceCountsForMoreFramesThanItWasAskedFor(t *testing.T) {
+	g := newRig(t, 2)
+	g.begin(wire.RolloutSpec{Phases: []string{"100%"}, Gates: gates("agreement=0.97")})
+	g.compares("d-0000", 201, 201) // it would outweigh all others
+	if is := g.device("d-0000").Shadow; is != nil {
+		t.Errorf("%+v was taken", is)
+	}
+	g.compares("d-0001", 200, 100)
+	g.want(wire.RolloutRunning, "phase 1: agreement is 0.5, the limit 0.97")
+}
+
+func TestAGateThatIsBrokenByLittleIsNotToldAsKept(t *testing.T) {
+	g := newRig(t, 1)
+	g.begin(wire.RolloutSpec{Gates: gates("agreement=0.97"), Observe: 100_000})
+	g.compares("d-0000", 100_000, 96_996)
+	g.want(wire.RolloutRunning, "phase 1: agreement is 0.96996, the limit 0.97")
+}
+
 func TestAnAgreementWhoseAnswerWasLostIsReadFromTheDevice(t *testing.T) {
 	for _, only := range []bool{false, true} {
 		g := newRig(t, 1)
