@@ -139,3 +139,31 @@ func TestAStateIsPutBackAgainAfterACut(t *testing.T) {
 		t.Errorf("number %d after %d, damage %q", next, after, o.Damage())
 	}
 }
+
+func TestAStateIsPutBackAgainAfterACutThatLeftTheJournalOfAnotherVersion(t *testing.T) {
+	folder, kept, before, after := mustLeave(t)
+	journal, err := os.ReadFile(filepath.Join(folder, journalName))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, outboxName), bytes.Repeat([]byte("x"), 1<<16), 0o600)
+	}
+	if err == nil {
+		err = PutBack(kept, folder, quiet())
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, journalName), journal, 0o600)
+	}
+	if err == nil {
+		err = PutBack(kept, folder, quiet())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := mustOpenOutbox(t, folder, OutboxOptions{})
+	mustRun(t, o)
+	if got := inStream(t, o, Late); !slices.Contains(got, before) {
+		t.Errorf("%d wait, want %d among them", got, before)
+	}
+	if next := mustAppendTo(t, o, 9, Late)[0]; next <= after || len(o.Damage()) > 0 {
+		t.Errorf("number %d after %d, damage %q", next, after, o.Damage())
+	}
+}

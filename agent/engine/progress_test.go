@@ -1,8 +1,13 @@
 package engine
 
 import (
+	"bytes"
+	"image"
+	"image/png"
 	"testing"
 	"time"
+
+	"github.com/limber-edge/limber/agent/wire"
 )
 
 // TestAnInferenceThatHangsIsNoProgressWhateverIsAnsweredBesideIt looks before the hang is
@@ -32,5 +37,40 @@ func TestAnInferenceThatHangsIsNoProgressWhateverIsAnsweredBesideIt(t *testing.T
 			t.Error("an inference that ended while others wait is not progress")
 		}
 		pass(time.Second)
+	})
+}
+
+// TestFramesThatNobodyCanDecodeAreProgressUnlessAnInferenceHangsBesideThem has one wait at each
+// moment, as of a camera that sends faster than broken pictures are found to be broken.
+func TestFramesThatNobodyCanDecodeAreProgressUnlessAnInferenceHangsBesideThem(t *testing.T) {
+	simulate(t, withHangs(1), func(t *testing.T, r *rig) {
+		var picture bytes.Buffer
+		if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 32, 32))); err != nil {
+			t.Fatal(err)
+		}
+		broken := job(0, time.Minute)
+		broken.Tensor, broken.Body = nil, picture.Bytes()[:picture.Len()/2]
+		flood := func() (moved bool) {
+			before := r.Progress()
+			r.Submit(broken, func(*Answer) {
+				r.Submit(broken, func(a *Answer) {
+					if a.Reason != wire.Invalid {
+						t.Errorf("got %+v of a broken frame", a.Answer)
+					}
+					moved = r.Progress().Moved(before)
+				})
+			})
+			pass(time.Second)
+			return moved
+		}
+		if !flood() {
+			t.Error("who finds that frames are broken stands still")
+		}
+		r.Submit(job(0, time.Minute), func(*Answer) {})
+		pass(time.Second)
+		if flood() {
+			t.Error("a hanging inference with broken frames beside it is taken for progress")
+		}
+		pass(time.Minute)
 	})
 }

@@ -95,16 +95,22 @@ type Progress struct {
 	inferred uint64 // jobs that were answered with classes
 	emptied  uint64 // times that no job was left
 	open     int64  // jobs that have no answer yet
+	unfit    uint64 // jobs that were found to be no frame
+	infers   bool   // an inference is under way
 }
 
 // Progress tells how far the engine is.
 func (e *Engine) Progress() Progress {
-	return Progress{inferred: e.Answered(), emptied: e.jobs.emptied.Load(), open: e.jobs.open.Load()}
+	b := e.view.Load().backend
+	return Progress{inferred: e.Answered(), emptied: e.jobs.emptied.Load(), open: e.jobs.open.Load(),
+		unfit: e.jobs.unfit.Load(), infers: b != nil && b.pipe.Infers()}
 }
 
 // Moved tells whether an inference ended since an earlier moment, or there was nothing to
 // infer. Answers that only say no do not count: those are given beside an inference that
-// hangs as well.
+// hangs as well. Where none is under way they do that find frames broken: a camera may send
+// nothing else, and faster than that is found.
 func (p Progress) Moved(earlier Progress) bool {
-	return p.open == 0 || p.inferred != earlier.inferred || p.emptied != earlier.emptied
+	return p.open == 0 || p.inferred != earlier.inferred || p.emptied != earlier.emptied ||
+		p.unfit != earlier.unfit && !p.infers && !earlier.infers
 }

@@ -101,6 +101,9 @@ func (e *Engine) answer(b *backend, j *pipeline.Job, a *pipeline.Answer, answer 
 		}
 		b.counters.Refuse(j.Counted)
 	}
+	if a.Reason == wire.Invalid {
+		e.jobs.unfit.Add(1)
+	}
 	e.reword(a)
 	e.tellInfeasible(b, j, a)
 	named := Answer{Answer: a, Family: b.family}
@@ -148,6 +151,7 @@ func (e *Engine) Drain(ctx context.Context) {
 type openJobs struct {
 	open     atomic.Int64
 	emptied  atomic.Uint64 // times that open came down to nothing
+	unfit    atomic.Uint64 // answers to what is no frame
 	draining atomic.Bool
 	settled  chan struct{} // holds a token when open came down to nothing
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,10 +20,11 @@ type Target struct {
 
 // TargetOf is where Prometheus reads the device, ok if it said so. Of one that listens at
 // all of its addresses it said the port only: host is its name in the network, in which
-// {device} stands for the device's; without host there is no target.
+// {device} stands for the device's; without host there is no target. Nor is there one at
+// the machine of who reads, which no agent says: it would read its own neighbours.
 func TargetOf(fleet string, d Device, host string) (t Target, ok bool) {
 	said, port, err := net.SplitHostPort(d.caps().Metrics)
-	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 {
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || isReader(said) {
 		return Target{}, false
 	}
 	if said == "" {
@@ -40,6 +42,16 @@ func validHost(s string) bool {
 	return s != "" && len(s) <= 253 && !strings.ContainsFunc(s, func(r rune) bool {
 		return r != ':' && (r >= 0x80 || !wire.ValidName(string(r)))
 	})
+}
+
+// isReader tells whether a host is the machine of whoever asks for it.
+func isReader(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		return ip.IsLoopback() || ip.IsUnspecified()
+	}
+	name := strings.TrimSuffix(strings.ToLower(host), ".")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
 // scrapeLabels are what all series of the device have. An instance is a device, as the

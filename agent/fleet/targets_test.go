@@ -22,6 +22,13 @@ func TestATargetIsWhereADeviceSaidThatOthersReadIt(t *testing.T) {
 		{"a.example/x?y:80", "", ""},
 		{"me@a.example:80", "", ""},
 		{"a.example\n:80", "", ""},
+		{"127.0.0.1:9090", "", ""}, // which is Prometheus' own machine; no agent says it
+		{"[::ffff:127.0.0.1]:9090", "", ""},
+		{"LocalHost.:9090", "", ""},
+		{"a.localhost:9090", "", ""},
+		{"0.0.0.0:9090", "", ""},
+		{"[::]:9090", "{device}.example", ""},
+		{":9090", "127.0.0.1", "127.0.0.1:9090"},
 	} {
 		d := known()
 		d.Caps.Metrics = tt.said

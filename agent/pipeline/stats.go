@@ -173,6 +173,9 @@ func (p *Pipeline) Governed() (operating int, mode governor.Mode) {
 	return p.stats.op, p.stats.mode
 }
 
+// Infers tells whether an inference is under way.
+func (p *Pipeline) Infers() bool { return p.watchdog.watching() }
+
 // State is what the pipeline is at now.
 func (p *Pipeline) State() State {
 	now := State{Waiting: p.queue.size()}

@@ -53,6 +53,12 @@ func (w *watchdog) release() bool {
 	return w.interrupted
 }
 
+func (w *watchdog) watching() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.session != nil
+}
+
 // interrupt interrupts the run that is due. A timer that fired for the run before
 // finds that this one is not.
 func (w *watchdog) interrupt() {

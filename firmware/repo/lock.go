@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,6 +26,9 @@ func Lock(ctx context.Context, dir string, waiting func()) (unlock func(), err e
 		return func() {}, nil // Open says so
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrPermission) { // it is another user's; to read it does, but over NFS
+		f, err = os.Open(filepath.Join(dir, lockFile))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("repository: %w", err)
 	}

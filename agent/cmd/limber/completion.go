@@ -117,12 +117,26 @@ func completeArgument(c *cobra.Command, args []string, word string) ([]cobra.Com
 }
 
 // offered is what a shell is told; no file has the name of a device. A value follows "=".
+// What devices say is offered where it is one word that no shell obeys, and no terminal:
+// what begins as Cobra's help does is printed as it is.
 func offered(all []cobra.Completion) ([]cobra.Completion, cobra.ShellCompDirective) {
+	words := make([]cobra.Completion, 0, len(all))
+	for _, one := range all {
+		if word, _, _ := strings.Cut(one, "\t"); plainWord(word) {
+			words = append(words, one)
+		}
+	}
 	directive := cobra.ShellCompDirectiveNoFileComp
-	if len(all) > 0 && strings.HasSuffix(all[0], "=") {
+	if len(words) > 0 && strings.HasSuffix(words[0], "=") {
 		directive |= cobra.ShellCompDirectiveNoSpace
 	}
-	return all, directive
+	return words, directive
+}
+
+func plainWord(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("@:=,", r) && (r >= 0x80 || !wire.ValidName(string(r)))
+	})
 }
 
 // flagCompleter is what the value of a flag may be; nil: a file, or nobody knows.
@@ -206,7 +220,7 @@ func deviceNames(c *cobra.Command, _ []string, _ string) (names []cobra.Completi
 	for _, d := range knownDevices(c) {
 		state := ""
 		if d.State != nil {
-			state = string(d.State.State)
+			state = fleet.Printable(string(d.State.State))
 		}
 		names = append(names, cobra.CompletionWithDesc(d.Name, state))
 	}

@@ -84,6 +84,29 @@ func typed(t *testing.T, lines ...string) string {
 	return string(said)
 }
 
+// A shell prints what begins with _activeHelp_ as it is.
+func TestACompletionOffersNoWordsThatATerminalOrAShellWouldObey(t *testing.T) {
+	broker := mustBroker(t)
+	mustRetain(t, broker, "cam-17", "state",
+		`{"schema":1,"state":"\u001b]0;x\u0007","boot_id":"b","conn_seq":1,"ts":"2026-01-31T12:00:00Z"}`)
+	caps, err := os.ReadFile("../../wire/testdata/caps-full.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{`_activeHelp_ \u001b]0;x\u0007`, `$(touch x)`, "`touch`", `a\nb`, `\u202eM`, `a;b`} {
+		mustRetain(t, broker, "cam-17", "caps", strings.Replace(string(caps), `"MODE_15W"`, `"`+mode+`"`, 1))
+		got := limber(t, "__complete", "fleet", "power", "--broker", "mqtt://"+broker, "cam-17", "")
+		if got.code != exitDone || strings.ContainsAny(got.stdout, "\x1b$`;\u202e") ||
+			strings.Contains(got.stdout, "_activeHelp_") || !strings.Contains(got.stdout, ":4\n") {
+			t.Errorf("%s: got %q", mode, got.stdout)
+		}
+	}
+	got := limber(t, "__complete", "fleet", "show", "--broker", "mqtt://"+broker, "")
+	if strings.Contains(got.stdout, "\x1b") {
+		t.Errorf("got %q of a device's state", got.stdout)
+	}
+}
+
 func TestACompletionOffersNothingWhereNoBrokerAnswers(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // which takes connections, and says nothing
 	if err != nil {

@@ -35,6 +35,9 @@ others reach. One that listens at all of its addresses knows none that is its ow
 --host says it, {device} being the name of the device. Devices that are not online are
 in it, too: that they do not answer is what Prometheus is to see.
 
+A device says its address itself, and Prometheus sends the token there with which it
+reads: let it read what is in your network alone, or say with --where which you trust.
+
 With --out the file is replaced as a whole, so Prometheus may watch it.
 
 ` + whereHelp,

@@ -79,16 +79,25 @@ const (
 		"'in_progress': coming is not none} | tojson }}{% endif %}"
 )
 
+// sumDigits are those that tell apart what would have one name.
+const sumDigits = 8
+
 // objectID names a device to Home Assistant, which takes no dots. Where they go, or where
-// the fleet's name might end elsewhere, eight digits tell devices apart.
+// the fleet's name might end elsewhere, digits tell devices apart; and so they do where a
+// name ends like one that has them.
 func objectID(at wire.Address) string {
 	plain := namePrefix + at.Fleet + "-" + at.Device
 	id := strings.ReplaceAll(plain, ".", "_")
-	if id != plain || strings.Contains(at.Fleet, "-") {
+	if id != plain || strings.Contains(at.Fleet, "-") || endsInSum(plain) {
 		sum := sha256.Sum256([]byte(at.Fleet + "/" + at.Device))
-		id += "-" + hex.EncodeToString(sum[:4])
+		id += "-" + hex.EncodeToString(sum[:sumDigits/2])
 	}
 	return id
+}
+
+func endsInSum(id string) bool {
+	last := id[strings.LastIndexByte(id, '-')+1:]
+	return len(last) == sumDigits && strings.Trim(last, "0123456789abcdef") == ""
 }
 
 func configTopic(at wire.Address) string { return configPrefix + objectID(at) + configSuffix }
@@ -154,14 +163,14 @@ func membersOf(c *wire.Caps) (members []wire.Member) {
 }
 
 // modesOf are the modes that a device can be set to; what stands for one of each member
-// is one of each.
+// is one of each. None is there twice, as names have no colon, and none stands for unknown.
 func modesOf(c *wire.Caps) (modes []string) {
 	for _, mode := range c.Modes[:min(len(c.Modes), membersMost)] {
 		prefix, each := strings.CutSuffix(mode, "{member}")
 		switch {
-		case !each && wire.ValidName(mode) && !slices.Contains(modes, mode):
+		case !each && wire.ValidName(mode) && !strings.EqualFold(mode, "none") && !slices.Contains(modes, mode):
 			modes = append(modes, mode)
-		case each && wire.ValidName(strings.TrimSuffix(prefix, ":")):
+		case each && strings.HasSuffix(prefix, ":") && wire.ValidName(strings.TrimSuffix(prefix, ":")):
 			for _, m := range membersOf(c) {
 				modes = append(modes, prefix+m.Name)
 			}

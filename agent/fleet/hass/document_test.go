@@ -28,7 +28,9 @@ func TestNamesOfDevicesAreKeptApartAndAreSuchAsHomeAssistantTakes(t *testing.T) 
 	seen := map[string]wire.Address{}
 	for _, at := range []wire.Address{{Fleet: "a", Device: "b-c"}, {Fleet: "a-b", Device: "c"},
 		{Fleet: "a", Device: "b.c"}, {Fleet: "a", Device: "b_c"}, {Fleet: "a", Device: "b"},
-		{Fleet: "a.b", Device: "c"}, {Fleet: "a", Device: ".."}} {
+		{Fleet: "a.b", Device: "c"}, {Fleet: "a", Device: ".."},
+		{Fleet: "a", Device: strings.TrimPrefix(objectID(wire.Address{Fleet: "a", Device: "b.c"}), "limber-a-")},
+		{Fleet: "a", Device: strings.TrimPrefix(objectID(wire.Address{Fleet: "a-b", Device: "c"}), "limber-a-")}} {
 		id := objectID(at)
 		if other, ok := seen[id]; ok || !regexp.MustCompile(`^[a-zA-Z0-9_-]+$`).MatchString(id) {
 			t.Errorf("%v is %s, as is %v", at, id, other)
@@ -122,4 +124,20 @@ func FuzzOwner(f *testing.F) {
 			t.Errorf("%s of %s is taken for that of %q", payload, topic, device)
 		}
 	})
+}
+
+// Home Assistant takes no choice with a word twice, nor with what stands for unknown.
+func TestADeviceOffersNoChoiceThatHomeAssistantRefuses(t *testing.T) {
+	c := caps()
+	c.Members = []wire.Member{{Name: "b"}, {Name: "b"}}
+	for _, tt := range []struct{ modes, want []string }{
+		{[]string{"ab", "a{member}"}, []string{"ab"}},
+		{[]string{"ab", "ab", "fixed:{member}", "fixed:{member}"}, []string{"ab", "fixed:b"}},
+		{[]string{"None", "none", "ab"}, []string{"ab"}},
+	} {
+		c.Modes = tt.modes
+		if got := modesOf(&c); !slices.Equal(got, tt.want) {
+			t.Errorf("modes %q: got %q, want %q", tt.modes, got, tt.want)
+		}
+	}
 }
