@@ -53,7 +53,8 @@ function Filter({ where, error }: { where: string; error: string | undefined }) 
   const input = useRef<HTMLInputElement>(null)
   const submit = (e?: Event) => {
     e?.preventDefault()
-    if (text !== where) go({ screen: 'fleet', where: text.trim() })
+    const typed = input.current?.value ?? text // what was typed just now may not be in the state yet
+    if (typed !== where) go({ screen: 'fleet', where: typed.trim() })
   }
   const key = (e: KeyboardEvent) => {
     if (e.key !== 'Escape') return
