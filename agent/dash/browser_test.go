@@ -167,21 +167,28 @@ func measure(ctx context.Context, b *fleet.Mailbox) error {
 	}
 }
 
-// misspeak has a device, by the name of what every object of a page has, tell figures at the
-// ends of what a number holds, and set its clock back.
-func misspeak(tb testing.TB, b *fleet.Mailbox) {
+// odd is a device by the name of what every object of a page has.
+func odd() wire.Address { return at("constructor") }
+
+// appear has it there, with members whose figures are at the ends of what a number holds.
+func appear(tb testing.TB, b *fleet.Mailbox) {
 	tb.Helper()
-	who := at("constructor")
-	publish(tb, b, who.State(), true, wire.State{State: wire.Online, TS: wire.At(time.Now())})
 	member := func(name string, ms float64) wire.Member {
 		return wire.Member{Name: name, Top1: 0.9, P50MS: new(ms), P95MS: new(ms)}
 	}
-	publish(tb, b, who.Caps(), true,
+	publish(tb, b, odd().State(), true, wire.State{State: wire.Online, TS: wire.At(time.Now())})
+	publish(tb, b, odd().Caps(), true,
 		wire.Caps{Members: []wire.Member{member("a", 1e-300), member("b", 1.7e308), member("c", 5)}})
-	for _, second := range []time.Duration{5, 6, 6, 1, 2} {
-		publish(tb, b, who.Telemetry(), false, wire.Telemetry{TS: wire.At(time.Now().Add(second * time.Second)),
-			Member: "a", P95MS: new(1e300)})
+}
+
+// misspeak has it tell such figures, the nth time, and set its clock back twice.
+func misspeak(tb testing.TB, b *fleet.Mailbox, n int) {
+	tb.Helper()
+	clock := wire.At(time.Now().Add(time.Duration(n) * time.Second))
+	if n == 2 || n == 4 {
+		clock = wire.At(time.Now().Add(-time.Minute))
 	}
+	publish(tb, b, odd().Telemetry(), false, wire.Telemetry{TS: clock, Member: "a", P95MS: new(1e300)})
 }
 
 func TestInABrowserAnEmptyFleetAndALostBrokerSayWhatToDo(t *testing.T) {
@@ -191,11 +198,13 @@ func TestInABrowserAnEmptyFleetAndALostBrokerSayWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	end := run(t, s.Run)
+	said := 0
 	look(t, map[string]func(){
-		"lose the broker":                 lose,
-		"bring the broker back":           func() { broker(t, addr, nil) },
-		"let a device say what cannot be": func() { misspeak(t, mailbox(t, linkTo(addr, "", ""))) },
-		"end the server":                  end,
+		"lose the broker":           lose,
+		"bring the broker back":     func() { broker(t, addr, nil) },
+		"have a device there":       func() { appear(t, mailbox(t, linkTo(addr, "", ""))) },
+		"let it say what cannot be": func() { said++; misspeak(t, mailbox(t, linkTo(addr, "", "")), said) },
+		"end the server":            end,
 	}, "trouble.js", s.URL())
 }
 
