@@ -69,6 +69,7 @@ func TestWhatDevicesFoundIsATableByDeviceAndByTheValuesOfLabels(t *testing.T) {
 }
 
 func TestShowAndWatchHaveWhatDevicesFoundWithTheLabelsThatOperatorsGave(t *testing.T) {
+	t.Parallel()
 	url := "mqtt://" + mustBroker(t)
 	at := wire.Address{Fleet: wire.DefaultFleet, Device: wire.Controller}
 	cfg := mqtt.Default()

@@ -21,6 +21,7 @@ func (f *firmware) rollout(code int, version, want string, more ...string) {
 // and one whose rollout is taken back. That what runs are scripts in front of one program
 // saves the building of others.
 func TestAReleaseIsRolledOutToARealDeviceAndBack(t *testing.T) {
+	t.Parallel()
 	f := mustFirmware(t, "mqtt://"+mustBroker(t))
 	f.runs("1.4.0")
 	serveFleet(t, "fleet", "serve", "--state", t.TempDir(), "--broker", f.url)

@@ -302,6 +302,7 @@ func (f *firmware) answers() {
 }
 
 func TestAReleaseThatProvesItselfIsConfirmedAndOneThatEndsAtOnceGoesBack(t *testing.T) {
+	t.Parallel()
 	f := mustFirmware(t, "mqtt://"+mustBroker(t))
 	f.runs("1.4.0")
 	f.release("1.5.0", map[string]string{"limber": f.program(t, ".", "1.5.0"), "notice.txt": "#! words"})
