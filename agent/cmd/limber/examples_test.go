@@ -117,7 +117,6 @@ func TestEveryExampleIsACommandLineThatIsTaken(t *testing.T) {
 // TestEveryExampleOfTheFleetIsRun runs each that only needs a broker and a device, which
 // stands in for all that they name.
 func TestEveryExampleOfTheFleetIsRun(t *testing.T) {
-	t.Parallel()
 	var fleets []example
 	for _, e := range examples(t) {
 		credentials := slices.Contains(e.args, "--ca-file") || slices.Contains(e.args, "--password-file")
