@@ -158,8 +158,8 @@ func TestARolloutThatOnlyComparesTellsFiguresOfAllAndDevicesKeepWhatTheyHad(t *t
 		t.Errorf("%d results are of the candidate; want none", got)
 	}
 	for _, d := range r.Devices {
-		is := d.Shadow
-		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 100 || math.Abs(*is.Agreement-0.8) > 0.4 || // of few pictures, again and again
+		is := d.Shadow // of few pictures, again and again
+		if d.State != wire.DeviceSucceeded || is == nil || is.Frames != 100 || math.Abs(*is.Agreement-0.8) > 0.4 ||
 			*is.P95MS < 4 {
 			t.Errorf("got %+v of %+v; want 100 frames, of which some 0.8 agree, at 4 ms", is, d)
 		}
